@@ -1,0 +1,138 @@
+"""`cricavpr weights`: list, pull, convert and show weights files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cricavpr.models import registry
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the verb `weights` and its four actions."""
+    parser = subparsers.add_parser(
+        "weights",
+        help="list, pull, convert and show weights files",
+        description="Weights by name: what is known, what is here, where the rest comes from.",
+    )
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="the known weights, and which of them are on this machine")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(run=list_weights)
+
+    pulling = actions.add_parser("pull", help="download known weights, resuming where an earlier try stopped")
+    pulling.add_argument("name", metavar="NAME", help="a name from `cricavpr weights list`")
+    pulling.add_argument("--url", help="fetch from this mirror instead (https)")
+    pulling.add_argument("--quiet", action="store_true", help="no progress bar")
+    pulling.set_defaults(run=pull_weights)
+
+    converting = actions.add_parser(
+        "convert", help="turn a .pth file into safetensors, which holds only data"
+    )
+    converting.add_argument("source", metavar="SRC", help="a weights file, or a name from the list")
+    converting.add_argument("target", metavar="DST", help="the safetensors file to write")
+    converting.add_argument("--half", action="store_true", help="store 16-bit values: half the size")
+    converting.set_defaults(run=convert_weights)
+
+    showing = actions.add_parser("show", help="what a weights file holds")
+    showing.add_argument("weights", metavar="PATH_OR_NAME", help="a weights file, or a name from the list")
+    showing.add_argument("--json", action="store_true", help="print JSON")
+    showing.set_defaults(run=show_weights)
+
+
+def list_weights(args: argparse.Namespace) -> int:
+    """Print the table of known weights."""
+    rows = [_row(known) for known in registry.KNOWN.values()]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    cells = [("name", "size", "licence", "here")]
+    cells += [(row["name"], _size(row), row["licence"], _where(row)) for row in rows]
+    name, size, licence = (max(len(line[column]) for line in cells) for column in range(3))
+    for line in cells:
+        print(f"{line[0]:<{name}}  {line[1]:>{size}}  {line[2]:<{licence}}  {line[3]}")
+    return 0
+
+
+def pull_weights(args: argparse.Namespace) -> int:
+    """Download weights and print where they lie."""
+    from cricavpr.models.download import pull
+
+    place = pull(args.name, progress=not args.quiet, url=args.url)
+    known = registry.known_weights(args.name)
+    print(f"licence: {known.licence}; {known.page}", file=sys.stderr)
+    print(place)
+    return 0
+
+
+def convert_weights(args: argparse.Namespace) -> int:
+    """Write a safetensors file from another weights file and print where it lies."""
+    from cricavpr.models.weights import convert
+
+    source = registry.find_weights(args.source)
+    converted = convert(source, args.target, half=args.half)
+    print(f"{len(converted.tensors)} tensors, SHA-256 {converted.sha256}", file=sys.stderr)
+    print(converted.path)
+    return 0
+
+
+def show_weights(args: argparse.Namespace) -> int:
+    """Print what a weights file holds."""
+    from cricavpr.models.weights import show
+
+    shown = show(registry.find_weights(args.weights))
+    if args.json:
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        return 0
+    for label in ("path", "format", "sha256", "file_bytes", "tensors", "values", "bytes", "kinds"):
+        print(f"{label.replace('_', ' '):<11} {_plain(shown[label])}")
+    print(f"{'header':<11} {json.dumps(shown['header'], ensure_ascii=True, sort_keys=True)}")
+    for entry in shown["first"]:
+        print(f"  {_printable(entry['name'])} {'x'.join(map(str, entry['shape'])) or 'scalar'}")
+    if shown["tensors"] > len(shown["first"]):
+        print(f"  … and {shown['tensors'] - len(shown['first'])} more")
+    return 0
+
+
+def _row(known: registry.KnownWeights) -> dict[str, Any]:
+    here = registry.is_here(known)
+    return {
+        "name": known.name,
+        "licence": known.licence,
+        "url": known.url,
+        "page": known.page,
+        "size_bytes": known.size_bytes,
+        "about_bytes": known.about_bytes,
+        "sha256": known.sha256,
+        "shipped": known.shipped,
+        "path": str(registry.place_of(known)) if here else None,
+        "note": known.note,
+    }
+
+
+def _size(row: dict[str, Any]) -> str:
+    if not row["about_bytes"]:
+        return "small"
+    return f"{'' if row['size_bytes'] else 'about '}{row['about_bytes'] / 1e6:,.0f} MB"
+
+
+def _where(row: dict[str, Any]) -> str:
+    if row["path"] is None:
+        return "missing from this installation" if row["shipped"] else "no"
+    return "ships with the package" if row["shipped"] else row["path"]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

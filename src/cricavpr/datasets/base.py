@@ -1,0 +1,163 @@
+"""What every dataset comes down to: ordered images, and which of them show the same place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cricavpr.errors import InputError
+from cricavpr.geo import Positions, within_radius
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One photo that cannot be used: `stage` is find, open, decode, size or position; `reason` one line."""
+
+    name: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in a fixed order. The order is part of a result wherever images see one another.
+
+    Attributes:
+        root: the folder that the names are relative to.
+        names: unique POSIX paths below `root`; bytes that are not UTF-8 are kept as `os.fsdecode` gives them.
+        positions: N positions, NaN rows unknown, or None when nothing is known.
+        keys: panorama, sequence or folder of each image, or None.
+        frames: (N,) frame numbers of a video or journey, or None.
+
+    Raises:
+        InputError: fields of different lengths, a name twice, or a name that leaves the root.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    positions: Positions | None = None
+    keys: tuple[str, ...] | None = None
+    frames: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        fields: dict[str, Sized | None] = {}
+        fields.update(positions=self.positions, keys=self.keys, frames=self.frames)
+        for field, values in fields.items():
+            if values is not None and len(values) != len(self.names):
+                raise InputError(f"{len(values)} {field} do not fit {len(self.names)} images in {self.root}.")
+        _check_names(self.root, self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """Where image `index` lies."""
+        return self.root / self.names[index]
+
+    def take(self, indices: ArrayLike) -> Self:
+        """The images at `indices` (or where a mask is True), in that order."""
+        chosen = np.asarray(indices)
+        rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
+        return type(self)(
+            root=self.root,
+            names=tuple(self.names[i] for i in rows.tolist()),
+            positions=None if self.positions is None else self.positions.take(rows),
+            keys=None if self.keys is None else tuple(self.keys[i] for i in rows.tolist()),
+            frames=None if self.frames is None else self.frames[rows],
+        )
+
+
+def _check_names(root: Path, names: tuple[str, ...]) -> None:
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InputError(f"{twice!r} occurs twice among the images of {root}. Give every image once.")
+    for name in names:
+        if not name or name.startswith("/") or (".." in name and ".." in name.split("/")):
+            raise InputError(f"{name!r} is not a path below {root}. Give relative paths without '..'.")
+
+
+@dataclass(frozen=True, eq=False)
+class EvalDataset:
+    """A database, queries, and the database images that show the same place as each query.
+
+    Attributes:
+        name: what to call it in a table.
+        positives: one sorted array of database indices per query; empty where nothing can be found.
+        rule: how the positives were decided, such as "within 25 m".
+
+    Raises:
+        InputError: positives that do not fit the images.
+    """
+
+    name: str
+    database: ImageSet
+    queries: ImageSet
+    positives: tuple[NDArray[np.int64], ...]
+    rule: str
+
+    def __post_init__(self) -> None:
+        positives = tuple(np.asarray(indices, dtype=np.int64) for indices in self.positives)
+        object.__setattr__(self, "positives", positives)
+        if len(positives) != len(self.queries):
+            counts = f"{len(positives)} lists of positives do not fit {len(self.queries)} queries"
+            raise InputError(f"{counts} of {self.name}.")
+        for query, indices in enumerate(positives):
+            rising = bool((np.diff(indices) > 0).all())
+            if indices.size and not (rising and indices[0] >= 0 and indices[-1] < len(self.database)):
+                raise InputError(
+                    f"the positives of query {self.queries.names[query]!r} of {self.name} are not rising "
+                    f"indices below {len(self.database)}, the number of database images."
+                )
+
+    @classmethod
+    def within_radius(cls, name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> Self:
+        """Positives are the database images at most `radius_m` away from the query, the border included.
+
+        Raises:
+            InputError: a side without positions.
+        """
+        for side, images in (("database", database), ("queries", queries)):
+            if images.positions is None:
+                raise InputError(
+                    f"the {side} of {name} in {images.root} have no positions, so nothing is within "
+                    f"{radius_m:g} m. Give positions, or lists of positives."
+                )
+        assert database.positions is not None and queries.positions is not None
+        positives = tuple(within_radius(database.positions, queries.positions, radius_m))
+        return cls(name, database, queries, positives, f"within {radius_m:g} m")
+
+    def split_hash(self) -> str:
+        """SHA-256 over names, positions to the millimetre and positives: equal means the same split."""
+        digest = hashlib.sha256(b"cricavpr split 1")
+        for images in (self.database, self.queries):
+            _feed(digest, map(os.fsencode, images.names))
+            _feed(digest, _position_bytes(images.positions))
+        _feed(digest, (indices.astype("<i8").tobytes() for indices in self.positives))
+        return digest.hexdigest()
+
+
+def _feed(digest: hashlib._Hash, parts: Iterable[bytes]) -> None:
+    """Hash a list with lengths, so that no other division into parts gives the same bytes."""
+    count = 0
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+        count += 1
+    digest.update(b"end" + count.to_bytes(8, "little"))
+
+
+def _position_bytes(positions: Positions | None) -> tuple[bytes, ...]:
+    if positions is None:
+        return ()
+    known = positions.known
+    millimetres = np.zeros(positions.metres.shape, "<i8")
+    millimetres[known] = np.rint(positions.metres[known] * 1000)
+    return millimetres.tobytes(), known.tobytes(), "\0".join(positions.zones or ()).encode()

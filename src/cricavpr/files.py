@@ -1,0 +1,87 @@
+"""Durable files: written beside, synced, renamed. A reader sees the old file or the new one, never half."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from cricavpr.errors import InputError
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it is synced and takes `path`'s place.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written.
+    """
+    # 40 characters are at most 160 bytes, so the longer name still fits where `path` itself fits.
+    beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        sync(beside)
+        beside.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose another place or free it."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text durably."""
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held_alone(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block; a process that ends in any way lets go of it.
+
+    The lock is POSIX's record lock, which worker processes do not inherit. Where there is none (Windows),
+    nothing is held.
+
+    Raises:
+        InputError: another process holds it, or the file cannot be made.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.open("ab"))
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is writing {what}. Wait for it, or choose another place."
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}. Choose another place or free it."
+            ) from error
+        yield
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,361 @@
+"""Positions on the earth: degrees at the edges, UTM metres inside, and what is near to what.
+
+Two positions in one UTM zone are compared in the plane, as every benchmark of place recognition does. Two
+positions in different zones are compared through earth-centred coordinates on the WGS84 ellipsoid, so a zone
+border is no cliff, and a worldwide set never matches places that merely share an easting and a northing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cricavpr.errors import InputError
+
+Metres = NDArray[np.float64]  # (N, 2) easting, northing
+Degrees = NDArray[np.float64]  # (N, 2) latitude, longitude
+Indices = NDArray[np.int64]
+
+ONE_ZONE_DEG = 4.0  # this far from a central meridian a UTM plane still keeps lengths to 0.2 %: 5 cm in 25 m
+UTM_LATITUDES_DEG = (-80.0, 84.0)
+EARTH_RADIUS_M = 6371008.8  # mean radius, to turn a chord into the way along the ground
+WGS84_A_M = 6378137.0
+WGS84_E2 = 0.00669437999014
+
+_ZONE = re.compile(r"([1-9]|[1-5][0-9]|60)[NS]")
+
+
+@dataclass(frozen=True)
+class LatLon:
+    """One position in degrees, WGS84.
+
+    Raises:
+        InputError: not finite, |latitude| above 90 or |longitude| above 180.
+    """
+
+    lat_deg: float
+    lon_deg: float
+
+    def __post_init__(self) -> None:
+        # The comparison is written so that NaN fails it.
+        if not (abs(self.lat_deg) <= 90.0 and abs(self.lon_deg) <= 180.0):
+            raise InputError(
+                f"latitude {self.lat_deg}, longitude {self.lon_deg} is not a place on earth. "
+                "Give latitude in -90..90 and longitude in -180..180 degrees."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Positions of N images in metres; a row of NaN is an unknown position.
+
+    Attributes:
+        metres: (N, 2) float64 easting, northing; read-only.
+        zones: one UTM zone per image such as "33N", where N or S is the hemisphere ("" where the position is
+            unknown), or None for a local frame, which has no latitude and longitude.
+
+    Raises:
+        InputError: shapes that do not fit, infinite or half-known rows, or something that is not a zone.
+    """
+
+    metres: Metres
+    zones: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        metres = np.array(self.metres, dtype=np.float64)  # a copy: an alias could still be written to
+        if metres.ndim != 2 or metres.shape[1] != 2:
+            raise InputError(f"positions have shape {metres.shape}. Give (N, 2) metres: easting, northing.")
+        _refuse_half_known(metres, "easting, northing")
+        metres.setflags(write=False)
+        object.__setattr__(self, "metres", metres)
+        if self.zones is not None:
+            _check_zones(self.zones, self.known)
+
+    @classmethod
+    def from_latlon(cls, latlon: ArrayLike) -> Self:
+        """Project (N, 2) degrees to UTM; rows of NaN stay unknown.
+
+        All images share one zone where they fit within about 4 degrees of its central meridian, so that a
+        town on a zone border is not torn apart; otherwise each gets its own zone.
+
+        Raises:
+            InputError: a row that is no place on earth, half known, or nearer to a pole than UTM goes.
+        """
+        degrees = np.asarray(latlon, dtype=np.float64).reshape(-1, 2)
+        _refuse_half_known(degrees, "latitude, longitude")
+        known: NDArray[np.bool_] = ~np.isnan(degrees[:, 0])
+        _refuse_off_the_map(degrees, known)
+        metres = np.full_like(degrees, np.nan)
+        zones = np.full(len(degrees), "", dtype="<U3")
+        zones[known] = _choose_zones(degrees[known])
+        for zone in np.unique(zones[known]):
+            rows = zones == zone
+            metres[rows] = _to_utm(degrees[rows], str(zone))
+        return cls(metres, tuple(zones.tolist()))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Positions]) -> Self:
+        """Join several in order.
+
+        Raises:
+            InputError: some have zones and others do not.
+        """
+        if not parts:
+            return cls(np.empty((0, 2)))
+        if len({part.zones is None for part in parts}) == 2:
+            raise InputError("positions with UTM zones cannot be joined with positions of a local frame.")
+        zones = None
+        if parts[0].zones is not None:
+            zones = tuple(itertools.chain.from_iterable(part.zones or () for part in parts))
+        return cls(np.concatenate([part.metres for part in parts]), zones)
+
+    def __len__(self) -> int:
+        return len(self.metres)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N,) True where the position is known."""
+        return ~np.isnan(self.metres[:, 0])
+
+    def latlon(self) -> Degrees:
+        """(N, 2) latitude, longitude in degrees; NaN where unknown.
+
+        Raises:
+            InputError: a local frame has none.
+        """
+        if self.zones is None:
+            raise InputError("these positions are metres without a UTM zone, so they have no latitude.")
+        degrees = np.full_like(self.metres, np.nan)
+        zones = np.array(self.zones, dtype="<U3")
+        for zone in np.unique(zones[self.known]):
+            rows = (zones == zone) & self.known
+            degrees[rows] = _from_utm(self.metres[rows], str(zone))
+        return degrees
+
+    def take(self, indices: ArrayLike) -> Self:
+        """The positions at `indices` (or where a mask is True), in that order."""
+        chosen = np.arange(len(self))[np.asarray(indices, dtype=_index_type(indices))]
+        zones = None if self.zones is None else tuple(self.zones[i] for i in chosen.tolist())
+        return type(self)(self.metres[chosen], zones)
+
+
+def within_radius(database: Positions, queries: Positions, radius_m: float) -> list[Indices]:
+    """For each query the sorted indices of the database images at most `radius_m` away.
+
+    Exactly `radius_m` counts. An unknown position is near nothing.
+
+    Raises:
+        InputError: a radius that is no length, or one side in UTM zones and the other in a local frame.
+    """
+    if not (0.0 <= radius_m < math.inf):
+        raise InputError(f"a radius of {radius_m} m is not a length. Give 0 or more metres.")
+    found = [_pairs(*sides, radius_m) for sides in _sides_in_one_zone(database, queries)]
+    if database.zones is not None and queries.zones is not None:
+        found.append(_pairs_across_zones(database, queries, radius_m))
+    rows = np.concatenate([pair[0] for pair in found]) if found else np.empty(0, np.int64)
+    columns = np.concatenate([pair[1] for pair in found]) if found else np.empty(0, np.int64)
+    columns = columns[np.lexsort((columns, rows))]
+    ends = np.cumsum(np.bincount(rows, minlength=len(queries)))
+    return np.split(columns, ends[:-1]) if len(queries) else []
+
+
+def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
+    """(N,) metres between row i of `a` and row i of `b`; NaN where one of them is unknown.
+
+    Within a zone that is in the plane, between zones along the ground of a sphere (to 0.5 % at any distance).
+
+    Raises:
+        InputError: lengths differ, or one side has UTM zones and the other has none.
+    """
+    if len(a) != len(b):
+        raise InputError(f"{len(a)} positions cannot be compared with {len(b)} row by row.")
+    _require_one_kind_of_frame(a, b)
+    difference = a.metres - b.metres
+    metres = np.hypot(difference[:, 0], difference[:, 1])
+    if a.zones is not None and b.zones is not None:
+        far = a.known & b.known & (np.array(a.zones, "<U3") != np.array(b.zones, "<U3"))
+        rows = np.flatnonzero(far)
+        chord = np.linalg.norm(_earth_centred(a.take(rows)) - _earth_centred(b.take(rows)), axis=1)
+        metres[rows] = 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1.0))
+    return metres
+
+
+def point_feature(latlon: LatLon, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A GeoJSON feature; GeoJSON puts longitude first."""
+    geometry = {"type": "Point", "coordinates": [latlon.lon_deg, latlon.lat_deg]}
+    return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
+
+
+def feature_collection(features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A GeoJSON document of several features."""
+    return {"type": "FeatureCollection", "features": [dict(feature) for feature in features]}
+
+
+# --- checks
+
+
+def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (N, 2)
+    bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{what} of row {row} is {rows[row].tolist()}. Give two finite numbers or NaN twice."
+        )
+
+
+def _refuse_off_the_map(degrees: Degrees, known: NDArray[np.bool_]) -> None:
+    low, high = UTM_LATITUDES_DEG
+    lat, lon = degrees.T
+    bad = known & ~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180.0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"latitude {lat[row]}, longitude {lon[row]} of row {row} is outside the UTM map. "
+            f"Give latitude in {low:.0f}..{high:.0f} and longitude in -180..180 degrees."
+        )
+
+
+def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
+    if len(zones) != len(known):
+        raise InputError(f"{len(zones)} UTM zones do not fit {len(known)} positions.")
+    wrong = {zone for zone in set(zones) if zone and not _ZONE.fullmatch(zone)}
+    if "" in zones and any(not zones[row] for row in np.flatnonzero(known)):
+        wrong.add("")
+    if wrong:
+        raise InputError(f"{min(wrong)!r} is not a UTM zone. Write number and hemisphere, as in '33N'.")
+
+
+def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
+    if (a.zones is None) != (b.zones is None) and a.known.any() and b.known.any():
+        raise InputError(
+            "one set of positions has UTM zones and the other is a local frame, so distances between them "
+            "mean nothing. Give zones for both or for neither."
+        )
+
+
+def _index_type(indices: ArrayLike) -> type[np.bool_ | np.int64]:
+    """int64 for anything that is not a mask, so that [] means no indices."""
+    return np.bool_ if np.asarray(indices).dtype == np.bool_ else np.int64
+
+
+# --- UTM
+
+
+def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such as "33N"
+    """One zone for all where that is sound, each image's own otherwise."""
+    import utm
+
+    if not len(degrees):
+        return np.empty(0, "<U3")
+    lat, lon = degrees.T
+    own = np.fromiter(map(utm.latlon_to_zone_number, lat.tolist(), lon.tolist()), np.int64, len(degrees))
+    shared = int(own[0]) if (own == own[0]).all() else _shared_zone(lon)
+    if shared is None:
+        return np.char.add(own.astype("<U2"), np.where(lat >= 0, "N", "S"))
+    # A town on the equator stays in one plane too: its northings simply go below zero, or beyond 10,000 km.
+    return np.full(len(degrees), f"{shared}{'N' if lat.mean() >= 0 else 'S'}")
+
+
+def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
+    """The zone whose central meridian is near to all longitudes, or None."""
+    mean_deg = float(
+        np.rad2deg(np.angle(np.exp(1j * np.deg2rad(lon_deg)).mean()))
+    )  # on the circle: 180 is -180
+    middle = int((mean_deg + 180) // 6)
+    nearby = [(middle + step) % 60 + 1 for step in (-1, 0, 1)]
+    furthest_deg = [np.abs(_turn(lon_deg - _central_meridian_deg(zone))).max() for zone in nearby]
+    best = int(np.argmin(furthest_deg))
+    return nearby[best] if furthest_deg[best] <= ONE_ZONE_DEG else None
+
+
+def _central_meridian_deg(zone: int) -> int:
+    return zone * 6 - 183
+
+
+def _turn(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring angles into -180..180."""
+    return (degrees + 180.0) % 360.0 - 180.0
+
+
+def _to_utm(degrees: Degrees, zone: str) -> Metres:
+    import utm
+
+    number, northern = int(zone[:-1]), zone[-1] == "N"
+    east, north, _, _ = utm.from_latlon(*degrees.T, force_zone_number=number, force_northern=northern)
+    return np.stack([east, north], axis=1)
+
+
+def _from_utm(metres: Metres, zone: str) -> Degrees:
+    import utm
+
+    # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
+    lat, lon = utm.to_latlon(*metres.T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
+    return np.stack([lat, lon], axis=1)
+
+
+def _earth_centred(positions: Positions) -> NDArray[np.float64]:
+    """(N, 3) metres from the earth's centre, at height 0 on WGS84."""
+    lat, lon = np.deg2rad(positions.latlon()).T
+    normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
+    x = normal * np.cos(lat) * np.cos(lon)
+    y = normal * np.cos(lat) * np.sin(lon)
+    z = normal * (1 - WGS84_E2) * np.sin(lat)
+    return np.stack([x, y, z], axis=1)
+
+
+# --- pairs within a radius
+
+_Rows = tuple[Indices, NDArray[np.float64]]  # which images, and their coordinates (n, k)
+
+
+def _sides_in_one_zone(database: Positions, queries: Positions) -> list[tuple[_Rows, _Rows]]:
+    """The database and query images of each zone, in metres of its plane."""
+    _require_one_kind_of_frame(database, queries)
+    if not (database.known.any() and queries.known.any()):
+        return []
+    if database.zones is None or queries.zones is None:
+        return [(_rows(database, database.known), _rows(queries, queries.known))]
+    base, asked = np.array(database.zones, "<U3"), np.array(queries.zones, "<U3")
+    shared = np.intersect1d(base[database.known], asked[queries.known])
+    return [
+        (_rows(database, database.known & (base == zone)), _rows(queries, queries.known & (asked == zone)))
+        for zone in shared
+    ]
+
+
+def _rows(positions: Positions, mask: NDArray[np.bool_]) -> _Rows:
+    chosen = np.flatnonzero(mask)
+    return chosen, positions.metres[chosen]
+
+
+def _pairs_across_zones(database: Positions, queries: Positions, radius_m: float) -> tuple[Indices, Indices]:
+    base, asked = np.array(database.zones, "<U3"), np.array(queries.zones, "<U3")
+    if len(np.unique(np.concatenate([base[database.known], asked[queries.known]]))) < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    d, q = np.flatnonzero(database.known), np.flatnonzero(queries.known)
+    chord_m = 2 * EARTH_RADIUS_M * math.sin(min(radius_m / (2 * EARTH_RADIUS_M), math.pi / 2))
+    sides = (d, _earth_centred(database.take(d))), (q, _earth_centred(queries.take(q)))
+    rows, columns = _pairs(*sides, chord_m)
+    differ = asked[rows] != base[columns]  # pairs of one zone are decided in its plane
+    return rows[differ], columns[differ]
+
+
+def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, Indices]:
+    """All (query, database) pairs at most `radius_m` apart."""
+    from scipy.spatial import cKDTree
+
+    (d, base), (q, asked) = database, queries
+    # The tree only proposes, a little beyond the circle: its own rounding must not decide about exactly 25 m.
+    proposed = cKDTree(base).query_ball_point(asked, radius_m * (1 + 1e-9) + 1e-6)
+    counts = np.fromiter(map(len, proposed), np.int64, len(asked))
+    rows = np.repeat(np.arange(len(asked)), counts)
+    columns = np.fromiter(itertools.chain.from_iterable(proposed), np.int64, int(counts.sum()))
+    inside = ((asked[rows] - base[columns]) ** 2).sum(axis=1) <= radius_m**2
+    return q[rows[inside]], d[columns[inside]]

@@ -1,0 +1,72 @@
+"""Published methods, ready to run: the METHODS table and `load_method`, the one door to a network with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cricavpr.config import nearest
+from cricavpr.errors import InputError
+from cricavpr.methods.base import Method
+
+DEFAULT_METHOD = "cricavpr-tiny"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table of methods.
+
+    Attributes:
+        summary: one line for people.
+        default_weights: a known name, or None where the method has no weights.
+        load: called with name, weights, device and overrides.
+    """
+
+    summary: str
+    default_weights: str | None
+    load: Callable[..., Method]
+
+
+def _load_cricavpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.cricavpr import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_pixels(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.pixels import PixelMatcher
+
+    if weights is not None or overrides:
+        raise InputError("the pixel matcher has no weights and no settings. Leave them out.")
+    return PixelMatcher()
+
+
+METHODS: dict[str, Entry] = {
+    "cricavpr-tiny": Entry("CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", _load_cricavpr),
+    "cricavpr": Entry("CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", _load_cricavpr),
+    "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the floor to beat", None, _load_pixels),
+}
+
+
+def load_method(
+    name: str = DEFAULT_METHOD, weights: str | Path | None = None, device: str = "cpu", **config: Any
+) -> Method:
+    """Load a method with its weights.
+
+    Args:
+        name: a row of METHODS.
+        weights: a file, a known name, or "random:SEED"; left out, the method's own.
+        device: where torch runs it: cpu, cuda, mps.
+        config: settings that depart from the file's, such as image_size=(322, 322) or region_cuts="authors".
+
+    Raises:
+        InputError: no such method or setting.
+        WeightsError: the weights are missing, unsafe or do not fit.
+    """
+    if name not in METHODS:
+        raise InputError(f"there is no method {name!r}. {nearest(name, METHODS)}")
+    entry = METHODS[name]
+    return entry.load(name, weights if weights is not None else entry.default_weights, device, **config)

@@ -1,0 +1,57 @@
+"""What a method is: a published network with its weights and its own preprocessing, ready to describe images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.grouping import Grouping
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A method with weights.
+
+    Attributes:
+        name: its name in the table of methods.
+        dim: length of a descriptor.
+        correlates: whether a descriptor depends on the other images of its group.
+        image_size: (height, width) that the network takes, None where it takes any.
+        weights: SHA-256 of the weights, or what stands for it.
+        preprocessing: one line that says how pixels become a tensor.
+    """
+
+    name: str
+    dim: int
+    correlates: bool
+    image_size: tuple[int, int] | None
+    weights: str
+    preprocessing: str
+
+    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+        """(H, W, 3) to (3, h, w); no resampling when the image already has the network's size."""
+        ...
+
+    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
+        """(B, 3, h, w) to (B, D) of unit length. Group sizes add up to B; left out, every image is alone."""
+        ...
+
+
+def made_by(method: Method, grouping: Grouping) -> MadeBy:
+    """How descriptors come about when `method` describes under `grouping`."""
+    return MadeBy(
+        method=method.name,
+        weights=method.weights,
+        image_size=method.image_size,
+        preprocessing=method.preprocessing,
+        grouping=str(grouping) if method.correlates else "none",
+        pca=None,
+        dim=method.dim,
+    )

@@ -1,0 +1,99 @@
+"""From patches to regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions.
+
+Source: paper section 3.2. Letters: B images, h x w patches, C width, R regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cricavpr.errors import InputError
+from cricavpr.models.vit import Tokens
+
+RegionCuts = Literal["grid", "authors"]
+Region = tuple[slice, slice]  # rows, columns of the grid of patches
+
+_AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # fixed in the authors' code whatever the grid; equal to ours at 16 patches
+
+
+class GeM(nn.Module):
+    """Generalised mean over the patches of each region: (mean of x^p)^(1/p), one learnt p for all."""
+
+    def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor([p]))
+        self.floor = floor
+
+    def forward(self, patches: Tensor, regions: Sequence[Region]) -> Tensor:  # (B, h, w, C)
+        powered = patches.clamp(min=self.floor).pow(self.p)
+        means = [powered[:, rows, columns].mean(dim=(1, 2)) for rows, columns in regions]
+        return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
+
+
+class PyramidAggregator(nn.Module):
+    """Tokens to regions. Level 1 is the class token or, with `whole="gem"`, one GeM over all patches.
+
+    The paper's pyramid is levels (1, 2, 3) with the class token; its "GeM" is level 1 alone with `whole="gem"`.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int] = (1, 2, 3),
+        whole: Literal["class_token", "gem"] = "class_token",
+        cuts: RegionCuts = "grid",
+    ) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.whole = whole
+        self.cuts = cuts
+        self.gem = GeM()
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        pooled_levels = self.levels if self.whole == "gem" else tuple(n for n in self.levels if n > 1)
+        height, width = tokens.patches.shape[1:3]
+        regions = pyramid_regions(height, width, pooled_levels, self.cuts)
+        parts = []
+        if self.whole == "class_token" and 1 in self.levels:
+            parts.append(tokens.class_token[:, None])
+        if regions:
+            parts.append(self.gem(F.normalize(tokens.patches, dim=-1), regions))
+        return torch.cat(parts, dim=1)  # (B, R, C)
+
+
+def region_count(levels: Sequence[int]) -> int:
+    """Regions of a pyramid: 1 + 4 + 9 = 14 for levels 1, 2, 3."""
+    return sum(level**2 for level in levels)
+
+
+@lru_cache(maxsize=64)
+def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: RegionCuts) -> tuple[Region, ...]:
+    """The regions of each level, row by row.
+
+    Raises:
+        InputError: the grid has fewer patches than a level has cuts.
+    """
+    return tuple(
+        (rows, columns)
+        for level in levels
+        for rows in _parts(height, level, cuts)
+        for columns in _parts(width, level, cuts)
+    )
+
+
+def _parts(patches: int, level: int, cuts: RegionCuts) -> list[slice]:
+    """Cut a side of `patches` into `level` parts as even as can be, the same from both ends: 16 into 5, 6, 5."""
+    if cuts == "authors" and level in _AUTHORS_CUTS:
+        inner = _AUTHORS_CUTS[level]
+    else:
+        inner = tuple((2 * patches * i + level) // (2 * level) for i in range(1, level))
+    edges = (0, *inner, patches)
+    if any(stop <= start for start, stop in pairwise(edges)):
+        raise InputError(f"a grid of {patches} patches cannot be cut into {level} regions. Use larger images.")
+    return [slice(start, stop) for start, stop in pairwise(edges)]

@@ -1,0 +1,273 @@
+"""Which weights are known by name, where they lie on this machine, and whether they are still the same file.
+
+Nothing here imports torch, so that listing weights and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.resources
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cricavpr.errors import InputError, WeightsError
+from cricavpr.files import sha256_of, write_text
+
+RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: which file was first used under this name
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Weights that can be asked for by name."""
+
+    name: str
+    filename: str
+    url: str | None  # None: ships inside this package
+    page: str  # where a person reads about them
+    licence: str
+    size_bytes: int | None  # exact size of the file; None where nobody has told us
+    about_bytes: int  # for planning: the exact size, or 4 bytes a parameter and what else is known
+    sha256: str | None  # pinned; None: unknown, so the first download is recorded and kept to
+    note: str
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the file comes with the package."""
+        return self.url is None
+
+
+_DINOV2_PAGE = "https://github.com/facebookresearch/dinov2"
+_DINOV2_HASH = "Its authors publish no SHA-256; several unrelated public projects record this one."
+
+
+def _dinov2(
+    size: str, registers: bool, millions: str, size_bytes: int | None, about_bytes: int, sha256: str
+) -> KnownWeights:
+    with_registers = " with 4 registers" if registers else ""
+    filename = f"dinov2_vit{size}14{'_reg4' if registers else ''}_pretrain.pth"
+    return KnownWeights(
+        name=f"dinov2_vit{size}14{'_reg' if registers else ''}",
+        filename=filename,
+        url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{size}14/{filename}",
+        page=_DINOV2_PAGE,
+        licence="Apache-2.0",
+        size_bytes=size_bytes,
+        about_bytes=about_bytes,
+        sha256=sha256,
+        note=f"DINOv2 ViT-{size}/14{with_registers}, {millions} M parameters. {_DINOV2_HASH}",
+    )
+
+
+_ALL = (
+    KnownWeights(
+        name="cricavpr-tiny",
+        filename="cricavpr-tiny.safetensors",
+        url=None,
+        page="https://pypi.org/project/cricavpr/",
+        licence="MIT",
+        size_bytes=None,
+        about_bytes=0,
+        sha256=None,
+        note="A small CricaVPR that ships with this package, for first steps and tests, not for results.",
+    ),
+    KnownWeights(
+        name="cricavpr",
+        filename="CricaVPR.pth",
+        url="https://github.com/Lu-Feng/CricaVPR/releases/download/v1.0/CricaVPR.pth",
+        page="https://github.com/Lu-Feng/CricaVPR",
+        licence="MIT (backbone Apache-2.0)",
+        size_bytes=None,
+        about_bytes=590_000_000,
+        sha256=None,
+        note=(
+            "CricaVPR (CVPR 2024) as its authors released it: ViT-B/14, 106.8 M parameters, and more that is "
+            "skipped. No SHA-256 is published: the first download is recorded and kept to."
+        ),
+    ),
+    _dinov2("s", False, "22.1", 88_283_115, 88_283_115,
+            "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9"),
+    _dinov2("b", False, "86.6", 346_378_731, 346_378_731,
+            "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73"),
+    _dinov2("l", False, "304.4", 1_217_586_395, 1_217_586_395,
+            "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"),
+    _dinov2("g", False, "1136.5", 4_546_108_579, 4_546_108_579,
+            "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3"),
+    _dinov2("s", True, "22.1", None, 88_300_000,
+            "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb"),
+    _dinov2("b", True, "86.6", 346_393_545, 346_393_545,
+            "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71"),
+    _dinov2("l", True, "304.4", 1_217_607_321, 1_217_607_321,
+            "36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51"),
+    _dinov2("g", True, "1136.5", 4_546_140_349, 4_546_140_349,
+            "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283"),
+)  # fmt: skip
+
+KNOWN: dict[str, KnownWeights] = {known.name: known for known in _ALL}
+
+
+def known_weights(name: str) -> KnownWeights:
+    """The entry of this name.
+
+    Raises:
+        WeightsError: no such name; the message lists the known ones and the nearest.
+    """
+    if name in KNOWN:
+        return KNOWN[name]
+    nearest = difflib.get_close_matches(name.lower(), KNOWN, n=1)
+    meant = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise WeightsError(
+        f"no weights are called {name[:80]!r}, and no such file exists.{meant} Known: {', '.join(KNOWN)}."
+    )
+
+
+def weights_folder() -> Path:
+    """Where pulled weights live: $CRICAVPR_HOME/weights, or cricavpr/weights in the user's cache folder."""
+    home = os.environ.get("CRICAVPR_HOME")
+    if home:
+        return Path(home).expanduser().absolute() / "weights"
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(cache).is_absolute():
+        return Path(cache) / "cricavpr" / "weights"
+    try:
+        return Path.home() / ".cache" / "cricavpr" / "weights"
+    except RuntimeError:
+        raise WeightsError(
+            "no home folder is known. Set CRICAVPR_HOME to where weights may be kept."
+        ) from None
+
+
+def place_of(known: KnownWeights) -> Path:
+    """Where the file of these weights lies, or would lie."""
+    if not known.shipped:
+        return weights_folder() / known.filename
+    shipped = importlib.resources.files("cricavpr") / "weights" / known.filename
+    return Path(str(shipped))
+
+
+def is_here(known: KnownWeights) -> bool:
+    """Whether the file is on this machine already (unchecked)."""
+    return place_of(known).is_file()
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The file behind a path, a shipped name, or a known name that was pulled or put in place by hand.
+
+    A file found by name is checked before it is returned: against the pinned SHA-256, or, where none is
+    known, against the one recorded when it was first used here.
+
+    Raises:
+        WeightsError: it is not here; the message says what to run, or what to fetch and where to put it.
+    """
+    path = Path(name_or_path).expanduser()
+    if _is_file(path):
+        return path
+    name = str(name_or_path)
+    if name not in KNOWN and _looks_like_path(path):
+        what = "is a folder, not a weights file" if path.is_dir() else "does not exist"
+        raise WeightsError(f"{path} {what}. Give a file, or one of these names: {', '.join(KNOWN)}.")
+    known = known_weights(name)
+    place = place_of(known)
+    if not place.is_file():
+        raise WeightsError(how_to_get(known))
+    if not known.shipped:
+        check_identity(known, place, sha256_of(place))
+    return place
+
+
+def how_to_get(known: KnownWeights) -> str:
+    """One line: what to run, or what to fetch by hand and where to put it."""
+    if known.shipped:
+        return f"{known.name} ships with this package but {place_of(known)} is missing. Reinstall cricavpr."
+    run = f"`cricavpr weights pull {known.name}`"
+    return f"the weights {known.name} are not here. Run {run}, or {by_hand(known)}"
+
+
+def by_hand(known: KnownWeights) -> str:
+    """Half a sentence: what a person can fetch, and where to put it."""
+    return f"fetch {known.url} (see {known.page}) and put it at {place_of(known)}."
+
+
+def check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
+    """Refuse a file that is neither the pinned one nor the one first used here; record it if it is the first.
+
+    Raises:
+        WeightsError: it is another file.
+    """
+    if known.sha256 is not None:
+        if sha256 != known.sha256:
+            raise WeightsError(
+                f"{path} is not the {known.name} we know: SHA-256 {sha256}, pinned {known.sha256}. "
+                f"Delete it and run `cricavpr weights pull {known.name}`."
+            )
+        return
+    check_recorded(path, sha256)
+    if recorded_sha256(path) is None:
+        record(path, sha256, source="found in place")
+
+
+def check_recorded(path: Path, sha256: str) -> None:
+    """Refuse a file that differs from the record beside it; without a record everything passes.
+
+    Raises:
+        WeightsError: the file was exchanged or damaged since it was first used.
+    """
+    expected = recorded_sha256(path)
+    if expected is not None and expected != sha256:
+        raise WeightsError(
+            f"{path} has changed since it was first used here: SHA-256 {sha256}, recorded {expected}. "
+            f"If you replaced it on purpose, delete {record_of(path).name} beside it; else fetch it again."
+        )
+
+
+def record_of(path: Path) -> Path:
+    """The small JSON beside a weights file that says which file it was when first used."""
+    return path.with_name(path.name + RECORD_SUFFIX)
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The SHA-256 recorded beside a file, or None without a record.
+
+    Raises:
+        WeightsError: there is a record, but it cannot be read.
+    """
+    beside = record_of(path)
+    try:
+        text = beside.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {beside} ({error}). Delete it if you trust the weights.") from None
+    sha256 = _field(text, "sha256")
+    if not isinstance(sha256, str) or len(sha256) != 64:
+        raise WeightsError(f"{beside} holds no SHA-256. Delete it if you trust the weights.")
+    return sha256
+
+
+def record(path: Path, sha256: str, source: str) -> None:
+    """Write the record beside a file, where the folder lets us."""
+    entry = {"sha256": sha256, "size_bytes": path.stat().st_size, "source": source}
+    with contextlib.suppress(InputError):  # a folder that is read-only for us keeps its file but no record
+        write_text(record_of(path), json.dumps(entry, indent=1, sort_keys=True) + "\n")
+
+
+def _field(text: str, name: str) -> Any:
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry.get(name) if isinstance(entry, dict) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+        return False
+
+
+def _looks_like_path(path: Path) -> bool:
+    return len(path.parts) > 1 or path.suffix in {".pth", ".pt", ".ckpt", ".safetensors", ".bin"}
