@@ -161,7 +161,7 @@ def _describe_batch(method: Method, loaded: _Loaded, work: _Work) -> Failures:
         vectors = _vectors(method, run.tensor, run.groups)
         bad = flaws(vectors)
         failures |= {int(run.indices[row]): ("describe", _flaw(vectors[row])) for row in np.flatnonzero(bad)}
-        work.put(run.indices[~bad], vectors[~bad])
+        work.put(run.indices, vectors)  # those that failed are left out at the end
     return failures
 
 
@@ -202,13 +202,14 @@ class _Run:
 
 @dataclass
 class _Loaded:
-    """One batch, read: normally one run, several where photos keep their own sizes."""
+    """One batch, read: normally one run, several where photos keep their own sizes.
+
+    A refusal travels as text: an exception would come back with a worker's traceback in it.
+    """
 
     runs: list[_Run] = field(default_factory=list)
     failures: Failures = field(default_factory=dict)
-    refusal: str | None = (
-        None  # travels as text: an exception would come back with a worker's traceback in it
-    )
+    refusal: str | None = None
 
 
 class _Batches:
@@ -220,7 +221,6 @@ class _Batches:
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:
         self.preprocess = method.preprocess
-        self.correlates = method.correlates
         self.root, self.names = images.root, images.names
         self.batches = batches
 
@@ -229,13 +229,11 @@ class _Batches:
 
     def __getitem__(self, number: int) -> _Loaded:
         loaded = _Loaded()
-        units: list[list[tuple[int, Tensor]]] = []  # what must stay together, without the photos that failed
+        groups: list[list[tuple[int, Tensor]]] = []  # without the photos that failed
         for group in self.batches[number]:
             tensors = [(index, self._read(index, loaded.failures)) for index in group.tolist()]
-            units.append([(index, tensor) for index, tensor in tensors if tensor is not None])
-        if not self.correlates:
-            units = [[item] for unit in units for item in unit]
-        self._fill(loaded, [unit for unit in units if unit])
+            groups.append([(index, tensor) for index, tensor in tensors if tensor is not None])
+        self._fill(loaded, [group for group in groups if group])
         return loaded
 
     def _read(self, index: int, failures: Failures) -> Tensor | None:  # (3, h, w)
@@ -250,21 +248,22 @@ class _Batches:
             failures[index] = stage, _one_line(f"{type(error).__name__}: {error}")
         return None
 
-    def _fill(self, loaded: _Loaded, units: list[list[tuple[int, Tensor]]]) -> None:
+    def _fill(self, loaded: _Loaded, groups: list[list[tuple[int, Tensor]]]) -> None:
+        """Stack the groups of each size into a run."""
         import torch
 
         by_size: dict[tuple[int, ...], list[list[tuple[int, Tensor]]]] = {}
-        for unit in units:
-            sizes = {tuple(tensor.shape): self.names[index] for index, tensor in unit}
+        for group in groups:
+            sizes = {tuple(tensor.shape): self.names[index] for index, tensor in group}
             if len(sizes) > 1:
                 loaded.refusal = _sizes_differ(sizes)
                 return
-            by_size.setdefault(next(iter(sizes)), []).append(unit)
+            by_size.setdefault(next(iter(sizes)), []).append(group)
         for same in by_size.values():
-            indices = np.array([index for unit in same for index, _ in unit])
-            tensor = torch.stack([tensor for unit in same for _, tensor in unit])
-            groups = [len(unit) for unit in same]
-            loaded.runs.append(_Run(tensor, groups if max(groups) > 1 else None, indices))
+            indices = np.array([index for group in same for index, _ in group])
+            tensor = torch.stack([tensor for group in same for _, tensor in group])  # (b, 3, h, w)
+            counts = [len(group) for group in same]
+            loaded.runs.append(_Run(tensor, counts if max(counts) > 1 else None, indices))
 
 
 def _sizes_differ(sizes: dict[tuple[int, ...], str]) -> str:
@@ -310,8 +309,8 @@ def _load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: i
             return
         except RuntimeError as error:  # items never raise, so this is the loader itself
             raise InputError(
-                f"a process that reads photos died ({_one_line(str(error))[:200]}). It ran out of memory, or a "
-                "photo crashed the decoder. Run again with 0 workers to see which."
+                f"a process that reads photos died ({_one_line(str(error))[:200]}). It ran out of memory, or "
+                "a photo crashed the decoder. Run again with 0 workers to see which."
             ) from error
         yield loaded
 

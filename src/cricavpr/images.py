@@ -1,9 +1,9 @@
 """Photos as they come: decoded safely and upright to sRGB, their GPS position, and the way to a tensor.
 
-What is not noticed: damage that leaves a decodable picture. A sequential JPEG whose data ends early or late is
-noticed, although libjpeg would fill the rest with grey; a flipped bit after which the decoder finds its step again,
-and missing refinements of a progressive JPEG, are not. A GPS position that stands in XMP alone is not read; an
-orientation that stands in XMP alone is obeyed as Pillow does.
+What is not noticed: damage after which the picture still decodes to its end. A sequential JPEG whose data end
+too early or too late is noticed, although libjpeg would go on with grey; a flipped bit after which the
+decoder finds its step again, and missing refinements of a progressive JPEG, are not. A GPS position that
+stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as Pillow does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numbers
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -24,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cricavpr.errors import ImageError, InputError
 from cricavpr.geo import LatLon
@@ -62,9 +63,9 @@ def decode(
 ) -> NDArray[np.uint8]:  # (H, W, 3)
     """Decode the first frame of a photo, upright, in sRGB.
 
-    EXIF orientation is applied and a damaged one ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures become RGB
-    without clipping; see-through pixels are laid over `TRANSPARENT`; an embedded colour profile is converted to
-    sRGB unless it is sRGB already, in which case the pixels are those of a plain decode, bit for bit.
+    EXIF orientation is applied, a damaged one ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures become
+    RGB without clipping; see-through pixels are laid over `TRANSPARENT`; an embedded colour profile is
+    converted to sRGB unless it is sRGB already, and then the pixels are those of a plain decode, bit for bit.
 
     Args:
         source: a path, or the bytes of a file.
@@ -88,16 +89,15 @@ def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side:
     Raises:
         ImageError: as `decode`, except for damage that only decoding shows.
     """
-    with _stream(source) as stream:
-        with _open(stream, max_pixels, min_side) as image:
-            return Header(image.width, image.height, image.format or "", _gps(image, stream))
+    with _stream(source) as stream, _open(stream, max_pixels, min_side) as image:
+        return Header(image.width, image.height, image.format or "", _gps(image, stream))
 
 
 def read_gps(source: Path | bytes) -> LatLon | None:
     """The position in a photo's EXIF block, or None where there is none or it is not one.
 
-    No position is ever invented: zero denominators, missing hemispheres, text, numbers out of range and exactly
-    0, 0 all mean None.
+    No position is ever invented: zero denominators, missing hemispheres, text, numbers out of range and
+    exactly 0, 0 all mean None.
 
     Raises:
         ImageError: the file cannot be opened as a picture at all.
@@ -110,7 +110,7 @@ def read_gps(source: Path | bytes) -> LatLon | None:
 
 @contextlib.contextmanager
 def _stage(stage: str) -> Iterator[None]:
-    """Turn whatever the libraries raise into one ImageError; decoders raise nearly everything on damaged files."""
+    """Turn whatever the libraries raise into an ImageError; damaged files make them raise nearly anything."""
     try:
         yield
     except ImageError:
@@ -168,7 +168,7 @@ def _open(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageF
     with _stage("open"):
         try:
             image = Image.open(stream, formats=_formats())
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise ImageError("open", _why_unknown(stream)) from error
     width, height = image.size
     if width * height > max_pixels:
@@ -184,8 +184,14 @@ def _open(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageF
 @cache
 def _formats() -> tuple[str, ...]:
     """The formats that may be opened, each with its plugin loaded; never those that call other programs."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, MpoImagePlugin, PngImagePlugin  # noqa: F401
-    from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401
+    from PIL import (  # noqa: F401
+        BmpImagePlugin,
+        JpegImagePlugin,
+        MpoImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
 
     formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP"]
     with contextlib.suppress(ImportError):  # Pillow 11.3 and later
@@ -215,6 +221,8 @@ def _why_unknown(stream: IO[bytes]) -> str:
 
 def _loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
     """Decode; for JPEG and MPO with a watch on what libjpeg silently swallows."""
+    if image.format == "PNG":
+        _check_png(stream)
     if image.format not in ("JPEG", "MPO"):
         image.load()
         return image
@@ -231,25 +239,46 @@ def _loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
     return first_frame
 
 
+def _check_png(stream: IO[bytes]) -> None:
+    """Compare the checksums of the pixel data, which Pillow skips: a flipped byte would stay unnoticed."""
+    before = stream.tell()
+    for kind, length in _png_chunks(stream):
+        if kind == b"IDAT" and zlib.crc32(stream.read(length), zlib.crc32(kind)).to_bytes(4) != stream.read(
+            4
+        ):
+            raise ImageError("decode", "is damaged or truncated: wrong checksum in the PNG data")
+    stream.seek(before)
+
+
+def _png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of each chunk of a PNG, with the stream at the chunk's data."""
+    at = 8
+    while stream.seek(at) == at and len(head := stream.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        yield head[4:], length
+        at += 12 + length
+
+
 class _WatchedJpeg(io.BytesIO):
     """The bytes of a JPEG, handed out so that one sees how much of them the decoder needed.
 
-    libjpeg only warns when the data ends before the picture is complete (it goes on with zero bits) or when data
-    are left over, and Pillow drops its warnings. So zero bytes are put before the end mark, which changes no
-    pixel, and towards the end the file is served in small steps: a sound picture completes within the decoder's
-    look-ahead of 8 bytes around the end of its data, a damaged one much later or earlier. Only for sequential
-    JPEGs in one scan; others are served unchanged.
+    libjpeg only warns when the data end before the picture is complete (it goes on with zero bits) or when
+    data are left over, and Pillow drops its warnings. So zero bytes are put before the end mark, which
+    changes no pixel, and towards the end the file is served in small steps: a sound picture completes within
+    the decoder's look-ahead of 8 bytes, a damaged one much later or earlier. Only for sequential JPEGs in one
+    scan; others are served unchanged.
     """
 
-    _STEP = 4  # bytes per read near the end
-    _NEAR = 64  # bytes: where "near the end" begins, and how many zeros follow the data
-    _LOOK_AHEAD = 16  # bytes; measured 0..8 over sound files, steps included
+    _STEP = 2  # bytes per read near the end
+    _NEAR = 64  # bytes: where "near the end" begins
+    _PADDING = b"\xff\x00" * 64  # 64 bytes of ones, as the entropy coding writes them
+    _LOOK_AHEAD = 16  # bytes of the file; that is 8 of padding, the decoder's bit buffer
 
     def __init__(self, data: bytes) -> None:
         self.end = _end_of_only_scan(data)  # None: not watched
         self.loading = False
         self._tail = data[self.end - 16 : self.end] if self.end is not None else b""
-        super().__init__(data if self.end is None else data[: self.end] + bytes(self._NEAR) + b"\xff\xd9")
+        super().__init__(data if self.end is None else data[: self.end] + self._PADDING + b"\xff\xd9")
 
     def read(self, size: int | None = -1, /) -> bytes:
         if not self.loading or self.end is None:
@@ -271,6 +300,7 @@ class _WatchedJpeg(io.BytesIO):
 
 _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
+_STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 
 
 def _end_of_only_scan(data: bytes) -> int | None:
@@ -283,6 +313,9 @@ def _end_of_only_scan(data: bytes) -> int | None:
     while at + 4 <= len(data):
         if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes
             at += 1
+            continue
+        if data[at + 1] in _STANDALONE:
+            at += 2
             continue
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         segment = data[at + 4 : at + 2 + length]
@@ -343,13 +376,14 @@ def _white(image: Image.Image) -> float | None:
 
 
 def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
-    """Scale so that white is 255: never clipped. Where white is unknown it is 1, 255, 65535 or the largest value."""
-    values = np.nan_to_num(deep.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    """Scale white to 255. Where it is unknown it is the first of 1, 255, 65535 that nothing exceeds."""
+    values = np.nan_to_num(deep.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if white is None:
         largest = float(values.max())
         common = (1.0, 255.0, 65535.0) if deep.dtype.kind == "f" else (255.0, 65535.0)
         white = next((level for level in common if largest <= level), largest)
-    return np.rint(np.clip(values / white, 0.0, 1.0) * 255.0).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(np.clip(values / white, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return scaled
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -399,7 +433,7 @@ _TURNS = {
 
 
 def _turned(upright: Image.Image, source: Image.Image) -> Image.Image:
-    """Turn by the orientation tag alone: re-encoding the whole EXIF block, as exif_transpose does, can fail."""
+    """Turn by the orientation tag alone: exif_transpose re-encodes the whole EXIF block, which can fail."""
     if source.format == "TIFF":
         return upright  # Pillow has already turned it while loading
     orientation: object = 1
@@ -431,13 +465,7 @@ def _gps(image: Image.Image, stream: IO[bytes]) -> LatLon | None:
 
 def _png_exif_behind_pixels(stream: IO[bytes]) -> bytes:
     """PNG allows the eXIf chunk after the pixels; walk there over the chunk headers."""
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8:
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if kind == b"eXIf":
-            return stream.read(length)
-        stream.seek(length + 4, os.SEEK_CUR)
-    return b""
+    return next((stream.read(length) for kind, length in _png_chunks(stream) if kind == b"eXIf"), b"")
 
 
 def _position(gps: dict[int, Any]) -> LatLon | None:
@@ -534,8 +562,8 @@ class Preprocess:
         return (pixels - mean) / std
 
     def describe(self) -> str:
-        """One line that tells two preprocessings apart: descriptors made by different ones must not be compared."""
+        """One line that tells preprocessings apart: their descriptors must not be compared."""
         size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
-        mean, std = (",".join(f"{value:.17g}" for value in values) for values in (self.mean, self.std))
+        mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize
         return f"sRGB upright, size {size}, resize {way}, mean {mean}, std {std}"

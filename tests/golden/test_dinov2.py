@@ -32,7 +32,7 @@ def test_tokens_equal_the_official_ones(name: str, size: str, dtype: torch.dtype
         "class_token": tokens.class_token,
         "patch_tokens": patches[:, chosen],
         "patch_token_mean": patches.mean(dim=1),
-        "patch_prenorm_sample": tokens.prenorm[:, 1 + model.config.registers :][:, [0, -1]],
+        "patch_prenorm_sample": tokens.prenorm[:, [0, -1]],
         "pos_embed_sample": positions[[0, *(1 + chosen)], ::8],
     }
     if model.config.registers:

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,8 +51,8 @@ class PlaceIndex:
 
     path: Path
     root: Path
-    descriptors: DescriptorSet
-    positions: Positions
+    descriptors: DescriptorSet = field(repr=False)
+    positions: Positions = field(repr=False)
 
     @classmethod
     def build(
@@ -82,7 +82,7 @@ class PlaceIndex:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open an index. Small files are checked whole, the vectors by length alone; `verify` reads those too.
+        """Open an index. Small files are checked whole, the vectors by length; `verify` reads those too.
 
         Raises:
             InputError: no index, one of another version, or a damaged file, which is named.
@@ -305,11 +305,11 @@ def _parse_manifest(path: Path, text: str) -> dict[str, Any]:
         version = manifest.get("format")
     except (ValueError, AttributeError, RecursionError) as error:
         raise _damaged(path / MANIFEST, "is cut off or garbled") from error
-    if version != FORMAT and isinstance(version, str) and checksum == _checksum(manifest):
+    if isinstance(version, str) and version.startswith(FORMAT[:-1]) and version != FORMAT:
         raise InputError(
-            f"{path} has the format {version}, and this version reads {FORMAT}. Build the index again."
+            f"{path / MANIFEST} has the format {version}, and this version reads {FORMAT}. Build it again."
         )
-    if checksum != _checksum(manifest):
+    if version != FORMAT or checksum != _checksum(manifest):
         raise _damaged(path / MANIFEST, "does not have the checksum that it was written with")
     assert isinstance(manifest, dict)
     return manifest

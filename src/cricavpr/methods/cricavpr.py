@@ -118,7 +118,7 @@ def default_settings(name: str) -> Settings:
     from cricavpr.models.vit import BACKBONES
 
     if name == "cricavpr-tiny":
-        tiny = CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=4, encoder_ffn=256)
+        tiny = CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256)
         return Settings(tiny, (112, 112), "tensor")
     return Settings(CricaVPRConfig(), (224, 224), "tensor_no_antialias")
 

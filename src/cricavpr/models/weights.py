@@ -193,7 +193,13 @@ def _read_torch(path: Path, file: BinaryIO) -> object:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can bring up anything; none of it is ours to pass on
-        raise _refusal(path, f"torch's restricted reader refuses it ({_brief(error)})") from None
+        raise _refusal(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
+
+
+def _torch_reason(error: Exception) -> str:
+    """The reason without torch's advice to try again with the protection off."""
+    reason = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
+    return _shown(reason[1].strip(), 200) if reason else _brief(error)
 
 
 def check_torch_version(version: str) -> None:
@@ -232,14 +238,14 @@ def _checked_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
         raise _refusal(path, "two entries of the archive bear one name")
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1 for entry in entries):
-        raise _refusal(path, "it is a compressed or encrypted zip archive, which torch.save never writes")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise _refusal(path, "the entries of the archive claim more bytes than the file has")
     if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
         raise _refusal(path, "it is a TorchScript archive, which is a program; ask for the plain state dict")
     if any(name.endswith(".npy") for name in names):
         raise _refusal(path, "it is a NumPy archive, not weights of torch")
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1 for entry in entries):
+        raise _refusal(path, "it is a compressed or encrypted zip archive, which torch.save never writes")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise _refusal(path, "the entries of the archive claim more bytes than the file has")
     programs = [entry for entry in entries if entry.filename.endswith(".pkl")]
     if len(programs) != 1 or programs[0].filename.split("/")[1:] != ["data.pkl"]:
         raise _refusal(path, "it is a zip archive, but not one that torch.save wrote")
@@ -332,7 +338,7 @@ def _check_value(name: str, value: object, source: str) -> None:
     import torch
 
     if type(value) not in (torch.Tensor, torch.nn.Parameter):
-        kind = "a skipped numpy value" if isinstance(value, _Skipped) else f"a {type(value).__name__}"
+        kind = "a numpy value" if isinstance(value, _Skipped) else f"of type {type(value).__name__}"
         raise WeightsError(f"{source}: the entry {_shown(name)} is {kind}, not a tensor.")
     assert isinstance(value, torch.Tensor)
     reason = _odd_tensor(value)
@@ -457,9 +463,11 @@ def save_weights(
     ready = {name: _storable(name, plain[name], half) for name in sorted(plain)}
     metadata = {HEADER_KEY: _json(header)}
     with written_beside(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode  # safetensors makes private files; keep to what this user's files are
         try:
             save_file(ready, str(beside), metadata=metadata)
-            beside.chmod(0o644)
+            beside.chmod(mode)
         except SafetensorError as error:
             raise WeightsError(f"cannot write {path}: {_brief(error)}.") from None
 

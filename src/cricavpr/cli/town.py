@@ -1,0 +1,37 @@
+"""`cricavpr town`: draw a town, so that everything can be tried without a download."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("town", help="draw a town to try things on")
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    making = actions.add_parser(
+        "make",
+        help="write a town's pictures in the layout of a dataset",
+        description="The same seed gives the same town on every machine. Interrupted, the same command goes on.",
+    )
+    making.add_argument("folder", metavar="DIR")
+    making.add_argument("--seed", type=int, default=0, metavar="N", help="which town (default: 0)")
+    making.add_argument("--places", type=int, default=200, metavar="N", help="how many places (default: 200)")
+    making.add_argument(
+        "--layout",
+        choices=("photos", "utm", "gsv"),
+        default="photos",
+        help="photos: JPEGs with GPS in EXIF; utm: the @UTM@ tree; gsv: GSV-Cities (default: photos)",
+    )
+    making.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of a picture (default: 224)")
+    making.add_argument("--workers", type=int, metavar="N", help="processes that draw (default: as the machine allows)")
+    making.add_argument("--quiet", action="store_true", help="no progress bar")
+    making.set_defaults(run=make)
+
+
+def make(args: argparse.Namespace) -> int:
+    raise SystemExit("town")

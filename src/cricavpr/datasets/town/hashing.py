@@ -1,0 +1,92 @@
+"""Counter-based randomness from integers alone: the same number on every machine, for ever.
+
+A value is a pure function of its keys (seed, house, storey, ...), so nothing has to be drawn in order and a
+house looks the same from whichever side, in whichever process, it is seen. numpy's generators promise no
+such stability between versions, hence this small mixer (the finaliser of MurmurHash3, a public-domain
+construction: xor-shifts and two odd multipliers).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_MASK = 0xFFFFFFFF
+_FIRST, _SECOND = 0x85EBCA6B, 0xC2B2AE35
+_STEP = 0x9E3779B9  # 2^32 / golden ratio: spreads small keys over all bits before mixing
+
+
+def hash_int(*keys: int) -> int:
+    """32 well-mixed bits of a few integers, as a Python int. The scalar twin of `hash_array`."""
+    value = 0
+    for key in keys:
+        value = ((value ^ (key & _MASK)) * _STEP + _STEP) & _MASK
+        value ^= value >> 16
+        value = value * _FIRST & _MASK
+        value ^= value >> 13
+        value = value * _SECOND & _MASK
+        value ^= value >> 16
+    return value
+
+
+def hash_array(
+    *keys: "int | Array",  # ints, or integer arrays that broadcast
+) -> Array:  # uint32, the broadcast shape
+    """The same bits as `hash_int`, for whole arrays of keys."""
+    scalars = 0
+    while scalars < len(keys) and isinstance(keys[scalars], int):
+        scalars += 1
+    value = np.array([hash_int(*(int(key) for key in keys[:scalars]))], np.uint32)  # the cheap part first
+    for key in keys[scalars:]:
+        mixed = (value ^ _as_uint32(key)) * np.uint32(_STEP) + np.uint32(_STEP)
+        mixed ^= mixed >> np.uint32(16)
+        mixed *= np.uint32(_FIRST)
+        mixed ^= mixed >> np.uint32(13)
+        mixed *= np.uint32(_SECOND)
+        mixed ^= mixed >> np.uint32(16)
+        value = mixed
+    return value
+
+
+def hash_cells(
+    column: Array,  # (N,) int32
+    row: Array,  # (N,) int32
+    key: "int | Array",  # one key, or (N,) uint32
+) -> Array:  # (N,) uint32
+    """One round for two cell numbers and a key: cheap enough to be asked once per pixel."""
+    value = column.view(np.uint32) * np.uint32(_STEP)
+    value ^= row.view(np.uint32) * np.uint32(0x7FEB352D)
+    value ^= _as_uint32(key)
+    value ^= value >> np.uint32(16)
+    value *= np.uint32(_FIRST)
+    value ^= value >> np.uint32(13)
+    value *= np.uint32(_SECOND)
+    value ^= value >> np.uint32(16)
+    return value
+
+
+def unit(
+    bits: Array,  # uint32
+) -> Array:  # float32 in [0, 1)
+    """24 of the 32 bits as a fraction: exact in float32."""
+    return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def unit_float(*keys: int) -> float:
+    """A fraction in [0, 1) of a few integers."""
+    return (hash_int(*keys) >> 8) * 2.0**-24
+
+
+def between(low: float, high: float, *keys: int) -> float:
+    """A number in [low, high) of a few integers."""
+    return low + (high - low) * unit_float(*keys)
+
+
+def _as_uint32(key: "int | Array") -> Array:
+    if isinstance(key, int):
+        return np.array([key & _MASK], np.uint32)
+    if key.dtype == np.uint32:
+        return key
+    return key.astype(np.int64).astype(np.uint32)

@@ -1,0 +1,116 @@
+"""Whose folder is it? The demo replaces what it wrote itself, and refuses a folder with anything else in it.
+
+All is made in a hidden folder first and moved to its place at the end, so a run that fails or is killed
+leaves an earlier demo as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cricavpr.errors import InputError
+from cricavpr.files import held_alone, write_text
+
+FORMAT = "cricavpr.demo.1"
+MARK = ".cricavpr_demo.json"  # lists every file that the demo wrote
+LOCK = ".cricavpr_demo.lock"
+STAGE = ".cricavpr_demo.unfinished"
+
+
+@contextlib.contextmanager
+def workshop(out: Path) -> Iterator[Path]:
+    """Yield a folder to work in; when the block ends well its content takes the place of an earlier demo's.
+
+    Raises:
+        InputError: `out` is a file, holds things that no demo wrote, is in use, or cannot be written.
+    """
+    refuse_foreign(out)
+    stage = out / STAGE
+    with _one_line_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with held_alone(out / LOCK, str(out)):
+        try:
+            with _one_line_errors(out):
+                shutil.rmtree(stage, ignore_errors=True)
+                stage.mkdir()
+            yield stage
+            with _one_line_errors(out):
+                _move(stage, out)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Make sure that everything in `out` was written by a demo.
+
+    Raises:
+        InputError: naming the first thing that was not.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file. The demo is a folder: choose another place with --out.")
+    strange = sorted(_files_below(out) - _written(out))
+    if strange:
+        raise InputError(
+            f"{out} holds {strange[0]!r}, which the demo did not write. "
+            "Choose another place with --out, or move it away."
+        )
+
+
+def _move(stage: Path, out: Path) -> None:
+    old = _written(out)
+    new = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
+    _mark(out, old | new)  # both, so that a run killed half-way leaves nothing that looks foreign
+    for name in sorted(old - new):
+        (out / name).unlink(missing_ok=True)
+    for name in sorted(new):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(out / name)
+    _mark(out, new)
+    _remove_empty_folders(out, old - new)
+
+
+def _mark(out: Path, names: Iterable[str]) -> None:
+    write_text(out / MARK, json.dumps({"format": FORMAT, "files": sorted(names)}, indent=0))
+
+
+def _written(out: Path) -> set[str]:
+    """What earlier demos wrote here; nothing where there is no mark that can be read."""
+    try:
+        mark = json.loads((out / MARK).read_text(encoding="utf-8"))
+        names = mark["files"] if mark["format"] == FORMAT else []
+        return {name for name in names if isinstance(name, str) and _stays_inside(name)}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
+def _stays_inside(name: str) -> bool:
+    """A mark may have been edited: it must never make us remove a file elsewhere."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _files_below(out: Path) -> set[str]:
+    """Every file, and every link, that is not hidden. Hidden ones are never touched."""
+    names = (path.relative_to(out) for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
+
+
+def _remove_empty_folders(out: Path, gone: Iterable[str]) -> None:
+    for folder in sorted({(out / name).parent for name in gone} - {out}, reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _one_line_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write the demo to {out}: {error.strerror or error}. Choose another place or free it."
+        ) from error
