@@ -30,6 +30,8 @@ from tests.odd_files import (
 
 GOLDEN = Path(__file__).parent / "golden"
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's about damaged EXIF blocks
+
 
 def photo(height, width, seed=0):
     """Something like a photo: random, but smooth."""
@@ -188,7 +190,7 @@ def test_every_jpeg_that_was_cut_is_flagged_even_with_an_end_mark():
     rng = random.Random(1)
     silent = 0
     for data, options in _jpegs():
-        start = data.index(b"\xff\xda") + 12
+        start = data.index(b"\xff\xda") + 14
         for _ in range(5):
             cut = data[: rng.randrange(start, len(data) - 40)]
             assert stage_of(cut) == "decode"
@@ -340,6 +342,5 @@ def test_the_fingerprint_is_one_line_that_tells_settings_apart_and_survives_pick
     assert all("\n" not in setting.describe() for setting in settings)
     assert pickle.loads(pickle.dumps(settings[1])) == settings[1]
     # Kept for ever: an index of last year must still open.
-    assert Preprocess().describe() == (
-        "sRGB upright, size 224x224, resize tensor_no_antialias, mean 0.485,0.456,0.406, std 0.229,0.224,0.225"
-    )
+    usual = "resize tensor_no_antialias, mean 0.485,0.456,0.406, std 0.229,0.224,0.225"
+    assert Preprocess().describe() == f"sRGB upright, size 224x224, {usual}"

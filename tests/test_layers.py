@@ -11,7 +11,7 @@ ROWS = [  # from the ground up
     {"images", "descriptors", "grouping", "config"},
     {"models", "datasets", "index"},
     {"methods"},
-    {"describe"},
+    {"describing"},
     {"training", "evaluation", "locate"},
     {"demo"},
     {"cli"},

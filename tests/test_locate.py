@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cricavpr.datasets.base import ImageSet
-from cricavpr.describe import describe
+from cricavpr.describing import describe
 from cricavpr.errors import ImageError, InputError, MadeByError
 from cricavpr.geo import Positions
 from cricavpr.grouping import Grouping

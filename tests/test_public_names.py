@@ -12,7 +12,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_a_function_stays_a_function_when_its_module_is_imported() -> None:
-    code = "import cricavpr.describe, cricavpr; assert callable(cricavpr.describe), cricavpr.describe"
+    code = "import cricavpr.describing, cricavpr; assert callable(cricavpr.describe)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

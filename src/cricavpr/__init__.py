@@ -23,7 +23,7 @@ _HOMES = {
     "Locator": "locate",
     "PlaceIndex": "index.place_index",
     "Positions": "geo",
-    "describe": "describe",
+    "describe": "describing",
     "evaluate": "evaluation.evaluate",
     "load_method": "methods",
     "open_dataset": "datasets",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cricavpr.datasets.base import EvalDataset as EvalDataset
     from cricavpr.datasets.base import ImageSet as ImageSet
     from cricavpr.datasets.photos import read_photos as read_photos
-    from cricavpr.describe import describe as describe
+    from cricavpr.describing import describe as describe
     from cricavpr.descriptors import DescriptorSet as DescriptorSet
     from cricavpr.errors import CricaVPRError as CricaVPRError
     from cricavpr.evaluation.evaluate import EvalResult as EvalResult

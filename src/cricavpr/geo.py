@@ -265,9 +265,8 @@ def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such 
 
 def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
     """The zone whose central meridian is near to all longitudes, or None."""
-    mean_deg = float(
-        np.rad2deg(np.angle(np.exp(1j * np.deg2rad(lon_deg)).mean()))
-    )  # on the circle: 180 is -180
+    turns = np.exp(1j * np.deg2rad(lon_deg))  # a mean on the circle, where 180 is -180
+    mean_deg = float(np.rad2deg(np.angle(turns.mean())))
     middle = int((mean_deg + 180) // 6)
     nearby = [(middle + step) % 60 + 1 for step in (-1, 0, 1)]
     furthest_deg = [np.abs(_turn(lon_deg - _central_meridian_deg(zone))).max() for zone in nearby]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.describe import describe, describe_one
+from cricavpr.describing import describe, describe_one
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.geo import LatLon, Positions, point_feature
 from cricavpr.grouping import ALONE

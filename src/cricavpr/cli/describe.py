@@ -27,12 +27,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.datasets.photos import read_photos
-    from cricavpr.describe import describe
+    from cricavpr.datasets import open_photos
+    from cricavpr.describing import describe
     from cricavpr.grouping import Grouping
 
     grouping = Grouping.parse(args.grouping or "alone")
-    photos, unusable = read_photos(existing_folder(args.photos))
+    photos, unusable = open_photos(existing_folder(args.photos))
     described = describe(
         load_method(args),
         photos,

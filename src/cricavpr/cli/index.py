@@ -24,7 +24,6 @@ def add_parser(subparsers: Subparsers) -> None:
     building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
     building.add_argument("--to", required=True, metavar="INDEX", help="the folder of the index")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
-    building.add_argument("--skip-unlocated", action="store_true", help="leave out photos without a position")
     add_method(building)
     add_work(building)
     building.set_defaults(run=build)
@@ -36,12 +35,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def build(args: argparse.Namespace) -> int:
     from cricavpr.datasets import open_photos
-    from cricavpr.describe import describe
+    from cricavpr.describing import describe
     from cricavpr.index.place_index import PlaceIndex
 
     folder = existing_folder(args.photos)
     positions_file = Path(args.positions) if args.positions else None
-    photos, unusable = open_photos(folder, positions_file, skip_unlocated=args.skip_unlocated)
+    photos, unusable = open_photos(folder, positions_file, need_positions=True)
     to = Path(args.to)
     described = describe(
         load_method(args),

@@ -34,4 +34,26 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def make(args: argparse.Namespace) -> int:
-    raise SystemExit("town")
+    import os
+
+    from tqdm import tqdm
+
+    from cricavpr.datasets.town.write import make_town
+
+    with tqdm(unit="picture", disable=args.quiet) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        written = make_town(
+            Path(args.folder),
+            args.seed,
+            args.places,
+            args.layout,
+            image_size=(args.image_size, args.image_size),
+            workers=args.workers or os.cpu_count() or 1,
+            progress=progress,
+        )
+    print(f"{written.folder}: {written.pictures:,} pictures of town {args.seed}, layout {written.layout}")
+    return 0

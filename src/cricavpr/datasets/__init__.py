@@ -7,10 +7,37 @@ from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
 from cricavpr.datasets.photos import BESIDE, read_photos
-from cricavpr.datasets.utm_names import dataset_name, find_sides, has_utm_names, read_utm_dataset
+from cricavpr.datasets.utm_names import (
+    dataset_name,
+    find_sides,
+    has_utm_names,
+    read_utm_dataset,
+    read_utm_folder,
+)
 from cricavpr.errors import InputError
 
-__all__ = ["EvalDataset", "ImageSet", "Problem", "open_dataset", "read_photos", "read_utm_dataset"]
+__all__ = [
+    "EvalDataset",
+    "ImageSet",
+    "Problem",
+    "open_dataset",
+    "open_photos",
+    "read_photos",
+    "read_utm_dataset",
+]
+
+
+def open_photos(
+    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False
+) -> tuple[ImageSet, tuple[Problem, ...]]:
+    """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
+
+    Raises:
+        InputError: as `read_photos`, or names that start like @ names and are none.
+    """
+    if positions_file is None and has_utm_names(folder):
+        return read_utm_folder(folder), ()
+    return read_photos(folder, positions_file, need_positions=need_positions)
 
 
 def open_dataset(

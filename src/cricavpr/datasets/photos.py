@@ -58,8 +58,9 @@ def read_photos(
         InputError: no such folder, a table that cannot be read, or no usable photo at all.
     """
     folder = Path(folder)
+    found = find_files(folder, SUFFIXES)
     table = _find_table(folder, positions_file)
-    photos, problems = _read_headers(folder, find_files(folder, SUFFIXES))
+    photos, problems = _read_headers(folder, found)
     located = _locate_by_exif(photos) if table is None else _locate_by_table(photos, table)
     problems += located.problems
     keep = np.ones(len(photos), bool)
@@ -117,7 +118,11 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
     Raises:
         InputError: `folder` is not a folder.
     """
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a parent that may not be entered
+        is_folder = False
+    if not is_folder:
         raise InputError(f"{folder} is not a folder. Give the folder that holds the photos.")
     names: list[str] = []
     problems: list[Problem] = []
@@ -249,6 +254,10 @@ class _Table:
     degrees: bool
     rows: list[_Row]
     problems: list[Problem]
+    unit: str = "line"  # how its rows are counted
+
+    def where(self, number: int) -> str:
+        return f"{self.unit} {number} of {self.file}"
 
 
 def _locate_by_table(photos: Sequence[_Photo], table: _Table) -> _Located:
@@ -279,7 +288,7 @@ def _match(names: Sequence[str], table: _Table) -> tuple[dict[int, _Row], list[P
     for row in table.rows:
         path = row.name.replace("\\", "/").removeprefix("./")
         index = by_path.get(row.name, by_path.get(path, by_file.get(path.rpartition("/")[2])))
-        where = f"line {row.line} of {table.file}"
+        where = table.where(row.line)
         if index is None:
             problems.append(Problem(row.name, "position", f"{where} names no usable photo"))
         elif index in row_of:
@@ -317,12 +326,12 @@ def _find_table(folder: Path, given: Path | None) -> _Table | None:
             return None
         given = beside[0]
     given = Path(given)
-    if not given.is_file():
-        raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
     try:
-        raw = given.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {given}: {error.strerror}.") from error
+        raw = given.read_bytes() if given.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {given}: {error}. Give a table of positions.") from error
+    if raw is None:
+        raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
     if given.suffix.lower() in (".geojson", ".json"):
         return _read_geojson(given, raw)
     return _read_csv(given, raw)
@@ -378,26 +387,36 @@ def _read_geojson(path: Path, raw: bytes) -> _Table:
         features = list(features)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not GeoJSON ({error}). Give a FeatureCollection of Points.") from error
-    table = _Table(path.name, True, [], [])
+    table = _Table(path.name, True, [], [], unit="feature")
     for number, feature in enumerate(features, start=1):
-        try:
-            properties = {str(key).casefold(): value for key, value in (feature["properties"] or {}).items()}
-            name = next((str(properties[key]) for key in _NAME if properties.get(key)), "")
-            geometry = feature["geometry"]
-            point: Sequence[Any] = geometry["coordinates"] if geometry["type"] == "Point" else ()
-            numbers = [str(point[1]), str(point[0])]
-        except (KeyError, TypeError, IndexError, AttributeError):
-            name, numbers = "", []
-        _add_row(table, number, name, numbers, None)
+        _add_row(table, number, _feature_name(feature), _feature_point(feature), None)
     return table
+
+
+def _feature_name(feature: Any) -> str:
+    try:
+        properties = {str(key).casefold(): value for key, value in feature["properties"].items()}
+    except (KeyError, TypeError, AttributeError):
+        return ""
+    return next((str(properties[key]) for key in _NAME if properties.get(key)), "")
+
+
+def _feature_point(feature: Any) -> list[str]:
+    """Latitude and longitude as text, or nothing; GeoJSON puts longitude first."""
+    try:
+        geometry = feature["geometry"]
+        if geometry["type"] != "Point":
+            return []
+        return [str(geometry["coordinates"][1]), str(geometry["coordinates"][0])]
+    except (KeyError, TypeError, IndexError):
+        return []
 
 
 def _add_row(table: _Table, line: int, name: str, numbers: Sequence[str], zone: str | None) -> None:
     """Keep a row, or say what is wrong with it."""
 
     def wrong(reason: str) -> None:
-        where = f"line {line} of {table.file}"
-        table.problems.append(Problem(name or table.file, "position", f"{where} {reason}"))
+        table.problems.append(Problem(name or table.file, "position", f"{table.where(line)} {reason}"))
 
     if not name.strip():
         return wrong("names no photo")

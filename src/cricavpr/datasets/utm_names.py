@@ -121,7 +121,10 @@ def _names(folder: Path) -> tuple[str, ...]:
         if not found:
             raise InputError(f"no image in {folder}. Expected names such as {_EXPECTED}.")
         return tuple(sorted(found))
-    lines = listed.read_text("utf-8", "surrogateescape").split("\n")
+    try:
+        lines = listed.read_text("utf-8", "surrogateescape").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot read {listed}: {error.strerror}. Correct or remove the list.") from error
     names = tuple(line.rstrip("\r") for line in lines if line.strip())
     if not names or not (folder / names[0]).is_file():
         first = names[0] if names else "nothing"

@@ -76,9 +76,9 @@ def map_svg(town: TownMap, database: Sequence[Photo], answers: Sequence[Answer],
     )
 
 
-def metres_per_pixel(town: TownMap) -> float:
+def metres_per_pixel(width_m: float) -> float:
     """Before the script has measured the map."""
-    return town.frame()[2] / USUAL_PIXELS
+    return width_m / USUAL_PIXELS
 
 
 def _label(answers: Sequence[Answer]) -> str:
@@ -175,9 +175,8 @@ def distance(metres: float) -> str:
 
 def _scale_bar(frame: tuple[float, float, float, float]) -> str:
     left, top, width, height = frame
-    metres = round_length(width / 6)
-    bar = metres / metres_per_pixel_of(width)
-    x, y = left + 14 * metres_per_pixel_of(width), top + height - 16 * metres_per_pixel_of(width)
+    unit, metres = metres_per_pixel(width), round_length(width / 6)
+    bar, x, y = metres / unit, left + 14 * unit, top + height - 16 * unit
     return (
         f'<g id="scale" transform="translate({x:.1f} {y:.1f})"><g class="pin">'
         f'<rect class="plate" x="-7" y="-19" width="{bar + 14:.1f}" height="27" rx="4"/>'
@@ -187,15 +186,11 @@ def _scale_bar(frame: tuple[float, float, float, float]) -> str:
 
 def _north(frame: tuple[float, float, float, float]) -> str:
     left, top, width, _ = frame
-    unit = metres_per_pixel_of(width)
+    unit = metres_per_pixel(width)
     return (
         f'<g id="north" transform="translate({left + width - 22 * unit:.1f} {top + 30 * unit:.1f})"><g class="pin">'
         '<circle class="plate" r="17"/><path d="M0-5 5 10 0 6-5 10z"/><text y="-7">N</text></g></g>'
     )
-
-
-def metres_per_pixel_of(width_m: float) -> float:
-    return width_m / USUAL_PIXELS
 
 
 def round_length(metres: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
-from cricavpr.describe import Described, Report, cache_key, describe
+from cricavpr.describing import Described, Report, cache_key, describe
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError
 from cricavpr.evaluation.recall import recall_at

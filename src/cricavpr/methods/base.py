@@ -1,8 +1,8 @@
-"""What a method is: a published network with its weights and its own preprocessing, ready to describe images."""
+"""What a method is: a published network with its weights and its own preprocessing, ready to describe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,29 @@ class Method(Protocol):
 
     def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
         """(B, 3, h, w) to (B, D) of unit length. Group sizes add up to B; left out, every image is alone."""
+        ...
+
+
+LocalFeatures = Mapping[str, NDArray[np.generic]]  # what one image needs for re-ranking, by name
+
+
+@runtime_checkable
+class TwoStageMethod(Method, Protocol):
+    """A method that looks again at the first matches, with local features.
+
+    `rerank` (row 4) keeps the local features on disk, calls `compare` for each candidate and `fuse` once a query.
+    """
+
+    def local_features(self, images: Tensor) -> list[LocalFeatures]:
+        """(B, 3, h, w) to one set of named arrays per image, float16 where that is enough."""
+        ...
+
+    def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
+        """Raw scores of one pair: (S,), higher is better, 0 where nothing matches."""
+        ...
+
+    def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raw scores of all candidates of one query, (n, S), to one score each, (n,); higher is better."""
         ...
 
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess, Resize
@@ -55,11 +52,8 @@ class CricaVPRMethod:
         self.weights = weights
         self.settings = settings
         self.model = model.eval().to(device)
-        self._preprocess = Preprocess(settings.image_size, resize=settings.resize)
-        self.preprocessing = f"{self._preprocess.describe()}{_departures(settings)}"
-
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        return self._preprocess(image)
+        self.preprocess = Preprocess(settings.image_size, resize=settings.resize)  # goes to worker processes by itself
+        self.preprocessing = f"{self.preprocess.describe()}{_departures(settings)}"
 
     def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w)
         import torch

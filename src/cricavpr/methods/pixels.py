@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cricavpr.images import Preprocess
 
 if TYPE_CHECKING:
@@ -29,17 +26,14 @@ class PixelMatcher:
     weights = "none"
 
     def __init__(self) -> None:
-        self._preprocess = Preprocess((HEIGHT, WIDTH), resize="tensor", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.preprocessing = self._preprocess.describe()
-
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        return self._preprocess(image)
+        self.preprocess = Preprocess((HEIGHT, WIDTH), resize="tensor", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        self.preprocessing = self.preprocess.describe()
 
     def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, 32, 64)
         import torch.nn.functional as F
 
-        grey = images.mean(dim=1)
-        patches = grey.unflatten(2, (-1, PATCH)).unflatten(1, (-1, PATCH)).transpose(2, 3)  # (B, 4, 8, PATCH, PATCH)
-        centred = patches - patches.mean(dim=(3, 4), keepdim=True)
-        spread = centred.square().mean(dim=(3, 4), keepdim=True).sqrt()
+        rows, columns = HEIGHT // PATCH, WIDTH // PATCH
+        patches = images.mean(dim=1).view(-1, rows, PATCH, columns, PATCH)
+        centred = patches - patches.mean(dim=(2, 4), keepdim=True)
+        spread = centred.square().mean(dim=(2, 4), keepdim=True).sqrt()
         return F.normalize((centred / (spread + 1e-3)).flatten(1), dim=1)  # (B, 2048)

@@ -72,7 +72,7 @@ class Adapter(nn.Module):
 
     def _mix(self, narrow: Tensor, grid: tuple[int, int], mixer: nn.Module) -> Tensor:
         prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
-        maps = patches.transpose(1, 2).unflatten(2, grid)  # (B, hidden, h, w)
+        maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
         mixed = mixer(maps).flatten(2).transpose(1, 2)  # (B, P, hidden)
         passed = torch.cat([prefix, mixed], dim=1)
         return narrow + passed if self.skip else passed  # so with the skip the class token counts twice, as published

@@ -194,7 +194,7 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens, grid)
         normed = self.norm(tokens)
         prefix = 1 + self.config.registers
-        patches = normed[:, prefix:].unflatten(1, grid)
+        patches = normed[:, prefix:].reshape(len(images), *grid, -1)
         return Tokens(normed[:, 0], normed[:, 1:prefix], patches, tokens)
 
     def _grid_of(self, images: Tensor) -> tuple[int, int]:
@@ -220,10 +220,10 @@ class VisionTransformer(nn.Module):
         if grid == (side, side):
             return self.pos_embed
         stored = self.pos_embed.float()
-        square = stored[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, C, side, side)
+        square = stored[:, 1:].view(1, side, side, -1).permute(0, 3, 1, 2)  # (1, C, side, side)
         if self.config.positions == "factor":
             factor = [(n + 0.1) / side for n in grid]
-            resized = F.interpolate(square, scale_factor=factor, mode="bicubic")  # type: ignore[arg-type]
+            resized = F.interpolate(square, scale_factor=factor, mode="bicubic")
         else:
             resized = F.interpolate(square, size=grid, mode="bicubic", antialias=True)
         return torch.cat([stored[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)

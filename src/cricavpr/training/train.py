@@ -167,7 +167,7 @@ def right_first(model: CricaVPR, pictures: Pictures, group_size: int) -> float:
 
 
 def _describe(model: CricaVPR, images: Pictures, group_size: int) -> Tensor:
-    parts = to_tensor(images).split(max(1, 64 // group_size) * group_size)
+    parts = torch.split(to_tensor(images), max(1, 64 // group_size) * group_size)
     return torch.cat([model(part, _groups(len(part), group_size)) for part in parts])
 
 

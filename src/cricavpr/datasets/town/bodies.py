@@ -52,7 +52,7 @@ def _pixel_boxes(
     in_front = depth.min(axis=1) > 0.3
     low = np.floor(np.clip(uv.min(axis=1), -1, limit)).astype(np.int64)
     high = np.ceil(np.clip(uv.max(axis=1), -1, limit)).astype(np.int64)
-    out = np.stack([low[:, 1], high[:, 1] + 1, low[:, 0], high[:, 0] + 1], axis=1)
+    out: Array = np.stack([low[:, 1], high[:, 1] + 1, low[:, 0], high[:, 0] + 1], axis=1)
     out = np.clip(out, 0, np.array([height, height, width, width]))
     out[~in_front] = 0
     return out

@@ -1,7 +1,7 @@
 """Painting facades: from wall coordinates (s along the wall, z up, metres) to colour.
 
-Window grids and stripes are box-filtered over the pixel's footprint exactly, so a far facade turns into its mean
-colour instead of flicker.
+Window grids and stripes are box-filtered over the pixel's footprint exactly, so a far facade turns into its
+mean colour instead of flicker.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def _pulses(x: Array, low: Array, high: Array, footprint: Array) -> Array:
 
     def integral(at: Array) -> Array:
         whole = np.floor(at)
-        return whole * width + np.minimum(np.maximum(at - whole - low, 0), width)
+        return np.asarray(whole * width + np.minimum(np.maximum(at - whole - low, 0), width))
 
     return np.asarray((integral(x + half) - integral(x - half)) / footprint)
 

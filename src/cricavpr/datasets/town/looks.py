@@ -4,7 +4,6 @@ Every decision is drawn from the house's key. Only signs, shutters, panels and a
 the year, so a place stays itself.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +64,8 @@ _STYLES = np.array(
 _RIBBON = np.array(
     [(4.0, 0.97, 0.44, 0.30, 0.05), (2.4, 0.80, 0.70, 0.12, 0.06), (3.4, 0.90, 0.52, 0.24, 0.05)], np.float32
 )
+_BELFRY = (5.0, 0.22, 0.5, 0.25, 0.2)
+_SANDSTONE = (0.62, 0.55, 0.46)
 
 
 @dataclass(frozen=True)
@@ -109,147 +110,190 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
     return np.asarray(table[bits % np.uint32(len(table))])
 
 
+class _Draws:
+    """The decisions of S wall pieces, by number. Numbers name what is decided; they are never reused."""
+
+    def __init__(
+        self,
+        key: Array,  # (S,) uint32 of the houses
+    ) -> None:
+        self.key = key
+        numbers = np.arange(100, 100 + _DRAWS)
+        self._bits = hash_array(key[None, :], numbers[:, None])  # (_DRAWS, S) in one call
+
+    def bits(self, number: int) -> Array:  # (S,) uint32
+        return np.asarray(self._bits[number])
+
+    def share(self, number: int) -> Array:  # (S,) float32 in [0, 1)
+        return unit(self.bits(number))
+
+    def era(self, number: int, shortest: int, longest: int, year: int) -> Array:  # (S,) uint32
+        """Which tenant, owner or coat of paint it is by now; every house has its own rhythm in years."""
+        period = shortest + self.bits(number) % np.uint32(longest - shortest)
+        phase = self.bits(number + 1) % period
+        return np.asarray(((np.uint32(year - FIRST_YEAR + 1000) + phase) // period).astype(np.uint32))
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The shapes that the decisions refer to. All (S,)."""
+
+    kind: Array
+    face: Array
+    front: Array  # bool
+    length: Array
+    ground: Array
+    storey: Array
+    storeys: Array
+    eaves: Array
+
+
 def paints_of(
     walls: Walls,
     houses: Houses,
     index: Array,  # (S,) wall numbers
     year: int,
 ) -> Paints:
-    """Draw every decision for these walls. Only signs, shutters, panels and a rare coat of paint depend on the year."""
-    house = walls.house[index]
-    key, kind, face = houses.key[house], houses.kind[house], walls.face[index]
+    """Draw every decision for these walls."""
+    house, face = walls.house[index], walls.face[index]
     edge = walls.b_m[index] - walls.a_m[index]
-    length = np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1]).astype(np.float32)
-
-    drawn = hash_array(key[None, :], np.arange(100, 100 + _DRAWS)[:, None])  # (_DRAWS, S), one call for all
-
-    def bits(number: int) -> Array:
-        return np.asarray(drawn[number])
-
-    def draw(number: int) -> Array:
-        return unit(bits(number))
-
-    def era(number: int, shortest: int, longest: int) -> Array:  # which tenant, coat or owner it is by now
-        period = shortest + bits(number) % np.uint32(longest - shortest)
-        phase = bits(number + 1) % period
-        return ((np.uint32(year - FIRST_YEAR + 1000) + phase) // period).astype(np.uint32)
-
-    tenant, owner, coat = era(1, 6, 14), era(3, 12, 30), era(5, 90, 180)
-    style = np.where((kind == SLAB)[:, None], _pick(_RIBBON, bits(7)), _pick(_STYLES, bits(8)))
-    style = np.where((kind == TOWER)[:, None], np.array((5.0, 0.22, 0.5, 0.25, 0.2), np.float32), style)
-    pitch_wish, wide, tall, sill, frame = (style[:, k] for k in range(5))
-    wide = np.minimum(wide * (0.88 + 0.24 * draw(9)), np.float32(0.97))
-    margin = np.minimum(0.3 + 0.9 * draw(10), 0.12 * length)
-    columns = np.maximum(1.0, np.floor((length - 2 * margin) / (pitch_wish * (0.85 + 0.3 * draw(11))) + 0.5))
-    pitch = (length - 2 * margin) / columns
-    window = np.stack(
-        [0.5 - wide / 2, 0.5 + wide / 2, sill, np.minimum(sill + tall, np.float32(0.94))], axis=1
+    body = _Body(
+        kind=houses.kind[house],
+        face=face,
+        front=face == FRONT,
+        length=np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1]).astype(np.float32),
+        ground=houses.ground_m[house],
+        storey=houses.storey_m[house],
+        storeys=houses.storeys[house].astype(np.float32),
+        eaves=walls.eaves_m[index],
     )
-
-    front, plain = face == FRONT, (face == ROOF) | (face == HEDGE) | (kind == GARDEN)
-    storeys, ground, storey = (
-        houses.storeys[house].astype(np.float32),
-        houses.ground_m[house],
-        houses.storey_m[house],
-    )
-    eaves = walls.eaves_m[index]
-    blind = np.where(draw(12) < 0.45, bits(13) & bits(14) & np.uint32(0xFF), 0).astype(np.int32)
-    blind = np.where(face == SIDE, (bits(15) | bits(16)) & np.uint32(0xFF), blind).astype(np.int32)
-    shop = (front & (draw(17) < np.where(kind == SLAB, 0.7, np.where(kind == ROW, 0.42, 0.12)))).astype(
-        np.float32
-    )
-
-    jitter = 0.92 + 0.16 * np.stack([unit(hash_array(key, coat, 20 + c)) for c in range(3)], axis=1)
-    coat_bits = np.where(draw(18) < 0.5, hash_array(key, coat, 30), hash_array(key, coat, 31))
-    wall = np.minimum(_pick(_WALLS, coat_bits) * jitter, np.float32(1.0))
-    wall = np.where((kind == TOWER)[:, None], np.array((0.62, 0.55, 0.46), np.float32) * jitter, wall)
-    wall = np.where(
-        (face == SIDE)[:, None], 0.5 * wall + 0.5 * _pick(_WALLS, bits(19)) * np.float32(0.8), wall
-    )
-    wall = np.where((face == BACK)[:, None], 0.6 * wall + np.float32(0.2), wall)
-    roof = _pick(_ROOFS, bits(20)) * jitter
-    wall = np.where((face == ROOF)[:, None], roof, wall)
-    wall = np.where((face == HEDGE)[:, None], _pick(_STONE, bits(21)), wall)
-    lower_other = np.where((draw(22) < 0.5)[:, None], _pick(_WALLS, bits(23)), wall * np.float32(0.72))
-    lower = np.where((front & (draw(24) < 0.6))[:, None], lower_other, wall)
-    accent_box, accent = _accents(bits, draw, length, ground, storey, storeys, eaves, wall)
-    panel_bits = hash_array(key, tenant, 40)
-    paneled = ((face == SIDE) & (draw(33) < 0.5)) | (front & (draw(33) < 0.13) & (kind != TOWER))
+    draws = _Draws(houses.key[house])
+    tenant, owner = draws.era(1, 6, 14, year), draws.era(3, 12, 30, year)
+    coat = draws.era(5, 90, 180, year)
+    plain = (face == ROOF) | (face == HEDGE) | (body.kind == GARDEN)
+    wall = _wall_colour(draws, body, coat)
+    panel_bits = hash_array(draws.key, tenant, 40)
+    accent_box, accent = _accents(draws, body, wall)
     return Paints(
-        key=hash_array(key, face),
-        length=length,
-        ground=np.where(plain, 0.0, ground).astype(np.float32),
-        storey=storey,
-        storeys=storeys,
-        eaves=eaves,
-        columns=columns.astype(np.float32),
-        margin=margin.astype(np.float32),
-        pitch=pitch.astype(np.float32),
-        window=window.astype(np.float32),
-        frame=frame,
-        blind=blind,
-        balcony=np.where(front & (draw(25) < 0.3) & (kind != TOWER), bits(26) & np.uint32(0xFF), 0).astype(
-            np.int32
-        ),
-        shutters=np.where((draw(27) < 0.34) & (kind == ROW) & ~plain, 0.5 * wide, 0.0).astype(np.float32),
-        course=np.where(draw(28) < 0.35, 0.08 + 0.22 * draw(29), 0.0).astype(np.float32),
-        timber=np.where((draw(30) < 0.14) & (kind == ROW), 0.14, 0.0).astype(np.float32),
-        accent_box=np.where(front[:, None], accent_box, np.float32(-50.0)).astype(np.float32),
-        panel_box=np.where(
-            paneled[:, None], _panel(panel_bits, bits, length, ground, eaves), np.float32(-50.0)
-        ),
-        shop=shop,
-        door_s=np.where(front & (kind != TOWER), length * (0.15 + 0.7 * draw(31)), -50.0).astype(np.float32),
+        key=hash_array(draws.key, face),
+        length=body.length,
+        ground=np.where(plain, 0.0, body.ground).astype(np.float32),
+        storey=body.storey,
+        storeys=body.storeys,
+        eaves=body.eaves,
+        **_windows(draws, body, plain),
+        **_ornaments(draws, body),
+        accent_box=np.where(body.front[:, None], accent_box, np.float32(-50.0)).astype(np.float32),
+        panel_box=_panels(draws, body),
+        shop=_shops(draws, body),
+        door_s=_doors(draws, body),
         wall=wall.astype(np.float32),
-        lower=lower.astype(np.float32),
-        trim=_pick(_TRIMS, bits(32)),
+        lower=_lower_colour(draws, body, wall).astype(np.float32),
+        trim=_pick(_TRIMS, draws.bits(32)),
         accent=accent.astype(np.float32),
         panel=_pick(_VIVID, panel_bits),
         panel_mark=_pick(_VIVID, panel_bits >> np.uint32(8)),
-        shutter=_pick(_VIVID, hash_array(key, owner, 41)) * np.float32(0.75),
-        sign=_pick(_VIVID, hash_array(key, tenant, 42)),
-        letters=_pick(_VIVID, hash_array(key, tenant, 43)),
-        door=_pick(_VIVID, hash_array(key, owner, 44)) * np.float32(0.7),
-        plain=plain | (kind == HALL) & (face == SIDE),
+        shutter=_pick(_VIVID, hash_array(draws.key, owner, 41)) * np.float32(0.75),
+        sign=_pick(_VIVID, hash_array(draws.key, tenant, 42)),
+        letters=_pick(_VIVID, hash_array(draws.key, tenant, 43)),
+        door=_pick(_VIVID, hash_array(draws.key, owner, 44)) * np.float32(0.7),
+        plain=plain | (body.kind == HALL) & (face == SIDE),
         roof_like=face == ROOF,
     )
 
 
+def _windows(draws: _Draws, body: _Body, plain: Array) -> dict[str, Array]:
+    """The window grid: a style of the street, stretched to fit this front."""
+    slab, tower = (body.kind == SLAB)[:, None], (body.kind == TOWER)[:, None]
+    style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
+    style = np.where(tower, np.array(_BELFRY, np.float32), style)
+    pitch_wish, wide, tall, sill, frame = (style[:, k] for k in range(5))
+    wide = np.minimum(wide * (0.88 + 0.24 * draws.share(9)), np.float32(0.97))
+    margin = np.minimum(0.3 + 0.9 * draws.share(10), 0.12 * body.length)
+    room = body.length - 2 * margin
+    columns = np.maximum(1.0, np.floor(room / (pitch_wish * (0.85 + 0.3 * draws.share(11))) + 0.5))
+    head = np.minimum(sill + tall, np.float32(0.94))
+    blind = np.where(draws.share(12) < 0.45, draws.bits(13) & draws.bits(14) & np.uint32(0xFF), 0)
+    blind = np.where(body.face == SIDE, (draws.bits(15) | draws.bits(16)) & np.uint32(0xFF), blind)
+    shutters = (draws.share(27) < 0.34) & (body.kind == ROW) & ~plain
+    return {
+        "columns": columns.astype(np.float32),
+        "margin": margin.astype(np.float32),
+        "pitch": (room / columns).astype(np.float32),
+        "window": np.stack([0.5 - wide / 2, 0.5 + wide / 2, sill, head], axis=1).astype(np.float32),
+        "frame": frame,
+        "blind": blind.astype(np.int32),
+        "shutters": np.where(shutters, 0.5 * wide, 0.0).astype(np.float32),
+    }
+
+
+def _ornaments(draws: _Draws, body: _Body) -> dict[str, Array]:
+    balconies = body.front & (draws.share(25) < 0.3) & (body.kind != TOWER)
+    timbered = (draws.share(30) < 0.14) & (body.kind == ROW)
+    return {
+        "balcony": np.where(balconies, draws.bits(26) & np.uint32(0xFF), 0).astype(np.int32),
+        "course": np.where(draws.share(28) < 0.35, 0.08 + 0.22 * draws.share(29), 0.0).astype(np.float32),
+        "timber": np.where(timbered, 0.14, 0.0).astype(np.float32),
+    }
+
+
+def _shops(draws: _Draws, body: _Body) -> Array:
+    likely = np.where(body.kind == SLAB, 0.7, np.where(body.kind == ROW, 0.42, 0.12))
+    return np.asarray((body.front & (draws.share(17) < likely)).astype(np.float32))
+
+
+def _doors(draws: _Draws, body: _Body) -> Array:
+    where = body.length * (0.15 + 0.7 * draws.share(31))
+    return np.where(body.front & (body.kind != TOWER), where, -50.0).astype(np.float32)
+
+
+def _wall_colour(draws: _Draws, body: _Body, coat: Array) -> Array:  # (S, 3)
+    key = draws.key
+    jitter = 0.92 + 0.16 * np.stack([unit(hash_array(key, coat, 20 + c)) for c in range(3)], axis=1)
+    chosen = np.where(draws.share(18) < 0.5, hash_array(key, coat, 30), hash_array(key, coat, 31))
+    wall = np.minimum(_pick(_WALLS, chosen) * jitter, np.float32(1.0))
+    wall = np.where((body.kind == TOWER)[:, None], np.array(_SANDSTONE, np.float32) * jitter, wall)
+    party = 0.5 * wall + 0.5 * _pick(_WALLS, draws.bits(19)) * np.float32(0.8)
+    wall = np.where((body.face == SIDE)[:, None], party, wall)
+    wall = np.where((body.face == BACK)[:, None], 0.6 * wall + np.float32(0.2), wall)
+    wall = np.where((body.face == ROOF)[:, None], _pick(_ROOFS, draws.bits(20)) * jitter, wall)
+    return np.where((body.face == HEDGE)[:, None], _pick(_STONE, draws.bits(21)), wall)
+
+
+def _lower_colour(draws: _Draws, body: _Body, wall: Array) -> Array:  # (S, 3)
+    """Of the ground floor: another colour, or the same one darker."""
+    other = np.where((draws.share(22) < 0.5)[:, None], _pick(_WALLS, draws.bits(23)), wall * np.float32(0.72))
+    return np.where((body.front & (draws.share(24) < 0.6))[:, None], other, wall)
+
+
 def _accents(
-    bits: Callable[[int], Array],
-    draw: Callable[[int], Array],
-    length: Array,
-    ground: Array,
-    storey: Array,
-    storeys: Array,
-    eaves: Array,
-    wall: Array,
+    draws: _Draws,
+    body: _Body,
+    wall: Array,  # (S, 3)
 ) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
-    """One broad area of another colour on every second front: a stair strip, a top storey, a raised half."""
-    choice, place = draw(50), draw(51)
+    """One broad area of another colour on every second front: a stair strip, a top storey, a half."""
+    choice, place = draws.share(50), draws.share(51)
+    length, top = body.length, body.eaves + 9  # past any gable
     zero, none = np.zeros_like(length), np.full_like(length, -50.0)
-    strip = np.stack([length * (0.1 + 0.5 * place), length * (0.3 + 0.5 * place), ground, eaves + 9], axis=1)
-    top = np.stack([zero, length, ground + (storeys - 1) * storey, eaves + 9], axis=1)
-    half = np.stack(
-        [length * np.where(place < 0.5, 0, 0.55), length * np.where(place < 0.5, 0.45, 1), zero, eaves + 9], 1
-    )
-    off = np.stack([none, none, none, none], axis=1)
-    box = np.where(
-        (choice < 0.16)[:, None],
-        strip,
-        np.where((choice < 0.32)[:, None], top, np.where((choice < 0.44)[:, None], half, off)),
-    )
-    other = np.where((draw(52) < 0.5)[:, None], _pick(_WALLS, bits(53)), wall * np.float32(0.62))
+    strip = np.stack([length * (0.1 + 0.5 * place), length * (0.3 + 0.5 * place), body.ground, top], axis=1)
+    attic = np.stack([zero, length, body.ground + (body.storeys - 1) * body.storey, top], axis=1)
+    start, stop = np.where(place < 0.5, 0, 0.55), np.where(place < 0.5, 0.45, 1)
+    half = np.stack([length * start, length * stop, zero, top], axis=1)
+    box = np.stack([none, none, none, none], axis=1)
+    for bound, option in ((0.44, half), (0.32, attic), (0.16, strip)):
+        box = np.where((choice < bound)[:, None], option, box)
+    other = np.where((draws.share(52) < 0.5)[:, None], _pick(_WALLS, draws.bits(53)), wall * np.float32(0.62))
     return box, other
 
 
-def _panel(
-    panel_bits: Array, bits: Callable[[int], Array], length: Array, ground: Array, eaves: Array
-) -> Array:  # (S, 4)
-    """A painted advertisement: where it hangs is the house's, what it shows the tenant's."""
-    place, size = unit(bits(54)), unit(bits(55))
-    wide = length * (0.35 + 0.35 * size)
-    start = (length - wide) * place
-    low = ground + 0.4 + 0.2 * (eaves - ground) * unit(bits(56))
-    tall = (eaves - low) * (0.5 + 0.4 * unit(bits(57)))
-    return np.asarray(np.stack([start, start + wide, low, low + tall], axis=1).astype(np.float32))
+def _panels(draws: _Draws, body: _Body) -> Array:  # (S, 4)
+    """Where a painted advertisement hangs is the house's; what it shows is the tenant's."""
+    place, size = draws.share(54), draws.share(55)
+    wide = body.length * (0.35 + 0.35 * size)
+    start = (body.length - wide) * place
+    low = body.ground + 0.4 + 0.2 * (body.eaves - body.ground) * draws.share(56)
+    tall = (body.eaves - low) * (0.5 + 0.4 * draws.share(57))
+    box = np.stack([start, start + wide, low, low + tall], axis=1).astype(np.float32)
+    rare = body.front & (draws.share(33) < 0.13) & (body.kind != TOWER)
+    hung = ((body.face == SIDE) & (draws.share(33) < 0.5)) | rare
+    return np.where(hung[:, None], box, np.float32(-50.0))

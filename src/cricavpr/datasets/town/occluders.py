@@ -64,9 +64,9 @@ def passing_bodies(
 def _as_bodies(rows: list[_Row]) -> Bodies:
     if not rows:
         return alike(BOX, np.zeros((0, 3)), np.zeros(3), np.zeros(3), np.zeros(3))
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    count = len(rows)
-    return Bodies(*columns, passing=np.ones(count, bool), glows=np.zeros(count, bool))
+    shape, centre, half, along, colour, side = (np.array(column) for column in zip(*rows, strict=True))
+    passing, glows = np.ones(len(rows), bool), np.zeros(len(rows), bool)
+    return Bodies(shape, centre, half, along, colour, side, passing, glows)
 
 
 def _visible(camera: Camera, at: Array, reach_m: float, nearest_m: float) -> bool:

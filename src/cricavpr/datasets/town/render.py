@@ -1,7 +1,7 @@
 """From a camera and a scene to pixels.
 
-Per pixel only + - * / sqrt floor min max and comparisons are used, all of which IEEE 754 fixes to the last bit:
-the same picture on every machine.
+Per pixel only + - * / sqrt floor min max and comparisons are used, all of which IEEE 754 fixes to the last
+bit: the same picture on every machine.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ _NARROW_M, _WIDE_M = 11.0, 23.0  # facade to facade
 
 @dataclass(frozen=True)
 class StreetNet:
-    """Crossings and widths. Line i runs north-south, line j runs east-west; crossing (i, j) is where they meet."""
+    """Crossings and widths. Line i runs north-south, line j east-west; crossing (i, j) is where they meet."""
 
     crossings_m: Array  # (n, n, 2) float64 x, y
     widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west lines

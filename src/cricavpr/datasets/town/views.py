@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from cricavpr.datasets.town.camera import DIGITS, Camera, axes_of
-from cricavpr.datasets.town.looks import FIRST_YEAR
-from cricavpr.datasets.town.hashing import Array, between, hash_int, unit_float
 from cricavpr.datasets.town.furniture import make_furniture
+from cricavpr.datasets.town.hashing import Array, between, hash_int, unit_float
+from cricavpr.datasets.town.looks import FIRST_YEAR
 from cricavpr.datasets.town.plan import Buckets, make_plan
 from cricavpr.datasets.town.streets import StreetNet, make_streets, polylines
 from cricavpr.datasets.town.weather import CONDITIONS, Scene

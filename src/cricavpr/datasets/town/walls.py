@@ -1,8 +1,8 @@
 """The upright walls of a picture: which of them a pixel sees, where on them, and what is painted there.
 
 For every fine column of directions the wall pieces it meets are listed by distance, each one higher in the
-picture than those before it; a pixel takes the first that reaches up to it. Its depth then comes from the exact
-plane of that wall, so geometry is true perspective.
+picture than those before it; a pixel takes the first that reaches up to it. Its depth then comes from the
+exact plane of that wall, so geometry is true perspective.
 """
 
 from dataclasses import dataclass
@@ -143,7 +143,8 @@ def _strike(shot: Shot, seen: _Seen) -> tuple[Array, WallPixels, Array]:
     z = height_m + shot.slope[on] * forward
     # Between a low wall and what stands behind it the ground shows.
     solid = np.flatnonzero((z >= 0) & (forward > 0))
-    on, tangent, wall, closing, forward, z = (v[solid] for v in (on, tangent, wall, closing, forward, z))
+    on, wall = on[solid], wall[solid]
+    tangent, closing, forward, z = (v[solid] for v in (tangent, closing, forward, z))
     right, ahead = tangent * forward - np.take(seen.a_right, wall), forward - np.take(seen.a_forward, wall)
     s = right * np.take(seen.along_right, wall) + ahead * np.take(seen.along_forward, wall)
     foot_z = np.maximum(forward / np.float32(shot.focal), np.float32(0.01))

@@ -43,14 +43,74 @@ class Weather:
 
 
 CONDITIONS: dict[str, Weather] = {
-    "day": Weather((0.60, 0.63, 0.70), (0.52, 0.47, 0.38), (0.34, 0.54, 0.86), (0.76, 0.86, 0.95), 420, 0.5),
-    "overcast": Weather((0.82, 0.83, 0.86), (0.08, 0.08, 0.08), (0.70, 0.72, 0.76), (0.82, 0.83, 0.85), 300, 0.3, grey=0.1),
-    "dusk": Weather((0.40, 0.37, 0.46), (0.46, 0.25, 0.08), (0.24, 0.26, 0.46), (0.96, 0.62, 0.38), 240, 0.4, 0.35, 0.25),
-    "night": Weather((0.24, 0.25, 0.34), (0, 0, 0), (0.04, 0.05, 0.10), (0.15, 0.13, 0.15), 260, 0.2, 1.0, 0.26, noise=1.3),
-    "rain": Weather((0.60, 0.62, 0.66), (0, 0, 0), (0.50, 0.52, 0.56), (0.66, 0.68, 0.70), 110, 0.3, wet=1.0, grey=0.35),
-    "fog": Weather((0.78, 0.79, 0.80), (0, 0, 0), (0.80, 0.81, 0.82), (0.80, 0.81, 0.82), 46, 0.0, grey=0.2),
-    "snow": Weather((0.84, 0.87, 0.94), (0, 0, 0), (0.80, 0.82, 0.86), (0.84, 0.86, 0.89), 130, 0.1, snow=1.0, grey=0.15),
-}  # fmt: skip
+    "day": Weather(
+        ambient=(0.60, 0.63, 0.70),
+        sun=(0.52, 0.47, 0.38),
+        zenith=(0.34, 0.54, 0.86),
+        horizon=(0.76, 0.86, 0.95),
+        haze_m=420,
+        clouds=0.5,
+    ),
+    "overcast": Weather(
+        ambient=(0.82, 0.83, 0.86),
+        sun=(0.08, 0.08, 0.08),
+        zenith=(0.70, 0.72, 0.76),
+        horizon=(0.82, 0.83, 0.85),
+        haze_m=300,
+        clouds=0.3,
+        grey=0.1,
+    ),
+    "dusk": Weather(
+        ambient=(0.40, 0.37, 0.46),
+        sun=(0.46, 0.25, 0.08),
+        zenith=(0.24, 0.26, 0.46),
+        horizon=(0.96, 0.62, 0.38),
+        haze_m=240,
+        clouds=0.4,
+        lamps=0.35,
+        lit=0.25,
+    ),
+    "night": Weather(
+        ambient=(0.24, 0.25, 0.34),
+        sun=(0, 0, 0),
+        zenith=(0.04, 0.05, 0.10),
+        horizon=(0.15, 0.13, 0.15),
+        haze_m=260,
+        clouds=0.2,
+        lamps=1.0,
+        lit=0.26,
+        noise=1.3,
+    ),
+    "rain": Weather(
+        ambient=(0.60, 0.62, 0.66),
+        sun=(0, 0, 0),
+        zenith=(0.50, 0.52, 0.56),
+        horizon=(0.66, 0.68, 0.70),
+        haze_m=110,
+        clouds=0.3,
+        wet=1.0,
+        grey=0.35,
+    ),
+    "fog": Weather(
+        ambient=(0.78, 0.79, 0.80),
+        sun=(0, 0, 0),
+        zenith=(0.80, 0.81, 0.82),
+        horizon=(0.80, 0.81, 0.82),
+        haze_m=46,
+        clouds=0.0,
+        grey=0.2,
+    ),
+    "snow": Weather(
+        ambient=(0.84, 0.87, 0.94),
+        sun=(0, 0, 0),
+        zenith=(0.80, 0.82, 0.86),
+        horizon=(0.84, 0.86, 0.89),
+        haze_m=130,
+        clouds=0.1,
+        snow=1.0,
+        grey=0.15,
+    ),
+}
 
 
 def paint_sky(
@@ -114,27 +174,37 @@ def add_precipitation(
     view_seed: int,
 ) -> None:
     """Streaks of rain or flakes of snow, sized by the picture and not by its pixels."""
-    height, width = picture.shape[1:]
     if weather.wet <= 0 and weather.snow <= 0:
         return
+    height, width = picture.shape[1:]
     rows = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
     columns = (np.arange(width, dtype=np.float32) + np.float32(0.5)) / np.float32(width)
     y, x = np.broadcast_to(rows[:, None], (height, width)), np.broadcast_to(columns[None, :], (height, width))
     if weather.wet > 0:
-        lean = x + y * np.float32(0.12)
-        cell = hash_cells(np.floor(lean * 110).astype(np.int32), np.floor(y * 9).astype(np.int32), view_seed)
-        drop = (cell % np.uint32(14) == 0).astype(np.float32) * np.float32(0.16 * weather.wet)
+        falling = _streaks(x, y, view_seed) * np.float32(0.16 * weather.wet)
     else:
-        drop = np.zeros((height, width), np.float32)
-        for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
-            i, j = np.floor(x * cells), np.floor(y * cells)
-            cell = hash_cells(i.astype(np.int32), j.astype(np.int32), view_seed + layer)
-            dx = x * cells - i - (np.float32(0.3) + np.float32(0.4) * unit(cell))
-            dy = y * cells - j - (np.float32(0.3) + np.float32(0.4) * unit(cell * np.uint32(9)))
-            flake = np.minimum(np.maximum((size * size - dx * dx - dy * dy) * np.float32(14), 0), 1)
-            drop = np.maximum(drop, flake * (cell % np.uint32(4) == 0) * np.float32(0.8 * weather.snow))
+        falling = _flakes(x, y, view_seed) * np.float32(0.8 * weather.snow)
     for c in range(3):
-        picture[c] += (np.float32(0.92) - picture[c]) * drop
+        picture[c] += (np.float32(0.92) - picture[c]) * falling
+
+
+def _streaks(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32, 0 or 1
+    lean = x + y * np.float32(0.12)
+    cell = hash_cells(np.floor(lean * 110).astype(np.int32), np.floor(y * 9).astype(np.int32), view_seed)
+    return np.asarray((cell % np.uint32(14) == 0).astype(np.float32))
+
+
+def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0..1
+    """Two layers of soft discs, one in every fourth cell of a lattice."""
+    falling = np.zeros(x.shape, np.float32)
+    for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
+        i, j = np.floor(x * cells), np.floor(y * cells)
+        cell = hash_cells(i.astype(np.int32), j.astype(np.int32), view_seed + layer)
+        dx = x * cells - i - (np.float32(0.3) + np.float32(0.4) * unit(cell))
+        dy = y * cells - j - (np.float32(0.3) + np.float32(0.4) * unit(cell * np.uint32(9)))
+        flake = np.minimum(np.maximum((size * size - dx * dx - dy * dy) * np.float32(14), 0), 1)
+        falling = np.maximum(falling, flake * (cell % np.uint32(4) == 0))
+    return falling
 
 
 def develop(

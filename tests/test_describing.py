@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -17,13 +16,11 @@ import pytest
 import torch
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.describe import describe, describe_one
+from cricavpr.describing import describe, describe_one, flow, reading, work
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import ALONE, Grouping
 from tests.mean_colour import GroupColour, MeanColour, NativeMeanColour, colours, expected, photos
-
-module = importlib.import_module("cricavpr.describe")  # `cricavpr.describe` may name the function
 
 
 class Sick(MeanColour):
@@ -126,14 +123,14 @@ def test_worker_processes_give_the_same(tmp_path: Path) -> None:
 
 def test_what_is_sent_to_a_worker_can_be_sent(tmp_path: Path) -> None:
     images = photos(tmp_path, colours(3))
-    items = module._Batches(GroupColour(), images, [[np.array([2, 0])], [np.array([1])]])
+    items = reading._Batches(GroupColour(), images, [[np.array([2, 0])], [np.array([1])]])
     assert pickle.loads(pickle.dumps(items))[0].runs[0].indices.tolist() == [2, 0]
 
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the patch reaches forks alone")
 def test_a_worker_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = photos(tmp_path, colours(4))
-    monkeypatch.setattr(module, "decode", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(reading, "decode", lambda path: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="a process that reads photos died") as caught:
         describe(MeanColour(), images, workers=1)
     assert "\n" not in str(caught.value)
@@ -351,7 +348,7 @@ def test_a_place_that_cannot_be_written_is_one_line_before_any_work(tmp_path: Pa
 def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> None:
     images, out = photos(tmp_path / "photos", colours(12)), tmp_path / "out"
 
-    class Full(module._OnDisk):  # type: ignore[misc,name-defined]
+    class Full(work.OnDisk):
         def put(self, indices: np.ndarray, vectors: np.ndarray) -> None:
             with self._one_line_errors():
                 if 7 in indices:
@@ -359,7 +356,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
             super().put(indices, vectors)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="No space left") as caught:
-        patch.setattr(module, "_OnDisk", Full)
+        patch.setattr(flow, "OnDisk", Full)
         describe(MeanColour(), images, batch_size=2, out=out)
     assert "\n" not in str(caught.value)
     told: list[int] = []
@@ -369,15 +366,15 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
 
 # One process that loads torch once, then forks a run for every moment at which to die.
 KILLED_RUNS = """
-    import importlib, os, signal, sys
+    import os, signal, sys
     from pathlib import Path
 
     import torch
     from cricavpr.datasets.base import ImageSet
+    from cricavpr.describing import describe, work
     from cricavpr.grouping import Grouping
     from tests.mean_colour import GroupColour
 
-    module = importlib.import_module("cricavpr.describe")
     folder = Path(sys.argv[1])
     images = ImageSet(folder / "photos", tuple(sorted(p.name for p in (folder / "photos").iterdir())))
 
@@ -393,18 +390,18 @@ KILLED_RUNS = """
             return super().describe(images, groups)
 
     def run(moment):
-        module.STATE_EVERY_S = 0.0 if moment % 2 else 3600.0
+        work.STATE_EVERY_S = 0.0 if moment % 2 else 3600.0
         method = Dying()
         if moment <= 8:
             method.left = moment
         elif moment == 9:
-            module.save_rows = die
+            work.save_rows = die
         elif moment == 10:
-            module._OnDisk.give_up = die
+            work.OnDisk.give_up = die
         elif moment == 11:
-            module.write_text = die
+            work.write_text = die
         options = {"batch_size": 4, "out": folder / str(moment), "workers": 1 if moment == 5 else 0}
-        module.describe(method, images, Grouping("shuffled", 3, 5), **options)
+        describe(method, images, Grouping("shuffled", 3, 5), **options)
 
     for moment in range(1, 12):
         child = os.fork()
@@ -445,7 +442,7 @@ def test_workers_start_where_processes_are_spawned(tmp_path: Path) -> None:
         import multiprocessing, sys
         from pathlib import Path
         from cricavpr.datasets.base import ImageSet
-        from cricavpr.describe import describe
+        from cricavpr.describing import describe
         from tests.mean_colour import MeanColour
         if __name__ == "__main__":
             multiprocessing.set_start_method("spawn")

@@ -1,0 +1,80 @@
+"""`cricavpr demo`: a drawn town, photos located in it, and a page that shows what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.demo import DemoResult
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="locate photos in a drawn town, and see the answers on a map",
+        description="Draw a town that training never saw, locate photos in it, and write one page with the map, the "
+        "answers and the recall. Needs no download and no network.",
+    )
+    parser.add_argument("--out", default="demo", metavar="DIR", help="where to write; an earlier demo there is replaced (default: demo)")
+    parser.add_argument("--places", type=int, default=400, metavar="N", help="size of the town; half of them, at most 200, are asked for (default: 400)")
+    parser.add_argument("--seed", type=int, default=7001, metavar="N", help="which town, from 1000 on (default: 7001)")
+    parser.add_argument("--weights", metavar="W", help="other weights for cricavpr-tiny: a file or random:SEED")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.demo import run_demo
+
+    talk = None if args.quiet else _Talk()
+    result = run_demo(Path(args.out), seed=args.seed, places=args.places, weights=args.weights, progress=talk)
+    print(result.page)
+    print()
+    print(result.table())
+    print()
+    print(_next_steps(result, args.weights))
+    if args.open:
+        _open(result.page)
+    return 0
+
+
+def _next_steps(result: DemoResult, weights: str | None) -> str:
+    """Commands that work on what was written, with the paths as they are."""
+    photo = result.photos / result.answers[0].photo.key
+    other = [] if weights is None else ["--weights", weights]
+    commands = (
+        ["locate", str(photo), "--index", str(result.index), *other],
+        ["evaluate", str(result.photos), "--grouping", "alone", "--grouping", "in_order:16", *other],
+        ["index", "info", str(result.index)],
+    )
+    lines = (shlex.join(["cricavpr", *command]) for command in commands)
+    return "\n".join(["The photos and the index stay there. Try", *(f"  {line}" for line in lines)])
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(page.absolute().as_uri()):
+        print("no browser could be opened; open the page above yourself.", file=sys.stderr)
+
+
+class _Talk:
+    """One line for each stage on stderr, rewritten in place where that is a screen."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.screen = sys.stderr.isatty()
+
+    def __call__(self, stage: str, done: int, of: int) -> None:
+        if self.screen:
+            end = "\n" if done == of else ""
+            print(f"\r{stage}: {done:,} of {of:,}", end=end, file=sys.stderr, flush=True)
+        elif stage != self.stage:
+            print(f"{stage}: {of:,}", file=sys.stderr, flush=True)
+        self.stage = stage
