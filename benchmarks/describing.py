@@ -64,8 +64,11 @@ def main() -> None:
     method = load_method("cricavpr", "random:0")
     assert isinstance(method, CricaVPRMethod)
     per_image = flops_per_image(method)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ViT-B/14 at 224 px: {per_image / 1e9:.1f} GFLOP per image")
-    print("| batch | images/s | share of the matrix-product rate |\n|------:|---------:|---------------------------------:|")
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, {threads} threads; ViT-B/14 at 224 px: {per_image / 1e9:.1f} GFLOP per image")
+    print(
+        "| batch | images/s | share of the matrix-product rate |\n|------:|---------:|---------------------------------:|"
+    )
     for batch in BATCHES:
         images = torch.randn(batch, 3, 224, 224)
         method.describe(images)
@@ -73,13 +76,13 @@ def main() -> None:
         per_s = batch / best_s(lambda images=images: method.describe(images))
         rate = max(rate, matrix_rate(257 * batch))  # before and after: the machine's best is the yardstick
         print(f"| {batch:5} | {per_s:8.2f} | {100 * per_s * per_image / rate:31.0f} % |")
-    preprocess = load_method("cricavpr", "random:0").preprocess
     print("\n| photo     | decode ms | preprocess ms |\n|-----------|----------:|--------------:|")
     torch.set_num_threads(1)
     for width, height in ((640, 480), (1920, 1080), (4000, 3000)):
         file = photo(width, height)
         image = decode(file)
-        decoding, preparing = best_s(lambda file=file: decode(file)), best_s(lambda image=image: preprocess(image))
+        decoding = best_s(lambda file=file: decode(file))
+        preparing = best_s(lambda image=image: method.preprocess(image))
         print(f"| {width}x{height:<5} | {1000 * decoding:9.1f} | {1000 * preparing:13.1f} |")
 
 

@@ -42,14 +42,15 @@ def main() -> None:
                 result = evaluate(load_method(name, weights), dataset, Grouping.parse(grouping), workers=0)
                 recalls[row].append(result.recall_at)
                 recorded[row] = (result.grouping, result.made_by.weights[:12])
-    print(f"{len(arguments.seeds)} towns (seeds {arguments.seeds}, splits {hashes}), {arguments.places} places each, one database")
-    print("and one query picture per place at 112 px, queries in mixed conditions, positives within 25 m. Mean (lowest to highest), %.\n")
-    print("| method              | weights      | grouping                | R@1                | R@5                | R@10               |")
-    print("|---------------------|--------------|-------------------------|--------------------|--------------------|--------------------|")
+    print(f"{len(arguments.seeds)} towns (seeds {arguments.seeds}, splits {hashes}), {arguments.places} places each,")
+    print("one database and one query picture per place at 112 px, queries in mixed conditions, positives within 25 m.")
+    print("Recall in %: mean (lowest to highest) over the towns.\n")
+    print("| method | weights | grouping | R@1 | R@5 | R@10 |")
+    print("|--------|---------|----------|-----|-----|------|")
     for row, (label, *_) in enumerate(ROWS):
         cells = [_spread([100 * recall[n] for recall in recalls[row]]) for n in (1, 5, 10)]
         grouping, weights = recorded[row]
-        print(f"| {label:<19} | {weights:<12} | {grouping:<23} | " + " | ".join(f"{cell:<18}" for cell in cells) + " |")
+        print("| " + " | ".join([label, weights, grouping, *cells]) + " |")
 
 
 def _spread(values: list[float]) -> str:

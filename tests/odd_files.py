@@ -148,17 +148,11 @@ def _sound_formats(folder: Path, made: dict[str, str]) -> None:
         "plain.tif": encoded(kind="TIFF"),
         "packed.tiff": encoded(kind="TIFF", compression="tiff_lzw"),
         "png-called.jpg": encoded(kind="PNG"),
-        "animated.webp": encoded(
-            kind="WEBP", save_all=True, append_images=[other], lossless=True, duration=9
-        ),
+        "animated.webp": encoded(kind="WEBP", save_all=True, append_images=[other], lossless=True, duration=9),
         "animated.png": encoded(kind="PNG", save_all=True, append_images=[other]),
         "pages.tif": encoded(kind="TIFF", save_all=True, append_images=[other]),
-        "two-frames.jpg": encoded(
-            kind="MPO", save_all=True, append_images=[other], quality=95, subsampling=0
-        ),
-        "srgb-profile.jpg": encoded(
-            icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        ),
+        "two-frames.jpg": encoded(kind="MPO", save_all=True, append_images=[other], quality=95, subsampling=0),
+        "srgb-profile.jpg": encoded(icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
         "damaged-profile.png": encoded(kind="PNG", icc_profile=b"not a profile"),
     }
     with contextlib.suppress(KeyError, OSError):  # Pillow without AVIF
@@ -230,9 +224,7 @@ def _orientations(folder: Path, made: dict[str, str]) -> None:
     _write(folder, made, "turned/6-with-gps-0-over-0.jpg", encoded(upright, exif=zero), "ok")
 
 
-NO_POSITION: dict[
-    str, dict[int, Value]
-] = {  # GPS blocks that hold no position; all of them are met in the wild
+NO_POSITION: dict[str, dict[int, Value]] = {  # GPS blocks that hold no position; all of them are met in the wild
     "0-over-0": {1: "N", 2: dms((0, 0), (0, 0), (0, 0)), 3: "E", 4: dms((0, 0), (0, 0), (0, 0))},
     "one-0-over-0": {1: "N", 2: dms(55, 42, (0, 0)), 3: "E", 4: dms(13, 11, 0)},
     "out-of-range": {1: "N", 2: dms(4294967295, 0, 0), 3: "E", 4: dms(13, 0, 0)},

@@ -221,9 +221,7 @@ def test_photos_of_different_sizes_run_separately_when_they_do_not_see_one_anoth
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_different_sizes_in_one_group_are_refused_and_in_two_groups_are_fine(
-    tmp_path: Path, workers: int
-) -> None:
+def test_different_sizes_in_one_group_are_refused_and_in_two_groups_are_fine(tmp_path: Path, workers: int) -> None:
     photos(tmp_path, colours(2), size=(48, 32))
     photos(tmp_path / "b", colours(2), size=(32, 40))
     apart = ImageSet(tmp_path, ("0000.png", "0001.png", "b/0000.png", "b/0001.png"))
@@ -276,9 +274,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(at: int, tmp_path
         describe(Interrupted(at), images, grouping, batch_size=4, out=out)
     assert contents(tmp_path) == {"photos", "whole", ".out.partial"}
     told: list[int] = []
-    again = describe(
-        GroupColour(), images, grouping, batch_size=4, out=out, progress=lambda done, _: told.append(done)
-    )
+    again = describe(GroupColour(), images, grouping, batch_size=4, out=out, progress=lambda done, _: told.append(done))
     assert told[0] == 3 * at and told[-1] == 17  # batches of one group of 3: nothing is done twice
     assert out.read_bytes() == whole.read_bytes()
     assert [problem.name for problem in again.problems] == ["0001.png"]
@@ -308,9 +304,7 @@ def test_unfinished_work_for_something_else_is_thrown_away_with_a_note(
     else:
         size = 4
     told: list[int] = []
-    described = describe(
-        method, images, grouping, batch_size=size, out=out, progress=lambda done, _: told.append(done)
-    )
+    described = describe(method, images, grouping, batch_size=size, out=out, progress=lambda done, _: told.append(done))
     assert told[0] in (2, 3, 4)  # from the beginning
     assert "starting afresh" in capsys.readouterr().err
     plain = describe(method, images, grouping, batch_size=size).descriptors
@@ -322,9 +316,7 @@ def test_a_damaged_state_means_starting_afresh(damage: str, tmp_path: Path) -> N
     images, out = photos(tmp_path / "photos", colours(12)), tmp_path / "out"
     interrupt(images, out)
     (tmp_path / ".out.partial/state.json").write_text(damage)
-    assert (
-        len(describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2, out=out).descriptors) == 12
-    )
+    assert len(describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2, out=out).descriptors) == 12
 
 
 def test_rows_that_were_cut_off_mean_starting_afresh(tmp_path: Path) -> None:

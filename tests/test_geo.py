@@ -43,9 +43,7 @@ def test_a_known_point_has_the_utm_coordinates_that_maps_give_it():
     np.testing.assert_allclose(positions.metres, [(630084, 4833438)], atol=1)
 
 
-@pytest.mark.parametrize(
-    "place", [LUND, (-33.86, 151.2), (0.0, 13.2), (-79.9, 10), (83.9, 40), (60.4, 5.3), (1, 180)]
-)
+@pytest.mark.parametrize("place", [LUND, (-33.86, 151.2), (0.0, 13.2), (-79.9, 10), (83.9, 40), (60.4, 5.3), (1, 180)])
 def test_latitude_and_longitude_survive_the_way_to_metres_and_back(place):
     back = Positions.from_latlon([place, (np.nan, np.nan)]).latlon()
     turn = np.abs((back[0] - place + 180) % 360 - 180)
@@ -185,16 +183,12 @@ def test_worldwide_neighbours_equal_a_double_loop_over_great_circles():
     assert set(one_zone.zones) == {"32N"} or set(one_zone.zones) == {"33N"}
     assert set(torn.zones) == {"32N", "33N"}
     lat, lon = np.deg2rad(degrees).T
-    cosine = np.sin(lat)[:, None] * np.sin(lat) + np.cos(lat)[:, None] * np.cos(lat) * np.cos(
-        lon[:, None] - lon
-    )
+    cosine = np.sin(lat)[:, None] * np.sin(lat) + np.cos(lat)[:, None] * np.cos(lat) * np.cos(lon[:, None] - lon)
     metres = 6371008.8 * np.arccos(np.clip(cosine, -1, 1))
     found = within_radius(torn, torn, 2000)
     for row, indices in enumerate(found):  # the sphere of the slow twin is right to 0.5 %
         assert (
-            set(np.flatnonzero(metres[row] < 1990))
-            <= set(indices.tolist())
-            <= set(np.flatnonzero(metres[row] < 2010))
+            set(np.flatnonzero(metres[row] < 1990)) <= set(indices.tolist()) <= set(np.flatnonzero(metres[row] < 2010))
         )
 
 

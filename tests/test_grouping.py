@@ -12,7 +12,9 @@ def test_a_grouping_is_printed_as_it_is_written(text: str) -> None:
     assert str(Grouping.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "in_order", "in_order:0", "in_order:x", "shuffled:16", "alone:3", "together", "in_order:-4"])
+@pytest.mark.parametrize(
+    "text", ["", "in_order", "in_order:0", "in_order:x", "shuffled:16", "alone:3", "together", "in_order:-4"]
+)
 def test_a_grouping_without_meaning_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         Grouping.parse(text)

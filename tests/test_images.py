@@ -35,9 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's about
 
 def photo(height, width, seed=0):
     """Something like a photo: random, but smooth."""
-    small = (
-        np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3)).astype(np.uint8)
-    )
+    small = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3)).astype(np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -73,9 +71,7 @@ def test_importing_is_quick_and_loads_no_torch_and_no_plugin():
         "import sys, time; start = time.perf_counter(); import cricavpr.images; "
         "print(time.perf_counter() - start, 'torch' in sys.modules, 'PIL.EpsImagePlugin' in sys.modules)"
     )
-    seconds, torch_is_there, eps_is_there = subprocess.check_output(
-        [sys.executable, "-c", code], text=True
-    ).split()
+    seconds, torch_is_there, eps_is_there = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert (torch_is_there, eps_is_there) == ("False", "False")
     assert float(seconds) < 1.0  # 0.07 where nothing else runs
 
@@ -274,9 +270,7 @@ def golden():
     return np.load(GOLDEN / "preprocess.npz"), decode(GOLDEN / "preprocess_640x480.jpg")
 
 
-@pytest.mark.parametrize(
-    "resize, key", [("tensor_no_antialias", "antialias_false"), ("tensor", "antialias_true")]
-)
+@pytest.mark.parametrize("resize, key", [("tensor_no_antialias", "antialias_false"), ("tensor", "antialias_true")])
 def test_the_tensor_is_that_of_the_authors_pipeline(golden, resize, key):
     expected, image = golden
     tensor = Preprocess(resize=resize)(image)
@@ -311,9 +305,7 @@ def test_the_image_is_neither_changed_nor_shared_and_may_be_a_view():
     np.testing.assert_array_equal(Preprocess()(image[:, ::-1]), Preprocess()(image[:, ::-1].copy()))
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)])
 def test_what_is_not_an_image_is_refused(image):
     with pytest.raises(InputError, match="uint8"):
         Preprocess()(image)

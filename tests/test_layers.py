@@ -49,9 +49,7 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: imports are absolute"
             assert node.module is not None
             names |= (
-                {f"{node.module}.{alias.name}" for alias in node.names}
-                if node.module == "cricavpr"
-                else {node.module}
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "cricavpr" else {node.module}
             )
     return names
 
@@ -72,9 +70,7 @@ def test_imports_run_downward(path: Path) -> None:
 
 @pytest.mark.parametrize(("library", "home"), [(name, home) for name, home in HOMES.items() if home], ids=str)
 def test_a_heavy_library_has_one_home(library: str, home: str) -> None:
-    users = {
-        str(p.relative_to(SOURCE)) for p in modules() if any(n.split(".")[0] == library for n in imported(p))
-    }
+    users = {str(p.relative_to(SOURCE)) for p in modules() if any(n.split(".")[0] == library for n in imported(p))}
     assert users <= {home}
 
 

@@ -23,9 +23,7 @@ COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 LUND_M = np.array([[386_300.0, 6_174_700.0], [386_400.0, 6_174_700.0], [386_500.0, 6_174_700.0]])
 
 
-def built(
-    images: ImageSet, to: Path, grouping: str = "alone", method: MeanColour | None = None
-) -> PlaceIndex:
+def built(images: ImageSet, to: Path, grouping: str = "alone", method: MeanColour | None = None) -> PlaceIndex:
     described = describe(method or GroupColour(), images, Grouping.parse(grouping)).descriptors
     return PlaceIndex.build(described, images.positions, images.root, to)
 
@@ -100,13 +98,9 @@ def test_an_unknown_position_stays_unknown(frame: str, tmp_path: Path) -> None:
     zones = ("33N", "", "33N") if frame == "unknown row" else None
     positions = None if frame == "none" else Positions(metres, zones)
     images = ImageSet(images.root, images.names, positions)
-    estimate = Locator(built(images, tmp_path / "index"), GroupColour()).locate(
-        greenish(tmp_path / "mine.png")
-    )
+    estimate = Locator(built(images, tmp_path / "index"), GroupColour()).locate(greenish(tmp_path / "mine.png"))
     assert estimate.position is None and estimate.to_feature()["geometry"] is None
-    assert (estimate.where.easting_m, estimate.where.zone) == (
-        (3.0, None) if frame == "local" else (None, None)
-    )
+    assert (estimate.where.easting_m, estimate.where.zone) == ((3.0, None) if frame == "local" else (None, None))
     assert (estimate.to_dict()["metres"] is None) == (frame != "local")
     json.dumps(estimate.to_dict(), allow_nan=False)
 

@@ -17,6 +17,8 @@ def test_a_function_stays_a_function_when_its_module_is_imported() -> None:
 
 
 def test_importing_brings_in_nothing_heavy() -> None:
-    code = "import sys, cricavpr, cricavpr.cli; print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
+    code = (
+        "import sys, cricavpr, cricavpr.cli; print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
+    )
     seen = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert seen.stdout.strip() == "[]"

@@ -189,7 +189,7 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
 
 def point_feature(latlon: LatLon, properties: Mapping[str, Any]) -> dict[str, Any]:
     """A GeoJSON feature; GeoJSON puts longitude first."""
-    geometry = {"type": "Point", "coordinates": [latlon.lon_deg, latlon.lat_deg]}
+    geometry = {"type": "Point", "coordinates": [round(latlon.lon_deg, 8), round(latlon.lat_deg, 8)]}
     return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
 
 

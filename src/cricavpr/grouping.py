@@ -38,7 +38,9 @@ class Grouping:
     def __post_init__(self) -> None:
         wants_size = self.kind in ("in_order", "shuffled")
         if wants_size != (self.size is not None) or (self.kind == "shuffled") != (self.seed is not None):
-            raise InputError(f"grouping {self.kind!r} with size {self.size} and seed {self.seed} has no meaning. Use {SYNTAX}.")
+            raise InputError(
+                f"grouping {self.kind!r} with size {self.size} and seed {self.seed} has no meaning. Use {SYNTAX}."
+            )
         if self.size is not None and self.size < 1:
             raise InputError(f"a group of {self.size} images is impossible. Give a size of 1 or more.")
         if self.seed is not None and self.seed < 0:
@@ -86,7 +88,9 @@ ALONE = Grouping()
 
 def _groups_by_key(count: int, keys: Sequence[str] | None) -> list[Group]:
     if keys is None or len(keys) != count:
-        raise InputError("grouping by_key needs a key (panorama or sequence) for every image, and this set has none. Use alone.")
+        raise InputError(
+            "grouping by_key needs a key (panorama or sequence) for every image, and this set has none. Use alone."
+        )
     members: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
         members.setdefault(key, []).append(index)

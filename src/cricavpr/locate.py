@@ -41,9 +41,13 @@ class Where:
 
     def to_dict(self) -> dict[str, Any]:
         position = self.position
-        degrees = None if position is None else {"lat_deg": position.lat_deg, "lon_deg": position.lon_deg}
-        metres = {"easting_m": self.easting_m, "northing_m": self.northing_m, "zone": self.zone}
-        return {"position": degrees, "metres": None if self.easting_m is None else metres}
+        degrees = metres = None
+        if position is not None:  # 8 decimals are a millimetre
+            degrees = {"lat_deg": round(position.lat_deg, 8), "lon_deg": round(position.lon_deg, 8)}
+        if self.easting_m is not None and self.northing_m is not None:
+            easting_m, northing_m = round(self.easting_m, 3), round(self.northing_m, 3)
+            metres = {"easting_m": easting_m, "northing_m": northing_m, "zone": self.zone}
+        return {"position": degrees, "metres": metres}
 
 
 @dataclass(frozen=True)

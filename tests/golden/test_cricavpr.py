@@ -21,7 +21,9 @@ TOKEN = {"float32": 5e-5, "float64": 2e-5}
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As published: a dict with more than the weights, `module.` before each name, batch norm's counters."""
     theirs = {f"module.{key}": value.float() for key, value in state("cricavpr").items()}
-    counters = {k.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for k in theirs if "running_mean" in k}
+    counters = {
+        k.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for k in theirs if "running_mean" in k
+    }
     path = tmp_path_factory.mktemp("authors") / "CricaVPR.pth"
     torch.save({"epoch_num": 3, "recalls": [94.9], "model_state_dict": {**theirs, **counters}}, path)
     return path
@@ -58,7 +60,9 @@ def test_the_sizes_of_the_paper_are_read_off_the_checkpoint(method: CricaVPRMeth
     assert (method.dim, method.image_size, method.correlates) == (10752, (224, 224), True)
 
 
-def test_class_and_patch_tokens_are_the_authors(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
+def test_class_and_patch_tokens_are_the_authors(
+    method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
+) -> None:
     with torch.inference_mode():
         tokens = method.model.backbone(images.to(getattr(torch, dtype)))
     patches = tokens.patches.flatten(1, 2)[:, ::37]
@@ -74,17 +78,23 @@ def test_descriptors_alone_are_the_authors(method: CricaVPRMethod, golden: dict,
     assert lengths(method.describe(images), golden["descriptors_alone"]) < DESCRIPTOR[dtype]
 
 
-def test_the_first_two_are_described_without_the_rest(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
+def test_the_first_two_are_described_without_the_rest(
+    method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
+) -> None:
     ours = method.describe(images, [2, 3])[:2]
     assert lengths(ours, golden["descriptors_first2"]) < DESCRIPTOR[dtype]
 
 
-def test_reversed_images_give_reversed_descriptors(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
+def test_reversed_images_give_reversed_descriptors(
+    method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
+) -> None:
     ours = method.describe(images.flip(0), [5])[:, ::7]
     assert lengths(ours, golden["descriptors_reversed"]) < DESCRIPTOR[dtype]
 
 
-def test_a_descriptor_of_the_wrong_image_is_far_off(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
+def test_a_descriptor_of_the_wrong_image_is_far_off(
+    method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
+) -> None:
     assert lengths(method.describe(images).roll(1, 0), golden["descriptors_alone"]) > 0.1
 
 

@@ -1,4 +1,4 @@
-"""Our vision transformer against outputs of the official DINOv2, at square and oblong sizes, with registers and without."""
+"""Our vision transformer against outputs of the official DINOv2: square and oblong, with registers and without."""
 
 import pytest
 import torch

@@ -35,7 +35,13 @@ def test_tiny_has_about_three_million_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("patches", "halves", "thirds"),
-    [(16, [8, 8], [5, 6, 5]), (23, [12, 11], [8, 7, 8]), (12, [6, 6], [4, 4, 4]), (8, [4, 4], [3, 2, 3]), (3, [2, 1], [1, 1, 1])],
+    [
+        (16, [8, 8], [5, 6, 5]),
+        (23, [12, 11], [8, 7, 8]),
+        (12, [6, 6], [4, 4, 4]),
+        (8, [4, 4], [3, 2, 3]),
+        (3, [2, 1], [1, 1, 1]),
+    ],
 )
 def test_regions_are_cut_from_the_grid(patches: int, halves: list[int], thirds: list[int]) -> None:
     def heights(level: int) -> list[int]:
@@ -112,7 +118,9 @@ def test_a_config_survives_the_way_through_a_file() -> None:
 
 
 def test_sizes_are_read_off_the_tensors() -> None:
-    config = CricaVPRConfig(backbone=ViTConfig(128, 3, 2, grid=5, registers=4, positions="size"), encoder_depth=1, encoder_ffn=99)
+    config = CricaVPRConfig(
+        backbone=ViTConfig(128, 3, 2, grid=5, registers=4, positions="size"), encoder_depth=1, encoder_ffn=99
+    )
     assert config_of(CricaVPR(config).state_dict()) == config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
     from cricavpr.demo import DemoResult
 
+MOST_WORKERS = 8
+
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
@@ -20,8 +23,16 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Draw a town that training never saw, locate photos in it, and write one page with the map, the "
         "answers and the recall. Needs no download and no network.",
     )
-    parser.add_argument("--out", default="demo", metavar="DIR", help="where to write; an earlier demo there is replaced (default: demo)")
-    parser.add_argument("--places", type=int, default=400, metavar="N", help="size of the town; half of them, at most 200, are asked for (default: 400)")
+    parser.add_argument(
+        "--out", default="demo", metavar="DIR", help="where to write; an earlier demo there is replaced (default: demo)"
+    )
+    parser.add_argument(
+        "--places",
+        type=int,
+        default=400,
+        metavar="N",
+        help="size of the town; half of them, at most 200, are asked for (default: 400)",
+    )
     parser.add_argument("--seed", type=int, default=7001, metavar="N", help="which town, from 1000 on (default: 7001)")
     parser.add_argument("--weights", metavar="W", help="other weights for cricavpr-tiny: a file or random:SEED")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
@@ -32,8 +43,14 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from cricavpr.demo import run_demo
 
-    talk = None if args.quiet else _Talk()
-    result = run_demo(Path(args.out), seed=args.seed, places=args.places, weights=args.weights, progress=talk)
+    result = run_demo(
+        Path(args.out),
+        seed=args.seed,
+        places=args.places,
+        weights=args.weights,
+        workers=min(MOST_WORKERS, os.cpu_count() or 1),
+        progress=None if args.quiet else _Talk(),
+    )
     print(result.page)
     print()
     print(result.table())

@@ -32,9 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from cricavpr.grouping import Grouping
 
     grouping = Grouping.parse(args.grouping or "alone")
+    method = load_method(args)
     photos, unusable = open_photos(existing_folder(args.photos))
     described = describe(
-        load_method(args),
+        method,
         photos,
         grouping,
         batch_size=args.batch_size,
@@ -43,5 +44,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     vectors, made = described.descriptors, described.descriptors.made_by
-    print(f"{args.out}: {len(vectors):,} descriptors of {made.dim} values, method {made.method}, grouping {made.grouping}")
+    print(
+        f"{args.out}: {len(vectors):,} descriptors of {made.dim} values, method {made.method}, grouping {made.grouping}"
+    )
     return report((*unusable, *described.problems))

@@ -22,7 +22,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("data", metavar="DATA", help="the dataset's folder")
     add_grouping(parser, repeat=True)
-    parser.add_argument("--radius-m", type=float, default=25.0, metavar="M", help="a match this near is right (default: 25)")
+    parser.add_argument(
+        "--radius-m", type=float, default=25.0, metavar="M", help="a match this near is right (default: 25)"
+    )
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     parser.add_argument("--recall-at", type=_numbers, default=(1, 5, 10), metavar="N,N", help="default: 1,5,10")
     parser.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
@@ -42,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     from cricavpr.grouping import Grouping
 
     groupings = [Grouping.parse(text) for text in args.grouping or ["alone"]]
+    method = load_method(args)
     positions = Path(args.positions) if args.positions else None
     dataset, unusable = open_dataset(existing_folder(args.data), args.radius_m, positions)
-    method = load_method(args)
     results = [
         evaluate(
             method,

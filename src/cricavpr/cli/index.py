@@ -38,12 +38,12 @@ def build(args: argparse.Namespace) -> int:
     from cricavpr.describing import describe
     from cricavpr.index.place_index import PlaceIndex
 
-    folder = existing_folder(args.photos)
+    folder, method = existing_folder(args.photos), load_method(args)
     positions_file = Path(args.positions) if args.positions else None
     photos, unusable = open_photos(folder, positions_file, need_positions=True)
     to = Path(args.to)
     described = describe(
-        load_method(args),
+        method,
         photos,
         batch_size=args.batch_size,
         workers=args.workers,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_method, add_work, load_method, printable, report
-from cricavpr.errors import InputError
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
@@ -58,10 +57,8 @@ def _paths(given: list[str]) -> list[Path]:
         if path.is_dir():
             photos, _ = read_photos(path)
             paths += [photos.path(i) for i in range(len(photos))]
-        elif path.exists():
-            paths.append(path)
         else:
-            raise InputError(f"there is no photo {text}. Give the path of a photo or of a folder.")
+            paths.append(path)  # one that is not there is named with the others that cannot be used
     return paths
 
 

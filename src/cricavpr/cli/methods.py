@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("methods", help="list the methods")
-    parser.add_argument("--parameters", action="store_true", help="the table of parameters (Supplementary Table 1), counted")
+    parser.add_argument(
+        "--parameters", action="store_true", help="the table of parameters (Supplementary Table 1), counted"
+    )
     parser.set_defaults(run=run)
 
 

@@ -19,16 +19,24 @@ SOME_FAILED = 3  # exit code: the work was done, but some photos could not be us
 
 def add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
-    group.add_argument("--method", default="cricavpr-tiny", metavar="NAME", help="see `cricavpr methods` (default: cricavpr-tiny)")
-    group.add_argument("--weights", metavar="W", help="a weights file, a known name or random:SEED (default: the method's own)")
+    group.add_argument(
+        "--method", default="cricavpr-tiny", metavar="NAME", help="see `cricavpr methods` (default: cricavpr-tiny)"
+    )
+    group.add_argument(
+        "--weights", metavar="W", help="a weights file, a known name or random:SEED (default: the method's own)"
+    )
     group.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     group.add_argument("--image-size", metavar="HxW", help="describe at another size, such as 322x322")
 
 
 def add_work(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("work")
-    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once; never changes a result (default: 16)")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)")
+    group.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="images at once; never changes a result (default: 16)"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -40,7 +40,7 @@ def make(args: argparse.Namespace) -> int:
 
     from cricavpr.datasets.town.write import make_town
 
-    with tqdm(unit="picture", disable=args.quiet) as bar:
+    with tqdm(unit=" pictures", delay=0.5, disable=args.quiet) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

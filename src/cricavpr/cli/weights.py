@@ -32,9 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
     pulling.add_argument("--quiet", action="store_true", help="no progress bar")
     pulling.set_defaults(run=pull_weights)
 
-    converting = actions.add_parser(
-        "convert", help="turn a .pth file into safetensors, which holds only data"
-    )
+    converting = actions.add_parser("convert", help="turn a .pth file into safetensors, which holds only data")
     converting.add_argument("source", metavar="SRC", help="a weights file, or a name from the list")
     converting.add_argument("target", metavar="DST", help="the safetensors file to write")
     converting.add_argument("--half", action="store_true", help="store 16-bit values: half the size")

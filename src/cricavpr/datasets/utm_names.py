@@ -111,7 +111,8 @@ def _without_zones(images: ImageSet) -> ImageSet:
 
 
 def _list_beside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}_images_paths.txt")
+    named = folder.resolve()  # "." has no name of its own
+    return named.with_name(f"{named.name}_images_paths.txt")
 
 
 def _names(folder: Path) -> tuple[str, ...]:

@@ -49,12 +49,14 @@ class Answer:
     Attributes:
         condition: hour or weather of the query, such as "night".
         nearest: row of the database picture that stands nearest: what should have been found.
+        nearest_m: how far from the query that one stands.
     """
 
     photo: Photo
     condition: str
     matches: tuple[Found, ...]
     nearest: int
+    nearest_m: float
 
     @property
     def right(self) -> bool:
@@ -109,7 +111,8 @@ def answers_of(
             Found(row, match.score, float(off_m[row]), row in correct)
             for row, match in zip(rows, estimate.matches, strict=True)
         )
-        found.append(Answer(photos[query], conditions[query], matches, int(np.argmin(off_m))))
+        nearest = int(np.argmin(off_m))
+        found.append(Answer(photos[query], conditions[query], matches, nearest, float(off_m[nearest])))
     return tuple(found)
 
 

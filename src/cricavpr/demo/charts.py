@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 40  # room for the axes
+LEFT, RIGHT, TOP, BOTTOM = 44, 22, 12, 40  # room for the axes
 
 
 def bar(share: float) -> str:
@@ -21,7 +21,8 @@ def bar(share: float) -> str:
 def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
     """Which share of the queries is placed within how many metres; metres on a logarithmic axis."""
     ordered = sorted(errors_m)
-    ends = (1.0, 10.0 ** math.ceil(math.log10(max(100.0, *ordered))))
+    first, last = -1, math.ceil(math.log10(max(100.0, *ordered)))
+    ends = (10.0**first, 10.0**last)
 
     def x(metres: float) -> float:
         share = math.log(max(metres, ends[0]) / ends[0]) / math.log(ends[1] / ends[0])
@@ -31,7 +32,7 @@ def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
     for count, metres in enumerate(ordered, 1):
         steps.append(f"H{x(metres):.1f}V{_y(count / len(ordered)):.1f}")
     within = sum(metres <= radius_m for metres in ordered) / len(ordered)
-    ticks = [(x(10.0**power), f"{10**power:,}") for power in range(round(math.log10(ends[1])) + 1)]
+    ticks = [(x(10.0**power), f"{10.0**power:,g}") for power in range(first, last + 1)]
     body = (
         f'<path class="mark" d="M{x(radius_m):.1f} {_y(0):.1f}V{_y(1):.1f}"/>'
         f'<text class="note" x="{x(radius_m) + 5:.1f}" y="{_y(0) - 8:.1f}">{radius_m:g} m</text>'

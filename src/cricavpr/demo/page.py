@@ -74,12 +74,14 @@ def render_page(story: Story) -> str:
         "title": f"{_headline(story)}: a demo of cricavpr",
         "headline": _headline(story),
         "lede": _lede(story),
+        "caveat": _caveat(story),
         "map": map_svg(story.town, story.database, story.answers, shown_first(story.answers)),
         "radius": f"{story.radius_m:g} m",
         "list": "".join(map(_list_item, story.answers)),
         "count": f"{len(story.answers)}",
         "conditions": "".join(f"<option>{text(name)}</option>" for name in conditions),
         "presets": _presets(story.answers),
+        "rule": "right answer with the lowest score" if any(a.right for a in story.answers) else "mistake with the highest score",
         "top": str(max(len(answer.matches) for answer in story.answers)),
         "groups": _groups(story.rows),
         "caption": _caption(story),
@@ -141,11 +143,18 @@ def _lede(story: Story) -> str:
         f"Each photo went through {text(first.result.method)} ({text(first.weights)}) by itself, without its GPS, "
         "and was placed where the database picture most like it stands. "
         f"That is <strong>R@1 {_percent(share_right(answers))}</strong> "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %); half of the photos are placed within "
-        f"<strong>{distance(median_off_m(answers))}</strong>. "
-        "Database and queries differ by years, hour, weather, traffic and camera. "
-        f"The town is drawn by a program from the number {story.seed:,}, and training draws only towns below 1,000, "
-        "so its streets are new to the network. A drawn town is no promise for real streets."
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f}); half of the photos are placed within "
+        f"<strong>{distance(median_off_m(answers))}</strong>."
+    )
+
+
+def _caveat(story: Story) -> str:
+    furthest_m = max(answer.nearest_m for answer in story.answers)
+    return (
+        f"The database has a picture within {distance(furthest_m)} of each query, so an answer is nearly exact or "
+        "wrong; the two differ by years, hour, weather, traffic and camera. "
+        f"The town is drawn by a program from the number {story.seed:,}; training draws only towns below 1,000, so "
+        "these streets are new to the network. A drawn town is no promise for real streets."
     )
 
 

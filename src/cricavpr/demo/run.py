@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,7 +112,8 @@ def run_demo(
         out: a new folder, an empty one, or that of an earlier demo, which is replaced.
         seed: which town; training uses those below 1000.
         weights: for `method`; left out, its own.
-        workers: processes that draw and read pictures; None chooses.
+        workers: processes that draw and read pictures. Left out, this one draws: processes that draw start
+            afresh, which a script without `if __name__ == "__main__"` does not survive.
         progress: told (stage, done, of).
 
     Raises:
@@ -124,7 +124,7 @@ def run_demo(
     _check(seed, places)
     refuse_foreign(out)  # before minutes are spent
     used = load_method(method, weights)
-    work = _Work(used, seed, places, workers, progress or _silent)
+    work = _Work(used, _option(weights), seed, places, workers, progress or _silent)
     with workshop(out) as stage:
         town, split = work.draw(stage / PHOTOS)
         index = work.build_index(split.database, out / PHOTOS / "database", stage / INDEX)
@@ -174,12 +174,17 @@ def _contenders(method: Method, weights: str | Path | None) -> list[_Contender]:
     return found
 
 
+def _option(weights: str | Path | None) -> str:
+    """Without the folder of the weights: a page is shown to others."""
+    return "" if weights is None else f" --weights {Path(weights).name}"
+
+
 def _weights_label(method: Method, weights: str | Path | None) -> str:
     if method.weights == "none":
         return "none"
     if str(weights).startswith("random:"):
         return "untrained"
-    return "its own weights" if weights is None else f"weights {method.weights[:8]}"
+    return "trained" if weights is None else f"weights {method.weights[:8]}"
 
 
 @dataclass
@@ -187,6 +192,7 @@ class _Work:
     """The stages, and how long each took."""
 
     method: Method
+    weights_option: str  # what to add to the command to get the same method
     seed: int
     places: int
     workers: int | None
@@ -201,7 +207,7 @@ class _Work:
                 town,
                 folder,
                 image_size=self.method.image_size or USUAL_SIZE,
-                workers=_drawing_workers(self.workers, self.places),
+                workers=self.workers or 1,
                 progress=self._report("drawing the town"),
             )
             _keep_some(folder / "queries", min(MOST_QUERIES, self.places // 2))
@@ -284,7 +290,7 @@ class _Work:
                 f"locating ({per_query_ms:.0f} ms a photo), {seconds['evaluate']:.1f} s measuring, on a CPU",
             ),
             ("software", f"cricavpr {__version__}, Python {platform.python_version()}, torch {_torch_version()}"),
-            ("again with", f"cricavpr demo --seed {self.seed} --places {self.places}"),
+            ("again with", f"cricavpr demo --seed {self.seed} --places {self.places}{self.weights_option}"),
         )
 
     def _report(self, stage: str) -> Callable[[int, int], None]:
@@ -301,12 +307,6 @@ def _torch_version() -> str:
     import torch
 
     return str(torch.__version__)
-
-
-def _drawing_workers(wanted: int | None, places: int) -> int:
-    if wanted is not None:
-        return max(1, wanted)
-    return 1 if places < 200 else min(8, os.cpu_count() or 1)  # a process takes as long to start as 100 pictures
 
 
 def _keep_some(folder: Path, count: int) -> None:

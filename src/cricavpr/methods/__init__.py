@@ -36,6 +36,27 @@ def _load_cricavpr(name: str, weights: str | Path | None, device: str, **overrid
     return load(name, weights, device, **overrides)
 
 
+def _load_cosplace(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.cosplace import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_gcl(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.gcl import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_mixvpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.mixvpr import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
 def _load_pixels(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
     from cricavpr.methods.pixels import PixelMatcher
 
@@ -45,8 +66,32 @@ def _load_pixels(name: str, weights: str | Path | None, device: str, **overrides
 
 
 METHODS: dict[str, Entry] = {
-    "cricavpr-tiny": Entry("CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", _load_cricavpr),
-    "cricavpr": Entry("CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", _load_cricavpr),
+    "cricavpr-tiny": Entry(
+        "CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", _load_cricavpr
+    ),
+    "cricavpr": Entry(
+        "CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", _load_cricavpr
+    ),
+    "cosplace": Entry(
+        "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d",
+        "cosplace_resnet50_2048",
+        _load_cosplace,
+    ),
+    "eigenplaces": Entry(
+        "EigenPlaces (ICCV 2023): CosPlace's network, trained for changes of viewpoint",
+        "eigenplaces_resnet50_2048",
+        _load_cosplace,
+    ),
+    "gcl": Entry(
+        "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d, whitening on the database apart",
+        "gcl_resnet152_2048",
+        _load_gcl,
+    ),
+    "mixvpr": Entry(
+        "MixVPR (WACV 2023): ResNet-50 and a feature mixer at 320 px, 4096-d, 512-d or 128-d",
+        "mixvpr_resnet50_4096",
+        _load_mixvpr,
+    ),
     "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the floor to beat", None, _load_pixels),
 }
 

@@ -1,6 +1,6 @@
-"""From patches to regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions.
+"""From patches to regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions. MixVPR's mixer.
 
-Source: paper section 3.2. Letters: B images, h x w patches, C width, R regions.
+Source: paper section 3.2. Letters: B images, h x w patches, P = h w positions, C width, R regions or rows.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ class GeM(nn.Module):
         means = [powered[:, rows, columns].mean(dim=(1, 2)) for rows, columns in regions]
         return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
 
+    def whole(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
+        """One mean over all positions of a convolutional map."""
+        everywhere = (slice(None), slice(None))
+        return self(maps.permute(0, 2, 3, 1), [everywhere])[:, 0]  # type: ignore[no-any-return]  # (B, C)
+
 
 class PyramidAggregator(nn.Module):
     """Tokens to regions. Level 1 is the class token or, with `whole="gem"`, one GeM over all patches.
@@ -65,6 +70,39 @@ class PyramidAggregator(nn.Module):
         if regions:
             parts.append(self.gem(F.normalize(tokens.patches, dim=-1), regions))
         return torch.cat(parts, dim=1)  # (B, R, C)
+
+
+class MixerLayer(nn.Module):
+    """An MLP over all positions of a channel, the same for every channel, beside a shortcut."""
+
+    def __init__(self, positions: int, hidden: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.LayerNorm(positions), nn.Linear(positions, hidden), nn.ReLU(), nn.Linear(hidden, positions)
+        )
+
+    def forward(self, channels: Tensor) -> Tensor:  # (B, C, P)
+        return channels + self.mix(channels)  # type: ignore[no-any-return]
+
+
+class FeatureMixer(nn.Module):
+    """Positions mixed with positions, then C channels to fewer, then P positions to a few rows.
+
+    Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023), section 3.
+    """
+
+    def __init__(
+        self, channels: int, positions: int, out_channels: int, out_rows: int, depth: int = 4, hidden: int | None = None
+    ) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(*(MixerLayer(positions, hidden or positions) for _ in range(depth)))
+        self.channel_proj = nn.Linear(channels, out_channels)
+        self.row_proj = nn.Linear(positions, out_rows)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
+        mixed = self.mix(maps.flatten(2))  # (B, C, P)
+        fewer = self.channel_proj(mixed.transpose(1, 2)).transpose(1, 2)  # (B, C', P)
+        return self.row_proj(fewer).flatten(1)  # type: ignore[no-any-return]  # (B, C' R), channel by channel
 
 
 def region_count(levels: Sequence[int]) -> int:

@@ -70,7 +70,9 @@ class CricaVPRConfig:
             backbone = ViTConfig(**values["backbone"])
             return cls(**{**values, "backbone": backbone, "levels": tuple(values["levels"])})
         except (KeyError, TypeError) as error:
-            raise InputError(f"this is no CricaVPR configuration: {error}. Was the file made by another version?") from None
+            raise InputError(
+                f"this is no CricaVPR configuration: {error}. Was the file made by another version?"
+            ) from None
 
 
 class CricaVPR(nn.Module):
@@ -102,7 +104,9 @@ class CricaVPR(nn.Module):
         """
         groups = [1] * len(images) if groups is None else list(groups)
         if sum(groups) != len(images) or min(groups, default=1) < 1:
-            raise InputError(f"groups of {groups} images do not add up to {len(images)}. Give sizes of 1 or more that do.")
+            raise InputError(
+                f"groups of {groups} images do not add up to {len(images)}. Give sizes of 1 or more that do."
+            )
         regions = self.aggregator(self.backbone(images))  # (B, R, C)
         return F.normalize(self.encoder(regions, groups).flatten(1), dim=1)  # (B, R C)
 
@@ -128,7 +132,13 @@ def parameter_counts(model: CricaVPR) -> dict[str, int]:
     backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.")) - adapters
     total = sum(sizes.values())
     tunable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {"total": total, "backbone": backbone, "adapter": adapters, "others": total - backbone - adapters, "tunable": tunable}
+    return {
+        "total": total,
+        "backbone": backbone,
+        "adapter": adapters,
+        "others": total - backbone - adapters,
+        "tunable": tunable,
+    }
 
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------
@@ -161,11 +171,15 @@ def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
     """
     missing = [n for n in ("backbone.pos_embed", "backbone.patch_embed.proj.weight") if n not in tensors]
     if missing:
-        raise InputError(f"these are no CricaVPR weights: {', '.join(missing)} is missing. Is it a file of another method?")
+        raise InputError(
+            f"these are no CricaVPR weights: {', '.join(missing)} is missing. Is it a file of another method?"
+        )
     layers = _count(tensors, "encoder.layers.")
     ffn = tensors["encoder.layers.0.linear1.weight"].shape[0] if layers else 2048
     return CricaVPRConfig(
-        backbone=vit_config_of({n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}),
+        backbone=vit_config_of(
+            {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
+        ),
         adapter="mulconv" if any(".adapter." in name for name in tensors) else "none",
         encoder_depth=layers,
         encoder_ffn=ffn,

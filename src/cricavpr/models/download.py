@@ -64,6 +64,8 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
     place = place_of(known)
     if known.shipped or (place.is_file() and _still_good(known, place)):
         return registry.find_weights(name)
+    if known.by_hand_only and url is None:
+        raise WeightsError(registry.how_to_get(known))
     address = url or known.url
     assert address is not None  # only shipped weights have none
     _check_address(address)
@@ -74,9 +76,7 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
     except OSError as error:
-        raise WeightsError(
-            f"cannot keep {name} at {place}: {error.strerror or error}. Set CRICAVPR_HOME."
-        ) from None
+        raise WeightsError(f"cannot keep {name} at {place}: {error.strerror or error}. Set CRICAVPR_HOME.") from None
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
@@ -154,9 +154,7 @@ def _opened(address: str, have: int, validator: str | None) -> http.client.HTTPR
     handlers: list[urllib.request.BaseHandler] = [_CarefulRedirects()]
     if _is_loopback(address):
         handlers.append(urllib.request.ProxyHandler({}))
-    response: http.client.HTTPResponse = urllib.request.build_opener(*handlers).open(
-        request, timeout=TIMEOUT_S
-    )
+    response: http.client.HTTPResponse = urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S)
     return response
 
 
@@ -180,9 +178,7 @@ def _check_kind(known: KnownWeights, address: str, headers: Message) -> None:
             f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
         )
     if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
-        raise WeightsError(
-            f"{address} sends the file encoded: its length cannot be checked; {by_hand(known)}"
-        )
+        raise WeightsError(f"{address} sends the file encoded: its length cannot be checked; {by_hand(known)}")
 
 
 def _total(known: KnownWeights, address: str, answer: _Answer, part: Path) -> int:
@@ -191,9 +187,7 @@ def _total(known: KnownWeights, address: str, answer: _Answer, part: Path) -> in
     if total is None:
         total = known.size_bytes
     if total is None:
-        raise WeightsError(
-            f"{address} does not say how long the file is: nothing was fetched; {by_hand(known)}"
-        )
+        raise WeightsError(f"{address} does not say how long the file is: nothing was fetched; {by_hand(known)}")
     if known.size_bytes is not None and total != known.size_bytes:
         _forget(part)
         raise WeightsError(
@@ -274,9 +268,7 @@ def _bar(label: str, begins_at: int, total: int) -> Any:
 # Faults
 
 
-def _after_refusal(
-    known: KnownWeights, address: str, part: Path, error: urllib.error.HTTPError, have: int
-) -> None:
+def _after_refusal(known: KnownWeights, address: str, part: Path, error: urllib.error.HTTPError, have: int) -> None:
     if error.code == 416 and have:  # nothing beyond what we have: whole already, or another file by now
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):
@@ -301,9 +293,7 @@ def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
     with part.open("rb") as file:
         what = what_else(file.read(FIRST_BYTES))
     if what is not None:
-        raise WeightsError(
-            f"{address} brought a file that is {what}. {_set_aside(part, place)} Or {by_hand(known)}"
-        )
+        raise WeightsError(f"{address} brought a file that is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
     sha256 = sha256_of(part)
     expected = _expected(known, place)
     if expected is not None and sha256 != expected:

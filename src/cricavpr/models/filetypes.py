@@ -15,12 +15,6 @@ _KINDS = (  # (offset, bytes there, what it is)
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file it points to (run `git lfs pull`)"),
     (0, b"%PDF", "a PDF"),
-    (
-        0,
-        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
-        "in the format of torch before 1.6, not read here; load and save it once with a newer torch, "
-        "where you trust it",
-    ),
     (257, b"ustar", "a tar archive (torch's oldest format, or another)"),
 )
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")

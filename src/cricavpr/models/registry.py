@@ -17,6 +17,7 @@ from typing import Any
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, write_text
 
+NAMES_IN_MESSAGE = 12
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: which file was first used under this name
 
 
@@ -33,6 +34,7 @@ class KnownWeights:
     about_bytes: int  # for planning: the exact size, or 4 bytes a parameter and what else is known
     sha256: str | None  # pinned; None: unknown, so the first download is recorded and kept to
     note: str
+    by_hand_only: bool = False  # the address is a page in front of the file, made for people
 
     @property
     def shipped(self) -> bool:
@@ -59,6 +61,51 @@ def _dinov2(
         about_bytes=about_bytes,
         sha256=sha256,
         note=f"DINOv2 ViT-{size}/14{with_registers}, {millions} M parameters. {_DINOV2_HASH}",
+    )
+
+
+_DIMS = (32, 64, 128, 256, 512, 1024, 2048)
+_TRUNKS = {  # parameters, channels
+    "VGG16": (14_714_688, 512),
+    "ResNet18": (11_176_512, 512),
+    "ResNet50": (23_508_032, 2048),
+    "ResNet101": (42_500_160, 2048),
+    "ResNet152": (58_143_808, 2048),
+}
+_FIRST_KEPT = "No SHA-256 is published: the first file is recorded and kept to."
+
+
+def _places(method: str, paper: str, backbone: str, dim: int) -> KnownWeights:
+    """CosPlace and EigenPlaces: one network, many trunks and dimensions, one release page each."""
+    repository = {"cosplace": "CosPlace", "eigenplaces": "EigenPlaces"}[method]
+    page = f"https://github.com/gmberton/{repository}"
+    parameters, channels = _TRUNKS[backbone]
+    filename = f"{backbone}_{dim}_{method}.pth"
+    return KnownWeights(
+        name=f"{method}_{backbone.lower()}_{dim}",
+        filename=filename,
+        url=f"{page}/releases/download/v1.0/{filename}",
+        page=page,
+        licence="MIT",
+        size_bytes=None,
+        about_bytes=4 * (parameters + (channels + 1) * dim + 1),
+        sha256=None,
+        note=f"{paper}: {backbone} with GeM, {dim}-d. {_FIRST_KEPT}",
+    )
+
+
+def _mixvpr(dim: int, channels: int, rows: int, drive_id: str, about_bytes: int) -> KnownWeights:
+    return KnownWeights(
+        name=f"mixvpr_resnet50_{dim}",
+        filename=f"resnet50_MixVPR_{dim}_channels({channels})_rows({rows}).ckpt",
+        url=f"https://drive.google.com/file/d/{drive_id}/view",
+        page="https://github.com/amaralibey/MixVPR",
+        licence="none stated",
+        size_bytes=None,
+        about_bytes=about_bytes,
+        sha256=None,
+        note=f"MixVPR (WACV 2023): ResNet-50 to its third stage, {channels} x {rows} = {dim}-d. {_FIRST_KEPT}",
+        by_hand_only=True,
     )
 
 
@@ -104,6 +151,36 @@ _ALL = (
             "36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51"),
     _dinov2("g", True, "1136.5", 4_546_140_349, 4_546_140_349,
             "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283"),
+    *(
+        _places("cosplace", "CosPlace (CVPR 2022)", backbone, dim)
+        for backbone, smallest, largest in (
+            ("VGG16", 64, 512), ("ResNet18", 32, 512), ("ResNet50", 32, 2048), ("ResNet101", 32, 2048),
+            ("ResNet152", 32, 2048),
+        )
+        for dim in _DIMS if smallest <= dim <= largest
+    ),
+    *(
+        _places("eigenplaces", "EigenPlaces (ICCV 2023)", backbone, dim)
+        for backbone, smallest, largest in (
+            ("VGG16", 512, 512), ("ResNet18", 256, 512), ("ResNet50", 128, 2048), ("ResNet101", 128, 2048),
+        )
+        for dim in _DIMS if smallest <= dim <= largest
+    ),
+    KnownWeights(
+        name="gcl_resnet152_2048",
+        filename="MSLS_resnet152_GeM_480_GCL.pth",
+        url="https://doi.org/10.34894/W4LIGP",
+        page="https://github.com/marialeyvallina/generalized_contrastive_loss",
+        licence="MIT (code; none stated for the weights)",
+        size_bytes=None,
+        about_bytes=233_200_000,
+        sha256=None,
+        note="GCL (CVPR 2023): ResNet-152 with GeM, trained on MSLS, 58.1 M parameters, 2048-d.",
+        by_hand_only=True,
+    ),
+    _mixvpr(4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L", 43_500_000),
+    _mixvpr(512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj", 40_400_000),
+    _mixvpr(128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz", 39_600_000),
 )  # fmt: skip
 
 KNOWN: dict[str, KnownWeights] = {known.name: known for known in _ALL}
@@ -119,9 +196,13 @@ def known_weights(name: str) -> KnownWeights:
         return KNOWN[name]
     nearest = difflib.get_close_matches(name.lower(), KNOWN, n=1)
     meant = f" Did you mean {nearest[0]}?" if nearest else ""
-    raise WeightsError(
-        f"no weights are called {name[:80]!r}, and no such file exists.{meant} Known: {', '.join(KNOWN)}."
-    )
+    raise WeightsError(f"no weights are called {name[:80]!r}, and no such file exists.{meant} Known: {_known_names()}.")
+
+
+def _known_names() -> str:
+    first = list(KNOWN)[:NAMES_IN_MESSAGE]
+    rest = len(KNOWN) - len(first)
+    return ", ".join(first) + (f" and {rest} more, see `cricavpr weights list`" if rest > 0 else "")
 
 
 def weights_folder() -> Path:
@@ -135,9 +216,7 @@ def weights_folder() -> Path:
     try:
         return Path.home() / ".cache" / "cricavpr" / "weights"
     except RuntimeError:
-        raise WeightsError(
-            "no home folder is known. Set CRICAVPR_HOME to where weights may be kept."
-        ) from None
+        raise WeightsError("no home folder is known. Set CRICAVPR_HOME to where weights may be kept.") from None
 
 
 def place_of(known: KnownWeights) -> Path:
@@ -168,7 +247,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     if name not in KNOWN and _looks_like_path(path):
         what = "is a folder, not a weights file" if path.is_dir() else "does not exist"
-        raise WeightsError(f"{path} {what}. Give a file, or one of these names: {', '.join(KNOWN)}.")
+        raise WeightsError(f"{path} {what}. Give a file, or one of these names: {_known_names()}.")
     known = known_weights(name)
     place = place_of(known)
     if not place.is_file():
@@ -182,12 +261,18 @@ def how_to_get(known: KnownWeights) -> str:
     """One line: what to run, or what to fetch by hand and where to put it."""
     if known.shipped:
         return f"{known.name} ships with this package but {place_of(known)} is missing. Reinstall cricavpr."
+    if known.by_hand_only:
+        return f"the weights {known.name} are not here, and no program can fetch them: {by_hand(known)}"
     run = f"`cricavpr weights pull {known.name}`"
     return f"the weights {known.name} are not here. Run {run}, or {by_hand(known)}"
 
 
 def by_hand(known: KnownWeights) -> str:
     """Half a sentence: what a person can fetch, and where to put it."""
+    if known.by_hand_only:
+        return (
+            f"open {known.url} in a browser (see {known.page}), fetch {known.filename} and put it at {place_of(known)}."
+        )
     return f"fetch {known.url} (see {known.page}) and put it at {place_of(known)}."
 
 

@@ -2,7 +2,8 @@
 
 A weights file is data from strangers. Safetensors holds nothing but tensors. A `.pth` file is a program that
 torch runs to rebuild tensors: we look through that program first and refuse it unless it names nothing but
-tensors, hand it to torch's restricted reader only after that, and know no other way to open it.
+tensors, hand it to torch's restricted reader only after that, and know no other way to open it. That holds for
+the zip archives of today and for the form of torch before 1.6 alike.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import json
 import pickletools
 import re
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
 from cricavpr.models.download import pull
 from cricavpr.models.filetypes import FIRST_BYTES, what_else
+from cricavpr.models.legacy import MAGIC, Unsound, check_storages, program_in
 from cricavpr.models.registry import (
     KNOWN,
     KnownWeights,
@@ -142,7 +145,7 @@ def _form(path: Path, file: BinaryIO) -> str:
     """ "safetensors" or "torch", told by the first bytes; everything else is refused by what it is."""
     start = file.read(FIRST_BYTES)
     file.seek(0)
-    if start.startswith(b"PK\x03\x04"):
+    if start.startswith((b"PK\x03\x04", MAGIC)):
         return "torch"
     if len(start) > 8 and start[8:9] == b"{":
         return "safetensors"
@@ -185,7 +188,10 @@ def _read_torch(path: Path, file: BinaryIO) -> object:
     import torch
 
     check_torch_version(torch.__version__)
-    _check_program(path, _program(path, file))
+    if file.read(len(MAGIC)) == MAGIC:
+        _check_legacy(path, file)
+    else:
+        _check_program(path, _program(path, file))
     file.seek(0)
     skipped: list[Any] = [(_Skipped, name) for name in _SKIPPED_NAMES]
     try:
@@ -214,6 +220,20 @@ def check_torch_version(version: str) -> None:
             f"torch {version} cannot open .pth files safely. Upgrade to torch 2.10 or newer, or convert "
             "the file to safetensors on a machine that has it."
         )
+
+
+def _check_legacy(path: Path, file: BinaryIO) -> None:
+    """Look through a file of torch before 1.6: its program first, then whether it holds what the program wants."""
+    file.seek(0)
+    try:
+        if tarfile.is_tarfile(file):  # torch would take it for its oldest form and begin to unpack it
+            raise _refusal(path, "it is a tar archive (torch's oldest format, or another)")
+        file.seek(0)
+        program = program_in(file, LARGEST_PROGRAM_BYTES)
+        _check_program(path, program)
+        check_storages(file, program, LARGEST_PROGRAM_BYTES)
+    except Unsound as error:
+        raise _refusal(path, str(error)) from None
 
 
 def _program(path: Path, file: BinaryIO) -> bytes:
@@ -328,9 +348,7 @@ def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
 
     if loaded and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
         entries = ", ".join(_shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
-        raise WeightsError(
-            f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}."
-        )
+        raise WeightsError(f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}.")
     return loaded
 
 

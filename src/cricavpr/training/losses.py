@@ -19,7 +19,9 @@ class MultiSimilarity(nn.Module):
         try:
             from pytorch_metric_learning import distances, losses, miners
         except ImportError:
-            raise MissingExtraError("training needs pytorch-metric-learning. Run: pip install 'cricavpr[train]'") from None
+            raise MissingExtraError(
+                "training needs pytorch-metric-learning. Run: pip install 'cricavpr[train]'"
+            ) from None
         cosine = distances.DotProductSimilarity()
         self.loss = losses.MultiSimilarityLoss(alpha, beta, base, distance=cosine)
         self.miner = miners.MultiSimilarityMiner(epsilon, distance=distances.CosineSimilarity())

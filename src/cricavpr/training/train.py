@@ -122,7 +122,9 @@ def train(recipe: Recipe, out: Path, workers: int = 2, every: int = 250) -> Cric
     torch.manual_seed(recipe.seed)
     model = CricaVPR(config_of(recipe.network)).train()
     criterion = MultiSimilarity()
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98)
+    )
     started = time.monotonic()
     for step, (images, places, groups) in enumerate(steps_of(recipe, towns)):
         if step == recipe.steps:
@@ -136,7 +138,9 @@ def train(recipe: Recipe, out: Path, workers: int = 2, every: int = 250) -> Cric
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 25 == 0:
-            _log(out, step=step, loss=loss.item(), mined=mined, group_size=groups[0], seconds=time.monotonic() - started)
+            _log(
+                out, step=step, loss=loss.item(), mined=mined, group_size=groups[0], seconds=time.monotonic() - started
+            )
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
             _log(out, step=step + 1, **{f"r1_{n}": right_first(model, held_out, n) for n in (1, 16)})
             _save(model, recipe, out / "weights.safetensors", step + 1)

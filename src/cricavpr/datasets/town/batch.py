@@ -37,8 +37,7 @@ def render_arrays(
     pictures = np.empty((len(views), height, width, 3), np.uint8) if out is None else out
     remember_town(town)
     chunks = [
-        (town.seed, len(town.places), list(views[k : k + _CHUNK]), image_size)
-        for k in range(0, len(views), _CHUNK)
+        (town.seed, len(town.places), list(views[k : k + _CHUNK]), image_size) for k in range(0, len(views), _CHUNK)
     ]
     done = 0
     for part in in_order(_render_chunk, chunks, workers):

@@ -255,9 +255,7 @@ def _paint_panels(colour: Array, paints: Paints, pixels: WallPixels) -> None:
     colour[:, on] = part
 
 
-def _paint_ground_floor(
-    colour: Array, light: Array, paints: Paints, pixels: WallPixels, lit_share: float
-) -> None:
+def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: WallPixels, lit_share: float) -> None:
     """Shop windows, signs with lettering, and doors; only where the pixel is that low."""
     on = np.flatnonzero((pixels.z < pixels.get(paints.ground)) & ~pixels.get(paints.plain))
     if not len(on):

@@ -17,6 +17,8 @@ FRONT, SIDE, BACK, ROOF, HEDGE = range(5)  # faces of a house
 FLAT, GABLE, STEPPED, RAISED = range(4)  # upper edges of a wall
 
 _DEPTH_M = 11.0
+_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulated shares
+_WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (4.5, 11.0), TOWER: (8.0, 10.0)}
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,9 @@ class Buckets:
     def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, ascending cell order
         """Indices of all points within reach, and some a little beyond."""
         columns, rows = int(self._shape[0]), int(self._shape[1])
-        first = [
-            int((v - reach_m - low) // self._cell_m) for v, low in zip((x_m, y_m), self._low, strict=True)
-        ]
-        last = [
-            int((v + reach_m - low) // self._cell_m) for v, low in zip((x_m, y_m), self._low, strict=True)
-        ]
+        low = self._low.tolist()
+        first = [int((v - reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
+        last = [int((v + reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
         left, right = max(first[0], 0), min(last[0], columns - 1)
         if left > right:
             return np.zeros(0, np.int64)
@@ -209,24 +208,8 @@ def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tupl
     while length_m - position > 0.5:
         number = len(cuts)
         draw = unit_float(*keys, number, 3)
-        kind = (
-            ROW
-            if draw < 0.66
-            else SLAB
-            if draw < 0.77
-            else HALL
-            if draw < 0.85
-            else GARDEN
-            if draw < 0.96
-            else TOWER
-        )
-        low, high = {
-            ROW: (6.0, 14.5),
-            SLAB: (16.0, 27.0),
-            HALL: (13.0, 21.0),
-            GARDEN: (4.5, 11.0),
-            TOWER: (8.0, 10.0),
-        }[kind]
+        kind = next(kind for bound, kind in _KINDS if draw < bound)
+        low, high = _WIDTHS_M[kind]
         width = between(low, high, *keys, number, 4)
         if length_m - position - width < 6.0:
             width = length_m - position
@@ -258,9 +241,7 @@ def _build_park(builder: _Builder, seed: int, block: tuple[int, int], corners: A
         a, b = corners[k], corners[(k + 1) % 4]
         for part in range(4):  # in pieces, so that a search by midpoints finds them; openings between
             piece = (b - a) / 4
-            builder.wall(
-                a + piece * (part + 0.06), a + piece * (part + 0.94), height, HEDGE, house, two_sided=True
-            )
+            builder.wall(a + piece * (part + 0.06), a + piece * (part + 0.94), height, HEDGE, house, two_sided=True)
     if key >> 8 & 1:
         centre = corners.mean(axis=0)
         along = _unit(corners[1] - corners[0])

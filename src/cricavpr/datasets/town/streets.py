@@ -74,11 +74,8 @@ def _line_positions(seed: int, axis: int, lines: int) -> list[float]:
 
 def _width(seed: int, axis: int, line: int) -> float:
     draw = unit_float(seed, 25, axis, line)
-    return (
-        _NARROW_M
-        + (_WIDE_M - _NARROW_M) * draw * draw
-        + (2.0 if hash_int(seed, 26, axis, line) % 3 == 0 else 0.0)
-    )
+    avenue = 2.0 if hash_int(seed, 26, axis, line) % 3 == 0 else 0.0
+    return _NARROW_M + (_WIDE_M - _NARROW_M) * draw * draw + avenue
 
 
 def _edges(crossings: Array, widths: tuple[Array, Array]) -> Edges:
@@ -90,9 +87,7 @@ def _edges(crossings: Array, widths: tuple[Array, Array]) -> Edges:
                 a, b = ((line, k), (line, k + 1)) if axis == 0 else ((k, line), (k + 1, line))
                 inner = 1 <= line <= lines - 2 and 1 <= k <= lines - 3
                 crossed = widths[1 - axis][k], widths[1 - axis][k + 1]
-                rows.append(
-                    (crossings[a], crossings[b], widths[axis][line], axis * lines + line, crossed, inner)
-                )
+                rows.append((crossings[a], crossings[b], widths[axis][line], axis * lines + line, crossed, inner))
     width = np.array([row[2] for row in rows])
     return Edges(
         start_m=np.array([row[0] for row in rows]),

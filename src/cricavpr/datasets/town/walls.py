@@ -46,9 +46,7 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
     paints = paints_of(walls, shot.town.plan.houses, seen.index, shot.scene.year)
     colour = paint_walls(paints, pixels, shot.weather.lit, shot.scene.view_seed)
     if shot.weather.snow > 0:
-        _lay_snow(
-            colour.albedo, walls, seen, pixels, np.take(paints.roof_like, pixels.wall), shot.weather.snow
-        )
+        _lay_snow(colour.albedo, walls, seen, pixels, np.take(paints.roof_like, pixels.wall), shot.weather.snow)
     buffer.albedo[:, on], buffer.light[:, on] = colour.albedo, colour.light
     buffer.direct[on] = np.take(_sunlit(walls, seen.index, shot.scene.sun_azimuth_deg), pixels.wall)
     buffer.forward[on] = forward

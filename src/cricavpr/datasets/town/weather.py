@@ -125,10 +125,7 @@ def paint_sky(
     up = np.maximum(slope / level, 0)
     ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
     sky = np.stack(
-        [
-            np.float32(h) + np.float32(z - h) * ramp
-            for z, h in zip(weather.zenith, weather.horizon, strict=True)
-        ]
+        [np.float32(h) + np.float32(z - h) * ramp for z, h in zip(weather.zenith, weather.horizon, strict=True)]
     )
     if weather.clouds > 0:
         reach = 1 / (slope + np.float32(0.18) * level)

@@ -159,9 +159,7 @@ class _How:
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 16 or max(self.image_size) > 4096:
-            raise InputError(
-                f"image_size {self.image_size} is (height, width); each must be 16 to 4096 pixels."
-            )
+            raise InputError(f"image_size {self.image_size} is (height, width); each must be 16 to 4096 pixels.")
         if not 1 <= self.jpeg_quality <= 100:
             raise InputError(f"jpeg_quality {self.jpeg_quality} must be 1 to 100.")
         if self.workers < 1:
@@ -169,20 +167,14 @@ class _How:
 
 
 def _write_photos(town: Town, folder: Path, how: _How, queries_per_place: int) -> Written:
-    _claim(
-        folder, town, "photos", how, queries_per_place=_at_least(queries_per_place, 1, "queries_per_place")
-    )
-    photos = _test_photos(
-        town, queries_per_place, lambda shelf, p: f"{shelf}/{p.place:06d}_{p.visit:02d}.jpg"
-    )
+    _claim(folder, town, "photos", how, queries_per_place=_at_least(queries_per_place, 1, "queries_per_place"))
+    photos = _test_photos(town, queries_per_place, lambda shelf, p: f"{shelf}/{p.place:06d}_{p.visit:02d}.jpg")
     return _write_pictures(town, folder, "photos", how, photos)
 
 
 def _write_utm_tree(town: Town, folder: Path, how: _How, queries_per_place: int) -> Written:
     _claim(folder, town, "utm", how, queries_per_place=_at_least(queries_per_place, 1, "queries_per_place"))
-    photos = _test_photos(
-        town, queries_per_place, lambda shelf, p: f"images/test/{shelf}/{_utm_name(town, p)}"
-    )
+    photos = _test_photos(town, queries_per_place, lambda shelf, p: f"images/test/{shelf}/{_utm_name(town, p)}")
     return _write_pictures(town, folder, "utm", how, photos)
 
 
@@ -260,9 +252,7 @@ def _test_photos(town: Town, queries_per_place: int, name: Callable[[str, _Photo
     ]
 
 
-def _photos(
-    town: Town, split: Split, visits: Sequence[tuple[int, int]], name: Callable[[_Photo], str]
-) -> list[_Photo]:
+def _photos(town: Town, split: Split, visits: Sequence[tuple[int, int]], name: Callable[[_Photo], str]) -> list[_Photo]:
     """Views with their positions on the earth; seven digits of a degree are one centimetre."""
     views = [town.view(place, visit, split) for place, visit in visits]
     origin = town.origin

@@ -1,0 +1,161 @@
+"""BoQ: learnt queries look for a place's traits in the patches, block after block.
+
+Source: Ali-bey, Chaib-draa and Giguère, "BoQ: A Place is Worth a Bag of Learnable Queries" (CVPR 2024), section 3.
+Letters: B images, n patches, C width, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
+from cricavpr.models.fitting import HEAD_WIDTH, dinov2_of, layers_of, of_their_size, renamed, shape_of
+from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
+
+LAST_STAGE = 3  # of the ResNet: its maps are 16 times smaller than the images
+
+
+@dataclass(frozen=True)
+class BoQConfig:
+    """Sizes of the network. `backbone` is a DINOv2 transformer, or the depth of a ResNet."""
+
+    backbone: ViTConfig | int = field(default_factory=lambda: BACKBONES["vitb14"])
+    width: int = 384
+    queries: int = 64
+    blocks: int = 2
+    rows: int = 32
+
+    @property
+    def dim(self) -> int:
+        return self.width * self.rows
+
+    @property
+    def channels(self) -> int:
+        """Of the backbone's maps."""
+        backbone = self.backbone
+        return resnet_channels(backbone, LAST_STAGE) if isinstance(backbone, int) else backbone.width
+
+
+PUBLISHED = {"dinov2": BoQConfig(), "resnet50": BoQConfig(50, width=512)}  # 12288 and 16384 values
+
+
+class BoQBlock(nn.Module):
+    """Patches see one another, queries see one another, and then queries read the patches."""
+
+    def __init__(self, config: BoQConfig) -> None:
+        super().__init__()
+        width, heads = config.width, config.width // HEAD_WIDTH
+        self.encoder = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True)
+        self.queries = nn.Parameter(torch.randn(1, config.queries, width))
+        self.self_attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.query_norm = nn.LayerNorm(width)
+        self.cross_attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.output_norm = nn.LayerNorm(width)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C)
+        """The encoded patches (B, n, C), for the next block, and what the queries read (B, Q, C)."""
+        patches = self.encoder(patches)
+        queries = self.queries.expand(len(patches), -1, -1)
+        queries = self.query_norm(queries + self.self_attn(queries, queries, queries, need_weights=False)[0])
+        read = self.cross_attn(queries, patches, patches, need_weights=False)[0]
+        return patches, self.output_norm(read)
+
+
+class BoQAggregator(nn.Module):
+    """Maps to one descriptor."""
+
+    def __init__(self, config: BoQConfig) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(config.channels, config.width, 3, padding=1)
+        self.norm = nn.LayerNorm(config.width)
+        self.blocks = nn.ModuleList(BoQBlock(config) for _ in range(config.blocks))
+        self.mix = nn.Linear(config.blocks * config.queries, config.rows)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, channels, h, w) to (B, D)
+        patches = self.norm(self.project(maps).flatten(2).transpose(1, 2))  # (B, n, C)
+        reads = []
+        for block in self.blocks:
+            patches, read = block(patches)
+            reads.append(read)
+        mixed = self.mix(torch.cat(reads, dim=1).transpose(1, 2))  # (B, C, rows)
+        return F.normalize(mixed.flatten(1), dim=1)
+
+
+class BoQ(nn.Module):
+    """Images to descriptors. Of DINOv2 it takes the patches as they are before the final norm."""
+
+    def __init__(self, config: BoQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        backbone = config.backbone
+        self.backbone = resnet(backbone, LAST_STAGE) if isinstance(backbone, int) else VisionTransformer(backbone)
+        self.aggregator = BoQAggregator(config)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, D)
+        return self.aggregator(self._maps(images))  # type: ignore[no-any-return]
+
+    def _maps(self, images: Tensor) -> Tensor:  # (B, channels, h, w)
+        if not isinstance(self.backbone, VisionTransformer):
+            return self.backbone(images)  # type: ignore[no-any-return]
+        tokens = self.backbone(images)
+        height, width = tokens.patches.shape[1:3]
+        patches = tokens.prenorm[:, -height * width :]  # (B, n, C)
+        return patches.transpose(1, 2).unflatten(2, (height, width))
+
+
+# ---- the authors' checkpoint ------------------------------------------------------------------------------------
+
+_RESNET = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3"}  # they number the children
+_AUTHORS_NAMES = {
+    r"backbone\.dino\.": "backbone.",
+    **{rf"backbone\.net\.{number}\.": f"backbone.{child}." for number, child in _RESNET.items()},
+    r"aggregator\.proj_c\.": "aggregator.project.",
+    r"aggregator\.norm_input\.": "aggregator.norm.",
+    r"aggregator\.boqs\.(\d+)\.norm_q\.": r"aggregator.blocks.\1.query_norm.",
+    r"aggregator\.boqs\.(\d+)\.norm_out\.": r"aggregator.blocks.\1.output_norm.",
+    r"aggregator\.boqs\.": "aggregator.blocks.",
+    r"aggregator\.fc\.": "aggregator.mix.",
+}
+
+
+def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of the authors' state dict under our names."""
+    return renamed(tensors, _AUTHORS_NAMES)
+
+
+def backbone_of(tensors: Mapping[str, Tensor]) -> str:
+    """What stands under `backbone.`: "dinov2", "resnet50", or a ResNet of another depth."""
+    depth = resnet_depth_of(tensors, "backbone.layer3.")
+    return "dinov2" if depth is None else f"resnet{depth}"
+
+
+def network_of(tensors: Mapping[str, Tensor], source: str) -> BoQ:
+    """A network of the sizes that these tensors have, by our names.
+
+    Raises:
+        WeightsError: some entry does not fit.
+    """
+    return of_their_size(lambda: BoQ(config_of(tensors)), tensors, source)
+
+
+def config_of(tensors: Mapping[str, Tensor]) -> BoQConfig:
+    """Read the sizes off the tensors, by our names."""
+    depth = resnet_depth_of(tensors, "backbone.layer3.")
+    published = PUBLISHED["dinov2" if depth is None else "resnet50"]
+    rows, reads = shape_of(tensors, "aggregator.mix.weight", (published.rows, published.blocks * published.queries))
+    blocks = layers_of(tensors, "aggregator.blocks.")
+    width = shape_of(tensors, "aggregator.norm.weight", (published.width,))[0]
+    return replace(
+        published,
+        backbone=dinov2_of(tensors, "backbone.") if depth is None else depth,
+        width=width if width % HEAD_WIDTH == 0 else published.width,
+        queries=reads // blocks,
+        blocks=blocks,
+        rows=rows,
+    )

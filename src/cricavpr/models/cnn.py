@@ -1,0 +1,210 @@
+"""The convolutional trunks of the baselines, VGG-16 and ResNet, under torchvision's weight names.
+
+Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2015), table 1,
+column D; He et al., "Deep Residual Learning for Image Recognition" (2016), table 1. As in torchvision, and unlike the
+second paper, a bottleneck takes its stride in the 3x3 convolution. Letters: B images, C channels, h x w positions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cricavpr.errors import InputError
+
+# ---- VGG -----------------------------------------------------------------------------------------------------------
+
+VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # each ends in a pool
+VGG16_CUTS = {"conv5_3": 29, "pool5": 31}  # how many of the 31 modules stay
+VGG16_CHANNELS = 512
+VGGCut = Literal["conv5_3", "pool5"]
+
+
+def vgg16_features(last: VGGCut = "conv5_3") -> nn.Sequential:
+    """The convolutions of VGG-16, numbered as torchvision's `features`: (B, 3, H, W) to (B, 512, h, w).
+
+    Args:
+        last: conv5_3 ends before its ReLU, so that maps have negative values, at stride 16: most of the literature
+            cuts there. pool5 is the whole, ReLU and last pool included, at stride 32.
+    """
+    modules: list[nn.Module] = []
+    inputs = 3
+    for stage in VGG16_STAGES:
+        for outputs in stage:
+            modules += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+            inputs = outputs
+        modules.append(nn.MaxPool2d(2))
+    return _initialised(nn.Sequential(*modules[: VGG16_CUTS[last]]))
+
+
+# ---- ResNet --------------------------------------------------------------------------------------------------------
+
+RESNET_BLOCKS = {  # blocks in each of the four stages
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+RESNET_WIDTHS = (64, 128, 256, 512)  # of the four stages, inside the blocks
+FIRST_BOTTLENECK = 50  # networks of this depth and more are made of bottlenecks
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    widening = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(inputs, width, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
+        update = torch.relu(self.bn1(self.conv1(maps)))
+        update = self.bn2(self.conv2(update))
+        return torch.relu(update + self.downsample(maps))
+
+
+class Bottleneck(nn.Module):
+    """1x1 that narrows, 3x3, 1x1 that widens by four, beside a shortcut."""
+
+    widening = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _conv(width, width * self.widening, 1)
+        self.bn3 = nn.BatchNorm2d(width * self.widening)
+        self.downsample = _shortcut(inputs, width * self.widening, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
+        update = torch.relu(self.bn1(self.conv1(maps)))
+        update = torch.relu(self.bn2(self.conv2(update)))
+        update = self.bn3(self.conv3(update))
+        return torch.relu(update + self.downsample(maps))
+
+
+def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
+    """A ResNet up to and with stage `last_stage`: (B, 3, H, W) to (B, C, h, w), at stride 32 after the fourth.
+
+    Its children are called conv1, bn1, relu, maxpool, layer1 and so on; `nn.Sequential(*resnet(50))` is the same
+    network with its children numbered, 0 to 7, as several authors store it.
+
+    Raises:
+        InputError: no such depth or stage.
+    """
+    channels = resnet_channels(depth, last_stage)
+    block = Bottleneck if depth >= FIRST_BOTTLENECK else BasicBlock
+    children: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=_conv(3, 64, 7, stride=2),
+        bn1=nn.BatchNorm2d(64),
+        relu=nn.ReLU(inplace=True),
+        maxpool=nn.MaxPool2d(3, stride=2, padding=1),
+    )
+    inputs = 64
+    for stage, (width, count) in enumerate(zip(RESNET_WIDTHS, RESNET_BLOCKS[depth], strict=True), start=1):
+        if stage > last_stage:
+            break
+        outputs = width * block.widening
+        widths = [inputs] + [outputs] * count
+        strides = [1 if stage == 1 else 2] + [1] * (count - 1)
+        blocks = [block(before, width, stride) for (before, _), stride in zip(pairwise(widths), strides, strict=True)]
+        children[f"layer{stage}"] = nn.Sequential(*blocks)
+        inputs = outputs
+    assert inputs == channels
+    return _initialised(nn.Sequential(children))
+
+
+def resnet_channels(depth: int, last_stage: int = 4) -> int:
+    """Channels after stage `last_stage`: 2048 for ResNet-50, 1024 when it ends with the third stage.
+
+    Raises:
+        InputError: no such depth or stage.
+    """
+    if depth not in RESNET_BLOCKS or not 1 <= last_stage <= 4:
+        known = ", ".join(map(str, RESNET_BLOCKS))
+        raise InputError(f"there is no ResNet-{depth} up to stage {last_stage}. Depths: {known}; stages: 1 to 4.")
+    widening = Bottleneck.widening if depth >= FIRST_BOTTLENECK else BasicBlock.widening
+    return RESNET_WIDTHS[last_stage - 1] * widening
+
+
+def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
+    """The depth of the ResNet whose entries bear these names; the third stage tells all of them apart.
+
+    Args:
+        names: of the entries of a state dict.
+        third_stage: how the names of the third stage begin: "layer3." or, numbered, "6.".
+
+    Returns:
+        The depth, or None where the names are no ResNet's that we know.
+    """
+    rests = [name.removeprefix(third_stage).split(".") for name in names if name.startswith(third_stage)]
+    blocks = len({rest[0] for rest in rests})
+    bottlenecks = any("conv3" in rest for rest in rests)
+    fitting = [
+        depth
+        for depth, counts in RESNET_BLOCKS.items()
+        if counts[2] == blocks and (depth >= FIRST_BOTTLENECK) == bottlenecks
+    ]
+    return fitting[0] if fitting else None
+
+
+# ---- either, with numbered children --------------------------------------------------------------------------------
+
+TRUNKS = {"vgg16": None, **{f"resnet{depth}": depth for depth in RESNET_BLOCKS}}
+
+
+def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3") -> nn.Sequential:
+    """A trunk of TRUNKS, whole but for the cut of VGG, its children numbered as several authors store them."""
+    depth = TRUNKS[name]
+    return vgg16_features(vgg_last) if depth is None else nn.Sequential(*resnet(depth))
+
+
+def numbered_trunk_of(names: Iterable[str]) -> str | None:
+    """Which row of TRUNKS these names are of ("0.weight", "4.0.conv1.weight"), or None where they are of none."""
+    names = list(names)
+    depth = resnet_depth_of(names, third_stage="6.")
+    if depth is not None:
+        return f"resnet{depth}"
+    return "vgg16" if any(name.startswith("28.") for name in names) else None
+
+
+def trunk_channels(name: str) -> int:
+    """Channels of the maps that a trunk of TRUNKS gives."""
+    depth = TRUNKS[name]
+    return VGG16_CHANNELS if depth is None else resnet_channels(depth)
+
+
+# ---- inside --------------------------------------------------------------------------------------------------------
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+def _initialised(trunk: nn.Sequential) -> nn.Sequential:
+    """Weights for a network that goes without a file: He et al., "Delving Deep into Rectifiers" (2015)."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return trunk

@@ -1,0 +1,219 @@
+"""TransVPR: convolutions make tokens of four scales, a transformer relates them, and attention masks pool its levels.
+
+Source: Wang et al., "TransVPR: Transformer-Based Place Recognition with Multi-Level Attention Aggregation" (CVPR 2022),
+section 3. For inference: dropout and stochastic depth of the paper's training are left out. Letters: B images,
+n patches, C width, L levels, h x w patches of 16 x 16 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cricavpr.errors import InputError
+from cricavpr.models.fitting import HEAD_WIDTH, layers_of, of_their_size, renamed, shape_of
+
+PATCH = 16  # pixels: each of the four stages halves the image
+
+
+@dataclass(frozen=True)
+class TransVPRConfig:
+    """Sizes of the network, as published. A level is the output of every second block."""
+
+    channels: tuple[int, int, int, int] = (64, 128, 256, 512)  # of the four stages
+    token_widths: tuple[int, int, int, int] = (64, 64, 64, 64)  # what each stage gives to a token
+    depth: int = 6
+    ffn: int = 512
+    dim: int = 256
+
+    @property
+    def width(self) -> int:
+        return sum(self.token_widths)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Blocks, counted from 0: 1, 3 and 5 of 6."""
+        return tuple(range(1, self.depth, 2))
+
+    @property
+    def local_level(self) -> int:
+        """The block whose patches are compared in re-ranking: the middle level, 3."""
+        return self.levels[len(self.levels) // 2]
+
+
+class Stage(nn.Module):
+    """Convolution, norm, ReLU, and a pool that halves the map."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, inputs, H, W) to (B, outputs, H / 2, W / 2)
+        return F.max_pool2d(torch.relu(self.norm(self.conv(maps))), 3, stride=2, padding=1)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
+        batch, count, width = tokens.shape
+        qkv = self.qkv(tokens).view(batch, count, 3, width // HEAD_WIDTH, HEAD_WIDTH)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and feed-forward. The norm between them stands in the stream itself, as in compact transformers."""
+
+    def __init__(self, config: TransVPRConfig) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(config.width)
+        self.attention = Attention(config.width)
+        self.norm_between = nn.LayerNorm(config.width)
+        self.linear1 = nn.Linear(config.width, config.ffn)
+        self.linear2 = nn.Linear(config.ffn, config.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
+        tokens = self.norm_between(tokens + self.attention(self.norm_in(tokens)))
+        return tokens + self.linear2(F.gelu(self.linear1(tokens)))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Every block's output, each through the one final norm. There is no position embedding."""
+
+    def __init__(self, config: TransVPRConfig) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        nn.init.trunc_normal_(self.class_token, std=0.2)
+
+    def forward(self, patches: Tensor) -> Tensor:  # (B, n, C)
+        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        outputs = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            outputs.append(self.norm(tokens))
+        return torch.stack(outputs, dim=1)  # (B, depth, 1 + n, C)
+
+
+class Pool(nn.Module):
+    """One attention mask for each level, made from all levels; each pools its own."""
+
+    def __init__(self, config: TransVPRConfig) -> None:
+        super().__init__()
+        self.levels = config.levels
+        together = len(config.levels) * config.width
+        self.attention = nn.Linear(together, len(config.levels))
+        self.project = nn.Linear(together, config.dim)
+
+    def masks(self, outputs: Tensor) -> Tensor:  # (B, depth, 1 + n, C)
+        """How much each patch counts on each level, (B, L, n); over the patches it adds up to 1."""
+        together = self._patches(outputs).transpose(1, 2).flatten(2)  # (B, n, L C)
+        return self.attention(together).softmax(dim=1).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def forward(self, outputs: Tensor) -> Tensor:  # (B, depth, 1 + n, C) to (B, D)
+        pooled = self.masks(outputs)[:, :, None] @ self._patches(outputs)  # (B, L, 1, C)
+        return F.normalize(self.project(F.normalize(pooled.flatten(1), dim=1)), dim=1)
+
+    def _patches(self, outputs: Tensor) -> Tensor:
+        return outputs[:, list(self.levels), 1:]  # (B, L, n, C)
+
+
+class TransVPR(nn.Module):
+    """Images to descriptors; `outputs` are what descriptors and local features are both made from."""
+
+    def __init__(self, config: TransVPRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        inputs = (3, *config.channels[:-1])
+        self.stages = nn.ModuleList(map(Stage, inputs, config.channels))
+        self.tokenisers = nn.ModuleList(
+            nn.Conv2d(channels, width, side, stride=side)
+            for channels, width, side in zip(config.channels, config.token_widths, (8, 4, 2, 1), strict=True)
+        )
+        self.transformer = Transformer(config)
+        self.pool = Pool(config)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, D)
+        return self.pool(self.outputs(images))  # type: ignore[no-any-return]
+
+    def outputs(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
+        """The normalised output of every block, (B, depth, 1 + n, C), the class token first.
+
+        Raises:
+            InputError: a side of the images is not a multiple of 16.
+        """
+        height, width = images.shape[-2:]
+        if height % PATCH or width % PATCH:
+            raise InputError(f"images of {height} x {width} px do not divide into patches. Use multiples of {PATCH}.")
+        maps, parts = images, []
+        for stage, tokeniser in zip(self.stages, self.tokenisers, strict=True):
+            maps = stage(maps)
+            parts.append(tokeniser(maps))  # (B, C / 4, h, w)
+        patches = torch.cat(parts, dim=1).flatten(2).transpose(1, 2)  # (B, n, C)
+        return self.transformer(patches)  # type: ignore[no-any-return]
+
+
+def combined_mask(masks: Tensor) -> Tensor:  # (B, L, n)
+    """One mask from 0 to 1 of all levels, (B, n): each stretched to 0..1, added up, stretched again."""
+    return _stretched(_stretched(masks).sum(dim=1))
+
+
+def _stretched(masks: Tensor) -> Tensor:  # (..., n), zeros where all values are equal
+    low, high = masks.aminmax(dim=-1, keepdim=True)
+    return (masks - low) / (high - low).clamp(min=torch.finfo(masks.dtype).tiny)
+
+
+# ---- the authors' checkpoint ------------------------------------------------------------------------------------
+
+_AUTHORS_NAMES = {
+    **{rf"conv{n}\.0\.": f"stages.{n - 1}.conv." for n in range(1, 5)},
+    **{rf"conv{n}\.1\.": f"stages.{n - 1}.norm." for n in range(1, 5)},
+    **{rf"tokenizer{n}\.conv_layer\.": f"tokenisers.{n - 1}." for n in range(1, 5)},
+    r"transformer\.class_emb$": "transformer.class_token",
+    r"transformer\.blocks\.(\d+)\.pre_norm\.": r"transformer.blocks.\1.norm_in.",
+    r"transformer\.blocks\.(\d+)\.self_attn\.": r"transformer.blocks.\1.attention.",
+    r"transformer\.blocks\.(\d+)\.norm1\.": r"transformer.blocks.\1.norm_between.",
+    r"pool\.fc\.1\.": "pool.project.",
+    r"pool\.attention_pool\.": "pool.attention.",
+}
+
+
+def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of the authors' state dict under our names."""
+    return renamed(tensors, _AUTHORS_NAMES)
+
+
+def network_of(tensors: Mapping[str, Tensor], source: str) -> TransVPR:
+    """A network of the sizes that these tensors have, by our names.
+
+    Raises:
+        WeightsError: some entry does not fit.
+    """
+    return of_their_size(lambda: TransVPR(config_of(tensors)), tensors, source)
+
+
+def config_of(tensors: Mapping[str, Tensor]) -> TransVPRConfig:
+    """Read the sizes off the tensors, by our names."""
+    published = TransVPRConfig()
+    channels = [shape_of(tensors, f"stages.{n}.conv.bias", (published.channels[n],))[0] for n in range(4)]
+    widths = [shape_of(tensors, f"tokenisers.{n}.bias", (published.token_widths[n],))[0] for n in range(4)]
+    config = replace(
+        published,
+        channels=tuple(channels),
+        token_widths=tuple(widths) if sum(widths) % HEAD_WIDTH == 0 else published.token_widths,
+        depth=max(2, layers_of(tensors, "transformer.blocks.")),
+    )
+    ffn = shape_of(tensors, "transformer.blocks.0.linear1.bias", (published.ffn,))[0]
+    return replace(config, ffn=ffn, dim=shape_of(tensors, "pool.project.bias", (published.dim,))[0])
