@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cricavpr.datasets import read_photos
-from cricavpr.datasets.photos import natural_key
+from cricavpr.datasets.find_files import natural_key
 from cricavpr.errors import InputError
 from tests.odd_files import dms, encoded, exif_with
 
@@ -65,9 +65,7 @@ def test_natural_order_is_total():
     ordered = sorted(names, key=natural_key)
     names.reverse()
     assert ordered == sorted(names, key=natural_key)
-    assert ordered.index("a/img2") < ordered.index("a/img10") and ordered.index("x9y9") < ordered.index(
-        "x9y10"
-    )
+    assert ordered.index("a/img2") < ordered.index("a/img10") and ordered.index("x9y9") < ordered.index("x9y10")
 
 
 def test_photos_without_a_position_are_left_out_and_named_when_positions_are_needed(tmp_path):
@@ -80,9 +78,7 @@ def test_photos_without_a_position_are_left_out_and_named_when_positions_are_nee
 def test_a_folder_where_no_photo_has_a_position_says_so_in_numbers(tmp_path):
     put(tmp_path, a=PLAIN, b=PLAIN)
     assert read_photos(tmp_path)[0].positions is None
-    with pytest.raises(
-        InputError, match=r"2 of 2 photos in .* have no GPS position\. Give --positions FILE\.csv"
-    ):
+    with pytest.raises(InputError, match=r"2 of 2 photos in .* have no GPS position\. Give --positions FILE\.csv"):
         read_photos(tmp_path, need_positions=True)
     put(tmp_path, c=b"rubbish")
     with pytest.raises(InputError, match=r"none of 3 photos .* 2 have no GPS position, 1 fail at stage open"):
@@ -161,9 +157,7 @@ def test_a_geojson_of_points_is_read(tmp_path):
         {"type": "Feature", "properties": None, "geometry": None},
         "rubbish",
     ]
-    (tmp_path / "positions.geojson").write_text(
-        json.dumps({"type": "FeatureCollection", "features": features})
-    )
+    (tmp_path / "positions.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     images, problems = read_photos(put(tmp_path, a=PLAIN, b=PLAIN))
     np.testing.assert_allclose(images.positions.latlon()[0], (55.7, 13.2), atol=1e-7)
     assert images.positions.known.tolist() == [True, False]
@@ -230,9 +224,7 @@ def test_names_that_are_not_utf_8_are_found_in_a_table(tmp_path):
         ("p.geojson", "[" * 100_000, "is not GeoJSON"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_an_input_error_that_says_what_is_expected(
-    tmp_path, name, text, complaint
-):
+def test_a_table_that_cannot_be_read_is_an_input_error_that_says_what_is_expected(tmp_path, name, text, complaint):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError) as caught:
         read_photos(put(tmp_path, a=PLAIN), tmp_path / name)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import pickletools
 import struct
 import tarfile
 import zipfile
@@ -55,6 +56,29 @@ def with_program(program: bytes) -> bytes:
 def honest_program() -> bytes:
     entries = entries_of(saved(good_state()))
     return next(content for name, content in entries.items() if name.endswith("/data.pkl"))
+
+
+def saved_before_1_6(value: object) -> bytes:
+    """What torch.save wrote before version 1.6."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def legacy_parts(value: object = None) -> dict[str, bytes]:
+    """The five pickles of such a file, and the storages behind them."""
+    content = saved_before_1_6(good_state() if value is None else value)
+    stream, parts = io.BytesIO(content), {}
+    for name in ("magic", "version", "facts", "program", "keys"):
+        begin = stream.tell()
+        for _ in pickletools.genops(stream):
+            pass
+        parts[name] = content[begin : stream.tell()]
+    return {**parts, "storages": stream.read()}
+
+
+def legacy(parts: dict[str, bytes], **changed: bytes) -> bytes:
+    return b"".join({**parts, **changed}.values())
 
 
 def beside_an_honest_state(call: bytes) -> bytes:
@@ -165,6 +189,11 @@ def forms(module: str, name: str, arguments: tuple[Any, ...]) -> Iterator[tuple[
     yield "inst.pt", with_program(marked + f"i{module}\n{name}\n.".encode())
     yield "bare.pth", b"\x80\x02" + call + b"."
     yield "legacy.pth", LEGACY_MAGIC + pickle.dumps({}, protocol=2) + b"\x80\x02" + call + b"."
+    old = legacy_parts()
+    yield "legacy-hidden.pth", legacy(old, program=b"\x80\x02" + call + b"0" + old["program"][2:])
+    yield "legacy-facts.pth", legacy(old, facts=b"\x80\x02" + call + b"0" + old["facts"][2:])
+    yield "legacy-keys.pth", legacy(old, keys=b"\x80\x02" + call + b"0" + old["keys"][2:])
+    yield "legacy-version.pth", legacy(old, version=b"\x80\x02" + call + b"0" + old["version"][2:])
 
 
 def safetensors_bytes(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
@@ -258,6 +287,81 @@ def torch_attacks(canary: Path) -> Iterator[tuple[str, bytes]]:
     yield from _damaged_archives(honest)
 
 
+def legacy_attacks(canary: Path) -> Iterator[tuple[str, bytes]]:
+    """Files of torch before 1.6 in which something is not as torch wrote it."""
+    old = legacy_parts()
+    honest, program, storages = legacy(old), old["program"], old["storages"]
+    keys: list[str] = pickle.loads(old["keys"])
+    key = keys[0].encode()
+    for at in range(0, len(honest) - 1, max(1, len(honest) // 40)):
+        yield f"cut-at-{at}", honest[:at]
+    yield "trailing", honest + b"more"
+    yield "another-version", legacy(old, version=pickle.dumps(1000, 2))
+    yield "big-endian", legacy(old, facts=pickle.dumps({"little_endian": False}, 2))
+    yield "no-facts", legacy(old, facts=pickle.dumps({}, 2))
+    yield "key-missing", legacy(old, keys=pickle.dumps(keys[1:], 2), storages=storages[8 + 48 :])
+    yield "key-unlisted", legacy(old, keys=pickle.dumps([], 2), storages=b"")
+    yield "key-twice", legacy(old, keys=pickle.dumps([*keys, keys[0]], 2), storages=storages + storages[:56])
+    yield "key-unknown", legacy(old, keys=pickle.dumps([*keys, "1"], 2), storages=storages + storages[:56])
+    yield "keys-no-list", legacy(old, keys=pickle.dumps({}, 2))
+    yield "length-negative", legacy(old, storages=struct.pack("<q", -12) + storages[8:])
+    yield "length-huge", legacy(old, storages=struct.pack("<q", 2**62) + storages[8:])
+    yield "length-other", legacy(old, storages=struct.pack("<q", 11) + storages[8:-4])
+    huge = program.replace(b"K\x0cN", b"\x8a\x08" + struct.pack("<q", 2**60) + b"N")
+    yield "claims-huge", legacy(old, program=huge)
+    yield "claims-huge-twice", legacy(old, program=huge, storages=storages.replace(*_lengths(12, 2**60)))
+    yield "claims-negative", legacy(old, program=program.replace(b"K\x0cN", b"J\xf4\xff\xff\xffN"))
+    yield "claims-more-than-a-storage", legacy(old, program=program.replace(b"K\x03K\x04\x86", b"K\xf3K\x04\x86"))
+    yield "kinds-differ", legacy(old, program=program.replace(b"FloatStorage", b"DoubleStorage"))
+    yield "kind-quantized", legacy(old, program=program.replace(b"FloatStorage", b"QInt8Storage"))
+    yield "kind-complex", legacy(legacy_parts({"w": torch.zeros(2, dtype=torch.complex64)}))
+    view = b"(X\x01\x00\x00\x00vK\x00K\x06t"
+    yield "view", legacy(old, program=program.replace(b"K\x0cN", b"K\x0c" + view))
+    yield "module-source", legacy(old, program=program.replace(b"X\x07\0\0\0storage", b"X\x06\0\0\0module"))
+    yield "asked-for-through-memory", legacy(old, program=_persid_through_memory(program))
+    yield "one-name-two-kinds", legacy(old, program=program.replace(keys[1].encode(), key))
+    yield "text-persid", legacy(old, program=b"\x80\x02Pabc\n0" + program[2:])
+    yield "memoize", legacy(old, program=b"\x80\x02N\x940" + program[2:])
+    yield "program-too-large", legacy(old, program=b"\x80\x02" + b"N0" * (5 * 2**20) + program[2:])
+    yield "deep", legacy(old, program=b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
+    yield "endless-text", legacy(old, program=b"\x80\x02X\xff\xff\xff\xff.")
+    yield "nan", saved_before_1_6({"w": torch.tensor([1.0, float("nan")])})
+    yield "text-value", saved_before_1_6({**good_state(), "note": "hello"})
+    yield "one-tensor", saved_before_1_6(torch.zeros(2))
+    yield "sparse", saved_before_1_6({"w": torch.eye(3).to_sparse()})
+    yield "expanded-bomb", saved_before_1_6({"w": torch.zeros(1).expand(10**6, 10**6)})
+    yield "object-array", saved_before_1_6({"w": _object_array()})
+    yield "tar-as-well", _tar_as_well(old, canary)
+    yield "gzipped", gzip.compress(honest)
+
+
+def _lengths(old: int, new: int) -> tuple[bytes, bytes]:
+    return struct.pack("<q", old), struct.pack("<q", new)
+
+
+def _persid_through_memory(program: bytes) -> bytes:
+    """The tuple that asks for a storage is built and remembered first, and fetched where it is used."""
+    at = program.index(b"Q")
+    begin = program.rindex(b"(", 0, program.index(b"storage"))
+    asked = program[begin:at]
+    return b"\x80\x02" + asked + b"r\xff\xff\x00\x000" + program[2:begin] + b"j\xff\xff\x00\x00" + program[at:]
+
+
+def _tar_as_well(parts: dict[str, bytes], canary: Path) -> bytes:
+    """A sound file of torch before 1.6 whose first bytes are a sound tar header too; that form runs a program."""
+    call = b"\x80\x02" + reduce_call("os", "system", (f"touch {canary}",)) + b"."
+    entries = _tar({"storages": pickle.dumps(0, 2), "tensors": pickle.dumps(0, 2), "pickle": call})
+    member = tarfile.TarInfo("x")
+    head = parts["magic"] + parts["version"] + b"\x80\x02}("
+    room = b"X" + struct.pack("<I", 512 - len(head) - 5)
+    block = bytearray(member.tobuf(format=tarfile.USTAR_FORMAT))
+    block[: len(head) + 5] = head + room
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    facts = b"K\x00" + parts["facts"][2:].replace(b"}q\x00(", b"", 1)
+    return bytes(block) + facts + parts["program"] + parts["keys"] + parts["storages"] + entries
+
+
 def plain_attacks() -> Iterator[tuple[str, bytes]]:
     random = np.random.default_rng(7)
     yield "empty", b""
@@ -297,9 +401,7 @@ def _object_array() -> np.ndarray[Any, np.dtype[Any]]:
 
 def _bad_sparse() -> torch.Tensor:
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
-        return torch.sparse_coo_tensor(
-            torch.tensor([[10**6, -5]]), torch.rand(2), (3,), check_invariants=False
-        )
+        return torch.sparse_coo_tensor(torch.tensor([[10**6, -5]]), torch.rand(2), (3,), check_invariants=False)
 
 
 def _flag_flipped(archive: bytes) -> bytes:
@@ -378,6 +480,7 @@ def write_all(folder: Path, canary: Path) -> int:
     groups: list[tuple[str, Callable[[], Iterator[tuple[str, bytes]]]]] = [
         ("safetensors", safetensors_attacks),
         ("torch", lambda: torch_attacks(canary)),
+        ("before-1.6", lambda: legacy_attacks(canary)),
         ("plain", plain_attacks),
     ]
     for group, attacks in groups:

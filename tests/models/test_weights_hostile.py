@@ -23,12 +23,17 @@ WATCHER = Path(read_under_watch.__file__)
 
 
 def watched(*arguments: str) -> dict[str, Any]:
-    run = subprocess.run(
-        [sys.executable, str(WATCHER), *arguments], capture_output=True, text=True, timeout=120
-    )
+    run = subprocess.run([sys.executable, str(WATCHER), *arguments], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, f"crashed at {run.stderr.splitlines()[-1:]} with {run.returncode}"
     result: dict[str, Any] = json.loads(run.stdout)
     return result
+
+
+def write_good(folder: Path) -> None:
+    good = hostile_weights.good_state()
+    (folder / "good.pth").write_bytes(hostile_weights.saved(good))
+    (folder / "good-before-1.6.pth").write_bytes(hostile_weights.saved_before_1_6(good))
+    save_file(good, folder / "good.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +45,7 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         count = hostile_weights.write_all(files, canary)
-    (folder / "good.pth").write_bytes(hostile_weights.saved(hostile_weights.good_state()))
-    save_file(hostile_weights.good_state(), folder / "good.safetensors")
+    write_good(folder)
     return {"count": count, "canary": canary.exists(), "files": files, **watched(str(files))}
 
 
@@ -67,6 +71,7 @@ def test_the_refusal_names_the_function_that_was_called_for(attack: dict[str, An
         "stack.pt",
         "inst.pt",
         "bare.pth",
+        "legacy-hidden.pth",
     ):
         assert "it calls for os.system" in attack["outcomes"][f"call-000-{form}"], form
 
@@ -88,6 +93,16 @@ def test_the_refusal_names_the_function_that_was_called_for(attack: dict[str, An
         ("torch-expanded-bomb", "claims 1,000,000,000,000 values"),
         ("torch-aliased-bomb", "share memory"),
         ("torch-sparse-bad-indices", "torch._utils._rebuild_sparse_tensor"),
+        ("before-1.6-key-missing", "does not hold the storages"),
+        ("before-1.6-length-huge", "another length"),
+        ("before-1.6-view", "in a way that torch never wrote"),
+        ("before-1.6-module-source", "in a way that torch never wrote"),
+        ("before-1.6-asked-for-through-memory", "in a way that torch never wrote"),
+        ("before-1.6-one-name-two-kinds", "does not hold the storages"),
+        ("before-1.6-claims-huge-twice", "cut off"),
+        ("before-1.6-big-endian", "big-endian"),
+        ("before-1.6-tar-as-well", "tar archive"),
+        ("before-1.6-trailing", "something follows"),
         ("safetensors-overlap", "invalid offset"),
         ("safetensors-huge-header-length", "header too large"),
         ("safetensors-metadata-deep", "not a JSON object"),
@@ -115,6 +130,19 @@ def test_the_hostile_archives_would_be_read_if_they_were_honest(tmp_path: Path) 
         assert list(read_weights(path).tensors) == list(hostile_weights.good_state())
 
 
+def test_the_hostile_files_of_old_torch_would_be_read_if_they_were_honest(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    old = hostile_weights.legacy_parts()
+    harmless = hostile_weights.reduce_call("collections", "OrderedDict", ())
+    beside = b"\x80\x02}(X\x0a\0\0\0state_dict" + old["program"][2:-1] + b"X\x05\0\0\0score" + harmless + b"u."
+    for program in (old["program"], beside):
+        path.write_bytes(hostile_weights.legacy(old, program=program))
+        read = read_weights(path)
+        assert read.format == "torch"
+        for name, tensor in hostile_weights.good_state().items():
+            assert torch.equal(read.tensors[name], tensor)
+
+
 def test_no_refusal_advises_to_switch_the_protection_off(attack: dict[str, Any]) -> None:
     assert not [outcome for outcome in attack["outcomes"].values() if "weights_only" in outcome]
 
@@ -137,7 +165,8 @@ def test_mutated_files_are_read_whole_or_refused(tmp_path: Path, seed: int) -> N
     torch.save(good, buffer)
     save_file(good, tmp_path / "good")
     path = tmp_path / "mutant"
-    for original in (buffer.getvalue(), (tmp_path / "good").read_bytes()):
+    old = hostile_weights.saved_before_1_6(good)
+    for original in (buffer.getvalue(), (tmp_path / "good").read_bytes(), old):
         for _ in range(100):
             path.write_bytes(_mutated(original, rng))
             try:
@@ -155,8 +184,11 @@ def test_mutated_programs_with_right_checksums_run_nothing(tmp_path: Path) -> No
     for number in range(300):
         program = _mutated(hostile_weights.honest_program(), rng)
         (files / f"mutant-{number}").write_bytes(hostile_weights.with_program(program))
-    (tmp_path / "good.pth").write_bytes(hostile_weights.saved(hostile_weights.good_state()))
-    save_file(hostile_weights.good_state(), tmp_path / "good.safetensors")
+        old = hostile_weights.legacy_parts()
+        for part in ("facts", "program", "keys"):
+            mutant = hostile_weights.legacy(old, **{part: _mutated(old[part], rng)})
+            (files / f"mutant-{number}-{part}").write_bytes(mutant)
+    write_good(tmp_path)
     result = watched(str(files))
     assert result["seen"] == []
     assert not [outcome for outcome in result["outcomes"].values() if outcome.startswith("RAISED")]

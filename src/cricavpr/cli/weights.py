@@ -50,11 +50,11 @@ def list_weights(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=1))
         return 0
-    cells = [("name", "size", "licence", "here")]
-    cells += [(row["name"], _size(row), row["licence"], _where(row)) for row in rows]
-    name, size, licence = (max(len(line[column]) for line in cells) for column in range(3))
+    cells = [("name", "size", "licence", "here", "address")]
+    cells += [(row["name"], _size(row), row["licence"], _where(row), row["url"] or row["page"] or "") for row in rows]
+    name, size, licence, here = (max(len(line[column]) for line in cells) for column in range(4))
     for line in cells:
-        print(f"{line[0]:<{name}}  {line[1]:>{size}}  {line[2]:<{licence}}  {line[3]}")
+        print(f"{line[0]:<{name}}  {line[1]:>{size}}  {line[2]:<{licence}}  {line[3]:<{here}}  {line[4]}".rstrip())
     return 0
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
-from cricavpr.datasets.photos import BESIDE, read_photos
+from cricavpr.datasets.photos import read_photos
+from cricavpr.datasets.positions_table import BESIDE
 from cricavpr.datasets.utm_names import (
     dataset_name,
     find_sides,
@@ -65,9 +66,7 @@ def open_dataset(
     database, query_folder = find_sides(path, queries)
     if has_utm_names(database):
         if positions_file is not None:
-            raise InputError(
-                f"the photos of {path} have their positions in their names. Leave --positions out."
-            )
+            raise InputError(f"the photos of {path} have their positions in their names. Leave --positions out.")
         return read_utm_dataset(path, radius_m, queries=queries), ()
     sides, problems = _read_sides(database, query_folder, positions_file)
     name = dataset_name(database, query_folder)
@@ -81,9 +80,7 @@ def _read_sides(
     if positions_file is None and not any((base / name).is_file() for name in BESIDE):
         read = [read_photos(side, need_positions=True) for side in (database, queries)]
         problems = [
-            replace(problem, name=f"{images.root.name}/{problem.name}")
-            for images, found in read
-            for problem in found
+            replace(problem, name=f"{images.root.name}/{problem.name}") for images, found in read for problem in found
         ]
         return (read[0][0], read[1][0]), tuple(problems)
     # One table for both sides: read them together, so that a row for the one does not look lost in the other.

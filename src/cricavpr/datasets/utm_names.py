@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.photos import find_files, walk
+from cricavpr.datasets.find_files import find_files, walk
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 
@@ -154,9 +154,7 @@ def _metres(folder: Path, name: str, parts: Sequence[str]) -> tuple[float, float
     except ValueError:
         east = north = math.nan
     if not (math.isfinite(east) and math.isfinite(north)):
-        raise InputError(
-            f"{folder / name}: {parts[1]!r}, {parts[2]!r} is not easting, northing. Expected {_EXPECTED}."
-        )
+        raise InputError(f"{folder / name}: {parts[1]!r}, {parts[2]!r} is not easting, northing. Expected {_EXPECTED}.")
     return east, north
 
 

@@ -76,8 +76,7 @@ def _chart(label: str, body: str, ticks: Sequence[tuple[float, str]], axis: str)
     levels = [0.0, 0.25, 0.5, 0.75, 1.0]
     grid = "".join(f'<path class="grid" d="M{LEFT} {_y(level):.1f}H{WIDTH - RIGHT}"/>' for level in levels)
     side = "".join(
-        f'<text class="tick end" x="{LEFT - 6}" y="{_y(level) + 4:.1f}">{100 * level:.0f} %</text>'
-        for level in levels
+        f'<text class="tick end" x="{LEFT - 6}" y="{_y(level) + 4:.1f}">{100 * level:.0f} %</text>' for level in levels
     )
     foot = "".join(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}">{text}</text>' for x, text in ticks)
     middle = (LEFT + WIDTH - RIGHT) / 2

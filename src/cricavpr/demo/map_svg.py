@@ -100,8 +100,7 @@ def _bounds(lines: Iterable[_Line]) -> tuple[_Line, _Line]:
 def _ground(town: TownMap, frame: tuple[float, float, float, float]) -> str:
     left, top, width, height = frame
     streets = "".join(
-        f'<path class="street" stroke-width="{width_m:.1f}" d="{_path(line)}"/>'
-        for line, width_m in town.streets
+        f'<path class="street" stroke-width="{width_m:.1f}" d="{_path(line)}"/>' for line, width_m in town.streets
     )
     return (
         f'<clipPath id="edge"><rect x="{left}" y="{top}" width="{width}" height="{height}"/></clipPath>'
@@ -134,7 +133,7 @@ def _dots(spots: Iterable[Spot]) -> str:
 
 
 def _xy(spot: Spot) -> str:
-    return f"{spot.east_m:.1f} {-spot.north_m:.1f}"
+    return f"{spot.east_m:.1f} {0.0 - spot.north_m:.1f}"
 
 
 # --- what was found

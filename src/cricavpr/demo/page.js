@@ -7,7 +7,7 @@
   const pins = [...map.querySelectorAll('.query')];
   const lines = [...$('lines').children];
   const list = $('answers'), items = [...list.children], buttons = items.map((item) => item.firstElementChild);
-  const picture = (key) => (data.pictures[key] ? `data:image/jpeg;base64,${data.pictures[key]}` : 'data:,');
+  const picture = (key) => (Object.hasOwn(data.pictures, key) ? `data:image/jpeg;base64,${data.pictures[key]}` : 'data:,');
   const degrees = (at) => `${at[0].toFixed(6)}, ${at[1].toFixed(6)}`;
   const metres = (m) => (m < 9.95 ? `${m.toFixed(1)} m` : m < 999.5 ? `${m.toFixed(0)} m` : `${(m / 1000).toFixed(2)} km`);
   const file = (key) => key.slice(key.lastIndexOf('/') + 1);
@@ -37,6 +37,7 @@
     map.setAttribute('viewBox', `${view.x} ${view.y} ${view.w} ${view.h}`);
     map.style.setProperty('--px', unit);
     furnish();
+    tip(-1); // it would stay behind
   }
   const within = (centre, start, length, seen) =>
     seen >= length ? start + length / 2 : Math.min(Math.max(centre, start + seen / 2), start + length - seen / 2);

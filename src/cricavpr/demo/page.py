@@ -81,7 +81,9 @@ def render_page(story: Story) -> str:
         "count": f"{len(story.answers)}",
         "conditions": "".join(f"<option>{text(name)}</option>" for name in conditions),
         "presets": _presets(story.answers),
-        "rule": "right answer with the lowest score" if any(a.right for a in story.answers) else "mistake with the highest score",
+        "rule": "right answer with the lowest score"
+        if any(a.right for a in story.answers)
+        else "mistake with the highest score",
         "top": str(max(len(answer.matches) for answer in story.answers)),
         "groups": _groups(story.rows),
         "caption": _caption(story),
@@ -217,13 +219,10 @@ def _list_item(answer: Answer) -> str:
 
 def _table_row(row: Row) -> str:
     main = ' class="main"' if row.result.made_by.grouping == "alone" and row.weights != "untrained" else ""
-    recalls = [f"{100 * row.recall(n):.1f}" for n in (1, 5, 10)]
-    numbers = "".join(f'<td class="number">{recall}</td>' for recall in recalls)
-    first, others = numbers.split("</td>", 1)
+    numbers = "".join(f'<td class="number">{100 * row.recall(n):.1f}</td>' for n in (1, 5, 10))
     return (
         f'<tr{main}><th scope="row">{text(row.result.method)}</th><td>{text(row.weights)}</td>'
-        f"<td>{text(grouping_name(row))}</td>{first}</td>"
-        f'<td class="wide">{charts.bar(row.recall(1))}</td>{others}</tr>'
+        f'<td>{text(grouping_name(row))}</td>{numbers}<td class="wide">{charts.bar(row.recall(1))}</td></tr>'
     )
 
 
@@ -252,7 +251,12 @@ def _data(story: Story) -> dict[str, Any]:
                 "at": _at(answer.photo.spot),
                 "nearest": answer.nearest,
                 "matches": [
-                    {"row": match.row, "score": round(match.score, 4), "off": round(match.off_m, 2), "right": match.right}
+                    {
+                        "row": match.row,
+                        "score": round(match.score, 4),
+                        "off": round(match.off_m, 2),
+                        "right": match.right,
+                    }
                     for match in answer.matches
                 ],
             }

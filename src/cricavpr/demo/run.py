@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cricavpr import __version__
 from cricavpr.datasets import open_dataset
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.town import CONDITIONS, Town
@@ -133,9 +133,7 @@ def run_demo(
         story = work.tell(town, split, answers, rows)
         write_text(stage / PAGE, render_page(story))
         write_text(stage / RESULTS, json.dumps(_results(story, split, work), indent=1) + "\n")
-    return DemoResult(
-        out / PAGE, out / PHOTOS, out / INDEX, story.rows, story.answers, dict(work.timings)
-    )
+    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, story.rows, story.answers, dict(work.timings))
 
 
 def _check(seed: int, places: int) -> None:
@@ -244,15 +242,11 @@ class _Work:
         with self._timed("evaluate"):
             for number, one in enumerate(contenders, 1):
                 report = self._report(f"measuring {number} of {len(contenders)}")
-                result = evaluate(
-                    one.method, split, one.grouping, recall_ns=ns, workers=self.workers, progress=report
-                )
+                result = evaluate(one.method, split, one.grouping, recall_ns=ns, workers=self.workers, progress=report)
                 rows.append(Row(one.label, result))
         return tuple(rows)
 
-    def tell(
-        self, town: Town, split: EvalDataset, answers: tuple[Answer, ...], rows: tuple[Row, ...]
-    ) -> Story:
+    def tell(self, town: Town, split: EvalDataset, answers: tuple[Answer, ...], rows: tuple[Row, ...]) -> Story:
         """Gather what the page needs."""
         database = _photos(split.database, "database", town)
         with self._timed("pictures"):
@@ -289,7 +283,10 @@ class _Work:
                 f"{seconds['draw']:.1f} s drawing, {seconds['index']:.1f} s indexing, {seconds['locate']:.1f} s "
                 f"locating ({per_query_ms:.0f} ms a photo), {seconds['evaluate']:.1f} s measuring, on a CPU",
             ),
-            ("software", f"cricavpr {__version__}, Python {platform.python_version()}, torch {_torch_version()}"),
+            (
+                "software",
+                f"cricavpr {version('cricavpr')}, Python {platform.python_version()}, torch {_torch_version()}",
+            ),
             ("again with", f"cricavpr demo --seed {self.seed} --places {self.places}{self.weights_option}"),
         )
 
@@ -367,7 +364,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _results(story: Story, split: EvalDataset, work: _Work) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "version": __version__,
+        "version": version("cricavpr"),
         "seed": story.seed,
         "places": work.places,
         "radius_m": story.radius_m,

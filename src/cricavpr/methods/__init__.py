@@ -57,6 +57,34 @@ def _load_mixvpr(name: str, weights: str | Path | None, device: str, **overrides
     return load(name, weights, device, **overrides)
 
 
+def _load_transvpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.transvpr import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_salad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.salad import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_boq(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.boq import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_megaloc(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.megaloc import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
 def _load_pixels(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
     from cricavpr.methods.pixels import PixelMatcher
 
@@ -92,6 +120,17 @@ METHODS: dict[str, Entry] = {
         "mixvpr_resnet50_4096",
         _load_mixvpr,
     ),
+    "transvpr": Entry(
+        "TransVPR (CVPR 2022): convolutions and a transformer at 480 x 640 px, 256-d, re-ranks by patches",
+        "transvpr_msls",
+        _load_transvpr,
+    ),
+    "salad": Entry("SALAD (CVPR 2024): DINOv2 ViT-B/14 and optimal transport at 322 px, 8448-d", "salad", _load_salad),
+    "boq": Entry(
+        "BoQ (CVPR 2024): DINOv2 ViT-B/14 and learnt queries at 322 px, 12288-d", "boq_dinov2_12288", _load_boq
+    ),
+    "boq-resnet50": Entry("BoQ on ResNet-50 at 384 px, 16384-d", "boq_resnet50_16384", _load_boq),
+    "megaloc": Entry("MegaLoc (2025): SALAD trained on many datasets, any size, 8448-d", "megaloc", _load_megaloc),
     "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the floor to beat", None, _load_pixels),
 }
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.errors import MissingExtraError
+
 FEWEST = 4  # point pairs that a homography needs
 
 
@@ -49,8 +51,6 @@ def homography_inliers(
 
 def opencv() -> Any:
     """The OpenCV module, or one line that names the extra."""
-    from cricavpr.errors import MissingExtraError
-
     try:
         import cv2
     except ImportError:

@@ -70,13 +70,18 @@ class TransVPRMethod(SingleImageMethod):
         A masked patch keeps its place, with a similarity of 0 to every other; where all real similarities are
         negative it is even chosen. The authors' scores include this, and so do ours.
         """
-        similarity = query["patches"] @ candidate["patches"].T  # (n, m), of vectors that are not of unit length
-        similarity[query["mask"] <= self.mask_threshold] = 0.0
-        similarity[:, candidate["mask"] <= self.mask_threshold] = 0.0
+        similarity = _wide(query["patches"]) @ _wide(candidate["patches"]).T  # (n, m), not of unit length
+        similarity[_wide(query["mask"]) <= self.mask_threshold] = 0.0
+        similarity[:, _wide(candidate["mask"]) <= self.mask_threshold] = 0.0
         return mutual_matches(similarity)
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, 1) to (n,)
         return raw[:, 0]
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """At least float32: half precision is for keeping, not for sums."""
+    return values.astype(np.result_type(values.dtype, np.float32), copy=False)
 
 
 def patch_centres(height: int, width: int) -> NDArray[np.float32]:

@@ -105,8 +105,8 @@ class BoQ(nn.Module):
             return self.backbone(images)  # type: ignore[no-any-return]
         tokens = self.backbone(images)
         height, width = tokens.patches.shape[1:3]
-        patches = tokens.prenorm[:, -height * width :]  # (B, n, C)
-        return patches.transpose(1, 2).unflatten(2, (height, width))
+        patches: Tensor = tokens.prenorm[:, -height * width :]  # (B, n, C)
+        return patches.transpose(1, 2).reshape(len(images), -1, height, width)
 
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------

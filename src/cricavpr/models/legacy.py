@@ -76,6 +76,8 @@ def check_storages(file: BinaryIO, program: bytes, longest: int) -> None:
     position, end = file.tell(), file.seek(0, io.SEEK_END)
     for key in named:
         storage, count = wanted[key]
+        if position > end:
+            break
         file.seek(position)
         if int.from_bytes(file.read(8), "little", signed=True) != count:
             raise Unsound(f"a storage has another length than the {count:,} values its tensors refer to")
@@ -99,7 +101,7 @@ def _pickle(file: BinaryIO, longest: int) -> bytes:
 
 def _operations(program: bytes) -> Iterator[tuple[str, Value]]:
     """Each operation of a pickle but the memory's, with what it leaves on the stack where that is a plain value."""
-    memo: dict[int, Value] = {}
+    memo: dict[Any, Value] = {}
     last = _OTHER
     for operation, argument, _ in pickletools.genops(program):
         name = operation.name

@@ -109,12 +109,46 @@ def _mixvpr(dim: int, channels: int, rows: int, drive_id: str, about_bytes: int)
     )
 
 
+_TRANSVPR = "RuotongWANG/TransVPR-model-implementation"
+
+
+def _transvpr(trained_on: str) -> KnownWeights:
+    """The files lie in the repository itself; the address names the commit they were looked at in."""
+    filename, commit = f"TransVPR_{trained_on}.pth", "58cf3eeddd3634416f9e1256cc61e226abc5c6d0"
+    return KnownWeights(
+        name=f"transvpr_{trained_on.lower()}",
+        filename=filename,
+        url=f"https://raw.githubusercontent.com/{_TRANSVPR}/{commit}/{filename}",
+        page=f"https://github.com/{_TRANSVPR}",
+        licence="none stated",
+        size_bytes=None,
+        about_bytes=21_700_000,
+        sha256=None,
+        note=f"TransVPR (CVPR 2022) trained on {trained_on}, 5.4 M parameters. {_FIRST_KEPT}",
+    )
+
+
+def _boq(backbone: str, dim: int, licence: str, about_bytes: int, millions: str) -> KnownWeights:
+    page = "https://github.com/amaralibey/Bag-of-Queries"
+    return KnownWeights(
+        name=f"boq_{backbone}_{dim}",
+        filename=f"boq_{backbone}_{dim}.pth",
+        url=f"{page}/releases/download/v1.0/{backbone}_{dim}.pth",
+        page=page,
+        licence=licence,
+        size_bytes=None,
+        about_bytes=about_bytes,
+        sha256=None,
+        note=f"BoQ (CVPR 2024) on {backbone}, {dim}-d, {millions} M parameters. {_FIRST_KEPT}",
+    )
+
+
 _ALL = (
     KnownWeights(
         name="cricavpr-tiny",
         filename="cricavpr-tiny.safetensors",
         url=None,
-        page="https://pypi.org/project/cricavpr/",
+        page="",
         licence="MIT",
         size_bytes=None,
         about_bytes=0,
@@ -181,6 +215,32 @@ _ALL = (
     _mixvpr(4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L", 43_500_000),
     _mixvpr(512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj", 40_400_000),
     _mixvpr(128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz", 39_600_000),
+    _transvpr("MSLS"),
+    _transvpr("Pitts30k"),
+    KnownWeights(
+        name="salad",
+        filename="dino_salad.ckpt",
+        url="https://github.com/serizba/salad/releases/download/v1.0.0/dino_salad.ckpt",
+        page="https://github.com/serizba/salad",
+        licence="GPL-3.0 (backbone Apache-2.0)",
+        size_bytes=None,
+        about_bytes=352_000_000,
+        sha256=None,
+        note=f"SALAD (CVPR 2024) as its authors released it: ViT-B/14, 8448-d, 88.0 M parameters. {_FIRST_KEPT}",
+    ),
+    _boq("dinov2", 12288, "MIT (backbone Apache-2.0)", 381_000_000, "95.2"),
+    _boq("resnet50", 16384, "MIT", 95_600_000, "23.8"),
+    KnownWeights(
+        name="megaloc",
+        filename="MegaLoc.safetensors",
+        url="https://huggingface.co/gberton/MegaLoc/resolve/main/model.safetensors",
+        page="https://github.com/gmberton/MegaLoc",
+        licence="MIT (backbone Apache-2.0)",
+        size_bytes=None,
+        about_bytes=914_600_000,
+        sha256=None,
+        note=f"MegaLoc (2025) as its authors released it: ViT-B/14, 8448-d, 228.6 M parameters. {_FIRST_KEPT}",
+    ),
 )  # fmt: skip
 
 KNOWN: dict[str, KnownWeights] = {known.name: known for known in _ALL}

@@ -24,8 +24,8 @@ PATCH = 16  # pixels: each of the four stages halves the image
 class TransVPRConfig:
     """Sizes of the network, as published. A level is the output of every second block."""
 
-    channels: tuple[int, int, int, int] = (64, 128, 256, 512)  # of the four stages
-    token_widths: tuple[int, int, int, int] = (64, 64, 64, 64)  # what each stage gives to a token
+    channels: tuple[int, ...] = (64, 128, 256, 512)  # of the four stages
+    token_widths: tuple[int, ...] = (64, 64, 64, 64)  # what each stage gives to a token
     depth: int = 6
     ffn: int = 512
     dim: int = 256

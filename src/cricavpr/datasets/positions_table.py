@@ -1,0 +1,189 @@
+"""Tables of positions, CSV or GeoJSON: rows that name a photo and say where it was taken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cricavpr.datasets.base import Problem
+from cricavpr.errors import InputError
+from cricavpr.geo import UTM_LATITUDES_DEG
+
+BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
+
+_NAME = ("name", "file", "filename", "file_name", "image", "photo", "path")
+_LAT = ("lat", "latitude", "lat_deg")
+_LON = ("lon", "lng", "long", "longitude", "lon_deg")
+_EAST = ("easting", "east", "easting_m", "utm_east", "utm_easting")
+_NORTH = ("northing", "north", "northing_m", "utm_north", "utm_northing")
+_ZONE = ("zone", "utm_zone")
+_EXPECTED = "columns name, lat, lon or name, easting, northing, zone"
+
+
+@dataclass
+class Row:
+    line: int
+    name: str
+    values: tuple[float, float]
+    zone: str | None
+
+
+@dataclass
+class Table:
+    file: str
+    degrees: bool
+    rows: list[Row]
+    problems: list[Problem]
+    unit: str = "line"  # how its rows are counted
+
+    def where(self, number: int) -> str:
+        return f"{self.unit} {number} of {self.file}"
+
+
+def find_table(folder: Path, given: Path | None) -> Table | None:
+    """Read the given table, or else the one beside the photos; None where there is neither.
+
+    Raises:
+        InputError: two tables beside the photos, or one that cannot be read.
+    """
+    if given is None:
+        beside = [folder / name for name in BESIDE if (folder / name).is_file()]
+        if len(beside) > 1:
+            raise InputError(f"{folder} holds {' and '.join(BESIDE)}. Say which with --positions, or remove one.")
+        if not beside:
+            return None
+        given = beside[0]
+    given = Path(given)
+    try:
+        raw = given.read_bytes() if given.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {given}: {error}. Give a table of positions.") from error
+    if raw is None:
+        raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
+    if given.suffix.lower() in (".geojson", ".json"):
+        return _read_geojson(given, raw)
+    return _read_csv(given, raw)
+
+
+def _text(raw: bytes) -> str:
+    """Any byte comes through, so that file names which are not UTF-8 are still found."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
+    return raw.decode("utf-8-sig", "surrogateescape")
+
+
+def _read_csv(path: Path, raw: bytes) -> Table:
+    text = _text(raw)
+    header_line = text.lstrip().split("\n", 1)[0]
+    delimiter = max(",;\t|", key=header_line.count)
+    try:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
+    header = [cell.strip().casefold() for cell in rows[0][1]] if rows else []
+    columns = _columns(path, header)
+    table = Table(path.name, "lat" in columns, [], [])
+    for line, cells in rows[1:]:
+        cell = {key: cells[at] if at < len(cells) else "" for key, at in columns.items()}
+        numbers = [cell[axis] for axis in (("lat", "lon") if table.degrees else ("east", "north"))]
+        if delimiter != ",":
+            numbers = [number.replace(",", ".") for number in numbers]  # 55,7 as half of Europe writes it
+        _add_row(table, line, cell["name"], numbers, cell.get("zone"))
+    return table
+
+
+def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
+    groups = {"name": _NAME, "lat": _LAT, "lon": _LON, "east": _EAST, "north": _NORTH, "zone": _ZONE}
+    found = {}
+    for key, known in groups.items():
+        word = next((word for word in known if word in header), None)
+        if word is not None:
+            found[key] = header.index(word)
+    if "name" not in found or not ({"lat", "lon"} <= found.keys() or {"east", "north"} <= found.keys()):
+        shown = ", ".join(header)[:100] or "nothing"
+        raise InputError(f"{path} begins with {shown!r}. Give {_EXPECTED} in the first line.")
+    if {"lat", "lon"} <= found.keys():
+        return {key: found[key] for key in ("name", "lat", "lon")}
+    return {key: found[key] for key in ("name", "east", "north", "zone") if key in found}
+
+
+def _read_geojson(path: Path, raw: bytes) -> Table:
+    try:
+        document = json.loads(_text(raw))
+        features = document["features"] if document["type"] == "FeatureCollection" else [document]
+        features = list(features)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not GeoJSON ({error}). Give a FeatureCollection of Points.") from error
+    table = Table(path.name, True, [], [], unit="feature")
+    for number, feature in enumerate(features, start=1):
+        _add_row(table, number, _feature_name(feature), _feature_point(feature), None)
+    return table
+
+
+def _feature_name(feature: Any) -> str:
+    try:
+        properties = {str(key).casefold(): value for key, value in feature["properties"].items()}
+    except (KeyError, TypeError, AttributeError):
+        return ""
+    return next((str(properties[key]) for key in _NAME if properties.get(key)), "")
+
+
+def _feature_point(feature: Any) -> list[str]:
+    """Latitude and longitude as text, or nothing; GeoJSON puts longitude first."""
+    try:
+        geometry = feature["geometry"]
+        if geometry["type"] != "Point":
+            return []
+        return [str(geometry["coordinates"][1]), str(geometry["coordinates"][0])]
+    except (KeyError, TypeError, IndexError):
+        return []
+
+
+def _add_row(table: Table, line: int, name: str, numbers: Sequence[str], zone: str | None) -> None:
+    """Keep a row, or say what is wrong with it."""
+
+    def wrong(reason: str) -> None:
+        table.problems.append(Problem(name or table.file, "position", f"{table.where(line)} {reason}"))
+
+    if not name.strip():
+        return wrong("names no photo")
+    try:
+        first, second = map(float, numbers)
+    except ValueError:
+        return wrong("has no two numbers" if any(numbers) else "has no position")
+    if not (math.isfinite(first) and math.isfinite(second)):
+        return wrong("has no two finite numbers")
+    if table.degrees and (reason := off_the_map(first, second)):
+        return wrong(f"is wrong: {reason}")
+    hemisphere = None if zone is None else _zone(zone)
+    if zone is not None and hemisphere is None:
+        return wrong(f"has the zone {zone!r}, which is not a UTM zone such as 33N")
+    table.rows.append(Row(line, name, (first, second), hemisphere))
+    return None
+
+
+def _zone(text: str) -> str | None:
+    """`33N`, `33 n` and `33U` to 33N. N and S are hemispheres here; any other letter is a UTM band."""
+    found = re.fullmatch(r"0?([1-9]|[1-5][0-9]|60)\s*([C-HJ-NP-X])", text.strip().upper())
+    if found is None:
+        return None
+    number, letter = found.groups()
+    return f"{number}{'S' if letter == 'S' or letter < 'N' else 'N'}"
+
+
+def off_the_map(lat: float, lon: float) -> str | None:
+    """Why a position cannot be used, or None."""
+    low, high = UTM_LATITUDES_DEG
+    if not (abs(lat) <= 90 and abs(lon) <= 180):
+        return f"latitude {lat}, longitude {lon} is not a place on earth"
+    if not (low <= lat <= high):
+        return f"latitude {lat} is outside the UTM map, {low:.0f}..{high:.0f} degrees"
+    return "position 0, 0 stands for an unknown one" if lat == 0 and lon == 0 else None

@@ -1,0 +1,21 @@
+"""Photos as they come: decoded safely and upright to sRGB, their GPS position, and the way to a tensor."""
+
+from cricavpr.images.decoding import Header, decode, read_gps, read_header
+from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE
+from cricavpr.images.pixels import TRANSPARENT
+from cricavpr.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "TRANSPARENT",
+    "Header",
+    "Preprocess",
+    "Resize",
+    "decode",
+    "read_gps",
+    "read_header",
+]

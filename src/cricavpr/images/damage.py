@@ -1,0 +1,140 @@
+"""Loading pixels with a watch on damage that Pillow hides: JPEG data of the wrong length, PNG checksums.
+
+What is not noticed: damage after which the picture still decodes to its end. A sequential JPEG whose data end
+too early or too late is noticed, although libjpeg would go on with grey; a flipped bit after which the
+decoder finds its step again, and missing refinements of a progressive JPEG, are not.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zlib
+from typing import IO
+
+from PIL import Image, ImageFile
+
+from cricavpr.errors import ImageError
+from cricavpr.images.png import png_chunks
+
+
+def loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
+    """Decode; for JPEG and MPO with a watch on what libjpeg silently swallows."""
+    if image.format == "PNG":
+        _check_png(stream)
+    if image.format not in ("JPEG", "MPO"):
+        image.load()
+        return image
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    stream.seek(0)
+    watched = _WatchedJpeg(stream.read())
+    first_frame = JpegImageFile(watched)  # the class itself, to leave the later frames of an MPO alone
+    watched.loading = True
+    first_frame.load()
+    watched.raise_if_damaged()
+    return first_frame
+
+
+def _check_png(stream: IO[bytes]) -> None:
+    """Compare the checksums of the pixel data, which Pillow skips: a flipped byte would stay unnoticed."""
+    before = stream.tell()
+    for kind, length in png_chunks(stream):
+        if kind != b"IDAT":
+            continue
+        checksum = zlib.crc32(stream.read(length), zlib.crc32(kind))
+        if stream.read(4) != checksum.to_bytes(4):
+            raise ImageError("decode", "is damaged or truncated: wrong checksum in the PNG data")
+    stream.seek(before)
+
+
+class _WatchedJpeg(io.BytesIO):
+    """The bytes of a JPEG, handed out so that one sees how much of them the decoder needed.
+
+    libjpeg only warns when the data end before the picture is complete (it goes on with zero bits) or when
+    data are left over, and Pillow drops its warnings. So ones are put between the data and the end mark: a
+    code that no JPEG uses, so that every missing block costs four bytes of it and no pixel of a sound picture
+    comes from it. Towards the end the file is served in small steps. A sound picture then completes within
+    the decoder's bit buffer of 8 bytes, a damaged one later or earlier. Only for sequential JPEGs in one
+    scan; others are served unchanged.
+    """
+
+    _STEP = 2  # bytes per read near the end
+    _NEAR = 64  # bytes: where "near the end" begins
+    _PADDING = b"\xff\x00" * 64  # 64 bytes of ones, as the entropy coding writes them
+    _LOOK_AHEAD = 16  # bytes of padding, which hold 8 bytes of data; sound files were measured at 0..14
+
+    def __init__(self, data: bytes) -> None:
+        self.end = _end_of_only_scan(data)  # None: not watched
+        self.loading = False
+        self._tail = data[self.end - 16 : self.end] if self.end is not None else b""
+        super().__init__(data if self.end is None else data[: self.end] + self._PADDING + b"\xff\xd9")
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.loading or self.end is None:
+            return super().read(size)
+        ahead = self.end - self._NEAR - self.tell()
+        if ahead <= 0:
+            return super().read(self._STEP)
+        return super().read(ahead if size is None or size < 0 else min(size, ahead))
+
+    def raise_if_damaged(self) -> None:
+        if self.end is None:
+            return
+        beyond = self.tell() - self.end
+        if beyond > self._LOOK_AHEAD:
+            raise ImageError("decode", "is damaged: the JPEG data end before the picture is complete")
+        if beyond < -self._LOOK_AHEAD and self._tail.strip(b"\0"):  # some cameras pad with zeros
+            raise ImageError("decode", "is damaged: JPEG data are left over after the picture is complete")
+
+
+_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
+_STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+
+
+def _end_of_only_scan(data: bytes) -> int | None:
+    """Where the entropy-coded data of a sequential, single-scan Huffman JPEG end; None for any other JPEG.
+
+    Raises:
+        ImageError: restart marks are missing or out of order.
+    """
+    frame, interval, at = b"", 0, 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes
+            at += 1
+            continue
+        if data[at + 1] in _STANDALONE:
+            at += 2
+            continue
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        segment = data[at + 4 : at + 2 + length]
+        if marker in (0xC0, 0xC1):
+            frame = segment
+        elif marker == 0xDD:
+            interval = int.from_bytes(segment[:2], "big")
+        elif marker == 0xDA:
+            if len(frame) < 6 or not segment or segment[0] != frame[5] or len(frame) < 6 + 3 * frame[5]:
+                return None  # progressive, or one scan per colour
+            start = at + 2 + length
+            end = _SCAN_END.search(data, start)
+            if end is None:
+                return None  # no end mark: Pillow itself refuses
+            _check_restarts(data[start : end.start()], frame, interval)
+            return end.start()
+        at += 2 + length
+    return None
+
+
+def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
+    """frame: the SOF segment: precision 1, height 2, width 2, components 1, then 3 bytes for each."""
+    if not interval:
+        return
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    factors = [(frame[7 + 3 * i] >> 4, frame[7 + 3 * i] & 15) for i in range(frame[5])]
+    across, down = (1, 1) if len(factors) == 1 else map(max, zip(*factors, strict=True))
+    blocks = math.ceil(width / (8 * max(across, 1))) * math.ceil(height / (8 * max(down, 1)))
+    found = [mark[1] & 7 for mark in _RESTARTS.findall(entropy)]
+    if len(found) < math.ceil(blocks / interval) - 1 or any(mark != i % 8 for i, mark in enumerate(found)):
+        raise ImageError("decode", "is damaged: parts of the JPEG data are missing (restart marks)")

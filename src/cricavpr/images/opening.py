@@ -1,0 +1,130 @@
+"""Opening a photo safely: what is read at all, which formats, how large, and which stage an error names."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from cricavpr.errors import ImageError
+
+MAX_PIXELS = 150_000_000  # above any phone and above a 16384 x 8192 panorama; decoding takes 9 bytes per pixel
+MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
+MIN_SIDE = 32  # pixels; less shows no place
+
+_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, AVIF or HEIC"
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Turn whatever the libraries raise into an ImageError; damaged files make them raise nearly anything."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("size", "has more pixels than Pillow decodes. Shrink it.") from error
+    except Exception as error:  # OSError, SyntaxError, ValueError, MemoryError, struct.error, EOFError, ...
+        raise ImageError(name, _one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """The message of a library on one printable line, never empty and never long."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line[:200] or type(error).__name__
+
+
+@contextlib.contextmanager
+def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
+    """The bytes of a photo: only from a regular file, neither empty nor too large."""
+    if isinstance(source, bytes):
+        _check_bytes(len(source))
+        yield io.BytesIO(source)
+        return
+    with stage("find"):
+        status = _status(source)
+    _check_bytes(status.st_size)
+    with stage("open"):
+        # O_NONBLOCK: should a FIFO take the file's place after the check, opening it must not wait for ever.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+        file = open(source, "rb", opener=lambda path, _: os.open(path, flags))  # noqa: SIM115
+    with file:
+        yield file
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise ImageError("find", "no such file, or a link to nothing") from error
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        raise ImageError("find", f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
+    return status
+
+
+def _check_bytes(size: int) -> None:
+    if size == 0:
+        raise ImageError("open", "is empty (0 bytes)")
+    if size > MAX_BYTES:
+        raise ImageError("size", f"is {size:,} bytes long, more than {MAX_BYTES:,}. Shrink it.")
+
+
+def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageFile:
+    """Read the header only, in an explicitly known format: nothing else ever sees the bytes."""
+    with stage("open"):
+        try:
+            image = Image.open(stream, formats=_formats())
+        except UnidentifiedImageError as error:
+            raise ImageError("open", _why_unknown(stream)) from error
+    width, height = image.size
+    if width * height > max_pixels:
+        message = f"is {width} x {height} = {width * height:,} pixels, more than {max_pixels:,}. Shrink it."
+        raise ImageError("size", message)
+    if min(width, height) < min_side:
+        message = f"is {width} x {height} pixels; the shorter side must be at least {min_side}"
+        raise ImageError("size", message)
+    return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that may be opened, each with its plugin loaded; never those that call other programs."""
+    from PIL import (  # noqa: F401
+        BmpImagePlugin,
+        JpegImagePlugin,
+        MpoImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
+
+    formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP"]
+    with contextlib.suppress(ImportError):  # Pillow 11.3 and later
+        from PIL import AvifImagePlugin  # noqa: F401
+
+        formats.append("AVIF")
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats.append("HEIF")
+    return tuple(formats)
+
+
+def _why_unknown(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    start = stream.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"):
+        if "HEIF" not in _formats():
+            return "HEIC needs the package pillow-heif. Install it: pip install 'cricavpr[heic]'"
+        return "is a damaged HEIC picture"
+    return f"is not a picture in {_KNOWN_FORMATS}, or its header is damaged"

@@ -1,0 +1,86 @@
+"""The way from pixels to the tensor that a network takes."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cricavpr.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Resize = Literal["tensor_no_antialias", "tensor", "pil"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From pixels to the tensor a network takes. The default is what CricaVPR was published with.
+
+    tensor_no_antialias   normalise, then bilinear on the tensor as torchvision 0.15 did it
+    tensor                the same with antialias, torchvision's default today
+    pil                   bilinear on the 8-bit picture by Pillow (antialiased), then normalise
+
+    Attributes:
+        image_size: (height, width) in pixels, or None to keep each image's own.
+        resize: one of the three above; it changes descriptors.
+        mean, std: per channel, of pixel values in 0..1.
+
+    Raises:
+        InputError: a size or a spread that is not positive, or an unknown way to resize.
+    """
+
+    image_size: tuple[int, int] | None = (224, 224)
+    resize: Resize = "tensor_no_antialias"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        ways = get_args(Resize)
+        if self.resize not in ways:
+            near = difflib.get_close_matches(self.resize, ways, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(f"cannot resize by {self.resize!r}. Known: {', '.join(ways)}.{hint}")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise InputError(f"image size {self.image_size} is not (height, width) in pixels. Give 1 or more.")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < spread < math.inf for spread in self.std):
+            raise InputError(f"mean {self.mean}, std {self.std} is not three numbers each, with std above 0.")
+
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, h, w) float32
+        """Never resamples an image that already has the wanted size."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"an image is uint8 (H, W, 3), not {image.dtype} {image.shape}. Use `decode`.")
+        if self.image_size is None or image.shape[:2] == tuple(self.image_size):
+            return self._normalised(image)
+        height, width = self.image_size
+        if self.resize == "pil":
+            picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+            return self._normalised(np.asarray(picture))
+        import torch.nn.functional as F
+
+        pixels = self._normalised(image)[None]  # (1, 3, H, W)
+        antialias = self.resize == "tensor"
+        return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False, antialias=antialias)[0]
+
+    def _normalised(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, H, W)
+        import torch
+
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32) / 255
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        return (pixels - mean) / std
+
+    def describe(self) -> str:
+        """One line that tells preprocessings apart: their descriptors must not be compared."""
+        size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
+        mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
+        way = "none" if self.image_size is None else self.resize
+        return f"sRGB upright, size {size}, resize {way}, mean {mean}, std {std}"
