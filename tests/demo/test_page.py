@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cricavpr.demo.answers import Answer, Found, Photo, Row, Spot, by_condition, interval, median_off_m, shown_first
+from cricavpr.demo.answers import (
+    Answer,
+    Found,
+    Photo,
+    Row,
+    Spot,
+    by_condition,
+    interval,
+    may_be_chance,
+    median_off_m,
+    shown_first,
+)
 from cricavpr.demo.charts import error_curve, recall_curves
 from cricavpr.demo.map_svg import TownMap, distance, map_svg, round_length
 from cricavpr.demo.page import Story, render_page, safe_json
@@ -30,7 +41,7 @@ def spot(east_m: float, north_m: float) -> Spot:
     return Spot(2.4 + north_m / 111_000, 0.33 + east_m / 111_000, east_m, north_m)
 
 
-def row(grouping: str = "alone", recall: float = 0.5) -> Row:
+def row(grouping: str = "alone", recall: float = 0.5, hits: tuple[bool, ...] = (True, False)) -> Row:
     made = MadeBy("cricavpr-tiny", "3fa2" * 16, (112, 112), "plain", grouping, None, 8)
     result = EvalResult(
         dataset="town",
@@ -47,7 +58,7 @@ def row(grouping: str = "alone", recall: float = 0.5) -> Row:
         search_s=0.1,
         predictions=Predictions(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32)),
     )
-    return Row("trained", result)
+    return Row("trained", result, hits)
 
 
 @pytest.fixture
@@ -68,7 +79,7 @@ def story() -> Story:
         database=base,
         answers=answers,
         conditions=("day", "night", "fog"),
-        rows=(row(), row("in_order:16", 0.9), row("shuffled:16:0", 0.45)),
+        rows=(row(), row("in_order:16", 0.9, (True, True)), row("shuffled:16:0", 0.45)),
         pictures={"database/a.jpg": b"jpeg", HOSTILE: b"other"},
         facts=(("town", "<seed 7001>"),),
     )
@@ -171,6 +182,7 @@ def test_the_table_always_has_its_grouping(story: Story) -> None:
     for name in ("alone", "in_order:16", "shuffled:16:0"):
         assert f"<td>{name}</td>" in page
     assert "<code>in_order:16</code>: <strong>90.0 %</strong>" in page
+    assert "Against alone, 1 query is won and 0 lost: that may be chance." in page
 
 
 def test_pictures_are_in_the_page_once(story: Story) -> None:
@@ -238,6 +250,12 @@ def test_lengths_read_as_people_write_them() -> None:
 def test_the_interval_is_wilsons(right: int, count: int) -> None:
     expected = binomtest(right, count).proportion_ci(0.95, "wilson")
     assert interval(right, count) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (5, 2), (6, 0), (3, 15), (40, 41)])
+def test_what_may_be_chance_is_told_by_the_sign_test(won: int, lost: int) -> None:
+    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
+    assert may_be_chance(won, lost) == (p > 0.05)
 
 
 def test_the_hardest_right_answer_is_shown_first(story: Story) -> None:

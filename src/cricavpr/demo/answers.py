@@ -73,10 +73,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of results. `weights` says which network, in a word or two."""
+    """One line of the table of results.
+
+    Attributes:
+        weights: which network, in a word or two.
+        hits: for each query whether its first match is right.
+    """
 
     weights: str
     result: EvalResult
+    hits: tuple[bool, ...]
 
     def recall(self, n: int) -> float:
         return self.result.recall_at[n]
@@ -144,6 +150,19 @@ def interval(right: int, count: int) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def won_and_lost(row: Row, against: Row) -> tuple[int, int]:
+    """How many queries only `row` gets right, and how many only the other."""
+    pairs = list(zip(row.hits, against.hits, strict=True))
+    return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+
+
+def may_be_chance(won: int, lost: int) -> bool:
+    """The sign test at 5 %: whether a fair coin falls as unevenly as that, more often than once in twenty."""
+    tosses = won + lost
+    tail = sum(math.comb(tosses, k) for k in range(min(won, lost) + 1)) / 2.0**tosses
+    return 2 * tail > 0.05
 
 
 def hardest_right(answers: Sequence[Answer]) -> int | None:

@@ -27,9 +27,11 @@ from cricavpr.demo.answers import (
     by_condition,
     hardest_right,
     interval,
+    may_be_chance,
     median_off_m,
     share_right,
     shown_first,
+    won_and_lost,
 )
 from cricavpr.demo.map_svg import TownMap, distance, map_svg, metres_per_pixel
 
@@ -179,8 +181,23 @@ def _groups(rows: Sequence[Row]) -> str:
         if kind in meanings and same:
             meaning = meanings[kind].format(size=numbers[0] if numbers else "")
             name = text(row.result.grouping)
-            items.append(f"<li><code>{name}</code>: <strong>{_percent(row.recall(1))}</strong>. {meaning}.</li>")
+            change = "" if row is rows[0] else f" {_change(row, rows[0])}"
+            items.append(
+                f"<li><code>{name}</code>: <strong>{_percent(row.recall(1))}</strong>. {meaning}.{change}</li>"
+            )
     return said + (f"<ul>{''.join(items)}</ul>" if len(items) > 1 else "")
+
+
+def _change(row: Row, against: Row) -> str:
+    """What the company changed, query by query: two recalls alone do not say whether that is much."""
+    won, lost = won_and_lost(row, against)
+    chance = "that may be chance" if may_be_chance(won, lost) else "that is hardly chance"
+    name = text(grouping_name(against))
+    return f"Against {name}, {_queries(won)} won and {lost} lost: {chance}."
+
+
+def _queries(count: int) -> str:
+    return f"{count} {'query is' if count == 1 else 'queries are'}"
 
 
 def _caption(story: Story) -> str:

@@ -31,6 +31,7 @@ from cricavpr.demo.page import Story, grouping_name, render_page
 from cricavpr.describing import describe
 from cricavpr.errors import InputError
 from cricavpr.evaluation.evaluate import evaluate
+from cricavpr.evaluation.recall import first_hit_ranks
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.images import decode
@@ -243,7 +244,8 @@ class _Work:
             for number, one in enumerate(contenders, 1):
                 report = self._report(f"measuring {number} of {len(contenders)}")
                 result = evaluate(one.method, split, one.grouping, recall_ns=ns, workers=self.workers, progress=report)
-                rows.append(Row(one.label, result))
+                first = first_hit_ranks(result.predictions.indices, split.positives) == 1
+                rows.append(Row(one.label, result, tuple(first.tolist())))
         return tuple(rows)
 
     def tell(self, town: Town, split: EvalDataset, answers: tuple[Answer, ...], rows: tuple[Row, ...]) -> Story:

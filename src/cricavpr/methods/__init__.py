@@ -57,6 +57,20 @@ def _load_mixvpr(name: str, weights: str | Path | None, device: str, **overrides
     return load(name, weights, device, **overrides)
 
 
+def _load_netvlad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.netvlad import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
+def _load_patch_netvlad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
+    from cricavpr.methods.patch_netvlad import load
+
+    assert weights is not None
+    return load(name, weights, device, **overrides)
+
+
 def _load_transvpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
     from cricavpr.methods.transvpr import load
 
@@ -99,6 +113,27 @@ METHODS: dict[str, Entry] = {
     ),
     "cricavpr": Entry(
         "CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", _load_cricavpr
+    ),
+    "netvlad": Entry(
+        "NetVLAD (CVPR 2016): VGG-16 at native size, 4096-d, or 32768-d from Nanne's file",
+        "netvlad_pitts30k_4096",
+        _load_netvlad,
+    ),
+    "sfrs": Entry(
+        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained by regions, 4096-d", "sfrs_pitts30k_4096", _load_netvlad
+    ),
+    "patch_netvlad": Entry(
+        "Patch-NetVLAD (CVPR 2021), performance: re-ranks by patches of three sizes and RANSAC, 4096-d",
+        "patch_netvlad_pitts_4096",
+        _load_patch_netvlad,
+    ),
+    "patch_netvlad-speed": Entry(
+        "Patch-NetVLAD, speed: patches of one size and rapid spatial scoring, 512-d",
+        "patch_netvlad_pitts_512",
+        _load_patch_netvlad,
+    ),
+    "patch_netvlad-storage": Entry(
+        "Patch-NetVLAD, storage: as speed, with 128 values a patch", "patch_netvlad_pitts_128", _load_patch_netvlad
     ),
     "cosplace": Entry(
         "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d",

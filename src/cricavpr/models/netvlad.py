@@ -9,6 +9,7 @@ positions, D dimension of a descriptor.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 from cricavpr.models.cnn import VGG16_CHANNELS, vgg16_features
+from cricavpr.models.fitting import renamed, shape_of
 
 Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
 
 CLUSTERS = 64  # of nearly every published network
+WHITENED = 4096  # values left by the whitening of all of them
 SHARPNESS = 0.01  # at the start a second-best centre gets about this much of what the best one gets
 
 
@@ -62,7 +65,7 @@ class NetVLAD(nn.Module):
         """Sum over positions of what a feature has beyond its centres, by assignment: (B, K, C)."""
         unit, shares = self.assign(maps)
         sums = shares.flatten(2) @ unit.flatten(2).transpose(1, 2)  # (B, K, C)
-        return sums - shares.sum(dim=(2, 3))[:, :, None] * self.centroids  # type: ignore[no-any-return]
+        return sums - shares.sum(dim=(2, 3))[:, :, None] * self.centroids
 
     def flattened(self, residuals: Tensor) -> Tensor:  # (..., K, C) -> (..., K C)
         """Unit length within each cluster, then as a whole."""
@@ -97,15 +100,61 @@ class VLADNet(nn.Module):
         super().__init__()
         self.backbone = vgg16_features(last="conv5_3")
         self.pool = NetVLAD(clusters, VGG16_CHANNELS, flattening)
+        self.dim = whitened_to or clusters * VGG16_CHANNELS
         self.whitening = nn.Linear(clusters * VGG16_CHANNELS, whitened_to) if whitened_to else None
-
-    @property
-    def dim(self) -> int:
-        rows, channels = self.pool.centroids.shape
-        return rows * channels if self.whitening is None else self.whitening.out_features
 
     def whitened(self, vlad: Tensor) -> Tensor:  # (..., K C) -> (..., D)
         return vlad if self.whitening is None else F.normalize(self.whitening(vlad), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, D)
         return self.whitened(self.pool(self.backbone(images)))
+
+    def leave_unwhitened(self) -> None:
+        """Describe by NetVLAD alone."""
+        self.whitening, self.dim = None, self.pool.centroids.numel()
+
+    def shorten(self, dim: int) -> None:
+        """Keep the first `dim` values of a whitened descriptor, which a whitening sorts by how much they say.
+
+        Raises:
+            InputError: there is no whitening, or it has fewer values.
+        """
+        if self.whitening is None or not 1 <= dim <= self.whitening.out_features:
+            most = "is not whitened" if self.whitening is None else f"has {self.whitening.out_features} values"
+            raise InputError(f"a descriptor that {most} cannot be shortened to {dim}.")
+        kept = nn.Linear(self.whitening.in_features, dim, device="meta")
+        kept.weight = nn.Parameter(self.whitening.weight[:dim].detach().clone())
+        kept.bias = nn.Parameter(self.whitening.bias[:dim].detach().clone())
+        self.whitening, self.dim = kept, dim
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+_PARTS_OF_THEIR_OWN = r"(module\.)?"  # nn.DataParallel around each part, not around the whole
+NANNE = {  # Nanne's NetVLAD, and Patch-NetVLAD after it
+    rf"encoder\.{_PARTS_OF_THEIR_OWN}": "backbone.",
+    rf"pool\.{_PARTS_OF_THEIR_OWN}": "pool.",
+    r"WPCA\.0\.": "whitening.",
+}
+OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_layer\.": "whitening."}  # SFRS
+
+
+def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Entries under our names; a whitening that is stored as a 1x1 convolution becomes a matrix.
+
+    Raises:
+        WeightsError: two entries would get one name.
+    """
+    ours = renamed(tensors, names)
+    whitening = ours.get("whitening.weight")
+    if whitening is not None and whitening.shape[2:] == (1, 1):
+        ours["whitening.weight"] = whitening.flatten(1)
+    return ours
+
+
+def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
+    """The network whose sizes are read off tensors under our names."""
+    clusters, _ = shape_of(tensors, "pool.centroids", (CLUSTERS, VGG16_CHANNELS))
+    whitened = any(name.startswith("whitening.") for name in tensors)
+    dim, _ = shape_of(tensors, "whitening.weight", (WHITENED, clusters * VGG16_CHANNELS))
+    return VLADNet(clusters, flattening, dim if whitened else None)

@@ -143,6 +143,41 @@ def _boq(backbone: str, dim: int, licence: str, about_bytes: int, millions: str)
     )
 
 
+_VGG16_BYTES = 4 * 14_714_688
+_NETVLAD_PAGE = "https://www.di.ens.fr/willow/research/netvlad/"
+
+
+def _netvlad(name: str, trained_on: str) -> KnownWeights:
+    """The first authors' networks, as hloc hands them on."""
+    filename = f"{trained_on}_struct.mat"
+    return KnownWeights(
+        name=f"netvlad_{name}_4096",
+        filename=f"VGG16-NetVLAD-{filename}",
+        url=f"https://cvg-data.inf.ethz.ch/hloc/netvlad/{filename}",
+        page=_NETVLAD_PAGE,
+        licence="none stated",
+        size_bytes=None,
+        about_bytes=_VGG16_BYTES + 4 * (2 * 64 * 512 + 4096 * (64 * 512 + 1)),
+        sha256=None,
+        note=f"NetVLAD (CVPR 2016) trained on {trained_on} by its authors: VGG-16, whitened, 4096-d. {_FIRST_KEPT}",
+    )
+
+
+def _patch_netvlad(trained_on: str, clusters: int, dim: int) -> KnownWeights:
+    filename = f"{trained_on}_WPCA{dim}.pth.tar"
+    return KnownWeights(
+        name=f"patch_netvlad_{trained_on}_{dim}",
+        filename=f"patch_netvlad_{filename}",
+        url=f"https://huggingface.co/TobiasRobotics/Patch-NetVLAD/resolve/main/{filename}",
+        page="https://github.com/QVPR/Patch-NetVLAD",
+        licence="MIT",
+        size_bytes=None,
+        about_bytes=_VGG16_BYTES + 4 * (2 * clusters * 512 + dim * (clusters * 512 + 1)),
+        sha256=None,
+        note=f"Patch-NetVLAD (CVPR 2021) trained on {trained_on}: VGG-16, {dim} values a patch. {_FIRST_KEPT}",
+    )
+
+
 _ALL = (
     KnownWeights(
         name="cricavpr-tiny",
@@ -215,6 +250,36 @@ _ALL = (
     _mixvpr(4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L", 43_500_000),
     _mixvpr(512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj", 40_400_000),
     _mixvpr(128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz", 39_600_000),
+    _netvlad("pitts30k", "Pitts30K"),
+    _netvlad("tokyotm", "TokyoTM"),
+    KnownWeights(
+        name="netvlad_nanne",
+        filename="netvlad_nanne.pth.tar",
+        url="https://drive.google.com/open?id=17luTjZFCX639guSVy00OUtzfTQo4AMF2",
+        page="https://github.com/Nanne/pytorch-NetVlad",
+        licence="none stated",
+        size_bytes=None,
+        about_bytes=2 * _VGG16_BYTES,
+        sha256=None,
+        note=(
+            "NetVLAD (CVPR 2016) trained again by Nanne/pytorch-NetVlad: VGG-16, 64 clusters, 32768-d, not whitened; "
+            f"the file is checkpoints/model_best.pth.tar of the folder at the address. {_FIRST_KEPT}"
+        ),
+        by_hand_only=True,
+    ),
+    KnownWeights(
+        name="sfrs_pitts30k_4096",
+        filename="vgg16_netvlad.pth",
+        url="https://github.com/yxgeee/OpenIBL/releases/download/v0.1.0-beta/vgg16_netvlad.pth",
+        page="https://github.com/yxgeee/OpenIBL",
+        licence="MIT",
+        size_bytes=None,
+        about_bytes=_VGG16_BYTES + 4 * (2 * 64 * 512 + 4096 * (64 * 512 + 1)),
+        sha256=None,
+        note=f"SFRS (ECCV 2020): VGG-16 with NetVLAD, trained on Pitts30k, whitened, 4096-d. {_FIRST_KEPT}",
+    ),
+    *(_patch_netvlad("pitts", 64, dim) for dim in (4096, 512, 128)),
+    *(_patch_netvlad("mapillary", 16, dim) for dim in (4096, 512, 128)),
     _transvpr("MSLS"),
     _transvpr("Pitts30k"),
     KnownWeights(
@@ -415,4 +480,4 @@ def _is_file(path: Path) -> bool:
 
 
 def _looks_like_path(path: Path) -> bool:
-    return len(path.parts) > 1 or path.suffix in {".pth", ".pt", ".ckpt", ".safetensors", ".bin"}
+    return len(path.parts) > 1 or path.suffix in {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}

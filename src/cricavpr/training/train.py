@@ -53,6 +53,7 @@ class Recipe:
 
     pictures: TownPictures
     validation_seed: int
+    validation_places: int
     network: Network
     steps: int
     places_per_step: int
@@ -118,7 +119,7 @@ def rate_at(step: int, recipe: Recipe) -> float:
 def train(recipe: Recipe, out: Path, workers: int = 2, every: int = 250) -> CricaVPR:
     """Train, and leave weights.safetensors and log.jsonl in `out`."""
     towns = render_towns(recipe.pictures, out / "pictures", workers)
-    held_out = render_test(recipe.validation_seed, 300, recipe.pictures.image_size, workers)
+    held_out = render_test(recipe.validation_seed, recipe.validation_places, recipe.pictures.image_size, workers)
     torch.manual_seed(recipe.seed)
     model = CricaVPR(config_of(recipe.network)).train()
     criterion = MultiSimilarity()

@@ -1,0 +1,91 @@
+"""Patch-NetVLAD: a NetVLAD of every square of positions of some size, whitened as the whole picture is.
+
+Source: Hausler et al., "Patch-NetVLAD: Multi-Scale Fusion of Locally-Global Descriptors for Place Recognition" (CVPR
+2021), section 3. Their integral images subtract large sums from one another, which costs up to 1e-3 in float32 at the
+smallest size; squares are summed directly here. Letters: B images, K clusters, C channels, p side of a patch in
+positions, P patches, D dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cricavpr.errors import InputError
+from cricavpr.models.netvlad import VLADNet
+
+STRIDE_PX = 16  # of VGG-16 to conv5_3
+RECEPTIVE_PX = 196  # a position of conv5_3 sees so many pixels,
+PADDING_PX = 90  # beginning so many before the picture
+CLUSTERS_AT_ONCE = 8  # what is summed of a K C x h x w map at a time: 20 MB for 480 x 640 pixels
+
+
+def patch_descriptors(network: VLADNet, maps: Tensor, sizes: Sequence[int]) -> list[Tensor]:  # (B, C, h, w)
+    """Descriptors of unit length of all patches of each size, row by row: one (B, P, D) for each size.
+
+    Raises:
+        InputError: patches larger than the map, or descriptors whose channels come first.
+    """
+    if network.pool.flattening != "clusters":
+        raise InputError("patches are whitened cluster by cluster; these weights have the channels first.")
+    height, width = maps.shape[-2:]
+    if not sizes or min(sizes) < 1 or max(sizes) > min(height, width):
+        raise InputError(f"patches of {list(sizes)} positions do not fit into a map of {height} x {width}.")
+    unit, shares = network.pool.assign(maps)
+    return [_of_one_size(network, unit, shares, size) for size in sizes]
+
+
+def _of_one_size(
+    network: VLADNet,
+    unit: Tensor,  # (B, C, h, w)
+    shares: Tensor,  # (B, K, h, w)
+    size: int,
+) -> Tensor:  # (B, P, D)
+    """Some clusters at a time: what they add to the whitened patches, and to the length before whitening."""
+    weight = None if network.whitening is None else network.whitening.weight  # (D, K C)
+    channels = unit.shape[1]
+    added: list[Tensor] = []
+    squared: Tensor | None = None  # (B, P)
+    for first in range(0, shares.shape[1], CLUSTERS_AT_ONCE):
+        last = min(first + CLUSTERS_AT_ONCE, shares.shape[1])
+        centres = network.pool.centroids[first:last, :, None, None]
+        residuals = shares[:, first:last, None] * (unit[:, None] - centres)  # (B, k, C, h, w)
+        means = F.avg_pool2d(residuals.flatten(1, 2), size, stride=1)  # (B, k C, h', w')
+        patches = means.flatten(2).transpose(1, 2).reshape(len(means), -1, last - first, channels)
+        within = F.normalize(patches, dim=3)  # (B, P, k, C)
+        length = within.square().sum(dim=(2, 3))
+        squared = length if squared is None else squared + length
+        flat = within.flatten(2)  # (B, P, k C)
+        if weight is None:
+            added.append(flat)
+        else:
+            part = flat @ weight[:, first * channels : last * channels].T
+            added = [added[0].add_(part)] if added else [part]
+    assert squared is not None
+    norm = squared.sqrt().clamp(min=1e-12)[..., None]
+    if network.whitening is None:
+        return torch.cat(added, dim=2) / norm
+    return F.normalize(added[0] / norm + network.whitening.bias, dim=2)
+
+
+def patch_grid(size: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of patches on a map of height x width positions."""
+    return height - size + 1, width - size + 1
+
+
+def patch_positions(rows: int, columns: int) -> NDArray[np.int64]:
+    """Where each patch stands in its grid as x, y: (P, 2)."""
+    y, x = np.mgrid[:rows, :columns]
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
+
+
+def patch_centres_px(size: int, rows: int, columns: int) -> NDArray[np.int64]:
+    """The middle of what each patch sees, in whole pixels as x, y: (P, 2)."""
+    begins = STRIDE_PX * patch_positions(rows, columns) - PADDING_PX
+    ends = begins + STRIDE_PX * (size - 1) + RECEPTIVE_PX - 1
+    return np.trunc((begins + ends) / 2).astype(np.int64)
