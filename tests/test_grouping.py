@@ -35,6 +35,13 @@ def test_shuffled_holds_every_image_once_and_repeats_with_its_seed() -> None:
     assert (first != other).any()
 
 
+def test_database_and_queries_are_not_shuffled_alike() -> None:
+    database, queries = (Grouping.parse("shuffled:4:0").groups(400, draw=draw) for draw in (0, 1))
+    together = {frozenset(group.tolist()) for group in database}
+    shared = [max(len(group & set(other.tolist())) for group in together) for other in queries]
+    assert np.mean(shared) < 1.5  # of four; one order for both would give four
+
+
 def test_by_key_joins_what_shares_a_key_wherever_it_stands() -> None:
     assert [group.tolist() for group in Grouping.parse("by_key").groups(4, ["a", "b", "a", "c"])] == [[0, 2], [1], [3]]
 

@@ -51,9 +51,7 @@ class MadeBy:
         """One line for each field that differs: `weights: 3fa2… here, 77b1… there`."""
         here, there = asdict(self), asdict(other)
         return [
-            f"{key}: {_short(here[key])} here, {_short(there[key])} there"
-            for key in here
-            if here[key] != there[key]
+            f"{key}: {_short(here[key])} here, {_short(there[key])} there" for key in here if here[key] != there[key]
         ]
 
     def require_same(self, other: MadeBy, what: str) -> None:
@@ -121,9 +119,7 @@ class DescriptorSet:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("format") != FORMAT:
-                    raise InputError(
-                        f"{path} is not a descriptor file of this version ({FORMAT}). Describe again."
-                    )
+                    raise InputError(f"{path} is not a descriptor file of this version ({FORMAT}). Describe again.")
                 made_by = MadeBy.from_dict(json.loads(header["made_by"]))
                 names = unpack_names(file.get_tensor("names"))
             return cls(names, _map_vectors(Path(path)), made_by)

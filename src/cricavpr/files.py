@@ -28,9 +28,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         beside.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose another place or free it."
-        ) from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}. Choose another place or free it.") from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
@@ -71,9 +69,7 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
             lock = stack.enter_context(path.open("ab"))
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(
-                f"another process is writing {what}. Wait for it, or choose another place."
-            ) from error
+            raise InputError(f"another process is writing {what}. Wait for it, or choose another place.") from error
         except OSError as error:
             raise InputError(
                 f"cannot write {path}: {error.strerror or error}. Choose another place or free it."

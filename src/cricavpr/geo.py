@@ -205,9 +205,7 @@ def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (
     bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{what} of row {row} is {rows[row].tolist()}. Give two finite numbers or NaN twice."
-        )
+        raise InputError(f"{what} of row {row} is {rows[row].tolist()}. Give two finite numbers or NaN twice.")
 
 
 def _refuse_off_the_map(degrees: Degrees, known: NDArray[np.bool_]) -> None:

@@ -62,12 +62,14 @@ class Grouping:
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.kind, self.size, self.seed) if part is not None)
 
-    def groups(self, count: int, keys: Sequence[str] | None = None) -> list[Group]:
+    def groups(self, count: int, keys: Sequence[str] | None = None, draw: int = 0) -> list[Group]:
         """Divide images 0..count-1 into groups; together they hold every image exactly once.
 
         Args:
             count: number of images in the set.
             keys: one key per image, needed by `by_key` alone.
+            draw: which of the shuffles of one seed. Database and queries must not share one: where both list the
+                same places in the same order, it would put each query in the company that its match had.
 
         Raises:
             InputError: `by_key` on a set without keys.
@@ -78,7 +80,7 @@ class Grouping:
             return _groups_by_key(count, keys)
         order = np.arange(count)
         if self.kind == "shuffled":
-            order = np.random.default_rng(self.seed).permutation(count)
+            order = np.random.default_rng([self.seed or 0, draw]).permutation(count)
         assert self.size is not None
         return [order[start : start + self.size] for start in range(0, count, self.size)]
 

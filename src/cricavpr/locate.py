@@ -170,17 +170,13 @@ class Locator:
         given = {path[len(root) :]: called for path, called in wanted.items()}
         names = [given[name] for name in described.descriptors.names]
         estimates = self._estimates(names, self.index.search(described.descriptors, top))
-        problems = (
-            Problem(given[problem.name], problem.stage, problem.reason) for problem in described.problems
-        )
+        problems = (Problem(given[problem.name], problem.stage, problem.reason) for problem in described.problems)
         return Located(tuple(estimates), tuple(problems))
 
     def _estimates(self, names: Sequence[str], predictions: Predictions) -> list[LocationEstimate]:
         where = _where(self.index.positions, np.unique(predictions.indices))
         estimates = []
-        for name, rows, scores in zip(
-            names, predictions.indices.tolist(), predictions.scores.tolist(), strict=True
-        ):
+        for name, rows, scores in zip(names, predictions.indices.tolist(), predictions.scores.tolist(), strict=True):
             matches = tuple(
                 Match(self.index.names[row], score, where[row], self.index.photo(row))
                 for row, score in zip(rows, scores, strict=True)

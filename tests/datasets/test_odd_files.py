@@ -70,9 +70,7 @@ def test_only_the_one_true_position_is_found(odd):
     images, _ = read_photos(odd[0])
     known = [images.names[i] for i in np.flatnonzero(images.positions.known)]
     assert known == ["gps/good.jpg"]
-    np.testing.assert_allclose(
-        images.positions.latlon()[images.names.index(known[0])], (55.7047, 13.191), atol=1e-6
-    )
+    np.testing.assert_allclose(images.positions.latlon()[images.names.index(known[0])], (55.7047, 13.191), atol=1e-6)
 
 
 def test_nothing_is_unpickled_no_program_started_and_no_memory_wasted(odd):
@@ -89,9 +87,7 @@ def test_nothing_is_unpickled_no_program_started_and_no_memory_wasted(odd):
         "    except Exception: pass\n"
         "print(seen, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, odd[0]], capture_output=True, text=True, check=True, cwd=odd[0]
-    )
+    run = subprocess.run([sys.executable, "-c", code, odd[0]], capture_output=True, text=True, check=True, cwd=odd[0])
     seen, grown_mb = run.stdout.rsplit(" ", 1)
     assert seen == "[]" and int(grown_mb) < 100
     assert not (odd[0] / "canary-was-unpickled").exists()

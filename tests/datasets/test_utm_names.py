@@ -28,9 +28,7 @@ def tree(root, east=(0, 10, 100), queries=(20, 500), **options):
 
 
 def test_names_are_sorted_as_text_and_positions_zones_and_panoramas_read(tmp_path):
-    folder = touch(
-        tmp_path / "db", utm_name(99.5, pano="b", letter="S", zone="54"), utm_name(100.25, pano="a")
-    )
+    folder = touch(tmp_path / "db", utm_name(99.5, pano="b", letter="S", zone="54"), utm_name(100.25, pano="a"))
     images = read_utm_folder(folder)
     assert images.names == tuple(sorted(images.names))
     assert images.positions.metres.tolist() == [[99.5, 6173000], [100.25, 6173000]]
@@ -38,9 +36,7 @@ def test_names_are_sorted_as_text_and_positions_zones_and_panoramas_read(tmp_pat
     assert images.keys == ("b", "a")
 
 
-@pytest.mark.parametrize(
-    "letter, hemisphere", [("C", "S"), ("H", "S"), ("M", "S"), ("N", "N"), ("S", "N"), ("X", "N")]
-)
+@pytest.mark.parametrize("letter, hemisphere", [("C", "S"), ("H", "S"), ("M", "S"), ("N", "N"), ("S", "N"), ("X", "N")])
 def test_the_band_letter_gives_the_hemisphere(tmp_path, letter, hemisphere):
     folder = touch(tmp_path / "db", utm_name(1, letter=letter, zone="07"))
     assert read_utm_folder(folder).positions.zones == (f"7{hemisphere}",)

@@ -24,9 +24,7 @@ def places(*colours: list[int]) -> np.ndarray:
 
 def dataset(folder: Path, database: np.ndarray, queries: np.ndarray, offset_m: float = 10.0) -> EvalDataset:
     """Photo i of either side stands 100 i metres east; the queries `offset_m` further north."""
-    east = np.array(
-        [[500_000.0 + 100 * index, 6_000_000.0] for index in range(max(len(database), len(queries)))]
-    )
+    east = np.array([[500_000.0 + 100 * index, 6_000_000.0] for index in range(max(len(database), len(queries)))])
     base = photos(folder / "database", database, east[: len(database)])
     asked = photos(folder / "queries", queries, east[: len(queries)] + np.array([0, offset_m]))
     return EvalDataset.within_radius("colours", base, asked)
@@ -87,8 +85,7 @@ def test_groups_change_the_result_of_a_method_that_correlates_and_are_recorded(t
     of = colours(24)
     split = dataset(tmp_path, of, of)
     results = {
-        text: evaluate(GroupColour(), split, Grouping.parse(text))
-        for text in ("alone", "in_order:4", "shuffled:4:0")
+        text: evaluate(GroupColour(), split, Grouping.parse(text)) for text in ("alone", "in_order:4", "shuffled:4:0")
     }
     assert [result.grouping for result in results.values()] == list(results)
     assert results["alone"].recall_at[1] == 1.0

@@ -85,9 +85,5 @@ def test_ranking_and_recall_are_those_of_the_authors(crica: dict[str, np.ndarray
     np.testing.assert_allclose(-scores[:, :20], crica["distances_top20"], rtol=1e-4, atol=1e-5)
     positives = [np.flatnonzero(row) for row in crica["positives"]]
     recalls = recall_at(predictions, positives, crica["recall_values"].tolist())
-    assert [100 * recall for recall in recalls.values()] == pytest.approx(
-        crica["recalls"].tolist(), rel=1e-12
-    )
-    assert ", ".join(f"R@{k}: {100 * recall:.1f}" for k, recall in recalls.items()) == str(
-        crica["recall_string"]
-    )
+    assert [100 * recall for recall in recalls.values()] == pytest.approx(crica["recalls"].tolist(), rel=1e-12)
+    assert ", ".join(f"R@{k}: {100 * recall:.1f}" for k, recall in recalls.items()) == str(crica["recall_string"])

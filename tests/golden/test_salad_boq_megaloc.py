@@ -26,7 +26,7 @@ class Published:
 
     Attributes:
         golden: the name of its golden file.
-        sizes: of the golden images, the quickest first.
+        sizes: of the golden images.
         step: every how manieth value of a descriptor the golden file has.
         float64: how far float64 may be off, in length; DINOv2 takes its positions in float32 always.
     """
@@ -60,13 +60,19 @@ PUBLISHED = {
 FLOAT32 = 1e-4  # length of the difference
 
 
-def cases() -> Iterator[object]:
-    """Every size in both precisions; the larger ones in float64 take a minute and are left for the slow run."""
-    for name, published in PUBLISHED.items():
-        for dtype in ("float32", "float64"):
-            for size in published.sizes:
-                slow = dtype == "float64" and size != published.sizes[0]
-                yield pytest.param(name, dtype, size, marks=[pytest.mark.slow] if slow else [])
+QUICK = {  # the rest takes minutes and is left for the slow run
+    ("salad", "float32", "224x308"),
+    ("salad", "float64", "224x224"),
+    ("boq", "float32", "224x224"),
+    ("boq-resnet50", "float32", "384x384"),
+    ("megaloc", "float32", "240x320"),
+}
+
+
+def cases() -> list[object]:
+    """Every size in both precisions."""
+    every = [(n, dtype, size) for n in PUBLISHED for dtype in ("float32", "float64") for size in PUBLISHED[n].sizes]
+    return [pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow]) for case in every]
 
 
 @pytest.fixture(scope="module")

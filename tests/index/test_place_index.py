@@ -355,9 +355,7 @@ KILLED_BUILDS = """
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_build_that_is_killed_leaves_the_old_index_or_the_whole_new_one(
-    fresh: bool, tmp_path: Path
-) -> None:
+def test_a_build_that_is_killed_leaves_the_old_index_or_the_whole_new_one(fresh: bool, tmp_path: Path) -> None:
     for number in range(6):
         if not fresh:
             PlaceIndex.build(described(20), somewhere(20), tmp_path, tmp_path / str(number))

@@ -56,9 +56,7 @@ def test_the_best_none_is_refused(k: int) -> None:
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 50, 1000, None])
 @pytest.mark.parametrize("k", [1, 5, 60, 100])
-def test_search_in_blocks_equals_one_stable_sort(
-    block: int | None, k: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_in_blocks_equals_one_stable_sort(block: int | None, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUERIES_AT_ONCE", 4)  # 11 queries: three rounds
     rng = np.random.default_rng(3)
     database = rng.integers(-2, 3, (61, 4)).astype(np.float32)  # whole numbers: the products are exact

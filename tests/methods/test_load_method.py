@@ -36,7 +36,9 @@ def test_the_shipped_weights_stay_small() -> None:
 def test_a_picture_of_the_networks_size_is_not_resampled(tiny: Method) -> None:
     image = picture(0)
     tensor = tiny.preprocess(image)
-    back = tensor * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    back = (
+        tensor * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    )
     assert torch.equal((back * 255).round().byte().permute(1, 2, 0), torch.from_numpy(image))
 
 
@@ -55,7 +57,10 @@ def test_random_weights_come_from_their_seed() -> None:
 
 
 def test_settings_that_leave_no_trace_in_the_weights_are_in_made_by() -> None:
-    plain, departed = load_method("cricavpr-tiny"), load_method("cricavpr-tiny", region_cuts="authors", image_size=(168, 168))
+    plain, departed = (
+        load_method("cricavpr-tiny"),
+        load_method("cricavpr-tiny", region_cuts="authors", image_size=(168, 168)),
+    )
     differences = made_by(plain, Grouping()).differences(made_by(departed, Grouping()))
     assert {line.split(":")[0] for line in differences} == {"image_size", "preprocessing"}
     assert "region_cuts=authors" in departed.preprocessing
@@ -94,7 +99,9 @@ def test_every_method_says_in_one_line_what_it_is() -> None:
         assert entry.summary and "\n" not in entry.summary and len(entry.summary) < 120
 
 
-@pytest.mark.parametrize("name", ["cricavpr", *(n for n in METHODS if n not in ("cricavpr", "cricavpr-tiny", "pixels"))])
+@pytest.mark.parametrize(
+    "name", ["cricavpr", *(n for n in METHODS if n not in ("cricavpr", "cricavpr-tiny", "pixels"))]
+)
 def test_weights_that_are_not_here_say_how_to_get_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,9 +46,7 @@ def authors_checkpoint(network: nn.Module) -> dict[str, Any]:
     optimizer.step()
     return {
         "epoch_num": 3,
-        "model_state_dict": OrderedDict(
-            (f"module.{name}", value) for name, value in network.state_dict().items()
-        ),
+        "model_state_dict": OrderedDict((f"module.{name}", value) for name, value in network.state_dict().items()),
         "optimizer_state_dict": optimizer.state_dict(),
         "recalls": np.array([91.6, 95.5], np.float32),
         "best_r5": np.float64(187.1),
@@ -205,9 +203,7 @@ def test_classes_that_somebody_else_allowed_are_still_refused(tmp_path: Path) ->
         read_weights(tmp_path / "a.pth")
 
 
-def test_the_environment_cannot_switch_the_protection_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_cannot_switch_the_protection_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"w": print}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"builtin.*print"):
@@ -289,9 +285,7 @@ def test_a_file_is_not_converted_onto_itself(tmp_path: Path) -> None:
 
 
 def test_show_counts_what_is_inside(tmp_path: Path) -> None:
-    save_weights(
-        tmp_path / "a", {"w": torch.ones(2, 3), "bn.num_batches_tracked": torch.tensor(1)}, {"dim": 8}
-    )
+    save_weights(tmp_path / "a", {"w": torch.ones(2, 3), "bn.num_batches_tracked": torch.tensor(1)}, {"dim": 8})
     shown = show(tmp_path / "a")
     assert (shown["format"], shown["header"], shown["tensors"]) == ("safetensors", {"dim": 8}, 2)
     assert (shown["values"], shown["bytes"], shown["kinds"]) == (6, 32, ["float32", "int64"])

@@ -36,8 +36,9 @@ def test_the_list_names_every_weight_with_size_licence_and_place(capsys: pytest.
     assert [line.split()[0] for line in lines] == ["name", *KNOWN]
     rows = {line.split()[0]: line for line in lines}
     assert "346 MB" in rows["dinov2_vitb14"] and "Apache-2.0" in rows["dinov2_vitb14"]
-    assert rows["dinov2_vitb14"].endswith("no")
-    assert rows["dinov2_vits14"].endswith(str(place))
+    assert rows["dinov2_vitb14"].split()[4] == "no"
+    assert str(place) in rows["dinov2_vits14"]
+    assert rows["cricavpr"].endswith("CricaVPR.pth")
     assert "about 590 MB" in rows["cricavpr"]
 
 
@@ -62,9 +63,7 @@ def test_a_pth_file_is_converted_and_shown(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["tensors"] == 12
 
 
-def test_names_in_a_file_cannot_steer_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_in_a_file_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"w\x1b[2J\n": torch.ones(1)}, tmp_path / "a.pth")
     run("show", str(tmp_path / "a.pth"))
     assert "\x1b" not in capsys.readouterr().out

@@ -135,9 +135,7 @@ def test_what_is_here_is_not_fetched_again(server: Server) -> None:
     assert len(server.asked) == 1
 
 
-def test_shipped_weights_are_not_fetched(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_shipped_weights_are_not_fetched(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("cricavpr.models.registry.place_of", lambda known: tmp_path / "tiny")
     (tmp_path / "tiny").write_bytes(b"x")
     assert pull("cricavpr-tiny", progress=False) == tmp_path / "tiny"
@@ -153,9 +151,7 @@ def test_a_cut_connection_is_resumed_within_one_call(server: Server, place: Path
 
 def test_a_cut_off_transfer_is_never_accepted_and_the_next_call_goes_on(server: Server, place: Path) -> None:
     server.cut_after = [500_000] + [0] * 10
-    with pytest.raises(
-        WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to go on"
-    ):
+    with pytest.raises(WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to go on"):
         fetch(server)
     assert not place.exists()
     assert place.with_name("CricaVPR.pth.part").stat().st_size == 500_000
@@ -176,9 +172,7 @@ def test_a_server_without_ranges_starts_again(server: Server, place: Path) -> No
     assert place.read_bytes() == BODY
 
 
-def test_a_server_that_cannot_say_whether_the_file_is_the_same_starts_again(
-    server: Server, place: Path
-) -> None:
+def test_a_server_that_cannot_say_whether_the_file_is_the_same_starts_again(server: Server, place: Path) -> None:
     server.etag = None
     server.cut_after = [500_000] + [0] * 10
     with pytest.raises(WeightsError, match="cut off"):
@@ -375,9 +369,7 @@ def test_a_folder_that_cannot_be_written_is_named(
         fetch(server)
 
 
-def test_a_full_disk_is_not_taken_for_a_broken_network(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_not_taken_for_a_broken_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: Any, chunk: bytes) -> None:
         raise download._DiskError(OSError(28, "No space left on device"))
 

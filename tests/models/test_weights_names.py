@@ -33,7 +33,8 @@ def test_every_known_name_has_an_address_a_licence_and_a_page() -> None:
         f"dinov2_vit{size}14{registers}" for size in "sblg" for registers in ("", "_reg")
     }
     for name, known in KNOWN.items():
-        assert name == known.name and known.licence and known.page.startswith("https://")
+        assert name == known.name and known.licence
+        assert known.shipped or known.page.startswith("https://")
         assert known.shipped or (known.url or "").startswith("https://")
         assert known.sha256 is None or len(known.sha256) == 64
     assert len({known.sha256 for known in KNOWN.values() if known.sha256}) == 8
@@ -78,9 +79,7 @@ def test_weights_that_are_not_here_say_what_to_run_and_what_to_fetch_where(home:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_ones() -> None:
-    with pytest.raises(
-        WeightsError, match=r"Did you mean dinov2_vitb14\? Known: cricavpr-tiny, cricavpr, dinov2"
-    ):
+    with pytest.raises(WeightsError, match=r"Did you mean dinov2_vitb14\? Known: cricavpr-tiny, cricavpr, dinov2"):
         find_weights("dinov2_vit_b14")
     with pytest.raises(WeightsError, match="Did you mean cricavpr"):
         find_weights("CricaVPR")
@@ -125,9 +124,7 @@ def test_a_record_that_cannot_be_read_is_not_passed_over(content: str) -> None:
         find_weights("cricavpr")
 
 
-def test_shipped_weights_are_found_inside_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_weights_are_found_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = KNOWN["cricavpr-tiny"]
     assert place_of(tiny).parts[-3:] == ("cricavpr", "weights", "cricavpr-tiny.safetensors")
     monkeypatch.setitem(KNOWN, "cricavpr-tiny", dataclasses.replace(tiny, filename="not-there.safetensors"))

@@ -82,9 +82,7 @@ def test_the_rule_would_catch(code: str) -> None:
     assert list(breaches(code))
 
 
-@pytest.mark.parametrize(
-    "code", ["torch.load(f, weights_only=True)", "utm.to_latlon(a, strict=False)", "net.eval()"]
-)
+@pytest.mark.parametrize("code", ["torch.load(f, weights_only=True)", "utm.to_latlon(a, strict=False)", "net.eval()"])
 def test_the_rule_lets_pass(code: str) -> None:
     assert not list(breaches(code))
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cricavpr: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("cricavpr: interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        print("cricavpr: interrupted. Run the same command again.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -58,6 +58,7 @@ def describe(
     workers: int | None = None,
     out: Path | None = None,
     progress: bool | Report = False,
+    draw: int = 0,
 ) -> Described:
     """Describe every image that can be read.
 
@@ -66,6 +67,7 @@ def describe(
         batch_size: images that the hardware takes at once, whole groups each time. Never changes a result.
         workers: processes that read photos; 0 reads them in this one, None chooses.
         out: a file for the descriptors. Work in progress lies beside it and is taken up by the next run.
+        draw: which of the shuffles of one seed, see `Grouping.groups`; `evaluate` takes 0 and 1.
         progress: True for a bar on stderr, or a function that is told (images done, images in all).
 
     Raises:
@@ -77,7 +79,7 @@ def describe(
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images is impossible. Give a batch size of 1 or more.")
     made = made_by(method, grouping)
-    groups = _groups(method, images, grouping)
+    groups = _groups(method, images, grouping, draw)
     batches = list(pack(groups, batch_size))
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
@@ -109,9 +111,9 @@ def describe_one(method: Method, image: NDArray[np.uint8]) -> NDArray[np.float32
     return vector.reshape(-1)
 
 
-def cache_key(method: Method, images: ImageSet, grouping: Grouping = ALONE) -> str:
+def cache_key(method: Method, images: ImageSet, grouping: Grouping = ALONE, draw: int = 0) -> str:
     """SHA-256 over all that decides the descriptors: names, sizes and times of the photos, method, groups."""
-    return _key(images, made_by(method, grouping), _groups(method, images, grouping))
+    return _key(images, made_by(method, grouping), _groups(method, images, grouping, draw))
 
 
 def _key(images: ImageSet, made: MadeBy, groups: Sequence[Group]) -> str:
@@ -133,9 +135,9 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _groups(method: Method, images: ImageSet, grouping: Grouping) -> list[Group]:
+def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> list[Group]:
     """Groups change nothing for a method that does not correlate, so it reads its images in order."""
-    return (grouping if method.correlates else ALONE).groups(len(images), images.keys)
+    return (grouping if method.correlates else ALONE).groups(len(images), images.keys, draw)
 
 
 def _describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:

@@ -31,9 +31,7 @@ class Progress:
         if self.wants_bar:
             from tqdm import tqdm
 
-            self.bar = tqdm(
-                total=self.total, initial=done, unit=" images", file=sys.stderr, dynamic_ncols=True
-            )
+            self.bar = tqdm(total=self.total, initial=done, unit=" images", file=sys.stderr, dynamic_ncols=True)
 
     def advance(self, count: int) -> None:
         self.done += count

@@ -112,10 +112,7 @@ class OnDisk:
             state = json.loads(self.state.read_text(encoding="utf-8"))
             whole = self.rows.stat().st_size == self.count * self.made.dim * 4
             if state["mark"] == self.mark and whole:
-                failed = {
-                    int(index): (str(stage), str(reason))
-                    for index, (stage, reason) in state["failed"].items()
-                }
+                failed = {int(index): (str(stage), str(reason)) for index, (stage, reason) in state["failed"].items()}
                 done = int(state["batches_done"])
                 self.file = self.rows.open("r+b")
                 self.done, self.failed = done, failed

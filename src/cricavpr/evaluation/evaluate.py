@@ -111,6 +111,9 @@ def evaluate(
 ) -> EvalResult:
     """Describe database and queries, each under `grouping`, search exactly, and count.
 
+    A shuffle draws database and queries apart: one order for both would put each query in the company that its
+    match had.
+
     Args:
         recall_ns: the N of recall@N.
         cache: a folder that keeps descriptors, also half-finished ones, for the next run with the same
@@ -120,16 +123,13 @@ def evaluate(
         InputError: as for `describe`, or an N below 1.
     """
     if not recall_ns or min(recall_ns) < 1:
-        raise InputError(
-            f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more."
-        )
+        raise InputError(f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more.")
     sides: list[Described] = []
     started = time.perf_counter()
-    for images in (dataset.database, dataset.queries):
-        out = _cached_file(cache, method, images, grouping)
+    for draw, images in enumerate((dataset.database, dataset.queries)):
+        out = _cached_file(cache, method, images, grouping, draw)
         sides.append(
-            _from_cache(out, images)
-            or _described(method, images, grouping, batch_size, workers, out, progress)
+            _from_cache(out, images) or _described(method, images, grouping, draw, batch_size, workers, out, progress)
         )
     described = time.perf_counter()
     database, queries = sides
@@ -163,10 +163,7 @@ def format_table(results: Iterable[EvalResult]) -> str:
     widths = [max(3, *(len(line[place]) for line in cells)) for place in range(len(columns))]
     numeric = [all(_is_number(line[place]) for line in cells[1:]) for place in range(len(columns))]
     lines = ["| " + " | ".join(map(_pad, line, widths, numeric)) + " |" for line in cells]
-    rule = [
-        ("-" * (width - 1) + ":") if right else "-" * width
-        for width, right in zip(widths, numeric, strict=True)
-    ]
+    rule = [("-" * (width - 1) + ":") if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
     return "\n".join([lines[0], "| " + " | ".join(rule) + " |", *lines[1:]]) + "\n"
 
 
@@ -210,23 +207,31 @@ def _over_whole_split(
 # --- cache
 
 
-def _cached_file(cache: Path | None, method: Method, images: ImageSet, grouping: Grouping) -> Path | None:
+def _cached_file(cache: Path | None, method: Method, images: ImageSet, grouping: Grouping, draw: int) -> Path | None:
     if cache is None:
         return None
-    return Path(cache) / f"{method.name}-{cache_key(method, images, grouping)[:24]}.safetensors"
+    return Path(cache) / f"{method.name}-{cache_key(method, images, grouping, draw)[:24]}.safetensors"
 
 
 def _described(
     method: Method,
     images: ImageSet,
     grouping: Grouping,
+    draw: int,
     batch_size: int,
     workers: int | None,
     out: Path | None,
     progress: bool | Report,
 ) -> Described:
     described = describe(
-        method, images, grouping, batch_size=batch_size, workers=workers, out=out, progress=progress
+        method,
+        images,
+        grouping,
+        batch_size=batch_size,
+        workers=workers,
+        out=out,
+        progress=progress,
+        draw=draw,
     )
     if out is not None:
         problems = [_problem_dict(problem) for problem in described.problems]
@@ -239,9 +244,7 @@ def _from_cache(out: Path | None, images: ImageSet) -> Described | None:
     if out is None or not _problems_file(out).exists():
         return None
     try:
-        problems = tuple(
-            Problem(**entry) for entry in json.loads(_problems_file(out).read_text(encoding="utf-8"))
-        )
+        problems = tuple(Problem(**entry) for entry in json.loads(_problems_file(out).read_text(encoding="utf-8")))
         descriptors = DescriptorSet.load(out)
     except (OSError, ValueError, TypeError, InputError):
         return None

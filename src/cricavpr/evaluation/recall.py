@@ -55,8 +55,6 @@ def recall_at(
     recalls: dict[int, float] = {}
     for k in ks:
         if not 1 <= k <= np.shape(predictions)[1]:
-            raise InputError(
-                f"recall@{k} needs {k} predictions per query, and there are {np.shape(predictions)[1]}."
-            )
+            raise InputError(f"recall@{k} needs {k} predictions per query, and there are {np.shape(predictions)[1]}.")
         recalls[k] = float(np.mean((ranks > 0) & (ranks <= k)))
     return recalls

@@ -33,9 +33,7 @@ LOCK = ".place_index.lock"
 ROWS_AT_ONCE = 4096
 
 _PARTS = ("vectors", "names", "positions", "zones")
-_OURS = re.compile(
-    r"(vectors|names|positions|zones)-[0-9a-f]{8}\.bin|\.place_index\.json\.[0-9a-f]{8}\.partial"
-)
+_OURS = re.compile(r"(vectors|names|positions|zones)-[0-9a-f]{8}\.bin|\.place_index\.json\.[0-9a-f]{8}\.partial")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +135,7 @@ class PlaceIndex:
         self.made_by.require_same(queries.made_by, f"the descriptors of {self.path} and of the queries")
         if (bad := flaws(queries.vectors)).any():
             name = queries.names[int(np.argmax(bad))]
-            raise InputError(
-                f"the descriptor of {name} is not finite or not of unit length. Describe it again."
-            )
+            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
         return search(self.descriptors.vectors, queries.vectors, top)
 
     def verify(self) -> None:
@@ -173,20 +169,14 @@ class PlaceIndex:
 
 def _check_content(descriptors: DescriptorSet, positions: Positions) -> None:
     if not len(descriptors):
-        raise InputError(
-            "there are no descriptors, so there is nothing to index. Describe at least one photo."
-        )
+        raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
     if len(positions) != len(descriptors):
-        raise InputError(
-            f"{len(positions)} positions do not fit {len(descriptors)} descriptors. Give one for each."
-        )
+        raise InputError(f"{len(positions)} positions do not fit {len(descriptors)} descriptors. Give one for each.")
     for start in range(0, len(descriptors), ROWS_AT_ONCE):
         bad = flaws(descriptors.vectors[start : start + ROWS_AT_ONCE])
         if bad.any():
             name = descriptors.names[start + int(np.argmax(bad))]
-            raise InputError(
-                f"the descriptor of {name} is not finite or not of unit length. Describe it again."
-            )
+            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
 
 
 def _prepare(to: Path) -> bool:
@@ -196,9 +186,7 @@ def _prepare(to: Path) -> bool:
             names = {entry.name for entry in to.iterdir()}
             strange = sorted(name for name in names if not name.startswith(".") and not _OURS.fullmatch(name))
             if strange and MANIFEST not in names:
-                raise InputError(
-                    f"{to} holds other things ({strange[0]}) and is no place index. Choose another place."
-                )
+                raise InputError(f"{to} holds other things ({strange[0]}) and is no place index. Choose another place.")
             return False
         if to.exists():
             raise InputError(f"{to} is a file. An index is a folder: choose another place.")
@@ -350,6 +338,4 @@ class _File:
 
 
 def _damaged(file: Path, why: str) -> InputError:
-    return InputError(
-        f"{file} {why}: the index is damaged. Build it again, or bring the file back from a copy."
-    )
+    return InputError(f"{file} {why}: the index is damaged. Build it again, or bring the file back from a copy.")
