@@ -66,9 +66,8 @@ def main() -> None:
     per_image = flops_per_image(method)
     threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads; ViT-B/14 at 224 px: {per_image / 1e9:.1f} GFLOP per image")
-    print(
-        "| batch | images/s | share of the matrix-product rate |\n|------:|---------:|---------------------------------:|"
-    )
+    print("| batch | images/s | share of the matrix-product rate |")
+    print("|------:|---------:|---------------------------------:|")
     for batch in BATCHES:
         images = torch.randn(batch, 3, 224, 224)
         method.describe(images)
@@ -83,7 +82,7 @@ def main() -> None:
         image = decode(file)
         decoding = best_s(lambda file=file: decode(file))
         preparing = best_s(lambda image=image: method.preprocess(image))
-        print(f"| {width}x{height:<5} | {1000 * decoding:9.1f} | {1000 * preparing:13.1f} |")
+        print(f"| {f'{width}x{height}':<9} | {1000 * decoding:9.1f} | {1000 * preparing:13.1f} |")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ QUICK = {  # the rest takes minutes and is left for the slow run
     ("salad", "float32", "224x308"),
     ("salad", "float64", "224x224"),
     ("boq", "float32", "224x224"),
+    ("boq", "float64", "224x224"),
     ("boq-resnet50", "float32", "384x384"),
     ("megaloc", "float32", "240x320"),
 }

@@ -132,6 +132,7 @@ class PatchNetVLADMethod(VLADMethod):
 def _inliers(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
     from cricavpr.models.patch_netvlad import patch_centres_px
 
+    pairs = pairs[np.argsort(pairs[:, 1])]  # in the candidate's order, as the authors: RANSAC draws by place
     here = patch_centres_px(size, *query.tolist())[pairs[:, 0]]
     there = patch_centres_px(size, *candidate.tolist())[pairs[:, 1]]
     return homography_inliers(there, here, INLIER_PX)

@@ -148,14 +148,14 @@ def config_of(tensors: Mapping[str, Tensor]) -> BoQConfig:
     """Read the sizes off the tensors, by our names."""
     depth = resnet_depth_of(tensors, "backbone.layer3.")
     published = PUBLISHED["dinov2" if depth is None else "resnet50"]
-    rows, reads = shape_of(tensors, "aggregator.mix.weight", (published.rows, published.blocks * published.queries))
-    blocks = layers_of(tensors, "aggregator.blocks.")
+    queries = shape_of(tensors, "aggregator.blocks.0.queries", (1, published.queries, published.width))[1]
+    rows = shape_of(tensors, "aggregator.mix.bias", (published.rows,))[0]
     width = shape_of(tensors, "aggregator.norm.weight", (published.width,))[0]
     return replace(
         published,
         backbone=dinov2_of(tensors, "backbone.") if depth is None else depth,
         width=width if width % HEAD_WIDTH == 0 else published.width,
-        queries=reads // blocks,
-        blocks=blocks,
+        queries=queries,
+        blocks=layers_of(tensors, "aggregator.blocks."),
         rows=rows,
     )
