@@ -126,6 +126,7 @@ def test_descriptors_are_the_authors(
     assert (together.norm(dim=1) - 1).abs().max() < 1e-5
     ours = together[:, :: published.step]
     assert lengths(ours, golden[f"{size}_descriptors"]) < tolerance
-    assert lengths(ours.roll(1, 0), golden[f"{size}_descriptors"]) > 0.1, "the wrong image must fail"
+    wrong = (ours.roll(1, 0).double() - torch.from_numpy(golden[f"{size}_descriptors"])).norm(dim=1)
+    assert wrong.min() > 0.1, "every wrong image must fail"
     single = method.describe(images[:1])[:, :: published.step]
     assert lengths(single, golden[f"{size}_single_first"]) < tolerance

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess, Resize
+from cricavpr.methods.single import RANDOM, DType, seeded, torch_dtype
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig
 
 OWN = ("image_size", "resize", "dtype")  # settings that are not the network's
-RANDOM = "random:"  # weights="random:0" draws the weights from seed 0: for experiments and benchmarks
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Settings:
     config: CricaVPRConfig
     image_size: tuple[int, int]
     resize: Resize
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: DType = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         return {"config": self.config.to_dict(), "image_size": list(self.image_size), "resize": self.resize}
@@ -82,10 +81,13 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Crica
         WeightsError: no such file, an unsafe one, or one that does not fit the network.
         InputError: an override that is no setting.
     """
+    from cricavpr.models.cricavpr import CricaVPR
+
     text = str(weights)
     if text.startswith(RANDOM):
         settings = _overridden(default_settings(name), overrides)
-        return CricaVPRMethod(name, _random(settings, text), settings, text, device)
+        model = seeded(text, lambda: CricaVPR(settings.config)).to(torch_dtype(settings.dtype))
+        return CricaVPRMethod(name, model, settings, text, device)
     return _load_file(name, text, device, overrides)
 
 
@@ -101,7 +103,8 @@ def _load_file(name: str, weights: str, device: str, overrides: dict[str, Any]) 
     else:
         settings = replace(default_settings("cricavpr"), config=config_of(tensors))
     settings = _overridden(settings, overrides)
-    model = CricaVPR(settings.config).to(_dtype(settings))
+    # The first values are overwritten: leave the caller's random numbers alone.
+    model = seeded("random:0", lambda: CricaVPR(settings.config)).to(torch_dtype(settings.dtype))
     load_strictly(model, tensors, str(file.path))
     return CricaVPRMethod(name, model, settings, file.sha256, device)
 
@@ -125,22 +128,3 @@ def _overridden(settings: Settings, overrides: dict[str, Any]) -> Settings:
         if key not in known:
             raise InputError(f"{key!r} is not a setting of CricaVPR. {nearest(key, [*known, *OWN])}")
     return replace(settings, config=replace(settings.config, **network), **own)
-
-
-def _random(settings: Settings, text: str) -> CricaVPR:
-    import torch
-
-    from cricavpr.models.cricavpr import CricaVPR
-
-    seed = text.removeprefix(RANDOM)
-    if not seed.isdecimal():
-        raise InputError(f"weights {text!r} name no seed. Write random:0, say.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed))
-        return CricaVPR(settings.config).to(_dtype(settings))
-
-
-def _dtype(settings: Settings) -> torch.dtype:
-    import torch
-
-    return torch.float64 if settings.dtype == "float64" else torch.float32

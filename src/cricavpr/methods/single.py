@@ -112,11 +112,11 @@ def with_weights(
 
     text = str(weights)
     if text.startswith(RANDOM):
-        return _seeded(text, published).to(_torch_dtype(dtype)), text
+        return seeded(text, published).to(torch_dtype(dtype)), text
     file = read_weights(find_weights(text))
     tensors, source = renamed(file.tensors), str(file.path)
     with torch.random.fork_rng(devices=[]):  # the first values are overwritten: leave the caller's numbers alone
-        model = fitting(tensors, source).to(_torch_dtype(dtype))
+        model = fitting(tensors, source).to(torch_dtype(dtype))
     load_strictly(model, tensors, source)
     return model, file.sha256
 
@@ -135,7 +135,7 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, dims: int, source: str) -
     return shape
 
 
-def _seeded(text: str, build: Callable[[], N]) -> N:
+def seeded(text: str, build: Callable[[], N]) -> N:
     import torch
 
     seed = text.removeprefix(RANDOM)
@@ -146,7 +146,7 @@ def _seeded(text: str, build: Callable[[], N]) -> N:
         return build()
 
 
-def _torch_dtype(dtype: DType) -> torch.dtype:
+def torch_dtype(dtype: DType) -> torch.dtype:
     import torch
 
     return torch.float64 if dtype == "float64" else torch.float32
