@@ -36,7 +36,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 tiny: $(READY)  ## train the network that ships, again
-	$(BIN)/python -m cricavpr.training.train recipes/cricavpr_tiny_town.toml --out runs/tiny
+	$(BIN)/cricavpr train recipes/cricavpr_tiny_town.toml --out runs/tiny
 
 results: $(READY)  ## measure the shipped network on towns that training never saw
 	$(BIN)/python benchmarks/towns.py

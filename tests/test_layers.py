@@ -12,6 +12,7 @@ ROWS = [  # from the ground up
     {"models", "datasets", "index"},
     {"methods"},
     {"describing"},
+    {"reranking"},
     {"training", "evaluation", "locate"},
     {"demo"},
     {"cli"},
@@ -27,6 +28,7 @@ HOMES = {  # a heavy library is imported in one place
     "pytorch_metric_learning": "training/losses.py",
     "utm": "geo.py",
     "pillow_heif": "images/opening.py",
+    "cv2": "methods/matching.py",
     "tqdm": None,
 }
 

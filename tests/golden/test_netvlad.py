@@ -15,7 +15,7 @@ from cricavpr.models.netvlad import NetVLAD
 from .rebuilt import arrays, lengths, normalised, scenes, seeded_images, state
 
 DESCRIPTOR = {"float32": 1e-4, "float64": 1e-8}  # length of the difference, see the golden files' tolerances
-IMAGES = {"float32": 4, "float64": 2}  # how many of the golden images are described
+IMAGES = {"float32": 4, "float64": 1}  # how many of the golden images are described
 CAFFE = torch.tensor([0.48501960784313836, 0.4579568627450961, 0.4076039215686255], dtype=torch.float64)[:, None, None]
 AVERAGE_IMAGE = np.array([123.68, 116.779, 103.939])
 
@@ -124,7 +124,7 @@ def _agrees_with_nanne(method: VLADMethod, name: str, size: str, dtype: str, eve
     assert (maps[:, ::16, ::3, ::3].double() - sample).abs().max() < DESCRIPTOR[dtype] * sample.abs().max()
     assert lengths(shares.mean(dim=(2, 3)), golden[f"{size}_assignment_mean"][:count]) < DESCRIPTOR[dtype]
     assert lengths(ours, golden[f"{size}_descriptors"][:count]) < DESCRIPTOR[dtype]
-    assert lengths(ours.roll(1, 0), golden[f"{size}_descriptors"][:count]) > 0.1 / every**0.5
+    assert lengths(ours[:1], golden[f"{size}_descriptors"][1:2]) > 0.1 / every**0.5
 
 
 def described(method: VLADMethod, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ def test_the_matlab_file_whitened_and_not(whitened: VLADMethod, matlab: Path, dt
     ours, maps = described(whitened, centred(images[:count]))
     assert whitened.dim == 4096
     assert lengths(ours, golden[f"{size}_whitened"][:count]) < DESCRIPTOR[dtype]
-    assert lengths(ours.roll(1, 0), golden[f"{size}_whitened"][:count]) > 0.1
+    assert lengths(ours[:1], golden[f"{size}_whitened"][1:2]) > 0.1
     bare = whitened.network.pool(maps).detach()
     assert lengths(bare, golden[f"{size}_unwhitened_D_major"][:count]) < DESCRIPTOR[dtype]
 
@@ -208,14 +208,14 @@ def test_sfrs_descriptors_before_and_after_whitening(sfrs: VLADMethod, dtype: st
     golden = arrays("sfrs_K8_pca64")
     height, width = map(int, size.split("x"))
     images = scenes(count, height, width, golden[f"{size}_images_sha256"])
-    count = 1 if (dtype, size) == ("float64", "480x640") else IMAGES[dtype]
+    count = min(count, IMAGES[dtype])
     theirs = {name: golden[f"{size}_{name}"][:count] for name in ("maxpool_conv5", "vlad_no_pca", "descriptors_pca64")}
     ours, maps = described(sfrs, caffe(images[:count]))
     scale = float(np.linalg.norm(theirs["maxpool_conv5"], axis=1).max())
     assert lengths(maps.amax(dim=(2, 3)), theirs["maxpool_conv5"]) < DESCRIPTOR[dtype] * scale
     assert lengths(sfrs.network.pool(maps).detach(), theirs["vlad_no_pca"]) < DESCRIPTOR[dtype]
     assert lengths(ours, theirs["descriptors_pca64"]) < DESCRIPTOR[dtype]
-    assert count == 1 or lengths(ours.roll(1, 0), theirs["descriptors_pca64"]) > 0.1
+    assert lengths(ours[:1], golden[f"{size}_descriptors_pca64"][1:2]) > 0.1
 
 
 def test_sfrs_pixels_and_size(sfrs: VLADMethod) -> None:
@@ -229,7 +229,7 @@ def test_sfrs_nine_regions(dtype: str, tmp_path: Path) -> None:
     golden = arrays("sfrs_K8_pca64")
     method = load_method("sfrs", openibl_training(tmp_path, "sfrs_K8_pca64"), dtype=dtype)
     assert isinstance(method, VLADMethod) and method.dim == 4096
-    images = scenes(4, 224, 320, golden["regions_images_sha256"])[: IMAGES[dtype]]
+    images = scenes(4, 224, 320, golden["regions_images_sha256"])[: max(2, IMAGES[dtype])]
     with torch.inference_mode():
         maps = method.network.backbone(caffe(images).to(getattr(torch, dtype)))
         regions = method.network.pool.regions(maps)  # (4, 9, K C)

@@ -2,11 +2,13 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cricavpr.methods import load_method
 from cricavpr.methods.base import LocalFeatures, TwoStageMethod
@@ -39,22 +41,22 @@ class Case:
         assert hashlib.sha256(pixels.tobytes()).hexdigest() == str(self.golden["images_sha256"])
         if "images" in self.golden:
             assert np.array_equal(pixels, self.golden["images"])
-        self.method = self.load(checkpoint, "ransac")
-        self.rapid = self.load(checkpoint, "rapid")
-        bare: list[torch.Tensor] = []
-        hook = self.method.network.pool.register_forward_hook(lambda *passed: bare.append(passed[-1]))
-        images = normalised(pixels)
-        self.descriptors = self.method.describe(images)
+        self.method = self.load(checkpoint)
+        settings = replace(self.method.patch_settings, matcher="rapid")
+        self.rapid = PatchNetVLADMethod("patch_netvlad", self.method.network, settings, "the same", "cpu")
+        maps: list[Tensor] = []
+        hook = self.method.network.backbone.register_forward_hook(lambda *passed: maps.append(passed[-1]))
+        self.images = normalised(pixels)
+        self.local: list[LocalFeatures] = self.method.local_features(self.images)
         hook.remove()
-        self.before_whitening = bare[0].clone()
-        self.local: list[LocalFeatures] = self.method.local_features(images)
+        self.before_whitening = self.method.network.pool(maps[0].clone()).detach()
         self.half: list[LocalFeatures] = [
             {name: array.astype(np.float16) if name.startswith("patches") else array for name, array in one.items()}
             for one in self.local
         ]
 
-    def load(self, checkpoint: Path, matcher: str) -> PatchNetVLADMethod:
-        settings = {"image_size": self.size, "dtype": self.dtype, "kept": self.dtype, "matcher": matcher}
+    def load(self, checkpoint: Path) -> PatchNetVLADMethod:
+        settings = {"image_size": self.size, "dtype": self.dtype, "kept": self.dtype}
         method = load_method("patch_netvlad", checkpoint, **settings)
         assert isinstance(method, PatchNetVLADMethod) and isinstance(method, TwoStageMethod)
         return method
@@ -84,10 +86,12 @@ def case(request: pytest.FixtureRequest, checkpoint: Path) -> Case:
 
 def test_global_descriptors_before_and_after_whitening(case: Case) -> None:
     theirs = case.golden["global_descriptors"]
-    assert lengths(case.descriptors, theirs) < TOLERANCE[case.dtype]
+    ours = case.method.network.whitened(case.before_whitening).detach()
+    assert lengths(ours, theirs) < TOLERANCE[case.dtype]
+    assert lengths(case.method.describe(case.images[:1]), theirs[:1]) < TOLERANCE[case.dtype]
     before = case.golden["global_before_pca_every4"]
     assert lengths(case.before_whitening[:, ::4], before) < TOLERANCE[case.dtype]
-    assert lengths(case.descriptors.roll(1, 0), theirs) > 0.1
+    assert lengths(ours.roll(1, 0), theirs) > 0.1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -149,10 +153,10 @@ def _for_this_opencv(case: Case) -> dict[str, np.ndarray]:
     return found
 
 
-def test_the_two_opencvs_of_the_golden_files_agree_within_the_allowance() -> None:
+def test_the_two_opencvs_of_the_golden_files_give_one_order() -> None:
     for size in ("240x320", "480x640"):
         newer, older = arrays(f"patch_netvlad_{size}"), arrays(f"patch_netvlad_{size}_cv2_4.10")
         patches = [math.prod(patch_grid(p, *(int(side) // 16 for side in size.split("x")))) for p in SIZES]
         apart = np.abs(newer["RANSAC_scores_per_scale"] - older["RANSAC_scores_per_scale"]) * patches
-        assert (apart <= np.ceil(INLIERS * newer["mutual_matches"]) + 1e-6).all() or apart.max() < 11
+        assert apart.max() < 10.5  # inliers, of up to 882 matches
         assert newer["RANSAC_order"].tolist() == older["RANSAC_order"].tolist()

@@ -129,6 +129,13 @@ def test_a_download_arrives_whole_and_is_recorded(server: Server, place: Path) -
     assert find_weights("cricavpr") == place
 
 
+def test_a_matlab_file_is_taken_where_one_is_meant_and_nowhere_else(server: Server) -> None:
+    server.body = b"MATLAB 5.0 MAT-file" + BODY[19:]
+    assert fetch(server, "netvlad_pitts30k_4096").read_bytes() == server.body
+    with pytest.raises(WeightsError, match="brought a file that is a MATLAB file"):
+        fetch(server)
+
+
 def test_what_is_here_is_not_fetched_again(server: Server) -> None:
     fetch(server)
     fetch(server)

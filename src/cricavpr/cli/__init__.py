@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cricavpr import __version__
-from cricavpr.cli import demo, describe, evaluate, index, locate, methods, town, weights
+from cricavpr.cli import compare_methods, demo, describe, evaluate, index, locate, methods, places, town, train, weights
 from cricavpr.errors import CricaVPRError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-VERBS = (demo, town, describe, index, locate, evaluate, methods, weights)
+VERBS = (demo, town, describe, index, locate, evaluate, train, compare_methods, methods, weights, places)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -27,6 +27,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     parser.add_argument("--recall-at", type=_numbers, default=(1, 5, 10), metavar="N,N", help="default: 1,5,10")
+    parser.add_argument(
+        "--rerank",
+        type=int,
+        metavar="N",
+        help="compare the first N of each query again by local features (transvpr and the patch_netvlad methods)",
+    )
     parser.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_method(parser)
@@ -57,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
             workers=args.workers,
             progress=not args.quiet,
             cache=Path(args.cache) if args.cache else None,
+            rerank=args.rerank,
         )
         for grouping in groupings
     ]
     print(json.dumps([result.to_dict() for result in results], indent=1) if args.json else format_table(results))
-    return report((*unusable, *results[0].failed_database, *results[0].failed_queries))
+    return report((*unusable, *results[0].failed_database, *results[0].failed_queries, *results[0].failed_rerank))

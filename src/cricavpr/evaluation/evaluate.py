@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from cricavpr.evaluation.recall import recall_at
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.search import Predictions, search
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, TwoStageMethod
+from cricavpr.reranking import Reranked
+from cricavpr.reranking import rerank as rerank_predictions
 
 DOES_NOT_CORRELATE = "none (does not correlate)"
 
@@ -38,6 +42,9 @@ class EvalResult:
         failed_queries: photos that could not be described; they count as misses.
         describe_s, search_s: seconds; descriptors that came from the cache took none.
         predictions: (Q, n) indices into the whole database; -1 for a failed query or beyond a small database.
+        reranked: how many candidates of each query were compared again by local features; None where none were.
+        rerank_s: seconds; what came from the cache took none.
+        failed_rerank: photos that could be described but gave no local features; they keep their place.
     """
 
     dataset: str
@@ -53,6 +60,9 @@ class EvalResult:
     describe_s: float
     search_s: float
     predictions: Predictions
+    reranked: int | None = None
+    rerank_s: float = 0.0
+    failed_rerank: tuple[Problem, ...] = ()
 
     @property
     def method(self) -> str:
@@ -81,6 +91,15 @@ class EvalResult:
             "failed_queries": [_problem_dict(problem) for problem in self.failed_queries],
             "describe_s": self.describe_s,
             "search_s": self.search_s,
+            **(
+                {
+                    "reranked": self.reranked,
+                    "rerank_s": self.rerank_s,
+                    "failed_rerank": [_problem_dict(problem) for problem in self.failed_rerank],
+                }
+                if self.reranked is not None
+                else {}
+            ),
         }
 
     def table_row(self) -> dict[str, str]:
@@ -88,13 +107,14 @@ class EvalResult:
         return {
             "dataset": self.dataset,
             "method": self.method,
+            **({"re-ranked": f"{self.reranked:,}"} if self.reranked is not None else {}),
             "grouping": self.grouping,
             **{f"R@{n}": f"{100 * recall:.1f}" for n, recall in self.recall_at.items()},
             "positives": self.rule,
             "database": f"{self.database:,}",
             "queries": f"{self.queries:,}",
             "without positives": f"{self.queries_without_positives:,}",
-            "failed": f"{len(self.failed_database) + len(self.failed_queries):,}",
+            "failed": f"{len(self.failed_database) + len(self.failed_queries) + len(self.failed_rerank):,}",
         }
 
 
@@ -108,8 +128,9 @@ def evaluate(
     workers: int | None = None,
     progress: bool | Report = False,
     cache: Path | None = None,
+    rerank: int | None = None,
 ) -> EvalResult:
-    """Describe database and queries, each under `grouping`, search exactly, and count.
+    """Describe database and queries, each under `grouping`, search exactly, re-rank if wanted, and count.
 
     A shuffle draws database and queries apart: one order for both would put each query in the company that its
     match had.
@@ -118,12 +139,15 @@ def evaluate(
         recall_ns: the N of recall@N.
         cache: a folder that keeps descriptors, also half-finished ones, for the next run with the same
             photos, method, weights and groups.
+        rerank: compare so many candidates of each query again by their local features, for a method that has them.
 
     Raises:
-        InputError: as for `describe`, or an N below 1.
+        InputError: as for `describe`, an N below 1, or a method that does not re-rank.
     """
     if not recall_ns or min(recall_ns) < 1:
         raise InputError(f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more.")
+    if rerank is not None:
+        _check_rerank(method, rerank)
     sides: list[Described] = []
     started = time.perf_counter()
     for draw, images in enumerate((dataset.database, dataset.queries)):
@@ -134,8 +158,16 @@ def evaluate(
     described = time.perf_counter()
     database, queries = sides
     database.descriptors.made_by.require_same(queries.descriptors.made_by, "the database and the queries")
-    found = search(database.descriptors.vectors, queries.descriptors.vectors, max(recall_ns))
-    predictions = _over_whole_split(found, database, queries, len(dataset.queries), max(recall_ns))
+    width = max(*recall_ns, rerank or 1)
+    found = search(database.descriptors.vectors, queries.descriptors.vectors, width)
+    predictions = _over_whole_split(found, database, queries, len(dataset.queries), width)
+    searched = time.perf_counter()
+    failed_rerank: tuple[Problem, ...] = ()
+    rerank_s = 0.0
+    if rerank is not None:
+        predictions = again = _reranked(method, dataset, predictions, rerank, workers, cache, progress)
+        failed_rerank = (*again.failed_database, *again.failed_queries)
+        rerank_s = time.perf_counter() - searched
     return EvalResult(
         dataset=dataset.name,
         split_hash=dataset.split_hash(),
@@ -148,8 +180,11 @@ def evaluate(
         failed_database=database.problems,
         failed_queries=queries.problems,
         describe_s=described - started,
-        search_s=time.perf_counter() - described,
+        search_s=searched - described,
         predictions=predictions,
+        reranked=rerank,
+        rerank_s=rerank_s,
+        failed_rerank=failed_rerank,
     )
 
 
@@ -202,6 +237,37 @@ def _over_whole_split(
     indices[queries.kept, :width] = database.kept[found.indices]
     scores[queries.kept, :width] = found.scores
     return Predictions(indices, scores)
+
+
+def _check_rerank(method: Method, candidates: int) -> None:
+    if not isinstance(method, TwoStageMethod):
+        raise InputError(f"{method.name} has no local features to re-rank by. Leave re-ranking out.")
+    if candidates < 1:
+        raise InputError(f"re-ranking the first {candidates} is not possible. Give 1 or more.")
+
+
+def _reranked(
+    method: Method,
+    dataset: EvalDataset,
+    predictions: Predictions,
+    candidates: int,
+    workers: int | None,
+    cache: Path | None,
+    progress: bool | Report,
+) -> Reranked:
+    assert isinstance(method, TwoStageMethod)
+    with contextlib.ExitStack() as stack:
+        folder = cache if cache is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return rerank_predictions(
+            method,
+            dataset.database,
+            dataset.queries,
+            predictions,
+            folder,
+            candidates,
+            workers=workers,
+            progress=progress,
+        )
 
 
 # --- cache

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cricavpr.files import sha256_of
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from cricavpr.methods.matconvnet import is_matconvnet, read_matconvnet
+from cricavpr.methods.matconvnet import read_matconvnet
+from cricavpr.methods.matlab import is_matlab
 from cricavpr.methods.single import RANDOM, DType, Settings, SingleImageMethod, with_weights
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADM
         model, mark = from_torch(weights, settings.dtype, OPENIBL, (CLUSTERS, "clusters", WHITENED))
         return VLADMethod(name, model, settings, mark, device, CAFFE_MEAN, CAFFE_STD)
     path = Path() if drawn else _found(weights)
-    if not drawn and is_matconvnet(path):
+    if not drawn and is_matlab(path):
         model, mark, mean = _from_matlab(path, settings.dtype)
         return VLADMethod(name, model, settings, mark, device, mean, CAFFE_STD)
     model, mark = from_torch(weights if drawn else path, settings.dtype, NANNE, (CLUSTERS, "channels", WHITENED))

@@ -26,7 +26,7 @@ from typing import IO, Any
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, sync, write_text
 from cricavpr.models import registry
-from cricavpr.models.filetypes import FIRST_BYTES, what_else
+from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, what_else
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
 
 CHUNK_BYTES = 2**20
@@ -292,7 +292,7 @@ def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
     """Give a whole download its name, unless it is another file."""
     with part.open("rb") as file:
         what = what_else(file.read(FIRST_BYTES))
-    if what is not None:
+    if what is not None and not (what == MATLAB and place.suffix == ".mat"):
         raise WeightsError(f"{address} brought a file that is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
     sha256 = sha256_of(part)
     expected = _expected(known, place)

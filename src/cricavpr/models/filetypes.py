@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 FIRST_BYTES = 512  # what `what_else` wants to see
+MATLAB = "a MATLAB file"  # which some authors' weights are
 
 _KINDS = (  # (offset, bytes there, what it is)
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -11,7 +12,7 @@ _KINDS = (  # (offset, bytes there, what it is)
     (0, b"\xfd7zXZ\x00", "an xz archive"),
     (0, b"Rar!", "a rar archive"),
     (0, b"\x89HDF\r\n", "an HDF5 or MATLAB 7.3 file"),
-    (0, b"MATLAB 5.0", "a MATLAB file"),
+    (0, b"MATLAB 5.0", MATLAB),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file it points to (run `git lfs pull`)"),
     (0, b"%PDF", "a PDF"),

@@ -1,10 +1,21 @@
-"""Losses over a batch of descriptors and the places they show."""
+"""Losses over a batch of descriptors and the places they show.
+
+Each takes descriptors (B, D) of unit length and the place id of each (B,), and gives the loss and the share of images
+that take part in it. Letters: B images, D dimension, T triplets, M pairs.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cricavpr.errors import MissingExtraError
+from cricavpr.config import nearest
+from cricavpr.errors import InputError, MissingExtraError
 
 
 class MultiSimilarity(nn.Module):
@@ -31,3 +42,154 @@ class MultiSimilarity(nn.Module):
         pairs = self.miner(descriptors, places)
         mined = len(set(pairs[0].tolist()) | set(pairs[2].tolist())) / len(places)
         return self.loss(descriptors, places, pairs), mined
+
+
+class Triplet(nn.Module):
+    """Triplet loss as in pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin) with distances that are not squared,
+    summed and divided by the number of negatives.
+
+    Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), whose distances are squared and whose margin is 0.1; the root
+    of it is the margin here. We depart in where triplets come from: not from a cache of the whole data set, but from
+    the batch. Each image is a query; its positive is the nearest image of its place, and its negatives are the
+    nearest `negatives` of other places that violate the margin.
+    """
+
+    def __init__(self, margin: float = math.sqrt(0.1), negatives: int = 10) -> None:
+        super().__init__()
+        if margin < 0 or negatives < 1:
+            raise InputError(f"a triplet loss with margin {margin} and {negatives} negatives is impossible.")
+        self.margin, self.negatives = margin, negatives
+
+    def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
+        query, positive, negative = self.mine(descriptors.detach(), places)
+        if not len(query):
+            return descriptors.sum() * 0, 0.0
+        loss = triplet_sum(descriptors[query], descriptors[positive], descriptors[negative], self.margin)
+        return loss / len(query), _share([query, positive, negative], len(places))
+
+    def mine(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, D), (B,) -> 3 x (T,)
+        """Indices of query, positive and negative of each triplet; an image alone in its place asks nothing."""
+        far = torch.finfo(descriptors.dtype).max
+        distance = torch.cdist(descriptors, descriptors)  # (B, B)
+        same = places[:, None] == places[None, :]
+        alone = same.sum(dim=1) == 1
+        not_itself = same & ~torch.eye(len(places), dtype=torch.bool, device=places.device)
+        to_positive, positive = distance.masked_fill(~not_itself, far).min(dim=1)
+        violating = distance < to_positive[:, None] + self.margin
+        rejected = same | ~violating | alone[:, None]
+        to_negative, negative = distance.masked_fill(rejected, far).topk(
+            min(self.negatives, len(places)), largest=False
+        )
+        query, rank = torch.nonzero(to_negative < far, as_tuple=True)
+        return query, positive[query], negative[query, rank]
+
+
+def triplet_sum(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:  # 3 x (T, D) -> ()
+    """Sum over triplets of what is missing to the margin."""
+    return F.triplet_margin_loss(queries, positives, negatives, margin, reduction="sum")
+
+
+class CosFace(nn.Module):
+    """Large-margin softmax over the places of a dataset: a class is a place, with a weight of its own.
+
+    Source: Wang et al., "CosFace" (CVPR 2018), at the settings of CosPlace (scale 30, margin 0.4; EigenPlaces: 100).
+    The weights (classes, D) belong to the loss and want an optimizer of their own.
+    """
+
+    place_ids: Tensor
+
+    def __init__(self, dim: int, place_ids: Sequence[int], scale: float = 30.0, margin: float = 0.4) -> None:
+        super().__init__()
+        if not place_ids or scale <= 0:
+            raise InputError(f"CosFace over {len(place_ids)} places at scale {scale} is impossible.")
+        self.scale, self.margin = scale, margin
+        self.register_buffer("place_ids", torch.tensor(sorted(set(place_ids))))
+        self.weight = nn.Parameter(torch.empty(len(self.place_ids), dim))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
+        classes = torch.searchsorted(self.place_ids, places).clamp(max=len(self.place_ids) - 1)
+        unknown = self.place_ids[classes] != places
+        if unknown.any():
+            raise InputError(f"place {places[unknown][0].item()} is not one of the places that CosFace was made for.")
+        return F.cross_entropy(self.logits(descriptors, classes), classes), 1.0
+
+    def logits(self, descriptors: Tensor, classes: Tensor) -> Tensor:  # (B, D), (B,) -> (B, classes)
+        """Cosines, the right class's less the margin, times the scale."""
+        lengths = descriptors.norm(dim=1)[:, None] * self.weight.norm(dim=1)[None, :]
+        cosine = descriptors @ self.weight.T / lengths.clamp(min=1e-8)
+        margins: Tensor = self.margin * F.one_hot(classes, len(self.weight)).to(cosine.dtype)
+        logits: Tensor = self.scale * (cosine - margins)
+        return logits
+
+
+def _share(indices: Sequence[Tensor], count: int) -> float:
+    """How many of `count` images occur in `indices`, each counted once."""
+    occurs = torch.zeros(count, dtype=torch.bool, device=indices[0].device)
+    occurs[torch.cat(list(indices))] = True
+    return occurs.float().mean().item()
+
+
+class GeneralizedContrastive(nn.Module):
+    """Contrastive loss with graded similarity psi: psi d^2 / 2 + (1 - psi) max(0, tau - d)^2 / 2.
+
+    Source: Leyva-Vallina et al., "Data-efficient large scale place recognition with graded similarity supervision"
+    (CVPR 2023). A batch of places knows only psi = 1 (one place) and 0. We depart in how pairs are drawn: all pairs of
+    the batch count, those of one place together as much as those of two, as if half of the drawn pairs were positive.
+    """
+
+    def __init__(self, margin: float = 0.5) -> None:
+        super().__init__()
+        if margin <= 0:
+            raise InputError(f"a contrastive loss with margin {margin} is impossible. Give more than 0.")
+        self.margin = margin
+
+    def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
+        first, second = torch.triu_indices(len(places), len(places), offset=1, device=places.device)
+        same = places[first] == places[second]
+        # Distances out of products: the differences of 41,328 pairs of 10,752 numbers would take 1.8 GB.
+        products = (descriptors @ descriptors.T)[first, second]
+        squares = descriptors.square().sum(dim=1)
+        distance = (squares[first] + squares[second] - 2 * products).clamp(min=1e-12).sqrt()
+        terms = contrastive_terms(distance, same.to(distance.dtype), self.margin)
+        sides = [terms[mask].mean() for mask in (same, ~same) if mask.any()]
+        pulled = same | (distance.detach() < self.margin)
+        loss = torch.stack(sides).mean() if sides else descriptors.sum() * 0
+        return loss, _share([first[pulled], second[pulled]], len(places))
+
+
+def generalized_contrastive(a: Tensor, b: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M, D) x 2, (M,)
+    """One term (M,) for each pair of rows, similarity in 0..1. The distance carries torch's 1e-6 against a root of 0;
+    the authors round it to float32, which we do not.
+    """
+    return contrastive_terms(F.pairwise_distance(a, b), similarity, margin)
+
+
+def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
+    """Similar pairs are pulled together, others pushed out to the margin."""
+    pull, push = distance.square(), (margin - distance).clamp(min=0).square()
+    return (similarity * pull + (1 - similarity) * push) / 2
+
+
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "multi_similarity": MultiSimilarity,
+    "triplet": Triplet,
+    "cosface": CosFace,
+    "generalized_contrastive": GeneralizedContrastive,
+}
+
+
+def make_loss(name: str, dim: int, place_ids: Sequence[int], **settings: Any) -> nn.Module:
+    """A loss by its name; CosFace alone needs to know the dimension and all places that will come.
+
+    Raises:
+        InputError: no loss of that name, or a setting that it does not have.
+    """
+    if name not in LOSSES:
+        raise InputError(f"there is no loss {name!r}. {nearest(name, LOSSES)}")
+    if name == "cosface":
+        settings = {"dim": dim, "place_ids": place_ids, **settings}
+    try:
+        return LOSSES[name](**settings)
+    except TypeError as error:
+        raise InputError(f"the loss {name} does not take {settings}: {error}.") from None

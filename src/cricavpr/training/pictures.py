@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.town import Town, render_arrays
+from cricavpr.datasets.town.views import Split
 from cricavpr.files import written_beside
 
 Pictures = NDArray[np.uint8]  # (places, views, H, W, 3)
@@ -26,26 +27,33 @@ class TownPictures:
     image_size: tuple[int, int]
 
 
-def render_towns(wanted: TownPictures, folder: Path, workers: int) -> list[Pictures]:
-    """Memory-mapped pictures, one array per town; those already in `folder` are not drawn again."""
-    return [_render_town(wanted, seed, folder, workers) for seed in wanted.seeds]
+def render_towns(wanted: TownPictures, folder: Path, workers: int) -> list[Path]:
+    """One file per town, an array (places, views, H, W, 3); those already in `folder` are not drawn again."""
+    visits: list[tuple[Split, int]] = [("train", visit) for visit in range(wanted.views)]
+    return [_render(seed, wanted.places, visits, wanted.image_size, folder, workers) for seed in wanted.seeds]
 
 
-def _render_town(wanted: TownPictures, seed: int, folder: Path, workers: int) -> Pictures:
-    name = hashlib.sha256(json.dumps([seed, asdict(wanted) | {"seeds": None}]).encode()).hexdigest()[:16]
-    path = folder / f"town-{seed}-{name}.npy"
-    if not path.exists():
-        town = Town(seed, wanted.places)
-        views = [town.view(place, visit, "train") for place in range(wanted.places) for visit in range(wanted.views)]
-        drawn = render_arrays(town, views, wanted.image_size, workers)
-        with written_beside(path) as beside, beside.open("wb") as file:
-            np.save(file, drawn.reshape(wanted.places, wanted.views, *drawn.shape[1:]))
+def render_test(seed: int, places: int, image_size: tuple[int, int], folder: Path, workers: int) -> Pictures:
+    """Database and query picture of each place of a town kept for testing: (places, 2, H, W, 3)."""
+    path = _render(seed, places, [("database", 0), ("query", 0)], image_size, folder, workers)
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
-def render_test(seed: int, places: int, image_size: tuple[int, int], workers: int) -> Pictures:
-    """Database and query picture of each place of a town kept for testing: (places, 2, H, W, 3)."""
-    town = Town(seed, places)
-    views = [town.view(place, 0, split) for place in range(places) for split in ("database", "query")]
-    drawn = render_arrays(town, views, image_size, workers)
-    return drawn.reshape(places, 2, *drawn.shape[1:])
+def _render(
+    seed: int,
+    places: int,
+    visits: list[tuple[Split, int]],
+    image_size: tuple[int, int],
+    folder: Path,
+    workers: int,
+) -> Path:
+    """The file of one town; its name says what is in it."""
+    key = json.dumps([seed, places, visits, image_size])
+    path = folder / f"town-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if not path.exists():
+        town = Town(seed, places)
+        views = [town.view(place, visit, split) for place in range(places) for split, visit in visits]
+        drawn = render_arrays(town, views, image_size, workers)
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.save(file, drawn.reshape(places, len(visits), *drawn.shape[1:]))
+    return path

@@ -1,0 +1,89 @@
+"""`cricavpr places`: make training places out of photos, and see whether all their photos are there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import existing_folder, report
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("places", help="group photos into places to train on")
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    building = actions.add_parser(
+        "build",
+        help="group a folder of photos into places",
+        description="Photos near one another that look the same way become a place. Writes the places as JSON, and a "
+        "map of them as SVG beside it.",
+    )
+    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
+    building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
+    building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
+    building.add_argument(
+        "--apart-m",
+        type=float,
+        default=25.0,
+        metavar="M",
+        help="images of two places are further apart, unless they look away from each other (default: 25)",
+    )
+    building.add_argument(
+        "--radius-m", type=float, default=10.0, metavar="M", help="from the middle of a place (default: 10)"
+    )
+    building.add_argument(
+        "--heading-deg",
+        type=float,
+        default=45.0,
+        metavar="DEG",
+        help="how far a photo may look away from the middle one; 180 ignores headings (default: 45)",
+    )
+    building.add_argument("--min-images", type=int, default=4, metavar="N", help="photos of a place (default: 4)")
+    building.set_defaults(run=build)
+    checking = actions.add_parser(
+        "check",
+        help="what a data set of places holds, and which of its photos are missing",
+        description="Looks for the photos by name and opens none; exit code 3 if some are missing.",
+    )
+    checking.add_argument("data", metavar="DATA", help="a file of places, or a GSV-Cities folder")
+    checking.set_defaults(run=check)
+
+
+def build(args: argparse.Namespace) -> int:
+    from cricavpr.datasets import open_photos
+    from cricavpr.datasets.place_folder import PlaceRule, places_from_positions, read_headings, write_places
+    from cricavpr.datasets.place_map import places_svg
+    from cricavpr.errors import InputError
+    from cricavpr.files import write_text
+
+    rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
+    folder, out = existing_folder(args.photos), Path(args.out)
+    if out.suffix != ".json":
+        raise InputError(f"--out {out} should end in .json; the map is written beside it as .svg.")
+    positions_file = Path(args.positions) if args.positions else None
+    photos, unusable = open_photos(folder, positions_file, need_positions=True)
+    headings = read_headings(photos)
+    found = places_from_positions(photos, rule, headings)
+    name = folder.absolute().name
+    write_places(found, out, name)
+    write_text(out.with_suffix(".svg"), places_svg(found, name))
+    print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
+    print(f"{int((headings == headings).sum()):,} of them say which way they look")
+    for reason, count in found.left_out():
+        print(f"{count:,} left out: they {reason}")
+    print(f"{out.with_suffix('.svg')}: the map")
+    return report(unusable)
+
+
+def check(args: argparse.Namespace) -> int:
+    from cricavpr.datasets.place_folder import open_places
+
+    places = open_places(Path(args.data), min_images=1)
+    images = [len(place.images) for place in places.places]
+    cities = len({place.city for place in places.places})
+    print(f"{args.data}: {len(places):,} places of {cities:,} cities, {sum(images):,} photos")
+    print(f"{min(images):,} to {max(images):,} photos per place; {sum(n >= 4 for n in images):,} places have 4 or more")
+    return report(places.missing())

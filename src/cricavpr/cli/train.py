@@ -1,0 +1,77 @@
+"""`cricavpr train`: a recipe in, weights out; interrupted, it goes on to the same weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.training.train import Outcome
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a network by a recipe",
+        description="Train by a recipe. Ctrl-C and SIGTERM write a checkpoint first; --resume goes on to the weights "
+        "that an uninterrupted run would have given.",
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="may be left out with --resume")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe, such as optimizer.rate=2e-4; may be given several times",
+    )
+    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/ and the recipe's name)")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=200, metavar="N", help="steps between checkpoints (default: 200)"
+    )
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="keep drawn towns here, for several runs (default: in the run's folder)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.config import read_recipe
+    from cricavpr.errors import InputError
+    from cricavpr.training.recipe import Recipe, changed, read_settings
+    from cricavpr.training.train import Machine, resume, train
+
+    if args.resume and args.out:
+        raise InputError("--resume goes on in its own folder. Leave --out away.")
+    if not (args.recipe or args.resume):
+        raise InputError("there is no recipe. Give a .toml file, or --resume and the folder of a run.")
+    pictures = Path(args.pictures) if args.pictures else None
+    machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet)
+    recipe = read_recipe(Path(args.recipe), Recipe) if args.recipe else None
+    changes = read_settings(args.set)
+    if args.resume:
+        folder = Path(args.resume)
+        outcome = resume(folder, recipe, changes, machine)
+    else:
+        assert recipe is not None
+        folder = Path(args.out) if args.out else Path("runs") / Path(args.recipe).stem
+        outcome = train(changed(recipe, changes), folder, machine)
+    return _tell(outcome, folder)
+
+
+def _tell(outcome: Outcome, folder: Path) -> int:
+    import sys
+
+    if outcome.stopped_by is not None:
+        print(f"stopped after step {outcome.step:,}. Go on with: cricavpr train --resume {folder}", file=sys.stderr)
+        return 128 + outcome.stopped_by
+    best = "" if outcome.best is None else f", best recall {100 * outcome.best:.1f} %"
+    print(f"{folder}: {outcome.step:,} of {outcome.steps:,} steps{best}")
+    return 0

@@ -1,0 +1,161 @@
+"""GSV-Cities as it lies on disk: `Dataframes/<City>.csv`, and the photos in `Images/<city_id>/`.
+
+Source: Ali-bey et al., "GSV-Cities: Toward appropriate supervised visual place recognition" (Neurocomputing 2022).
+A row names its photo: `{city_id}_{place_id, 7 digits}_{year}_{month}_{northdeg, 3 digits}_{lat}_{lon}_{panoid}.jpg`.
+Opening reads the tables alone, half a million rows of them; whether a photo is there shows when it is read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.config import nearest
+from cricavpr.datasets.base import Problem
+from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
+from cricavpr.errors import ImageError, InputError
+from cricavpr.images import decode
+
+CITIES = (  # in the order of the authors' loader, which numbers the places by it
+    *("Bangkok", "BuenosAires", "LosAngeles", "MexicoCity", "OSL", "Rome", "Barcelona", "Chicago", "Madrid"),
+    *("Miami", "Phoenix", "TRT", "Boston", "Lisbon", "Medellin", "Minneapolis", "PRG", "WashingtonDC", "Brussels"),
+    *("London", "Melbourne", "Osaka", "PRS"),
+)
+PLACES_PER_CITY = 100_000  # the ids of a city begin at its number times this
+COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
+
+
+@dataclass(frozen=True, eq=False)
+class GsvCities(PhotoPlaces):
+    """The places of some cities.
+
+    A photo that is not where its row says is looked for by panorama and place id, since the coordinates in a name
+    are numbers that were printed by somebody else's program.
+    """
+
+    _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
+
+    def read(self, image: Picture) -> NDArray[np.uint8]:  # (H, W, 3)
+        name = str(image)
+        try:
+            return decode(self.root / name)
+        except ImageError as error:
+            other = self._elsewhere(name) if error.stage == "find" else None
+            if other is None:
+                raise
+            return decode(self.root / other)
+
+    def missing(self) -> list[Problem]:
+        """Each photo that is in a table and not on the disk, under no name that it could have."""
+        return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
+
+    def _elsewhere(self, name: str) -> str | None:
+        """The file of the same panorama and place: that with the same heading, or else the first."""
+        folder, _, file = name.rpartition("/")
+        if folder not in self._shelves:
+            self._shelves[folder] = _by_panorama(self.root / folder)
+        wanted = _parts(folder, file)
+        if wanted is None:
+            return None
+        found = self._shelves[folder].get(wanted[:2])
+        if not found:
+            return None
+        same = (other for other in found if (parts := _parts(folder, other)) and parts[2] == wanted[2])
+        return f"{folder}/{next(same, found[0])}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_shelves": {}}
+
+
+def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images: int = 4) -> GsvCities:
+    """Read the tables of a GSV-Cities folder.
+
+    Args:
+        root: the folder that holds `Dataframes` and `Images`.
+        cities: which, in the order that numbers their places; by default all that are there, the published ones
+            in the order of the authors' loader and others after them by name.
+        min_images: leave out places with fewer photos.
+
+    Raises:
+        InputError: no such folder or city, a table that cannot be read, or no place with enough photos.
+    """
+    root = Path(root)
+    tables = {path.stem: path for path in sorted((root / "Dataframes").glob("*.csv"))}
+    if not tables:
+        raise InputError(f"{root} is not GSV-Cities. Give the folder that holds Dataframes/*.csv and Images/.")
+    if cities is None:
+        cities = sorted(tables, key=lambda city: (CITIES.index(city) if city in CITIES else len(CITIES), city))
+    places: list[Place] = []
+    for number, city in enumerate(cities):
+        if city not in tables:
+            raise InputError(f"{root} has no city {city!r}. {nearest(city, tables)}")
+        first_id = number * PLACES_PER_CITY
+        for place_id, images in _read_table(tables[city]).items():
+            if len(images) >= min_images:
+                places.append(Place(first_id + place_id, city, tuple(images)))
+    if not places:
+        raise InputError(f"no place of {', '.join(cities)} in {root} has {min_images} photos. Ask for fewer.")
+    return GsvCities("gsv_cities", tuple(places), root)
+
+
+def _read_table(table: Path) -> dict[int, list[str]]:
+    """Names of photos by place, places in the order of their first row."""
+    places: dict[int, list[str]] = {}
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if missing := [column for column in COLUMNS if column not in header]:
+                raise InputError(f"{table} has no column {missing[0]!r}. Expected {', '.join(COLUMNS)}.")
+            columns = [header.index(column) for column in COLUMNS]
+            for row in rows:
+                if row:
+                    place, name = _photo(*(row[column] for column in columns))
+                    places.setdefault(place, []).append(name)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {table}: {error}. Restore it from the data set.") from None
+    except (ValueError, IndexError) as error:
+        raise InputError(
+            f"line {rows.line_num} of {table} is damaged: {error}. Restore it from the data set."
+        ) from None
+    return places
+
+
+def _photo(
+    place: str, year: str, month: str, north: str, city: str, lat: str, lon: str, panorama: str
+) -> tuple[int, str]:
+    """The place id of a row, and where its photo lies below the root."""
+    if not city or "/" in city + panorama or "\0" in city + panorama or city in (".", ".."):
+        raise ValueError(f"{city!r}, {panorama!r} cannot be part of a file name")
+    place_id = int(place)
+    if place_id < 0:
+        raise ValueError(f"place id {place_id} is negative")
+    where = f"{float(lat)!r}_{float(lon)!r}"  # the shortest text that gives the number again
+    number = f"{place_id % PLACES_PER_CITY:07d}"
+    return (
+        place_id,
+        f"Images/{city}/{city}_{number}_{int(year):04d}_{int(month):02d}_{int(north):03d}_{where}_{panorama}.jpg",
+    )
+
+
+def _by_panorama(folder: Path) -> dict[tuple[int, str], list[str]]:
+    shelf: dict[tuple[int, str], list[str]] = {}
+    for file in sorted(file_names(folder)):
+        if parts := _parts(folder.as_posix(), file):
+            shelf.setdefault(parts[:2], []).append(file)
+    return shelf
+
+
+def _parts(folder: str, file: str) -> tuple[int, str, str] | None:
+    """Place number, panorama and heading in a file's name; a panorama's id may itself hold _ and -."""
+    stem, dot, suffix = file.rpartition(".")
+    fields = stem.removeprefix(folder.rpartition("/")[2] + "_").split("_", 6)
+    if not dot or suffix.lower() not in ("jpg", "jpeg") or len(fields) != 7 or not fields[0].isdecimal():
+        return None
+    return int(fields[0]), fields[6], fields[3]

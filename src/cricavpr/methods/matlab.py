@@ -1,0 +1,185 @@
+"""Arrays, cells and structures out of a MATLAB file (level 5, as MATLAB writes by default), in Python alone.
+
+scipy reads these files too, and runs nothing of them, but its compiled reader crashes on about one damaged file in
+a hundred; files from strangers deserve one that cannot. Texts, objects, functions and sparse or complex arrays are
+stepped over. Source: MathWorks, "MAT-File Format".
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"MATLAB 5.0"
+LARGEST_BYTES = 2**31  # of all that is unpacked of a file; the largest published network has 0.6e9
+DEEPEST = 24  # cells in structures in cells
+HEADER_BYTES = 128
+
+MATRIX, COMPRESSED = 14, 15  # kinds of elements
+STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+CELL, STRUCTURE = 1, 2  # classes of matrices
+NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+COMPLEX = 0x0800
+
+Value = NDArray[Any] | list[Any] | dict[str, Any] | None  # a cell is a list, a structure a dict, the rest None
+
+
+class Unreadable(ValueError):
+    """Why a file cannot be read: half a sentence."""
+
+
+class Head(NamedTuple):
+    """What stands before the data of a matrix."""
+
+    kind: int  # its class
+    complex: bool
+    shape: tuple[int, ...]
+    name: bytes
+
+
+def is_matlab(path: Path) -> bool:
+    """Whether a file begins like one of MATLAB's."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def read_variable(path: Path, name: str) -> Value:
+    """One variable of a file, sides of length 1 left out.
+
+    Raises:
+        Unreadable: it is damaged, too large, from a big-endian machine, or has no such variable.
+    """
+    with path.open("rb") as file:
+        if file.read(HEADER_BYTES)[126:] != b"IM":
+            raise Unreadable("it was written on a big-endian machine, or is cut off")
+        left = LARGEST_BYTES
+        while tag := file.read(8):
+            kind, length = _unpacked("<II", tag)
+            if kind not in (MATRIX, COMPRESSED) or length > left:
+                raise Unreadable("it is damaged or too large")
+            content = file.read(length)
+            left -= length
+            if kind == COMPRESSED:
+                content = _inflated(content, left)
+                left -= len(content)
+                kind, content = _first_element(content)
+            reader = _Reader(memoryview(content))
+            if kind == MATRIX and reader.head().name == name.encode():
+                return _Reader(memoryview(content)).matrix(0)
+    raise Unreadable(f"it holds nothing called {name}")
+
+
+def _inflated(content: bytes, left: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        unpacked = unpacker.decompress(content, max(left, 1))  # 0 would be no limit
+    except zlib.error:
+        raise Unreadable("it is damaged (its compressed part); fetch it again") from None
+    if unpacker.unconsumed_tail:
+        raise Unreadable(f"it holds more than {LARGEST_BYTES:,} bytes")
+    if not unpacker.eof:
+        raise Unreadable("it is cut off; fetch it again")
+    return unpacked
+
+
+def _first_element(content: bytes) -> tuple[int, bytes]:
+    kind, length = _unpacked("<II", content[:8])
+    if length > len(content) - 8:
+        raise Unreadable("it is damaged (a length inside)")
+    return kind, content[8 : 8 + length]
+
+
+class _Reader:
+    """Elements one after the other out of the bytes of a matrix."""
+
+    def __init__(self, content: memoryview) -> None:
+        self.content, self.at = content, 0
+
+    def element(self) -> tuple[int, memoryview]:
+        """The next element's kind and data; short ones have both in eight bytes."""
+        (first,) = _unpacked("<I", self._take(4))
+        if first >> 16:
+            kind, length = first & 0xFFFF, first >> 16
+            if length > 4:
+                raise Unreadable("it is damaged (a short element)")
+            return kind, self._take(4)[:length]
+        (length,) = _unpacked("<I", self._take(4))
+        data = self._take(length)
+        self.at = min(len(self.content), self.at + -length % 8)
+        return first, data
+
+    def _take(self, length: int) -> memoryview:
+        taken = self.content[self.at : self.at + length]
+        if len(taken) != length:
+            raise Unreadable("it is cut off or damaged; fetch it again")
+        self.at += length
+        return taken
+
+    def head(self) -> Head:
+        flags = self._numbers()
+        shape = self._numbers()
+        _, name = self.element()
+        if flags.shape != (2,) or not len(shape) or (shape < 0).any():
+            raise Unreadable("it is damaged (the head of a matrix)")
+        return Head(int(flags[0]) & 0xFF, bool(int(flags[0]) & COMPLEX), tuple(shape.tolist()), bytes(name))
+
+    def matrix(self, depth: int) -> Value:
+        if depth > DEEPEST:
+            raise Unreadable("its cells and structures are nested too deeply")
+        if not len(self.content):
+            return np.empty(0)  # how an empty cell is written
+        head = self.head()
+        if head.kind in NUMBERS and not head.complex:
+            return self._array(head)
+        if head.kind == CELL:
+            return [self._inner(depth) for _ in range(self._countable(math.prod(head.shape)))]
+        if head.kind == STRUCTURE:
+            return self._structure(math.prod(head.shape), depth)
+        return None
+
+    def _inner(self, depth: int) -> Value:
+        kind, data = self.element()
+        if kind != MATRIX:
+            raise Unreadable("it is damaged (something in a cell or structure)")
+        return _Reader(data).matrix(depth + 1)
+
+    def _array(self, head: Head) -> NDArray[Any]:
+        values = self._numbers()
+        if values.size != math.prod(head.shape):
+            raise Unreadable("it is damaged (a matrix has more or fewer values than its sides say)")
+        return values.astype(NUMBERS[head.kind], copy=False).reshape(head.shape, order="F").squeeze()
+
+    def _structure(self, count: int, depth: int) -> Value:
+        width = self._numbers()
+        _, packed = self.element()
+        if width.shape != (1,) or width[0] < 1:
+            raise Unreadable("it is damaged (the names in a structure)")
+        step = int(width[0])
+        names = [bytes(packed[at : at + step]).split(b"\0")[0].decode("latin-1") for at in range(0, len(packed), step)]
+        self._countable(count * len(names))
+        found = [{name: self._inner(depth) for name in names} for _ in range(count if names else 0)]
+        return found[0] if len(found) == 1 else list(found)
+
+    def _countable(self, count: int) -> int:
+        """Every matrix inside takes eight bytes or more, so no more of them are believed."""
+        if 8 * count > len(self.content) - self.at:
+            raise Unreadable("it is damaged (more things are announced than there is room for)")
+        return count
+
+    def _numbers(self) -> NDArray[Any]:
+        kind, data = self.element()
+        if kind not in STORED or len(data) % np.dtype(STORED[kind]).itemsize:
+            raise Unreadable("it is damaged (the kind of some numbers)")
+        return np.frombuffer(data, STORED[kind])
+
+
+def _unpacked(form: str, data: bytes | memoryview) -> tuple[int, ...]:
+    if len(data) != struct.calcsize(form):
+        raise Unreadable("it is cut off; fetch it again")
+    return struct.unpack(form, data)

@@ -1,0 +1,155 @@
+"""What is done to the pictures of a place before the network sees them.
+
+RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space"
+(2020), with torchvision's 14 operations and their magnitudes, each on an 8-bit picture by Pillow, bilinear, and
+black where nothing was. We depart only in the source of chance: a numpy Generator that the caller gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from cricavpr.config import nearest
+from cricavpr.errors import InputError
+
+Pictures = list[Image.Image]
+
+
+class Augment(Protocol):
+    """Takes the pictures of one place, all of one size, and gives as many back, of the same size."""
+
+    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures: ...
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The pictures as they are."""
+
+    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
+        return list(pictures)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Half of the places mirrored, all pictures of a place alike: other places, for free."""
+
+    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
+        return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """On each picture `operations` of the 14, drawn with replacement, each with a random sign where it has one.
+
+    Attributes:
+        magnitude: how strong, a bin of 0 to 30; 9 is the default of torchvision and what the paper used.
+    """
+
+    operations: int = 3
+    magnitude: int = 9
+
+    def __post_init__(self) -> None:
+        if self.operations < 0 or not 0 <= self.magnitude < BINS:
+            raise InputError(
+                f"RandAugment of {self.operations} operations at magnitude {self.magnitude} is impossible. "
+                f"Give 0 or more operations and a magnitude of 0 to {BINS - 1}."
+            )
+
+    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
+        return [self._one(picture, random) for picture in pictures]
+
+    def _one(self, picture: Image.Image, random: np.random.Generator) -> Image.Image:
+        names = list(OPERATIONS)
+        for _ in range(self.operations):
+            name = names[int(random.integers(len(names)))]
+            negative = random.random() < 0.5  # drawn for all, used by those that have a sign
+            picture = apply(picture, name, self.magnitude, negative)
+        return picture
+
+
+def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = False) -> Image.Image:
+    """One operation of RandAugment at a bin of 0 to 30, its sign flipped on demand where it has one."""
+    operation = OPERATIONS[name]
+    strength = operation.strength(magnitude, picture.size)
+    return operation.run(picture, -strength if negative and operation.signed else strength)
+
+
+# --- the operations
+
+BINS = 31
+
+
+Strength = Callable[[int, tuple[int, int]], float]  # of a bin and the picture's (width, height)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    run: Callable[[Image.Image, float], Image.Image]
+    strength: Strength
+    signed: bool
+
+
+def _affine(picture: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
+    """`matrix` says where a pixel of the result comes from."""
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+def _rotated(picture: Image.Image, degrees: float) -> Image.Image:
+    return picture.rotate(degrees, Image.Resampling.BILINEAR)
+
+
+def _solarized(picture: Image.Image, threshold: float) -> Image.Image:
+    return ImageOps.solarize(picture, math.ceil(threshold))  # a pixel of 178 stays and one of 179 is turned
+
+
+def _ramp(first: float, last: float) -> Strength:
+    """Evenly from bin 0 to bin 30, in float32: a shear that differs in the eighth digit moves pixels by 1."""
+    return lambda bin, _: torch.linspace(first, last, BINS)[bin].item()
+
+
+def _shift(axis: int) -> Strength:
+    """Up to 150 of 331 pixels, from the ImageNet policy that RandAugment grew out of."""
+    return lambda bin, size: int(torch.linspace(0, 150 / 331 * size[axis], BINS)[bin].item())
+
+
+def _none(bin: int, size: tuple[int, int]) -> float:
+    return 0.0
+
+
+OPERATIONS = {
+    "Identity": _Operation(lambda p, s: p, _none, False),
+    "ShearX": _Operation(lambda p, s: _affine(p, (1, s, 0, 0, 1, 0)), _ramp(0, 0.3), True),
+    "ShearY": _Operation(lambda p, s: _affine(p, (1, 0, 0, s, 1, 0)), _ramp(0, 0.3), True),
+    "TranslateX": _Operation(lambda p, s: _affine(p, (1, 0, -s, 0, 1, 0)), _shift(axis=0), True),
+    "TranslateY": _Operation(lambda p, s: _affine(p, (1, 0, 0, 0, 1, -s)), _shift(axis=1), True),
+    "Rotate": _Operation(_rotated, _ramp(0, 30), True),
+    "Brightness": _Operation(lambda p, s: ImageEnhance.Brightness(p).enhance(1 + s), _ramp(0, 0.9), True),
+    "Color": _Operation(lambda p, s: ImageEnhance.Color(p).enhance(1 + s), _ramp(0, 0.9), True),
+    "Contrast": _Operation(lambda p, s: ImageEnhance.Contrast(p).enhance(1 + s), _ramp(0, 0.9), True),
+    "Sharpness": _Operation(lambda p, s: ImageEnhance.Sharpness(p).enhance(1 + s), _ramp(0, 0.9), True),
+    "Posterize": _Operation(lambda p, s: ImageOps.posterize(p, int(s)), lambda bin, _: 8 - round(bin / 7.5), False),
+    "Solarize": _Operation(_solarized, _ramp(255, 0), False),
+    "AutoContrast": _Operation(lambda p, s: ImageOps.autocontrast(p), _none, False),
+    "Equalize": _Operation(lambda p, s: ImageOps.equalize(p), _none, False),
+}
+
+NONE = Unchanged()
+AUGMENTS: dict[str, Augment] = {"none": NONE, "randaugment": RandAugment(), "mirror": Mirror()}
+
+
+def get_augment(name: str) -> Augment:
+    """An augmentation by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in AUGMENTS:
+        raise InputError(f"there is no augmentation {name!r}. {nearest(name, AUGMENTS)}")
+    return AUGMENTS[name]

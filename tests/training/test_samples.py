@@ -1,0 +1,192 @@
+"""What a step sees: a pure function of seed, epoch and place, whatever reads it and whatever is broken."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from cricavpr.datasets.base import Problem
+from cricavpr.datasets.gsv_cities import GsvCities, read_gsv_cities
+from cricavpr.datasets.places import PlaceDataset, TownPlaces
+from cricavpr.datasets.town.write import make_town
+from cricavpr.errors import InputError
+from cricavpr.images import Preprocess
+from cricavpr.training.augment import RandAugment, get_augment
+from cricavpr.training.samplers import make_sampler
+from cricavpr.training.samples import Batch, Reported, Samples, collate, draw_place, normalised
+from tests.datasets.test_places import photo_places, town_files
+
+SIZE = (8, 10)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> TownPlaces:
+    """Twelve places of six random pictures."""
+    file = tmp_path_factory.mktemp("pictures") / "town.npy"
+    np.save(file, np.random.default_rng(0).integers(0, 256, (12, 6, 16, 20, 3), np.uint8))
+    return TownPlaces.open([file])
+
+
+def draw(dataset: PlaceDataset, index: int, seed: int = 0, epoch: int = 0, count: int = 4) -> np.ndarray:
+    return draw_place(dataset, index, count, SIZE, RandAugment(), seed=seed, epoch=epoch).images
+
+
+def test_images_of_a_place_come_without_replacement(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path, 6, 4)
+    for epoch in range(20):
+        images, place_id, problems = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch)
+        assert (images.shape, images.dtype, place_id, problems) == ((4, *SIZE, 3), np.uint8, 0, ())
+        assert len(set(images[:, 0, 0, 1].tolist())) == 4
+        assert set(images[:, 0, 0, 0].tolist()) == {0}
+
+
+def test_a_draw_is_a_function_of_seed_epoch_and_place(drawn: TownPlaces) -> None:
+    first = draw(drawn, 3, seed=5, epoch=2)
+    np.random.seed(1)
+    random.seed(1)
+    torch.manual_seed(1)
+    draw(drawn, 4)
+    assert np.array_equal(draw(drawn, 3, seed=5, epoch=2), first)
+    others = [draw(drawn, 3, seed=5, epoch=3), draw(drawn, 3, seed=6, epoch=2), draw(drawn, 4, seed=5, epoch=2)]
+    assert not any(np.array_equal(other, first) for other in others)
+
+
+def test_every_image_of_a_place_is_shown_in_the_course_of_epochs(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path, 10)
+    shown = [draw_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch).images[:, 0, 0, 1] for epoch in range(30)]
+    assert set(np.concatenate(shown).tolist()) == set(range(10))
+
+
+def test_a_draw_depends_on_the_place_and_not_on_where_it_stands(tmp_path: Path, drawn: TownPlaces) -> None:
+    fewer = TownPlaces(drawn.name, drawn.places[5:], drawn.files)
+    assert np.array_equal(draw(fewer, 0), draw(drawn, 5))
+
+
+def test_pictures_are_resized_by_pillow_and_then_augmented(drawn: TownPlaces) -> None:
+    seen = []
+
+    def remember(pictures, random):  # type: ignore[no-untyped-def]
+        seen.extend(pictures)
+        return [Image.fromarray(255 - np.asarray(picture)) for picture in pictures]
+
+    shown = draw_place(drawn, 0, 2, SIZE, remember, seed=0, epoch=0).images
+    pictures = [Image.fromarray(drawn.read(image)).resize((10, 8), Image.Resampling.BILINEAR) for image in range(6)]
+    assert all(any(np.array_equal(np.asarray(s), np.asarray(p)) for p in pictures) for s in seen)
+    assert np.array_equal(shown[0], 255 - np.asarray(seen[0]))
+
+
+def test_the_tensor_is_that_of_describing(drawn: TownPlaces) -> None:
+    image = drawn.read(0)
+    ours = normalised(torch.from_numpy(image[None]))
+    assert torch.equal(ours[0], Preprocess(None)(image))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_workers_give_the_pixels_that_a_direct_draw_gives(drawn: TownPlaces, workers: int) -> None:
+    keys = [[(epoch, index) for index in start] for epoch in (0, 1) for start in ([3, 1, 7], [0, 11, 5])]
+    samples = Samples(drawn, 4, SIZE, get_augment("randaugment"), 9)
+    loader: DataLoader[Batch] = DataLoader(
+        samples,  # type: ignore[arg-type]
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+    )
+    for wanted, batch in zip(keys, loader, strict=True):
+        direct = np.concatenate([draw(drawn, index, 9, epoch) for epoch, index in wanted])
+        assert np.array_equal(batch.images.numpy(), direct)
+        assert batch.place_ids.tolist() == [index for _, index in wanted for _ in range(4)]
+
+
+# --- broken and missing images
+
+
+def test_a_broken_image_is_replaced_by_another_of_the_place_and_the_others_stay(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path, 6)
+    whole = draw_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0).images
+    plain = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
+    (tmp_path / f"0/{plain[1]}.png").write_bytes(b"broken")
+    images, place_id, problems = draw_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0)
+    assert place_id == 0
+    assert [(problem.name, problem.stage) for problem in problems] == [(f"0/{plain[1]}.png", "open")]
+    assert all(np.array_equal(images[k], whole[k]) for k in (0, 2, 3))
+    now = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
+    assert len(set(now)) == 4 and plain[1] not in now
+
+
+def test_where_too_few_are_left_another_place_is_shown_under_its_own_name(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path, 4, 4, 4, 4, 4)
+    (tmp_path / "2/1.png").unlink()
+    instead = set()
+    for epoch in range(20):
+        images, place_id, problems = draw_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
+        assert place_id != 2 and set(images[:, 0, 0, 0].tolist()) == {place_id}
+        assert {(problem.name, problem.stage) for problem in problems} == {("2/1.png", "find")}
+        again = draw_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
+        assert again.place_id == place_id and np.array_equal(again.images, images)
+        instead.add(place_id)
+    assert len(instead) > 1  # not always the same, which would then count more than the rest
+
+
+def test_data_that_is_gone_stops_the_run_and_says_so(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path / "here", 4, 4, 4)
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(InputError, match=r"100 places .* fewer than 4 readable images \(first '0/\d.png' no such file"):
+        draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0)
+    with pytest.raises(InputError, match="none has 5 images"):
+        draw_place(photo_places(tmp_path / "here", 4, 4), 0, 5, SIZE, seed=0, epoch=0)
+
+
+def test_a_problem_is_reported_once() -> None:
+    reported = Reported()
+    first, second = Problem("a.jpg", "find", "no such file"), Problem("b.jpg", "open", "is empty")
+    assert reported.new([first, second, first]) == [first, second]
+    assert reported.new([second, first]) == []
+    assert reported.problems == [first, second]
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[GsvCities, set[str]]:
+    """160 pictures of 40 places, two broken and two missing: one in a hundred each. And the names of those four."""
+    root = tmp_path_factory.mktemp("gsv")
+    make_town(root, 31, 40, "gsv", image_size=(40, 40))
+    (root / "town.json").unlink()
+    dataset = read_gsv_cities(root)
+    photos = sorted(root.rglob("*.jpg"))
+    chosen = [photos[int(k)] for k in np.random.default_rng(1).choice(len(photos), 4, replace=False)]
+    chosen[0].write_bytes(chosen[0].read_bytes()[:400])
+    chosen[1].write_bytes(b"")
+    chosen[2].unlink()
+    chosen[3].unlink()
+    return dataset, {path.relative_to(root).as_posix() for path in chosen}
+
+
+@pytest.mark.parametrize("images_per_place", [3, 4])
+def test_gsv_cities_with_broken_and_missing_photos_is_read_to_the_end_and_names_them(
+    damaged: tuple[GsvCities, set[str]], images_per_place: int
+) -> None:
+    dataset, bad = damaged
+    samples = Samples(dataset, images_per_place, (32, 32), get_augment("randaugment"), 0)
+    sampler, reported = make_sampler("cities_in_order", dataset, 0), Reported()
+    for epoch in range(4):
+        order = sampler.order(epoch)
+        for start in range(0, 40, 8):
+            batch = collate([samples[epoch, int(index)] for index in order[start : start + 8]])
+            assert batch.images.shape == (8 * images_per_place, 32, 32, 3)
+            reported.new(batch.problems)
+    assert {problem.name for problem in reported.problems} == bad
+    assert len(reported.problems) == 4
+    assert sorted(problem.stage for problem in reported.problems) == ["find", "find", "open", "open"]
+    assert len(dataset.missing()) == 2 and {problem.name for problem in dataset.missing()} < bad
+
+
+def test_towns_are_read_by_their_pictures(tmp_path: Path) -> None:
+    towns = TownPlaces.open(town_files(tmp_path, (2, 4), (3, 5)))
+    images, place_id, _ = draw_place(towns, 3, 4, (4, 6), seed=0, epoch=0)
+    assert place_id == 3 and {tuple(image[0, 0, :2].tolist()) for image in images} == {(1, 1)}

@@ -1,0 +1,34 @@
+"""A training at the size of a toy: 42 px pictures of two towns, a step in a few hundredths of a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cricavpr.config import build
+from cricavpr.training.recipe import Recipe, changed
+from cricavpr.training.train import Machine
+
+TOY = build(
+    Recipe,
+    {
+        "image_size": [42, 42],
+        "steps": 12,
+        "data": {"town": {"seeds": [11, 12], "places": 8, "views": 4}, "augment": "mirror"},
+        "network": {"backbone": "nano", "tuning": "full", "encoder_heads": 4, "encoder_ffn": 64},
+        "step": {"places": 4, "images_per_place": 2, "group_sizes": [1, 4]},
+        "optimizer": {"name": "adamw", "rate": 1e-3, "weight_decay": 0.05, "clip": 1.0},
+        "schedule": {"kind": "cosine", "warmup_steps": 2},
+        "validation": {"town": {"seed": 13, "places": 5}, "every_steps": 5, "groupings": ["alone", "in_order:4"]},
+    },
+    "toy",
+)
+
+
+def toy(**settings: Any) -> Recipe:
+    """TOY with some settings changed, `__` for the dot: step__group_sizes=[4]."""
+    return changed(TOY, {name.replace("__", "."): value for name, value in settings.items()})
+
+
+def machine(pictures: Path, workers: int = 0, checkpoint_every: int = 4) -> Machine:
+    return Machine(workers=workers, checkpoint_every=checkpoint_every, pictures=pictures, quiet=True)
