@@ -67,7 +67,8 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads; ViT-B/14 at 224 px: {per_image / 1e9:.1f} GFLOP per image")
     print(
-        "| batch | images/s | share of the matrix-product rate |\n|------:|---------:|---------------------------------:|"
+        "| batch | images/s | share of the matrix-product rate |\n"
+        "|------:|---------:|---------------------------------:|"
     )
     for batch in BATCHES:
         images = torch.randn(batch, 3, 224, 224)

@@ -48,7 +48,7 @@ def test_a_recipe_becomes_the_dataclass_that_was_asked_for(tmp_path: Path) -> No
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(InputError, match=".*") as error:
+    with pytest.raises(InputError) as error:
         read_recipe(recipe(tmp_path, text), Cake)
     assert says in str(error.value)
 

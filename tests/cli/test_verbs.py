@@ -32,7 +32,8 @@ def index(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_answers_without_loading_torch() -> None:
-    code = "import sys; from cricavpr.cli import main\ntry: main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = "import sys; from cricavpr.cli import main\ntry: main(['--help'])\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("usage: cricavpr")
     assert answer.stdout.rstrip().endswith("False")

@@ -83,7 +83,7 @@ def test_all_pictures_of_a_place_are_mirrored_together(run: Path) -> None:
     towns = render_towns(TOY.pictures, run / "pictures", 1)
     shown = {image.tobytes() for town in towns for image in town.reshape(-1, 42, 42, 3)}
     images, places, _ = next(steps_of(TOY, towns))
-    plain = to_tensor(np.stack([town for town in towns]).reshape(-1, 42, 42, 3))
+    plain = to_tensor(np.stack(list(towns)).reshape(-1, 42, 42, 3))
     as_drawn = torch.tensor([bool((plain == image).flatten(1).all(dim=1).any()) for image in images])
     for place in range(8):
         assert len(set(as_drawn[places == place].tolist())) == 1
