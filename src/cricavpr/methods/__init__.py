@@ -201,7 +201,7 @@ def _require_device(device: str) -> None:
         if known:
             torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0][:100].rstrip(".")
+        reason = str(error).partition("\n")[0].partition(". ")[0][:100].rstrip(".")
         raise InputError(f"device {device!r} cannot be used here ({reason}). Use cpu, or another machine.") from error
     if not known:
         raise InputError(f"device {device!r} is not supported. Use cpu, cuda or mps.")
