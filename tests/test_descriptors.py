@@ -119,3 +119,16 @@ def test_any_field_that_differs_is_refused_and_named(change: dict[str, object]) 
         MADE_BY.require_same(other, "these")
     assert "\n" not in str(caught.value)
     assert MadeBy.from_dict(other.to_dict()) == other
+
+
+def test_of_long_values_what_differs_is_told() -> None:
+    here = MadeBy(
+        "m", "a" * 64, None, "sRGB upright, size 32x64, resize tensor, std 0.229,0.224,0.225", "none", None, 2
+    )
+    there = replace(here, weights="b" * 64, preprocessing="sRGB upright, size 32x64, resize pil, std 0.229,0.224,0.225")
+    assert here.differences(there) == [
+        "weights: aaaaaaaaaaaa… here, bbbbbbbbbbbb… there",
+        "preprocessing: resize tensor here, resize pil there",
+    ]
+    more = replace(here, preprocessing=f"{here.preprocessing}; float64")
+    assert here.differences(more) == ["preprocessing: less here, float64 there"]

@@ -226,3 +226,8 @@ def test_geojson_puts_longitude_first():
     feature = point_feature(LatLon(55.7, 13.2), {"name": "a.jpg"})
     assert feature["geometry"] == {"type": "Point", "coordinates": [13.2, 55.7]}
     assert feature_collection([feature])["features"] == [feature]
+
+
+def test_a_radius_beyond_the_earth_takes_in_everything() -> None:
+    far = Positions(np.array([[0.0, 0.0], [1e6, 1e6]]))
+    assert [found.tolist() for found in within_radius(far, far, 1e300)] == [[0, 1], [0, 1]]

@@ -140,3 +140,27 @@ def test_many_photos_give_what_each_gives_alone(
     assert [estimate.photo for estimate in near.estimates] == ["../queries/0000.png", "0002.png"]
     with pytest.raises(InputError, match="no images"):
         locator.locate_many([])
+
+
+def test_a_photo_that_is_given_twice_is_answered_twice(
+    locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = greenish(tmp_path / "mine.png")
+    monkeypatch.chdir(tmp_path)
+    given = ["mine.png", str(photo), "gone.png", f"/{photo}", "mine.png", f"{tmp_path}/gone.png"]
+    located = locator.locate_many(given, top=1)
+    assert [estimate.photo for estimate in located.estimates] == [given[row] for row in (0, 1, 3, 4)]
+    assert len({estimate.matches for estimate in located.estimates}) == 1
+    assert [problem.name for problem in located.problems] == [given[2], given[5]]
+
+
+def test_where_no_photo_can_be_used_the_first_is_named_as_it_lies(locator: Locator, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The first: gone\.png: find") as caught:
+        locator.locate_many([tmp_path / "gone.png"])
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("top", [0, -3])
+def test_no_match_is_no_wish(locator: Locator, top: int) -> None:
+    with pytest.raises(InputError, match=f"the {top} best matches"):
+        locator.locate_many(["gone.png"], top)  # said before a photo is looked for

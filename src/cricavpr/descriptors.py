@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError, MadeByError
-from cricavpr.files import written_beside
+from cricavpr.files import refuse_all_but_files, written_beside
 
 FORMAT = "cricavpr.descriptors.1"
 UNIT_TOLERANCE = 1e-2  # of a descriptor's length: half precision stays within it
@@ -51,7 +52,9 @@ class MadeBy:
         """One line for each field that differs: `weights: 3fa2… here, 77b1… there`."""
         here, there = asdict(self), asdict(other)
         return [
-            f"{key}: {_short(here[key])} here, {_short(there[key])} there" for key in here if here[key] != there[key]
+            f"{key}: {_short(here[key], there[key])} here, {_short(there[key], here[key])} there"
+            for key in here
+            if here[key] != there[key]
         ]
 
     def require_same(self, other: MadeBy, what: str) -> None:
@@ -63,7 +66,7 @@ class MadeBy:
         if differences := self.differences(other):
             raise MadeByError(
                 f"{what} were made differently ({'; '.join(differences)}), so their distances mean nothing. "
-                "Describe both with the same method, weights and grouping."
+                "Describe both with the same method, weights, image size and grouping."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,9 +78,14 @@ class MadeBy:
         return cls(**{**values, "image_size": tuple(size) if size is not None else None})
 
 
-def _short(value: object) -> str:
+def _short(value: object, other: object) -> str:
+    """A value for a message; of a long list, what the other has not."""
     text = str(value)
-    return text if len(text) <= 40 else text[:12] + "…"
+    if len(text) <= 40:
+        return text
+    parts = [part for part in re.split("[,;] ", text) if part not in re.split("[,;] ", str(other))]
+    shown = ", ".join(parts) or "less"
+    return shown if len(shown) <= 60 else shown[:12] + "…"
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,22 @@ def save_rows(
         for start in range(0, len(rows), ROWS_AT_ONCE):
             file.write(vectors[rows[start : start + ROWS_AT_ONCE]].astype("<f4", copy=False).tobytes())
         file.write(packed.tobytes())
+
+
+def refuse_other_files(path: Path) -> None:
+    """Make sure that descriptors may be written to `path`: nothing is there, or older descriptors.
+
+    Raises:
+        InputError: something else, such as a photo that a slip of the hand would have replaced.
+    """
+    refuse_all_but_files(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return  # nothing there, or nothing that can be written: that is said by whoever writes
+    if start and b"cricavpr.descriptors." not in start:
+        raise InputError(f"{path} holds something else than descriptors. Choose another name, or remove it.")
 
 
 def _map_vectors(path: Path) -> NDArray[np.float32]:  # (N, D)

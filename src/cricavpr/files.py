@@ -19,6 +19,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder does not exist or cannot be written.
     """
+    refuse_all_but_files(path)
     # 40 characters are at most 160 bytes, so the longer name still fits where `path` itself fits.
     beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:
@@ -32,6 +33,19 @@ def written_beside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def refuse_all_but_files(path: Path) -> None:
+    """Make sure that a file may take the place of what is at `path`: another file, or nothing.
+
+    Raises:
+        InputError: a folder, a device such as /dev/null, or another thing that renaming would destroy.
+    """
+    with contextlib.suppress(OSError):  # what cannot be looked at cannot be written, and that is said later
+        if not path.name or path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder. Give the name of a file.")
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot write {path}: it is a device or a pipe. Give the name of an ordinary file.")
 
 
 def write_text(path: Path, text: str) -> None:

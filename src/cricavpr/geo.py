@@ -156,6 +156,7 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
     """
     if not (0.0 <= radius_m < math.inf):
         raise InputError(f"a radius of {radius_m} m is not a length. Give 0 or more metres.")
+    radius_m = min(radius_m, 1e150)  # its square stays finite
     found = [_pairs(*sides, radius_m) for sides in _sides_in_one_zone(database, queries)]
     if database.zones is not None and queries.zones is not None:
         found.append(_pairs_across_zones(database, queries, radius_m))

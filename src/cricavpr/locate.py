@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.describing import describe, describe_one
 from cricavpr.descriptors import DescriptorSet
+from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions, point_feature
 from cricavpr.grouping import ALONE
 from cricavpr.images import decode
@@ -146,6 +147,7 @@ class Locator:
             ImageError: the photo cannot be read or described.
             InputError: `top` below 1.
         """
+        _check_top(top)
         if isinstance(photo, str):
             photo = Path(photo)
         if name is None:
@@ -163,14 +165,21 @@ class Locator:
         Raises:
             InputError: no photos, none that can be read, or `top` below 1.
         """
-        wanted = {_absolute(path): str(path) for path in paths}
-        root = Path(next(iter(wanted), Path.cwd().as_posix())).anchor
-        images = ImageSet(Path(root), tuple(path[len(root) :] for path in wanted))
+        _check_top(top)
+        root, names = _below_one_root(paths)
+        images = ImageSet(root, tuple(dict.fromkeys(names)))  # a photo that is given twice is described once
         described = describe(self.method, images, ALONE, batch_size=batch_size, workers=workers)
-        given = {path[len(root) :]: called for path, called in wanted.items()}
-        names = [given[name] for name in described.descriptors.names]
-        estimates = self._estimates(names, self.index.search(described.descriptors, top))
-        problems = (Problem(given[problem.name], problem.stage, problem.reason) for problem in described.problems)
+        found = self.index.search(described.descriptors, top)
+        row_of = {name: row for row, name in enumerate(described.descriptors.names)}
+        rows = [row_of[name] for name in names if name in row_of]
+        called = [str(path) for path, name in zip(paths, names, strict=True) if name in row_of]
+        estimates = self._estimates(called, Predictions(found.indices[rows], found.scores[rows]))
+        failed = {problem.name: problem for problem in described.problems}
+        problems = (
+            Problem(str(path), failed[name].stage, failed[name].reason)
+            for path, name in zip(paths, names, strict=True)
+            if name in failed
+        )
         return Located(tuple(estimates), tuple(problems))
 
     def _estimates(self, names: Sequence[str], predictions: Predictions) -> list[LocationEstimate]:
@@ -200,5 +209,18 @@ def _where(positions: Positions, rows: NDArray[np.int64]) -> dict[int, Where]:
     return found
 
 
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise InputError(f"the {top} best matches of a photo are not defined. Ask for 1 or more.")
+
+
+def _below_one_root(paths: Sequence[Path | str]) -> tuple[Path, list[str]]:
+    """The folder that all paths share, and each path's name below it."""
+    whole = [_absolute(path) for path in paths]
+    root = Path(os.path.commonpath(list(map(os.path.dirname, whole))) if whole else os.curdir)
+    return root, [Path(path).relative_to(root).as_posix() for path in whole]
+
+
 def _absolute(path: Path | str) -> str:
-    return Path(os.path.abspath(path)).as_posix()  # noqa: PTH100  # resolve() would follow links
+    whole = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
+    return whole[1:] if whole.startswith("//") and os.name == "posix" else whole  # POSIX keeps two slashes as they are

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cricavpr.datasets import read_photos
 from cricavpr.datasets.find_files import natural_key
@@ -265,3 +266,10 @@ def test_two_thousand_headers_are_read_in_seconds(tmp_path):
     images, problems = read_photos(tmp_path)
     assert len(images) == 2000 and problems == () and images.names[10] == "10.jpg"
     assert time.perf_counter() - start < 10  # 0.5 s where nothing else runs
+
+
+def test_a_table_that_names_no_photo_is_named_itself(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
+    (tmp_path / "positions.csv").write_text("name,lat,lon\nb.jpg,55.7,13.2\n")
+    with pytest.raises(InputError, match=r"position in positions\.csv \(first: 'b\.jpg' line 2"):
+        read_photos(tmp_path, need_positions=True)

@@ -56,6 +56,15 @@ def test_recall_by_eye(tmp_path: Path) -> None:
     assert result.recall_at == {1: 1 / 3, 2: 2 / 3, 3: 1.0}
 
 
+def test_a_shuffle_gives_a_query_other_company_than_its_match_had(tmp_path: Path) -> None:
+    of = colours(40)
+    split = dataset(tmp_path, of, of)
+    shuffled = evaluate(GroupColour(), split, Grouping.parse("shuffled:4:0"), recall_ns=(1,))
+    in_order = evaluate(GroupColour(), split, Grouping.parse("in_order:4"), recall_ns=(1,))
+    assert in_order.predictions.scores.min() > 1 - 1e-6  # the same photos in the same company
+    assert in_order.recall_at[1] == 1.0 > shuffled.recall_at[1]
+
+
 def test_an_n_beyond_the_database_counts_all_of_it(tmp_path: Path) -> None:
     result = evaluate(MeanColour(), dataset(tmp_path, places(RED, GREEN), places(GREEN)), recall_ns=(1, 100))
     assert result.recall_at == {1: 0.0, 100: 1.0}

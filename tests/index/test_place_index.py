@@ -270,6 +270,13 @@ def test_a_manifest_of_another_version_or_without_sense_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", '"index"', "{}", "[" * 100_000])
+def test_a_manifest_that_is_no_manifest_is_refused(text: str, index: PlaceIndex) -> None:
+    (index.path / MANIFEST).write_text(text)
+    with pytest.raises(InputError, match="the index is damaged"):
+        PlaceIndex.open(index.path)
+
+
 # --- replacing
 
 

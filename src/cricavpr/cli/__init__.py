@@ -6,6 +6,7 @@ Exit codes: 0 all done, 2 a wrong input, 3 done but some photos could not be use
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
+    _prepare_streams()
     args = parser().parse_args(arguments)
     try:
         code: int = args.run(args)
@@ -49,5 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("cricavpr: interrupted. Run the same command again.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:  # what no row below has put into words, and a full disk behind stdout
+        where = "" if error.filename is None else f" {error.filename}"
+        print(f"cricavpr: cannot read or write{where}: {error.strerror or error}.", file=sys.stderr)
+        _drop_output()
+        return 2
+
+
+def _prepare_streams() -> None:
+    """A closed stdout or stderr takes what it gets, and no file name is too strange for the terminal's encoding."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # also keeps files of ours from being number 1
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let what is still in the buffer go nowhere, or Python would fail once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,9 +29,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from cricavpr.datasets import open_photos
     from cricavpr.describing import describe
+    from cricavpr.descriptors import refuse_other_files
     from cricavpr.grouping import Grouping
 
-    grouping = Grouping.parse(args.grouping or "alone")
+    grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
+    refuse_other_files(Path(args.out))
     method = load_method(args)
     photos, unusable = open_photos(existing_folder(args.photos))
     described = describe(

@@ -41,7 +41,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not understood. Give whole numbers, such as 1,5,10.") from error
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,25 +37,33 @@ def add_parser(subparsers: Subparsers) -> None:
 def build(args: argparse.Namespace) -> int:
     from cricavpr.datasets import open_photos
     from cricavpr.describing import describe
-    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.place_index import PlaceIndex, refuse_foreign
 
+    to = Path(args.to)
+    refuse_foreign(to)
     folder, method = existing_folder(args.photos), load_method(args)
     positions_file = Path(args.positions) if args.positions else None
     photos, unusable = open_photos(folder, positions_file, need_positions=True)
-    to = Path(args.to)
+    beside = _unfinished(to)
     described = describe(
         method,
         photos,
         batch_size=args.batch_size,
         workers=args.workers,
-        out=to.with_name(f"{to.name}.descriptors"),
+        out=beside,
         progress=not args.quiet,
     )
     assert photos.positions is not None
     index = PlaceIndex.build(described.descriptors, photos.positions.take(described.kept), photos.root, to)
-    to.with_name(f"{to.name}.descriptors").unlink(missing_ok=True)
+    beside.unlink(missing_ok=True)
     print(f"{to}: {len(index):,} photos, method {index.made_by.method}, grouping {index.made_by.grouping}")
     return report((*unusable, *described.problems))
+
+
+def _unfinished(to: Path) -> Path:
+    """Where the descriptors grow until the index has them: hidden beside it, so that no file of the user's is met."""
+    whole = Path(os.path.abspath(to))  # noqa: PTH100  # "." has a name too; resolve() would follow links
+    return whole.with_name(f".{whole.name}.descriptors")
 
 
 def info(args: argparse.Namespace) -> int:

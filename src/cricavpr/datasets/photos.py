@@ -66,7 +66,7 @@ def read_photos(
             if not is_known and photo.name not in reported
         ]
     if not keep.any():
-        raise InputError(_nothing_usable(folder, photos, problems))
+        raise InputError(_nothing_usable(folder, photos, problems, table))
     names = tuple(photo.name for photo in photos)
     positions = located.positions() if located.known.any() else None
     images = ImageSet(folder, names, positions, tuple(_folder_of(name) for name in names))
@@ -77,11 +77,17 @@ def _folder_of(name: str) -> str:
     return name.rpartition("/")[0] or "."
 
 
-def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[Problem]) -> str:
+def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[Problem], table: Table | None) -> str:
     bad = Counter(problem.stage for problem in problems if problem.stage != "position")
     total = len(photos) + bad.total()
     if total == 0:
         return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
+    if bad.total() == 0 and table is not None:
+        why = next(f"{problem.name!r} {problem.reason}" for problem in problems)
+        return (
+            f"none of the {total:,} photos in {folder} has a position in {table.file} (first: {why}). "
+            "Name the photos by their paths below the folder."
+        )
     if bad.total() == 0:
         return (
             f"{total:,} of {total:,} photos in {folder} have no GPS position. "

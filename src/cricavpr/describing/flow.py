@@ -78,6 +78,8 @@ def describe(
         raise InputError(f"there are no images in {images.root}. Give at least one.")
     if batch_size < 1:
         raise InputError(f"a batch of {batch_size} images is impossible. Give a batch size of 1 or more.")
+    if workers is not None and workers < 0:
+        raise InputError(f"{workers} processes cannot read photos. Give 0, which reads in this one, or more.")
     made = made_by(method, grouping)
     groups = _groups(method, images, grouping, draw)
     batches = list(pack(groups, batch_size))

@@ -132,7 +132,7 @@ def load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: in
     loader: DataLoader[Any] = DataLoader(
         items,  # type: ignore[arg-type]  # a Dataset in all but name; importing that would load torch
         batch_size=None,
-        num_workers=workers,
+        num_workers=min(workers, len(batches)),  # more would find nothing to do
         collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch_size it gets one item
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # or it would draw its seed from the caller's random numbers

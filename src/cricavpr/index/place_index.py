@@ -179,17 +179,28 @@ def _check_content(descriptors: DescriptorSet, positions: Positions) -> None:
             raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
 
 
-def _prepare(to: Path) -> bool:
-    """Make the folder, or make sure that it is one of ours; return whether it was made."""
+def refuse_foreign(to: Path) -> None:
+    """Make sure that an index may be built at `to`: worth asking before the photos are described.
+
+    Raises:
+        InputError: a file, or a folder with other things in it.
+    """
     with _one_line_errors(to):
         if to.is_dir():
             names = {entry.name for entry in to.iterdir()}
             strange = sorted(name for name in names if not name.startswith(".") and not _OURS.fullmatch(name))
             if strange and MANIFEST not in names:
                 raise InputError(f"{to} holds other things ({strange[0]}) and is no place index. Choose another place.")
-            return False
-        if to.exists():
+        elif to.exists():
             raise InputError(f"{to} is a file. An index is a folder: choose another place.")
+
+
+def _prepare(to: Path) -> bool:
+    """Make the folder, or make sure that it is one of ours; return whether it was made."""
+    refuse_foreign(to)
+    with _one_line_errors(to):
+        if to.is_dir():
+            return False
         to.mkdir(parents=True)
         sync(to.parent)
         return True
@@ -291,7 +302,7 @@ def _parse_manifest(path: Path, text: str) -> dict[str, Any]:
         manifest = json.loads(text)
         checksum = manifest.pop("checksum", None)
         version = manifest.get("format")
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _damaged(path / MANIFEST, "is cut off or garbled") from error
     if isinstance(version, str) and version.startswith(FORMAT[:-1]) and version != FORMAT:
         raise InputError(

@@ -182,10 +182,26 @@ def load_method(
         config: settings that depart from the file's, such as image_size=(322, 322) or region_cuts="authors".
 
     Raises:
-        InputError: no such method or setting.
+        InputError: no such method, setting or device.
         WeightsError: the weights are missing, unsafe or do not fit.
     """
     if name not in METHODS:
         raise InputError(f"there is no method {name!r}. {nearest(name, METHODS)}")
     entry = METHODS[name]
+    _require_device(device)
     return entry.load(name, weights if weights is not None else entry.default_weights, device, **config)
+
+
+def _require_device(device: str) -> None:
+    """Make sure that torch can compute there, before anything is read."""
+    import torch
+
+    try:
+        known = torch.device(device).type in ("cpu", "cuda", "mps")
+        if known:
+            torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0][:100].rstrip(".")
+        raise InputError(f"device {device!r} cannot be used here ({reason}). Use cpu, or another machine.") from error
+    if not known:
+        raise InputError(f"device {device!r} is not supported. Use cpu, cuda or mps.")

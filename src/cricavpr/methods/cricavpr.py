@@ -52,6 +52,7 @@ class CricaVPRMethod:
         self.settings = settings
         self.model = model.eval().to(device)
         self.preprocess = Preprocess(settings.image_size, resize=settings.resize)  # goes to worker processes by itself
+        _require_fitting(settings)
         self.preprocessing = f"{self.preprocess.describe()}{_departures(settings)}"
 
     def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w)
@@ -60,6 +61,21 @@ class CricaVPRMethod:
         weight = next(self.model.parameters())
         with torch.inference_mode():
             return self.model(images.to(weight.device, weight.dtype), groups).cpu()  # type: ignore[no-any-return]
+
+
+def _require_fitting(settings: Settings) -> None:
+    """An image size that the network cannot take is refused before a photo is read.
+
+    Raises:
+        InputError: sides that do not divide into patches, or too few patches for the regions.
+    """
+    from cricavpr.models.aggregators import pyramid_regions
+
+    (height, width), patch = settings.image_size, settings.config.backbone.patch
+    if height % patch or width % patch:
+        raise InputError(f"images of {height} x {width} px do not divide into patches. Use multiples of {patch}.")
+    if settings.config.aggregator == "pyramid":
+        pyramid_regions(height // patch, width // patch, settings.config.levels, settings.config.region_cuts)
 
 
 def _departures(settings: Settings) -> str:
