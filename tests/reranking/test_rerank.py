@@ -175,8 +175,8 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     levels = list(range(30, 230, 10))
     database, queries = grey(tmp_path / "d", *levels), grey(tmp_path / "q", 41, 182)
     first = found(list(range(20)), list(range(20)))
-    here = rerank(ByBrightness(), database, queries, first, tmp_path / "a", workers=0, batch_size=1)
-    there = rerank(ByBrightness(), database, queries, first, tmp_path / "b", workers=2, batch_size=7)
+    here = rerank(ByBrightness(), database, queries, first, tmp_path / "a", workers=0)
+    there = rerank(ByBrightness(), database, queries, first, tmp_path / "b", workers=2)
     assert here.indices.tobytes() == there.indices.tobytes() and here.scores.tobytes() == there.scores.tobytes()
 
 
@@ -246,4 +246,4 @@ def test_progress_is_told_of_photos_and_then_of_queries(tmp_path: Path) -> None:
         ByBrightness(), database, queries, found([0, 1], [1, 0]), tmp_path / "cache", workers=0,
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
-    assert told == [(0, 4), (2, 4), (2, 4), (4, 4), (1, 2), (2, 2)]
+    assert told == [(0, 4), (1, 4), (2, 4), (2, 4), (3, 4), (4, 4), (1, 2), (2, 2)]

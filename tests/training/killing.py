@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch  # noqa: F401
 import torch
+import torch._dynamo  # torch imports it with the first optimizer; the children shall find it there
 
 from cricavpr.training import checkpoints, train
 from cricavpr.training.losses import make_loss

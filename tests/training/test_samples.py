@@ -57,6 +57,20 @@ def test_a_draw_is_a_function_of_seed_epoch_and_place(drawn: TownPlaces) -> None
     assert not any(np.array_equal(other, first) for other in others)
 
 
+def test_no_two_places_or_epochs_get_the_same_chances(tmp_path: Path) -> None:
+    file = tmp_path / "alike.npy"
+    np.save(file, np.broadcast_to(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8), (2, 6, 16, 20, 3)))
+    alike = TownPlaces.open([file])  # one picture over and over, so only chance can differ
+    draws = [draw(alike, index, seed, epoch) for index in (0, 1) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({images.tobytes() for images in draws}) == 8
+
+
+def test_no_two_places_choose_alike(tmp_path: Path) -> None:
+    dataset = photo_places(tmp_path, 12, 12, 12)
+    chosen = [draw_place(dataset, k, 6, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist() for k in range(3)]
+    assert len(set(map(tuple, chosen))) == 3
+
+
 def test_every_image_of_a_place_is_shown_in_the_course_of_epochs(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 10)
     shown = [draw_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch).images[:, 0, 0, 1] for epoch in range(30)]

@@ -71,4 +71,5 @@ def run(args: argparse.Namespace) -> int:
         for grouping in groupings
     ]
     print(json.dumps([result.to_dict() for result in results], indent=1) if args.json else format_table(results))
-    return report((*unusable, *results[0].failed_database, *results[0].failed_queries, *results[0].failed_rerank))
+    failed = (p for r in results for p in (*r.failed_database, *r.failed_queries, *r.failed_rerank))
+    return report(dict.fromkeys((*unusable, *failed)))  # each once, though every grouping meets it again

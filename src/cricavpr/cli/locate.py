@@ -11,6 +11,7 @@ from cricavpr.cli.options import add_method, add_work, load_method, printable, r
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import Problem
     from cricavpr.locate import LocationEstimate
 
 
@@ -38,28 +39,33 @@ def run(args: argparse.Namespace) -> int:
 
     index = PlaceIndex.open(Path(args.index))
     locator = Locator(index, load_method(args))
-    located = locator.locate_many(_paths(args.photos), args.top, batch_size=args.batch_size, workers=args.workers)
+    paths, unusable = _paths(args.photos)
+    located = locator.locate_many(paths, args.top, batch_size=args.batch_size, workers=args.workers)
     if args.json:
         print(json.dumps([estimate.to_dict() for estimate in located.estimates], indent=1))
     elif args.geojson:
         print(json.dumps(feature_collection([estimate.to_feature() for estimate in located.estimates]), indent=1))
     else:
         print("\n".join(map(_text, located.estimates)))
-    return report(located.problems)
+    return report((*unusable, *located.problems))
 
 
-def _paths(given: list[str]) -> list[Path]:
+def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
+    """The photos that were given, those of folders too, and what of a folder is none."""
+    from cricavpr.datasets.base import Problem
     from cricavpr.datasets.photos import read_photos
 
     paths: list[Path] = []
+    unusable: list[Problem] = []
     for text in given:
         path = Path(text)
         if path.is_dir():
-            photos, _ = read_photos(path)
+            photos, problems = read_photos(path)
             paths += [photos.path(i) for i in range(len(photos))]
+            unusable += [Problem(str(path / problem.name), problem.stage, problem.reason) for problem in problems]
         else:
             paths.append(path)  # one that is not there is named with the others that cannot be used
-    return paths
+    return paths, unusable
 
 
 def _text(estimate: LocationEstimate) -> str:

@@ -18,7 +18,7 @@ from cricavpr.geo import Positions, within_radius
 
 @dataclass(frozen=True)
 class Problem:
-    """One photo that cannot be used: `stage` is find, open, decode, size or position; `reason` one line."""
+    """One photo that cannot be used: `stage` is find, open, decode, size, position or describe."""
 
     name: str
     stage: str

@@ -106,7 +106,7 @@ class EvalResult:
         """Column to cell; recall in per cent."""
         return {
             "dataset": self.dataset,
-            "method": self.method,
+            "method": self.method + (f" ({self.made_by.weights})" if self.made_by.weights.startswith("random") else ""),
             **({"re-ranked": f"{self.reranked:,}"} if self.reranked is not None else {}),
             "grouping": self.grouping,
             **{f"R@{n}": f"{100 * recall:.1f}" for n, recall in self.recall_at.items()},

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from cricavpr.index.search import Predictions
 from cricavpr.methods.base import LocalFeatures, TwoStageMethod, made_by
 from cricavpr.reranking.journal import Journal
 from cricavpr.reranking.store import LocalStore, identity
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY_FORMAT = "cricavpr.rerank.1"
 
@@ -53,17 +57,16 @@ def rerank(
     cache: Path,
     candidates: int = 100,
     *,
-    batch_size: int = 2,
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Reranked:
     """Put the first `candidates` of each query in the order of their local features.
 
-    Equal scores keep the order of the search, so a query that matches nothing keeps it altogether.
+    Equal scores keep the order of the search, so a query that matches nothing keeps it altogether. The network takes
+    photos one by one: in company the last digits of local features depend on who else is there.
 
     Args:
-        cache: a folder for local features and results. A photo takes from 1 to 25 MB there, by method.
-        batch_size: photos that the network takes at once. Never changes a result.
+        cache: a folder for local features and results. A photo takes from 0.1 to 25 MB there, by method.
         workers: processes that read photos; None chooses.
         progress: True for bars on stderr, or a function that is told (done, in all), of photos and then of queries.
 
@@ -71,14 +74,14 @@ def rerank(
         InputError: predictions that do not fit the images, fewer than 1 candidate, or a place that cannot be written.
         MissingExtraError: the method compares with a library that is not installed.
     """
-    _check(database, queries, predictions, candidates, batch_size)
+    _check(database, queries, predictions, candidates)
     made = made_by(method, ALONE)
     first = predictions.indices[:, :candidates]
     store = LocalStore(Path(cache) / "local-features", made)
     asked = [(database, np.unique(first[first >= 0])), (queries, np.flatnonzero((first >= 0).any(axis=1)))]
     with Progress(progress, sum(len(rows) for _, rows in asked)) as bar:
         bar.start(0)
-        failed = [_find(method, images, rows, store, batch_size, workers, bar) for images, rows in asked]
+        failed = [_find(method, images, rows, store, workers, bar) for images, rows in asked]
     mark = _mark(json.dumps(made.to_dict(), sort_keys=True), asked, predictions, candidates, failed)
     path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.journal"
     with Journal(path, mark, predictions.indices.shape[1]) as journal, Progress(progress, len(queries)) as bar:
@@ -100,9 +103,9 @@ def rerank(
     return Reranked(indices, values, _problems(database, failed[0]), _problems(queries, failed[1]))
 
 
-def _check(database: ImageSet, queries: ImageSet, predictions: Predictions, candidates: int, batch_size: int) -> None:
-    if candidates < 1 or batch_size < 1:
-        raise InputError(f"{candidates} candidates in batches of {batch_size} are not possible. Give 1 or more.")
+def _check(database: ImageSet, queries: ImageSet, predictions: Predictions, candidates: int) -> None:
+    if candidates < 1:
+        raise InputError(f"re-ranking the first {candidates} is not possible. Give 1 or more.")
     if len(predictions) != len(queries):
         raise InputError(f"predictions for {len(predictions)} queries do not fit {len(queries)} photos.")
     if predictions.indices.size and not -1 <= predictions.indices.min() <= predictions.indices.max() < len(database):
@@ -117,38 +120,38 @@ def _find(
     images: ImageSet,
     rows: NDArray[np.int64],
     store: LocalStore,
-    batch_size: int,
     workers: int | None,
     bar: Progress,
 ) -> Failures:
     """Compute what the store does not have; return what failed."""
     missing = [row for row in rows.tolist() if not store.has(images, row)]
     bar.advance(len(rows) - len(missing))
-    batches = [
-        [np.array([row]) for row in missing[start : start + batch_size]] for start in range(0, len(missing), batch_size)
-    ]
     failures: Failures = {}
     workers = default_workers(len(missing)) if workers is None else workers
     tried = False
-    with contextlib.closing(load(method, images, batches, workers)) as reading:
-        for batch, loaded in zip(batches, reading, strict=True):
+    with contextlib.closing(load(method, images, [[np.array([row])] for row in missing], workers)) as reading:
+        for row, loaded in zip(missing, reading, strict=True):
             failures |= loaded.failures
-            for run in loaded.runs:
-                try:
-                    found = method.local_features(run.tensor)
-                except (InputError, ImageError) as error:  # too small for patches, say
-                    failures |= {index: ("describe", str(error)) for index in run.indices.tolist()}
+            for run in loaded.runs:  # one, or none where the photo could not be read
+                features = _features(method, run.tensor)
+                if isinstance(features, str):
+                    failures[row] = "describe", features
                     continue
-                for index, features in zip(run.indices.tolist(), found, strict=True):
-                    if not _finite(features):
-                        failures[index] = "describe", "its local features are not finite"
-                        continue
-                    if not tried:
-                        method.compare(features, features)  # a library that is missing is missed now, not in hours
-                        tried = True
-                    store.put(images, index, features)
-            bar.advance(len(batch))
+                if not tried:
+                    method.compare(features, features)  # a library that is missing is missed now, not in hours
+                    tried = True
+                store.put(images, row, features)
+            bar.advance(1)
     return failures
+
+
+def _features(method: TwoStageMethod, image: Tensor) -> LocalFeatures | str:  # (1, 3, h, w)
+    """What the method finds in one photo, or why it finds nothing."""
+    try:
+        (features,) = method.local_features(image)
+    except (InputError, ImageError) as error:  # too small for patches, say
+        return str(error)
+    return features if _finite(features) else "its local features are not finite"
 
 
 def _finite(features: LocalFeatures) -> bool:
