@@ -134,7 +134,8 @@ def test_the_authors_start_leaves_the_frozen_backbone_as_it_was(training: Traini
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("variant", "rate", "losses"), [(VARIANTS[0], 1e-4, "losses"), (VARIANTS[1], 1e-4, "losses"), (VARIANTS[0], 1e-6, "losses_lr1e-6")]
+    ("variant", "rate", "losses"),
+    [(VARIANTS[0], 1e-4, "losses"), (VARIANTS[1], 1e-4, "losses"), (VARIANTS[0], 1e-6, "losses_lr1e-6")],
 )
 def test_three_steps_of_adam_are_the_authors_in_float64(variant: str, rate: float, losses: str) -> None:
     training = first_step(variant, torch.float64)

@@ -5,12 +5,14 @@ Run as `python -m tests.training.killing steps|calls FOLDER STEPS`; prints one l
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import safetensors.torch  # noqa: F401
 import torch
 import torch._dynamo  # torch imports it with the first optimizer; the children shall find it there
 
+from cricavpr.files import sha256_of
 from cricavpr.training import checkpoints, train
 from cricavpr.training.losses import make_loss
+from cricavpr.training.recipe import Recipe
 from tests.training.toy import machine, toy
 
 CALLS = ("open", "fsync", "replace", "unlink")  # of `os`: all that a save does, but for writing the bytes
@@ -58,54 +62,62 @@ def killed_in_step(number: int) -> None:
 def killed_after_call(number: int) -> None:
     """Kill this process after the n-th call of those that a save is made of."""
     done = 0
+
+    def counted(call: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        nonlocal done
+        try:
+            return call(*args, **keywords)
+        finally:
+            done += 1
+            if done == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
     for name in CALLS:
+        setattr(os, name, partial(counted, getattr(os, name)))
 
-        def counted(*args: Any, call: Callable[..., Any] = getattr(os, name), **keywords: Any) -> Any:
-            nonlocal done
-            try:
-                return call(*args, **keywords)
-            finally:
-                done += 1
-                if done == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(os, name, counted)
+RESULT = ("log.jsonl", "last.safetensors", "best.safetensors")
 
 
 def result(folder: Path) -> dict[str, str]:
     """All that a run leaves that must not depend on interruptions: hashes by name."""
     newest = checkpoints.found(folder / "checkpoints")[0]
-    files = {name: checkpoints.sha256_of(folder / name) for name in ("log.jsonl", "last.safetensors", "best.safetensors")}
-    return files | {"checkpoint": newest.name}
+    return {name: sha256_of(folder / name) for name in RESULT} | {"checkpoint": newest.name}
+
+
+def go_on(recipe: Recipe, folder: Path, on: train.Machine) -> None:
+    """What a user does: resume where there is a checkpoint, and begin again where there is none yet."""
+    if checkpoints.found(folder / "checkpoints"):
+        train.resume(folder, machine=on)
+    else:
+        train.train(recipe, folder, on)
 
 
 def main(kind: str, root: Path, steps: int) -> dict[str, Any]:
     make_loss("multi_similarity", 0, [])  # imported once, for all children
-    arm = {"steps": killed_in_step, "calls": killed_after_call}[kind]
     recipe = toy(steps=steps)
     on = machine(root / "pictures", checkpoint_every=max(2, steps // 4))
     assert child(lambda: train.train(recipe, root / "whole", on)) == 0
     whole = result(root / "whole")
-    kills, problems = 0, []
-    while True:
-        number, folder = kills + 1, root / f"{kind}-{kills + 1}"
-
-        def once(number: int = number, folder: Path = folder) -> None:
-            arm(number)
-            train.train(recipe, folder, on)
-
-        code = child(once)
+    problems: list[Any] = []
+    for number in itertools.count(1):
+        folder = root / f"{kind}-{number}"
+        code = child(partial(until_killed, kind, number, recipe, folder, on))
         if code != KILLED:
             assert code == 0, code
-            return {"kills": kills, "problems": problems}
-        kills += 1
-        files = list((folder / "checkpoints").iterdir()) if (folder / "checkpoints").exists() else []
+            return {"kills": number - 1, "problems": problems}
+        there = folder / "checkpoints"
+        files = sorted(path.name for path in there.iterdir()) if there.exists() else []
         if len(files) > checkpoints.KEPT + 1:
-            problems.append([number, "files", len(files)])
-        begun = bool(checkpoints.found(folder / "checkpoints"))
-        again = (lambda: train.resume(folder, machine=on)) if begun else (lambda: train.train(recipe, folder, on))
-        if child(again) != 0 or result(folder) != whole:
-            problems.append([number, "differs", sorted(path.name for path in files)])
+            problems.append([number, "too many files", files])
+        if child(partial(go_on, recipe, folder, on)) != 0 or result(folder) != whole:
+            problems.append([number, "ends differently", files])
+    raise AssertionError
+
+
+def until_killed(kind: str, number: int, recipe: Recipe, folder: Path, on: train.Machine) -> None:
+    {"steps": killed_in_step, "calls": killed_after_call}[kind](number)
+    train.train(recipe, folder, on)
 
 
 if __name__ == "__main__":

@@ -1,103 +1,264 @@
-"""The loop that made cricavpr-tiny, at the size of a toy."""
+"""`train` at the size of a toy: what it leaves, and that only the recipe decides what is in it."""
 
+from __future__ import annotations
+
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cricavpr.config import read_recipe
+from cricavpr.cli import main
+from cricavpr.datasets.town.write import make_town
+from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
-from cricavpr.training.pictures import TownPictures, render_towns
-from cricavpr.training.train import Network, Recipe, rate_at, steps_of, to_tensor, train
-
-TOY = Recipe(
-    pictures=TownPictures(seeds=(11, 12), places=8, views=4, image_size=(42, 42)),
-    validation_seed=13,
-    validation_places=10,
-    network=Network("nano", encoder_heads=4, encoder_ffn=64, dropout=0.0),
-    steps=6,
-    places_per_step=8,
-    pictures_per_place=2,
-    group_sizes=(1, 4),
-    learning_rate=1e-3,
-    warmup_steps=2,
-    weight_decay=0.05,
-    mirror=True,
-    precision="fp32",
-    seed=0,
-)
+from cricavpr.models.weights import read_weights
+from cricavpr.training import checkpoints, train
+from cricavpr.training.data import Steps, open_places
+from cricavpr.training.recipe import Recipe
+from cricavpr.training.samples import normalised
+from tests.training.toy import TOY, machine, toy
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run")
-    train(TOY, out, workers=1, every=3)
+def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    out = tmp_path_factory.mktemp("run") / "toy"
+    outcome = train.train(TOY, out, machine(pictures))
+    assert (outcome.step, outcome.steps, outcome.stopped_by) == (12, 12, None)
     return out
 
 
-def test_the_recipe_that_ships_can_be_read() -> None:
-    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml", Recipe)
-    assert (recipe.network.backbone, recipe.pictures.image_size) == ("tiny", (112, 112))
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_weights_that_load_and_describe(run: Path) -> None:
-    method = load_method("cricavpr-tiny", run / "weights.safetensors")
-    assert method.image_size == (42, 42)
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines(run) if "loss" in line]
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_run_leaves_weights_that_load_and_describe(run: Path, name: str) -> None:
+    method = load_method("cricavpr", run / f"{name}.safetensors")
+    assert (method.image_size, method.correlates) == ((42, 42), True)
     assert method.describe(torch.zeros(2, 3, 42, 42)).shape == (2, method.dim)
 
 
-def test_a_run_leaves_a_log_of_losses_and_recalls(run: Path) -> None:
-    lines = (run / "log.jsonl").read_text().splitlines()
-    assert '"loss"' in lines[0]
-    assert [line for line in lines if '"r1_1"' in line and '"r1_16"' in line]
+def test_weights_say_what_made_them_and_nothing_of_the_machine(run: Path) -> None:
+    provenance = read_weights(run / "last.safetensors").header["provenance"]
+    assert provenance["step"] == 12
+    assert provenance["recipe"]["step"]["group_sizes"] == [1, 4]
+    assert provenance["data"] == {"name": "towns", "places": 16, "images": 64}
+    assert str(run.parent) not in json.dumps(provenance)
+    assert len(provenance["data_fingerprint"]) == 64
 
 
-def test_the_same_recipe_gives_the_same_weights(run: Path, tmp_path: Path) -> None:
-    train(TOY, tmp_path, workers=1, every=3)
-    assert (tmp_path / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+def test_the_log_has_a_line_for_each_step_and_each_measurement(run: Path) -> None:
+    found = lines(run)
+    assert [line["step"] for line in found if "loss" in line] == list(range(1, 13))
+    measured = {line["step"]: line["measured"] for line in found if "measured" in line}
+    assert list(measured) == [5, 10, 12]
+    assert set(measured[5]) == {f"R@{n} {g}" for n in (1, 5, 10) for g in ("alone", "in_order:4")}
+    assert {line["group_size"] for line in found if "loss" in line} == {1, 4}
 
 
-def test_pictures_are_drawn_once(run: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (run / "pictures").iterdir()}
-    render_towns(TOY.pictures, run / "pictures", 1)
-    assert before == {path: path.stat().st_mtime_ns for path in (run / "pictures").iterdir()}
+def test_speed_and_curves_lie_beside_the_log(run: Path) -> None:
+    speed = json.loads((run / "speed.jsonl").read_text().splitlines()[-1])
+    assert speed["step"] == 12 and 0 <= speed["waiting"] <= 1 and speed["memory_mb"] > 0
+    drawing = (run / "curves.svg").read_text()
+    assert drawing.startswith("<svg") and "learning rate" in drawing and "R@1 alone" in drawing
 
 
-def test_a_step_shows_whole_places_in_groups_that_cut_across_them(run: Path) -> None:
-    towns = render_towns(TOY.pictures, run / "pictures", 1)
-    steps = steps_of(TOY, towns)
-    sizes = set()
-    for _ in range(12):
-        images, places, groups = next(steps)
-        assert images.shape == (16, 3, 42, 42)
-        assert sorted(places.tolist()) == sorted([*range(8)] * 2)
-        assert sum(groups) == 16
-        sizes.add(groups[0])
-    assert sizes == {1, 4}
+def test_the_same_recipe_gives_the_same_bytes_whatever_the_number_of_workers(
+    run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train.train(TOY, tmp_path / "again", machine(pictures, workers=2, checkpoint_every=100))
+    for name in ("log.jsonl", "last.safetensors", "best.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
 
 
-def test_all_pictures_of_a_place_are_mirrored_together(run: Path) -> None:
-    towns = render_towns(TOY.pictures, run / "pictures", 1)
-    images, places, _ = next(steps_of(TOY, towns))
-    plain = to_tensor(np.stack(towns).reshape(-1, 42, 42, 3))
-    as_drawn = torch.tensor([bool((plain == image).flatten(1).all(dim=1).any()) for image in images])
-    for place in range(8):
-        assert len(set(as_drawn[places == place].tolist())) == 1
-    assert len(set(as_drawn.tolist())) == 2
+def test_the_learning_rate_of_the_log_is_the_schedule_s(run: Path) -> None:
+    drawn = [line["rate"] for line in lines(run) if "rate" in line]
+    assert drawn[:2] == [5e-4, 1e-3] and drawn[-1] < 1e-4
+
+
+def test_towns_are_drawn_once(run: Path, pictures: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in pictures.iterdir()}
+    assert len(before) == 3
+    train.train(toy(steps=1), tmp_path / "run", machine(pictures))
+    assert before == {path: path.stat().st_mtime_ns for path in pictures.iterdir()}
 
 
 def test_training_and_describing_prepare_a_picture_alike() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (42, 42, 3), np.uint8)
-    assert torch.equal(to_tensor(picture[None])[0], Preprocess((42, 42))(picture))
+    assert torch.equal(normalised(torch.from_numpy(picture[None]))[0], Preprocess((42, 42))(picture))
 
 
-def test_the_rate_warms_up_and_comes_down() -> None:
-    recipe = replace(TOY, steps=100, warmup_steps=10)
-    rates = [rate_at(step, recipe) for step in range(100)]
-    assert rates[9] == max(rates) == recipe.learning_rate
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[9:] == sorted(rates[9:], reverse=True)
-    assert rates[-1] < recipe.learning_rate / 100
+# --- steps
+
+
+def steps_of(recipe: Recipe, pictures: Path) -> Steps:
+    return Steps(recipe, open_places(recipe, pictures, 1))
+
+
+def test_an_epoch_shows_each_place_once_and_the_next_one_in_another_order(pictures: Path) -> None:
+    steps = steps_of(toy(epochs=2, steps=0), pictures)
+    assert (steps.per_epoch, steps.count) == (4, 8)
+    keys = list(steps.keys(0))
+    assert [{epoch for epoch, _ in step} for step in keys] == [{0}] * 4 + [{1}] * 4
+    first, second = ([place for step in part for _, place in step] for part in (keys[:4], keys[4:]))
+    assert sorted(first) == sorted(second) == list(range(16))
+    assert first != second
+
+
+@pytest.mark.parametrize("first", [1, 3, 4, 5])
+def test_a_run_that_goes_on_sees_what_it_would_have_seen(pictures: Path, first: int) -> None:
+    steps = steps_of(toy(epochs=2, steps=0), pictures)
+    whole, later = list(steps.read(0, 0)), list(steps.read(first, 0))
+    assert len(later) == len(whole) - first
+    for a, b in zip(whole[first:], later, strict=True):
+        assert torch.equal(a.images, b.images) and torch.equal(a.places, b.places) and a.group_size == b.group_size
+
+
+def test_members_of_a_group_come_across_places_or_in_order(pictures: Path) -> None:
+    across, in_order = (next(steps_of(toy(step__members=m), pictures).read(0, 0)) for m in ("across", "in_order"))
+    assert in_order.places.tolist() == sorted(in_order.places.tolist(), key=in_order.places.tolist().index)
+    assert (in_order.places[::2] == in_order.places[1::2]).all()
+    assert sorted(across.places.tolist()) == sorted(in_order.places.tolist())
+    assert not (across.places[::2] == across.places[1::2]).all()
+
+
+def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
+    with pytest.raises(InputError, match="has 16 places with 2 images, and a step takes 17"):
+        open_places(toy(step__places=17), pictures, 1)
+
+
+# --- how a run ends
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, done = train.learn, 0
+
+    def poisoned(learner: Any, *others: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == 7:
+            next(learner.model.parameters()).data.fill_(float("nan"))
+        return original(learner, *others)
+
+    monkeypatch.setattr(train, "learn", poisoned)
+    with pytest.raises(CricaVPRError, match="step 7: the loss is nan") as error:
+        train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=3))
+    kept, path, complaints = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
+    assert (kept.step, complaints) == (6, [])
+    assert path.name in str(error.value)
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values() if tensor.is_floating_point())
+    assert losses(tmp_path / "run") == [line["loss"] for line in lines(tmp_path / "run") if "rate" in line]
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, done = train.learn, 0
+
+    def poisoning(learner: Any, *others: Any) -> Any:
+        nonlocal done
+        learnt, done = original(learner, *others), done + 1
+        if done == 4:
+            next(learner.model.parameters()).data.fill_(float("inf"))
+        return learnt
+
+    monkeypatch.setattr(train, "learn", poisoning)
+    with pytest.raises(CricaVPRError, match="not finite"):
+        train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=4))
+    assert checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0].step == 0
+
+
+def test_patience_ends_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "measure", lambda *_: {"R@5 alone": 0.5})
+    recipe = toy(validation__every_steps=2, validation__patience=2)
+    outcome = train.train(recipe, tmp_path / "run", machine(pictures))
+    assert (outcome.step, outcome.best) == (6, 0.5)
+    assert read_weights(tmp_path / "run" / "best.safetensors").header["provenance"]["step"] == 2
+    assert train.resume(tmp_path / "run", machine=machine(pictures)).step == 6  # it stays ended
+
+
+def test_a_folder_with_a_run_in_it_is_not_written_over(run: Path, pictures: Path) -> None:
+    with pytest.raises(InputError, match="holds a run already"):
+        train.train(TOY, run, machine(pictures))
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_first_step(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        train.train(TOY, tmp_path / "file" / "run", machine(pictures))
+
+
+# --- data on disk, and the verb
+
+
+def test_the_verb_trains_on_gsv_cities_with_broken_and_missing_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_town(tmp_path / "gsv", 21, 8, "gsv", image_size=(56, 56), workers=1)
+    photos = sorted((tmp_path / "gsv" / "Images").rglob("*.jpg"))
+    photos[3].write_bytes(b"broken")
+    photos[9].unlink()
+    make_town(tmp_path / "val", 22, 5, "utm", image_size=(56, 56), workers=1)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f"""
+image_size = [42, 42]
+epochs = 3
+[data]
+sampler = "cities_in_order"
+augment = "randaugment"
+[data.disk]
+path = "{tmp_path / "gsv"}"
+[network]
+backbone = "nano"
+encoder_heads = 4
+encoder_ffn = 64
+[step]
+places = 4
+images_per_place = 3
+[validation]
+dataset = "{tmp_path / "val"}"
+groupings = ["in_order:4"]
+"""
+    )
+    asked = ["train", str(recipe), "--out", str(tmp_path / "run"), "--workers", "0", "--set", "epochs=2"]
+    assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 0
+    said = capsys.readouterr()
+    assert "4 of 4 steps, best recall" in said.out
+    assert photos[3].name in said.err and "waiting" in said.err
+    assert {line["rate"] for line in lines(tmp_path / "run") if "rate" in line} == {2e-4}
+    assert main(["evaluate", str(tmp_path / "val"), "--weights", str(tmp_path / "run" / "last.safetensors")]) == 0
+
+
+def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml")
+    wrong = [
+        (["train"], "there is no recipe"),
+        (["train", "nowhere.toml"], "nowhere.toml"),
+        (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
+        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out away"),
+        (["train", "--resume", str(tmp_path)], "holds no checkpoint"),
+        (["train", recipe, "--resume", str(run)], "began with another recipe"),
+    ]
+    for arguments, says in wrong:
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+
+
+def test_a_broken_photo_is_named_once_and_replaced(pictures: Path, tmp_path: Path) -> None:
+    outcome = train.train(toy(steps=2), tmp_path / "run", replace(machine(pictures), quiet=False))
+    assert outcome.problems == ()

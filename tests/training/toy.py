@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cricavpr.config import build
-from cricavpr.training.recipe import Recipe, changed
+from cricavpr.training.changes import changed
+from cricavpr.training.recipe import Recipe
 from cricavpr.training.train import Machine
 
 TOY = build(

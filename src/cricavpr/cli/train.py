@@ -29,9 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/ and the recipe's name)")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
-    parser.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)"
-    )
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
     parser.add_argument(
         "--checkpoint-every", type=int, default=200, metavar="N", help="steps between checkpoints (default: 200)"
     )
@@ -45,7 +43,8 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from cricavpr.config import read_recipe
     from cricavpr.errors import InputError
-    from cricavpr.training.recipe import Recipe, changed, read_settings
+    from cricavpr.training.changes import changed, read_settings
+    from cricavpr.training.recipe import Recipe
     from cricavpr.training.train import Machine, resume, train
 
     if args.resume and args.out:

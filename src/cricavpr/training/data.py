@@ -119,7 +119,7 @@ class Steps:
         )
         loader = DataLoader(
             samples,
-            batch_sampler=_Keys(self, first),  # type: ignore[arg-type]  # keys are pairs, not numbers
+            batch_sampler=_Keys(self, first),  # keys are pairs, not numbers
             collate_fn=collate,
             num_workers=workers,
             worker_init_fn=_leave_signals_to_the_parent,
@@ -133,8 +133,8 @@ class Steps:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise CricaVPRError(
-                f"a process that reads pictures ended ({reason}). Go on with --resume, and fewer --workers if memory is "
-                "short."
+                f"a process that reads pictures ended ({reason}). Go on with --resume, and with fewer --workers if "
+                "memory is short."
             ) from error
 
     def _arranged(self, step: int, batch: Batch) -> StepData:

@@ -113,9 +113,7 @@ def describe(
     return together, torch.cat(alone) if alone else None
 
 
-def _describe_part(
-    model: CricaVPR, images: Tensor, groups: list[int], step: Step
-) -> tuple[Tensor, Tensor | None]:
+def _describe_part(model: CricaVPR, images: Tensor, groups: list[int], step: Step) -> tuple[Tensor, Tensor | None]:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=step.precision == "bf16"):
         if not step.self_distillation:
             return model(images, groups).to(images.dtype), None

@@ -1,10 +1,10 @@
 """What a run says of itself.
 
-    log.jsonl    what was learnt: a line for each step and each measurement. The same recipe gives the same bytes,
-                 however often the run was interrupted
-    speed.jsonl  how it went: images per second, share of time spent waiting for data, memory
-    curves.svg   both as a picture, drawn anew while the run goes on
-    stderr       one line now and then
+log.jsonl    what was learnt: a line for each step and each measurement. The same recipe gives the same bytes,
+             however often the run was interrupted
+speed.jsonl  how it went: images per second, share of time spent waiting for data, memory
+curves.svg   both as a picture, drawn anew while the run goes on
+stderr       one line now and then
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Progress:
 
 def memory_bytes() -> int:
     """The most that was held so far: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_allocated()
     try:
         import resource

@@ -39,12 +39,10 @@ def compute_blocks_twice(backbone: VisionTransformer) -> None:
     """From now on blocks keep their inputs alone. The attention kernel must be the same forwards and backwards."""
     for block in backbone.blocks:
         assert isinstance(block, nn.Module)
-        block.forward = partial(_again_backwards, block, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(_again_backwards, block, block.forward)
 
 
-def _again_backwards(
-    block: nn.Module, forward: object, tokens: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
+def _again_backwards(block: nn.Module, forward: object, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     if not torch.is_grad_enabled():
         return forward(tokens, grid)  # type: ignore[operator, no-any-return]
     return checkpoint(  # type: ignore[no-any-return]

@@ -6,12 +6,10 @@ What only decides how long it takes (device, workers, how often a checkpoint is 
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from cricavpr.config import build, nearest
+from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
 from cricavpr.images import Resize
@@ -185,7 +183,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate: linear warm-up, then constant, halved every so many epochs' worth of steps, or a cosine to 0."""
+    """Learning rate: linear warm-up; then constant, halved every so many epochs' worth of steps, or a cosine to 0."""
 
     kind: Literal["constant", "step", "cosine"] = "constant"
     warmup_steps: int = 0
@@ -193,7 +191,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "Give 0 or more.")
-        _require(self.halve_every_epochs >= 1, "schedule.halve_every_epochs", self.halve_every_epochs, "Give 1 or more.")
+        _require(
+            self.halve_every_epochs >= 1, "schedule.halve_every_epochs", self.halve_every_epochs, "Give 1 or more."
+        )
 
 
 @dataclass(frozen=True)
@@ -268,60 +268,3 @@ class Recipe:
         """Plain values, as a recipe file has them."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
-
-
-def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with some values set: `{"optimizer.rate": 2e-4}`.
-
-    Raises:
-        InputError: a key that is no setting, or an impossible value.
-    """
-    values = recipe.to_dict()
-    for key, value in settings.items():
-        *tables, last = key.split(".")
-        table = values
-        for name in tables:
-            if not isinstance(table.get(name, {}) or {}, dict):
-                raise InputError(f"{key!r} is not a setting: {name!r} has no settings below it.")
-            table[name] = table = table.get(name) or {}
-        table[last] = value
-    return build(Recipe, values, "the changed recipe")
-
-
-def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """`optimizer.rate=2e-4` and the like; the right side is TOML, or text where it is not.
-
-    Raises:
-        InputError: there is no equals sign.
-    """
-    settings = {}
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not (key.strip() and equals):
-            raise InputError(f"--set {text!r} is not understood. Write key=value, such as optimizer.rate=2e-4.")
-        try:
-            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.strip()] = value.strip()
-    return settings
-
-
-def refuse_unnamed_changes(recorded: Recipe, wanted: Recipe, named: Collection[str]) -> None:
-    """A run goes on under the recipe that it began with, or with changes that were named.
-
-    Raises:
-        InputError: listing what differs and was not named.
-    """
-    before, after = _flat(recorded.to_dict()), _flat(wanted.to_dict())
-    differing = sorted(key for key in before | after if before.get(key) != after.get(key))
-    unnamed = [key for key in differing if not any(key == name or key.startswith(f"{name}.") for name in named)]
-    if unnamed:
-        what = ", ".join(f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in unnamed)
-        raise InputError(f"the run began with another recipe: {what}. To change it on purpose, name it with --set.")
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat

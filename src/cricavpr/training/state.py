@@ -102,8 +102,5 @@ FOLDERS = ("path", "dataset", "weights", "backbone_weights")  # settings that ma
 def _without_folders(values: Any) -> Any:
     """Weights travel: the last part of a path says enough, and the rest is nobody's business."""
     if isinstance(values, dict):
-        return {
-            key: Path(value).name if key in FOLDERS else _without_folders(value)
-            for key, value in values.items()
-        }
+        return {key: Path(value).name if key in FOLDERS else _without_folders(value) for key, value in values.items()}
     return values

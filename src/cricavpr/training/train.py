@@ -25,12 +25,13 @@ from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.files import held_alone
 from cricavpr.training import checkpoints
+from cricavpr.training.changes import changed, refuse_unnamed_changes
 from cricavpr.training.checkpoints import Checkpoint
 from cricavpr.training.data import StepData, Steps, open_places
 from cricavpr.training.learning import Diverged, Learner, learn, make_learner
 from cricavpr.training.log import Log, Progress
 from cricavpr.training.optimisation import rate_at
-from cricavpr.training.recipe import Recipe, changed, refuse_unnamed_changes
+from cricavpr.training.recipe import Recipe
 from cricavpr.training.samples import Reported
 from cricavpr.training.state import code_version, export, restore, settings_of, tensors_of
 from cricavpr.training.stopping import Asked, listening
@@ -201,7 +202,8 @@ class Run:
         data_named = any(name.split(".")[0] == "data" for name in named)
         if facts["data_fingerprint"] != self.places.fingerprint() and not data_named:
             raise InputError(
-                f"the data of {self.folder} has changed since the run began. Put it back, or name the change with --set."
+                f"the data of {self.folder} has changed since the run began. Put it back, or name the change by "
+                "--set data..."
             )
         if facts["code"] != code_version():
             self.progress.say(f"the run began with {facts['code']} and goes on with {code_version()}")
@@ -271,8 +273,8 @@ def _go(run: Run, asked: Asked) -> Outcome:
     except Diverged as error:
         newest = next(iter(checkpoints.found(run.folder / "checkpoints")), None)
         raise CricaVPRError(
-            f"step {run.position.step + 1:,}: {error}, so the run stops. The last good state is {newest}; go on from it "
-            "with --resume and, say, --set optimizer.rate=... (lower)."
+            f"step {run.position.step + 1:,}: {error}, so the run stops. The last good state is {newest}; go on "
+            "from it with --resume and, say, --set optimizer.rate=... (lower)."
         ) from error
     finally:
         run.log.close()

@@ -80,9 +80,7 @@ def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> HeldOut | Non
     if wanted is None:
         return None
     if wanted.town is not None:
-        return HeldOutPictures(
-            render_test(wanted.town.seed, wanted.town.places, recipe.image_size, pictures, workers)
-        )
+        return HeldOutPictures(render_test(wanted.town.seed, wanted.town.places, recipe.image_size, pictures, workers))
     dataset, _ = open_dataset(Path(wanted.dataset), wanted.radius_m)
     return HeldOutDataset(dataset, workers)
 

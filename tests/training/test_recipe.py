@@ -1,0 +1,117 @@
+"""Recipes: read, changed by name, and refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cricavpr.config import build, read_recipe
+from cricavpr.errors import InputError
+from cricavpr.training.changes import changed, read_settings, refuse_unnamed_changes
+from cricavpr.training.optimisation import rate_at
+from cricavpr.training.recipe import Recipe, Schedule
+from tests.training.toy import TOY, toy
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_the_recipes_that_ship_can_be_read_and_say_what_they_cost_and_give(path: Path) -> None:
+    read_recipe(path, Recipe)
+    head = path.read_text().split("image_size")[0]
+    assert "# Costs: " in head and "# Gives: " in head
+
+
+def test_the_paper_s_recipe_is_the_paper_s() -> None:
+    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "cricavpr_vitb14_gsv.toml", Recipe)
+    assert (recipe.step.images, recipe.step.group_sizes, recipe.step.images_at_once) == (288, (144,), 144)
+    assert (recipe.epochs, recipe.optimizer.name, recipe.optimizer.rate) == (10, "adam", 1e-4)
+    assert recipe.step.self_distillation == 0.0
+    config = recipe.network.config()
+    assert (config.dim, config.tuning, config.adapter) == (10752, "adapter", "mulconv")
+    assert recipe.validation is not None and (recipe.validation.best_by, recipe.validation.patience) == (5, 10)
+
+
+def test_a_recipe_survives_the_way_through_a_checkpoint() -> None:
+    assert build(Recipe, TOY.to_dict(), "again") == TOY
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"step.group_size": 4}, "Did you mean 'group_sizes'"),
+    ({"stepz.places": 4}, "'stepz', which is not a setting"),
+    ({"network.backbone": "vitb16"}, "network.backbone = 'vitb16'"),
+    ({"network.encoder_heads": 5}, "divisor of the width, 96"),
+    ({"network.adapter": "none", "network.tuning": "adapter", "network.encoder_depth": 0}, "Nothing would learn"),
+    ({"network.weights": "a", "network.backbone_weights": "b"}, "not both"),
+    ({"network.tuning": "some"}, "network: tuning = 'some'"),
+    ({"network.dropout": 1.0}, "network.dropout = 1.0"),
+    ({"data.sampler": "shufled"}, "Did you mean 'shuffled'"),
+    ({"data.augment": "rand"}, "'rand'"),
+    ({"data.disk.path": "x"}, "Give one of data.town and data.disk"),
+    ({"data.town.seeds": []}, "data.town.seeds"),
+    ({"step.places": 1}, "step.places = 1"),
+    ({"step.images_per_place": 1}, "step.images_per_place = 1"),
+    ({"step.group_sizes": [9]}, "step.group_sizes = [9]"),
+    ({"step.images_at_once": -1}, "step.images_at_once = -1"),
+    ({"step.self_distillation": -0.5}, "step.self_distillation = -0.5"),
+    ({"step.precision": "fp8"}, "step: precision = 'fp8'"),
+    ({"loss.name": "multi"}, "loss.name = 'multi'"),
+    ({"optimizer.rate": 0.0}, "optimizer.rate = 0.0"),
+    ({"optimizer.rate": "fast"}, "optimizer: rate = 'fast'"),
+    ({"optimizer.betas": [0.9]}, "optimizer.betas"),
+    ({"schedule.halve_every_epochs": 0}, "schedule.halve_every_epochs = 0"),
+    ({"validation.best_by": 3}, "validation.best_by = 3"),
+    ({"validation.groupings": ["together"]}, "'together' is not understood"),
+    ({"image_size": [42, 50]}, "image_size = [42, 50]"),
+    ({"epochs": 1}, "epochs, steps = [1, 12]"),
+    ({"seed": -1}, "seed = -1"),
+    ({"steps.x": 1}, "'steps' has no settings below it"),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), WRONG, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_what_is_impossible_is_refused_by_name(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as error:
+        changed(TOY, settings)
+    assert says in str(error.value)
+
+
+def test_settings_are_read_as_toml_and_else_as_text() -> None:
+    read = read_settings(["a.b=2e-4", "c=[1, 2]", "d=true", "e=some/path", "f='12'"])
+    assert read == {"a.b": 2e-4, "c": [1, 2], "d": True, "e": "some/path", "f": "12"}
+    with pytest.raises(InputError, match="key=value"):
+        read_settings(["a"])
+
+
+def test_a_changed_recipe_is_refused_unless_the_change_is_named() -> None:
+    other = toy(optimizer__rate=2e-3, steps=20)
+    with pytest.raises(InputError, match=r"optimizer.rate was 0.001 and is 0.002, steps was 12 and is 20"):
+        refuse_unnamed_changes(TOY, other, {})
+    with pytest.raises(InputError, match="steps was 12"):
+        refuse_unnamed_changes(TOY, other, {"optimizer.rate"})
+    refuse_unnamed_changes(TOY, other, {"optimizer", "steps"})
+    refuse_unnamed_changes(TOY, replace(TOY), {})
+
+
+def rates(schedule: Schedule, steps: int = 100, per_epoch: int = 10) -> list[float]:
+    return [rate_at(step, 1e-3, schedule, steps, per_epoch) for step in range(steps)]
+
+
+def test_the_cosine_warms_up_and_comes_down() -> None:
+    drawn = rates(Schedule("cosine", warmup_steps=10))
+    assert drawn[9] == max(drawn) == 1e-3
+    assert drawn[:10] == sorted(drawn[:10])
+    assert drawn[9:] == sorted(drawn[9:], reverse=True)
+    assert drawn[-1] < 1e-5
+
+
+def test_steps_halve_after_three_epochs_worth() -> None:
+    drawn = rates(Schedule("step", halve_every_epochs=3))
+    assert [drawn[step] for step in (0, 29, 30, 59, 60, 99)] == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 1.25e-4]
+
+
+def test_constant_is_constant() -> None:
+    assert set(rates(Schedule())) == {1e-3}
