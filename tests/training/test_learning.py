@@ -13,8 +13,8 @@ from cricavpr.errors import InputError, WeightsError
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, describe, group_sizes, learn, make_learner
-from cricavpr.training.memory import statistics_held
+from cricavpr.training.learning import Learner, describe, distance_to_company, group_sizes, learn, make_learner
+from cricavpr.training.memory import compute_blocks_twice, statistics_held
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
 from tests.training.toy import toy
@@ -68,8 +68,6 @@ def test_blocks_computed_twice_hold_less_memory(images: Tensor) -> None:
         recipe = toy(step__activation_checkpointing=checkpointing)
         model = build_network(recipe.network, 0)
         if checkpointing:
-            from cricavpr.training.memory import compute_blocks_twice
-
             compute_blocks_twice(model.backbone)
         kept = 0
 
@@ -143,6 +141,14 @@ def test_self_distillation_pulls_the_image_alone_and_leaves_the_company(images: 
         torch.testing.assert_close(together, plain(images, [4, 4]))
         torch.testing.assert_close(alone, plain(images))
     assert describe(plain, images, 4, toy().step)[1] is None
+
+
+def test_in_self_distillation_only_the_image_alone_moves() -> None:
+    alone, together = (torch.nn.functional.normalize(torch.randn(4, 6), dim=1).requires_grad_() for _ in range(2))
+    apart = distance_to_company(alone, together)
+    assert apart.item() == pytest.approx(1 - torch.cosine_similarity(alone, together).mean().item(), abs=1e-6)
+    apart.backward()
+    assert together.grad is None and alone.grad is not None
 
 
 def test_self_distillation_brings_the_two_together(pictures: Path, data: StepData) -> None:

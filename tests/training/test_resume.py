@@ -20,6 +20,15 @@ ROOT = Path(__file__).parents[2]
 LEFT = ("log.jsonl", "last.safetensors", "best.safetensors")
 
 
+ENDLESS = """
+image_size = [42, 42]
+steps = 100000
+data = {town = {seeds = [11, 12], places = 8, views = 4}, augment = "mirror"}
+network = {backbone = "nano", tuning = "full", encoder_heads = 4, encoder_ffn = 64}
+step = {places = 4, images_per_place = 2}
+"""
+
+
 def killed_everywhere(kind: str, folder: Path, steps: int) -> dict[str, Any]:
     arguments = [sys.executable, "-m", "tests.training.killing", kind, str(folder), str(steps)]
     done = subprocess.run(
@@ -31,7 +40,7 @@ def killed_everywhere(kind: str, folder: Path, steps: int) -> dict[str, Any]:
 
 
 def test_killed_at_any_step_a_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    assert killed_everywhere("steps", tmp_path, 6) == {"kills": 6, "problems": []}
+    assert killed_everywhere("steps", tmp_path, 8) == {"kills": 8, "problems": []}
 
 
 @pytest.mark.slow
@@ -85,14 +94,23 @@ def test_asked_to_stop_a_run_saves_and_goes_on_to_the_same_bytes(
     assert same(tmp_path / "run", whole)
 
 
-def test_sigterm_gives_143_and_says_how_to_go_on(
-    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], whole: Path
-) -> None:
-    from cricavpr.cli.train import _tell
-
-    outcome = stopped_after(tmp_path / "run", 3, signal.SIGTERM, pictures)
-    assert _tell(outcome, tmp_path / "run") == 143
-    assert "--resume" in capsys.readouterr().err
+def test_sigterm_to_the_whole_family_of_processes_gives_143_and_a_checkpoint(tmp_path: Path, pictures: Path) -> None:
+    recipe, run = tmp_path / "toy.toml", tmp_path / "run"
+    recipe.write_text(ENDLESS)
+    verb = ["train", str(recipe), "--out", str(run), "--pictures", str(pictures), "--workers", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; from cricavpr.cli import main; sys.exit(main(sys.argv[1:]))", *verb],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stderr is not None
+        assert "step 1/" in running.stderr.readline()
+        os.killpg(running.pid, signal.SIGTERM)
+        said = running.stderr.read()
+    assert running.returncode == 143
+    assert "--resume" in said and "Traceback" not in said
+    assert checkpoints.load_newest(run / "checkpoints")[0].step >= 1
 
 
 def test_a_broken_newest_checkpoint_falls_back_and_ends_in_the_same_bytes(
@@ -101,7 +119,7 @@ def test_a_broken_newest_checkpoint_falls_back_and_ends_in_the_same_bytes(
     stopped_after(tmp_path / "run", 7, signal.SIGTERM, pictures)
     newest, before = checkpoints.found(tmp_path / "run" / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
-    train.resume(tmp_path / "run", machine=train.Machine(workers=0, pictures=pictures, checkpoint_every=4))
+    train.resume(tmp_path / "run", machine=machine(pictures))
     said = capsys.readouterr().err
     assert newest.name in said and before.name in said
     assert same(tmp_path / "run", whole)
@@ -124,7 +142,7 @@ def test_other_data_and_other_networks_are_refused(tmp_path: Path, pictures: Pat
         patch.setattr("cricavpr.datasets.places.PlaceDataset.fingerprint", lambda self: "0" * 64)
         with pytest.raises(InputError, match="has changed since the run began"):
             train.resume(run, machine=machine(pictures))
-    with pytest.raises(InputError, match="of another network: .*encoder"):
+    with pytest.raises(InputError, match=r"of another network: .*encoder"):
         train.resume(run, changes={"network.encoder_depth": 1}, machine=machine(pictures))
 
 

@@ -36,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--pictures", metavar="DIR", help="keep drawn towns here, for several runs (default: in the run's folder)"
     )
-    parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
     parser.set_defaults(run=run)
 
 

@@ -85,7 +85,7 @@ def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float
     with _attention(learner.device):  # also backwards, where blocks may be computed again
         together, alone = describe(learner.model, normalised(images), data.group_size, step)
         loss, mined = learner.criterion(together, places)
-        apart = None if alone is None else (1 - (alone * together.detach()).sum(dim=1)).mean()
+        apart = None if alone is None else distance_to_company(alone, together)
         whole = loss if apart is None else loss + step.self_distillation * apart
         _check(whole, "loss")
         whole.backward()
@@ -121,6 +121,11 @@ def _describe_part(model: CricaVPR, images: Tensor, groups: list[int], step: Ste
         described = [model.encoder(regions, sizes).flatten(1) for sizes in (groups, [1] * len(images))]
         together, alone = (F.normalize(values, dim=1).to(images.dtype) for values in described)
         return together, alone
+
+
+def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
+    """1 - cosine, on average. Only the image alone moves: its company is the teacher."""
+    return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
 
 def group_sizes(count: int, size: int) -> list[int]:

@@ -117,8 +117,12 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
+        """How it goes: nothing that must be known."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     def draw(self) -> None:
         """The curves are a service: where they cannot be drawn the run goes on."""

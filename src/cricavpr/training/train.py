@@ -119,7 +119,7 @@ class Run:
             data = next(reading)
             waited_s = time.monotonic() - began
             for problem in self.reported.new(data.problems):
-                self.progress.say(f"cannot use {problem.name!r}: {problem.reason} [{problem.stage}]")
+                self.progress.warn(f"cannot use {problem.name!r}: {problem.reason} [{problem.stage}]")
 
             step = self.position.step
             torch.manual_seed(_seed_of(self.recipe.seed, step))  # of dropout: no state to carry over a restart
@@ -206,7 +206,7 @@ class Run:
                 "--set data..."
             )
         if facts["code"] != code_version():
-            self.progress.say(f"the run began with {facts['code']} and goes on with {code_version()}")
+            self.progress.warn(f"the run began with {facts['code']} and goes on with {code_version()}")
         restore(self.learner, checkpoint.tensors, source)
         self.position = Position(step=checkpoint.step, **facts["position"])
         self.log = Log(self.folder / "log.jsonl", facts["log_bytes"])
@@ -254,7 +254,7 @@ def resume(
         refuse_unnamed_changes(recorded, wanted, changes)
         run = Run(wanted, folder, machine)
         for complaint in complaints:
-            run.progress.say(f"{complaint} Going on from {source}.")
+            run.progress.warn(f"{complaint} Going on from {source}.")
         run.go_back_to(checkpoint, source, changes)
         return _go(run, asked)
 
