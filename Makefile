@@ -42,7 +42,7 @@ results: $(READY)  ## measure the shipped network on towns that training never s
 	$(BIN)/python benchmarks/towns.py
 
 benchmarks: $(READY)
-	$(BIN)/python benchmarks/town_rendering.py
+	$(BIN)/python -m benchmarks.town_rendering
 	$(BIN)/python benchmarks/describing.py
 
 clean:

@@ -42,7 +42,7 @@ def test_a_recipe_becomes_the_dataclass_that_was_asked_for(tmp_path: Path) -> No
         (GOOD.replace("minutes", "minuets"), "'minuets', which is not a setting. Did you mean 'minutes'"),
         (GOOD.replace("heat", "heath"), "Did you mean 'heat'"),
         (GOOD.replace("40", '"long"'), "minutes = 'long' is not possible. It takes int"),
-        (GOOD.replace("white", "green"), "icing = 'green' is not possible"),
+        (GOOD.replace("white", "green"), "icing = 'green' is not possible. It takes 'white' or 'none'."),
         (GOOD.replace("minutes = 40\n", ""), "incomplete"),
         (GOOD.replace("= 40", "40"), "is not TOML"),
     ],

@@ -69,4 +69,5 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    raise InputError(f"{where} = {value!r} is not possible. It takes {getattr(hint, '__name__', hint)}.")
+    takes = " or ".join(map(repr, arguments)) if origin is typing.Literal else getattr(hint, "__name__", hint)
+    raise InputError(f"{where} = {value!r} is not possible. It takes {takes}.")

@@ -9,6 +9,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
     _prepare_streams()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a photo is said once, with its name
     args = parser().parse_args(arguments)
     try:
         code: int = args.run(args)
