@@ -59,3 +59,8 @@ def test_the_cost_of_the_shipped_network_is_counted() -> None:
     cost = measure_cost(load_method("cricavpr-tiny"), "MIT")
     assert (cost.parameters, cost.descriptor_bytes, cost.image_size) == (3_582_105, 10_752, (112, 112))
     assert 0.3 < cost.gflop < 0.6 and cost.images_per_s > 0
+
+
+def test_queries_that_a_network_learns_do_not_upset_the_count() -> None:
+    cost = measure_cost(load_method("boq-resnet50", "random:0"), "MIT")
+    assert cost.gflop > 1 and cost.parameters > 20e6

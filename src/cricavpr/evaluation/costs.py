@@ -46,19 +46,26 @@ def measure_cost(method: Method, licence: str) -> Cost:
     Args:
         licence: of its weights, for the table.
     """
-    import torch
-
     image = method.preprocess(np.full((*PHOTO, 3), 127, np.uint8))
-    network = getattr(method, "model", None)
+    parameters = _parameters(method)
+    for parameter in parameters:
+        parameter.requires_grad_(False)  # torch's counter stumbles over one that a network hands to its parts
     return Cost(
         method=method.name,
-        parameters=sum(p.numel() for p in network.parameters()) if isinstance(network, torch.nn.Module) else 0,
+        parameters=sum(parameter.numel() for parameter in parameters),
         gflop=_flop(method, image[None]) / 1e9,
         descriptor_bytes=4 * method.dim,
         images_per_s=_rate(method, image.expand(BATCH, *image.shape)),
         image_size=(image.shape[1], image.shape[2]),
         licence=licence,
     )
+
+
+def _parameters(method: Method) -> list[Tensor]:
+    from torch import nn
+
+    network = getattr(method, "model", None)
+    return list(network.parameters()) if isinstance(network, nn.Module) else []
 
 
 def _flop(method: Method, images: Tensor) -> float:
