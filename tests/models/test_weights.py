@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of
-from cricavpr.models import weights
+from cricavpr.models import torch_files
 from cricavpr.models.weights import (
     convert,
     load_strictly,
@@ -71,8 +71,8 @@ def test_numpy_values_beside_the_weights_are_never_built(tmp_path: Path) -> None
     scores = {"array": np.zeros(2), "objects": np.array([{}, "x"], object), "number": np.float64(1)}
     torch.save({"state_dict": {"w": torch.ones(1)}, **scores}, tmp_path / "a.pth")
     with (tmp_path / "a.pth").open("rb") as file:
-        loaded: Any = weights._read_torch(tmp_path / "a.pth", file)
-    assert {type(loaded[name]).__name__ for name in scores} == {"_Skipped"}
+        loaded: Any = torch_files.read_torch(tmp_path / "a.pth", file)
+    assert {type(loaded[name]).__name__ for name in scores} == {"Skipped"}
     assert list(read_weights(tmp_path / "a.pth").tensors) == ["w"]
 
 
@@ -175,12 +175,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["2.9.1", "1.13.0+cu117", "2.5.0a0", "strange"])
 def test_an_old_torch_is_refused_for_pth_files(version: str) -> None:
     with pytest.raises(WeightsError, match=r"Upgrade to torch 2\.10"):
-        weights.check_torch_version(version)
+        torch_files.check_torch_version(version)
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.13.0+cpu", "3.0.0"])
 def test_a_new_torch_is_accepted(version: str) -> None:
-    weights.check_torch_version(version)
+    torch_files.check_torch_version(version)
 
 
 def test_an_old_torch_still_reads_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

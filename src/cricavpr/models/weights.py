@@ -1,20 +1,12 @@
 """Weights files: read them without running them, check every value, load them strictly, save them durably.
 
-A weights file is data from strangers. Safetensors holds nothing but tensors. A `.pth` file is a program that
-torch runs to rebuild tensors: we look through that program first and refuse it unless it names nothing but
-tensors, hand it to torch's restricted reader only after that, and know no other way to open it. That holds for
-the zip archives of today and for the form of torch before 1.6 alike.
+A weights file is data from strangers. Safetensors holds nothing but tensors; `torch_files` reads the rest without
+running it.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickletools
-import re
-import tarfile
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +16,7 @@ from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
 from cricavpr.models.download import pull
 from cricavpr.models.filetypes import FIRST_BYTES, what_else
-from cricavpr.models.legacy import MAGIC, Unsound, check_storages, program_in
+from cricavpr.models.legacy import MAGIC
 from cricavpr.models.registry import (
     KNOWN,
     KnownWeights,
@@ -33,6 +25,7 @@ from cricavpr.models.registry import (
     known_weights,
     weights_folder,
 )
+from cricavpr.models.torch_files import Skipped, brief, names_of_bare_pickle, read_torch, refusal, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,38 +50,7 @@ HEADER_KEY = "cricavpr"  # of the safetensors metadata: our JSON
 STATE_KEYS = ("model_state_dict", "state_dict")  # where authors put them, beside epoch, optimizer, score
 UNCOUNTED = "num_batches_tracked"  # batch norm's counter: changes no result, missing from older files
 NAMES_IN_MESSAGE = 10
-OLDEST_TORCH = (2, 10)  # older restricted readers can be made to write outside their memory
-LARGEST_PROGRAM_BYTES = 8 * 2**20  # of the pickle inside a .pth; the largest we know of has well under 1 MiB
 LARGEST_ALIASING = 4  # tensors that share memory may add up to this many times the file, not more
-
-# What the program inside a .pth may name. The numpy names carry scores beside the weights: they are read as
-# "something skipped" and numpy itself is never called.
-_SKIPPED_NAMES = tuple(
-    f"numpy{module}.{name}"
-    for module, name in (
-        (".core.multiarray", "_reconstruct"),
-        (".core.multiarray", "scalar"),
-        ("._core.multiarray", "_reconstruct"),
-        ("._core.multiarray", "scalar"),
-        ("", "ndarray"),
-        ("", "dtype"),
-    )
-)
-_NAMED_FREELY = {
-    "collections.OrderedDict",
-    "collections.Counter",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-    "torch.Size",
-    "torch.device",
-    "torch.storage.UntypedStorage",
-    "torch.storage.TypedStorage",
-    "_codecs.encode",
-    *_SKIPPED_NAMES,
-}
-_STORAGE_OR_DTYPE = re.compile(r"torch\.([A-Z]\w*Storage|b?float\d+|u?int\d+|bool)")
-_NEVER_WRITTEN = {"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 
 
 @dataclass(frozen=True)
@@ -100,16 +62,6 @@ class WeightsFile:
     sha256: str  # of the file
     path: Path
     format: str  # "safetensors" or "torch"
-
-
-class _Skipped:
-    """Stands for a value beside the weights that is never built."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
 
 
 # Reading
@@ -124,7 +76,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     path = Path(path)
     try:
         if not path.is_file():
-            raise _refusal(path, "it is a folder" if path.is_dir() else "there is no such file")
+            raise refusal(path, "it is a folder" if path.is_dir() else "there is no such file")
         sha256 = sha256_of(path)
         check_recorded(path, sha256)
         with path.open("rb") as file:
@@ -133,11 +85,11 @@ def read_weights(path: str | Path) -> WeightsFile:
             if form == "safetensors":
                 loaded, header = _read_safetensors(path)
             else:
-                loaded, header = _read_torch(path, file), {}
+                loaded, header = read_torch(path, file), {}
         tensors = plain_state(loaded, str(path))
         _check_aliasing(path, tensors)
     except (OSError, ValueError) as error:
-        raise _refusal(path, f"it cannot be read ({_brief(error)})") from None
+        raise refusal(path, f"it cannot be read ({brief(error)})") from None
     return WeightsFile(tensors=tensors, header=header, sha256=sha256, path=path, format=form)
 
 
@@ -151,8 +103,8 @@ def _form(path: Path, file: BinaryIO) -> str:
         return "safetensors"
     what = what_else(start)
     if what is None and start[0] == 0x80 and start[1:2] <= b"\x05":
-        what = "a bare pickle, which is a program and not data" + _names_of_bare_pickle(file)
-    raise _refusal(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
+        what = "a bare pickle, which is a program and not data" + names_of_bare_pickle(file)
+    raise refusal(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -163,11 +115,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = _header_of(path, opened.metadata() or {})
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise _refusal(path, f"its safetensors header is cut off or damaged ({_brief(error)})") from None
+        raise refusal(path, f"its safetensors header is cut off or damaged ({brief(error)})") from None
     except WeightsError:
         raise
     except Exception as error:  # whatever a damaged file brings up is the file's fault
-        raise _refusal(path, f"it cannot be read as safetensors ({_brief(error)})") from None
+        raise refusal(path, f"it cannot be read as safetensors ({brief(error)})") from None
     return tensors, header
 
 
@@ -179,137 +131,8 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise _refusal(path, f"its metadata entry {HEADER_KEY!r} is not a JSON object")
+        raise refusal(path, f"its metadata entry {HEADER_KEY!r} is not a JSON object")
     return header
-
-
-def _read_torch(path: Path, file: BinaryIO) -> object:
-    """What `torch.save` wrote, if it is nothing but tensors and plain values."""
-    import torch
-
-    check_torch_version(torch.__version__)
-    if file.read(len(MAGIC)) == MAGIC:
-        _check_legacy(path, file)
-    else:
-        _check_program(path, _program(path, file))
-    file.seek(0)
-    skipped: list[Any] = [(_Skipped, name) for name in _SKIPPED_NAMES]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(skipped):
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file can bring up anything; none of it is ours to pass on
-        raise _refusal(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
-
-
-def _torch_reason(error: Exception) -> str:
-    """The reason without torch's advice to try again with the protection off."""
-    reason = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
-    return _shown(reason[1].strip(), 200) if reason else _brief(error)
-
-
-def check_torch_version(version: str) -> None:
-    """Refuse to open `.pth` files with a torch whose restricted reader is known to be unsafe.
-
-    Raises:
-        WeightsError: torch is older than 2.10.
-    """
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST_TORCH:
-        raise WeightsError(
-            f"torch {version} cannot open .pth files safely. Upgrade to torch 2.10 or newer, or convert "
-            "the file to safetensors on a machine that has it."
-        )
-
-
-def _check_legacy(path: Path, file: BinaryIO) -> None:
-    """Look through a file of torch before 1.6: its program first, then whether it holds what the program wants."""
-    file.seek(0)
-    try:
-        if tarfile.is_tarfile(file):  # torch would take it for its oldest form and begin to unpack it
-            raise _refusal(path, "it is a tar archive (torch's oldest format, or another)")
-        file.seek(0)
-        program = program_in(file, LARGEST_PROGRAM_BYTES)
-        _check_program(path, program)
-        check_storages(file, program, LARGEST_PROGRAM_BYTES)
-    except Unsound as error:
-        raise _refusal(path, str(error)) from None
-
-
-def _program(path: Path, file: BinaryIO) -> bytes:
-    """The pickle inside a zip archive of torch.save, once the archive around it has been checked."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = _checked_names(path, archive)
-            damaged = archive.testzip()  # torch does not look at the checksums
-            if damaged is not None:
-                raise _refusal(path, f"the checksum of {_shown(damaged)} inside is wrong; fetch it again")
-            return archive.read(next(name for name in names if name.endswith("/data.pkl")))
-    except WeightsError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise _refusal(path, f"it is cut off or damaged ({_brief(error)}); fetch it again") from None
-    except Exception as error:  # zipfile brings up many kinds over damaged archives
-        raise _refusal(path, f"the archive is damaged ({_brief(error)}); fetch it again") from None
-
-
-def _checked_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
-    entries = archive.infolist()
-    names = [entry.filename for entry in entries]
-    if len(set(names)) < len(names):
-        raise _refusal(path, "two entries of the archive bear one name")
-    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-        raise _refusal(path, "it is a TorchScript archive, which is a program; ask for the plain state dict")
-    if any(name.endswith(".npy") for name in names):
-        raise _refusal(path, "it is a NumPy archive, not weights of torch")
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1 for entry in entries):
-        raise _refusal(path, "it is a compressed or encrypted zip archive, which torch.save never writes")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise _refusal(path, "the entries of the archive claim more bytes than the file has")
-    programs = [entry for entry in entries if entry.filename.endswith(".pkl")]
-    if len(programs) != 1 or programs[0].filename.split("/")[1:] != ["data.pkl"]:
-        raise _refusal(path, "it is a zip archive, but not one that torch.save wrote")
-    if programs[0].file_size > LARGEST_PROGRAM_BYTES:
-        raise _refusal(path, "the pickle inside is larger than any list of tensors needs")
-    return names
-
-
-def _check_program(path: Path, program: bytes) -> None:
-    """Look through a pickle without running it; refuse it when it names anything but tensors."""
-    try:
-        named, odd = _names_in(io.BytesIO(program))
-    except Exception as error:  # a cut or damaged pickle
-        raise _refusal(path, f"the pickle inside is damaged ({_brief(error)})") from None
-    foreign = [name for name in named if name not in _NAMED_FREELY and not _STORAGE_OR_DTYPE.fullmatch(name)]
-    foreign = [name for name in foreign if name not in {"__builtin__.set", "builtins.set"}]
-    if foreign or odd:
-        named_here = ", ".join(_shown(name) for name in (foreign or odd)[:3])
-        raise _refusal(path, f"it is not plain tensors: it calls for {named_here}, and nothing of it was run")
-
-
-def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
-    """The classes and functions a pickle names, and the operations in it that torch.save never writes."""
-    named: dict[str, None] = {}
-    odd: dict[str, None] = {}
-    strings: list[str] = ["?", "?"]
-    for operation, argument, _ in pickletools.genops(stream):
-        if isinstance(argument, str) and operation.name not in {"GLOBAL", "INST"}:
-            strings = [strings[-1], argument]
-        elif operation.name in {"GLOBAL", "INST"}:
-            named[str(argument).replace(" ", ".", 1)] = None
-        if operation.name == "STACK_GLOBAL":
-            named[".".join(strings)] = None
-        if operation.name in _NEVER_WRITTEN:
-            odd[f"the pickle operation {operation.name}"] = None
-    return list(named), list(odd)
-
-
-def _names_of_bare_pickle(file: BinaryIO) -> str:
-    try:
-        named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
-    except Exception:  # only for the message
-        return ""
-    return f" (it calls for {', '.join(_shown(name) for name in named[:3])})" if named else ""
 
 
 # Checking
@@ -329,7 +152,7 @@ def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor
         raise WeightsError(f"{source} holds no tensors.")
     for name, value in state.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{source} has an entry whose name is no text: {_shown(repr(name))}.")
+            raise WeightsError(f"{source} has an entry whose name is no text: {shown(repr(name))}.")
         _check_value(name, value, source)
     prefix = "module."
     if all(name.startswith(prefix) for name in state):
@@ -347,7 +170,7 @@ def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
     import torch
 
     if loaded and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
-        entries = ", ".join(_shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
+        entries = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
         raise WeightsError(f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}.")
     return loaded
 
@@ -356,12 +179,12 @@ def _check_value(name: str, value: object, source: str) -> None:
     import torch
 
     if type(value) not in (torch.Tensor, torch.nn.Parameter):
-        kind = "a numpy value" if isinstance(value, _Skipped) else f"of type {type(value).__name__}"
-        raise WeightsError(f"{source}: the entry {_shown(name)} is {kind}, not a tensor.")
+        kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
+        raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
     assert isinstance(value, torch.Tensor)
     reason = _odd_tensor(value)
     if reason is not None:
-        raise WeightsError(f"{source}: the tensor {_shown(name)} {reason}.")
+        raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
 
 
 def _odd_tensor(value: Tensor) -> str | None:
@@ -395,7 +218,7 @@ def _finite(value: Tensor) -> bool:
 def _check_aliasing(path: Path, tensors: Mapping[str, Tensor]) -> None:
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > LARGEST_ALIASING * path.stat().st_size:
-        raise _refusal(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
+        raise refusal(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
 
 
 # Loading
@@ -421,7 +244,7 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str
     shared = [(name, given[name], own[name]) for name in own if name in given]
     found = {
         "missing": [name for name in own if name not in given and not _uncounted(name)],
-        "unexpected": [_shown(name) for name in given if name not in own and not _uncounted(name)],
+        "unexpected": [shown(name) for name in given if name not in own and not _uncounted(name)],
         "of another shape": [
             f"{name} (file {_shape(file)}, network {_shape(network)})"
             for name, file, network in shared
@@ -487,7 +310,7 @@ def save_weights(
             save_file(ready, str(beside), metadata=metadata)
             beside.chmod(mode)
         except SafetensorError as error:
-            raise WeightsError(f"cannot write {path}: {_brief(error)}.") from None
+            raise WeightsError(f"cannot write {path}: {brief(error)}.") from None
 
 
 def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
@@ -497,7 +320,7 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
-        raise WeightsError(f"the tensor {_shown(name)} has values too large for 16 bits. Save without half.")
+        raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits. Save without half.")
     return halved
 
 
@@ -505,7 +328,7 @@ def _json(header: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(header), sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"the header of the weights cannot be written as JSON: {_brief(error)}.") from None
+        raise WeightsError(f"the header of the weights cannot be written as JSON: {brief(error)}.") from None
 
 
 def convert(
@@ -547,21 +370,3 @@ def show(path: str | Path) -> dict[str, Any]:
             for name, tensor in list(read.tensors.items())[:NAMES_IN_MESSAGE]
         ],
     }
-
-
-# Words
-
-
-def _refusal(path: Path, reason: str) -> WeightsError:
-    return WeightsError(f"cannot use {_shown(str(path), 300)} as weights: {reason}.")
-
-
-def _shown(text: str, longest: int = 80) -> str:
-    """A name from a stranger's file, fit for one line."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
-
-
-def _brief(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return _shown(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 200)
