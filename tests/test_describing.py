@@ -342,7 +342,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
 
     class Full(work.OnDisk):
         def put(self, indices: np.ndarray, vectors: np.ndarray) -> None:
-            with self._one_line_errors():
+            with work.growing(self.folder):
                 if 7 in indices:
                     raise OSError(28, "No space left on device")
             super().put(indices, vectors)

@@ -48,6 +48,22 @@ def refuse_all_but_files(path: Path) -> None:
             raise InputError(f"cannot write {path}: it is a device or a pipe. Give the name of an ordinary file.")
 
 
+@contextlib.contextmanager
+def growing(path: Path) -> Iterator[None]:
+    """Around every write to a file or folder that a later run takes up where this one stopped.
+
+    Raises:
+        InputError: the write failed; what was finished before it is still there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose another place or free it; "
+            "what is finished is kept, and the next run goes on from there."
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text durably."""
     with written_beside(path) as beside:

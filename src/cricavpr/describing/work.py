@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cricavpr.describing.reading import Failures
 from cricavpr.descriptors import DescriptorSet, MadeBy, save_rows
 from cricavpr.errors import InputError
-from cricavpr.files import held_alone, sync, write_text
+from cricavpr.files import growing, held_alone, sync, write_text
 
 STATE_EVERY_S = 5.0  # how much work a crash may cost
 
@@ -83,11 +83,11 @@ class OnDisk:
     def __enter__(self) -> Self:
         if self.out.is_dir():
             raise InputError(f"{self.out} is a folder. Give the name of a file for the descriptors.")
-        with self._one_line_errors():
+        with growing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(held_alone(self.folder / "lock", str(self.out)))
         try:
-            with self._one_line_errors():
+            with growing(self.folder):
                 if not self._take_up():
                     self._start_afresh()
         except BaseException:
@@ -129,7 +129,7 @@ class OnDisk:
 
     def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         assert self.file
-        with self._one_line_errors():
+        with growing(self.folder):
             for index, vector in zip(indices.tolist(), vectors.astype("<f4", copy=False), strict=True):
                 self.file.seek(index * self.made.dim * 4)
                 self.file.write(vector.tobytes())
@@ -142,7 +142,7 @@ class OnDisk:
 
     def _save_state(self) -> None:
         assert self.file
-        with self._one_line_errors():
+        with growing(self.folder):
             self.file.flush()
             os.fsync(self.file.fileno())
         failed = {str(index): list(why) for index, why in self.failed.items()}
@@ -163,13 +163,3 @@ class OnDisk:
             self.file = None
         self.state.unlink(missing_ok=True)  # first: a folder without a state is never taken up
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"cannot write {self.folder}: {error.strerror or error}. Choose another place or free it; "
-                "what is finished is kept, and the next run goes on from there."
-            ) from error

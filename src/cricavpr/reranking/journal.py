@@ -7,7 +7,6 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.files import held_alone
+from cricavpr.files import growing, held_alone
 
 FORMAT = "cricavpr.reranked.1"
 SYNC_EVERY_S = 5.0  # how much work a crash may cost
@@ -36,11 +35,11 @@ class Journal:
         self.synced_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        with self._one_line_errors():
+        with growing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(held_alone(self.path.with_suffix(".lock"), str(self.path)))
-            with self._one_line_errors():
+            with growing(self.path):
                 self.file = stack.enter_context(self.path.open("a+b"))
                 self._take_up(self.file)
             self.open = stack.pop_all()
@@ -72,7 +71,7 @@ class Journal:
         """
         assert self.file and len(indices) == len(scores) == self.width
         record = indices.astype("<i8").tobytes() + scores.astype("<f8").tobytes()
-        with self._one_line_errors():
+        with growing(self.path):
             self.file.write(record + zlib.crc32(record).to_bytes(4, "little"))
         self.rows.append((indices, scores))
         if time.monotonic() - self.synced_at >= SYNC_EVERY_S:
@@ -87,17 +86,7 @@ class Journal:
 
     def _sync(self) -> None:
         assert self.file
-        with self._one_line_errors():
+        with growing(self.path):
             self.file.flush()
             os.fsync(self.file.fileno())
         self.synced_at = time.monotonic()
-
-    @contextlib.contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"cannot write {self.path}: {error.strerror or error}. Choose another place or free it; "
-                "what is finished is kept, and the next run goes on from there."
-            ) from error
