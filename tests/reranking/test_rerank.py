@@ -24,6 +24,9 @@ NOTHING = -1
 class ByBrightness(MeanColour):
     """Local features are the mean brightness; a pair scores by how near it is, 0 beyond 100 levels."""
 
+    local = "mean brightness"
+    matching = "by nearness"
+
     def __init__(self) -> None:
         self.described: list[int] = []
         self.compared = 0
@@ -127,6 +130,17 @@ def test_a_query_without_candidates_stays_without(tmp_path: Path) -> None:
     again = run(ByBrightness(), tmp_path, database, queries, found([NOTHING, NOTHING], [0, NOTHING]))
     assert again.indices.tolist() == [[NOTHING, NOTHING], [0, NOTHING]]
     assert np.isneginf(again.scores).tolist() == [[True, True], [False, True]]
+
+
+def test_another_way_to_compare_looks_at_no_photo_again_and_another_feature_does(tmp_path: Path) -> None:
+    database, queries = grey(tmp_path / "d", 10, 20), grey(tmp_path / "q", 21)
+    seen = []
+    for local, matching in (("level", "near"), ("level", "nearer"), ("level in float32", "nearer")):
+        method = ByBrightness()
+        method.local, method.matching = local, matching
+        assert run(method, tmp_path, database, queries, found([0, 1])).indices.tolist() == [[1, 0]]
+        seen.append((len(method.described), method.compared >= 2))
+    assert seen == [(3, True), (0, True), (3, True)]
 
 
 class Interrupted(ByBrightness):

@@ -52,7 +52,15 @@ class TwoStageMethod(Method, Protocol):
     """A method that looks again at the first matches, with local features.
 
     `rerank` (row 4) keeps the local features on disk, calls `compare` for each candidate and `fuse` once a query.
+
+    Attributes:
+        local: one line that says what local features are kept, beside what decides the descriptors; features of
+            another one must not be compared.
+        matching: one line that says how a pair is compared; another one needs no photo again.
     """
+
+    local: str
+    matching: str
 
     def local_features(self, images: Tensor) -> list[LocalFeatures]:
         """(B, 3, h, w) to one set of named arrays per image, float16 where that is enough."""

@@ -73,7 +73,8 @@ class PatchNetVLADMethod(VLADMethod):
         self.patch_settings = settings
         sizes = ",".join(map(str, settings.patch_sizes))
         shares = ",".join(map(str, settings.patch_weights))
-        self.preprocessing += f"; patches {sizes} by {shares}, {settings.matcher}, {settings.kept}"
+        self.local = f"patches {sizes} in {settings.kept}"
+        self.matching = f"{settings.matcher}, sizes weighted {shares}"
 
     def local_features(self, images: Tensor) -> list[LocalFeatures]:  # (B, 3, h, w)
         """For each image and size: patches (P, D) of unit length, and rows and columns of their grid (2,)."""

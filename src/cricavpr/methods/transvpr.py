@@ -43,6 +43,8 @@ class TransVPRMethod(SingleImageMethod):
         super().__init__(name, model, settings, weights, device)
         self.network = model
         self.mask_threshold, self.inlier_px = settings.mask_threshold, settings.inlier_px
+        self.local = "patches and their masks"
+        self.matching = f"ransac within {settings.inlier_px:g} px, masked at {settings.mask_threshold:g}"
 
     def local_features(self, images: Tensor) -> list[LocalFeatures]:  # (B, 3, h, w)
         """For each image: patches (n, C), their mask from 0 to 1 (n,), and their centres (n, 2) as x, y in pixels."""

@@ -30,7 +30,7 @@ from cricavpr.reranking.store import LocalStore, identity
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEY_FORMAT = "cricavpr.rerank.1"
+KEY_FORMAT = "cricavpr.rerank.2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +77,13 @@ def rerank(
     _check(database, queries, predictions, candidates)
     made = made_by(method, ALONE)
     first = predictions.indices[:, :candidates]
-    store = LocalStore(Path(cache) / "local-features", made)
+    store = LocalStore(Path(cache) / "local-features", made, method.local)
     asked = [(database, np.unique(first[first >= 0])), (queries, np.flatnonzero((first >= 0).any(axis=1)))]
     with Progress(progress, sum(len(rows) for _, rows in asked)) as bar:
         bar.start(0)
         failed = [_find(method, images, rows, store, workers, bar) for images, rows in asked]
-    mark = _mark(json.dumps(made.to_dict(), sort_keys=True), asked, predictions, candidates, failed)
+    how = json.dumps([made.to_dict(), method.local, method.matching], sort_keys=True)
+    mark = _mark(how, asked, predictions, candidates, failed)
     path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.journal"
     with Journal(path, mark, predictions.indices.shape[1]) as journal, Progress(progress, len(queries)) as bar:
         bar.start(len(journal.rows))
@@ -199,7 +200,7 @@ def _in_order(
 
 
 def _mark(
-    made: str,
+    how: str,
     asked: Iterable[tuple[ImageSet, NDArray[np.int64]]],
     predictions: Predictions,
     candidates: int,
@@ -207,7 +208,7 @@ def _mark(
 ) -> str:
     """SHA-256 over all that decides the result."""
     shape = "x".join(map(str, predictions.indices.shape))
-    digest = hashlib.sha256(f"{KEY_FORMAT}\0{made}\0{shape}\0{candidates}\0".encode())
+    digest = hashlib.sha256(f"{KEY_FORMAT}\0{how}\0{shape}\0{candidates}\0".encode())
     digest.update(predictions.indices.astype("<i8").tobytes() + predictions.scores.astype("<f8").tobytes())
     for (images, rows), failures in zip(asked, failed, strict=True):
         for row in rows.tolist():

@@ -15,15 +15,15 @@ from cricavpr.errors import InputError
 from cricavpr.files import written_beside
 from cricavpr.methods.base import LocalFeatures
 
-FORMAT = "cricavpr.local.1"
+FORMAT = "cricavpr.local.2"
 
 
 class LocalStore:
     """Keeps what a method found in each photo, by the photo's place, size and time and by how it was made."""
 
-    def __init__(self, folder: Path, made: MadeBy) -> None:
+    def __init__(self, folder: Path, made: MadeBy, local: str) -> None:
         self.folder = folder
-        self.made = json.dumps(made.to_dict(), sort_keys=True)
+        self.made = json.dumps([made.to_dict(), local], sort_keys=True)
 
     def place(self, images: ImageSet, index: int) -> Path:
         key = hashlib.sha256(f"{FORMAT}\0{self.made}\0".encode() + identity(images, index)).hexdigest()
