@@ -21,6 +21,7 @@ from cricavpr.training.losses import make_loss
 from cricavpr.training.network import build_network, start_adapters_as_authors
 from cricavpr.training.optimisation import make_optimizer
 from cricavpr.training.recipe import Network, Optimizer, Step
+from tests.training.toy import as_trained
 
 from .rebuilt import arrays, lengths, normalised, state
 
@@ -59,7 +60,7 @@ class Training:
 
 def loss_and_gradients(model: CricaVPR, images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     with sdpa_kernel(SDPBackend.MATH):
-        descriptors, _ = describe(model, images, 0, STEP)
+        descriptors, _ = describe(as_trained(model), images, 0, STEP)
         loss, _ = make_loss("multi_similarity", 0, [])(descriptors, places)
         loss.backward()
     return loss.detach(), descriptors.detach()

@@ -17,7 +17,7 @@ from cricavpr.training.learning import Learner, describe, distance_to_company, g
 from cricavpr.training.memory import compute_blocks_twice, statistics_held
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
-from tests.training.toy import toy
+from tests.training.toy import as_trained, toy
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_the_group_size_changes_descriptors_and_the_groups_are_those_of_the_netw
     recipe = toy(network__dropout=0.0)
     model = build_network(recipe.network, 0)
     with torch.no_grad():
-        alone, fours = (describe(model, images, size, recipe.step)[0] for size in (1, 4))
+        alone, fours = (describe(as_trained(model), images, size, recipe.step)[0] for size in (1, 4))
         assert not torch.allclose(alone, fours, atol=1e-4)
         torch.testing.assert_close(fours, model(images, [4, 4]))
 
@@ -124,7 +124,7 @@ def test_passes_see_their_own_images_alone_and_the_first_moves_the_statistics(im
     recipe = toy(network__dropout=0.0, step__images_at_once=4)
     model, other = (build_network(recipe.network, 0) for _ in range(2))
     with torch.no_grad():
-        both, _ = describe(model, images, 0, recipe.step)
+        both, _ = describe(as_trained(model), images, 0, recipe.step)
         torch.testing.assert_close(both[:4], other(images[:4], [4]))
         first = statistics(other)
         torch.testing.assert_close(both[4:], other(images[4:], [4]))
@@ -134,13 +134,13 @@ def test_passes_see_their_own_images_alone_and_the_first_moves_the_statistics(im
 def test_self_distillation_pulls_the_image_alone_and_leaves_the_company(images: Tensor) -> None:
     recipe = toy(network__dropout=0.0, step__self_distillation=1.0)
     model = build_network(recipe.network, 0)
-    together, alone = describe(model, images, 4, recipe.step)
+    together, alone = describe(as_trained(model), images, 4, recipe.step)
     assert alone is not None
     plain = build_network(recipe.network, 0)
     with torch.no_grad():
         torch.testing.assert_close(together, plain(images, [4, 4]))
         torch.testing.assert_close(alone, plain(images))
-    assert describe(plain, images, 4, toy().step)[1] is None
+    assert describe(as_trained(plain), images, 4, toy().step)[1] is None
 
 
 def test_in_self_distillation_only_the_image_alone_moves() -> None:

@@ -21,8 +21,38 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_the_recipes_that_ship_can_be_read_and_say_what_they_cost_and_give(path: Path) -> None:
     read_recipe(path, Recipe)
-    head = path.read_text().split("image_size")[0]
+    text = path.read_text()
+    if text.startswith("# Row: "):  # of an ablation: its base says it
+        assert "\nbase = " in text
+        return
+    head = text.split("image_size")[0]
     assert "# Costs: " in head and "# Gives: " in head
+
+
+@pytest.mark.parametrize("form", ["paper", "town"])
+def test_every_row_of_the_paper_s_ablations_differs_from_its_base_in_what_the_row_is_about(form: str) -> None:
+    folder = Path(__file__).parents[2] / "recipes" / "ablations" / form
+    networks = {path.stem: read_recipe(path, Recipe).network for path in folder.glob("*.toml")}
+    assert [networks[f"table3_depth{n}"].encoder_depth for n in range(4)] == [0, 1, 2, 3]
+    assert [networks[f"table6_{name}"].adapter for name in ("conv1", "conv3", "conv5", "mulconv")] == [
+        "conv1x1",
+        "conv3x3",
+        "conv5x5",
+        "mulconv",
+    ]
+    for places in (16, 32, 64, 72):
+        recipes = [read_recipe(folder / f"table4_places{places}{end}.toml", Recipe) for end in ("", "_no_encoder")]
+        assert [recipe.network.encoder_depth for recipe in recipes] == [2, 0]
+        for recipe in recipes:
+            assert (recipe.step.places, recipe.step.images) == (places, 4 * places)
+            if form == "paper":  # two GPUs
+                assert recipe.step.group_sizes == (2 * places,) == (recipe.step.images_at_once,)
+    for state, learns in (("frozen", False), ("adapted", True)):
+        for aggregator in ("gem", "pyramid"):
+            network = networks[f"table7_{state}_{aggregator}"]
+            assert (network.aggregator, network.encoder_depth, network.learns) == (aggregator, 0, learns)
+    whole = networks["full_tuning"]
+    assert (whole.tuning, whole.adapter, whole.encoder_depth) == ("full", "none", 2)
 
 
 def test_the_paper_s_recipe_is_the_paper_s() -> None:
@@ -45,6 +75,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"network.backbone": "vitb16"}, "network.backbone = 'vitb16'"),
     ({"network.encoder_heads": 5}, "divisor of the width, 96"),
     ({"network.adapter": "none", "network.tuning": "adapter", "network.encoder_depth": 0}, "Nothing would learn"),
+    ({"network.adapter": "none", "network.tuning": "frozen", "network.encoder_depth": 0, "steps": 5}, "steps = 0"),
+    ({"steps": 0}, "epochs, steps = [0, 0]"),
     ({"network.weights": "a", "network.backbone_weights": "b"}, "not both"),
     ({"network.tuning": "some"}, "network: tuning = 'some'"),
     ({"network.dropout": 1.0}, "network.dropout = 1.0"),
@@ -56,6 +88,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"step.images_per_place": 1}, "step.images_per_place = 1"),
     ({"step.group_sizes": [9]}, "step.group_sizes = [9]"),
     ({"step.images_at_once": -1}, "step.images_at_once = -1"),
+    ({"step.micro_batch": 9}, "step.micro_batch = 9"),
+    ({"step.images_at_once": 4, "step.micro_batch": 5}, "step.micro_batch = 5"),
+    ({"step.group_scope": "node"}, "step: group_scope = 'node'"),
     ({"step.self_distillation": -0.5}, "step.self_distillation = -0.5"),
     ({"step.precision": "fp8"}, "step: precision = 'fp8'"),
     ({"loss.name": "multi"}, "loss.name = 'multi'"),

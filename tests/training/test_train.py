@@ -18,6 +18,7 @@ from cricavpr.methods import load_method
 from cricavpr.models.weights import read_weights
 from cricavpr.training import checkpoints, train
 from cricavpr.training.data import Steps, open_places
+from cricavpr.training.log import elapsed_s
 from cricavpr.training.recipe import Recipe
 from cricavpr.training.samples import normalised
 from tests.training.toy import TOY, machine, toy
@@ -65,10 +66,11 @@ def test_the_log_has_a_line_for_each_step_and_each_measurement(run: Path) -> Non
 
 
 def test_speed_and_curves_lie_beside_the_log(run: Path) -> None:
-    speed = json.loads((run / "speed.jsonl").read_text().splitlines()[-1])
-    assert speed["step"] == 12 and 0 <= speed["waiting"] <= 1 and speed["memory_mb"] > 0
-    drawing = (run / "curves.svg").read_text()
-    assert drawing.startswith("<svg") and "learning rate" in drawing and "R@1 alone" in drawing
+    *_, speed, end = map(json.loads, (run / "speed.jsonl").read_text().splitlines())
+    assert speed["step"] == end["step"] == 12 and 0 <= speed["waiting"] <= 1 and speed["memory_mb"] > 0
+    assert 0 < speed["elapsed_s"] <= end["elapsed_s"] == elapsed_s(run)
+    assert "<svg" in (run / "curves.svg").read_text()
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_recipe_gives_the_same_bytes_whatever_the_number_of_workers(
@@ -238,7 +240,8 @@ groupings = ["in_order:4"]
     assert "waiting" in said.err
     assert (said.err.count(photos[3].name), said.err.count(photos[9].name)) == (1, 1)
     assert {line["rate"] for line in lines(tmp_path / "run") if "rate" in line} == {2e-4}
-    assert main(["evaluate", str(tmp_path / "val"), "--weights", str(tmp_path / "run" / "last.safetensors")]) == 0
+    weights = str(tmp_path / "run" / "last.safetensors")
+    assert main(["evaluate", str(tmp_path / "val"), "--weights", weights, "--out", str(tmp_path / "out")]) == 0
 
 
 def test_wrong_arguments_of_the_verb_are_answered_in_one_line(

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cricavpr.config import build
+from cricavpr.methods.cricavpr import Settings
+from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.training.changes import changed
+from cricavpr.training.network import TrainableCricaVPR
 from cricavpr.training.recipe import Recipe
 from cricavpr.training.train import Machine
 
@@ -29,6 +32,11 @@ TOY = build(
 def toy(**settings: Any) -> Recipe:
     """TOY with some settings changed, `__` for the dot: step__group_sizes=[4]."""
     return changed(TOY, {name.replace("__", "."): value for name, value in settings.items()})
+
+
+def as_trained(model: CricaVPR) -> TrainableCricaVPR:
+    """A network as the loop sees it."""
+    return TrainableCricaVPR(model, Settings(model.config, (42, 42), "pil"))
 
 
 def machine(pictures: Path, workers: int = 0, checkpoint_every: int = 4) -> Machine:

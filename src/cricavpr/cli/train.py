@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
-    from cricavpr.training.train import Outcome
+    from cricavpr.training.distributed import World
+    from cricavpr.training.recipe import Recipe
+    from cricavpr.training.train import Machine, Outcome
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -36,41 +38,69 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--pictures", metavar="DIR", help="keep drawn towns here, for several runs (default: in the run's folder)"
     )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="event files in RUN/tensorboard; needs the extra tensorboard"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from cricavpr.training.distributed import OthersFailed, joined
+
+    try:
+        with joined(args.device) as world:
+            return _run(args, world)
+    except OthersFailed:  # the process that failed says why
+        return 2
+
+
+def _run(args: argparse.Namespace, world: World) -> int:
+    from cricavpr.training.train import resume, train
+
+    with world.together():
+        machine, recipe, changes = _read(args)
+    if args.resume:
+        folder = Path(args.resume)
+        outcome = resume(folder, recipe, changes, machine, world)
+    else:
+        assert recipe is not None
+        folder = Path(args.out) if args.out else Path("runs") / Path(args.recipe).stem
+        outcome = train(recipe, folder, machine, world)
+    return _tell(outcome, folder, world)
+
+
+def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
+    """What was asked for. Changes are in the recipe already, but for a run that goes on, which must know them."""
     from cricavpr.config import read_recipe
     from cricavpr.errors import InputError
+    from cricavpr.training.board import require_tensorboard
     from cricavpr.training.changes import changed, read_settings
     from cricavpr.training.recipe import Recipe
-    from cricavpr.training.train import Machine, resume, train
+    from cricavpr.training.train import Machine
 
     if args.resume and args.out:
         raise InputError("--resume goes on in its own folder. Leave --out away.")
     if not (args.recipe or args.resume):
         raise InputError("there is no recipe. Give a .toml file, or --resume and the folder of a run.")
     pictures = Path(args.pictures) if args.pictures else None
-    machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet)
+    if args.tensorboard:
+        require_tensorboard()  # before towns are drawn
+    machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet, args.tensorboard)
     recipe = read_recipe(Path(args.recipe), Recipe) if args.recipe else None
     changes = read_settings(args.set)
-    if args.resume:
-        folder = Path(args.resume)
-        outcome = resume(folder, recipe, changes, machine)
-    else:
-        assert recipe is not None
-        folder = Path(args.out) if args.out else Path("runs") / Path(args.recipe).stem
-        outcome = train(changed(recipe, changes), folder, machine)
-    return _tell(outcome, folder)
+    return machine, recipe if recipe is None or args.resume else changed(recipe, changes), changes
 
 
-def _tell(outcome: Outcome, folder: Path) -> int:
+def _tell(outcome: Outcome, folder: Path, world: World) -> int:
     import sys
 
+    code = 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
+    if not world.first:
+        return code
     if outcome.stopped_by is not None:
         print(f"stopped after step {outcome.step:,}. Go on with: cricavpr train --resume {folder}", file=sys.stderr)
-        return 128 + outcome.stopped_by
+        return code
     best = "" if outcome.best is None else f", best recall {100 * outcome.best:.1f} %"
     print(f"{folder}: {outcome.step:,} of {outcome.steps:,} steps{best}")
-    return 0
+    return code

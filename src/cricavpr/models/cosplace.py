@@ -7,12 +7,16 @@ Sources: Berton et al., "Rethinking Visual Geo-localization for Large-Scale Appl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.models.aggregators import GeM
 from cricavpr.models.cnn import numbered_trunk, trunk_channels
+
+if TYPE_CHECKING:
+    from cricavpr.models.netvlad import VLADNet
 
 _FIRST_THAT_LEARNS = {"vgg16": 24, "resnet": 6}  # conv5_1; the third stage
 
@@ -33,8 +37,8 @@ class CosPlace(nn.Module):
         return F.normalize(self.projection(self.gem.whole(maps)), dim=1)  # (B, D)
 
 
-def trainable(model: CosPlace) -> set[str]:
-    """Names of the parameters that the authors train: the end of the trunk, and all behind it."""
+def trainable(model: CosPlace | VLADNet) -> set[str]:
+    """Names of the parameters that the authors train: the end of the trunk, and all behind it. NetVLAD's alike."""
     first = _FIRST_THAT_LEARNS["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name

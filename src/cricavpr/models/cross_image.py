@@ -26,7 +26,7 @@ class CrossImageEncoder(nn.Module):
             return regions
         out = torch.empty_like(regions)
         for rows in _rows_by_size(groups, regions.device):
-            out[rows] = self._correlate(regions[rows])
+            out[rows] = self._correlate(regions[rows]).to(out.dtype)  # autocast may answer in half precision
         return out
 
     def _correlate(self, regions: Tensor) -> Tensor:  # (G, g, R, C): G groups of g images

@@ -17,12 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.cnn import VGG16_CHANNELS, vgg16_features
+from cricavpr.models.cnn import (
+    TRUNKS,
+    VGG16_CHANNELS,
+    numbered_trunk_of,
+    resnet,
+    resnet_channels,
+    vgg16_features,
+)
 from cricavpr.models.fitting import renamed, shape_of
 
 Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
 
 CLUSTERS = 64  # of nearly every published network
+VLAD_STAGE = 3  # of a ResNet: at stride 16, as VGG-16 up to conv5_3
 WHITENED = 4096  # values left by the whitening of all of them
 SHARPNESS = 0.01  # at the start a second-best centre gets about this much of what the best one gets
 
@@ -91,17 +99,33 @@ class NetVLAD(nn.Module):
         return self.flattened(torch.stack(whole, dim=1))
 
 
+def vlad_trunk(name: str) -> tuple[nn.Sequential, int]:
+    """A trunk with numbered children, and the channels of its maps."""
+    depth = TRUNKS[name]
+    if depth is None:
+        return vgg16_features(last="conv5_3"), VGG16_CHANNELS
+    return nn.Sequential(*resnet(depth, VLAD_STAGE)), resnet_channels(depth, VLAD_STAGE)
+
+
 class VLADNet(nn.Module):
-    """VGG-16 to conv5_3, NetVLAD, and a whitening where there is one: images to descriptors of unit length."""
+    """A trunk, NetVLAD, and a whitening where there is one: images to descriptors of unit length.
+
+    `trunk` is a row of `cnn.TRUNKS`, at stride 16: VGG-16, as published, to conv5_3, a ResNet to its third stage.
+    """
 
     def __init__(
-        self, clusters: int = CLUSTERS, flattening: Flattening = "clusters", whitened_to: int | None = None
+        self,
+        clusters: int = CLUSTERS,
+        flattening: Flattening = "clusters",
+        whitened_to: int | None = None,
+        trunk: str = "vgg16",
     ) -> None:
         super().__init__()
-        self.backbone = vgg16_features(last="conv5_3")
-        self.pool = NetVLAD(clusters, VGG16_CHANNELS, flattening)
-        self.dim = whitened_to or clusters * VGG16_CHANNELS
-        self.whitening = nn.Linear(clusters * VGG16_CHANNELS, whitened_to) if whitened_to else None
+        self.name = trunk
+        self.backbone, channels = vlad_trunk(trunk)
+        self.pool = NetVLAD(clusters, channels, flattening)
+        self.dim = whitened_to or clusters * channels
+        self.whitening = nn.Linear(clusters * channels, whitened_to) if whitened_to else None
 
     def whitened(self, vlad: Tensor) -> Tensor:  # (..., K C) -> (..., D)
         return vlad if self.whitening is None else F.normalize(self.whitening(vlad), dim=-1)
@@ -154,7 +178,9 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
     """The network whose sizes are read off tensors under our names."""
+    prefix = "backbone."
+    trunk = numbered_trunk_of(name.removeprefix(prefix) for name in tensors if name.startswith(prefix)) or "vgg16"
     clusters, _ = shape_of(tensors, "pool.centroids", (CLUSTERS, VGG16_CHANNELS))
     whitened = any(name.startswith("whitening.") for name in tensors)
     dim, _ = shape_of(tensors, "whitening.weight", (WHITENED, clusters * VGG16_CHANNELS))
-    return VLADNet(clusters, flattening, dim if whitened else None)
+    return VLADNet(clusters, flattening, dim if whitened else None, trunk)

@@ -53,12 +53,21 @@ def refuse_unnamed_changes(recorded: Recipe, wanted: Recipe, named: Collection[s
     Raises:
         InputError: listing what differs and was not named.
     """
+    unnamed = {
+        key: what
+        for key, what in differences(recorded, wanted).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in named)
+    }
+    if unnamed:
+        what = ", ".join(unnamed.values())
+        raise InputError(f"the run began with another recipe: {what}. To change it on purpose, name it with --set.")
+
+
+def differences(recorded: Recipe, wanted: Recipe) -> dict[str, str]:
+    """By the name of each setting that differs: what it was and is, in words."""
     before, after = _flat(recorded.to_dict()), _flat(wanted.to_dict())
     differing = sorted(key for key in before | after if before.get(key) != after.get(key))
-    unnamed = [key for key in differing if not any(key == name or key.startswith(f"{name}.") for name in named)]
-    if unnamed:
-        what = ", ".join(f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in unnamed)
-        raise InputError(f"the run began with another recipe: {what}. To change it on purpose, name it with --set.")
+    return {key: f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in differing}
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

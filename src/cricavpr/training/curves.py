@@ -1,22 +1,23 @@
-"""The curves of a run as an SVG picture: loss, mined share and learning rate by step, and every recall measured."""
+"""The curves of a run as a picture: loss, mined share and learning rate by step, and every recall measured."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cricavpr.files import write_text
+from cricavpr.plotting import looks, new_figure, save_figure, style
 
-WIDTH, PANEL = 720, 170
-LEFT, RIGHT, TOP, BOTTOM = 60, 150, 24, 22  # room for axis, legend, title and steps
+if TYPE_CHECKING:
+    from cricavpr.plotting import Axes, Figure
+
+WIDTH_IN, PANEL_IN = 8.0, 1.9
 POINTS = 400  # a line of more steps is drawn as means of neighbours
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by colour-blind eyes
-DASHES = ("", "6 3", "2 3", "8 3 2 3")  # and without colour
+MARKED = 25  # lines of more points show no markers
 
 Line = Sequence[tuple[float, float]]  # (step, value)
+Rows = Sequence[dict[str, Any]]  # of log.jsonl
 
 
 class Panel(NamedTuple):
@@ -24,36 +25,62 @@ class Panel(NamedTuple):
     lines: dict[str, Line]
 
 
-def draw_curves(log: Path, picture: Path) -> None:
-    """Read log.jsonl and draw it; a last line that is half written is left out."""
+def draw_curves(log: Path, picture: Path) -> list[Path]:
+    """Read log.jsonl and draw it as SVG and PNG; the files written. Nothing is drawn before there is a step.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    drawn = panels(read_log(log))
+    return save_figure(curves(drawn), picture) if drawn else []
+
+
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; a last one that is half written is left out."""
     rows = []
     for text in log.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(text))
         except ValueError:
             continue
-    write_text(picture, curves(rows))
+    return rows
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> str:
-    """An SVG document."""
+def panels(rows: Rows) -> list[Panel]:
+    """What there is to draw."""
     steps = [row for row in rows if "loss" in row]
     measured = [row for row in rows if "measured" in row]
     names = sorted({name for row in measured for name in row["measured"]}, key=_recall_order)
-    panels = [
+    found = [
         Panel("loss", {name: _column(steps, name) for name in ("loss", "distillation")}),
         Panel("share of images mined", {"mined": _column(steps, "mined")}),
         Panel("learning rate", {"rate": _column(steps, "rate")}),
         Panel("recall", {n: [(r["step"], r["measured"][n]) for r in measured if n in r["measured"]] for n in names}),
     ]
-    last = max((row["step"] for row in rows), default=1)
-    drawn = [panel for panel in panels if any(panel.lines.values())]
-    body = "".join(_panel(panel, number * PANEL, last) for number, panel in enumerate(drawn))
-    height = max(1, len(drawn)) * PANEL
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
-    )
+    return [panel for panel in found if any(panel.lines.values())]
+
+
+def curves(drawn: Sequence[Panel]) -> Figure:
+    """Panels above one another, over one axis of steps."""
+    figure, axes = new_figure(WIDTH_IN, PANEL_IN * len(drawn) + 0.3, rows=len(drawn))
+    last = max(step for panel in drawn for line in panel.lines.values() for step, _ in line)
+    with looks():
+        for panel, place in zip(drawn, axes, strict=True):
+            _draw(panel, place, last)
+        axes[-1].set_xlabel("step")
+    return figure
+
+
+def _draw(panel: Panel, axes: Axes, last: float) -> None:
+    there = {name: line for name, line in panel.lines.items() if line}
+    for number, (name, line) in enumerate(there.items()):
+        look = style(number)._asdict() | ({} if len(line) <= MARKED else {"marker": ""})
+        axes.plot([step for step, _ in line], [value for _, value in line], label=name, **look)
+    axes.set_title(panel.title)
+    axes.set_xlim(0, max(last, 1) * 1.01)
+    axes.set_ylim(bottom=min(0.0, *axes.get_ylim()))
+    if len(there) > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _recall_order(name: str) -> tuple[str, int]:
@@ -61,40 +88,8 @@ def _recall_order(name: str) -> tuple[str, int]:
     return grouping, int(at.removeprefix("R@"))
 
 
-def _column(rows: Sequence[dict[str, Any]], name: str) -> Line:
+def _column(rows: Rows, name: str) -> Line:
     points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     size = -(-len(points) // POINTS)
     chunks = [points[start : start + size] for start in range(0, len(points), size)] if size else []
     return [(sum(x for x, _ in chunk) / len(chunk), sum(y for _, y in chunk) / len(chunk)) for chunk in chunks]
-
-
-def _panel(panel: Panel, top: float, last: int) -> str:
-    values = [y for line in panel.lines.values() for _, y in line]
-    low, high = min(0.0, *values), max(*values, min(values) + 1e-12)
-    inner_width, inner_height = WIDTH - LEFT - RIGHT, PANEL - TOP - BOTTOM
-
-    def x(step: float) -> float:
-        return LEFT + step / max(1, last) * inner_width
-
-    def y(value: float) -> float:
-        return top + TOP + (high - value) / (high - low) * inner_height
-
-    parts = [f'<text x="{LEFT}" y="{top + 15}" font-weight="bold">{escape(panel.title)}</text>']
-    for share in (0.0, 0.5, 1.0):
-        value = low + share * (high - low)
-        parts.append(
-            f'<path d="M{LEFT} {y(value):.1f}H{LEFT + inner_width}" stroke="#ddd"/>'
-            f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
-        )
-    parts.append(f'<text x="{LEFT + inner_width}" y="{top + PANEL - 6}" text-anchor="end">step {last:,}</text>')
-    for number, (name, line) in enumerate((n, points) for n, points in panel.lines.items() if points):
-        style = f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
-        points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in line)
-        height = top + TOP + 8 + 14 * number
-        legend = LEFT + inner_width + 8
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke-width="1.5" {style}/>'
-            f'<path d="M{legend} {height}h18" stroke-width="2" {style}/>'
-            f'<text x="{legend + 22}" y="{height + 4}">{escape(name)}</text>'
-        )
-    return "".join(parts)

@@ -21,8 +21,9 @@ from cricavpr.datasets.place_folder import open_places as open_on_disk
 from cricavpr.datasets.places import PlaceDataset, TownPlaces
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.training.augment import get_augment
+from cricavpr.training.distributed import ALONE, World
 from cricavpr.training.pictures import TownPictures, render_towns
-from cricavpr.training.recipe import Recipe
+from cricavpr.training.recipe import Recipe, Step
 from cricavpr.training.samplers import make_sampler
 from cricavpr.training.samples import Batch, Samples, collate
 
@@ -53,27 +54,38 @@ def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
 
 
 class Company(NamedTuple):
-    """The order of the images of a step (B,), and the size of its groups."""
+    """The order of the images of a whole step (B,), and the size of its groups."""
 
     order: NDArray[np.int64]
     group_size: int
 
 
 class StepData(NamedTuple):
-    """One step, ready: places are labels, whatever their number."""
+    """One step, or one process's share of it, ready: places are labels, whatever their number."""
 
-    images: Tensor  # (B, h, w, 3) bytes
-    places: Tensor  # (B,)
+    images: Tensor  # (b, h, w, 3) bytes
+    places: Tensor  # (b,)
     group_size: int
     problems: tuple[Problem, ...]
+    positions: Tensor  # (b,) which images of the whole step these are, rising
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps of a run. An epoch shows each place once; those that do not fill a last step are left out."""
+    """The steps of a run. An epoch shows each place once; those that do not fill a last step are left out.
+
+    Where several processes train each has a share of the places of every step, one after another by rank.
+
+    Raises:
+        InputError: a step cannot be shared among so many processes.
+    """
 
     recipe: Recipe
     places: PlaceDataset
+    world: World = ALONE
+
+    def __post_init__(self) -> None:
+        refuse_what_cannot_be_shared(self.recipe.step, self.world.count)
 
     @property
     def per_epoch(self) -> int:
@@ -84,23 +96,25 @@ class Steps:
         return self.recipe.steps or self.recipe.epochs * self.per_epoch
 
     def keys(self, first: int) -> Iterator[list[tuple[int, int]]]:
-        """What to read for step `first` and each after it: (epoch, index of a place), P of them."""
+        """What to read for step `first` and each after it: (epoch, index of a place), P of them or a share."""
         sampler = make_sampler(self.recipe.data.sampler, self.places, self.recipe.seed)
         for epoch in range(first // self.per_epoch, -(-self.count // self.per_epoch)):
             order = sampler.order(epoch).tolist()
             for position in range(self.per_epoch):
                 step = epoch * self.per_epoch + position
                 if first <= step < self.count:
-                    start = position * self.recipe.step.places
-                    yield [(epoch, place) for place in order[start : start + self.recipe.step.places]]
+                    share = self.recipe.step.places // self.world.count
+                    start = position * self.recipe.step.places + self.world.rank * share
+                    yield [(epoch, place) for place in order[start : start + share]]
 
     def company(self, step: int) -> Company:
-        """Who shares a group in this step."""
+        """Who shares a group in this step. Groups within a process come out of a shuffle within each process."""
         wanted = self.recipe.step
         random = np.random.default_rng([self.recipe.seed, step, _COMPANY])
+        reach = wanted.images // self.world.count if wanted.group_scope == "rank" else wanted.images
         order = np.arange(wanted.images)
         if wanted.members == "across":
-            order = random.permutation(order)
+            order = np.concatenate([random.permutation(part) for part in order.reshape(-1, reach)])
         return Company(order, int(random.choice(wanted.group_sizes)))
 
     def read(self, first: int, workers: int) -> Generator[StepData, None, None]:
@@ -139,8 +153,36 @@ class Steps:
 
     def _arranged(self, step: int, batch: Batch) -> StepData:
         order, group_size = self.company(step)
-        rows = torch.from_numpy(order)
-        return StepData(batch.images[rows], batch.place_ids[rows], group_size, batch.problems)
+        own, rows = np.divmod(order, len(batch.images))  # whose each is, and its row there
+        positions = torch.from_numpy(np.flatnonzero(own == self.world.rank))
+        mine = torch.from_numpy(rows)[positions]
+        return StepData(batch.images[mine], batch.place_ids[mine], group_size, batch.problems, positions)
+
+
+def refuse_what_cannot_be_shared(step: Step, processes: int) -> None:
+    """A step that several processes cannot do as one would.
+
+    Raises:
+        InputError: its places do not divide, its forward passes are not theirs, or a group is larger than a process.
+    """
+    if processes == 1:
+        return
+    if step.places % processes:
+        raise InputError(
+            f"step.places = {step.places} does not divide among {processes} processes. Choose a multiple, or as many "
+            "processes as divide it."
+        )
+    if step.images_at_once:
+        raise InputError(
+            f"step.images_at_once = {step.images_at_once} stands for the devices of one process, and there are "
+            f"{processes} processes. Set step.images_at_once=0: batch norm then sees the whole step."
+        )
+    most = step.images // processes
+    if step.group_scope == "rank" and max(step.group_sizes) > most:
+        raise InputError(
+            f"step.group_sizes has {max(step.group_sizes)}, and with step.group_scope = 'rank' each of {processes} "
+            f"processes has {most} images. Lower it, or take step.group_scope=world."
+        )
 
 
 @dataclass(frozen=True, eq=False)

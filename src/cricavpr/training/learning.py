@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.errors import CricaVPRError, InputError
-from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.training.data import StepData
+from cricavpr.training.distributed import ALONE, World, synchronise_batch_norm
 from cricavpr.training.losses import make_loss
-from cricavpr.training.memory import compute_blocks_twice, statistics_held
-from cricavpr.training.network import build_network
+from cricavpr.training.memory import compute_blocks_twice, give_back, parts_of, statistics_moved
+from cricavpr.training.network import Trainable, make_network
 from cricavpr.training.optimisation import make_optimizer
 from cricavpr.training.recipe import Recipe, Step
 from cricavpr.training.samples import normalised
@@ -32,10 +31,14 @@ class Diverged(CricaVPRError):
 class Learner:
     """What changes while a run goes on: network, loss (some have weights) and optimizer."""
 
-    model: CricaVPR
+    network: Trainable
     criterion: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Of network and loss, under the names that checkpoints use."""
@@ -53,7 +56,7 @@ class Learnt:
     distillation: float | None
 
 
-def make_learner(recipe: Recipe, places: PlaceDataset, device: str) -> Learner:
+def make_learner(recipe: Recipe, places: PlaceDataset, device: str, world: World = ALONE) -> Learner:
     """Network, loss and optimizer before the first step.
 
     Raises:
@@ -61,20 +64,24 @@ def make_learner(recipe: Recipe, places: PlaceDataset, device: str) -> Learner:
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"there is no GPU for --device {device} here, or torch was built without one. Use cpu.")
-    model = build_network(recipe.network, recipe.seed).to(device)
+    own = device if world.alone else world.device
+    network = make_network(recipe, own, places)
+    model = network.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         ids = [place.id for place in places.places]
-        criterion = make_loss(recipe.loss.name, model.config.dim, ids, **recipe.loss.settings()).to(device)
+        criterion = make_loss(recipe.loss.name, network.dim, ids, **recipe.loss.settings()).to(own)
+    if not world.alone:
+        synchronise_batch_norm(model, world)
     if recipe.step.activation_checkpointing:
-        compute_blocks_twice(model.backbone)
+        compute_blocks_twice(network.trunk)
     if recipe.step.compile:
-        model.backbone.compile()
+        network.trunk.compile()
     named = [*model.named_parameters(), *criterion.named_parameters()]
-    return Learner(model, criterion, make_optimizer(named, recipe.optimizer), torch.device(device))
+    return Learner(network, criterion, make_optimizer(named, recipe.optimizer), torch.device(own))
 
 
-def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float) -> Learnt:
+def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float, world: World = ALONE) -> Learnt:
     """One step of the optimizer.
 
     Raises:
@@ -83,13 +90,16 @@ def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float
     images, places = data.images.to(learner.device), data.places.to(learner.device)
     learner.optimizer.zero_grad(set_to_none=True)
     with _attention(learner.device):  # also backwards, where blocks may be computed again
-        together, alone = describe(learner.model, normalised(images), data.group_size, step)
-        loss, mined = learner.criterion(together, places)
+        regions = Regions(learner.network, normalised(images), step)
+        together, alone = _described(learner.network, regions.values, data, step, world)
+        loss, mined = learner.criterion(together, in_order(places, data, world))
         apart = None if alone is None else distance_to_company(alone, together)
         whole = loss if apart is None else loss + step.self_distillation * apart
         _check(whole, "loss")
-        whole.backward()
+        (whole / world.count).backward()  # every process has the same loss; the gradients are summed below
+        regions.backward()
     parameters = [parameter for _, parameter in learner.named_parameters()]
+    world.sum_gradients(parameters)
     _check(nn.utils.clip_grad_norm_(parameters, clip or math.inf), "gradient")
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
@@ -97,30 +107,90 @@ def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float
     return Learnt(loss.item(), mined, None if apart is None else apart.item())
 
 
+class Regions:
+    """The regions of images, and the way back into the weights: at once, or in micro-batches computed twice."""
+
+    def __init__(self, network: Trainable, images: Tensor, step: Step) -> None:  # (B, 3, H, W)
+        self.network, self.images, self.step = network, images, step
+        self.parts = parts_of(len(images), step.images_at_once, step.micro_batch)
+        if step.micro_batch:
+            with torch.no_grad():
+                self.values = self._compute()
+            self.values.requires_grad_()  # collects what the loss wants of it
+        else:
+            self.values = self._compute()  # (B, R, C)
+
+    def _compute(self) -> Tensor:
+        found = []
+        for part in self.parts:
+            with statistics_moved(self.network.model, part.share, part.later, part.counted):
+                found.append(self._of(part.rows))
+        return torch.cat(found)
+
+    def _of(self, rows: slice) -> Tensor:
+        with _precision(self.images.device, self.step):
+            return self.network.regions(self.images[rows])
+
+    def backward(self) -> None:
+        """After the loss's own: what stopped at the regions goes on to the weights below them."""
+        if self.step.micro_batch and self.values.grad is not None:
+            give_back(self._of, self.parts, self.values.grad, self.network.model)
+
+
+def _described(
+    network: Trainable,
+    regions: Tensor,  # (b, R, C) of this process
+    data: StepData,
+    step: Step,
+    world: World,
+) -> tuple[Tensor, Tensor | None]:  # (B, D) twice, of the whole step and in its order
+    """Descriptors of all images, whoever computes them; groups reach as far as `step.group_scope`."""
+    if step.group_scope == "rank":
+        mine = correlate(network, regions, data.group_size, step)
+        together, alone = (None if values is None else in_order(values, data, world) for values in mine)
+        assert together is not None
+        return together, alone
+    return correlate(network, in_order(regions, data, world), data.group_size, step)
+
+
+def in_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
+    """The rows of all processes, in the order that the step would have in one."""
+    if world.alone:
+        return rows
+    positions = world.everyone(data.positions.to(rows.device))
+    return world.everyone(rows)[positions.argsort()]
+
+
 def describe(
-    model: CricaVPR,
+    network: Trainable,
     images: Tensor,  # (B, 3, H, W)
     group_size: int,
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:  # (B, D) in company; (B, D) alone where that is learnt from
     """Descriptors in training mode, in as many forward passes as the recipe says."""
-    parts = []
-    for number, part in enumerate(torch.split(images, step.images_at_once or len(images))):
-        with statistics_held(model) if number else contextlib.nullcontext():
-            parts.append(_describe_part(model, part, group_sizes(len(part), group_size), step))
-    together = torch.cat([part for part, _ in parts])
-    alone = [part for _, part in parts if part is not None]
-    return together, torch.cat(alone) if alone else None
+    return correlate(network, Regions(network, images, step).values, group_size, step)
 
 
-def _describe_part(model: CricaVPR, images: Tensor, groups: list[int], step: Step) -> tuple[Tensor, Tensor | None]:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=step.precision == "bf16"):
+def correlate(
+    network: Trainable,
+    regions: Tensor,  # (B, R, C)
+    group_size: int,
+    step: Step,
+) -> tuple[Tensor, Tensor | None]:
+    """Descriptors in company and, where that is learnt from, alone. No group reaches over a forward pass."""
+    passes = parts_of(len(regions), step.images_at_once, 0)
+    groups = [size for part in passes for size in group_sizes(part.rows.stop - part.rows.start, group_size)]
+    dtype = next(network.model.parameters()).dtype
+    with _precision(regions.device, step):
+        together = network.correlate(regions, groups).to(dtype)
         if not step.self_distillation:
-            return model(images, groups).to(images.dtype), None
-        regions = model.aggregator(model.backbone(images))  # (B, R, C), computed once for both
-        described = [model.encoder(regions, sizes).flatten(1) for sizes in (groups, [1] * len(images))]
-        together, alone = (F.normalize(values, dim=1).to(images.dtype) for values in described)
-        return together, alone
+            return together, None
+        return together, network.correlate(regions, [1] * len(regions)).to(dtype)
+
+
+def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
+    """A context of its own for each part: autocast keeps the weights it has cast, with or without their gradient."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length

@@ -29,7 +29,8 @@ def make_optimizer(
         {"params": others, "weight_decay": 0.0},
     ]
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind([group for group in groups if group["params"]], lr=settings.rate, betas=settings.betas)
+    used = [group for group in groups if group["params"]] or groups[:1]  # a network that is only measured has none
+    return kind(used, lr=settings.rate, betas=settings.betas)
 
 
 def rate_at(step: int, rate: float, schedule: Schedule, steps: int, steps_per_epoch: int) -> float:

@@ -14,6 +14,7 @@ from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
 from cricavpr.images import Resize
 from cricavpr.models.aggregators import RegionCuts
+from cricavpr.models.cnn import TRUNKS
 from cricavpr.models.cricavpr import Aggregator, CricaVPRConfig, Tuning
 from cricavpr.models.vit import BACKBONES
 from cricavpr.training.augment import get_augment
@@ -65,7 +66,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Network:
-    """The network by the name of its backbone; what is not listed is as in `CricaVPRConfig`.
+    """CricaVPR by the name of its backbone; what is not listed is as in `CricaVPRConfig`.
 
     Attributes:
         init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
@@ -89,6 +90,17 @@ class Network:
     init: Literal["authors", "default"] = "authors"
     backbone_weights: str = ""
     weights: str = ""
+    kind: Literal["cricavpr"] = "cricavpr"
+
+    @property
+    def patch(self) -> int:
+        """What the sides of an image must be multiples of."""
+        return BACKBONES[self.backbone].patch
+
+    @property
+    def learns(self) -> bool:
+        """Whether steps would change anything that the descriptor owes to: the mean's power alone does not count."""
+        return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
         _require(self.backbone in BACKBONES, "network.backbone", self.backbone, nearest(self.backbone, BACKBONES))
@@ -99,12 +111,74 @@ class Network:
         _require(0 <= self.dropout < 1, "network.dropout", self.dropout, "Give 0 or more, below 1.")
         both = bool(self.backbone_weights and self.weights)
         _require(not both, "network.weights", self.weights, "Give the whole network or its backbone, not both.")
-        learns = self.tuning != "adapter" or self.adapter != "none" or self.encoder_depth > 0
-        _require(learns, "network.tuning", self.tuning, "Nothing would learn: there is neither adapter nor encoder.")
 
     def config(self) -> CricaVPRConfig:
         shared = {field.name for field in fields(CricaVPRConfig)} - {"backbone"}
         return CricaVPRConfig(backbone=BACKBONES[self.backbone], **{name: getattr(self, name) for name in shared})
+
+
+@dataclass(frozen=True)
+class Convolutional:
+    """What the baselines that are trained for comparison share; images do not see one another in them.
+
+    Attributes:
+        trunk: vgg16 or a resnet, under the names of `models.cnn`.
+        tuning: "end" trains conv5 of VGG-16 or the last stages of a ResNet from the third on, and all behind the
+            trunk, as CosPlace's authors do; "full" trains everything.
+        trunk_weights: a file of torchvision's for the trunk alone.
+        weights: a known name or a file for the whole network, to go on from.
+    """
+
+    trunk: str = "resnet50"
+    tuning: Literal["end", "full"] = "end"
+    trunk_weights: str = ""
+    weights: str = ""
+
+    @property
+    def patch(self) -> int:
+        """Sides of any length."""
+        return 1
+
+    @property
+    def learns(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        _require(self.trunk in TRUNKS, "network.trunk", self.trunk, nearest(self.trunk, TRUNKS))
+        both = bool(self.trunk_weights and self.weights)
+        _require(not both, "network.weights", self.weights, "Give the whole network or its trunk, not both.")
+
+
+@dataclass(frozen=True)
+class NetVLADNetwork(Convolutional):
+    """A trunk and NetVLAD, which starts from k-means over features of the training pictures unless `weights` are given.
+
+    Attributes:
+        init_images, init_features: pictures for k-means, and features of each, drawn by chance.
+    """
+
+    kind: Literal["netvlad"] = "netvlad"
+    clusters: int = 64
+    init_images: int = 500
+    init_features: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.clusters >= 2, "network.clusters", self.clusters, "Give 2 or more.")
+        enough = min(self.init_images, self.init_features) >= 1
+        _require(enough, "network.init_images", [self.init_images, self.init_features], "Give 1 or more of each.")
+
+
+@dataclass(frozen=True)
+class CosPlaceNetwork(Convolutional):
+    """A trunk, GeM and a linear layer to `dim` values."""
+
+    kind: Literal["cosplace"] = "cosplace"
+    dim: int = 2048
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.dim >= 1, "network.dim", self.dim, "Give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -115,8 +189,12 @@ class Step:
         group_sizes: one is drawn for each step; 0 is all images that go through together.
         members: who shares a group. "across" shuffles the images of a step first; "in_order" keeps place beside place,
             as the authors' loader does, where a group smaller than a step gives the label away through its company.
+        group_scope: how far a group may reach where several processes train. "world" is the whole step, and nothing
+            depends on how many there are; "rank" is one process, so how many there are decides who sees whom.
         images_at_once: forward passes of so many images, each with its own batch norm and its own groups; the first
             one alone moves the running statistics. So do two GPUs under DataParallel. 0 is all at once.
+        micro_batch: images of one process that the backbone keeps in memory at once: it computes them twice, and
+            batch norm sees so many. 0 is all.
         self_distillation: weight of 1 - cosine between an image alone and the same image in company (not moved by it).
     """
 
@@ -124,7 +202,9 @@ class Step:
     images_per_place: int = 4
     group_sizes: tuple[int, ...] = (0,)
     members: Literal["across", "in_order"] = "across"
+    group_scope: Literal["world", "rank"] = "world"
     images_at_once: int = 0
+    micro_batch: int = 0
     self_distillation: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False
@@ -141,6 +221,8 @@ class Step:
         _require(sizes_fit, "step.group_sizes", list(self.group_sizes), f"Give sizes of 0 (all) to {self.images}.")
         fits = 0 <= self.images_at_once <= self.images
         _require(fits, "step.images_at_once", self.images_at_once, f"Give 0 (all) to {self.images}.")
+        most = self.images_at_once or self.images
+        _require(0 <= self.micro_batch <= most, "step.micro_batch", self.micro_batch, f"Give 0 (off) to {most}.")
         _require(self.self_distillation >= 0, "step.self_distillation", self.self_distillation, "Give 0 or more.")
 
 
@@ -240,11 +322,12 @@ class Recipe:
 
     Attributes:
         epochs, steps: how long; one of them, the other is 0. An epoch shows each place once, but for a remainder.
+            Both are 0 where nothing in the network learns: it is measured as it is.
         resize: how the trained network resizes when it describes; in training pictures are resized by Pillow.
     """
 
     data: Data
-    network: Network
+    network: Network | NetVLADNetwork | CosPlaceNetwork
     step: Step
     image_size: tuple[int, int]
     resize: Resize = "pil"
@@ -257,12 +340,25 @@ class Recipe:
     validation: Validation | None = None
 
     def __post_init__(self) -> None:
-        long = min(self.epochs, self.steps) == 0 and max(self.epochs, self.steps) > 0
-        _require(long, "epochs, steps", [self.epochs, self.steps], "Give one of them, above 0.")
-        patch = BACKBONES[self.network.backbone].patch
+        self._require_a_length()
+        patch = self.network.patch
         fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
         _require(fits, "image_size", list(self.image_size), f"Give height and width, multiples of {patch}.")
         _require(self.seed >= 0, "seed", self.seed, "Give 0 or more.")
+
+    def _require_a_length(self) -> None:
+        """A network that learns takes steps. One that does not takes none, and is measured as it is."""
+        given = [self.epochs, self.steps]
+        if self.network.learns:
+            long = min(given) == 0 and max(given) > 0
+            _require(long, "epochs, steps", given, "Give one of them, above 0.")
+            return
+        measured = given == [0, 0] and self.validation is not None
+        wanted = (
+            "Nothing would learn: there is neither adapter nor encoder. To measure the network as it is, give "
+            "steps = 0, epochs = 0 and a validation."
+        )
+        _require(measured, "epochs, steps", given, wanted)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a recipe file has them."""

@@ -16,10 +16,9 @@ from torch import Tensor
 from cricavpr import __version__
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.errors import InputError
-from cricavpr.methods.cricavpr import Settings
-from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
 from cricavpr.training.learning import Diverged, Learner
+from cricavpr.training.network import Trainable
 from cricavpr.training.recipe import Recipe
 
 
@@ -76,27 +75,30 @@ def code_version() -> dict[str, str]:
     return {"cricavpr": __version__, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
-def settings_of(recipe: Recipe) -> Settings:
-    return Settings(recipe.network.config(), recipe.image_size, recipe.resize)
-
-
 def export(
-    path: Path, model: CricaVPR, recipe: Recipe, places: PlaceDataset, step: int, measured: Mapping[str, float]
+    path: Path,
+    network: Trainable,
+    recipe: Recipe,
+    places: PlaceDataset,
+    step: int,
+    measured: Mapping[str, float],
+    processes: int = 1,
 ) -> None:
-    """Weights as `load_method("cricavpr", path)` reads them, with what made them."""
+    """Weights as `load_method` reads them, with what made them."""
     provenance = {
         "trained_by": "cricavpr train",
         "step": step,
         "measured": dict(measured),
         "recipe": _without_folders(recipe.to_dict()),
+        "processes": processes,
         "data": {"name": places.name, "places": len(places), "images": places.image_count()},
         "data_fingerprint": places.fingerprint(),
         "code": code_version(),
     }
-    save_weights(path, model.state_dict(), {**settings_of(recipe).to_dict(), "provenance": provenance})
+    save_weights(path, network.model.state_dict(), {**network.header(), "provenance": provenance})
 
 
-FOLDERS = ("path", "dataset", "weights", "backbone_weights")  # settings that may hold a path
+FOLDERS = ("path", "dataset", "weights", "backbone_weights", "trunk_weights")  # settings that may hold a path
 
 
 def _without_folders(values: Any) -> Any:

@@ -16,8 +16,8 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.describing import describe
 from cricavpr.grouping import Grouping, pack
 from cricavpr.index.search import search
-from cricavpr.methods.cricavpr import CricaVPRMethod, Settings
-from cricavpr.models.cricavpr import CricaVPR
+from cricavpr.methods.base import Method
+from cricavpr.training.network import Trainable
 from cricavpr.training.pictures import Pictures, render_test
 from cricavpr.training.recipe import Recipe
 from cricavpr.training.samples import normalised
@@ -31,7 +31,7 @@ Vectors = NDArray[np.float32]  # (N, D)
 class HeldOut(Protocol):
     """Something to measure recall on."""
 
-    def recall(self, method: CricaVPRMethod, grouping: Grouping) -> dict[int, float]:
+    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
         """recall@N, a fraction of all queries, for each N of AT."""
         ...
 
@@ -42,17 +42,16 @@ class HeldOutPictures:
 
     pictures: Pictures
 
-    def recall(self, method: CricaVPRMethod, grouping: Grouping) -> dict[int, float]:
-        database, queries = (self._describe(method.model, grouping, side) for side in (0, 1))
+    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
+        database, queries = (self._describe(method, grouping, side) for side in (0, 1))
         return _recall(database, queries, list(np.arange(len(queries)).reshape(-1, 1)))
 
-    def _describe(self, model: CricaVPR, grouping: Grouping, side: int) -> Vectors:
-        device = next(model.parameters()).device
-        vectors = np.empty((len(self.pictures), model.config.dim), np.float32)
+    def _describe(self, method: Method, grouping: Grouping, side: int) -> Vectors:
+        vectors = np.empty((len(self.pictures), method.dim), np.float32)
         for batch in pack(grouping.groups(len(self.pictures), draw=side), _IMAGES_AT_ONCE):
             rows = np.concatenate(batch)
-            images = normalised(torch.from_numpy(self.pictures[rows, side]).to(device))
-            vectors[rows] = model(images, [len(group) for group in batch]).float().cpu().numpy()
+            images = normalised(torch.from_numpy(self.pictures[rows, side]))
+            vectors[rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
         return vectors
 
 
@@ -63,7 +62,7 @@ class HeldOutDataset:
     dataset: EvalDataset
     workers: int
 
-    def recall(self, method: CricaVPRMethod, grouping: Grouping) -> dict[int, float]:
+    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
         sides = (self.dataset.database, self.dataset.queries)
         database, queries = (
             describe(method, images, grouping, workers=self.workers, draw=draw) for draw, images in enumerate(sides)
@@ -85,14 +84,14 @@ def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> HeldOut | Non
     return HeldOutDataset(dataset, workers)
 
 
-def measure(model: CricaVPR, settings: Settings, held_out: HeldOut, groupings: Sequence[str]) -> dict[str, float]:
+def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> dict[str, float]:
     """`{"R@1 alone": 0.91, ...}`; the network is in training mode again afterwards."""
-    method = CricaVPRMethod("cricavpr", model, settings, "in training", str(next(model.parameters()).device))
+    method = network.method()
     try:
         with torch.inference_mode():
             recalls = {text: held_out.recall(method, Grouping.parse(text)) for text in groupings}
     finally:
-        model.train()
+        network.model.train()
     return {f"R@{n} {text}": share for text, recall in recalls.items() for n, share in recall.items()}
 
 

@@ -1,0 +1,135 @@
+"""Figures with the looks of the house. matplotlib has its home here; it is the extra "plots".
+
+Figures are objects that nobody else holds: pyplot, with its current figure for the whole process, is never imported.
+The same data gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.files import written_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Axes  # for others to name: they import nothing of matplotlib
+    from matplotlib.figure import Figure as Figure
+
+Dash = str | tuple[int, tuple[float, ...]]
+
+
+class Style(NamedTuple):
+    """How one line is told from another: by colour, and in black and white by dash and marker.
+
+    All three are names of arguments of `Axes.plot`: `axes.plot(x, y, **STYLES[0]._asdict())`.
+    """
+
+    color: str
+    linestyle: Dash
+    marker: str
+
+
+STYLES = (  # colours of Okabe and Ito, which colour-blind eyes tell apart
+    Style("#0072b2", "-", "o"),
+    Style("#d55e00", (0, (5, 2)), "s"),
+    Style("#009e73", (0, (1, 1.3)), "^"),
+    Style("#cc79a7", (0, (6, 1.5, 1, 1.5)), "D"),
+    Style("#56b4e9", (0, (3, 1, 1, 1, 1, 1)), "v"),
+    Style("#e69f00", (0, (9, 3)), "P"),
+    Style("#000000", (0, (2, 4)), "X"),
+    Style("#777777", "-", "<"),
+)
+
+_LOOKS: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is there on every machine
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.handlelength": 3.0,  # long enough to show a dash
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "cricavpr",  # ids inside the file are drawn by chance otherwise
+    "svg.fonttype": "path",  # looks the same where the font is not there
+}
+_UNDATED: Mapping[str, Mapping[str, None]] = {  # neither the day nor the version of what drew it
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def style(number: int) -> Style:
+    """The look of line 0, 1, 2 ...; they come again after the last."""
+    return STYLES[number % len(STYLES)]
+
+
+def looks() -> AbstractContextManager[None]:
+    """During the block matplotlib draws as the house does. Titles and legends take their looks when they are made,
+    so make them inside; axes of `new_figure` have theirs already.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    context: AbstractContextManager[None] = _matplotlib().rc_context(dict(_LOOKS))
+    return context
+
+
+def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of a size in inches, and its axes row by row. Panels and legends make room for one another.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    matplotlib = _matplotlib()
+    with looks():
+        figure: Figure = matplotlib.figure.Figure(figsize=(width_in, height_in), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "png"), dpi: float = 150) -> list[Path]:
+    """Write the figure durably to `path` with the suffix of each format; the paths written.
+
+    Raises:
+        InputError: a format that is not svg, png or pdf, or a place that cannot be written.
+    """
+    plain = path.with_suffix("") if path.suffix.removeprefix(".") in _UNDATED else path
+    written = []
+    for kind in formats:
+        if kind not in _UNDATED:
+            raise InputError(f"a figure cannot be written as {kind!r}. Known: {', '.join(_UNDATED)}.")
+        to = plain.with_name(f"{plain.name}.{kind}")
+        with written_beside(to) as beside, looks():
+            figure.savefig(beside, format=kind, dpi=dpi, metadata=dict(_UNDATED[kind]))
+        written.append(to)
+    return written
+
+
+def _matplotlib() -> Any:
+    """The library, or one line that names the extra. A Figure made directly draws without a screen (Agg)."""
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ImportError:
+        raise MissingExtraError(
+            "drawing figures needs matplotlib, which is not installed. Run: pip install 'cricavpr[plots]'"
+        ) from None
+    return matplotlib

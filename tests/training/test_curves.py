@@ -1,0 +1,81 @@
+"""The curves of a run: what is in a panel, and what happens without a library to draw them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cricavpr.training.curves import POINTS, curves, draw_curves, panels, read_log
+from cricavpr.training.log import Progress, elapsed_s
+
+STEPS: list[dict[str, Any]] = [
+    {"step": 1, "loss": 2.0, "mined": 1.0, "rate": 1e-3, "group_size": 4},
+    {"step": 2, "loss": 1.0, "mined": 0.5, "rate": 5e-4, "group_size": 1, "distillation": 0.25},
+    {"step": 2, "measured": {"R@10 alone": 0.9, "R@1 alone": 0.5, "R@1 in_order:4": 0.75}},
+]
+
+
+def log(folder: Path, rows: list[dict[str, Any]], end: str = "") -> Path:
+    path = folder / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
+    return path
+
+
+def test_each_panel_has_its_lines_and_recalls_are_sorted_by_grouping_then_number() -> None:
+    found = {panel.title: panel.lines for panel in panels(STEPS)}
+    assert found["loss"] == {"loss": [(1, 2.0), (2, 1.0)], "distillation": [(2, 0.25)]}
+    assert found["learning rate"] == {"rate": [(1, 1e-3), (2, 5e-4)]}
+    assert list(found["recall"]) == ["R@1 alone", "R@10 alone", "R@1 in_order:4"]
+
+
+def test_the_figure_shows_what_the_panels_say() -> None:
+    axes = curves(panels(STEPS)).axes
+    assert [place.get_title(loc="left") for place in axes] == [
+        "loss",
+        "share of images mined",
+        "learning rate",
+        "recall",
+    ]
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["loss", "distillation"]
+    assert axes[0].lines[0].get_xydata().tolist() == [[1.0, 2.0], [2.0, 1.0]]
+
+
+def test_many_steps_are_drawn_as_means_of_neighbours() -> None:
+    many = [{"step": step, "loss": float(step % 2)} for step in range(1, 2 * POINTS + 1)]
+    (panel,) = panels(many)
+    assert len(panel.lines["loss"]) == POINTS and panel.lines["loss"][0] == (1.5, 0.5)
+
+
+def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
+    assert read_log(log(tmp_path, STEPS, '{"step": 3, "lo')) == STEPS
+
+
+def test_curves_are_drawn_as_svg_and_png_and_nothing_before_there_is_a_step(tmp_path: Path) -> None:
+    assert draw_curves(log(tmp_path, []), tmp_path / "curves.svg") == []
+    drawn = draw_curves(log(tmp_path, STEPS), tmp_path / "curves.svg")
+    assert [path.name for path in drawn] == ["curves.svg", "curves.png"]
+
+
+def test_without_matplotlib_a_run_goes_on_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(tmp_path, STEPS)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    progress = Progress(tmp_path, 10, 0, quiet=False)
+    progress.draw()
+    progress.draw()
+    assert capsys.readouterr().err.count("cricavpr[plots]") == 1
+    assert not (tmp_path / "curves.svg").exists()
+
+
+def test_the_time_of_a_run_goes_on_where_the_process_before_it_stopped(tmp_path: Path) -> None:
+    assert elapsed_s(tmp_path) == 0.0
+    (tmp_path / "speed.jsonl").write_text('{"step": 4, "elapsed_s": 100.0}\n{"step": 5, "elap')
+    assert elapsed_s(tmp_path) == 100.0
+    Progress(tmp_path, 10, 4, quiet=True).end(4)
+    (tmp_path / "speed.jsonl").write_text((tmp_path / "speed.jsonl").read_text().replace('"elap{', '"}\n{'))
+    assert 100.0 <= elapsed_s(tmp_path) < 160.0
