@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
+from cricavpr import matlab
 from cricavpr.errors import WeightsError
-from cricavpr.methods import load_method, matlab
+from cricavpr.matlab import is_matlab
+from cricavpr.methods import load_method
 from cricavpr.methods.matconvnet import CONVOLUTIONS, read_matconvnet
-from cricavpr.methods.matlab import is_matlab, read_variable
 
 
 def weights(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
@@ -167,33 +168,6 @@ def test_a_damaged_file_is_refused_or_read_whole_and_runs_nothing(tmp_path: Path
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-500:]
     assert json.loads(done.stdout) == [[], []]
-
-
-def test_our_reader_agrees_with_scipys(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    net = {
-        name: (100 * rng.normal(size=shape)).astype(kind)
-        for name, kind, shape in (
-            ("a", "f8", (3, 4, 5)), ("b", "f4", (2, 2)), ("c", "u1", (7, 1)), ("d", "i2", (1, 3)), ("e", "i4", (4, 2)),
-            ("f", "u8", (2, 3)), ("whole", "f8", (5, 5)),
-        )
-    } | {"structures": np.array([(1.0, 2), (3.0, 4)], [("x", "O"), ("y", "O")]), "empty": np.empty((0, 3))}  # fmt: skip
-    net["whole"] = np.rint(net["whole"])  # MATLAB stores whole numbers in fewer bytes
-    path = saved(tmp_path, net)
-    ours = read_variable(path, "net")
-    theirs = loadmat(path, struct_as_record=False, squeeze_me=True)["net"]
-    assert isinstance(ours, dict) and list(ours) == list(net)
-    for name in "abcdef":
-        assert np.array_equal(ours[name], getattr(theirs, name)) and ours[name].dtype == getattr(theirs, name).dtype
-    assert [(one["x"].item(), one["y"].item()) for one in ours["structures"]] == [(1.0, 2), (3.0, 4)]
-    assert ours["empty"].size == 0 and np.array_equal(ours["whole"], net["whole"])
-
-
-def test_text_and_what_else_is_no_number_is_stepped_over(tmp_path: Path) -> None:
-    from scipy.sparse import eye
-
-    found = read_variable(saved(tmp_path, {"text": "abc", "sparse": eye(3), "z": np.ones(2) * 1j, "n": 4.0}), "net")
-    assert found == {"text": None, "sparse": None, "z": None, "n": np.array(4.0)}
 
 
 def test_cells_nested_without_end_are_refused(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class ImageSet:
         positions: N positions, NaN rows unknown, or None when nothing is known.
         keys: panorama, sequence or folder of each image, or None.
         frames: (N,) frame numbers of a video or journey, or None.
+        conditions: what each image was taken in, such as day, night or snow, or None.
 
     Raises:
         InputError: fields of different lengths, a name twice, or a name that leaves the root.
@@ -45,11 +46,12 @@ class ImageSet:
     positions: Positions | None = None
     keys: tuple[str, ...] | None = None
     frames: NDArray[np.int64] | None = None
+    conditions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         fields: dict[str, Sized | None] = {}
-        fields.update(positions=self.positions, keys=self.keys, frames=self.frames)
+        fields.update(positions=self.positions, keys=self.keys, frames=self.frames, conditions=self.conditions)
         for field, values in fields.items():
             if values is not None and len(values) != len(self.names):
                 raise InputError(f"{len(values)} {field} do not fit {len(self.names)} images in {self.root}.")
@@ -72,6 +74,7 @@ class ImageSet:
             positions=None if self.positions is None else self.positions.take(rows),
             keys=None if self.keys is None else tuple(self.keys[i] for i in rows.tolist()),
             frames=None if self.frames is None else self.frames[rows],
+            conditions=None if self.conditions is None else tuple(self.conditions[i] for i in rows.tolist()),
         )
 
 
@@ -93,6 +96,8 @@ class EvalDataset:
         name: what to call it in a table.
         positives: one sorted array of database indices per query; empty where nothing can be found.
         rule: how the positives were decided, such as "within 25 m".
+        per_panorama: database images cut out of each panorama, where a rule "one hit per panorama" is in use; images
+            of one panorama share their key.
 
     Raises:
         InputError: positives that do not fit the images.
@@ -103,6 +108,7 @@ class EvalDataset:
     queries: ImageSet
     positives: tuple[NDArray[np.int64], ...]
     rule: str
+    per_panorama: int | None = None
 
     def __post_init__(self) -> None:
         positives = tuple(np.asarray(indices, dtype=np.int64) for indices in self.positives)

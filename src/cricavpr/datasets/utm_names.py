@@ -7,7 +7,9 @@ number, zone letter, latitude, longitude and panorama. Only easting and northing
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +39,17 @@ def read_utm_folder(folder: Path) -> ImageSet:
     """
     folder = Path(folder)
     names = _names(folder)
-    fields = [_fields(folder, name) for name in names]
-    metres = np.array([_metres(folder, name, part) for name, part in zip(names, fields, strict=True)])
-    found = [_zone(folder, name, part) for name, part in zip(names, fields, strict=True)]
-    zones = tuple(zone for zone in found if zone is not None)
-    positions = Positions(metres, zones if len(zones) == len(names) else None)
-    return ImageSet(folder, names, positions, _keys(names, fields))
+    metres = np.empty((len(names), 2))
+    zones: list[str] = []
+    keys: list[str] = []
+    for row, name in enumerate(names):  # one name at a time: the largest benchmark has 2.8 million
+        parts = _fields(folder, name)
+        metres[row] = _metres(folder, name, parts)
+        if zone := _zone(folder, name, parts):
+            zones.append(sys.intern(zone))
+        keys.append(_panorama(parts))
+    positions = Positions(metres, tuple(zones) if len(zones) == len(names) else None)
+    return ImageSet(folder, names, positions, _keys(names, keys))
 
 
 def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None = None) -> EvalDataset:
@@ -57,10 +64,16 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
         InputError: a folder is missing, several query folders to choose from, or a wrong name.
     """
     database, query_folder = find_sides(Path(root), queries)
-    sides = read_utm_folder(database), read_utm_folder(query_folder)
+    name = dataset_name(database, query_folder)
+    return join_utm_sides(name, read_utm_folder(database), read_utm_folder(query_folder), radius_m)
+
+
+def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
+    """Two folders of @ names as one dataset; where only one of them has zones, none are used."""
+    sides = database, queries
     if len({side.positions is not None and side.positions.zones is None for side in sides}) == 2:
         sides = _without_zones(sides[0]), _without_zones(sides[1])
-    return EvalDataset.within_radius(dataset_name(database, query_folder), *sides, radius_m)
+    return EvalDataset.within_radius(name, *sides, radius_m)
 
 
 def find_sides(root: Path, queries: str | None = None) -> tuple[Path, Path]:
@@ -105,9 +118,9 @@ def has_utm_names(folder: Path) -> bool:
 
 
 def _without_zones(images: ImageSet) -> ImageSet:
-    """Where only one side has zones, none are used: the published readers never look at them."""
+    """The published readers never look at zones."""
     assert images.positions is not None
-    return ImageSet(images.root, images.names, Positions(images.positions.metres), images.keys)
+    return replace(images, positions=Positions(images.positions.metres))
 
 
 def _list_beside(folder: Path) -> Path:
@@ -133,8 +146,11 @@ def _names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _keys(names: Sequence[str], fields: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
-    panoramas = [part[7] if len(part) > 8 and part[7] != "None" else "" for part in fields]
+def _panorama(parts: Sequence[str]) -> str:
+    return parts[7] if len(parts) > 8 and parts[7] != "None" else ""
+
+
+def _keys(names: Sequence[str], panoramas: Sequence[str]) -> tuple[str, ...] | None:
     if not any(panoramas):
         return None
     return tuple(panorama or name for panorama, name in zip(panoramas, names, strict=True))

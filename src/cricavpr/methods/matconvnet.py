@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import WeightsError
-from cricavpr.methods.matlab import Unreadable, Value, read_variable
+from cricavpr.matlab import Unreadable, Value, read_variable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,8 +1,8 @@
-"""Arrays, cells and structures out of a MATLAB file (level 5, as MATLAB writes by default), in Python alone.
+"""Arrays, texts, cells and structures out of a MATLAB file (level 5, as MATLAB writes by default), in Python alone.
 
 scipy reads these files too, and runs nothing of them, but its compiled reader crashes on about one damaged file in
-a hundred; files from strangers deserve one that cannot. Texts, objects, functions and sparse or complex arrays are
-stepped over. Source: MathWorks, "MAT-File Format".
+a hundred; files from strangers deserve one that cannot. Objects, functions and sparse or complex arrays are stepped
+over. Source: MathWorks, "MAT-File Format".
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ HEADER_BYTES = 128
 
 MATRIX, COMPRESSED = 14, 15  # kinds of elements
 STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-CELL, STRUCTURE = 1, 2  # classes of matrices
+LETTERS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}  # how elements hold texts
+CELL, STRUCTURE, TEXT = 1, 2, 4  # classes of matrices
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = 0x0800
 
-Value = NDArray[Any] | list[Any] | dict[str, Any] | None  # a cell is a list, a structure a dict, the rest None
+# A cell is a list, a structure a dict (several of them a list), a text a str (its rows a list), the rest None.
+Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
 class Unreadable(ValueError):
@@ -56,7 +58,10 @@ def read_variable(path: Path, name: str) -> Value:
         Unreadable: it is damaged, too large, from a big-endian machine, or has no such variable.
     """
     with path.open("rb") as file:
-        if file.read(HEADER_BYTES)[126:] != b"IM":
+        header = file.read(HEADER_BYTES)
+        if header.startswith(b"MATLAB 7.3"):
+            raise Unreadable("it is in MATLAB's form 7.3, which is HDF5; save it with -v7 there")
+        if header[126:] != b"IM":
             raise Unreadable("it was written on a big-endian machine, or is cut off")
         left = LARGEST_BYTES
         while tag := file.read(8):
@@ -141,6 +146,8 @@ class _Reader:
             return [self._inner(depth) for _ in range(self._countable(math.prod(head.shape)))]
         if head.kind == STRUCTURE:
             return self._structure(math.prod(head.shape), depth)
+        if head.kind == TEXT:
+            return self._text(head.shape)
         return None
 
     def _inner(self, depth: int) -> Value:
@@ -154,6 +161,18 @@ class _Reader:
         if values.size != math.prod(head.shape):
             raise Unreadable("it is damaged (a matrix has more or fewer values than its sides say)")
         return values.astype(NUMBERS[head.kind], copy=False).reshape(head.shape, order="F").squeeze()
+
+    def _text(self, shape: tuple[int, ...]) -> Value:
+        """One line of text, or the lines of a block of them, which are stored column by column."""
+        kind, data = self.element()
+        try:
+            text = bytes(data).decode(LETTERS[kind])
+        except (KeyError, UnicodeDecodeError):
+            raise Unreadable("it is damaged (the letters of a text)") from None
+        rows, width = shape[0], math.prod(shape[1:])
+        if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # a width may count bytes
+            raise Unreadable("it is damaged (a text has more or fewer letters than its sides say)")
+        return text if rows == 1 or not text else [text[row::rows] for row in range(rows)]
 
     def _structure(self, count: int, depth: int) -> Value:
         width = self._numbers()

@@ -1,0 +1,87 @@
+"""`cricavpr challenge`: the file for the MSLS challenge, and its scores where the answers are known."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import EvalDataset
+
+POOLED = "msls-challenge"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "challenge",
+        help="write or score the file for the MSLS challenge",
+        description="Searching all test cities as one database and searching each by itself give different numbers: "
+        "the file says which it was.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    write = actions.add_parser(
+        "write", help="find the best database images of each query, and write the file to hand in"
+    )
+    _add_data(write)
+    write.add_argument("--out", required=True, metavar="FILE", help="a .csv, or a .zip with one inside")
+    write.add_argument("--count", type=int, default=25, metavar="N", help="predictions per query (default: 25)")
+    add_grouping(write)
+    write.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
+    add_method(write)
+    add_work(write)
+    write.set_defaults(run=_write)
+    score = actions.add_parser("score", help="recall and mAP of a file, where the released answers lie in the dataset")
+    score.add_argument("file", metavar="FILE", help="what `write` wrote")
+    _add_data(score)
+    score.add_argument("--json", action="store_true", help="print JSON")
+    score.set_defaults(run=_score)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", required=True, metavar="DIR", help="where MSLS lies")
+    parser.add_argument("--by-city", action="store_true", help="search each city by itself (default: all pooled)")
+
+
+def _parts(args: argparse.Namespace) -> list[EvalDataset]:
+    from cricavpr.datasets.benchmarks import SPLITS, open_split
+
+    cities = sorted(name for name in SPLITS if name.startswith(f"{POOLED}-"))
+    return [open_split(name, existing_folder(args.root)) for name in (cities if args.by_city else [POOLED])]
+
+
+def _write(args: argparse.Namespace) -> int:
+    from cricavpr.evaluation.msls_challenge import predict, write_submission
+    from cricavpr.grouping import Grouping
+
+    parts = _parts(args)
+    found = predict(
+        load_method(args),
+        parts,
+        Grouping.parse(args.grouping or "alone"),
+        count=args.count,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        progress=not args.quiet,
+        cache=Path(args.cache) if args.cache else None,
+    )
+    write_submission(Path(args.out), found, args.count)
+    print(args.out)
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from cricavpr.evaluation.msls_challenge import read_submission, score_submission
+
+    scores = score_submission(read_submission(Path(args.file)), _parts(args))
+    if args.json:
+        print(json.dumps({"recall_at": scores.recall_at, "map_at": scores.map_at, "queries": scores.queries}))
+        return 0
+    for name, values in (("R", scores.recall_at), ("mAP", scores.map_at)):
+        print("  ".join(f"{name}@{n} {100 * value:.1f}" for n, value in values.items()))
+    print(f"{scores.queries:,} queries, {scores.skipped:,} without an answer left out; {scores.rule}")
+    return 0

@@ -1,0 +1,171 @@
+"""What of a benchmark is on this disk, and what is not as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.benchmarks.base import Layout, Split
+from cricavpr.errors import ImageError, InputError
+from cricavpr.images import decode
+
+Verdict = Literal["ok", "differs", "missing", "unknown"]  # unknown: nothing is recorded to compare with
+State = Literal["as expected", "differs", "nothing there"]
+OnFile = Callable[[int, int], None]  # called with (files looked for, files to look for)
+
+LOOK_FOR = 200_000  # files of a side; of more, so many spread evenly over it
+DECODED = 8  # photos of a side, spread evenly over it
+_REPORT_EVERY = 1_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table."""
+
+    what: str
+    expected: str
+    found: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class CheckedSplit:
+    """One split on this disk.
+
+    Attributes:
+        layout: the one that fits, or None.
+        split_hash: of what was read, or None where it could not be.
+    """
+
+    name: str
+    layout: str | None
+    split_hash: str | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def state(self) -> State:
+        verdicts = {finding.verdict for finding in self.findings}
+        if self.layout is None and verdicts == {"missing"}:
+            return "nothing there"
+        return "differs" if verdicts & {"differs", "missing"} else "as expected"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        findings = [
+            {"what": f.what, "expected": f.expected, "found": f.found, "verdict": f.verdict} for f in self.findings
+        ]
+        facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": findings}
+        return {"split": self.name, "state": self.state} | facts
+
+
+def state_of(splits: Iterable[CheckedSplit]) -> State:
+    """Of several splits together."""
+    states = {split.state for split in splits}
+    return states.pop() if len(states) == 1 else "differs"
+
+
+def check_split(split: Split, root: Path, on_file: OnFile | None = None) -> CheckedSplit:
+    """Look for a split below a folder; whatever is wrong becomes a row, and nothing is raised.
+
+    Up to 200,000 files of each side are looked for (of more, so many spread evenly) and eight of each are decoded.
+    """
+    layout = split.layout_of(root)
+    if layout is None:
+        return CheckedSplit(split.name, None, None, tuple(_needs(split, root)))
+    head = Finding("layout", " or ".join(dict.fromkeys(each.name for each in split.layouts)), layout.name, "ok")
+    try:
+        dataset = layout.read(root)
+        digest = dataset.split_hash()
+    except InputError as error:
+        return CheckedSplit(
+            split.name, layout.name, None, (head, Finding("reading", "readable", str(error), "differs"))
+        )
+    findings = (*_counts(split, dataset), *_photos(dataset, on_file), _hash(layout, digest))
+    return CheckedSplit(split.name, layout.name, digest, (head, *findings))
+
+
+def _needs(split: Split, root: Path) -> Iterable[Finding]:
+    for layout in split.layouts:
+        for need in layout.needs:
+            there = (root / need).exists()
+            found: tuple[str, Verdict] = ("there", "ok") if there else ("not there", "missing")
+            yield Finding(f"{layout.name}: {need}", "there", *found)
+
+
+def _counts(split: Split, dataset: EvalDataset) -> Iterable[Finding]:
+    sizes = np.array([len(indices) for indices in dataset.positives], np.int64)
+    without = int((sizes == 0).sum())
+    yield _count("queries", split.queries, len(dataset.queries))
+    yield _count("database images", split.database, len(dataset.database))
+    yield _count("queries without positives", split.without_positives, without)
+    yield _positives(split, dataset.rule, sizes)
+
+
+def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives of each query
+    if not sizes.any():
+        return Finding("positives", split.rule, "none", "ok" if split.unanswered == "skip" else "differs")
+    share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} a query"
+    if rule == split.rule:
+        return Finding("positives", split.rule, share, "ok")
+    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may bring a threshold of its own
+
+
+def _count(what: str, expected: int | None, found: int) -> Finding:
+    if expected is None:
+        return Finding(what, "not published", f"{found:,}", "unknown")
+    return Finding(what, f"{expected:,}", f"{found:,}", "ok" if found == expected else "differs")
+
+
+def _photos(dataset: EvalDataset, on_file: OnFile | None) -> Iterable[Finding]:
+    for side, images in (("database", dataset.database), ("queries", dataset.queries)):
+        yield _files(side, images, on_file)
+        yield _decodable(side, images)
+
+
+def _files(side: str, images: ImageSet, on_file: OnFile | None) -> Finding:
+    rows = spread(len(images), LOOK_FOR)
+    lost: list[str] = []
+    for done, row in enumerate(rows, start=1):
+        if not images.path(row).is_file():
+            lost.append(images.names[row])
+        if on_file is not None and (done % _REPORT_EVERY == 0 or done == len(rows)):
+            on_file(done, len(rows))
+    what = f"{side} files" + (f", {len(rows):,} looked for" if len(rows) < len(images) else "")
+    if not lost:
+        return Finding(what, f"{len(rows):,}", f"{len(rows):,}", "ok")
+    found = f"{len(rows) - len(lost):,}; {len(lost):,} are missing, first {lost[0]!r}"
+    return Finding(what, f"{len(rows):,}", found, "missing")
+
+
+def _decodable(side: str, images: ImageSet) -> Finding:
+    rows = spread(len(images), DECODED)
+    sizes, broken = set(), []
+    for row in rows:
+        try:
+            height, width, _ = decode(images.path(row)).shape
+            sizes.add(f"{width} x {height}")
+        except ImageError as error:
+            broken.append(f"{images.names[row]!r} {error}")
+    expected = f"{len(rows)} of {len(rows)}"
+    if broken:
+        return Finding(f"{side} decoded", expected, f"{len(rows) - len(broken)}; {broken[0]}", "differs")
+    shown = min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes"
+    return Finding(f"{side} decoded", expected, f"{len(rows)} of {len(rows)}, {shown}", "ok")
+
+
+def _hash(layout: Layout, digest: str) -> Finding:
+    if layout.split_hash is None:
+        return Finding("split hash", "none recorded", digest[:16], "unknown")
+    same = digest == layout.split_hash
+    return Finding("split hash", layout.split_hash[:16], digest[:16], "ok" if same else "differs")
+
+
+def spread(count: int, at_most: int) -> list[int]:
+    """Up to `at_most` rows evenly over `count`, the first and the last among them."""
+    return sorted(set(np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()))

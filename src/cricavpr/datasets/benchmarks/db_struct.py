@@ -1,0 +1,113 @@
+"""dbStruct, the MATLAB structure in which Pittsburgh and Tokyo 24/7 list their images, positions and thresholds.
+
+Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are taken by name, so
+that the longer form with time stamps (Tokyo Time Machine) reads the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cricavpr.errors import InputError
+from cricavpr.geo import Metres
+from cricavpr.matlab import Unreadable, read_variable
+
+_WHAT_NOW = "Fetch the specification anew"
+
+
+@dataclass(frozen=True, eq=False)
+class DbStruct:
+    """One split as it is published.
+
+    Attributes:
+        database, queries: names in published order, as the file writes them.
+        database_m, queries_m: (N, 2) easting, northing.
+        radius_m: how far a positive may be.
+    """
+
+    path: Path
+    database: tuple[str, ...]
+    queries: tuple[str, ...]
+    database_m: Metres
+    queries_m: Metres
+    radius_m: float
+
+
+def read_db_struct(path: Path) -> DbStruct:
+    """Read one of the published .mat files; nothing in it is run.
+
+    Raises:
+        InputError: no such file, damaged, or not a dbStruct whose lists fit one another.
+    """
+    try:
+        fields = read_variable(path, "dbStruct")
+        if not isinstance(fields, dict):
+            raise Unreadable("its dbStruct is no structure")
+        return _db_struct(path, fields)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. {_WHAT_NOW}.") from None
+    except Unreadable as error:
+        raise InputError(f"cannot use {path}: {error}. {_WHAT_NOW}.") from None
+
+
+def _db_struct(path: Path, fields: dict[str, Any]) -> DbStruct:
+    database = _names(fields, "dbImageFns", "dbImage")
+    queries = _names(fields, "qImageFns", "qImage")
+    _check_count(fields, len(database), "database images", "numImages", "numDb")
+    _check_count(fields, len(queries), "queries", "numQueries", "numQ")
+    radius = _number(_field(fields, "posDistThr"))
+    if radius is None or not 0 < radius < 1e6:
+        raise Unreadable("its posDistThr is no distance in metres")
+    return DbStruct(
+        path, database, queries, _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries), radius
+    )
+
+
+def _field(fields: dict[str, Any], *names: str) -> Any:
+    for name in names:
+        if name in fields:
+            return fields[name]
+    raise Unreadable(f"its dbStruct has no {names[0]}, only {', '.join(fields) or 'nothing'}")
+
+
+def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
+    cells = _field(fields, *names)
+    cells = [cells] if isinstance(cells, str) else cells
+    if not isinstance(cells, list) or not cells:
+        raise Unreadable(f"its {names[0]} is no list of names")
+    for number, cell in enumerate(cells, start=1):
+        if not isinstance(cell, str) or not cell or "\0" in cell:
+            raise Unreadable(f"entry {number} of its {names[0]} is no name")
+    return tuple(cells)
+
+
+def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
+    """(2, N) there, (N, 2) here; a single image has lost its second side."""
+    array = _field(fields, field)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise Unreadable(f"its {field} is no array of numbers")
+    rows = array.astype(np.float64).reshape(2, 1) if array.shape == (2,) else array.astype(np.float64)
+    if rows.shape != (2, len(names)):
+        raise Unreadable(f"its {field} has the sides {array.shape}, where {len(names):,} images need (2, {len(names)})")
+    bad = ~np.isfinite(rows).all(axis=0)
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise Unreadable(f"its {field} has no position for image {at + 1}, {names[at]!r}")
+    return rows.T
+
+
+def _check_count(fields: dict[str, Any], count: int, what: str, *names: str) -> None:
+    told = next((_number(fields[name]) for name in names if name in fields), None)
+    if told is not None and told != count:
+        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {told:,.0f}")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "fiu":
+        return float(value.reshape(()))
+    return None

@@ -1,0 +1,199 @@
+"""The tables of Mapillary Street-Level Sequences: four csv files per city and side, whose rows correspond.
+
+Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Columns are found by name; `seq_info.csv`
+calls its sequence `sequence_key`, and the data set's description `sequence_id`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import ImageSet
+from cricavpr.errors import InputError
+from cricavpr.geo import Degrees, Metres, Positions, distances_m
+
+Side = Literal["query", "database"]
+
+APART_M = 1_000.0  # raw.csv and postprocessed.csv say the same to centimetres; a kilometre apart, one is wrong
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+RAW, POSED, SEQUENCES, SUBTASKS = "raw.csv", "postprocessed.csv", "seq_info.csv", "subtask_index.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One side of one city.
+
+    Attributes:
+        images: all rows in the order of the tables; keys are sequences, frames the place in the sequence.
+        panoramas: (N,) True where an image is a panorama; all False where raw.csv is not there.
+        in_all: (N,) True for images of the subtask `all`; all True where subtask_index.csv is not wanted.
+    """
+
+    images: ImageSet
+    panoramas: NDArray[np.bool_]
+    in_all: NDArray[np.bool_]
+
+
+def read_side(root: Path, city: str, side: Side, *, posed: bool, subtask: bool) -> Rows:
+    """Read the tables of `city`, a path below `root` such as "train_val/cph".
+
+    Args:
+        posed: positions and panoramas, from postprocessed.csv and, where it is there or not a test city, raw.csv.
+        subtask: the subtask `all`, from subtask_index.csv.
+
+    Raises:
+        InputError: a table or column is missing, a value is damaged, or rows of two tables do not correspond.
+    """
+    folder = root / city / side
+    table = read_columns(folder / SEQUENCES, ("key", "frame_number"), ("sequence_key", "sequence_id"))
+    keys, sequences = table["key"], table.get("sequence_key") or table.get("sequence_id")
+    if twice := [key for key, times in Counter(keys).items() if times > 1]:
+        raise InputError(
+            f"{folder / SEQUENCES} has {len(twice):,} keys twice (first: {twice[0]!r}). Restore the table."
+        )
+    posed_by = _positions(folder, keys, required=city.startswith("train_val")) if posed else _Posed()
+    images = ImageSet(
+        root,
+        tuple(f"{city}/{side}/images/{key}.jpg" for key in keys),
+        posed_by.positions,
+        None if sequences is None else tuple(sequences),
+        _frames(folder / SEQUENCES, table["frame_number"]),
+        posed_by.conditions,
+    )
+    nothing = np.zeros(len(keys), bool)
+    in_all = _in_all(folder / SUBTASKS, keys) if subtask else ~nothing
+    return Rows(images, nothing if posed_by.panoramas is None else posed_by.panoramas, in_all)
+
+
+def read_columns(path: Path, columns: Sequence[str], one_of: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Columns of a csv by name; the unnamed first column of row numbers does no harm.
+
+    Raises:
+        InputError: no such file, a column that it does not have, or a row that is too short.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            header = next(lines, [])
+            wanted = [*columns, *(column for column in one_of if column in header)]
+            if missing := [column for column in wanted if column not in header]:
+                shown = ", ".join(filter(None, header))[:100] or "nothing"
+                raise InputError(f"{path} has no column {missing[0]!r} but {shown}. Restore it from the download.")
+            places = [header.index(column) for column in wanted]
+            values: dict[str, list[str]] = {column: [] for column in wanted}
+            for line in lines:
+                if line:
+                    for column, place in zip(wanted, places, strict=True):
+                        values[column].append(line[place])
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. It comes with msls_metadata.zip.") from None
+    except IndexError:
+        raise InputError(f"line {lines.line_num} of {path} is too short. Restore it from the download.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}. Restore it from the download.") from None
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    positions: Positions | None = None
+    panoramas: NDArray[np.bool_] | None = None
+    conditions: tuple[str, ...] | None = None
+
+
+def _positions(folder: Path, keys: Sequence[str], *, required: bool) -> _Posed:
+    posed, raw = folder / POSED, folder / RAW
+    table = read_columns(posed, ("key", "easting", "northing"), ("night",))
+    _must_correspond(posed, table["key"], folder / SEQUENCES, keys)
+    metres = _numbers(posed, table, ("easting", "northing"))
+    night = _booleans(posed, "night", table["night"]) if "night" in table else None
+    conditions = None if night is None else tuple("night" if dark else "day" for dark in night)
+    if not (required or raw.exists()):
+        return _Posed(Positions(metres), None, conditions)
+    table = read_columns(raw, ("key", "lon", "lat", "pano"))
+    _must_correspond(raw, table["key"], posed, keys)
+    positions = _in_zones(metres, _numbers(raw, table, ("lat", "lon")), raw, posed)
+    return _Posed(positions, _booleans(raw, "pano", table["pano"]), conditions)
+
+
+def _in_all(path: Path, keys: Sequence[str]) -> NDArray[np.bool_]:
+    table = read_columns(path, ("key", "all"))
+    _must_correspond(path, table["key"], path.with_name(SEQUENCES), keys)
+    return _booleans(path, "all", table["all"])
+
+
+def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
+    if len(keys) != len(expected):
+        raise InputError(
+            f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. "
+            "Rows of the tables of a city correspond; restore all of them from one download."
+        )
+    for row, (key, wanted) in enumerate(zip(keys, expected, strict=True)):
+        if key != wanted:
+            raise InputError(
+                f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. "
+                "Rows of the tables of a city correspond; restore all of them from one download."
+            )
+
+
+def _numbers(path: Path, table: dict[str, list[str]], columns: tuple[str, str]) -> NDArray[np.float64]:  # (N, 2)
+    values = np.empty((len(table["key"]), 2))
+    for place, column in enumerate(columns):
+        for row, text in enumerate(table[column]):
+            try:
+                values[row, place] = float(text)
+            except ValueError:
+                values[row, place] = math.nan
+            if not math.isfinite(values[row, place]):
+                raise InputError(f"row {row} of {path} has {column} {text!r}, not a number. Restore the table.")
+    return values
+
+
+def _booleans(path: Path, column: str, texts: Sequence[str]) -> NDArray[np.bool_]:
+    values = [_BOOLEANS.get(text.strip().lower()) for text in texts]
+    if None in values:
+        row = values.index(None)
+        raise InputError(f"row {row} of {path} has {column} {texts[row]!r}, not True or False. Restore the table.")
+    return np.array(values, bool)
+
+
+def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
+    try:
+        return np.array([int(text) for text in texts], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path} has a frame_number that is not a whole number ({error}). Restore it.") from None
+
+
+def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
+    """Metres of the one table with the zone that the other's degrees tell: one beside a border may be meant."""
+    try:
+        true = Positions.from_latlon(degrees)
+    except InputError as error:
+        raise InputError(f"{raw}: {error} The columns lat and lon may be swapped.") from None
+    own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
+    best, away_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
+    for step in (0, 1, -1):
+        numbers = np.char.mod("%d", (own + step) % 60 + 1)
+        zones = np.char.add(numbers, np.where(degrees[:, 0] >= 0, "N", "S"))
+        with np.errstate(all="ignore"):  # eastings of another zone may lie outside the map
+            found_m = np.nan_to_num(distances_m(Positions(metres, tuple(zones.tolist())), true), nan=np.inf)
+        nearer = found_m < away_m
+        best[nearer], away_m[nearer] = zones[nearer], found_m[nearer]
+        if (away_m <= APART_M).all():
+            return Positions(metres, tuple(best.tolist()))
+    row = int(np.argmax(away_m > APART_M))
+    (lat, lon), (east, north) = degrees[row].tolist(), metres[row].tolist()
+    raise InputError(
+        f"row {row} of {raw} is at latitude {lat:g}, longitude {lon:g}, and of {posed} at easting {east:.0f}, northing "
+        f"{north:.0f}, which is somewhere else. Two columns may be swapped; restore both from one download."
+    )

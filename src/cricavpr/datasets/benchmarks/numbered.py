@@ -1,0 +1,121 @@
+"""Pairs by number: benchmarks whose photos are numbered alike on both sides, so that no distance decides.
+
+The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back
+into the numbers that they stand for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.find_files import find_files
+from cricavpr.datasets.utm_names import find_sides, has_utm_names, read_utm_folder
+from cricavpr.errors import InputError
+
+Numbers = NDArray[np.int64]  # (N,)
+
+IMAGES = (".jpg", ".jpeg", ".png")
+SHOWN_M = 0.1  # names of @ trees give metres with one decimal, cut or rounded
+
+
+def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[Numbers, ...]:
+    """For each query the sorted indices of the database images whose number is at most `tolerance` off."""
+    order = np.argsort(database, kind="stable")
+    numbers = database[order]
+    first = np.searchsorted(numbers, queries - tolerance, "left").tolist()
+    last = np.searchsorted(numbers, queries + tolerance, "right").tolist()
+    return tuple(np.sort(order[start:end]) for start, end in zip(first, last, strict=True))
+
+
+def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
+    """A dataset of two sides that carry numbers (`frames`), positives by number.
+
+    Raises:
+        InputError: the two sides do not have the same numbers, or one has a number twice.
+    """
+    assert database.frames is not None and queries.frames is not None
+    for side, images in (("database", database), ("queries", queries)):
+        assert images.frames is not None
+        values, times = np.unique(images.frames, return_counts=True)
+        if (times > 1).any():
+            number = int(values[np.argmax(times > 1)])
+            raise InputError(
+                f"the {side} of {name} in {images.root} has number {number} twice. Keep one photo of each."
+            )
+    lonely = np.setxor1d(database.frames, queries.frames)
+    if lonely.size:
+        number = int(lonely[0])
+        side = "queries" if number in database.frames else "database"
+        raise InputError(
+            f"the two sides of {name} do not match: {len(database):,} database images in {database.root}, "
+            f"{len(queries):,} queries in {queries.root}, and the {side} lack number {number}. "
+            "Number both sides by one list; sides numbered apart do not show the same places."
+        )
+    return EvalDataset(name, database, queries, within_frames(database.frames, queries.frames, tolerance), rule)
+
+
+def has_tree(root: Path) -> bool:
+    """Whether a folder is a tree of @ names."""
+    try:
+        return has_utm_names(find_sides(root, "queries")[0])
+    except InputError:
+        return False
+
+
+def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
+    """Database and queries of a tree of @ names whose northing is a number times `spacing_m`; by rising number.
+
+    Raises:
+        InputError: a missing folder, or a name whose position is not such a number.
+    """
+    database, queries = find_sides(root, "queries")
+    return _numbered(read_utm_folder(database), spacing_m), _numbered(read_utm_folder(queries), spacing_m)
+
+
+def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
+    assert images.positions is not None
+    east, north = images.positions.metres.T
+    numbers = np.rint(north / spacing_m)
+    wrong = (east != 0) | (np.abs(north - numbers * spacing_m) >= SHOWN_M) | (numbers < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{images.names[row]!r} in {images.root} lies at {east[row]:g}, {north[row]:g}; expected 0 and a whole "
+            f"number of steps of {spacing_m:.4g} m. Make the tree again with the published downloader."
+        )
+    frames = numbers.astype(np.int64)
+    _check_written(images, frames)
+    plain = replace(images, positions=None, keys=None, frames=frames)
+    return plain.take(np.argsort(frames, kind="stable"))
+
+
+def _check_written(images: ImageSet, frames: Numbers) -> None:
+    """The number that a name gives in words must be that of its position."""
+    for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
+        if key.isdecimal() and int(key) != frame:
+            raise InputError(
+                f"{name!r} in {images.root} says number {int(key)} and lies where number {frame} belongs. "
+                "Make the tree again with the published downloader."
+            )
+
+
+def read_stems(folder: Path) -> ImageSet:
+    """A folder of photos called by number, `0000.png` or `0000000.jpg`, by rising number (`frames`).
+
+    Raises:
+        InputError: no such folder, no photo, or a photo not called by a number.
+    """
+    names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
+    if not names:
+        raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
+    stems = [name.rpartition(".")[0] for name in names]
+    if wrong := [name for name, stem in zip(names, stems, strict=True) if not (stem.isascii() and stem.isdigit())]:
+        raise InputError(f"{folder / wrong[0]} is not called by a number. Expected names such as 0000.jpg.")
+    frames = np.array([int(stem[-18:]) for stem in stems], np.int64)
+    order = np.argsort(frames, kind="stable")
+    return ImageSet(folder, tuple(names[row] for row in order.tolist()), frames=frames[order])

@@ -1,0 +1,148 @@
+"""Tokyo 24/7: 315 phone pictures by day, at sunset and by night, against cut-outs of 6,332 panoramas.
+
+Source: Torii et al., "24/7 place recognition by view synthesis" (CVPR 2015); the list is that of Arandjelović et al.,
+"NetVLAD" (CVPR 2016).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.benchmarks.area import Area
+from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.db_struct import DbStruct, read_db_struct
+from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas
+from cricavpr.datasets.benchmarks.utm_trees import RECOMPRESSED, WITHIN_25_M, bases, tree
+from cricavpr.errors import InputError
+from cricavpr.geo import Positions
+
+AREA = Area("Tokyo", 35.68, 139.76)
+CONDITIONS = ("night", "day", "sunset")  # of the query whose number, from 1, leaves this rest when divided by 3
+PER_PANORAMA = 12
+PANORAMA_LETTERS = 22  # a panorama's id is so long
+
+MAT = ("datasets/tokyo247.mat", "tokyo247.mat")
+DATABASE_FOLDERS = (".", "tokyo247", "images", "tokyo247/images")
+QUERY_FOLDERS = ("247query_subset_v2", "247query_v3", "query", "queries", "tokyo247/247query_subset_v2", ".")
+
+
+def read_mat(root: Path) -> EvalDataset:
+    """The published list in its own order, with the conditions of the queries.
+
+    The list names the database's photos .jpg, which on disk are .png. Queries lie in a folder of their own, each with
+    a csv beside it that tells its position again; positions are those of the list.
+
+    Raises:
+        InputError: the list is missing or damaged, its first photos are nowhere, or a position is not in Tokyo.
+    """
+    struct = read_db_struct(first_file(root, MAT) or root / MAT[0])
+    queries = _queries(root, struct)
+    dataset = EvalDataset.within_radius("tokyo247", _database(root, struct), queries, struct.radius_m)
+    return replace(dataset, per_panorama=PER_PANORAMA)
+
+
+def _database(root: Path, struct: DbStruct) -> ImageSet:
+    listed = struct.database
+    on_disk = tuple(str(Path(name).with_suffix(".png")) for name in listed)
+    # Where somebody saved them as the list calls them, they are taken so.
+    as_listed = _has_one(root, listed[0]) and not _has_one(root, on_disk[0])
+    names = listed if as_listed else on_disk
+    folder = folder_of(root, DATABASE_FOLDERS, names[0], struct.path)
+    keys = panoramas(names, PANORAMA_LETTERS)
+    return AREA.check(ImageSet(folder, names, in_zone(struct.database_m, AREA.zone), keys))
+
+
+def _has_one(root: Path, name: str) -> bool:
+    return any((root / folder / name).is_file() for folder in DATABASE_FOLDERS)
+
+
+def _queries(root: Path, struct: DbStruct) -> ImageSet:
+    names = tuple(name.rpartition("/")[2] for name in struct.queries)  # some lists name the folder too, others do not
+    folder = folder_of(root, QUERY_FOLDERS, names[0], struct.path)
+    for name in names:
+        _check_csv((folder / name).with_suffix(".csv"))
+    positions = in_zone(struct.queries_m, AREA.zone)
+    return AREA.check(ImageSet(folder, names, positions, conditions=conditions(len(names))))
+
+
+def _check_csv(path: Path) -> None:
+    """File name, latitude and longitude in its first line; damage here tells of a damaged download."""
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = next(csv.reader(file), [])
+        lat, lon = (float(cell) for cell in cells[1:3])
+    except (OSError, ValueError, csv.Error):
+        raise InputError(f"{path} does not begin with name, latitude, longitude. Fetch the queries anew.") from None
+    try:
+        AREA.check(ImageSet(path.parent, (path.name,), Positions.from_latlon([(lat, lon)])))
+    except InputError:
+        swapped = abs(lat - AREA.lon_deg) < 2 and abs(lon - AREA.lat_deg) < 2
+        why = "Latitude and longitude seem swapped" if swapped else "Fetch the queries anew"
+        raise InputError(f"{path} says latitude {lat}, longitude {lon}, which is not in Tokyo. {why}.") from None
+
+
+def conditions(count: int) -> tuple[str, ...]:
+    """Of queries in their official order."""
+    return tuple(CONDITIONS[number % 3] for number in range(1, count + 1))
+
+
+def _with_conditions(dataset: EvalDataset) -> EvalDataset:
+    """The tree sorts by easting, but a query keeps its official number where a panorama's id stands."""
+    queries = dataset.queries
+    numbers = _numbers(queries.keys or ())
+    if len(queries) % 3 or len(set(numbers)) != len(queries):
+        return replace(dataset, per_panorama=PER_PANORAMA)  # a query is missing, so nobody can tell which is which
+    rank = {number: at for at, number in enumerate(sorted(numbers))}
+    official = conditions(len(queries))
+    told = tuple(official[rank[number]] for number in numbers)
+    # A query is no panorama: with the numbers as keys each would be in a group of its own anyhow.
+    return replace(dataset, queries=replace(queries, conditions=told, keys=None), per_panorama=PER_PANORAMA)
+
+
+def _numbers(keys: Sequence[str]) -> list[int]:
+    return [int(key) for key in keys if key.isascii() and key.isdigit()]
+
+
+BENCHMARK = Benchmark(
+    key="tokyo247",
+    title="Tokyo 24/7",
+    source="database: by request to the authors; queries: data.ciirc.cvut.cz/public/projects/2015netVLAD/Tokyo247/"
+    "queries/247query_subset_v2.zip; list: www.di.ens.fr/willow/research/netvlad/data/netvlad_v100_datasets.tar.gz",
+    registration="database by request to the authors (Torii)",
+    licence="no public text is known; research use by agreement with the authors",
+    splits=(
+        Split(
+            name="tokyo247",
+            queries=315,
+            database=75_984,
+            rule=WITHIN_25_M,
+            layouts=(
+                Layout(
+                    "raw (dbStruct .mat)",
+                    lambda root: first_file(root, MAT) is not None,
+                    (MAT[0], "tokyo247", "247query_subset_v2"),
+                    read_mat,
+                ),
+                tree((*bases("tokyo247", "test"), "."), area=AREA, finish=_with_conditions),
+            ),
+            per_panorama=PER_PANORAMA,
+            notes=(
+                "the list says .jpg where the database's photos are .png",
+                "6,332 panoramas x 12 cut-outs; NetVLAD, OpenIBL and Patch-NetVLAD count one hit per panorama, the "
+                "tables since CosPlace do not: R@1 is the same, R@5 and beyond are higher with it",
+                "day, sunset and night follow from a query's place in the official order: 1, 2 and 0 modulo 3",
+                "the tree is sorted by easting, its queries are resized to a shorter side of 480 and take their "
+                "positions from the csv files, not from the list",
+                RECOMPRESSED,
+                "the full set of 1,125 queries (version 3) is another split, which is not this one",
+                "queries differ in size: give one image size, or describe one by one",
+            ),
+        ),
+    ),
+)
