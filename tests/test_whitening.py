@@ -56,7 +56,7 @@ def test_more_rows_than_are_taken_at_once_make_no_difference(monkeypatch: pytest
     before = described(STRETCHED)
     whole = fit_whitening(before.vectors)
     expected = whole.apply(before)
-    monkeypatch.setattr("cricavpr.whitening.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("cricavpr.pca.ROWS_AT_ONCE", 7)
     in_parts = fit_whitening(before.vectors)
     assert in_parts.learnt_on == whole.learnt_on
     assert np.allclose(in_parts.apply(before).vectors, expected.vectors, atol=1e-6)

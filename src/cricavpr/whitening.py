@@ -8,15 +8,14 @@ directions; GCL's own float16 branch no longer runs. Letters: N descriptors, D d
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.descriptors import ROWS_AT_ONCE, DescriptorSet
+from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
+from cricavpr.pca import blocks, principal_directions
 
 FLOOR = 1e-6  # added to a length before dividing by it, as GCL does
 
@@ -56,7 +55,7 @@ class Whitening:
                 "Learn it on descriptors of the same method."
             )
         whitened = np.empty((len(descriptors), self.dim), np.float32)
-        for rows in _blocks(len(descriptors)):
+        for rows in blocks(len(descriptors)):
             whitened[rows] = self.whiten(descriptors.vectors[rows])
         made = replace(made_by, pca=f"whitening to {self.dim}-d {self.learnt_on}", dim=self.dim)
         return DescriptorSet(descriptors.names, whitened, made)
@@ -77,53 +76,5 @@ def fit_whitening(vectors: NDArray[np.floating], dim: int | None = None) -> Whit
     Raises:
         InputError: fewer than two vectors, values that are not finite, or more directions asked for than there are.
     """
-    if vectors.ndim != 2 or len(vectors) < 2:
-        raise InputError(
-            f"a whitening cannot be learnt on an array of shape {vectors.shape}. Give (N, D), N of 2 or more."
-        )
-    mean = _mean(vectors)
-    if not np.isfinite(mean).all():
-        raise InputError("a whitening cannot be learnt on vectors that are not finite. Leave them out.")
-    variances, directions = np.linalg.eigh(_covariance(vectors, mean))  # (D,) rising, (D, D) in columns
-    variances, directions = variances[::-1], directions[:, ::-1].T  # directions now in rows
-    there = int((variances > variances[0] * len(mean) * np.finfo(np.float64).eps).sum())
-    kept = there if dim is None else dim
-    if not 1 <= kept <= there:
-        raise InputError(
-            f"{len(vectors)} descriptors vary in {there} directions, so {kept} cannot be kept. "
-            "Learn on more, or ask for fewer."
-        )
-    projection = directions[:kept] / np.sqrt(variances[:kept, None])
-    return Whitening(mean, projection * _signs(projection), _told_apart(vectors))
-
-
-def _mean(vectors: NDArray[np.floating]) -> NDArray[np.float64]:  # (N, D) -> (D,)
-    total = np.zeros(vectors.shape[1])
-    for rows in _blocks(len(vectors)):
-        total += vectors[rows].sum(axis=0, dtype=np.float64)
-    return total / len(vectors)
-
-
-def _covariance(vectors: NDArray[np.floating], mean: NDArray[np.float64]) -> NDArray[np.float64]:  # (D, D)
-    total = np.zeros((len(mean), len(mean)))
-    for rows in _blocks(len(vectors)):  # never more than these in float64 at a time
-        centred = vectors[rows].astype(np.float64) - mean
-        total += centred.T @ centred
-    return total / len(vectors)
-
-
-def _signs(projection: NDArray[np.float64]) -> NDArray[np.float64]:  # (d, D) -> (d, 1)
-    """A direction and its opposite serve alike: take the one whose largest value is positive, on every machine."""
-    largest = np.abs(projection).argmax(axis=1)[:, None]
-    return np.sign(np.take_along_axis(projection, largest, axis=1))
-
-
-def _told_apart(vectors: NDArray[np.floating]) -> str:
-    digest = hashlib.sha256()
-    for rows in _blocks(len(vectors)):
-        digest.update(np.ascontiguousarray(vectors[rows], dtype="<f4").tobytes())
-    return f"learnt on {len(vectors)} descriptors, SHA-256 {digest.hexdigest()[:16]}"
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, count, ROWS_AT_ONCE))
+    found = principal_directions(vectors, dim, "a whitening")
+    return Whitening(found.mean, found.directions / np.sqrt(found.variances[:, None]), found.learnt_on)

@@ -50,15 +50,15 @@ def test_a_town_is_made_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixt
         folder = str(tmp_path / layout)
         made = ["town", "make", folder, "--seed", "7", "--places", "6", "--layout", layout, "--image-size", "56"]
         assert main([*made, "--workers", "1", "--quiet"]) == 0
-        assert main(["evaluate", folder, *PIXELS]) == 0
+        assert main(["evaluate", folder, "--out", str(tmp_path / "out"), *PIXELS]) == 0
         assert "none (does not correlate)" in capsys.readouterr().out
 
 
-def test_several_groupings_stand_side_by_side(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_groupings_stand_side_by_side(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     groupings = ["alone", "in_order:4", "shuffled:4:1", "by_key"]
     asked = [word for grouping in groupings for word in ("--grouping", grouping)]
     random = ["--method", "cricavpr-tiny", "--weights", "random:0", "--quiet", "--json"]
-    assert main(["evaluate", str(town), *asked, *random]) == 0
+    assert main(["evaluate", str(town), "--out", str(tmp_path), *asked, *random]) == 0
     assert [result["grouping"] for result in json.loads(capsys.readouterr().out)] == groupings
 
 

@@ -27,12 +27,13 @@ from cricavpr.demo.answers import (
     median_off_m,
     shown_first,
 )
-from cricavpr.demo.charts import error_curve, recall_curves
 from cricavpr.demo.map_svg import TownMap, distance, map_svg, round_length
-from cricavpr.demo.page import Story, render_page, safe_json
+from cricavpr.demo.page import Story, render_page
 from cricavpr.descriptors import MadeBy
 from cricavpr.evaluation.evaluate import EvalResult
 from cricavpr.index.search import Predictions
+from cricavpr.pages import safe_json
+from cricavpr.pages.charts import error_curve, recall_curves
 
 HOSTILE = "queries/</script><img src=x onerror=alert(1)>\"'&\u2028\udcff.jpg"
 

@@ -33,6 +33,7 @@ def test_reranking_finds_what_the_search_could_not_tell_apart(tmp_path: Path) ->
     assert before.recall_at[1] < after.recall_at[1] == 1.0
     assert before.recall_at[4] == after.recall_at[4] == 1.0
     assert after.predictions.indices[:, 0].tolist() == [4, 3, 0]
+    assert after.ranks.tolist() == [1, 1, 1] != before.ranks.tolist()
 
 
 def test_what_was_reranked_is_in_the_result_and_in_the_table(tmp_path: Path) -> None:
@@ -40,7 +41,11 @@ def test_what_was_reranked_is_in_the_result_and_in_the_table(tmp_path: Path) -> 
     before, after = (evaluate(ByBrightness(), split, recall_ns=(1,), rerank=n) for n in (None, 3))
     assert "reranked" not in before.to_dict()
     values = json.loads(json.dumps(after.to_dict()))
-    assert (values["reranked"], values["failed_rerank"]) == (3, []) and values["rerank_s"] > 0
+    assert (
+        (values["reranked"], values["failed_rerank"]) == (3, [])
+        and values["reranking"] == "mean brightness; by nearness"
+        and values["rerank_s"] > 0
+    )
     head, _, first, second = format_table([before, after]).splitlines()
     columns = [cell.strip() for cell in head.strip("|").split("|")]
     rows = [

@@ -14,13 +14,51 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cricavpr import __version__
-from cricavpr.cli import compare_methods, demo, describe, evaluate, index, locate, methods, places, town, train, weights
+from cricavpr.cli import (
+    ablate,
+    audit,
+    challenge,
+    compare,
+    compare_methods,
+    datasets,
+    demo,
+    describe,
+    evaluate,
+    index,
+    locate,
+    methods,
+    pca,
+    places,
+    report,
+    town,
+    train,
+    weights,
+)
 from cricavpr.errors import CricaVPRError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-VERBS = (demo, town, describe, index, locate, evaluate, train, compare_methods, methods, weights, places)
+VERBS = (
+    demo,
+    town,
+    describe,
+    index,
+    locate,
+    evaluate,
+    compare,
+    pca,
+    train,
+    ablate,
+    compare_methods,
+    audit,
+    report,
+    methods,
+    weights,
+    places,
+    datasets,
+    challenge,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a photo is said once, with its name
-    args = parser().parse_args(arguments)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    args = parser().parse_args(typed, argparse.Namespace(typed=typed))
     try:
         code: int = args.run(args)
         sys.stdout.flush()

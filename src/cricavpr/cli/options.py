@@ -40,13 +40,13 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False) -> None:
+def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False, default: str = "alone") -> None:
     parser.add_argument(
         "--grouping",
         action="append" if repeat else "store",
         metavar="G",
-        help="which images see one another: alone, in_order:16, shuffled:16:0 or by_key (default: alone)"
-        + ("; may be given several times" if repeat else ""),
+        help="which images see one another: alone, in_order:16, shuffled:16:0 or by_key "
+        f"(default: {default})" + ("; may be given several times" if repeat else ""),
     )
 
 

@@ -8,16 +8,12 @@ style and script says the same to the browser.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
 from typing import Any
 
-from cricavpr.demo import charts
 from cricavpr.demo.answers import (
     Answer,
     Photo,
@@ -34,6 +30,7 @@ from cricavpr.demo.answers import (
     won_and_lost,
 )
 from cricavpr.demo.map_svg import TownMap, distance, map_svg, metres_per_pixel
+from cricavpr.pages import base_style, charts, content_hash, safe_json, text
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
@@ -65,14 +62,14 @@ class Story:
 def render_page(story: Story) -> str:
     """The page as text, the same for the same story."""
     unit = metres_per_pixel(story.town.frame()[2])
-    style = _asset("page.css").replace("--px: 2.4;", f"--px: {unit:.3f};")
+    style = base_style() + _asset("page.css").replace("--px: 2.4;", f"--px: {unit:.3f};")
     script = _asset("page.js")
     conditions = by_condition(story.answers, story.conditions)
     slots = {
         "style": style,
-        "style_hash": _hash(style),
+        "style_hash": content_hash(style),
         "script": script,
-        "script_hash": _hash(script),
+        "script_hash": content_hash(script),
         "title": f"{_headline(story)}: a demo of cricavpr",
         "headline": _headline(story),
         "lede": _lede(story),
@@ -101,16 +98,6 @@ def render_page(story: Story) -> str:
     return _SLOT.sub(lambda slot: slots[slot[1]], _asset("page.html"))
 
 
-def text(value: str) -> str:
-    """Foreign text for HTML; bytes of a file name that are no UTF-8 become question marks."""
-    return escape(value.encode("utf-8", "replace").decode())
-
-
-def safe_json(value: Any) -> str:
-    """JSON that may stand in a script element: it cannot end it, nor open a comment."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
 def row_name(row: Row) -> str:
     """A row of the table in one line."""
     return f"{row.result.method} ({row.weights}), {grouping_name(row)}"
@@ -122,10 +109,6 @@ def grouping_name(row: Row) -> str:
 
 def _asset(name: str) -> str:
     return resources.files("cricavpr.demo").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def _percent(share: float) -> str:

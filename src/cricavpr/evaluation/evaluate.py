@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
-from cricavpr.describing import Described, Report, cache_key, describe
-from cricavpr.descriptors import DescriptorSet, MadeBy
+from cricavpr.datasets.base import EvalDataset, Problem
+from cricavpr.describing import Report
+from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.evaluation.recall import recall_at
-from cricavpr.files import write_text
+from cricavpr.evaluation.intervals import bootstrap_intervals
+from cricavpr.evaluation.precision import in_precision
+from cricavpr.evaluation.protocols import HONEST, Protocol, describe_protocol
+from cricavpr.evaluation.recall import counted_ranks, recall_at, replaced_ranks
+from cricavpr.evaluation.streaming import Describing, describe_sides, problem_dict, room_for, search_split
 from cricavpr.grouping import ALONE, Grouping
-from cricavpr.index.search import Predictions, search
+from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod
+from cricavpr.pca import Pca
 from cricavpr.reranking import Reranked
 from cricavpr.reranking import rerank as rerank_predictions
 
@@ -43,8 +47,12 @@ class EvalResult:
         describe_s, search_s: seconds; descriptors that came from the cache took none.
         predictions: (Q, n) indices into the whole database; -1 for a failed query or beyond a small database.
         reranked: how many candidates of each query were compared again by local features; None where none were.
+        reranking: which local features, and how they were compared, in one line; None where none were.
         rerank_s: seconds; what came from the cache took none.
         failed_rerank: photos that could be described but gave no local features; they keep their place.
+        ranks: (Q,) rank of the best positive over the whole database; 0 where nothing can be found.
+        intervals: 95 % bootstrap intervals of the recall over queries, by N.
+        protocol: what else decided the recall.
     """
 
     dataset: str
@@ -61,8 +69,12 @@ class EvalResult:
     search_s: float
     predictions: Predictions
     reranked: int | None = None
+    reranking: str | None = None
     rerank_s: float = 0.0
     failed_rerank: tuple[Problem, ...] = ()
+    ranks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    intervals: dict[int, tuple[float, float]] = field(default_factory=dict)
+    protocol: Protocol = HONEST
 
     @property
     def method(self) -> str:
@@ -84,18 +96,21 @@ class EvalResult:
             "grouping": self.grouping,
             "made_by": self.made_by.to_dict(),
             "recall_at": {str(n): recall for n, recall in self.recall_at.items()},
+            "intervals": {str(n): list(interval) for n, interval in self.intervals.items()},
+            "protocol": asdict(self.protocol),
             "database": self.database,
             "queries": self.queries,
             "queries_without_positives": self.queries_without_positives,
-            "failed_database": [_problem_dict(problem) for problem in self.failed_database],
-            "failed_queries": [_problem_dict(problem) for problem in self.failed_queries],
+            "failed_database": [problem_dict(problem) for problem in self.failed_database],
+            "failed_queries": [problem_dict(problem) for problem in self.failed_queries],
             "describe_s": self.describe_s,
             "search_s": self.search_s,
             **(
                 {
                     "reranked": self.reranked,
+                    "reranking": self.reranking,
                     "rerank_s": self.rerank_s,
-                    "failed_rerank": [_problem_dict(problem) for problem in self.failed_rerank],
+                    "failed_rerank": [problem_dict(problem) for problem in self.failed_rerank],
                 }
                 if self.reranked is not None
                 else {}
@@ -110,6 +125,7 @@ class EvalResult:
             **({"re-ranked": f"{self.reranked:,}"} if self.reranked is not None else {}),
             "grouping": self.grouping,
             **{f"R@{n}": f"{100 * recall:.1f}" for n, recall in self.recall_at.items()},
+            "protocol": describe_protocol(self.protocol),
             "positives": self.rule,
             "database": f"{self.database:,}",
             "queries": f"{self.queries:,}",
@@ -129,51 +145,50 @@ def evaluate(
     progress: bool | Report = False,
     cache: Path | None = None,
     rerank: int | None = None,
+    protocol: Protocol = HONEST,
+    pca: Pca | None = None,
 ) -> EvalResult:
     """Describe database and queries, each under `grouping`, search exactly, re-rank if wanted, and count.
 
     A shuffle draws database and queries apart: one order for both would put each query in the company that its
-    match had.
+    match had. Memory does not grow with the number of descriptors: beyond a quarter of a gigabyte they lie on disk.
 
     Args:
         recall_ns: the N of recall@N.
         cache: a folder that keeps descriptors, also half-finished ones, for the next run with the same
             photos, method, weights and groups.
         rerank: compare so many candidates of each query again by their local features, for a method that has them.
+        protocol: what else decides the recall; see `cricavpr.evaluation.protocols`.
+        pca: what reduces the descriptors before the search.
 
     Raises:
         InputError: as for `describe`, an N below 1, or a method that does not re-rank.
+        MadeByError: a PCA that was fitted on other descriptors.
     """
-    if not recall_ns or min(recall_ns) < 1:
-        raise InputError(f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more.")
-    if rerank is not None:
-        _check_rerank(method, rerank)
-    sides: list[Described] = []
+    _check(method, recall_ns, rerank)
     started = time.perf_counter()
-    for draw, images in enumerate((dataset.database, dataset.queries)):
-        out = _cached_file(cache, method, images, grouping, draw)
-        sides.append(
-            _from_cache(out, images) or _described(method, images, grouping, draw, batch_size, workers, out, progress)
-        )
-    described = time.perf_counter()
-    database, queries = sides
-    database.descriptors.made_by.require_same(queries.descriptors.made_by, "the database and the queries")
-    width = max(*recall_ns, rerank or 1)
-    found = search(database.descriptors.vectors, queries.descriptors.vectors, width)
-    predictions = _over_whole_split(found, database, queries, len(dataset.queries), width)
+    with room_for(method, dataset, cache) as folder:
+        how = Describing(grouping, pca, folder, batch_size, workers, progress)
+        database, queries = describe_sides(in_precision(method, protocol.precision), dataset, how)
+        described = time.perf_counter()
+        width = max(*recall_ns, rerank or 1)
+        predictions, ranks = search_split(dataset, database, queries, protocol, width)
     searched = time.perf_counter()
     failed_rerank: tuple[Problem, ...] = ()
     rerank_s = 0.0
     if rerank is not None:
         predictions = again = _reranked(method, dataset, predictions, rerank, workers, cache, progress)
+        ranks = replaced_ranks(ranks, predictions.indices, dataset.positives)
         failed_rerank = (*again.failed_database, *again.failed_queries)
         rerank_s = time.perf_counter() - searched
+    made_by = database.descriptors.made_by
+    skip = protocol.unanswered == "skip"
     return EvalResult(
         dataset=dataset.name,
         split_hash=dataset.split_hash(),
         rule=dataset.rule,
-        made_by=database.descriptors.made_by,
-        recall_at=recall_at(predictions.indices, dataset.positives, recall_ns),
+        made_by=made_by,
+        recall_at=recall_at(predictions.indices, dataset.positives, recall_ns, skip_without_positives=skip),
         database=len(dataset.database),
         queries=len(dataset.queries),
         queries_without_positives=sum(not len(positives) for positives in dataset.positives),
@@ -182,7 +197,11 @@ def evaluate(
         describe_s=described - started,
         search_s=searched - described,
         predictions=predictions,
+        ranks=ranks,
+        intervals=bootstrap_intervals(counted_ranks(ranks, dataset.positives, skip=skip), recall_ns),
+        protocol=replace(protocol, tolerance=dataset.rule, pca=made_by.pca),
         reranked=rerank,
+        reranking=f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None,
         rerank_s=rerank_s,
         failed_rerank=failed_rerank,
     )
@@ -203,10 +222,11 @@ def format_table(results: Iterable[EvalResult]) -> str:
 
 
 def _columns(rows: Sequence[dict[str, str]]) -> list[str]:
-    """All columns, recalls by rising N after the grouping; two columns only when they say something."""
+    """All columns, recalls by rising N after the grouping; three columns only when they say something."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
     quiet = {name for name in ("without positives", "failed") if all(row[name] == "0" for row in rows)}
+    quiet |= {"protocol"} if all(row["protocol"] == HONEST.name for row in rows) else set()
     others = [name for name in names if name not in recalls and name not in quiet]
     place = others.index("grouping") + 1
     return [*others[:place], *recalls, *others[place:]]
@@ -220,23 +240,11 @@ def _is_number(cell: str) -> bool:
     return not cell or cell.replace(",", "").replace(".", "").isdecimal()
 
 
-def _problem_dict(problem: Problem) -> dict[str, str]:
-    return {"name": problem.name, "stage": problem.stage, "reason": problem.reason}
-
-
-def _over_whole_split(
-    found: Predictions,  # rows and indices count described images only
-    database: Described,
-    queries: Described,
-    count: int,  # queries in the split
-    n: int,
-) -> Predictions:  # (count, n)
-    indices = np.full((count, n), -1, np.int64)
-    scores = np.full((count, n), -np.inf, np.float32)
-    width = found.indices.shape[1]
-    indices[queries.kept, :width] = database.kept[found.indices]
-    scores[queries.kept, :width] = found.scores
-    return Predictions(indices, scores)
+def _check(method: Method, recall_ns: Sequence[int], rerank: int | None) -> None:
+    if not recall_ns or min(recall_ns) < 1:
+        raise InputError(f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more.")
+    if rerank is not None:
+        _check_rerank(method, rerank)
 
 
 def _check_rerank(method: Method, candidates: int) -> None:
@@ -268,58 +276,3 @@ def _reranked(
             workers=workers,
             progress=progress,
         )
-
-
-# --- cache
-
-
-def _cached_file(cache: Path | None, method: Method, images: ImageSet, grouping: Grouping, draw: int) -> Path | None:
-    if cache is None:
-        return None
-    return Path(cache) / f"{method.name}-{cache_key(method, images, grouping, draw)[:24]}.safetensors"
-
-
-def _described(
-    method: Method,
-    images: ImageSet,
-    grouping: Grouping,
-    draw: int,
-    batch_size: int,
-    workers: int | None,
-    out: Path | None,
-    progress: bool | Report,
-) -> Described:
-    described = describe(
-        method,
-        images,
-        grouping,
-        batch_size=batch_size,
-        workers=workers,
-        out=out,
-        progress=progress,
-        draw=draw,
-    )
-    if out is not None:
-        problems = [_problem_dict(problem) for problem in described.problems]
-        write_text(_problems_file(out), json.dumps(problems, indent=1))  # last: it says that all is there
-    return described
-
-
-def _from_cache(out: Path | None, images: ImageSet) -> Described | None:
-    """What an earlier evaluation kept, or None; anything wrong with it means describing again."""
-    if out is None or not _problems_file(out).exists():
-        return None
-    try:
-        problems = tuple(Problem(**entry) for entry in json.loads(_problems_file(out).read_text(encoding="utf-8")))
-        descriptors = DescriptorSet.load(out)
-    except (OSError, ValueError, TypeError, InputError):
-        return None
-    failed = {problem.name for problem in problems}
-    kept = np.array([row for row, name in enumerate(images.names) if name not in failed], np.int64)
-    if descriptors.names != tuple(images.names[row] for row in kept.tolist()):
-        return None
-    return Described(descriptors, kept, problems)
-
-
-def _problems_file(out: Path) -> Path:
-    return out.with_suffix(".problems.json")

@@ -58,3 +58,23 @@ def recall_at(
             raise InputError(f"recall@{k} needs {k} predictions per query, and there are {np.shape(predictions)[1]}.")
         recalls[k] = float(np.mean((ranks > 0) & (ranks <= k)))
     return recalls
+
+
+def replaced_ranks(
+    ranks: NDArray[np.integer[Any]],  # (Q,) over the whole database, before the first predictions were re-ordered
+    predictions: NDArray[np.integer[Any]],  # (Q, n) after
+    positives: Sequence[NDArray[np.integer[Any]]],
+) -> NDArray[np.int64]:  # (Q,)
+    """Ranks over the whole database after re-ranking: what it did not reach keeps its rank."""
+    hits = first_hit_ranks(predictions, positives)
+    return np.where(hits > 0, hits, ranks)
+
+
+def counted_ranks(
+    ranks: NDArray[np.integer[Any]],  # (Q,)
+    positives: Sequence[NDArray[np.integer[Any]]],
+    *,
+    skip: bool,
+) -> NDArray[np.integer[Any]]:  # (Q,) or fewer
+    """The ranks of the queries that count: all, or with `skip` those that have positives."""
+    return ranks[[len(correct) > 0 for correct in positives]] if skip else ranks

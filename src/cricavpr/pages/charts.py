@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 22, 12, 40  # room for the axes
+LEFT, RIGHT, TOP, BOTTOM = 54, 22, 12, 40  # room for the axes
 
 
 def bar(share: float) -> str:
@@ -72,11 +72,20 @@ def _y(share: float) -> float:
     return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
 
 
-def _chart(label: str, body: str, ticks: Sequence[tuple[float, str]], axis: str) -> str:
-    levels = [0.0, 0.25, 0.5, 0.75, 1.0]
-    grid = "".join(f'<path class="grid" d="M{LEFT} {_y(level):.1f}H{WIDTH - RIGHT}"/>' for level in levels)
+SHARES = tuple((share, f"{100 * share:.0f} %") for share in (0.0, 0.25, 0.5, 0.75, 1.0))
+
+
+def _chart(
+    label: str,
+    body: str,
+    ticks: Sequence[tuple[float, str]],
+    axis: str,
+    levels: Sequence[tuple[float, str]] = SHARES,  # height as a share of the chart, and what stands beside it
+) -> str:
+    grid = "".join(f'<path class="grid" d="M{LEFT} {_y(height):.1f}H{WIDTH - RIGHT}"/>' for height, _ in levels)
     side = "".join(
-        f'<text class="tick end" x="{LEFT - 6}" y="{_y(level) + 4:.1f}">{100 * level:.0f} %</text>' for level in levels
+        f'<text class="tick end" x="{LEFT - 6}" y="{_y(height) + 4:.1f}">{escape(said)}</text>'
+        for height, said in levels
     )
     foot = "".join(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}">{text}</text>' for x, text in ticks)
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -85,3 +94,52 @@ def _chart(label: str, body: str, ticks: Sequence[tuple[float, str]], axis: str)
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
         f"{grid}{side}{foot}{title}{body}</svg>"
     )
+
+
+def xy_chart(
+    series: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    x_ticks: Sequence[tuple[float, str]],
+    axis: str,
+    label: str,
+    dots: Sequence[tuple[float, float]] = (),
+    level: float | None = None,
+    unit: str = "",
+    from_zero: bool = False,
+    least: float = 0.0,
+) -> str:
+    """Lines and loose dots over any range; every line has its own dashes and every point its mark.
+
+    Args:
+        dots: drawn as circles, beside the lines.
+        level: a dotted line across.
+        unit: follows every number of the vertical axis.
+        from_zero: let the vertical axis begin at 0.
+        least: how much the vertical axis covers at least, downward from the highest value.
+    """
+    values = [y for _, points in series for _, y in points] + [y for _, y in dots] + ([] if level is None else [level])
+    low, high = min([*values, 0.0] if from_zero else values), max(values)
+    levels = round_levels(min(low, high - least), high)
+    low, high = levels[0], levels[-1]
+    left, right = x_ticks[0][0], x_ticks[-1][0]
+
+    def at(point: tuple[float, float]) -> tuple[float, float]:
+        across = (point[0] - left) / ((right - left) or 1.0)
+        return LEFT + 14 + across * (WIDTH - LEFT - RIGHT - 14), _y((point[1] - low) / (high - low))
+
+    parts = [] if level is None else [f'<path class="mark" d="M{LEFT} {at((left, level))[1]:.1f}H{WIDTH - RIGHT}"/>']
+    for number, (_, points) in enumerate(series):
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, points))
+        parts.append(f'<polyline class="series s{number % 6}" points="{line}"/>')
+    parts += [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>' for x, y in map(at, dots)]
+    ticks = [(at((x, low))[0], text) for x, text in x_ticks]
+    return _chart(label, "".join(parts), ticks, axis, [((v - low) / (high - low), f"{v:g}{unit}") for v in levels])
+
+
+def round_levels(low: float, high: float) -> list[float]:
+    """About five round numbers from below `low` to above `high`."""
+    span = (high - low) or max(abs(high), 1.0) * 0.02
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= span / 4 * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]

@@ -1,0 +1,101 @@
+"""`cricavpr audit`: how much a method's descriptors depend on the company in which they are made."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import existing_folder, report
+from cricavpr.errors import InputError
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import EvalDataset, Problem
+    from cricavpr.methods.base import Method
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "audit",
+        help="how much descriptors depend on the photos beside them",
+        description="Describe a dataset alone, in groups of every size, shuffled, among strangers, in other batches "
+        "and precisions; print what changes, and write one page with a verdict in plain words.",
+    )
+    parser.add_argument("method", metavar="METHOD", help="see `cricavpr methods`")
+    parser.add_argument(
+        "--on",
+        required=True,
+        metavar="DATASET",
+        help="an @UTM@ tree, a folder with database/ and queries/, or with --root a split such as pitts30k-test",
+    )
+    parser.add_argument("--root", metavar="DIR", help="where the benchmark lies that the split is of")
+    parser.add_argument("--out", default="audit", metavar="DIR", help="where to write (default: audit)")
+    parser.add_argument("--weights", metavar="W", help="a weights file, a known name or random:SEED")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument(
+        "--radius-m", type=float, metavar="M", help="of a folder: a match this near is right (default: 25)"
+    )
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="shuffled orders to draw (default: 10)")
+    parser.add_argument(
+        "--group-size", type=int, default=16, metavar="N", help="of shuffled groups and strangers (default: 16)"
+    )
+    parser.add_argument("--cache", metavar="DIR", help="keep the descriptors of every company here")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.evaluation.audit import audit_table, verdicts, write_audit
+    from cricavpr.methods import load_method
+
+    dataset, unusable = _open(args)
+    method = load_method(args.method, args.weights, args.device)
+    audit = write_audit(
+        method,
+        dataset,
+        Path(args.out),
+        cache=Path(args.cache) if args.cache else None,
+        seeds=args.seeds,
+        group_size=args.group_size,
+        elsewhere=_elsewhere(args),
+        workers=args.workers,
+        progress=not args.quiet,
+        talk=(lambda _: None) if args.quiet else _talk,
+    )
+    print(audit_table(audit))
+    for verdict in verdicts(audit):
+        print(verdict.says)
+    print(f"\n{Path(args.out) / 'audit.html'}")
+    return report(unusable)
+
+
+def _open(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
+    if args.root is None:
+        from cricavpr.datasets import open_dataset
+
+        return open_dataset(existing_folder(args.on), 25.0 if args.radius_m is None else args.radius_m)
+    from cricavpr.datasets.benchmarks import open_split
+
+    if args.radius_m is not None:
+        raise InputError("a split of a benchmark has its own rule. Leave --radius-m out, or --root.")
+    return open_split(args.on, existing_folder(args.root)), ()
+
+
+def _elsewhere(args: argparse.Namespace) -> Method | None:
+    """The same method on the other device of this machine, where there is one."""
+    import torch
+
+    from cricavpr.methods import load_method
+
+    if not torch.cuda.is_available():
+        return None
+    return load_method(args.method, args.weights, "cpu" if args.device != "cpu" else "cuda")
+
+
+def _talk(stage: str) -> None:
+    print(f"describing: {stage}", file=sys.stderr, flush=True)

@@ -1,0 +1,112 @@
+"""`cricavpr pca`: fit a PCA on descriptors once, and apply it everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report
+from cricavpr.errors import InputError
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import Problem
+    from cricavpr.descriptors import DescriptorSet
+
+SHUFFLED = "shuffled:16:0"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("pca", help="make descriptors shorter: fit a PCA, apply it")
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    fitting = actions.add_parser(
+        "fit",
+        help="fit a PCA on descriptors or photos",
+        description="Find the directions in which descriptors vary most. A fit to 4096 values also serves 2048, 1024 "
+        "and 512. Photos are described first, in shuffled groups of 16, as the authors of CricaVPR did.",
+    )
+    fitting.add_argument("source", metavar="SOURCE", help="a file of descriptors, or a folder of photos")
+    fitting.add_argument("--out", required=True, metavar="FILE", help="the PCA to write (safetensors)")
+    fitting.add_argument("--dim", type=int, default=4096, metavar="D", help="values to keep (default: 4096)")
+    fitting.add_argument("--whiten", action="store_true", help="divide by the standard deviation; the authors do not")
+    fitting.add_argument(
+        "--no-renormalise", action="store_true", help="leave the length of reduced descriptors as it comes out"
+    )
+    add_grouping(fitting, default=f"{SHUFFLED} where images see one another")
+    add_method(fitting)
+    add_work(fitting)
+    fitting.set_defaults(run=fit)
+    applying = actions.add_parser("apply", help="reduce a file of descriptors")
+    applying.add_argument("pca", metavar="PCA", help="what `cricavpr pca fit` wrote")
+    applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file of descriptors")
+    applying.add_argument("--out", required=True, metavar="FILE", help="the file of reduced descriptors to write")
+    applying.add_argument("--dim", type=int, metavar="D", help="keep so many values (default: all that were fitted)")
+    applying.set_defaults(run=apply)
+
+
+def fit(args: argparse.Namespace) -> int:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.files import refuse_all_but_files
+    from cricavpr.pca import fit_pca
+
+    out = Path(args.out)
+    refuse_all_but_files(out)
+    with _descriptors(args) as (descriptors, problems), Progress(not args.quiet, 2 * len(descriptors)) as bar:
+        bar.start(0)
+        pca = fit_pca(
+            descriptors,
+            args.dim,
+            whiten=args.whiten,
+            renormalise=not args.no_renormalise,
+            report=lambda done, _: bar.advance(done - bar.done),
+        )
+    pca.save(out)
+    print(f"{out}: {pca.describe()}, of {pca.fitted_on.dim} values, method {pca.fitted_on.method}")
+    return report(problems)
+
+
+@contextlib.contextmanager
+def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tuple[Problem, ...]]]:
+    """What is to be fitted on: a file, or photos that are described into a file that is gone afterwards."""
+    from cricavpr.datasets import open_photos
+    from cricavpr.describing import describe
+    from cricavpr.descriptors import DescriptorSet
+    from cricavpr.grouping import Grouping
+
+    source = Path(args.source)
+    if not source.is_dir():
+        if args.grouping is not None:
+            raise InputError("descriptors in a file have their grouping already. Leave --grouping out.")
+        yield DescriptorSet.load(source), ()
+        return
+    grouping = Grouping.parse(args.grouping or SHUFFLED)
+    method = load_method(args)
+    photos, unusable = open_photos(source)
+    with tempfile.TemporaryDirectory(prefix="cricavpr-") as folder:
+        described = describe(
+            method,
+            photos,
+            grouping,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            out=Path(folder) / "descriptors.safetensors",
+            progress=not args.quiet,
+        )
+        yield described.descriptors, (*unusable, *described.problems)
+
+
+def apply(args: argparse.Namespace) -> int:
+    from cricavpr.descriptors import DescriptorSet, refuse_other_files
+    from cricavpr.pca import Pca
+
+    out = Path(args.out)
+    refuse_other_files(out)
+    pca = Pca.load(Path(args.pca))
+    pca = pca if args.dim is None else pca.truncated(args.dim)
+    reduced = pca.apply(DescriptorSet.load(Path(args.descriptors)), out)
+    print(f"{out}: {len(reduced):,} descriptors of {reduced.made_by.dim} values, {reduced.made_by.pca}")
+    return 0

@@ -1,0 +1,119 @@
+"""`cricavpr report`: tables, figures and a failure explorer from the cards of evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.errors import InputError
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.evaluation.report.embedding_map import Embedded
+    from cricavpr.methods.base import Method
+
+MOST_MAPS = 3
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="tables, figures and a failure explorer from evaluations",
+        description="One page with the paper's tables as far as they were run (also as Markdown, CSV and LaTeX), "
+        "figures (SVG and PNG), and for every wrong query why it may have gone wrong. The first result is 'ours'.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folders of `cricavpr evaluate --out` or `cricavpr ablate`"
+    )
+    parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
+    parser.add_argument("--data", metavar="DIR", help="the dataset's folder, for pictures")
+    parser.add_argument("--rows", type=int, default=5, metavar="N", help="queries in a figure of pictures (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of queries (default: 0)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    networks = parser.add_argument_group("what needs a network", "M is a method, or METHOD=WEIGHTS")
+    networks.add_argument("--regions", metavar="M", help="draw where the regions of this cricavpr method looked")
+    networks.add_argument(
+        "--parameters",
+        action="append",
+        default=[],
+        metavar="M",
+        help="count its parameters; may be given several times",
+    )
+    networks.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="M@G",
+        help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (left out: alone); up to three",
+    )
+    networks.add_argument("--places", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
+    networks.add_argument(
+        "--map-size", default="36x12", metavar="PxK", help="places and images of each for --map (default: 36x12)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.evaluation.report import Wanted, write_report
+
+    if args.rows < 1 or args.seed < 0:
+        raise InputError(
+            f"{args.rows} rows by seed {args.seed} cannot be drawn. Give 1 row or more, and seed 0 or more."
+        )
+    wanted = Wanted(
+        data=Path(args.data) if args.data else None,
+        rows=args.rows,
+        seed=args.seed,
+        look_by=_method(args.regions, args.device) if args.regions else None,
+        maps=tuple(_maps(args)),
+        networks=tuple(_method(each, args.device) for each in args.parameters),
+    )
+    page = write_report([Path(each) for each in args.runs], Path(args.out), wanted, _silent if args.quiet else _talk)
+    print(page)
+    return 0
+
+
+def _method(text: str, device: str) -> Method:
+    from cricavpr.methods import load_method
+
+    name, _, weights = text.partition("=")
+    return load_method(name, weights or None, device)
+
+
+def _maps(args: argparse.Namespace) -> list[Embedded]:
+    """The panels of Supplementary Figure 1."""
+    if not args.map:
+        return []
+    if len(args.map) > MOST_MAPS or args.places is None:
+        raise InputError(f"--map takes up to {MOST_MAPS} methods and needs --places with a folder of places.")
+    from cricavpr.datasets.place_folder import open_places
+    from cricavpr.evaluation.report.embedding_map import drawn_places, embed
+    from cricavpr.grouping import Grouping
+
+    places, images = _size(args.map_size)
+    drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)
+    panels = []
+    for text in args.map:
+        who, _, grouping = text.partition("@")
+        method, company = _method(who, args.device), Grouping.parse(grouping or "alone")
+        title = f"{method.name}, {company}" if method.correlates else method.name
+        panels.append(embed(method, drawn, company, title, progress=not args.quiet))
+    return panels
+
+
+def _size(text: str) -> tuple[int, int]:
+    places, _, images = text.partition("x")
+    if not (places.isdecimal() and images.isdecimal() and int(places) > 1 and int(images) > 1):
+        raise InputError(f"--map-size {text!r} is not understood. Give places x images of each, such as 36x12.")
+    return int(places), int(images)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _talk(what: str) -> None:
+    print(f"writing: {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,18 @@
+"""audit: how much a method's descriptors depend on the company in which they were made, in numbers and in words."""
+
+from cricavpr.evaluation.audit.flow import write_audit
+from cricavpr.evaluation.audit.measure import Audit, Drift, Measured, run_audit
+from cricavpr.evaluation.audit.page import audit_table, render_audit
+from cricavpr.evaluation.audit.verdict import Verdict, verdicts
+
+__all__ = [
+    "Audit",
+    "Drift",
+    "Measured",
+    "Verdict",
+    "audit_table",
+    "render_audit",
+    "run_audit",
+    "verdicts",
+    "write_audit",
+]

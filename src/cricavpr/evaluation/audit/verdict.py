@@ -1,0 +1,189 @@
+"""The rules by which numbers become words. They are printed on the page, in docs/audit.md, and stand here once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.stats import binomtest
+
+from cricavpr.evaluation.audit.measure import Audit, Measured
+
+NOISE = 1e-6  # of 1 - cosine: far above the rounding of float32 (about 1e-12), far below what moves a match
+CHANCE = 0.05  # a paired sign test above this may be chance
+
+RULES = (
+    f"A drift (1 - cosine) up to {NOISE:g} is rounding. Above it, a descriptor depends on what was changed.",
+    "Batches must change nothing: any other recall, or a drift above rounding, is a fault.",
+    f"A gain or loss of R@1 against `alone` may be chance where a paired sign test over queries has p > {CHANCE:g}.",
+    "A shuffled order gains or loses only if every seed lies on the same side of `alone`.",
+    "A gain in file order that a shuffled order does not show is the gain of file order.",
+)
+
+Level = Literal["good", "note", "bad"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding: the first of an audit is its headline."""
+
+    level: Level
+    says: str
+
+
+def verdicts(audit: Audit) -> tuple[Verdict, ...]:
+    """The findings in the order in which they matter."""
+    fault = _packing(audit)
+    found = [*fault, _dependence(audit)]
+    if not fault:
+        found.append(Verdict("good", "Batches change nothing: the same groups in other batches give the same answers."))
+    if audit.part("size"):
+        found += [_file_order(audit), *_strangers(audit), *_one_side(audit), *_last_group(audit)]
+    return (*found, *_elsewhere(audit))
+
+
+def _packing(audit: Audit) -> list[Verdict]:
+    wrong = [row for row in audit.part("packing") if row.won or row.lost or _largest(row) > NOISE]
+    return [
+        Verdict(
+            "bad",
+            f"FAULT: the batch changes results ({row.name}: drift up to {_largest(row):.2g}, "
+            f"{row.won + row.lost} queries change sides). A batch is efficiency and nothing else: no figure of this "
+            "method can be trusted on this machine.",
+        )
+        for row in wrong[:1]
+    ]
+
+
+def _dependence(audit: Audit) -> Verdict:
+    moved = [row for row in (*audit.part("size"), *audit.part("shuffled"), *audit.part("strangers")) if row.drift]
+    if not moved:
+        return Verdict(
+            "good",
+            f"Descriptors of {audit.method} do not depend on company: each photo is described by itself"
+            f", and its neighbours in a batch have no say.",
+        )
+    if max(map(_largest, moved)) <= NOISE:
+        return Verdict(
+            "good", f"Descriptors of {audit.method} do not depend on company, though it lets photos see one another."
+        )
+    row = _named(audit, f"in_order:{audit.group_size}")
+    assert row.drift is not None
+    return Verdict(
+        "note",
+        f"Descriptors of {audit.method} depend on their company: in groups of {audit.group_size} in file order the "
+        f"cosine to the same photo alone is {1 - row.drift.median:.4f} in the median and {1 - row.drift.max:.4f} "
+        "at the least. Whoever names a recall has to name the grouping.",
+    )
+
+
+def _file_order(audit: Audit) -> Verdict:
+    alone, row = audit.part("alone")[0], _named(audit, f"in_order:{audit.group_size}")
+    seeds = [seed.recall_at_1 or 0.0 for seed in audit.part("shuffled")]
+    base = alone.recall_at_1 or 0.0
+    ordered, shuffled = _points((row.recall_at_1 or 0.0) - base), _points(sum(seeds) / len(seeds) - base)
+    numbers = (
+        f"R@1 against alone ({100 * base:.1f}): {ordered:+.1f} points in file order, {shuffled:+.1f} in shuffled order "
+        f"(mean of {len(seeds)}, {100 * min(seeds):.1f} to {100 * max(seeds):.1f})"
+    )
+    if _chance(row):
+        return Verdict("note", f"Company gives no gain here that is beyond chance. {numbers}; {_paired(row)}.")
+    if ordered < 0:
+        return Verdict("bad", f"Company costs recall here. {numbers}; {_paired(row)}.")
+    if min(seeds) > base:
+        return Verdict(
+            "note", f"Part of the gain outlives a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
+        )
+    return Verdict(
+        "bad", f"The gain is file order: neighbours in the list show the same place. {numbers}.{_company(audit)}"
+    )
+
+
+def _points(share: float) -> float:
+    """As it is printed; a zero without sign."""
+    return round(100 * share, 1) + 0.0
+
+
+def _company(audit: Audit) -> str:
+    ordered = _named(audit, f"in_order:{audit.group_size}").same_place
+    shuffled = [row.same_place for row in audit.part("shuffled") if row.same_place is not None]
+    if ordered is None or not shuffled:
+        return ""
+    return (
+        f" In file order {100 * ordered:.0f} % of the photos have another of the same place in their group, shuffled "
+        f"{100 * sum(shuffled) / len(shuffled):.0f} %."
+    )
+
+
+def _strangers(audit: Audit) -> list[Verdict]:
+    against = audit.part("strangers")[-1]
+    first = audit.part("strangers")[0]
+    if against.drift is None or against.drift.max <= NOISE:
+        return []
+    return [
+        Verdict(
+            "note",
+            "The same photo among two different sets of strangers has cosine "
+            f"{1 - against.drift.median:.4f} to itself in the median, {1 - against.drift.max:.4f} at the least; "
+            f"R@1 among strangers is {100 * (first.recall_at_1 or 0.0):.1f}.",
+        )
+    ]
+
+
+def _one_side(audit: Audit) -> list[Verdict]:
+    sides = [row for row in audit.part("one side") if not _chance(row) and row.lost > row.won]
+    return [
+        Verdict(
+            "bad",
+            f"Both sides must be described alike: with {row.name} R@1 falls to {100 * (row.recall_at_1 or 0.0):.1f}.",
+        )
+        for row in sides
+    ]
+
+
+def _last_group(audit: Audit) -> list[Verdict]:
+    rows = [row for row in audit.part("last group") if row.drift is not None and row.drift.max > NOISE]
+    return [
+        Verdict(
+            "note",
+            f"The {row.name} moves its photos by {row.drift.median:.2g} in the median, {row.drift.max:.2g} at most.",
+        )
+        for row in rows
+        if row.drift
+    ]
+
+
+def _elsewhere(audit: Audit) -> list[Verdict]:
+    """Precision and device: rounding that moved a match."""
+    found = []
+    for row in (*audit.part("precision"), *audit.part("device")):
+        if row.drift is None:
+            if row.recall_at_1 is None:
+                found.append(Verdict("note", f"{row.name}."))
+            continue
+        changed = row.won + row.lost
+        level: Level = "good" if not changed else "note" if _chance(row) else "bad"
+        said = f"{changed} of {audit.queries:,} queries change sides" if changed else "no query changes sides"
+        found.append(Verdict(level, f"{row.name[0].upper()}{row.name[1:]}: {said}, drift up to {row.drift.max:.2g}."))
+    return found
+
+
+def _named(audit: Audit, name: str) -> Measured:
+    return next(row for row in audit.rows if row.name == name)
+
+
+def _largest(row: Measured) -> float:
+    return row.drift.max if row.drift else 0.0
+
+
+def _chance(row: Measured) -> bool:
+    return sign_test(row.won, row.lost) > CHANCE
+
+
+def sign_test(won: int, lost: int) -> float:
+    """How often a fair coin falls as unevenly as that or more so."""
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def _paired(row: Measured) -> str:
+    return f"{row.won} queries won, {row.lost} lost, p = {sign_test(row.won, row.lost):.2g}"

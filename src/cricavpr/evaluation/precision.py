@@ -1,0 +1,57 @@
+"""A method whose network computes in half precision, with the precision written into its descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cricavpr.errors import InputError
+from cricavpr.evaluation.protocols import PRECISIONS, Precision
+from cricavpr.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def in_precision(method: Method, precision: Precision) -> Method:
+    """The method itself for fp32, else the same under torch's autocast.
+
+    Raises:
+        InputError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"there is no precision {precision!r}. Known: {', '.join(PRECISIONS)}.")
+    return method if precision == "fp32" else _Autocast(method, precision)
+
+
+class _Autocast:
+    """Describes in half precision; a descriptor leaves in float32 and of unit length."""
+
+    def __init__(self, method: Method, precision: Precision) -> None:
+        self.method, self.precision = method, precision
+        self.name, self.dim, self.correlates = method.name, method.dim, method.correlates
+        self.image_size, self.weights = method.image_size, method.weights
+        self.preprocess = method.preprocess  # goes to worker processes by itself, without the network
+        self.preprocessing = f"{method.preprocessing}; network in {precision}"
+
+    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w) -> (B, D)
+        import torch
+        import torch.nn.functional as F
+
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        try:
+            with torch.autocast(_device_type(self.method), dtype):
+                vectors = self.method.describe(images, groups)
+        except (RuntimeError, NotImplementedError) as error:  # a layer that has no kernel for it, or mixes both
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.name} does not compute in {self.precision} here ({why}). Use fp32.") from error
+        return F.normalize(vectors.float(), dim=1)
+
+
+def _device_type(method: Method) -> str:
+    """Where the network is: `cpu`, `cuda` or `mps`."""
+    from torch import nn
+
+    network = getattr(method, "model", None)
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    return next((parameter.device.type for parameter in parameters), "cpu")

@@ -1,0 +1,133 @@
+"""Descriptors of many places in two dimensions by t-SNE (Supplementary Figure 1). scikit-learn has its home here.
+
+One place has one colour and one marker together, so that black and white still tells neighbours apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import ImageSet
+from cricavpr.datasets.places import PhotoPlaces
+from cricavpr.describing import Report, describe
+from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.grouping import Grouping
+from cricavpr.methods.base import Method
+from cricavpr.plotting import STYLES, looks, new_figure
+
+if TYPE_CHECKING:
+    from cricavpr.plotting import Figure
+
+PLACES, IMAGES = 36, 12
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """One panel.
+
+    Attributes:
+        points: (N, 2) without unit.
+        places: (N,) the number of the place of each.
+        apart: how often the nearest neighbour of a descriptor, before t-SNE, shows the same place.
+    """
+
+    title: str
+    points: NDArray[np.float64]
+    places: NDArray[np.int64]
+    apart: float
+
+
+def drawn_places(dataset: PhotoPlaces, places: int = PLACES, images: int = IMAGES, seed: int = SEED) -> ImageSet:
+    """A seeded draw of places with enough images, and of the images of each; keys are the places.
+
+    Raises:
+        InputError: too few places with so many images.
+    """
+    enough = [place for place in dataset.places if len(place.images) >= images]
+    if len(enough) < places:
+        raise InputError(
+            f"{dataset.name} has {len(enough)} places with {images} images, and the figure shows {places}. "
+            "Give more data, or ask for fewer places or images."
+        )
+    generator = np.random.default_rng(seed)
+    names, keys = [], []
+    for number in sorted(generator.permutation(len(enough))[:places].tolist()):
+        place = enough[number]
+        for image in sorted(generator.permutation(len(place.images))[:images].tolist()):
+            names.append(str(place.images[image]))
+            keys.append(str(place.id))
+    return ImageSet(dataset.root, tuple(names), keys=tuple(keys))
+
+
+def embed(
+    method: Method,
+    images: ImageSet,
+    grouping: Grouping,
+    title: str,
+    *,
+    workers: int | None = None,
+    progress: bool | Report = False,
+) -> Embedded:
+    """Describe and lay out; the same seed gives the same picture.
+
+    Raises:
+        InputError: as for `describe`, or a photo that cannot be read.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    tsne = _tsne()
+    described = describe(method, images, grouping, workers=workers, progress=progress)
+    if described.problems:
+        problem = described.problems[0]
+        raise InputError(f"{problem.name} cannot be described ({problem.reason}), and every point counts here.")
+    assert images.keys is not None
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(images.keys))}
+    places = np.array([numbers[key] for key in images.keys])
+    vectors = np.asarray(described.descriptors.vectors)
+    points = tsne(
+        n_components=2, perplexity=min(30.0, (len(vectors) - 1) / 3), metric="cosine", init="random", random_state=SEED
+    ).fit_transform(vectors)
+    return Embedded(title, np.asarray(points, np.float64), places, neighbours(vectors, places))
+
+
+def neighbours(vectors: NDArray[np.float32], places: NDArray[np.int64]) -> float:  # (N, D), (N,)
+    """How often the nearest other descriptor shows the same place."""
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    return float((places[scores.argmax(axis=1)] == places).mean())
+
+
+def draw(panels: Sequence[Embedded]) -> Figure:
+    """Up to three panels side by side."""
+    figure, axes = new_figure(3.5 * len(panels), 3.8, 1, len(panels))
+    markers = "os^DvPX<>ph*"
+    with looks():
+        for place, panel in zip(axes, panels, strict=True):
+            for number in range(int(panel.places.max()) + 1):
+                x, y = panel.points[panel.places == number].T
+                colour = STYLES[number % len(STYLES)].color
+                place.scatter(
+                    x, y, s=13, c=colour, marker=markers[number % len(markers)], edgecolors="black", linewidths=0.25
+                )
+            place.set(xticks=[], yticks=[], title=panel.title)
+            place.set_xlabel(f"nearest neighbour is of the same place: {100 * panel.apart:.1f} %", fontsize=8)
+            place.grid(False)
+            for spine in place.spines.values():
+                spine.set_visible(True)
+    return figure
+
+
+def _tsne() -> type:
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise MissingExtraError(
+            "the map of descriptors needs scikit-learn, which is not installed. Run: pip install 'cricavpr[report]'"
+        ) from None
+    made: type = TSNE
+    return made

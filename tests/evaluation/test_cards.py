@@ -1,0 +1,158 @@
+"""Cards and answers: what is written comes back, the published schema fits, and half a card is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cricavpr.errors import InputError
+from cricavpr.evaluation.answers import read_answers
+from cricavpr.evaluation.cards import Card
+from cricavpr.evaluation.evaluate import evaluate
+from cricavpr.evaluation.protocols import protocol
+from cricavpr.evaluation.recording import card_of, record, slug
+from cricavpr.grouping import Grouping
+from tests.evaluation.test_evaluate import BLUE, GREEN, RED, dataset, places
+from tests.mean_colour import GroupColour, MeanColour
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "card.schema.json"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    # Query 1 looks like place 2 first, then like its own; query 2 has no place; query 3 cannot be read.
+    split = dataset(tmp_path, places(RED, GREEN, BLUE), places(RED, [0, 100, 200], BLUE, RED))
+    split = replace(split, positives=(*split.positives[:2], np.empty(0, np.int64), np.array([0])))
+    (tmp_path / "queries/0003.png").write_bytes(b"no picture")
+    result = evaluate(MeanColour(), split, recall_ns=(1, 2))
+    return record(result, split, tmp_path / "out", "cricavpr evaluate there")
+
+
+def test_a_card_comes_back_from_its_file(written: Path) -> None:
+    card = Card.read(written)
+    assert card == Card.read(written / "card.json")
+    assert (card.dataset, card.method, card.grouping, card.rule) == ("colours", "mean_colour", "none", "within 25 m")
+    assert (card.counts.database, card.counts.queries, card.counts.without_positives) == (3, 4, 1)
+    assert (card.counts.failed_database, card.counts.failed_queries) == (0, 1)
+    assert card.recall_at == {1: 0.25, 2: 0.5} and card.intervals[1][0] <= 0.25 <= card.intervals[1][1]
+    assert card.protocol == replace(protocol("honest"), tolerance="within 25 m")
+    assert card.command == "cricavpr evaluate there" and card.date[:2] == "20"
+    assert set(card.versions) == {"cricavpr", "torch", "numpy", "python"}
+    assert str(written.parent) not in (written / "card.json").read_text()
+
+
+def test_answers_by_eye(written: Path) -> None:
+    first, second, third, fourth = read_answers(written)
+    assert (first.query, first.first_right_rank, first.positives, first.nearest_m) == ("0000.png", 1, 1, 10.0)
+    assert first.position == (500_000.0, 6_000_010.0) and first.latlon == pytest.approx((54.1482, 15.0), abs=1e-4)
+    assert [(match.name, match.right, match.distance_m) for match in first.matches] == [
+        ("0000.png", True, 10.0),
+        ("0001.png", False, 100.499),
+    ]
+    assert second.first_right_rank == 2 and second.matches[0].index == 2 and not second.found(1) and second.found(2)
+    assert (third.first_right_rank, third.nearest_m, third.matches[0].index) == (None, None, 2)
+    assert (fourth.first_right_rank, fourth.positives, fourth.matches) == (None, 1, ())
+
+
+def test_a_rank_is_known_beyond_the_first_n(tmp_path: Path) -> None:
+    split = dataset(tmp_path, places([9, 200, 0], [0, 200, 9], [0, 200, 200], [200, 100, 0]), places([0, 100, 250]))
+    folder = record(evaluate(MeanColour(), split, recall_ns=(1,)), split, tmp_path / "out")
+    (answer,) = read_answers(folder)
+    assert len(answer.matches) == 1 and answer.first_right_rank == 3  # after the bluish and the bluer green
+
+
+def schema_flaws(value: Any, schema: dict[str, Any], where: str = "card") -> list[str]:
+    """The part of JSON Schema that our schema uses."""
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    wanted = schema.get("type", [])
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    fits = [k for k in wanted if (value is None if k == "null" else isinstance(value, kinds[k]))]
+    if isinstance(value, bool):
+        fits = [k for k in fits if k == "boolean"]
+    if wanted and not fits:
+        return [f"{where} is no {wanted}"]
+    flaws = [f"{where} is not {schema['const']}"] if "const" in schema and value != schema["const"] else []
+    flaws += [f"{where} is none of {schema['enum']}"] if "enum" in schema and value not in schema["enum"] else []
+    if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        flaws.append(f"{where} is out of range")
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        flaws += [f"{where} lacks {name}" for name in schema.get("required", []) if name not in value]
+        for name, inner in value.items():
+            rest = schema.get("additionalProperties", True)
+            if name not in known and rest is False:
+                flaws.append(f"{where} has {name}")
+            flaws += schema_flaws(inner, known.get(name, rest if isinstance(rest, dict) else {}), f"{where}.{name}")
+    for inner in value if isinstance(value, list) else []:
+        flaws += schema_flaws(inner, schema.get("items", {}), f"{where}[]")
+    return flaws
+
+
+def test_the_published_schema_fits_and_does_not_fit_everything(written: Path) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    values = json.loads((written / "card.json").read_text())
+    assert schema_flaws(values, schema) == []
+    assert set(schema["required"]) == set(values) == set(schema["properties"])
+    assert set(schema["properties"]["protocol"]["required"]) == set(values["protocol"])
+    for change in ({"schema": "other"}, {"recall_at": {"1": 2}}, {"extra": 1}, {"counts": {}}, {"method": None}):
+        assert schema_flaws({**values, **change}, schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "cricavpr.card.2"}, "cricavpr.card.2"),
+        ({"method": ...}, "'method' is missing"),
+        ({"more": 1}, "'more' is unknown"),
+        ({"recall_at": {"1": 1.5}}, "no fraction"),
+        ({"intervals": {"1": [0.5, 0.2]}}, "no interval"),
+        ({"protocol": {"name": "honest"}}, "'distance' is missing"),
+        ({"counts": {"database": 3}}, "queries"),
+    ],
+)
+def test_half_a_card_is_refused_in_one_line(change: dict[str, Any], message: str, written: Path) -> None:
+    values = {**json.loads((written / "card.json").read_text()), **change}
+    (written / "card.json").write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
+    with pytest.raises(InputError, match=message) as caught:
+        Card.read(written)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": [}', "\udc80"])
+def test_what_is_no_card_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="card"):
+        Card.read(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["cut off", "line lost", "no rank", "gone"])
+def test_damaged_answers_are_refused_in_one_line(change: str, written: Path) -> None:
+    path = written / "answers.jsonl"
+    text = path.read_text()
+    if change == "gone":
+        path.unlink()
+    elif change == "cut off":
+        path.write_text(text[:-20])
+    elif change == "line lost":
+        path.write_text("".join(text.splitlines(keepends=True)[1:]))
+    else:
+        path.write_text(text.replace('"first_right_rank":1', '"first_right_rank":0'))
+    with pytest.raises(InputError, match="Evaluate again") as caught:
+        read_answers(written)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_differs_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    split = dataset(tmp_path, places(RED, GREEN), places(RED, GREEN))
+    results = [
+        evaluate(GroupColour(), split, Grouping.parse(grouping), recall_ns=(1,), protocol=protocol(name))
+        for grouping, name in (("alone", "honest"), ("in_order:2", "honest"), ("in_order:2", "paper"))
+    ]
+    slugs = [slug(card_of(result)) for result in results]
+    assert len(set(slugs)) == 3 and slugs[1].startswith("colours--group_colour--in_order-2--honest--")
+    assert slug(card_of(results[0], "typed otherwise", "another day")) == slugs[0]
