@@ -23,6 +23,7 @@ from cricavpr.evaluation.protocols import Protocol, describe_protocol, groupings
 from cricavpr.evaluation.streaming import panoramas_of
 from cricavpr.grouping import Grouping
 from cricavpr.pca import Pca, fit_pca
+from cricavpr.whitening import fit_whitening
 from tests.evaluation.test_evaluate import GREEN, RED, Silent, dataset, places
 from tests.mean_colour import GroupColour, MeanColour, colours
 
@@ -155,6 +156,18 @@ def test_a_pca_is_applied_to_both_sides_and_recorded(pca: Pca, cached: bool, tmp
     if cached:
         again = evaluate(GroupColour(), split, protocol=protocol("paper"), pca=pca, cache=cache)
         assert np.array_equal(again.predictions.scores, result.predictions.scores)
+
+
+def test_whitening_learnt_on_the_database_itself_is_recorded_and_evens_out_what_all_share(tmp_path: Path) -> None:
+    of = colours(12)
+    split = dataset(tmp_path, of, of)
+    result = evaluate(MeanColour(), split, whiten_on_database=True)
+    unit = of / np.linalg.norm(of.astype(float), axis=1, keepdims=True)
+    whitened = fit_whitening(unit.astype(np.float32)).whiten(unit)
+    np.testing.assert_allclose(result.predictions.scores[:, 0], (whitened**2).sum(axis=1), atol=1e-4)
+    assert result.made_by.pca is not None and "learnt on 12 descriptors" in result.made_by.pca
+    plain = evaluate(MeanColour(), split)
+    assert result.predictions.scores[:, -1].mean() < plain.predictions.scores[:, -1].mean() - 0.5
 
 
 def test_a_pca_of_another_method_is_refused(pca: Pca, tmp_path: Path) -> None:

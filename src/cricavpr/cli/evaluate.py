@@ -58,6 +58,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--pca", metavar="FILE", help="reduce descriptors by what `cricavpr pca fit` wrote")
     parser.add_argument("--pca-dim", type=int, metavar="D", help="keep so many of its values (default: all)")
     parser.add_argument(
+        "--whiten-on-database",
+        action="store_true",
+        help="whiten by what is learnt on this database, as GCL does: fair for a map of one's own, not to compare",
+    )
+    parser.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the network (default: fp32)"
     )
     parser.add_argument(
@@ -107,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 rerank=args.rerank,
                 protocol=protocol,
                 pca=pca,
+                whiten_on_database=args.whiten_on_database,
             )
             results.append(result)
             folder = record(result, dataset, Path(args.out), _command(args.typed))
@@ -164,6 +170,8 @@ def _pca(args: argparse.Namespace) -> Pca | None:
 
     from cricavpr.pca import Pca
 
+    if args.pca and args.whiten_on_database:
+        raise InputError("--whiten-on-database cannot follow --pca. Give one of the two.")
     if args.pca is None:
         if args.pca_dim is not None:
             raise InputError("--pca-dim needs --pca FILE. Fit one with `cricavpr pca fit`.")

@@ -147,6 +147,7 @@ def evaluate(
     rerank: int | None = None,
     protocol: Protocol = HONEST,
     pca: Pca | None = None,
+    whiten_on_database: bool = False,
 ) -> EvalResult:
     """Describe database and queries, each under `grouping`, search exactly, re-rank if wanted, and count.
 
@@ -160,6 +161,8 @@ def evaluate(
         rerank: compare so many candidates of each query again by their local features, for a method that has them.
         protocol: what else decides the recall; see `cricavpr.evaluation.protocols`.
         pca: what reduces the descriptors before the search.
+        whiten_on_database: whiten by what is learnt on the database that is searched, as GCL does: fair for a map of
+            one's own, not for comparing methods. Recorded as PCA.
 
     Raises:
         InputError: as for `describe`, an N below 1, or a method that does not re-rank.
@@ -168,7 +171,7 @@ def evaluate(
     _check(method, recall_ns, rerank)
     started = time.perf_counter()
     with room_for(method, dataset, cache) as folder:
-        how = Describing(grouping, pca, folder, batch_size, workers, progress)
+        how = Describing(grouping, pca, folder, batch_size, workers, progress, whiten_on_database)
         database, queries = describe_sides(in_precision(method, protocol.precision), dataset, how)
         described = time.perf_counter()
         width = max(*recall_ns, rerank or 1)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from cricavpr.grouping import Grouping
 from cricavpr.index.search import Indices, Predictions, search_and_rank
 from cricavpr.methods.base import Method
 from cricavpr.pca import Pca
+from cricavpr.whitening import fit_whitening
 
 IN_MEMORY_BYTES = 256_000_000  # descriptors of a dataset up to here need no file of their own
 
@@ -38,6 +39,7 @@ class Describing:
     Attributes:
         grouping: which images see one another.
         pca: what reduces the descriptors, or None.
+        whiten: whiten by what is learnt on the database itself, as GCL does; in memory.
         folder: where they are kept; None keeps them in memory.
         batch_size, workers, progress: as for `describe`; they change no result.
     """
@@ -48,6 +50,7 @@ class Describing:
     batch_size: int = 16
     workers: int | None = None
     progress: bool | Report = False
+    whiten: bool = False
 
 
 @contextlib.contextmanager
@@ -72,6 +75,11 @@ def describe_sides(method: Method, dataset: EvalDataset, how: Describing) -> tup
     """
     database = _side(method, dataset.database, how, 0)
     queries = _side(method, dataset.queries, how, 1)
+    if how.whiten:
+        whitening = fit_whitening(database.descriptors.vectors)
+        database, queries = (
+            replace(side, descriptors=whitening.apply(side.descriptors)) for side in (database, queries)
+        )
     database.descriptors.made_by.require_same(queries.descriptors.made_by, "the database and the queries")
     return database, queries
 
