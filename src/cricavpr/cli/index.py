@@ -1,69 +1,309 @@
-"""`cricavpr index`: build a searchable database of photos, and see what it holds."""
+"""`cricavpr index`: build a database of photos, let it grow and shrink, and see what it holds."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
+from cricavpr.cli import calibrate
+from cricavpr.cli.options import SOME_FAILED, add_method, add_work, existing_folder, load_method, printable, report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import ImageSet, Problem
+    from cricavpr.describing import Described
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.methods.base import Method
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("index", help="build a database of photos, and see what it holds")
+    parser = subparsers.add_parser("index", help="build a database of photos, change it, and see what it holds")
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    _add_photos_parsers(actions)
+    _add_changing_parsers(actions)
+    _add_asking_parsers(actions)
+    calibrate.add_parser(actions)
+
+
+def _add_photos_parsers(actions: Subparsers) -> None:
     building = actions.add_parser(
         "build",
         help="index a folder of photos",
         description="Describe every located photo by itself and keep it with its position.",
     )
-    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
+    _add_photos(building)
     building.add_argument("--to", required=True, metavar="INDEX", help="the folder of the index")
-    building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
-    add_method(building)
-    add_work(building)
     building.set_defaults(run=build)
+    adding = actions.add_parser(
+        "add",
+        help="add a folder of photos to an index",
+        description="Describe the located photos that the index does not have yet, and add them.",
+    )
+    adding.add_argument("index", metavar="INDEX", help="the folder of the index")
+    _add_photos(adding)
+    _add_wait(adding)
+    adding.set_defaults(run=add)
+    updating = actions.add_parser(
+        "update",
+        help="replace photos of an index by those of the same name",
+        description="Describe the located photos, and put each in the place of the one with its name or its bytes.",
+    )
+    updating.add_argument("index", metavar="INDEX", help="the folder of the index")
+    _add_photos(updating)
+    _add_wait(updating)
+    updating.set_defaults(run=update)
+
+
+def _add_changing_parsers(actions: Subparsers) -> None:
+    removing = actions.add_parser(
+        "remove",
+        help="take photos out of an index",
+        description="Take photos out by name or by id. No search finds them from now on; `compact` wipes their bytes.",
+    )
+    removing.add_argument("index", metavar="INDEX", help="the folder of the index")
+    removing.add_argument("names", nargs="*", metavar="NAME", help="names as `export` prints them")
+    removing.add_argument("--id", action="append", default=[], metavar="SHA256", help="the SHA-256 of a photo's bytes")
+    removing.add_argument("--from", dest="list", metavar="FILE", help="a file with a name on each line, - for stdin")
+    _add_wait(removing)
+    removing.set_defaults(run=remove)
+    merging = actions.add_parser("merge", help="add all photos of another index")
+    merging.add_argument("index", metavar="INDEX", help="the folder of the index that grows")
+    merging.add_argument("other", metavar="OTHER", help="the folder of the index to take the photos from")
+    _add_wait(merging)
+    merging.set_defaults(run=merge)
+    compacting = actions.add_parser(
+        "compact",
+        help="write small segments together, and wipe what was removed",
+        description="Write small segments together, and wipe what was removed from all files. Needs room for a copy.",
+    )
+    compacting.add_argument("index", metavar="INDEX", help="the folder of the index")
+    compacting.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_wait(compacting)
+    compacting.set_defaults(run=compact)
+    upgrading = actions.add_parser("upgrade", help="bring the index of an earlier release into today's form")
+    upgrading.add_argument("index", metavar="INDEX", help="the folder of the index")
+    upgrading.set_defaults(run=upgrade)
+
+
+def _add_asking_parsers(actions: Subparsers) -> None:
     asking = actions.add_parser("info", help="what an index holds and how it was made")
     asking.add_argument("index", metavar="INDEX", help="the folder of the index")
     asking.add_argument("--json", action="store_true", help="print JSON")
     asking.set_defaults(run=info)
+    verifying = actions.add_parser(
+        "verify",
+        help="read every byte and name what is damaged",
+        description="Read every byte and name each damaged file, with the place in it. Exit code 2 where one is.",
+    )
+    verifying.add_argument("index", metavar="INDEX", help="the folder of the index")
+    verifying.add_argument("--json", action="store_true", help="print JSON")
+    verifying.add_argument("--quiet", action="store_true", help="no progress bar")
+    verifying.set_defaults(run=verify)
+    comparing = actions.add_parser("diff", help="what one index has and another has not")
+    comparing.add_argument("index", metavar="FIRST", help="the folder of an index")
+    comparing.add_argument("other", metavar="SECOND", help="the folder of another")
+    comparing.add_argument("--json", action="store_true", help="print JSON")
+    comparing.set_defaults(run=diff)
+    exporting = actions.add_parser("export", help="write names and positions as CSV, GeoJSON or Parquet")
+    exporting.add_argument("index", metavar="INDEX", help="the folder of the index")
+    exporting.add_argument("--to", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
+    exporting.set_defaults(run=export)
+
+
+def _add_photos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
+    parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
+    parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a word for all these photos")
+    add_method(parser)
+    add_work(parser)
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+    )
+
+
+# --- photos in
 
 
 def build(args: argparse.Namespace) -> int:
-    from cricavpr.datasets import open_photos
-    from cricavpr.describing import describe
-    from cricavpr.index.place_index import PlaceIndex, refuse_foreign
+    from cricavpr.index.place_index import PlaceIndex, photo_ids, refuse_foreign
 
     to = Path(args.to)
     refuse_foreign(to)
-    folder, method = existing_folder(args.photos), load_method(args)
-    positions_file = Path(args.positions) if args.positions else None
-    photos, unusable = open_photos(folder, positions_file, need_positions=True)
-    beside = _unfinished(to)
-    described = describe(
-        method,
-        photos,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        out=beside,
-        progress=not args.quiet,
-    )
-    assert photos.positions is not None
-    index = PlaceIndex.build(described.descriptors, photos.positions.take(described.kept), photos.root, to)
-    beside.unlink(missing_ok=True)
+    method = load_method(args)
+    photos, unusable = _located(args)
+    described = _describe(args, method, photos, to)
+    kept = photos.take(described.kept)
+    ids = photo_ids(kept.root, kept.names)
+    index = PlaceIndex.build(described.descriptors, kept.positions, kept.root, to, ids=ids, tags=_tags(args, kept))
+    _unfinished(to).unlink(missing_ok=True)
     print(f"{to}: {len(index):,} photos, method {index.made_by.method}, grouping {index.made_by.grouping}")
+    if len(index) < len(kept):
+        print(f"{len(kept) - len(index):,} photos are copies of others and count once.", file=sys.stderr)
     return report((*unusable, *described.problems))
+
+
+def add(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import photo_ids
+
+    index, method = _open_to_write(args)
+    photos, unusable = _located(args)
+    ids = photo_ids(photos.root, photos.names)
+    fresh = index.find(ids) < 0
+    already = int((~fresh).sum())
+    if not fresh.any():
+        print(f"{index.path}: 0 added, {already:,} already there, {len(index):,} photos")
+        return report(unusable)
+    photos, ids = photos.take(fresh), tuple(one for one, new in zip(ids, fresh.tolist(), strict=True) if new)
+    described = _describe(args, method, photos, index.path)
+    kept = photos.take(described.kept)
+    change = index.add(
+        described.descriptors,
+        kept.positions,
+        kept.root,
+        ids=[ids[row] for row in described.kept.tolist()],
+        tags=_tags(args, kept),
+        wait_s=args.wait,
+    )
+    _unfinished(index.path).unlink(missing_ok=True)
+    already += change.already
+    print(f"{index.path}: {change.added:,} added, {already:,} already there, {len(change.index):,} photos")
+    return report((*unusable, *described.problems))
+
+
+def update(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import photo_ids
+
+    index, method = _open_to_write(args)
+    photos, unusable = _located(args)
+    described = _describe(args, method, photos, index.path)
+    kept = photos.take(described.kept)
+    ids = photo_ids(kept.root, kept.names)
+    change = index.update(
+        described.descriptors, kept.positions, kept.root, ids=ids, tags=_tags(args, kept), wait_s=args.wait
+    )
+    _unfinished(index.path).unlink(missing_ok=True)
+    print(
+        f"{index.path}: {change.removed:,} replaced by {change.added:,}, {change.already:,} already as given, "
+        f"{len(change.index):,} photos"
+    )
+    return report((*unusable, *described.problems))
+
+
+def _open_to_write(args: argparse.Namespace) -> tuple[PlaceIndex, Method]:
+    """The index and the method that made it: worth knowing before the photos are described."""
+    from cricavpr.grouping import ALONE
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.methods.base import made_by
+
+    index, method = PlaceIndex.open(Path(args.index)), load_method(args)
+    index.made_by.require_same(made_by(method, ALONE), f"the photos of {index.path} and those to add")
+    return index, method
+
+
+def _located(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
+    from cricavpr.datasets import open_photos
+
+    positions_file = Path(args.positions) if args.positions else None
+    return open_photos(existing_folder(args.photos), positions_file, need_positions=True)
+
+
+def _describe(args: argparse.Namespace, method: Method, photos: ImageSet, to: Path) -> Described:
+    from cricavpr.describing import describe
+
+    work = {"batch_size": args.batch_size, "workers": args.workers}
+    return describe(method, photos, out=_unfinished(to), progress=not args.quiet, **work)
 
 
 def _unfinished(to: Path) -> Path:
     """Where the descriptors grow until the index has them: hidden beside it, so that no file of the user's is met."""
     whole = Path(os.path.abspath(to))  # noqa: PTH100  # "." has a name too; resolve() would follow links
     return whole.with_name(f".{whole.name}.descriptors")
+
+
+def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:
+    return [args.tag] * len(photos)
+
+
+# --- changing
+
+
+def remove(args: argparse.Namespace) -> int:
+    from cricavpr.errors import InputError
+    from cricavpr.index.place_index import PlaceIndex
+
+    names = [*args.names, *(_listed(args.list) if args.list else ())]
+    if not (names or args.id):
+        raise InputError("nothing is named that could be removed. Give names, --id or --from FILE.")
+    change = PlaceIndex.open(Path(args.index)).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
+    print(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
+    for name in change.missing:
+        print(f"not in the index: {printable(name)}", file=sys.stderr)
+    return SOME_FAILED if change.missing else 0
+
+
+def _listed(file: str) -> Iterable[str]:
+    from cricavpr.errors import InputError
+
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror or error}. Give a file with a name on each line."
+        ) from error
+    return (os.fsdecode(line) for line in content.split(b"\n") if line)
+
+
+def _id(text: str) -> bytes:
+    from cricavpr.errors import InputError
+
+    try:
+        one = bytes.fromhex(text)
+    except ValueError:
+        one = b""
+    if len(one) != 32:
+        raise InputError(f"--id {printable(text)} is not a SHA-256. Give 64 hexadecimal digits, as `export` prints.")
+    return one
+
+
+def merge(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import PlaceIndex
+
+    index, other = PlaceIndex.open(Path(args.index)), PlaceIndex.open(Path(args.other))
+    change = index.merge(other, wait_s=args.wait)
+    print(f"{args.index}: {change.added:,} added, {change.already:,} already there, {len(change.index):,} photos")
+    return 0
+
+
+def compact(args: argparse.Namespace) -> int:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.index.place_index import PlaceIndex
+
+    index = PlaceIndex.open(Path(args.index))
+    with Progress(not args.quiet, len(index)) as progress:
+        progress.start(0)
+        index = index.compact(lambda done, _: progress.advance(done - progress.done), wait_s=args.wait)
+    print(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segments")
+    return 0
+
+
+def upgrade(args: argparse.Namespace) -> int:
+    from cricavpr.index.upgrading import upgrade
+
+    index = upgrade(Path(args.index))
+    print(f"{args.index}: {len(index):,} photos, {index.info()['format']}")
+    return 0
+
+
+# --- asking
 
 
 def info(args: argparse.Namespace) -> int:
@@ -75,5 +315,52 @@ def info(args: argparse.Namespace) -> int:
         return 0
     for key, value in {**facts, **facts["made_by"]}.items():
         if key != "made_by":
-            print(f"{key:<14} {value}")
+            print(f"{key:<21} {value}")
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.index.auditing import damages
+    from cricavpr.index.place_index import PlaceIndex
+
+    path = Path(args.index)
+    with Progress(not args.quiet, 0) as progress:
+        progress.start(0)
+        found = list(damages(path, lambda done, _: progress.advance(done - progress.done)))
+    if args.json:
+        listed = [{"file": str(one.file), "offset": one.offset, "why": one.why} for one in found]
+        print(json.dumps({"sound": not found, "damages": listed}, indent=1))
+    elif not found:
+        print(f"{path}: sound, {len(PlaceIndex.open(path)):,} photos")
+    for damage in found:
+        print(f"cricavpr: {damage}", file=sys.stderr)
+    return 2 if found else 0
+
+
+def diff(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import PlaceIndex
+
+    found = PlaceIndex.open(Path(args.index)).diff(PlaceIndex.open(Path(args.other)))
+    if args.json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return 0
+    for line in found.made_by:
+        print(f"! {line}")
+    for mark, names in (("<", found.only_first), (">", found.only_second), ("~", found.changed)):
+        for name in names:
+            print(f"{mark} {printable(name)}")
+    counts = (len(found.only_first), len(found.only_second), len(found.changed))
+    print(
+        "{:,} only in the first, {:,} only in the second, {:,} changed".format(*counts) + f", {found.same:,} the same"
+    )
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import PlaceIndex
+
+    index = PlaceIndex.open(Path(args.index))
+    index.export(Path(args.to))
+    print(f"{args.to}: {len(index):,} photos", file=sys.stderr)
     return 0

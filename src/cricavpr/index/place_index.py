@@ -1,56 +1,100 @@
 """PlaceIndex: a folder with the descriptors, positions and names of a database, ready to be searched.
 
-The data files have names of their own for every build and are never changed; the small `place_index.json`
-says which of them count, with their lengths and checksums. Replacing that one file is what replaces an index:
-a reader sees the old index or the new one, and a build that fails or is killed leaves the old one as it was.
+It grows and shrinks by versions. Files are never changed: a writer makes new ones, and then one small manifest that
+says which of them count. A reader keeps the version that it opened, bit for bit, whatever writers do meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
-import re
-import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.descriptors import DescriptorSet, MadeBy, flaws, pack_names, unpack_names
+from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
 from cricavpr.errors import InputError
-from cricavpr.files import held_alone, sha256_of, sync, write_text
+from cricavpr.files import sha256_of
 from cricavpr.geo import Positions
+from cricavpr.index import writing
+from cricavpr.index.auditing import damages
+from cricavpr.index.columns import Bytes, Columns, Indices, Times, make_columns, stand_in_ids, unpack_tags
+from cricavpr.index.differences import Difference, difference
+from cricavpr.index.exporting import export
+from cricavpr.index.manifest import FORMAT
 from cricavpr.index.search import Predictions, search
+from cricavpr.index.snapshot import Snapshot
+from cricavpr.index.vectors import Vectors
+from cricavpr.index.writing import Report, refuse_foreign
 
-FORMAT = "cricavpr.place_index.1"
-MANIFEST = "place_index.json"
-LOCK = ".place_index.lock"
+__all__ = ["Change", "PlaceIndex", "Rows", "photo_ids", "refuse_foreign"]
+
 ROWS_AT_ONCE = 4096
 
-_PARTS = ("vectors", "names", "positions", "zones")
-_OURS = re.compile(r"(vectors|names|positions|zones)-[0-9a-f]{8}\.bin|\.place_index\.json\.[0-9a-f]{8}\.partial")
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is known of each photo, as arrays that a filter can ask; row i is row i of every search.
+
+    Attributes:
+        ids: (N, 32) SHA-256 of each photo's bytes.
+        positions: rows of NaN are unknown.
+        times: (N,) when each was taken, UTC in milliseconds; NaT where unknown.
+    """
+
+    ids: Bytes
+    positions: Positions
+    times: Times
+    _columns: Columns
+
+    @cached_property
+    def tags(self) -> tuple[tuple[str, ...], ...]:
+        """Each photo's tags, sorted."""
+        return tuple(map(unpack_tags, self._columns.tags.all()))
+
+    def tagged(self, tag: str) -> NDArray[np.bool_]:
+        """(N,) which photos have a tag."""
+        return np.fromiter((tag in tags for tags in self.tags), np.bool_, len(self.ids))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a verb has done.
+
+    Attributes:
+        index: the version that stands now.
+        added, removed: photos that came and went; a photo that was replaced counts in both.
+        already: photos that were given and are there as they are.
+        missing: names that were to be removed and are not in the index.
+    """
+
+    index: PlaceIndex
+    added: int = 0
+    removed: int = 0
+    already: int = 0
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class PlaceIndex:
-    """An open index. It reads and never writes; make one with `build` or `open`.
+    """One version of an index, open. The verbs that change it return the version that they made."""
 
-    Attributes:
-        path: the folder.
-        root: where the photos lay when it was built; names are relative to it.
-        descriptors: names, memory-mapped vectors (N, D) and how they were made.
-        positions: of the photos; rows of NaN are unknown.
-    """
+    snapshot: Snapshot
 
-    path: Path
-    root: Path
-    descriptors: DescriptorSet = field(repr=False)
-    positions: Positions = field(repr=False)
+    # --- making one
+
+    @classmethod
+    def create(cls, path: Path, made_by: MadeBy) -> Self:
+        """An index without photos, for descriptors made in one way.
+
+        Raises:
+            InputError: something is there, or the place cannot be written.
+        """
+        return cls(writing.create(Path(path), made_by))
 
     @classmethod
     def build(
@@ -59,294 +103,289 @@ class PlaceIndex:
         positions: Positions | None,  # one row for each descriptor
         root: Path,
         to: Path,
+        *,
+        ids: Sequence[bytes] | None = None,
+        times: Times | None = None,
+        tags: Sequence[Sequence[str]] | None = None,
+        wait_s: float = 0.0,
     ) -> Self:
         """Write an index to the folder `to`; an index that is there is replaced when the new one is complete.
 
+        Args:
+            descriptors, positions: of the photos.
+            root: the folder that their names are relative to.
+            to: the folder of the index.
+            ids: SHA-256 of each photo's bytes, as `photo_ids` gives them; left out, the name and the descriptor
+                stand in for them.
+            times: (N,) datetime64, UTC, when each photo was taken.
+            tags: words for each photo.
+            wait_s: how long to wait for another writer.
+
         Raises:
             InputError: nothing to index, rows that do not fit, vectors that are no descriptors, another thing
-                in the way, or a place that cannot be written.
+                in the way, another writer, or a place that cannot be written.
         """
-        to = Path(to)
-        positions = Positions(np.full((len(descriptors), 2), np.nan)) if positions is None else positions
-        _check_content(descriptors, positions)
-        created = _prepare(to)
-        try:
-            with held_alone(to / LOCK, str(to)):
-                _write(descriptors, positions, Path(root), to)
-        finally:
-            if created and not (to / MANIFEST).exists():
-                _remove_empty(to)
-        return cls.open(to)
+        if not len(descriptors):
+            raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
+        columns = _columns(descriptors, positions, root, ids, times, tags)
+        return cls(writing.rebuild(Path(to), descriptors.made_by, columns, descriptors.vectors, wait_s))
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open an index. Small files are checked whole, the vectors by length; `verify` reads those too.
+    def open(cls, path: Path, version: int | None = None) -> Self:
+        """Open the newest version, or another that is still there.
+
+        Nothing of its size is read: every block is checked when it is first needed, and `verify` reads them all.
 
         Raises:
-            InputError: no index, one of another version, or a damaged file, which is named.
+            InputError: no index, another format, or a damaged file, which is named.
         """
-        path = Path(path)
-        while True:
-            text = _read_manifest(path)
-            try:
-                return cls._open(path, text)
-            except InputError:
-                if _read_manifest(path) == text:  # else it was replaced while we read: read the new one
-                    raise
+        return cls(Snapshot.open(Path(path), version))
 
-    @classmethod
-    def _open(cls, path: Path, text: str) -> Self:
-        manifest = _parse_manifest(path, text)
-        try:
-            made_by, count = MadeBy.from_dict(manifest["made_by"]), int(manifest["count"])
-            vectors, names, positions, zones = (_File.of(path, manifest["files"][part]) for part in _PARTS)
-            vectors.check_length(count * made_by.dim * 4)
-            rows = np.memmap(vectors.path, "<f4", "r", shape=(count, made_by.dim))
-            descriptors = DescriptorSet(unpack_names(names.read()), rows, made_by)
-            metres = positions.read(count * 16).view("<f8").reshape(count, 2)
-            marks = zones.read().tobytes().decode()
-            where = Positions(metres, tuple(marks.split("\n")) if marks else None)
-            return cls(path, Path(manifest["root"]), descriptors, where)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path / MANIFEST, f"does not describe an index ({error})") from error
+    def newest(self) -> Self:
+        """The newest version now; this one stays what it is.
+
+        Raises:
+            InputError: as for `open`.
+        """
+        return type(self).open(self.path)
+
+    # --- what is in it
 
     def __len__(self) -> int:
-        return len(self.descriptors)
+        return len(self.snapshot)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return self.descriptors.names
+    def path(self) -> Path:
+        return self.snapshot.path
+
+    @property
+    def version(self) -> int:
+        return self.snapshot.manifest.version
 
     @property
     def made_by(self) -> MadeBy:
-        return self.descriptors.made_by
+        return self.snapshot.manifest.made_by
+
+    @property
+    def vectors(self) -> Vectors:
+        """(N, D) as an array that is never whole in memory; what is read of it was checked."""
+        return self.snapshot.vectors
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(os.fsdecode, self.snapshot.columns.names.all()))
+
+    @property
+    def root(self) -> Path:
+        """The folder that the first photo's name is relative to; later ones may have come from elsewhere."""
+        return self.snapshot.photo(0)[0] if len(self) else Path()
+
+    @property
+    def positions(self) -> Positions:
+        return self.rows.positions
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Ids, positions, times and tags of all photos."""
+        columns = self.snapshot.columns
+        return Rows(columns.ids, columns.positions(), columns.times, columns)
+
+    @cached_property
+    def descriptors(self) -> DescriptorSet:
+        """Names and vectors of all photos. Several segments are copied together, so this may take much memory."""
+        return DescriptorSet(self.names, self.vectors[:], self.made_by)
+
+    def name(self, row: int) -> str:
+        """The name of one photo, without reading those of the others."""
+        return self.snapshot.photo(row)[1]
 
     def photo(self, row: int) -> Path:
-        """Where the photo of a row lay when the index was built."""
-        return self.root / self.names[row]
+        """Where the photo of a row lay when it was added."""
+        root, name = self.snapshot.photo(row)
+        return root / name
+
+    def find(self, ids: Sequence[bytes]) -> Indices:  # (M,)
+        """The row of each photo by the SHA-256 of its bytes, -1 where it is not in the index."""
+        return self.snapshot.find(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32))
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Predictions:
         """The `top` best photos of the database for each query, exactly.
 
         Raises:
             MadeByError: the queries were described in another way.
-            InputError: `top` below 1, or a query that is no descriptor.
+            InputError: `top` below 1, a query that is no descriptor, or a damaged file, which is named.
         """
         self.made_by.require_same(queries.made_by, f"the descriptors of {self.path} and of the queries")
-        if (bad := flaws(queries.vectors)).any():
-            name = queries.names[int(np.argmax(bad))]
-            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
-        return search(self.descriptors.vectors, queries.vectors, top)
-
-    def verify(self) -> None:
-        """Read every byte and compare it with the checksums.
-
-        Raises:
-            InputError: a damaged file, which is named.
-        """
-        manifest = _parse_manifest(self.path, _read_manifest(self.path))
-        for entry in manifest["files"].values():
-            file = _File.of(self.path, entry)
-            file.check_length(file.length)
-            if sha256_of(file.path) != file.sha256:
-                raise _damaged(file.path, "does not have the checksum that it was written with")
+        _refuse_flaws(queries)
+        # Vectors is sliced like an array, and gives arrays. The queries are copied because they may be the very rows
+        # that are searched, and numpy multiplies an array with itself in another way, which rounds otherwise.
+        return search(cast("NDArray[np.float32]", self.vectors), queries.vectors.copy(), top)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, for people and for JSON."""
+        pieces = self.snapshot.manifest.pieces
         return {
             "path": str(self.path),
             "format": FORMAT,
+            "version": self.version,
             "photos": len(self),
             "with_position": int(self.positions.known.sum()),
+            "with_time": int((~np.isnat(self.rows.times)).sum()),
             "root": str(self.root),
+            "segments": len(pieces),
+            "removed_not_compacted": sum(piece.count - piece.live for piece in pieces),
             "vectors_bytes": len(self) * self.made_by.dim * 4,
             "made_by": self.made_by.to_dict(),
         }
 
+    def diff(self, other: PlaceIndex) -> Difference:
+        """What this index has and another has not, photo by photo.
 
-# --- writing
+        Raises:
+            InputError: a damaged file, which is named.
+        """
+        return difference(self.snapshot, other.snapshot)
+
+    def export(self, path: Path) -> None:
+        """Write a table of all photos as .csv, .geojson or .parquet (which has the descriptors too).
+
+        Raises:
+            InputError: another kind, or a place that cannot be written.
+            MissingExtraError: Parquet, without the extra that brings it.
+        """
+        export(self, Path(path))
+
+    # --- changing it
+
+    def add(
+        self,
+        descriptors: DescriptorSet,
+        positions: Positions | None,  # one row for each descriptor
+        root: Path,
+        *,
+        ids: Sequence[bytes] | None = None,
+        times: Times | None = None,
+        tags: Sequence[Sequence[str]] | None = None,
+        wait_s: float = 0.0,
+    ) -> Change:
+        """Add photos at the end, in order; those that are there already change nothing. Arguments as for `build`.
+
+        When it returns the photos are on the disk and stay there. What was added in any number of calls is
+        searched bit for bit like what was built at once.
+
+        Raises:
+            MadeByError: the photos were described in another way.
+            InputError: as for `build`.
+        """
+        columns = _columns(descriptors, positions, root, ids, times, tags)
+        return _change(writing.add(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+
+    def update(
+        self,
+        descriptors: DescriptorSet,
+        positions: Positions | None,  # one row for each descriptor
+        root: Path,
+        *,
+        ids: Sequence[bytes] | None = None,
+        times: Times | None = None,
+        tags: Sequence[Sequence[str]] | None = None,
+        wait_s: float = 0.0,
+    ) -> Change:
+        """Add photos, each in place of the one with its name below `root` or with its bytes, in one step.
+
+        What is the same to the last bit stays where it is. Raises as `add` does.
+        """
+        columns = _columns(descriptors, positions, root, ids, times, tags)
+        return _change(writing.update(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+
+    def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change:
+        """Take out the photos with these names, whatever their root, and those with these ids.
+
+        No search finds them from now on; `compact` then wipes them from the files. Doing it twice changes nothing.
+
+        Raises:
+            InputError: another writer, or a place that cannot be written.
+        """
+        wanted, missing = {os.fsencode(name) for name in names}, set[str]()
+
+        def choose(newest: Snapshot) -> Indices:
+            rows = newest.find(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32))
+            missing.update(one.hex() for one, row in zip(ids, rows.tolist(), strict=True) if row < 0)
+            there = newest.columns.names.all() if wanted else []
+            missing.update(map(os.fsdecode, wanted.difference(there)))
+            by_name = [row for row, name in enumerate(there) if name in wanted]
+            return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])
+
+        outcome = writing.remove(self.path, choose, wait_s)
+        return Change(PlaceIndex(outcome.snapshot), removed=outcome.removed, missing=tuple(sorted(missing)))
+
+    def merge(self, other: PlaceIndex, *, wait_s: float = 0.0) -> Change:
+        """Add all photos of another index that are not here yet.
+
+        Raises:
+            MadeByError: they were described in another way.
+            InputError: as for `add`.
+        """
+        there = other.snapshot
+        return _change(writing.add(self.path, other.made_by, there.columns, there.vectors, wait_s))
+
+    def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> PlaceIndex:
+        """Write small segments together, and wipe what was removed from all files. Rows keep their order.
+
+        Raises:
+            InputError: another writer, no room for the new files, or an old file that cannot be removed.
+        """
+        return PlaceIndex(writing.compact(self.path, progress, wait_s))
+
+    def verify(self, progress: Report | None = None) -> None:
+        """Read every byte of the newest version and compare it with the checksums, and with what it must mean.
+
+        Raises:
+            InputError: the first damage: which file, and where in it.
+        """
+        for damage in damages(self.path, progress):
+            raise damage
 
 
-def _check_content(descriptors: DescriptorSet, positions: Positions) -> None:
-    if not len(descriptors):
-        raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
-    if len(positions) != len(descriptors):
-        raise InputError(f"{len(positions)} positions do not fit {len(descriptors)} descriptors. Give one for each.")
+def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) -> tuple[bytes, ...]:
+    """SHA-256 of each photo's bytes.
+
+    Raises:
+        InputError: a photo that cannot be read.
+    """
+    found = []
+    for number, name in enumerate(names, 1):
+        try:
+            found.append(bytes.fromhex(sha256_of(Path(root) / name)))
+        except OSError as error:
+            raise InputError(f"cannot read {Path(root) / name}: {error.strerror or error}.") from error
+        if progress is not None:
+            progress(number, len(names))
+    return tuple(found)
+
+
+def _change(outcome: writing.Outcome) -> Change:
+    return Change(PlaceIndex(outcome.snapshot), outcome.added, outcome.removed, outcome.already)
+
+
+def _columns(
+    descriptors: DescriptorSet,
+    positions: Positions | None,
+    root: Path,
+    ids: Sequence[bytes] | None,
+    times: Times | None,
+    tags: Sequence[Sequence[str]] | None,
+) -> Columns:
+    """The rows to write, after everything about them was checked."""
+    _refuse_flaws(descriptors)
+    if ids is None:
+        ids = stand_in_ids(descriptors.names, root, descriptors.vectors)
+    return make_columns(descriptors.names, root, ids, positions, times, tags)
+
+
+def _refuse_flaws(descriptors: DescriptorSet) -> None:
     for start in range(0, len(descriptors), ROWS_AT_ONCE):
         bad = flaws(descriptors.vectors[start : start + ROWS_AT_ONCE])
         if bad.any():
             name = descriptors.names[start + int(np.argmax(bad))]
             raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
-
-
-def refuse_foreign(to: Path) -> None:
-    """Make sure that an index may be built at `to`: worth asking before the photos are described.
-
-    Raises:
-        InputError: a file, or a folder with other things in it.
-    """
-    with _one_line_errors(to):
-        if to.is_dir():
-            names = {entry.name for entry in to.iterdir()}
-            strange = sorted(name for name in names if not name.startswith(".") and not _OURS.fullmatch(name))
-            if strange and MANIFEST not in names:
-                raise InputError(f"{to} holds other things ({strange[0]}) and is no place index. Choose another place.")
-        elif to.exists():
-            raise InputError(f"{to} is a file. An index is a folder: choose another place.")
-
-
-def _prepare(to: Path) -> bool:
-    """Make the folder, or make sure that it is one of ours; return whether it was made."""
-    refuse_foreign(to)
-    with _one_line_errors(to):
-        if to.is_dir():
-            return False
-        to.mkdir(parents=True)
-        sync(to.parent)
-        return True
-
-
-def _write(descriptors: DescriptorSet, positions: Positions, root: Path, to: Path) -> None:
-    token = secrets.token_hex(4)
-    paths = {part: to / f"{part}-{token}.bin" for part in _PARTS}
-    content: dict[str, Iterable[bytes]] = {
-        "vectors": _vector_bytes(descriptors.vectors),
-        "names": [pack_names(descriptors.names).tobytes()],
-        "positions": [positions.metres.astype("<f8").tobytes()],
-        "zones": ["\n".join(positions.zones).encode() if positions.zones is not None else b""],
-    }
-    try:
-        with _one_line_errors(to):
-            entries = {part: _write_part(paths[part], content[part]) for part in _PARTS}
-            sync(to)  # the names of the files, before the manifest speaks of them
-        manifest = {
-            "format": FORMAT,
-            "count": len(descriptors),
-            "root": os.path.abspath(root),  # noqa: PTH100  # resolve() would follow links that may move
-            "made_by": descriptors.made_by.to_dict(),
-            "files": entries,
-        }
-        write_text(to / MANIFEST, json.dumps({**manifest, "checksum": _checksum(manifest)}, indent=1))
-    finally:
-        _remove_unused(to)
-
-
-def _vector_bytes(vectors: NDArray[np.float32]) -> Iterator[bytes]:
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        yield vectors[start : start + ROWS_AT_ONCE].astype("<f4", copy=False).tobytes()
-
-
-def _write_part(path: Path, chunks: Iterable[bytes]) -> dict[str, Any]:
-    digest, length = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-            digest.update(chunk)
-            length += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"file": path.name, "bytes": length, "sha256": digest.hexdigest()}
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove files of ours that the manifest does not name: an older build's, or an unfinished one's."""
-    with contextlib.suppress(OSError):
-        used: set[str] = set()
-        if (folder / MANIFEST).exists():
-            try:
-                manifest = _parse_manifest(folder, _read_manifest(folder))
-                used = {entry["file"] for entry in manifest["files"].values()}
-            except InputError:
-                return  # a manifest that we cannot read may name any of them
-        for entry in list(folder.iterdir()):
-            if _OURS.fullmatch(entry.name) and entry.name not in used:
-                entry.unlink()
-
-
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
-
-
-@contextlib.contextmanager
-def _one_line_errors(to: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write an index to {to}: {error.strerror or error}. Choose another place or free it."
-        ) from error
-
-
-# --- reading
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _read_manifest(path: Path) -> str:
-    try:
-        return (path / MANIFEST).read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path} is no place index: it has no {MANIFEST}. Build one there first.") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path / MANIFEST}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise _damaged(path / MANIFEST, "is not text") from error
-
-
-def _parse_manifest(path: Path, text: str) -> dict[str, Any]:
-    try:
-        manifest = json.loads(text)
-        checksum = manifest.pop("checksum", None)
-        version = manifest.get("format")
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise _damaged(path / MANIFEST, "is cut off or garbled") from error
-    if isinstance(version, str) and version.startswith(FORMAT[:-1]) and version != FORMAT:
-        raise InputError(
-            f"{path / MANIFEST} has the format {version}, and this version reads {FORMAT}. Build it again."
-        )
-    if version != FORMAT or checksum != _checksum(manifest):
-        raise _damaged(path / MANIFEST, "does not have the checksum that it was written with")
-    assert isinstance(manifest, dict)
-    return manifest
-
-
-@dataclass(frozen=True)
-class _File:
-    """A data file with the length and checksum that it must have."""
-
-    path: Path
-    length: int
-    sha256: str
-
-    @classmethod
-    def of(cls, folder: Path, entry: dict[str, Any]) -> Self:
-        if not _OURS.fullmatch(entry["file"]):
-            raise _damaged(folder / MANIFEST, f"names a foreign file, {entry['file']}")
-        return cls(folder / entry["file"], int(entry["bytes"]), str(entry["sha256"]))
-
-    def check_length(self, expected: int) -> None:
-        try:
-            length = self.path.stat().st_size
-        except OSError as error:
-            raise _damaged(self.path, f"cannot be read ({error.strerror or error})") from error
-        if length != self.length or length != expected:
-            raise _damaged(self.path, f"has {length} bytes instead of {expected}")
-
-    def read(self, expected: int | None = None) -> NDArray[np.uint8]:
-        """Its bytes, checked."""
-        self.check_length(self.length if expected is None else expected)
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise _damaged(self.path, f"cannot be read ({error.strerror or error})") from error
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise _damaged(self.path, "does not have the checksum that it was written with")
-        return np.frombuffer(content, np.uint8)
-
-
-def _damaged(file: Path, why: str) -> InputError:
-    return InputError(f"{file} {why}: the index is damaged. Build it again, or bring the file back from a copy.")

@@ -1,0 +1,69 @@
+"""Reading every byte of an index: is it as it was written, and does it mean what an index must mean?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cricavpr.descriptors import flaws
+from cricavpr.errors import InputError
+from cricavpr.index.columns import Bytes
+from cricavpr.index.damage import DamagedError
+from cricavpr.index.manifest import newest, read_manifest
+from cricavpr.index.segments import HEADER, Segment
+
+ROWS_AT_ONCE = 4096
+
+
+def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedError]:
+    """All that is wrong with the newest version, file by file; nothing for a sound one.
+
+    Raises:
+        InputError: no index, or another format.
+    """
+    try:
+        manifest = read_manifest(path, newest(path))
+    except DamagedError as damage:
+        yield damage
+        return
+    done, ids = 0, []
+    for piece in manifest.pieces:
+        try:
+            segment = Segment(path, piece, manifest.made_by)
+        except DamagedError as damage:
+            yield damage
+            continue
+        broken = list(segment.file.damages())
+        yield from broken
+        if not broken:
+            yield from _nonsense(segment)
+            ids.append(segment.columns.ids)
+        done += piece.live
+        if progress is not None:
+            progress(done, manifest.count)
+    if ids and _twice(np.concatenate(ids)):
+        yield DamagedError(path / manifest.name, "names segments that hold a photo twice")
+
+
+def _nonsense(segment: Segment) -> Iterator[DamagedError]:
+    """What the checksums cannot know: a segment that was written wrongly in the first place."""
+    path = segment.file.path
+    if segment.file.bytes[: len(HEADER)].tobytes() != HEADER:
+        yield DamagedError(path, "does not begin like a segment", 0)
+    try:
+        segment.columns.positions()
+    except InputError as error:
+        yield DamagedError(path, f"has impossible positions ({error})")
+    if (segment.find(segment.columns.ids) != np.arange(segment.piece.live)).any():
+        yield DamagedError(path, "does not find its own photos")
+    for start in range(0, segment.piece.live, ROWS_AT_ONCE):
+        bad = flaws(segment.vectors(start, min(start + ROWS_AT_ONCE, segment.piece.live)))
+        if bad.any():
+            yield DamagedError(path, f"holds no descriptor in row {start + int(np.argmax(bad))}")
+
+
+def _twice(ids: Bytes) -> bool:
+    whole = np.ascontiguousarray(ids).view("V32").reshape(-1)
+    return len(np.unique(whole)) < len(whole)

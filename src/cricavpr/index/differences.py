@@ -1,0 +1,74 @@
+"""What one index has and another has not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cricavpr.index.columns import Indices
+from cricavpr.index.snapshot import Snapshot
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Photos are the same when their ids are; names are those of the index that has the photo, or the first's.
+
+    Attributes:
+        made_by: one line for each thing that was decided otherwise when the photos were described.
+        only_first, only_second: names of photos that one index has.
+        changed: names of photos that both have, with another name, position, time, tag or descriptor.
+        same: how many photos are the same to the last bit.
+    """
+
+    made_by: tuple[str, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    changed: tuple[str, ...]
+    same: int
+
+    def __bool__(self) -> bool:
+        return bool(self.made_by or self.only_first or self.only_second or self.changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"different": bool(self), **vars(self)}
+
+
+def difference(first: Snapshot, second: Snapshot) -> Difference:
+    """Compare two indexes photo by photo.
+
+    Raises:
+        InputError: a damaged file, which is named.
+    """
+    there = second.find(first.columns.ids)
+    both = np.flatnonzero(there >= 0)
+    changed = np.zeros(len(first), np.bool_)
+    pairs = zip(both.tolist(), there[both].tolist(), strict=True)
+    changed[both] = [not first.columns.same_row(row, second.columns, other) for row, other in pairs]
+    changed[both] |= _other_vectors(first, second, both, there[both])
+    return Difference(
+        tuple(first.manifest.made_by.differences(second.manifest.made_by)),
+        _names(first, np.flatnonzero(there < 0)),
+        _names(second, np.flatnonzero(first.find(second.columns.ids) < 0)),
+        _names(first, np.flatnonzero(changed)),
+        int(len(both) - changed.sum()),
+    )
+
+
+def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indices) -> np.ndarray[Any, Any]:
+    """(M,) whose descriptors are not the same to the last bit."""
+    if first.manifest.made_by.dim != second.manifest.made_by.dim:
+        return np.ones(len(here), np.bool_)
+    other = np.zeros(len(here), np.bool_)
+    for start in range(0, len(here), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        other[rows] = (first.vectors[here[rows]] != second.vectors[there[rows]]).any(axis=1)
+    return other
+
+
+def _names(snapshot: Snapshot, rows: Indices) -> tuple[str, ...]:
+    return tuple(os.fsdecode(name) for name in snapshot.columns.names.take(rows).all())

@@ -1,0 +1,117 @@
+"""Compressed search: codes in memory name a shortlist, and the vectors on disk decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.errors import InputError
+from cricavpr.index.engines.codes import Codes
+from cricavpr.index.engines.exact import Queries, exact_over, require_queries
+from cricavpr.index.engines.fast_scan import Scan, widen
+from cricavpr.index.engines.pages import expect
+from cricavpr.index.engines.quantiser import Quantiser
+from cricavpr.index.engines.rows import Indices, Mask, Rows
+from cricavpr.index.search import Predictions
+
+SHORTLIST = 400  # vectors read for each query; `tune` says what an index needs
+SHORTLIST_PER_RESULT = 10  # and no fewer than this for each result asked for
+FEW = 20  # shortlists: when no more rows than this are allowed, all of them are read, and the answer is exact
+
+
+class CompressedEngine:
+    """Scores are exact; what may be missing is a row that its code did not bring to the shortlist."""
+
+    name: ClassVar[str] = "compressed"
+
+    def __init__(self, rows: Rows, quantiser: Quantiser, codes: Sequence[Codes], shortlist: int = SHORTLIST) -> None:
+        """Lay out the codes of all rows, given part by part in their order.
+
+        Raises:
+            InputError: codes that do not fit the rows, or a shortlist below 1.
+            MissingExtraError: faiss is not installed.
+        """
+        scan = Scan(quantiser.centroids)
+        for part in joined(codes):
+            scan = scan.extended(part)
+        self._take(rows, quantiser, scan, shortlist)
+
+    def _take(self, rows: Rows, quantiser: Quantiser, scan: Scan, shortlist: int) -> None:
+        if shortlist < 1:
+            raise InputError(f"a shortlist of {shortlist} is none. Give 1 or more.")
+        if len(scan) != len(rows) or rows.dim != quantiser.dim:
+            raise InputError(
+                f"codes of {len(scan)} rows of {quantiser.dim} values do not fit {len(rows)} rows of {rows.dim}."
+            )
+        self.rows, self.quantiser, self.scan, self.shortlist = replace(rows, widen=widen), quantiser, scan, shortlist
+        for part in rows.parts:
+            expect(part, "random")
+
+    def extended(self, rows: Rows, codes: Codes) -> CompressedEngine:
+        """An engine over `rows`, which are those of this one and more: `codes` are of the new ones. This one stays.
+
+        Raises:
+            InputError: codes that do not fit.
+        """
+        engine = CompressedEngine.__new__(CompressedEngine)
+        engine._take(rows, self.quantiser, self.scan.extended(codes), self.shortlist)
+        return engine
+
+    def with_shortlist(self, shortlist: int) -> CompressedEngine:
+        """The same codes, another shortlist."""
+        engine = CompressedEngine.__new__(CompressedEngine)
+        engine._take(self.rows, self.quantiser, self.scan, shortlist)
+        return engine
+
+    def search(
+        self,
+        queries: Queries,  # (Q, D)
+        k: int,
+        allowed: Mask | None = None,  # (N,)
+    ) -> Predictions:  # (Q, min(k, rows allowed))
+        """The best allowed rows of each query's shortlist, as `ExactEngine.search` scores and orders them.
+
+        Raises:
+            InputError: shapes that do not fit, k below 1, or vectors that are not finite.
+        """
+        require_queries(queries, k, self.rows.dim)
+        mask = self.rows.allowed(allowed)
+        count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
+        wanted = max(self.shortlist, SHORTLIST_PER_RESULT * k)
+        if count <= (wanted if mask is None else FEW * wanted) or not len(queries):
+            return exact_over(self.rows, queries, k, None if mask is None else np.flatnonzero(mask))
+        found = [self._one(query[None], k, wanted, mask, count) for query in queries]
+        return Predictions(
+            np.concatenate([one.indices for one in found]), np.concatenate([one.scores for one in found])
+        )
+
+    def _one(self, query: Queries, k: int, wanted: int, mask: Mask | None, count: int) -> Predictions:
+        nearest = self._nominated(self.quantiser.project(query[0]), wanted, mask, count)
+        return exact_over(self.rows, query, k, np.sort(nearest))
+
+    def _nominated(self, projected: NDArray[np.float32], wanted: int, mask: Mask | None, count: int) -> Indices:
+        """The `wanted` allowed rows with the best codes."""
+        if mask is None:
+            return self.scan.best(projected, wanted)
+        asked = int(1.25 * wanted * len(mask) / count)  # as if allowed rows were spread evenly
+        while True:
+            nearest = self.scan.best(projected, min(asked, len(mask)))
+            nearest = nearest[mask[nearest]][:wanted]
+            if len(nearest) == wanted or asked >= len(mask):
+                return nearest
+            asked *= 4
+
+
+def joined(codes: Sequence[Codes], at_least: int = 1 << 18) -> list[Codes]:
+    """Neighbouring small parts in one, so that an index of many small segments is scanned in a few pieces."""
+    groups: list[list[Codes]] = []
+    for part in codes:
+        if groups and sum(map(len, groups[-1])) < at_least:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return [group[0] if len(group) == 1 else np.concatenate(group) for group in groups]

@@ -1,0 +1,145 @@
+"""The one home of faiss: product quantisers of 4 bits a part, and the scan over their codes.
+
+Only plain arrays go in and out. faiss's own files are never read: its reader was not made for files of strangers.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.errors import MissingExtraError
+
+Codes = NDArray[np.uint8]  # (N, M / 2), two parts a byte
+Centroids = NDArray[np.float32]  # (M, 16, d / M)
+Projected = NDArray[np.float32]  # (n, d)
+Indices = NDArray[np.int64]
+
+CENTROIDS = 16  # of each part: 4 bits
+PIECE_ROWS = 1 << 18  # rows packed together
+LOOSE_ROWS = 4096  # a last piece smaller than this is packed anew when rows come
+
+
+def require_faiss() -> None:
+    """Raises: MissingExtraError: faiss is not installed."""
+    _faiss()
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingExtraError(
+            "the compressed engine needs faiss. Install it with `pip install 'cricavpr[faiss]'`, or search with the "
+            "exact engine."
+        ) from error
+    return faiss
+
+
+def learn_centroids(vectors: Projected, parts: int) -> Centroids:
+    """k-means of each part of the vectors; equal vectors give equal centroids."""
+    faiss = _faiss()
+    quantiser = faiss.ProductQuantizer(vectors.shape[1], parts, 4)
+    quantiser.cp.min_points_per_centroid = 1  # or it warns on stderr
+    quantiser.cp.max_points_per_centroid = max(CENTROIDS, len(vectors))
+    quantiser.train(np.ascontiguousarray(vectors))
+    centroids: Centroids = faiss.vector_to_array(quantiser.centroids).reshape(parts, CENTROIDS, -1)
+    return centroids
+
+
+def encode(centroids: Centroids, vectors: Projected) -> Codes:
+    """The nearest centroid of each part, each vector by itself."""
+    codes: Codes = _quantiser(centroids).compute_codes(np.ascontiguousarray(vectors))
+    return codes
+
+
+def _quantiser(centroids: Centroids) -> Any:
+    faiss = _faiss()
+    parts, _, width = centroids.shape
+    quantiser = faiss.ProductQuantizer(parts * width, parts, 4)
+    faiss.copy_array_to_vector(np.ascontiguousarray(centroids, np.float32).ravel(), quantiser.centroids)
+    return quantiser
+
+
+def widen(values: NDArray[Any], into: NDArray[np.float32]) -> None:
+    """Write vectors of half or single precision into an array of float32, in half the time that numpy takes."""
+    if values.dtype != np.float16 or not (values.flags.c_contiguous and into.flags.c_contiguous):
+        into[:] = values
+        return
+    faiss = _faiss()
+    halves = faiss.ScalarQuantizer(values.shape[1], faiss.ScalarQuantizer.QT_fp16)
+    halves.decode_c(faiss.swig_ptr(values.view(np.uint8)), faiss.swig_ptr(into), len(values))
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    packed: Any  # faiss.IndexPQFastScan
+    rows: int
+    codes: Codes | None  # as they came, kept while the piece is small
+
+    @classmethod
+    def of(cls, centroids: Centroids, codes: Codes) -> Self:
+        faiss = _faiss()
+        parts, _, width = centroids.shape
+        flat = faiss.IndexPQ(parts * width, parts, 4, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(np.ascontiguousarray(centroids, np.float32).ravel(), flat.pq.centroids)
+        faiss.copy_array_to_vector(np.ascontiguousarray(codes).ravel(), flat.codes)
+        flat.is_trained, flat.ntotal = True, len(codes)
+        return cls(faiss.IndexPQFastScan(flat), len(codes), codes if len(codes) < LOOSE_ROWS else None)
+
+    def best(self, query: Projected, count: int) -> tuple[NDArray[np.float32], Indices]:  # (1, d) -> (n,) twice
+        scores, rows = self.packed.search(query, min(count, self.rows))
+        return scores[0], rows[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Codes laid out for scanning. It never changes: `extended` shares what is already packed."""
+
+    centroids: Centroids
+    pieces: tuple[_Piece, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(piece.rows for piece in self.pieces)
+
+    def extended(self, codes: Codes) -> Scan:
+        """The same with more rows at the end."""
+        kept = list(self.pieces)
+        if kept and kept[-1].codes is not None:
+            codes = _joined(kept.pop(), codes)
+        for start in range(0, len(codes), PIECE_ROWS):
+            kept.append(_Piece.of(self.centroids, codes[start : start + PIECE_ROWS]))
+        return Scan(self.centroids, tuple(kept))
+
+    def best(
+        self,
+        query: Projected,  # (1, d)
+        count: int,
+    ) -> Indices:  # (min(count, N),) best first
+        """Rows by estimated score; of equal estimates the lower row comes first.
+
+        One query at a time: what a scan of several estimates is the same, but not which of equals it drops.
+        """
+        found = self._each(query, count)
+        starts = np.cumsum([0, *(piece.rows for piece in self.pieces)])
+        scores = np.concatenate([scores for scores, _ in found])
+        rows = np.concatenate([rows + start for (_, rows), start in zip(found, starts.tolist(), strict=False)])
+        return rows[np.lexsort((rows, -scores))[:count]]
+
+    def _each(self, query: Projected, count: int) -> list[tuple[NDArray[np.float32], Indices]]:
+        query = np.ascontiguousarray(query, np.float32)
+        workers = min(len(self.pieces), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        if workers < 2 or len(self) < PIECE_ROWS:
+            return [piece.best(query, count) for piece in self.pieces]
+        with ThreadPoolExecutor(workers) as pool:  # faiss lets go of the interpreter while it scans
+            return list(pool.map(lambda piece: piece.best(query, count), self.pieces))
+
+
+def _joined(piece: _Piece, codes: Codes) -> Codes:
+    assert piece.codes is not None
+    return np.concatenate([piece.codes, codes])

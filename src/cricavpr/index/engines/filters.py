@@ -1,0 +1,197 @@
+"""Which photos of an index may be found at all: by place, by time and by tag. A filter is a mask over rows.
+
+What is not known of a photo fits no filter: a photo without a position is in no box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.config import nearest
+from cricavpr.errors import InputError
+from cricavpr.geo import Degrees, LatLon, Positions, distances_m
+from cricavpr.index.engines.rows import Mask
+
+T = TypeVar("T")
+Times = NDArray[np.datetime64]  # UTC; NaT where unknown
+
+
+class Tags(Protocol):
+    """The tags of N photos, however they are kept."""
+
+    def having(self, tag: str) -> Mask:
+        """(N,) which photos have the tag."""
+
+    def known(self) -> Collection[str]:
+        """All tags that there are."""
+
+
+@dataclass(frozen=True)
+class ListedTags:
+    """Tags as one set for each photo."""
+
+    of_each: Sequence[Collection[str]]
+
+    def having(self, tag: str) -> Mask:
+        return np.fromiter((tag in tags for tags in self.of_each), np.bool_, len(self.of_each))
+
+    def known(self) -> Collection[str]:
+        return {tag for tags in self.of_each for tag in tags}
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known of N photos besides their vectors.
+
+    Attributes:
+        count: N.
+        positions: of the photos, or None.
+        times: (N,) when they were taken, or None.
+        tags: or None.
+    """
+
+    count: int
+    positions: Positions | None = None
+    times: Times | None = None
+    tags: Tags | None = None
+
+    @cached_property
+    def latlon(self) -> Degrees:
+        """(N, 2) degrees, NaN where unknown."""
+        return _needed(self.positions, "positions").latlon()
+
+
+class Filter(Protocol):
+    def mask(self, facts: Facts) -> Mask:
+        """(N,) which photos fit. Raises: InputError: the index does not know what it asks for."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Between two latitudes and two longitudes, borders included; west above east goes across the date line.
+
+    Raises:
+        InputError: not on earth, or south above north.
+    """
+
+    south_deg: float
+    west_deg: float
+    north_deg: float
+    east_deg: float
+
+    def __post_init__(self) -> None:
+        LatLon(self.south_deg, self.west_deg), LatLon(self.north_deg, self.east_deg)
+        if self.south_deg > self.north_deg:
+            raise InputError(f"a box from {self.south_deg} up to {self.north_deg} degrees is empty. Give south first.")
+
+    def mask(self, facts: Facts) -> Mask:
+        lat, lon = facts.latlon.T
+        east_of, west_of = lon >= self.west_deg, lon <= self.east_deg
+        across = self.west_deg > self.east_deg
+        inside: Mask = (lat >= self.south_deg) & (lat <= self.north_deg)
+        inside &= (east_of | west_of) if across else (east_of & west_of)
+        return inside
+
+
+@dataclass(frozen=True)
+class Near:
+    """At most `radius_m` from a position that is known beforehand, exactly that included.
+
+    Raises:
+        InputError: a radius that is no length.
+    """
+
+    place: LatLon
+    radius_m: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.radius_m < float("inf"):
+            raise InputError(f"a radius of {self.radius_m} m is not a length. Give 0 or more metres.")
+
+    def mask(self, facts: Facts) -> Mask:
+        positions = _needed(facts.positions, "positions")
+        if positions.zones is None:
+            positions.latlon()  # says that a local frame has none
+        away = np.full(facts.count, np.inf)
+        for zone in {zone for zone in positions.zones or () if zone}:
+            rows = np.flatnonzero(np.array(positions.zones) == zone)
+            away[rows] = _away_m(positions.take(rows), self.place)
+        near: Mask = away <= self.radius_m
+        return near
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Taken from `first` on and before `end`; either may be left out.
+
+    Raises:
+        InputError: an end that is not after the beginning.
+    """
+
+    first: np.datetime64 | None = None
+    end: np.datetime64 | None = None
+
+    def __post_init__(self) -> None:
+        if self.first is not None and self.end is not None and not self.first < self.end:
+            raise InputError(
+                f"no photo is taken from {self.first} on and before {self.end}. Give the earlier time first."
+            )
+
+    def mask(self, facts: Facts) -> Mask:
+        times = _needed(facts.times, "times")
+        fits: Mask = ~np.isnat(times)
+        if self.first is not None:
+            fits &= times >= self.first
+        if self.end is not None:
+            fits &= times < self.end
+        return fits
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """With this tag."""
+
+    tag: str
+
+    def mask(self, facts: Facts) -> Mask:
+        tags = _needed(facts.tags, "tags")
+        fits = tags.having(self.tag)
+        if not fits.any():
+            known = tags.known()
+            if self.tag not in known:
+                raise InputError(f"no photo of this index has the tag {self.tag!r}. {nearest(self.tag, known)}")
+        return fits
+
+
+def mask_of(filters: Sequence[Filter], facts: Facts) -> Mask | None:
+    """(N,) the photos that fit every filter; None when there is no filter.
+
+    Raises:
+        InputError: the index does not know what a filter asks for, or no photo fits all of them.
+    """
+    if not filters:
+        return None
+    fits = np.ones(facts.count, np.bool_)
+    for one in filters:
+        fits &= one.mask(facts)
+    if not fits.any():
+        raise InputError(f"none of {facts.count:,} photos fits {' and '.join(map(str, filters))}. Ask for more.")
+    return fits
+
+
+def _needed(value: T | None, what: str) -> T:
+    if value is None:
+        raise InputError(f"this index knows no {what} of its photos, so they cannot be filtered by them.")
+    return value
+
+
+def _away_m(positions: Positions, place: LatLon) -> NDArray[np.float64]:
+    """Metres from one place to each of some positions of one zone."""
+    there = Positions.from_latlon([[place.lat_deg, place.lon_deg]])
+    return distances_m(positions, there.take(np.zeros(len(positions), np.int64)))

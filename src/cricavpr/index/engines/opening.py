@@ -1,0 +1,161 @@
+"""From the segments of an index to an engine over them; what lies beside the vectors is made here, and checked.
+
+Learning a quantiser is an act of its own, `prepare`: nothing is learnt anew because photos were added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.index.engines.array_file import ArrayFileError
+from cricavpr.index.engines.choosing import RAM_BUDGET_MB, Choice, choose
+from cricavpr.index.engines.codes import Codes, CodesOf, codes_for, read_codes, write_codes
+from cricavpr.index.engines.compressed import SHORTLIST, CompressedEngine
+from cricavpr.index.engines.exact import ExactEngine
+from cricavpr.index.engines.quantiser import Coding, Quantiser
+from cricavpr.index.engines.rows import Mask, Rows, Vectors
+from cricavpr.mapped import give_back
+
+QUANTISER = "quantiser.bin"
+ROWS_AT_ONCE = 4096
+
+Report = Callable[[int, int], None]  # rows coded, and how many will be
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Vectors of an index that never change.
+
+    Attributes:
+        vectors: (n, D), usually memory-mapped.
+        checksum: of them, as the index has it.
+    """
+
+    vectors: Vectors
+    checksum: str
+
+    def codes_file(self, folder: Path, quantiser: Quantiser) -> Path:
+        """Where its codes lie: the name says of what and by what."""
+        return folder / f"codes-{self.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
+
+    def owner(self, quantiser: Quantiser) -> CodesOf:
+        """What its codes must say of themselves."""
+        return CodesOf.segment_by(self.checksum, len(self.vectors), quantiser)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An engine, why it is this one, and what had to be made again on the way."""
+
+    engine: ExactEngine | CompressedEngine
+    choice: Choice
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    folder: Path,
+    segments: Sequence[Segment],
+    made_by: MadeBy,
+    live: Mask | None = None,  # (N,)
+    coding: Coding | None = None,
+    report: Report | None = None,
+) -> Quantiser:
+    """Learn a quantiser on the live rows and write it and all codes to `folder`.
+
+    Interrupted, it leaves what was there before in use: codes come first, and the quantiser that names them last. The
+    same call goes on from there: equal rows teach the same quantiser, and codes that are whole are kept.
+
+    Raises:
+        InputError: too few rows, or a folder that cannot be written.
+        MissingExtraError: faiss is not installed.
+    """
+    rows = Rows(tuple(segment.vectors for segment in segments), live)
+    quantiser, done = Quantiser.learn(rows, made_by, coding), 0
+    for segment in segments:
+        path, owner = segment.codes_file(folder, quantiser), segment.owner(quantiser)
+        if not _whole(path, owner, quantiser):
+            write_codes(path, _encode(segment, quantiser, report, done, len(rows)), owner)
+        done += len(segment.vectors)
+    quantiser.save(folder / QUANTISER)
+    return quantiser
+
+
+def _whole(path: Path, owner: CodesOf, quantiser: Quantiser) -> bool:
+    try:
+        read_codes(path, owner, quantiser.code_bytes)
+    except ArrayFileError:
+        return False
+    return True
+
+
+def _encode(segment: Segment, quantiser: Quantiser, report: Report | None, done: int, of: int) -> Codes:
+    parts = [np.empty((0, quantiser.code_bytes), np.uint8)]
+    for start in range(0, len(segment.vectors), ROWS_AT_ONCE):
+        parts.append(quantiser.encode(segment.vectors[start : start + ROWS_AT_ONCE]))
+        give_back(segment.vectors)
+        done += len(parts[-1])
+        if report:
+            report(done, of)
+    return np.concatenate(parts)
+
+
+def open_engine(
+    folder: Path,
+    segments: Sequence[Segment],
+    made_by: MadeBy,
+    live: Mask | None = None,  # (N,)
+    *,
+    engine: str = "auto",
+    ram_budget_mb: float = RAM_BUDGET_MB,
+    shortlist: int = SHORTLIST,
+    write: bool = True,
+) -> Opened:
+    """The engine that suits, or the one that is asked for.
+
+    Codes that are missing or damaged are made again and named in the notes. Where "auto" would compress and cannot,
+    search is exact and the reason says why; "compressed" then is an error.
+
+    Raises:
+        InputError: an engine that there is not, or "compressed" where nothing was prepared or the quantiser is damaged.
+        MissingExtraError: "compressed" is asked for and faiss is not installed.
+    """
+    rows = Rows(tuple(segment.vectors for segment in segments), live)
+    choice = choose(len(rows), rows.dim, ram_budget_mb, engine)
+    if choice.engine == "exact":
+        return Opened(ExactEngine(rows), choice)
+    try:
+        quantiser = _quantiser(folder, made_by)
+        codes, notes = _all_codes(folder, segments, quantiser, write)
+        return Opened(CompressedEngine(rows, quantiser, codes, shortlist), choice, notes)
+    except (InputError, MissingExtraError) as error:
+        if engine != "auto":
+            raise
+        return Opened(ExactEngine(rows), Choice("exact", str(error)))
+
+
+def _quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
+    path = folder / QUANTISER
+    if not path.exists():
+        raise InputError(f"{folder} has no codes yet. Make them with `cricavpr index tune`.")
+    try:
+        return Quantiser.load(path, made_by)
+    except ArrayFileError as error:
+        raise InputError(f"{path} {error.why}. Make it and the codes again with `cricavpr index tune`.") from error
+
+
+def _all_codes(
+    folder: Path, segments: Sequence[Segment], quantiser: Quantiser, write: bool
+) -> tuple[list[Codes], tuple[str, ...]]:
+    codes, notes = [], []
+    for segment in segments:
+        path = segment.codes_file(folder, quantiser)
+        own, note = codes_for(path, segment.vectors, segment.checksum, quantiser, write=write)
+        codes.append(own)
+        notes += [note] if note else []
+    return codes, tuple(notes)

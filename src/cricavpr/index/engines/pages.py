@@ -1,0 +1,46 @@
+"""What the system is told of memory-mapped vectors before they are read. Arrays in memory are left alone."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def expect(vectors: NDArray[Any], order: Literal["random", "sequential"]) -> None:
+    """Say how a map will be read: at random nothing is read ahead, in sequence as much as possible."""
+    found = _mapping(vectors)
+    advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
+    if found is not None and advice is not None:
+        found[0].madvise(advice)
+
+
+def announce(
+    vectors: NDArray[Any],  # (N, D), may be memory-mapped
+    rows: Indices,  # (n,) rising
+) -> None:
+    """Ask for these rows together: a disk that serves many requests at once then serves them at once."""
+    found = _mapping(vectors)
+    if found is None or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    mapping, offset = found
+    width = int(vectors.strides[0])
+    starts = offset + rows * width
+    first = starts // mmap.PAGESIZE * mmap.PAGESIZE
+    for start, length in zip(first.tolist(), (starts + width - first).tolist(), strict=True):
+        mapping.madvise(mmap.MADV_WILLNEED, start, min(length, len(mapping) - start))
+
+
+def _mapping(vectors: NDArray[Any]) -> tuple[mmap.mmap, int] | None:
+    """The map that an array lies in, and where in it the array begins, in bytes."""
+    base: Any = vectors
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not vectors.flags.c_contiguous:
+        return None
+    start = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
+    return base, int(vectors.__array_interface__["data"][0] - start)

@@ -1,0 +1,176 @@
+"""Quantiser: descriptors to short codes, learnt once on a sample and then kept.
+
+A descriptor is centred, projected on the directions in which descriptors vary most, turned at random so that every
+part of the code carries as much, and cut into parts of 4 bits each (Jegou et al., "Product quantization for nearest
+neighbor search", 2011; the turn as in Ge et al., "Optimized product quantization", 2013, without its refinement).
+Why these numbers: docs/search.md. Letters: D values of a descriptor, d projected, M parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError
+from cricavpr.index.engines import fast_scan
+from cricavpr.index.engines.array_file import ArrayFile, ArrayFileError
+from cricavpr.index.engines.rows import Rows, Vectors
+from cricavpr.pca import principal_directions
+
+FORMAT = "cricavpr.quantiser.1"
+FEWEST_ROWS = 64
+AT_ONCE = 192  # vectors of one product: always as many, so that its rounding never depends on how many there are
+
+Report = Callable[[int, int], None]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How long codes are and what they are learnt on.
+
+    Attributes:
+        dims: directions kept.
+        parts: of 4 bits each: 256 parts are 128 bytes a row.
+        sample: rows to learn from, spread evenly over the index.
+        seed: of the turn.
+    """
+
+    dims: int = 512
+    parts: int = 256
+    sample: int = 16_384
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.parts < 2 or self.parts % 2 or self.dims < self.parts or self.dims % self.parts:
+            raise InputError(
+                f"{self.dims} directions cannot be cut into {self.parts} parts. Give an even number of parts that "
+                "divides the directions."
+            )
+
+    def fitting(self, dim: int, rows: int) -> tuple[int, int]:
+        """Directions and parts for vectors of `dim` values, of which `rows` are there to learn from."""
+        most = min(self.dims, dim, rows - 1)
+        parts = min(self.parts, most - most % 2)
+        return most // parts * parts, parts
+
+
+@dataclass(frozen=True, eq=False)
+class Quantiser:
+    """A learnt quantiser.
+
+    Attributes:
+        mean: (D,) float32.
+        projection: (d, D) float32 orthonormal rows.
+        centroids: (M, 16, d / M) float32.
+        made_by: the fingerprint of how the descriptors were made that it was learnt on.
+    """
+
+    mean: Floats
+    projection: Floats
+    centroids: Floats
+    made_by: str
+
+    def __post_init__(self) -> None:
+        parts, count, width = self.centroids.shape
+        d, dim = self.projection.shape
+        if parts * width != d or count != fast_scan.CENTROIDS or self.mean.shape != (dim,) or parts % 2:
+            raise ValueError("the arrays of a quantiser do not fit one another")
+        if not all(np.isfinite(array).all() for array in (self.mean, self.projection, self.centroids)):
+            raise ValueError("the arrays of a quantiser are not finite")
+
+    @classmethod
+    def learn(cls, rows: Rows, made_by: MadeBy, coding: Coding | None = None, report: Report | None = None) -> Self:
+        """Learn on a sample of the rows; the same rows give the same quantiser.
+
+        Raises:
+            InputError: too few rows, or some that are not finite.
+            MissingExtraError: faiss is not installed.
+        """
+        fast_scan.require_faiss()
+        coding, live = coding or Coding(), rows.allowed()
+        there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+        if len(there) < FEWEST_ROWS:
+            raise InputError(
+                f"codes cannot be learnt on {len(there)} descriptors: it takes {FEWEST_ROWS}. Take the exact engine."
+            )
+        sample = rows.read(there[np.linspace(0, len(there) - 1, min(coding.sample, len(there))).astype(np.int64)])
+        dims, parts = coding.fitting(rows.dim, len(sample))
+        found = principal_directions(sample, dims, "a quantiser", report)
+        turn, _ = np.linalg.qr(np.random.default_rng(coding.seed).standard_normal((dims, dims)))
+        projection = (turn @ found.directions).astype(np.float32)
+        mean = found.mean.astype(np.float32)
+        centroids = fast_scan.learn_centroids(np.matmul(sample - mean, projection.T), parts)
+        return cls(mean, projection, centroids, fingerprint_of(made_by))
+
+    @property
+    def dim(self) -> int:
+        return len(self.mean)
+
+    @property
+    def code_bytes(self) -> int:
+        return len(self.centroids) // 2
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides a code."""
+        digest = hashlib.sha256(self.made_by.encode())
+        for array in (self.mean, self.projection, self.centroids):
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def encode(
+        self,
+        vectors: Vectors,  # (n, D), may be memory-mapped
+    ) -> NDArray[np.uint8]:  # (n, M / 2)
+        """Codes. Each depends on its own vector only, so that what is added later is coded as if it came first."""
+        codes = np.empty((len(vectors), self.code_bytes), np.uint8)
+        block = np.zeros((AT_ONCE, self.dim), np.float32)
+        for start in range(0, len(vectors), AT_ONCE):
+            some = vectors[start : start + AT_ONCE]
+            np.subtract(some, self.mean, out=block[: len(some)], dtype=np.float32)
+            codes[start : start + len(some)] = fast_scan.encode(
+                self.centroids, np.matmul(block, self.projection.T)[: len(some)]
+            )
+        return codes
+
+    def project(self, query: Floats) -> Floats:  # (D,) -> (1, d)
+        """A query as codes see it. The mean only shifts all scores of a query alike, so it is left out."""
+        return (self.projection @ query)[None]
+
+    def save(self, path: Path) -> None:
+        """Write it durably. Raises: InputError: the place cannot be written."""
+        about = {"format": FORMAT, "made_by": self.made_by}
+        ArrayFile(about, {"mean": self.mean, "projection": self.projection, "centroids": self.centroids}).write(path)
+
+    @classmethod
+    def load(cls, path: Path, made_by: MadeBy) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArrayFileError: missing, damaged, or learnt on descriptors that were made otherwise.
+        """
+        file = ArrayFile.read(path)
+        if file.about.get("format") != FORMAT:
+            raise ArrayFileError(Path(path), f"is not a quantiser of this version ({FORMAT})")
+        if file.about.get("made_by") != fingerprint_of(made_by):
+            raise ArrayFileError(Path(path), "was learnt on descriptors that were made differently")
+        try:
+            arrays = file.arrays
+            return cls(arrays["mean"], arrays["projection"], arrays["centroids"], fingerprint_of(made_by))
+        except (KeyError, ValueError) as error:
+            raise ArrayFileError(Path(path), f"is no quantiser ({error})") from error
+
+
+def fingerprint_of(made_by: MadeBy) -> str:
+    """SHA-256 of everything that decides what a descriptor means."""
+    return hashlib.sha256(json.dumps(made_by.to_dict(), sort_keys=True).encode()).hexdigest()

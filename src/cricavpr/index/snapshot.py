@@ -1,0 +1,76 @@
+"""One version of an index, opened: it stays what it is, whatever writers do afterwards.
+
+All its files are mapped when it is opened, and a map keeps a file alive whose name is gone, so writers need not
+know who reads.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from cricavpr.errors import InputError
+from cricavpr.index.columns import Bytes, Columns, Indices, empty_columns
+from cricavpr.index.manifest import Manifest, newest, read_manifest
+from cricavpr.index.segments import Segment
+from cricavpr.index.vectors import Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The segments of one version, in the order of adding; rows are numbered through all of them."""
+
+    path: Path
+    manifest: Manifest
+    segments: tuple[Segment, ...] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path, version: int | None = None) -> Self:
+        """Open a version, or the newest.
+
+        Raises:
+            InputError: no index, another format, or a damaged file, which is named.
+        """
+        while True:
+            number = newest(path) if version is None else version
+            try:
+                return cls.of(path, read_manifest(path, number))
+            except InputError:
+                if version is not None or newest(path) == number:
+                    raise  # else it was replaced while we read: read the new one
+
+    @classmethod
+    def of(cls, path: Path, manifest: Manifest) -> Self:
+        return cls(path, manifest, tuple(Segment(path, piece, manifest.made_by) for piece in manifest.pieces))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return Vectors(self.segments, self.manifest.made_by.dim)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Everything but the vectors."""
+        return Columns.concatenate([empty_columns(), *(segment.columns for segment in self.segments)])
+
+    def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
+        """The row of each photo, -1 where it is not in the index."""
+        found = np.full(len(ids), -1, np.int64)
+        for start, segment in zip(self.vectors.starts.tolist(), self.segments, strict=False):
+            places = segment.find(ids)
+            found[places >= 0] = start + places[places >= 0]
+        return found
+
+    def photo(self, row: int) -> tuple[Path, str]:
+        """Root and name of one photo, without reading those of the others."""
+        row = range(len(self))[row]
+        number = int(np.searchsorted(self.vectors.starts, row, "right")) - 1
+        root, name = self.segments[number].name_of(row - int(self.vectors.starts[number]))
+        return Path(root), os.fsdecode(name)

@@ -1,0 +1,180 @@
+"""`cricavpr index`, as a stranger types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cricavpr.cli import main
+from cricavpr.datasets.town.write import make_town
+from cricavpr.index.locks import one_writer
+from cricavpr.index.place_index import PlaceIndex
+
+PIXELS = ["--method", "pixels", "--quiet", "--workers", "0"]
+GOLDEN = Path(__file__).parents[1] / "index" / "golden"
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("town") / "town"
+    make_town(folder, 7100, 10, "photos", image_size=(112, 112))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parts(town: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The database in two folders: six photos, and four."""
+    folder = tmp_path_factory.mktemp("parts")
+    for number, photo in enumerate(sorted((town / "database").iterdir())):
+        (folder / ("old" if number < 6 else "new")).mkdir(exist_ok=True)
+        shutil.copy(photo, folder / ("old" if number < 6 else "new") / photo.name)
+    return folder / "old", folder / "new"
+
+
+@pytest.fixture(scope="module")
+def six(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("six") / "index"
+    assert main(["index", "build", str(parts[0]), "--to", str(to), *PIXELS]) == 0
+    return to
+
+
+@pytest.fixture
+def index(six: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(six, tmp_path / "index"))
+
+
+def test_photos_are_added_once_and_searched_like_those_of_one_build(
+    index: Path, parts: tuple[Path, Path], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", "add", str(index), str(parts[1]), "--tag", "new", *PIXELS]) == 0
+    assert "4 added, 0 already there, 10 photos" in capsys.readouterr().out
+    assert main(["index", "add", str(index), str(town / "database"), *PIXELS]) == 0
+    assert "0 added, 10 already there, 10 photos" in capsys.readouterr().out
+    whole = tmp_path / "whole"
+    assert main(["index", "build", str(town / "database"), "--to", str(whole), *PIXELS]) == 0
+    one, other = PlaceIndex.open(index), PlaceIndex.open(whole)
+    queries = other.descriptors
+    a, b = one.search(queries, 3), other.search(queries, 3)
+    assert a.indices.tobytes() == b.indices.tobytes() and a.scores.tobytes() == b.scores.tobytes()
+    assert one.rows.tagged("new").sum() == 4
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_photo_is_removed_by_name_id_or_list_and_a_missing_one_is_named(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = PlaceIndex.open(index)
+    first, second, third = opened.names[:3]
+    one = opened.rows.ids[1].tobytes().hex()
+    (tmp_path / "list").write_text(f"{third}\n")
+    verb = ["index", "remove", str(index), first, "nowhere.jpg", "--id", one, "--from", str(tmp_path / "list")]
+    assert main(verb) == 3
+    said = capsys.readouterr()
+    assert "3 removed, 3 photos" in said.out and "not in the index: nowhere.jpg" in said.err
+    assert not {first, second, third} & set(PlaceIndex.open(index).names)
+    assert main(["index", "compact", str(index), "--quiet"]) == 0
+    assert "3 photos in 1 segments" in capsys.readouterr().out
+    assert first.encode() not in b"".join(path.read_bytes() for path in index.iterdir())
+
+
+def test_an_update_replaces_a_photo_that_was_taken_anew(
+    index: Path, parts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(parts[0], tmp_path / "photos"))
+    to = tmp_path / "mine"
+    assert main(["index", "build", str(folder), "--to", str(to), *PIXELS]) == 0
+    names = sorted(path.name for path in folder.iterdir())
+    shutil.copy(next(parts[1].iterdir()), folder / names[0])
+    assert main(["index", "update", str(to), str(folder), *PIXELS]) == 0
+    assert "1 replaced by 1, 5 already as given, 6 photos" in capsys.readouterr().out
+
+
+def test_two_indexes_are_compared_and_merged(
+    index: Path, parts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main(["index", "build", str(parts[1]), "--to", str(other), *PIXELS]) == 0
+    capsys.readouterr()
+    assert main(["index", "diff", str(index), str(other)]) == 0
+    assert capsys.readouterr().out.endswith("6 only in the first, 4 only in the second, 0 changed, 0 the same\n")
+    assert main(["index", "merge", str(index), str(other)]) == 0
+    assert "4 added, 0 already there, 10 photos" in capsys.readouterr().out
+    assert main(["index", "diff", str(index), str(other), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (len(found["only_first"]), found["only_second"], found["same"]) == (6, [], 4)
+
+
+def test_verify_names_every_damaged_file_and_its_place(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "verify", str(index), "--quiet"]) == 0
+    assert "sound, 6 photos" in capsys.readouterr().out
+    path = next(index.glob("segment-*"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert main(["index", "verify", str(index), "--json", "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["damages"][0] == {
+        "file": str(path),
+        "offset": 0,
+        "why": "does not have the checksum it was written with",
+    }
+    assert said.err.count("\n") == 1
+
+
+def test_a_table_has_every_photo(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("csv", "geojson", "parquet"):
+        assert main(["index", "export", str(index), "--to", str(tmp_path / f"table.{kind}")]) == 0
+    names = PlaceIndex.open(index).names
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [row["name"] for row in rows] == list(names)
+    features = json.loads((tmp_path / "table.geojson").read_text())["features"]
+    assert [feature["properties"]["name"] for feature in features] == list(names)
+    assert float(rows[2]["lat"]) == pytest.approx(features[2]["geometry"]["coordinates"][1], abs=1e-7)
+    assert main(["index", "export", str(index), "--to", str(tmp_path / "table.xlsx")]) == 2
+    assert "Known: csv, geojson, parquet" in capsys.readouterr().err
+
+
+def test_an_old_index_is_upgraded_by_the_command_that_its_error_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = Path(shutil.copytree(GOLDEN / "format_1", tmp_path / "old"))
+    assert main(["index", "info", str(old)]) == 2
+    command = capsys.readouterr().err.rstrip().split("Run: cricavpr ")[1]
+    assert main(command.split(" ")) == 0
+    assert "3 photos" in capsys.readouterr().out
+    assert main(["index", "info", str(old), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "cricavpr.place_index.2"
+
+
+WRONG = [
+    (["info", "nowhere"], "no place index"),
+    (["remove", "INDEX"], "nothing is named"),
+    (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
+    (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),
+    (["merge", "INDEX", "nowhere"], "no place index"),
+    (["add", "INDEX", "nowhere", *PIXELS], "there is no folder nowhere"),
+    (["add", "INDEX", ".", "--quiet"], "method: pixels here, cricavpr-tiny there"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG)
+def test_wrong_input_gets_one_line_and_exit_code_2(
+    arguments: list[str], says: str, index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in index.iterdir()}
+    assert main(["index", *(str(index) if word == "INDEX" else word for word in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cricavpr: ") and error.count("\n") == 1
+    assert says in error
+    assert {path.name: path.read_bytes() for path in index.iterdir()} == before
+
+
+def test_a_locked_index_names_who_holds_it(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with one_writer(index):
+        assert main(["index", "compact", str(index), "--quiet"]) == 2
+    assert "is locked by process" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""Small indexes whose every row can be told by eye."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cricavpr.descriptors import DescriptorSet, MadeBy
+from cricavpr.geo import Positions
+from cricavpr.index.locks import LOCK
+from cricavpr.index.place_index import Change, PlaceIndex
+
+MADE_BY = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 4)
+WIDE = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 64)
+
+
+def vector_of(number: int, dim: int) -> np.ndarray:
+    vector = np.random.default_rng(number).normal(size=dim).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def photos(numbers: Sequence[int], made_by: MadeBy = MADE_BY) -> DescriptorSet:
+    """Photo 7 is called 7.jpg, and has the same descriptor wherever it occurs."""
+    vectors = np.array([vector_of(number, made_by.dim) for number in numbers], np.float32)
+    return DescriptorSet(tuple(f"{n}.jpg" for n in numbers), vectors.reshape(-1, made_by.dim), made_by)
+
+
+def places(numbers: Sequence[int]) -> Positions:
+    """Photo 7 was taken 7 m east and 70 m north of a corner of zone 33N; every tenth nobody knows where."""
+    metres = np.array([[400_000.0 + n, 6_000_000.0 + 10 * n] for n in numbers]).reshape(-1, 2)
+    unknown = np.array([n % 10 == 0 for n in numbers], bool)
+    metres[unknown] = np.nan
+    return Positions(metres, tuple("" if gone else "33N" for gone in unknown))
+
+
+def ids(numbers: Sequence[int]) -> list[bytes]:
+    return [hashlib.sha256(str(number).encode()).digest() for number in numbers]
+
+
+def built(to: Path, numbers: Sequence[int], made_by: MadeBy = MADE_BY) -> PlaceIndex:
+    return PlaceIndex.build(photos(numbers, made_by), places(numbers), Path("/photos"), to, ids=ids(numbers))
+
+
+def added(index: PlaceIndex, numbers: Sequence[int], made_by: MadeBy = MADE_BY, wait_s: float = 0.0) -> Change:
+    return index.add(photos(numbers, made_by), places(numbers), Path("/photos"), ids=ids(numbers), wait_s=wait_s)
+
+
+def numbers_of(index: PlaceIndex) -> list[int]:
+    """Which photos an index holds, after everything about each was compared with what it must be."""
+    numbers = [int(name.removesuffix(".jpg")) for name in index.names]
+    want = places(numbers)
+    assert np.array_equal(index.vectors[:], photos(numbers, index.made_by).vectors)
+    assert np.array_equal(index.positions.metres, want.metres, equal_nan=True)
+    assert not numbers or index.positions.zones == want.zones
+    assert [row.tobytes() for row in index.rows.ids] == ids(numbers)
+    assert len(set(numbers)) == len(numbers)
+    return numbers
+
+
+def same_answers(one: PlaceIndex, other: PlaceIndex, queries: DescriptorSet, top: int = 7) -> bool:
+    """To the last bit."""
+    a, b = one.search(queries, top), other.search(queries, top)
+    return a.indices.tobytes() == b.indices.tobytes() and a.scores.tobytes() == b.scores.tobytes()
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """All files but the lock, which says who wrote last and when."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != LOCK}
+
+
+def files_of(folder: Path) -> list[str]:
+    """What an index consists of: without the lock."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))

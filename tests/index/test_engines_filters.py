@@ -1,0 +1,121 @@
+"""Filters are masks, and a filtered search is exact search over the rows that they leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cricavpr.errors import InputError
+from cricavpr.geo import LatLon, Positions
+from cricavpr.index.engines import (
+    Box,
+    Coding,
+    CompressedEngine,
+    ExactEngine,
+    Facts,
+    Filter,
+    ListedTags,
+    Near,
+    Quantiser,
+    Rows,
+    Tagged,
+    Taken,
+    mask_of,
+)
+from tests.index.test_engines import drawn, made, seen_again, slowly
+
+NAN = float("nan")
+LUND, MALMO, FIJI_WEST, FIJI_EAST = (55.70, 13.19), (55.61, 13.00), (-17.0, 179.9), (-17.0, -179.9)
+FACTS = Facts(
+    5,
+    Positions.from_latlon([LUND, MALMO, FIJI_WEST, FIJI_EAST, (NAN, NAN)]),
+    np.array(["2024-01-01", "2024-06-01", "2024-12-31", "NaT", "2025-01-01"], "datetime64[ms]"),
+    ListedTags([{"night"}, set(), {"night", "rain"}, set(), {"rain"}]),
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "rows"),
+    [
+        (Box(55, 12, 56, 14), [0, 1]),
+        (Box(55.65, 12, 56, 14), [0]),
+        (Box(-18, 179, -16, -179), [2, 3]),  # across the date line
+        (Box(-90, -180, 90, 180), [0, 1, 2, 3]),
+        (Near(LatLon(*LUND), 1.0), [0]),
+        (Near(LatLon(*LUND), 10_000.0), [0]),  # Malmö is 15.6 km away
+        (Near(LatLon(*LUND), 20_000.0), [0, 1]),
+        (Near(LatLon(-17.0, 180.0), 15_000.0), [2, 3]),  # from two UTM zones
+        (Taken(np.datetime64("2024-06-01")), [1, 2, 4]),
+        (Taken(end=np.datetime64("2024-06-01")), [0]),
+        (Taken(np.datetime64("2024-01-01"), np.datetime64("2025-01-01")), [0, 1, 2]),
+        (Tagged("night"), [0, 2]),
+        (Tagged("rain"), [2, 4]),
+    ],
+    ids=str,
+)
+def test_a_filter_leaves_the_photos_that_fit(one: Filter, rows: list[int]) -> None:
+    assert np.flatnonzero(one.mask(FACTS)).tolist() == rows
+
+
+def test_filters_must_all_fit() -> None:
+    mask = mask_of([Tagged("night"), Taken(np.datetime64("2024-06-01"))], FACTS)
+    assert mask is not None and np.flatnonzero(mask).tolist() == [2]
+    assert mask_of([], FACTS) is None
+    with pytest.raises(InputError, match="none of 5 photos fits"):
+        mask_of([Tagged("night"), Box(55, 12, 55.65, 14)], FACTS)
+
+
+def test_what_the_index_does_not_know_is_said() -> None:
+    for one in (Box(0, 0, 1, 1), Near(LatLon(0, 0), 5), Taken(), Tagged("night")):
+        with pytest.raises(InputError, match="this index knows no"):
+            one.mask(Facts(5))
+    with pytest.raises(InputError, match="Did you mean 'night'"):
+        Tagged("nigth").mask(FACTS)
+    local = Facts(1, Positions(np.zeros((1, 2))))
+    for one in (Box(0, 0, 1, 1), Near(LatLon(0, 0), 5)):
+        with pytest.raises(InputError, match="no latitude"):
+            one.mask(local)
+
+
+def test_filters_that_nothing_could_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="Give south first"):
+        Box(2, 0, 1, 1)
+    with pytest.raises(InputError, match="not a place on earth"):
+        Box(0, 0, 91, 1)
+    for radius_m in (-1.0, NAN, float("inf")):
+        with pytest.raises(InputError, match="not a length"):
+            Near(LatLon(0, 0), radius_m)
+    with pytest.raises(InputError, match="earlier time first"):
+        Taken(np.datetime64("2025-01-01"), np.datetime64("2025-01-01"))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 0.9])
+@pytest.mark.parametrize("removed", [0.0, 0.5])
+def test_a_filtered_search_is_exact_search_over_what_is_left(share: float, removed: float) -> None:
+    """With codes as fine as these, 60 rows hold the best 5; where few rows are left, all of them are read."""
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(3)
+    vectors = drawn(6000, 64)
+    live = rng.random(6000) >= removed
+    rows = Rows((vectors[:5000], vectors[5000:]), live)
+    quantiser = Quantiser.learn(rows, made(64), Coding(64, 64, 2000))
+    engine = CompressedEngine(rows, quantiser, [quantiser.encode(vectors)], 60)
+    queries, allowed = seen_again(vectors[::600]), rng.random(6000) < share
+    expected = slowly(vectors, queries, 5, allowed & live)[:, : int((allowed & live).sum())]
+    for one in (ExactEngine(rows), engine):
+        assert np.array_equal(one.search(queries, 5, allowed).indices, expected)
+
+
+def test_a_filter_far_from_the_query_still_fills_the_shortlist() -> None:
+    """The allowed rows are those with the worst codes of all: the scan has to go on to the end."""
+    pytest.importorskip("faiss")
+    vectors = drawn(6000, 64)
+    query = vectors[:1]
+    worst_first = np.argsort(vectors @ query[0])
+    allowed = np.zeros(6000, bool)
+    allowed[worst_first[:2000]] = True
+    quantiser = Quantiser.learn(Rows((vectors,)), made(64), Coding(64, 64, 2000))
+    engine = CompressedEngine(Rows((vectors,)), quantiser, [quantiser.encode(vectors)], 60)
+    nominated = engine._nominated(quantiser.project(query[0]), 60, allowed, 2000)
+    assert len(set(nominated.tolist())) == 60 and allowed[nominated].all()
+    assert engine.search(query, 1, allowed).indices[0, 0] == worst_first[1999]
