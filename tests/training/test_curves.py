@@ -79,3 +79,15 @@ def test_the_time_of_a_run_goes_on_where_the_process_before_it_stopped(tmp_path:
     Progress(tmp_path, 10, 4, quiet=True).end(4)
     (tmp_path / "speed.jsonl").write_text((tmp_path / "speed.jsonl").read_text().replace('"elap{', '"}\n{'))
     assert 100.0 <= elapsed_s(tmp_path) < 160.0
+
+
+def test_of_more_recalls_than_can_be_named_the_first_ones_are_drawn() -> None:
+    groupings = ("alone", "in_order:4", "in_order:8", "in_order:16")
+    measured = {f"R@{n} {grouping}": 0.5 for grouping in groupings for n in (1, 5, 10)}
+    rows = [{"step": 1, "loss": 1.0, "mined": 1.0, "rate": 0.1}, {"step": 1, "measured": measured}]
+    (recall,) = (panel for panel in panels(rows) if panel.title == "recall")
+    assert set(recall.lines) == {f"R@1 {grouping}" for grouping in groupings}
+
+
+def test_a_network_that_learnt_nothing_has_no_curves() -> None:
+    assert panels([{"step": 0, "measured": {"R@1 alone": 0.5}}]) == []

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cricavpr.files import sha256_of
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from cricavpr.methods.matconvnet import read_matconvnet
 from cricavpr.matlab import is_matlab
+from cricavpr.methods.matconvnet import read_matconvnet
 from cricavpr.methods.single import RANDOM, DType, Settings, SingleImageMethod, with_weights
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WIDTH_IN, PANEL_IN = 8.0, 1.9
 POINTS = 400  # a line of more steps is drawn as means of neighbours
 MARKED = 25  # lines of more points show no markers
+MOST = 9  # lines that a panel has room to name
 
 Line = Sequence[tuple[float, float]]  # (step, value)
 Rows = Sequence[dict[str, Any]]  # of log.jsonl
@@ -47,10 +48,13 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def panels(rows: Rows) -> list[Panel]:
-    """What there is to draw."""
+    """What there is to draw: nothing of a network that was measured as it was. Of many recalls R@1 alone is shown."""
     steps = [row for row in rows if "loss" in row]
+    if not steps:
+        return []
     measured = [row for row in rows if "measured" in row]
     names = sorted({name for row in measured for name in row["measured"]}, key=_recall_order)
+    names = names if len(names) <= MOST else [name for name in names if name.startswith("R@1 ")]
     found = [
         Panel("loss", {name: _column(steps, name) for name in ("loss", "distillation")}),
         Panel("share of images mined", {"mined": _column(steps, "mined")}),
