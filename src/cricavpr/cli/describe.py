@@ -6,10 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report
+from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report, size
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import Problem
+    from cricavpr.describing import Described
+    from cricavpr.grouping import Grouping
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -23,17 +26,34 @@ def add_parser(subparsers: Subparsers) -> None:
     add_grouping(parser)
     add_method(parser)
     add_work(parser)
+    parser.add_argument(
+        "--on",
+        metavar="CLUSTER",
+        help="spread the work over the machines of a Ray cluster: ray://HOST:PORT, or ray://local to try it on this "
+        "machine; each must see PHOTOS under the same path (see docs/cluster.md)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.datasets import open_photos
-    from cricavpr.describing import describe
     from cricavpr.descriptors import refuse_other_files
     from cricavpr.grouping import Grouping
 
     grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
     refuse_other_files(Path(args.out))
+    describe = _describe_here if args.on is None else _describe_on
+    described, unusable = describe(args, grouping)
+    vectors, made = described.descriptors, described.descriptors.made_by
+    print(
+        f"{args.out}: {len(vectors):,} descriptors of {made.dim} values, method {made.method}, grouping {made.grouping}"
+    )
+    return report((*unusable, *described.problems))
+
+
+def _describe_here(args: argparse.Namespace, grouping: Grouping) -> tuple[Described, tuple[Problem, ...]]:
+    from cricavpr.datasets import open_photos
+    from cricavpr.describing import describe
+
     method = load_method(args)
     photos, unusable = open_photos(existing_folder(args.photos))
     described = describe(
@@ -45,8 +65,27 @@ def run(args: argparse.Namespace) -> int:
         out=Path(args.out),
         progress=not args.quiet,
     )
-    vectors, made = described.descriptors, described.descriptors.made_by
-    print(
-        f"{args.out}: {len(vectors):,} descriptors of {made.dim} values, method {made.method}, grouping {made.grouping}"
+    return described, unusable
+
+
+def _describe_on(args: argparse.Namespace, grouping: Grouping) -> tuple[Described, tuple[Problem, ...]]:
+    from cricavpr.cluster import Address, MethodSpec, describe_on
+    from cricavpr.datasets import open_photos
+    from cricavpr.errors import InputError
+
+    if args.workers is not None:
+        raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
+    wanted = None if args.image_size is None else size(args.image_size)
+    spec = MethodSpec(args.method, args.weights, args.device, wanted)
+    address = Address.parse(args.on)
+    photos, unusable = open_photos(existing_folder(args.photos))
+    described = describe_on(
+        address,
+        spec,
+        photos,
+        grouping,
+        batch_size=args.batch_size,
+        out=Path(args.out),
+        progress=not args.quiet,
     )
-    return report((*unusable, *described.problems))
+    return described, unusable

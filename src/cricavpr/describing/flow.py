@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,31 +74,65 @@ def describe(
         InputError: no image, none that could be described, a group of images of different sizes, a grouping
             that the set has no keys for, or a place that cannot be written.
     """
-    if not len(images):
-        raise InputError(f"there are no images in {images.root}. Give at least one.")
-    if batch_size < 1:
-        raise InputError(f"a batch of {batch_size} images is impossible. Give a batch size of 1 or more.")
     if workers is not None and workers < 0:
         raise InputError(f"{workers} processes cannot read photos. Give 0, which reads in this one, or more.")
-    made = made_by(method, grouping)
-    groups = _groups(method, images, grouping, draw)
-    batches = list(pack(groups, batch_size))
+    planned = plan(method, images, grouping, batch_size, draw)
+    batches = planned.batches
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
-        work: Work
-        if out is None:
-            work = InMemory(len(images), made)
-        else:
-            mark = f"{_key(images, made, groups)} in batches of {batch_size}"
-            work = stack.enter_context(OnDisk(Path(out), len(images), made, mark, bar.note))
+        work = stack.enter_context(begun(planned, len(images), out, bar))
         left = batches[work.done :]
         bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
         reading = stack.enter_context(contextlib.closing(load(method, images, left, workers)))
         for batch, loaded in zip(left, reading, strict=True):
-            work.batch_done(_describe_batch(method, loaded, work))
+            work.batch_done(describe_batch(method, loaded, work))
             bar.advance(sum(map(len, batch)))
-        return _finish(work, images)
+        return finish(work, images)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be done, wherever it is done.
+
+    Attributes:
+        made: how the descriptors come about.
+        batches: the groups that go through the network together, in order.
+        mark: tells unfinished work of another plan from work that can go on.
+    """
+
+    made: MadeBy
+    batches: list[list[Group]]
+    mark: str
+
+
+def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, draw: int = 0) -> Plan:
+    """The batches of `describe`, in order.
+
+    Raises:
+        InputError: no image, a batch of none, or a grouping that the set has no keys for.
+    """
+    if not len(images):
+        raise InputError(f"there are no images in {images.root}. Give at least one.")
+    if batch_size < 1:
+        raise InputError(f"a batch of {batch_size} images is impossible. Give a batch size of 1 or more.")
+    made, groups = made_by(method, grouping), _groups(method, images, grouping, draw)
+    mark = f"{_key(images, made, groups)} in batches of {batch_size}"
+    return Plan(made, list(pack(groups, batch_size)), mark)
+
+
+@contextlib.contextmanager
+def begun(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
+    """Where descriptors of `count` images are put: in memory, or on disk with what an earlier run has done.
+
+    Raises:
+        InputError: a place that cannot be written.
+    """
+    if out is None:
+        yield InMemory(count, planned.made)
+        return
+    with OnDisk(Path(out), count, planned.made, planned.mark, bar.note) as work:
+        yield work
 
 
 def describe_one(method: Method, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (D,)
@@ -142,7 +176,7 @@ def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> 
     return (grouping if method.correlates else ALONE).groups(len(images), images.keys, draw)
 
 
-def _describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
+def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
     """Describe what was read of a batch and put it away; return what failed."""
     if loaded.refusal:
         raise InputError(loaded.refusal)
@@ -178,7 +212,7 @@ def _flaw(vector: NDArray[np.float32]) -> str:  # (D,)
     return f"its descriptor has length {np.linalg.norm(vector):.3g} instead of 1"
 
 
-def _finish(work: Work, images: ImageSet) -> Described:
+def finish(work: Work, images: ImageSet) -> Described:
     problems = tuple(Problem(images.names[index], *work.failed[index]) for index in sorted(work.failed))
     if len(problems) == len(images):
         work.give_up()
