@@ -136,10 +136,11 @@ class Card:
             raise InputError(f"{where} has the format {version!r}, and this version reads {SCHEMA}. Evaluate again.")
         try:
             _require_fields(cls, values)
+            _require_texts(values)
             card = cls(
                 **{
                     **values,
-                    "counts": Counts(**values["counts"]),
+                    "counts": _counts(values["counts"]),
                     "protocol": _protocol(values["protocol"]),
                     "timings": Timings(**values["timings"]),
                     "recall_at": {int(n): _fraction(recall) for n, recall in values["recall_at"].items()},
@@ -147,6 +148,7 @@ class Card:
                 }
             )
             MadeBy.from_dict(card.made_by)
+            _require_recalls(card)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"{where} is not a whole card: {error}. Evaluate again.") from error
         return card
@@ -160,12 +162,34 @@ def _require_fields(kind: type[Card], values: Mapping[str, Any]) -> None:
         raise ValueError(f"{unknown[0]!r} is unknown")
 
 
+def _require_texts(values: Mapping[str, Any]) -> None:
+    for name in (field.name for field in fields(Card) if field.type == "str"):
+        if not isinstance(values[name], str):
+            raise TypeError(f"{name!r} is {values[name]!r} and no text")
+
+
+def _require_recalls(card: Card) -> None:
+    """One or more N, each with an interval that holds its recall."""
+    if not card.recall_at or set(card.recall_at) != set(card.intervals):
+        raise ValueError("recall_at and intervals are not of the same N, one or more")
+    for n, (low, high) in card.intervals.items():
+        if not low <= card.recall_at[n] <= high:
+            raise ValueError(f"R@{n} of {card.recall_at[n]} lies outside its interval of {low} to {high}")
+
+
 def _protocol(values: dict[str, Any]) -> Protocol:
     _require_fields(Protocol, values)  # type: ignore[arg-type]  # any dataclass
     made = Protocol(**values)
     if made.unanswered not in UNANSWERED or made.precision not in PRECISIONS:
         raise ValueError(f"a protocol with unanswered {made.unanswered!r} and precision {made.precision!r}")
     return made
+
+
+def _counts(values: dict[str, Any]) -> Counts:
+    for name, count in values.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{name!r} is {count!r} and no count")
+    return Counts(**values)
 
 
 def _fraction(value: Any) -> float:
