@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +103,21 @@ def test_cards_of_one_split_stand_side_by_side(cards: Path, capsys: pytest.Captu
     assert lost > 0 and float(rows[0][4]) == pytest.approx(100 * (gained - lost) / 40, abs=0.05)
 
 
+def test_a_card_that_its_own_answers_contradict_is_refused(
+    cards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recall that was changed by hand, with an interval to match, stands beside answers that were not."""
+    (together,) = (file.parent for file in cards.rglob("together/**/card.json"))
+    edited = Path(shutil.copytree(together, tmp_path / "edited"))
+    values = json.loads((edited / "card.json").read_text())
+    values["recall_at"]["1"], values["intervals"]["1"] = 0.999, [0.9, 1.0]
+    (edited / "card.json").write_text(json.dumps(values))
+    for verb in (["compare", str(cards / "alone"), str(edited)], ["report", str(edited), "--out", str(tmp_path / "r")]):
+        assert main(verb) == 2
+        said = capsys.readouterr().err
+        assert "says R@1 99.9, and the answers beside it give" in said and said.count("\n") == 1
+
+
 def unequal(split: EvalDataset, change: str) -> tuple[EvalDataset, dict[str, object]]:
     if change == "split":
         return replace(split, queries=split.queries.take(range(39)), positives=split.positives[:39]), {}
@@ -163,7 +180,7 @@ def test_skipped_queries_are_in_no_test(tmp_path: Path) -> None:
     folder = record(result, without, tmp_path / "out")
     (run,) = compare.read_runs([folder])
     assert run.card.recall_at == {1: 1.0}
-    assert compare._right(run.card, compare.read_answers(folder), 1).shape == (5,)
+    assert compare._right(run.card, compare.read_answers_of(run.card, folder), 1).shape == (5,)
 
 
 # --- published

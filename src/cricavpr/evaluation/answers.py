@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cricavpr.errors import InputError
+from cricavpr.evaluation.cards import Card
 from cricavpr.files import written_beside
 
 FILE = "answers.jsonl"
@@ -110,6 +111,26 @@ def read_answers(folder: Path) -> tuple[Answer, ...]:
         InputError: no such file, or a line that is no answer, by number.
     """
     return tuple(_lines(Path(folder) / FILE))
+
+
+def read_answers_of(card: Card, folder: Path) -> tuple[Answer, ...]:
+    """The answers beside a card, and nothing where the two tell different stories.
+
+    Raises:
+        InputError: as for `read_answers`, or answers that give other counts or another recall than the card.
+    """
+    answers = read_answers(folder)
+    if len(answers) != card.counts.queries:
+        raise InputError(f"{folder} holds {len(answers)} answers to {card.counts.queries} queries. Evaluate again.")
+    counted = [answer for answer in answers if answer.positives or card.protocol.unanswered == "miss"]
+    for n in card.ns:
+        recall = sum(answer.found(n) for answer in counted) / len(counted) if counted else 0.0
+        if abs(recall - card.recall_at[n]) > 1e-9:
+            raise InputError(
+                f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, and the answers beside it give "
+                f"{100 * recall:.1f}: one of the two was changed. Evaluate again."
+            )
+    return answers
 
 
 def _lines(path: Path) -> Iterator[Answer]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.evaluation.answers import Answer, read_answers
+from cricavpr.evaluation.answers import Answer, read_answers_of
 from cricavpr.evaluation.cards import FILE, Card
 from cricavpr.evaluation.intervals import Paired, mcnemar
 from cricavpr.evaluation.published import Published
@@ -100,9 +100,9 @@ def paired_tests(runs: Sequence[Run]) -> list[PairedRow]:
     comparable = [n for n, run in enumerate(runs) if n and not differences(runs[0].card, run.card)]
     if not comparable:
         return rows
-    first = read_answers(runs[0].folder)
+    first = read_answers_of(runs[0].card, runs[0].folder)
     for number in comparable:
-        answers = read_answers(runs[number].folder)
+        answers = read_answers_of(runs[number].card, runs[number].folder)
         _require_same_queries(runs[0], first, runs[number], answers)
         for n in runs[0].card.ns:
             paired = mcnemar(_right(runs[0].card, first, n), _right(runs[number].card, answers, n))

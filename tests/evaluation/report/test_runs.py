@@ -12,7 +12,7 @@ from tests.evaluation.report.made import answer, card, match, run, write
 
 
 def test_a_folder_of_results_is_read_like_its_results(tmp_path: Path) -> None:
-    write(tmp_path / "out" / "a", card("a"), [answer(n, [match()]) for n in range(4)])
+    write(tmp_path / "out" / "a", card("a", recalls=(1.0, 1.0, 1.0)), [answer(n, [match()]) for n in range(4)])
     write(tmp_path / "out" / "b", card("b"))
     whole = find_sources([tmp_path / "out"])
     single = find_sources([tmp_path / "out" / "a", tmp_path / "out" / "b", tmp_path / "out"])
@@ -31,7 +31,7 @@ def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
 
 def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
     names = ["@1@2@3@S@@@@@@@@@2015@night@.jpg", "@1@2@3@S@@@@@@@@@2015@@.jpg", "plain.jpg", "night@.jpg"]
-    write(tmp_path / "a", card(), [answer(n, [match()], query=name) for n, name in enumerate(names)])
+    write(tmp_path / "a", card(recalls=(1.0, 1.0, 1.0)), [answer(n, [match()], query=name) for n, name in enumerate(names)])
     (of,) = find_sources([tmp_path]).runs
     assert [a.condition for a in of.answers] == ["night", None, None, None]
 

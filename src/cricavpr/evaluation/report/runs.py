@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import FILE as ANSWERS
-from cricavpr.evaluation.answers import Answer, read_answers
+from cricavpr.evaluation.answers import Answer, read_answers_of
 from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
 
@@ -86,9 +86,7 @@ def _labelled(read: Sequence[tuple[Path, Card]]) -> tuple[Run, ...]:
     cards = [card for _, card in read]
     for folder, card in read:
         beside = [other for other in cards if other.split_hash == card.split_hash]
-        answers = tuple(map(_with_note, read_answers(folder))) if (folder / ANSWERS).is_file() else ()
-        if answers and len(answers) != card.counts.queries:
-            raise InputError(f"{folder} holds {len(answers)} answers to {card.counts.queries} queries. Evaluate again.")
+        answers = tuple(map(_with_note, read_answers_of(card, folder))) if (folder / ANSWERS).is_file() else ()
         runs.append(Run(_label(card, beside), card, answers))
     return tuple(runs)
 
