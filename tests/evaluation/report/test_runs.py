@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cricavpr.errors import InputError
+from cricavpr.evaluation.protocols import protocol
 from cricavpr.evaluation.report.runs import find_sources, splits
 from tests.evaluation.report.made import answer, card, match, run, write
 
@@ -27,6 +29,12 @@ def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
     write(tmp_path / "4", card("b", "none"))
     labels = [r.label for r in find_sources([tmp_path]).runs]
     assert labels == ["a, alone, wwwwwwwwwwwwww", "a, in_order:16", "a, alone, random:0", "b"]
+
+
+def test_labels_tell_protocols_apart_that_share_a_name(tmp_path: Path) -> None:
+    write(tmp_path / "1", card("a", "none"))
+    write(tmp_path / "2", replace(card("a", "none"), protocol=protocol("honest", one_hit_per_panorama=True)))
+    assert [r.label for r in find_sources([tmp_path]).runs] == ["a, honest", "a, honest; one hit per panorama"]
 
 
 def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cricavpr.errors import InputError
+from cricavpr.evaluation.protocols import protocol
 from cricavpr.evaluation.report.tables import OTHER_SPLIT, as_csv, as_latex, as_markdown, paper_name, tables
 from tests.evaluation.report.made import card, run
 
@@ -52,6 +54,20 @@ def test_recalls_on_another_list_of_photos_are_marked_and_not_ranked() -> None:
     text = as_markdown(of["every_run"])
     assert "| b | 8 | alone | **60.0** |" in text and f"| c | 8 | alone | 90.0{OTHER_SPLIT} |" in text
     assert "another list of photos" in text
+
+
+def test_no_run_takes_the_place_of_another_in_every_run() -> None:
+    """Two protocols, and the same protocol on two lists of photos: four rows, told apart by words or marks."""
+    panorama = replace(card("a", recalls=(0.5,)), protocol=protocol("honest", one_hit_per_panorama=True))
+    paper = replace(card("a", recalls=(0.6,)), protocol=protocol("paper"))
+    of = made(card("a", recalls=(0.4,)), panorama, paper, card("a", recalls=(0.9,), split="1" * 64))
+    lines = [(row[0].text, row[3].text) for row in of["every_run"].rows]
+    assert lines == [
+        ("a (honest)", "40.0"),
+        ("a (honest; one hit per panorama)", "50.0"),
+        ("a (paper; ranked by L2)", "60.0"),
+        ("a (honest)", f"90.0{OTHER_SPLIT}"),
+    ]
 
 
 def test_the_grouping_is_always_a_column() -> None:

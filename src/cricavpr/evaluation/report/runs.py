@@ -13,6 +13,7 @@ from cricavpr.evaluation.answers import FILE as ANSWERS
 from cricavpr.evaluation.answers import Answer, read_answers_of
 from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
+from cricavpr.evaluation.protocols import describe_protocol
 
 ABLATION = "table.csv"  # as `cricavpr ablate` writes it
 USUAL_RADIUS_M = 25.0
@@ -105,13 +106,12 @@ def _label(card: Card, beside: Iterable[Card]) -> str:
         "dim": lambda c: f"{c.made_by['dim']}-d",
         "reranked": lambda c: f"re-ranked {c.reranked}" if c.reranked else "",
         "size": lambda c: "x".join(map(str, c.made_by["image_size"] or ["native"])),
-        "protocol": lambda c: c.protocol.name,
-        "precision": lambda c: c.protocol.precision,
+        "protocol": lambda c: describe_protocol(c.protocol),
     }
     others = [other for other in beside if other is not card]
     said = [parts["grouping"](card)]
     same = [other for other in others if other.method == card.method and parts["grouping"](other) == said[0]]
-    for name in ("weights", "dim", "reranked", "size", "protocol", "precision"):
+    for name in ("weights", "dim", "reranked", "size", "protocol"):
         if len({parts[name](other) for other in (*same, card)}) > 1:
             said.append(parts[name](card))
     return ", ".join(part for part in (card.method, *said) if part)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
+from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.evaluation.report.runs import Run
 
 MISSING = ""
@@ -145,16 +146,30 @@ def _every_run(cards: Sequence[Card]) -> Table:
 
 
 def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Column]) -> Table:
-    lines: dict[tuple[str, ...], list[Card]] = {}
-    for card in cards:
-        lines.setdefault(_line(card), []).append(card)
-    found = [{name: card for card in of for name in [paper_name(card.dataset)]} for of in lines.values()]
-    cells = [_column([of.get(name) for of in found], n) for name, n in columns]
+    lines = _lines(cards)
+    cells = [_column([of.get(name) for _, of in lines], n) for name, n in columns]
     heads = (("", "Method"), ("", "Dim"), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
-    rows = tuple((*(Cell(text) for text in line[:3]), *numbers) for line, *numbers in zip(lines, *cells, strict=True))
+    names = _told_apart([line for line, _ in lines])
+    rows = tuple(
+        (Cell(name), Cell(line[1]), Cell(line[2]), *numbers)
+        for name, (line, _), *numbers in zip(names, lines, *cells, strict=True)
+    )
     return Table(
         key, title, heads, rows, NOTE if any(OTHER_SPLIT in c.text for column in cells for c in column) else ""
     )
+
+
+def _lines(cards: Sequence[Card]) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
+    """Rows by dataset: cards made alike share one, and none takes the place of another on its dataset."""
+    lines: list[tuple[tuple[str, ...], dict[str, Card]]] = []
+    for card in cards:
+        line, name = _line(card), paper_name(card.dataset)
+        free = next((of for other, of in lines if other == line and name not in of), None)
+        if free is None:
+            lines.append((line, {name: card}))
+        else:
+            free[name] = card
+    return lines
 
 
 def _line(card: Card) -> tuple[str, ...]:
@@ -162,9 +177,25 @@ def _line(card: Card) -> tuple[str, ...]:
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
     grouping = "none" if card.made_by["grouping"] == "none" else card.grouping
-    size, pca = str(card.made_by["image_size"]), str(card.made_by["pca"])
-    settings = (card.protocol.name, card.protocol.precision, card.protocol.unanswered)
-    return (f"{card.method}{random}{again}", str(card.made_by["dim"]), grouping, card.weights, size, pca, *settings)
+    size = "x".join(map(str, card.made_by["image_size"] or ["native"]))
+    return (
+        f"{card.method}{random}{again}",
+        str(card.made_by["dim"]),
+        grouping,
+        card.weights[:12],
+        size,
+        describe_protocol(card.protocol),
+    )
+
+
+def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """The method of each row, with what differs in brackets where two rows would print the same."""
+    names = []
+    for line in lines:
+        alike = [other for other in lines if other[:3] == line[:3]]
+        differs = [value for place, value in enumerate(line[3:], 3) if len({other[place] for other in alike}) > 1]
+        names.append(f"{line[0]} ({', '.join(differs)})" if differs else line[0])
+    return names
 
 
 def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
