@@ -118,6 +118,15 @@ def test_a_card_that_its_own_answers_contradict_is_refused(
         assert "says R@1 99.9, and the answers beside it give" in said and said.count("\n") == 1
 
 
+def test_a_card_of_half_a_database_is_not_compared_with_one_of_the_whole(cards: Path) -> None:
+    """The split hash is over names, and does not change where a file is missing."""
+    whole = compare.read_runs([cards / "alone"])[0].card
+    half = replace(whole, counts=replace(whole.counts, failed_database=5))
+    assert compare.differences(whole, half) == [
+        "photos that could not be used: 0 of the database, 0 queries and 5 of the database, 0 queries"
+    ]
+
+
 def unequal(split: EvalDataset, change: str) -> tuple[EvalDataset, dict[str, object]]:
     if change == "split":
         return replace(split, queries=split.queries.take(range(39)), positives=split.positives[:39]), {}

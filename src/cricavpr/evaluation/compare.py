@@ -1,7 +1,7 @@
 """compare: cards side by side, with paired tests; what must not be compared is refused by name.
 
 Two recalls say something about each other only if they were counted over the same queries and database, by the same
-rule, with the same N. What may differ, and is what one wants to compare, is how the descriptors came about: method,
+rule, with the same N, and if as many photos of each side could be used. What may differ, and is what one wants to compare, is how the descriptors came about: method,
 weights, grouping, image size, PCA, precision, distance, re-ranking.
 """
 
@@ -72,6 +72,8 @@ def _must_be_equal(card: Card) -> dict[str, str]:
         "rule": card.rule,
         "queries without positives": {"miss": "counted as misses", "skip": "skipped"}[card.protocol.unanswered],
         "panorama rule": "one hit per panorama" if card.protocol.one_hit_per_panorama else "every image counts",
+        "photos that could not be used": f"{card.counts.failed_database} of the database, "
+        f"{card.counts.failed_queries} queries",
         "N": ", ".join(map(str, card.ns)),
     }
 
