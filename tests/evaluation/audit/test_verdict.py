@@ -70,6 +70,13 @@ def test_rounding_is_no_dependence() -> None:
     assert "do not depend on company, though" in said(audit(drift=ROUNDING))
 
 
+def test_one_photo_a_side_says_nothing_about_company() -> None:
+    single = replace(audit(drift=NONE), database=1, queries=1)
+    found = said(single)
+    assert "no photo had company" in found and "do not depend" not in found and "no gain" not in found
+    assert "no photo had company</h1>" in render_audit(single).replace("\n", "")
+
+
 @pytest.mark.parametrize(
     "fault",
     [

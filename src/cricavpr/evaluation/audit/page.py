@@ -64,6 +64,8 @@ def render_audit(audit: Audit) -> str:
 def _headline(audit: Audit, first: Verdict) -> str:
     if first.level == "bad":
         return f"{audit.method}: the batch changes results"
+    if first.says.startswith("Nothing is said"):
+        return f"{audit.method}: no photo had company"
     return f"{audit.method}: descriptors {'do not depend' if first.level == 'good' else 'depend'} on their company"
 
 

@@ -37,7 +37,7 @@ def verdicts(audit: Audit) -> tuple[Verdict, ...]:
     found = [*fault, _dependence(audit)]
     if not fault:
         found.append(Verdict("good", "Batches change nothing: the same groups in other batches give the same answers."))
-    if audit.part("size"):
+    if audit.part("size") and max(audit.database, audit.queries) > 1:
         found += [_file_order(audit), *_strangers(audit), *_one_side(audit), *_last_group(audit)]
     return (*found, *_elsewhere(audit))
 
@@ -62,6 +62,11 @@ def _dependence(audit: Audit) -> Verdict:
             "good",
             f"Descriptors of {audit.method} do not depend on company: each photo is described by itself"
             f", and its neighbours in a batch have no say.",
+        )
+    if max(audit.database, audit.queries) < 2:
+        return Verdict(
+            "note",
+            f"Nothing is said about {audit.method}: with one photo a side no photo had company. Give more photos.",
         )
     if max(map(_largest, moved)) <= NOISE:
         return Verdict(
