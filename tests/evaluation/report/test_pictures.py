@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cricavpr.datasets.benchmarks import open_split
 from cricavpr.datasets.places import PhotoPlaces, Place
+from cricavpr.datasets.town import Town
+from cricavpr.datasets.town.miniatures import amstertime
 from cricavpr.describing import describe_one
 from cricavpr.errors import InputError
 from cricavpr.evaluation.report import embedding_map, figures, qualitative, regions
@@ -123,6 +126,16 @@ def test_no_name_of_a_card_leads_out_of_the_folder(tmp_path: Path) -> None:
     assert found.query("0000.png") is not None and found.match("0000.png") is not None
     for name in ("../0000.png", "a/../../0000.png", str(tmp_path / "0000.png"), "gone.png"):
         assert found.query(name) is None and found.match(name) is None
+
+
+def test_pictures_of_a_split_are_found_where_its_reader_finds_them(tmp_path: Path) -> None:
+    """AmsterTime keeps its sides in new/ and old/; the same name is another picture in each."""
+    amstertime.write_raw(tmp_path, Town(3, 4))
+    found = Pictures.below(tmp_path, "amstertime")
+    assert (found.database.name, found.queries.name) == ("new", "old") or found.holds("old/0000.jpg")
+    name = open_split("amstertime", tmp_path).queries.names[0]
+    assert found.holds(name) and found.query(name) is not None
+    assert not Pictures.below(tmp_path).holds(name)
 
 
 def test_a_thumbnail_is_small() -> None:

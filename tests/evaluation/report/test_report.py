@@ -67,6 +67,16 @@ def test_cards_alone_make_a_report_without_pictures(results: Path) -> None:
     assert {path.stem for path in (results / "report" / "figures").iterdir()} == {"recall_curves"}
 
 
+def test_pictures_of_another_dataset_are_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(results / "other" / "queries", colours(1))
+    (results / "other" / "queries" / "0000.png").rename(results / "other" / "queries" / "elsewhere.png")
+    photos(results / "other" / "database", colours(1))
+    assert report(results, "--data", str(results / "other")) == 2
+    said = capsys.readouterr().err
+    assert "other holds no photo 0000.png" in said and said.count("\n") == 1
+    assert not (results / "report").exists()
+
+
 def test_the_same_report_is_the_same_bytes(results: Path) -> None:
     assert report(results) == 0
     first = {path.name: path.read_bytes() for path in (results / "report").rglob("*") if path.is_file()}

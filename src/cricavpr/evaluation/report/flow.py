@@ -57,7 +57,7 @@ def write_report(paths: Sequence[Path], out: Path, wanted: Wanted | None = None,
     """
     wanted = wanted or Wanted()
     sources = find_sources(paths)
-    pictures = Pictures.below(wanted.data) if wanted.data else None
+    pictures = _pictures(sources.runs, wanted.data) if wanted.data else None
     if wanted.look_by is not None and pictures is None:
         raise InputError("drawing where the regions looked needs the pictures. Give the dataset's folder with --data.")
     made = tables.tables(sources.runs, sources.ablations, [counted(method) for method in wanted.networks])
@@ -75,6 +75,18 @@ def write_report(paths: Sequence[Path], out: Path, wanted: Wanted | None = None,
     page = out / "report.html"
     write_text(page, report_page(sources.runs, made, drawn, pictures))
     return page
+
+
+def _pictures(runs: Sequence[Run], data: Path) -> Pictures:
+    """Where the pictures of the first result lie; a folder of another dataset would make a page of empty frames."""
+    pictures = Pictures.below(data, runs[0].card.dataset if runs else "")
+    answered = [run for run in runs if run.answers]
+    if answered and not any(pictures.holds(run.answers[0].query) for run in answered):
+        raise InputError(
+            f"{data} holds no photo {answered[0].answers[0].query}, nor the first query of any other result. Give the "
+            "folder of the dataset that was evaluated with --data."
+        )
+    return pictures
 
 
 def counted(method: Method) -> dict[str, str]:

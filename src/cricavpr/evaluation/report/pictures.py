@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cricavpr.datasets.benchmarks import SPLITS, open_split
 from cricavpr.datasets.utm_names import find_sides
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
@@ -27,8 +28,12 @@ class Pictures:
     queries: Path
 
     @classmethod
-    def below(cls, data: Path) -> Pictures:
-        """Look at the folder: a tree with database and queries, or one whose names begin at the folder itself.
+    def below(cls, data: Path, dataset: str = "") -> Pictures:
+        """Look at the folder: a split of a benchmark by its reader, a tree with database and queries, or one whose
+        names begin at the folder itself.
+
+        Args:
+            dataset: the name that the evaluation gave it; one of a benchmark's splits says how to read the folder.
 
         Raises:
             InputError: no such folder.
@@ -36,9 +41,17 @@ class Pictures:
         if not data.is_dir():
             raise InputError(f"there is no folder {data}. Give the dataset's folder with --data.")
         try:
+            if dataset in SPLITS:
+                split = open_split(dataset, data)
+                return cls(split.database.root, split.queries.root)
             return cls(*find_sides(data))
         except InputError:
             return cls(data, data)
+
+    def holds(self, query: str) -> bool:
+        """Whether there is a file for a query, readable or not."""
+        path = PurePosixPath(query)
+        return not path.is_absolute() and ".." not in path.parts and (self.queries / query).is_file()
 
     def query(self, name: str) -> NDArray[np.uint8] | None:  # (H, W, 3)
         """None where the picture is not there or cannot be read."""
