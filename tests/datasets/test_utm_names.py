@@ -157,7 +157,7 @@ def test_a_folder_that_is_no_dataset_says_what_is_expected(tmp_path):
     with pytest.raises(InputError, match="Give a folder that holds the folders database and queries"):
         open_dataset(put(tmp_path, a=PLAIN))
     touch(tmp_path / "database", utm_name(1))
-    with pytest.raises(InputError, match="has the query folders none"):
+    with pytest.raises(InputError, match="no folder queries beside it"):
         open_dataset(tmp_path)
     (tmp_path / "queries").mkdir()
     with pytest.raises(InputError, match=r"no image in .*queries"):

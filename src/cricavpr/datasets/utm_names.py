@@ -90,7 +90,9 @@ def find_sides(root: Path, queries: str | None = None) -> tuple[Path, Path]:
         wanted = queries or ("queries" if "queries" in found else found[0] if len(found) == 1 else None)
         if wanted in found and wanted is not None:
             return database, base / wanted
-        there = ", ".join(found) or "none"
+        if not found:
+            raise InputError(f"{base} holds {database.name} and no folder queries beside it. Put the queries there.")
+        there = ", ".join(found)
         raise InputError(f"{base} has the query folders {there}. Say which of them to use, one at a time.")
     raise InputError(
         f"{root} is not a dataset. Give a folder that holds the folders database and queries, or holds "
