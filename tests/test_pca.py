@@ -120,5 +120,5 @@ def test_no_more_values_than_there_are() -> None:
         fit_pca(described(STRETCHED[:5]), 6)
     with pytest.raises(InputError, match="cannot be cut to 9"):
         fit_pca(described(STRETCHED), 3).truncated(9)
-    with pytest.raises(InputError, match="0 cannot be kept"):
+    with pytest.raises(InputError, match="to 0 values keeps nothing"):
         fit_pca(described(STRETCHED), 0)

@@ -75,6 +75,8 @@ def principal_directions(
     mean, sha256 = _mean_and_digest(vectors, report)
     if not np.isfinite(mean).all():
         raise InputError(f"{what} cannot be learnt on vectors that are not finite. Leave them out.")
+    if dim is not None and dim < 1:
+        raise InputError(f"{what} to {dim} values keeps nothing. Give 1 or more.")
     most = vectors.shape[1] if dim is None else min(max(dim, 1), vectors.shape[1])
     variances, directions = _largest(_covariance(vectors, mean, report), most)
     there = int((variances > variances[0] * len(mean) * np.finfo(np.float64).eps).sum())
