@@ -1,8 +1,9 @@
 """compare: cards side by side, with paired tests; what must not be compared is refused by name.
 
 Two recalls say something about each other only if they were counted over the same queries and database, by the same
-rule, with the same N, and if as many photos of each side could be used. What may differ, and is what one wants to compare, is how the descriptors came about: method,
-weights, grouping, image size, PCA, precision, distance, re-ranking.
+rule, with the same N, and if as many photos of each side could be used. What may differ, and is what one wants to
+compare, is how the descriptors came about: method, weights, grouping, image size, PCA, precision, distance,
+re-ranking.
 """
 
 from __future__ import annotations

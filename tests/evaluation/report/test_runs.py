@@ -39,7 +39,11 @@ def test_labels_tell_protocols_apart_that_share_a_name(tmp_path: Path) -> None:
 
 def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
     names = ["@1@2@3@S@@@@@@@@@2015@night@.jpg", "@1@2@3@S@@@@@@@@@2015@@.jpg", "plain.jpg", "night@.jpg"]
-    write(tmp_path / "a", card(recalls=(1.0, 1.0, 1.0)), [answer(n, [match()], query=name) for n, name in enumerate(names)])
+    write(
+        tmp_path / "a",
+        card(recalls=(1.0, 1.0, 1.0)),
+        [answer(n, [match()], query=name) for n, name in enumerate(names)],
+    )
     (of,) = find_sources([tmp_path]).runs
     assert [a.condition for a in of.answers] == ["night", None, None, None]
 
