@@ -99,7 +99,9 @@ def _maps(args: argparse.Namespace) -> list[Embedded]:
     for text in args.map:
         who, _, grouping = text.partition("@")
         method, company = _method(who, args.device), Grouping.parse(grouping or "alone")
-        title = f"{method.name}, {company}" if method.correlates else method.name
+        _, _, weights = who.partition("=")
+        of = f" ({Path(weights).name})" if weights else ""
+        title = f"{method.name}{of}, {company}" if method.correlates else f"{method.name}{of}"
         panels.append(embed(method, drawn, company, title, progress=not args.quiet))
     return panels
 
