@@ -99,6 +99,7 @@ def _finish(figure: Figure, runs: Sequence[Run]) -> None:
     axes = figure.axes[0]
     low = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines[: len(runs)])
     axes.set_ylim(max(0.0, 5 * (low // 5) - 2), 101)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
     with looks():
         figure.legend(
             loc="outside lower center", ncols=1 if len(runs) > 4 or max(len(r.label) for r in runs) > 28 else 2

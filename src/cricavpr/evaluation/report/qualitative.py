@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RULES = {
     "ours_right": "the first result is right and all other methods are wrong",
     "all_wrong": "every result is wrong",
-    "night": "taken at night",
+    "night": "the query was taken at night",
 }
 RIGHT, WRONG = "#117733", "#cc3311"
 

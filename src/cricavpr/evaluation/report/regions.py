@@ -149,7 +149,7 @@ def _overlay(
         axes.text(
             (x + right) / 2,
             (y + bottom) / 2,
-            f"{100 * value / cosine:.0f}",
+            f"{round(100 * value / cosine) + 0:d}",
             ha="center",
             va="center",
             fontsize=8,
