@@ -54,7 +54,7 @@ def render_audit(audit: Audit) -> str:
         headline=_headline(audit, found[0]),
         lede=text(
             f"{audit.database:,} database photos and {audit.queries:,} queries of {audit.dataset}; "
-            f"right is {audit.rule}; one query is {100 / max(1, audit.queries):.2g} points."
+            f"right is {audit.rule}; one query is {100 / max(1, audit.queries):.3g} points."
         ),
         body=_body(audit, found),
         style=STYLE,

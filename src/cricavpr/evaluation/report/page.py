@@ -83,7 +83,7 @@ def _lede(runs: Sequence[Run]) -> str:
         counts = card.counts
         said.append(
             f"{text(dataset)}: {counts.queries:,} queries against {counts.database:,} database photos, right is "
-            f"{text(card.rule)}; one query is {100 / max(1, counts.queries):.2g} points."
+            f"{text(card.rule)}; one query is {100 / max(1, counts.queries):.3g} points."
         )
     return "<br>".join(said)
 
