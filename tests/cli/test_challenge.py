@@ -34,3 +34,17 @@ def test_too_few_predictions_for_the_challenge_are_refused(tmp_path: Path, capsy
     asked = ["--root", str(tmp_path), "--out", str(tmp_path / "a.csv"), "--method", "pixels", "--count", "5"]
     assert main(["challenge", "write", *asked, "--workers", "0", "--quiet"]) == 2
     assert "too few for the challenge" in capsys.readouterr().err
+
+
+def test_evaluating_a_challenge_without_answers_points_to_the_file_to_hand_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    msls.write_test(tmp_path, Town(3, 4))
+    assert main(["evaluate", "msls-challenge", "--root", str(tmp_path), "--method", "pixels"]) == 2
+    assert "cricavpr challenge write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["evaluate", "pitts30k-test"], ["audit", "pixels", "--on", "pitts30k-test"]])
+def test_a_split_without_its_folder_is_asked_for_it(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(verb) == 2
+    assert "--root DIR" in capsys.readouterr().err

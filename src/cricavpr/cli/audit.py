@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import existing_folder, report
-from cricavpr.errors import InputError
+from cricavpr.cli.asked import open_asked
+from cricavpr.cli.options import report
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import EvalDataset, Problem
     from cricavpr.methods.base import Method
 
 
@@ -35,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--weights", metavar="W", help="a weights file, a known name or random:SEED")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     parser.add_argument(
-        "--radius-m", type=float, metavar="M", help="of a folder: a match this near is right (default: 25)"
+        "--radius-m", type=float, metavar="M", help="a match this near is right (default: 25, or the split's rule)"
     )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="shuffled orders to draw (default: 10)")
     parser.add_argument(
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from cricavpr.evaluation.audit import audit_table, verdicts, write_audit
     from cricavpr.methods import load_method
 
-    dataset, unusable = _open(args)
+    dataset, unusable = open_asked(args.on, args.root, args.radius_m)
     method = load_method(args.method, args.weights, args.device)
     audit = write_audit(
         method,
@@ -72,18 +71,6 @@ def run(args: argparse.Namespace) -> int:
         print(verdict.says)
     print(f"\n{Path(args.out) / 'audit.html'}")
     return report(unusable)
-
-
-def _open(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    if args.root is None:
-        from cricavpr.datasets import open_dataset
-
-        return open_dataset(existing_folder(args.on), 25.0 if args.radius_m is None else args.radius_m)
-    from cricavpr.datasets.benchmarks import open_split
-
-    if args.radius_m is not None:
-        raise InputError("a split of a benchmark has its own rule. Leave --radius-m out, or --root.")
-    return open_split(args.on, existing_folder(args.root)), ()
 
 
 def _elsewhere(args: argparse.Namespace) -> Method | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cricavpr.cli.options import SOME_FAILED, printable
+from cricavpr.cli.options import SOME_FAILED, existing_folder, printable
 from cricavpr.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,7 +90,10 @@ def _facts(split: Split) -> list[tuple[str, str]]:
         ("database", _number(split.database)),
         ("positives", split.rule),
         ("unanswered", f"queries without positives {_UNANSWERED[split.unanswered]}, as published"),
-        ("paper's groups", f"{split.paper_grouping} (CricaVPR's authors; by default every photo is alone)"),
+        (
+            "paper's groups",
+            f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)",
+        ),
     ]
     if split.without_positives is not None:
         facts.insert(3, ("without any", _number(split.without_positives)))
@@ -129,7 +131,7 @@ def check(args: argparse.Namespace) -> int:
     benchmark, splits = find_splits(args.name)
     if not splits:
         raise InputError(f"{args.name} is to train on and has no split. Use `cricavpr places check {args.root}`.")
-    root = Path(args.root)
+    root = existing_folder(args.root)
     with tqdm(unit=" files", delay=0.5, leave=False, disable=args.quiet) as bar:
 
         def on_file(done: int, total: int) -> None:

@@ -12,19 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report
+from cricavpr.cli.asked import open_asked
+from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report
 from cricavpr.errors import InputError
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import EvalDataset, Problem
+    from cricavpr.datasets.base import EvalDataset
     from cricavpr.evaluation.evaluate import EvalResult
     from cricavpr.evaluation.protocols import Protocol
     from cricavpr.grouping import Grouping
     from cricavpr.methods.base import Method
     from cricavpr.pca import Pca
-
-RADIUS_M = 25.0
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     given = [_grouping(text) for text in args.grouping or []]
     protocol, pca = _protocol(args), _pca(args)
     method = load_method(args)
-    dataset, unusable = _open(args)
+    dataset, unusable = open_asked(args.data, args.root, args.radius_m, args.positions)
     results = []
     with _kept(args, dataset, method) as cache:
         for grouping in given or _groupings(args, method):
@@ -179,40 +178,6 @@ def _pca(args: argparse.Namespace) -> Pca | None:
     pca = Pca.load(Path(args.pca))
     pca = pca if args.pca_dim is None else pca.truncated(args.pca_dim)
     return replace(pca, renormalise=False) if args.protocol == "paper" else pca
-
-
-def _open(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    from cricavpr.datasets import open_dataset
-
-    if args.root is not None:
-        if args.positions:
-            raise InputError("a split of a benchmark has its own positions. Leave --positions out, or --root.")
-        return _open_split(args.data, existing_folder(args.root), args.radius_m), ()
-    _hint_at_root(args.data)
-    positions = Path(args.positions) if args.positions else None
-    return open_dataset(existing_folder(args.data), RADIUS_M if args.radius_m is None else args.radius_m, positions)
-
-
-def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:
-    from dataclasses import replace
-
-    from cricavpr.datasets.base import EvalDataset
-    from cricavpr.datasets.benchmarks import open_split
-
-    split = open_split(name, root)
-    if radius_m is None:
-        return split
-    again = EvalDataset.within_radius(split.name, split.database, split.queries, radius_m)
-    return replace(split, positives=again.positives, rule=again.rule)
-
-
-def _hint_at_root(data: str) -> None:
-    if Path(data).exists():
-        return
-    from cricavpr.datasets.benchmarks import SPLITS
-
-    if data in SPLITS:
-        raise InputError(f"{data} is a split of a benchmark. Say where that lies: --root DIR.")
 
 
 @contextlib.contextmanager
