@@ -53,6 +53,9 @@ class Machine:
         checkpoint_every: steps between two checkpoints.
         pictures: where drawn towns are kept; None keeps them in the run's own folder.
         tensorboard: event files beside the log.
+
+    Raises:
+        InputError: fewer than no workers, or a checkpoint every 0 steps.
     """
 
     device: str = "cpu"
@@ -61,6 +64,14 @@ class Machine:
     pictures: Path | None = None
     quiet: bool = False
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise InputError(
+                f"{self.workers} processes cannot read pictures. Give 0, which reads in this one, or more."
+            )
+        if self.checkpoint_every < 1:
+            raise InputError(f"a checkpoint every {self.checkpoint_every} steps is impossible. Give 1 step or more.")
 
 
 @dataclass(frozen=True)
