@@ -82,7 +82,8 @@ def _draw(panel: Panel, axes: Axes, last: float) -> None:
         axes.plot([step for step, _ in line], [value for _, value in line], label=name, **look)
     axes.set_title(panel.title)
     axes.set_xlim(0, max(last, 1) * 1.01)
-    axes.set_ylim(bottom=min(0.0, *axes.get_ylim()))
+    bottom, top = min(0.0, *axes.get_ylim()), max(axes.get_ylim())
+    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # room above: the margin so far is that of the data's own range
     if len(there) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
