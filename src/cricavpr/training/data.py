@@ -48,7 +48,7 @@ def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
     if len(places) < recipe.step.places:
         raise InputError(
             f"{places.name} has {len(places):,} places with {needed} images, and a step takes {recipe.step.places}. "
-            "Lower step.places or add data."
+            "Lower step.places or step.images_per_place, or add data."
         )
     return places
 
