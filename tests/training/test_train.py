@@ -206,10 +206,15 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_step(tmp_path: 
 def test_the_verb_trains_on_gsv_cities_with_broken_and_missing_photos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_town(tmp_path / "gsv", 21, 8, "gsv", image_size=(56, 56), workers=1)
+    make_town(tmp_path / "gsv", 21, 50, "gsv", image_size=(56, 56), workers=1)
     photos = sorted((tmp_path / "gsv" / "Images").rglob("*.jpg"))
-    photos[3].write_bytes(b"broken")
-    photos[9].unlink()
+    random = np.random.default_rng(0)
+    one_in_a_hundred = len(photos) // 100
+    damaged = [photos[row] for row in random.choice(len(photos), 2 * one_in_a_hundred, replace=False)]
+    for photo in damaged[:one_in_a_hundred]:
+        photo.write_bytes(photo.read_bytes()[: int(random.integers(0, 400))])
+    for photo in damaged[one_in_a_hundred:]:
+        photo.unlink()
     make_town(tmp_path / "val", 22, 5, "utm", image_size=(56, 56), workers=1)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
@@ -227,7 +232,7 @@ encoder_heads = 4
 encoder_ffn = 64
 [step]
 places = 4
-images_per_place = 3
+images_per_place = 4
 [validation]
 dataset = "{tmp_path / "val"}"
 groupings = ["in_order:4"]
@@ -236,9 +241,10 @@ groupings = ["in_order:4"]
     asked = ["train", str(recipe), "--out", str(tmp_path / "run"), "--workers", "0", "--set", "epochs=2"]
     assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 0
     said = capsys.readouterr()
-    assert "4 of 4 steps, best recall" in said.out
+    assert "24 of 24 steps, best recall" in said.out
     assert "waiting" in said.err
-    assert (said.err.count(photos[3].name), said.err.count(photos[9].name)) == (1, 1)
+    assert len(photos) == 200 and [said.err.count(photo.name) for photo in damaged] == [1, 1, 1, 1]
+    assert said.err.count("cannot use") == 4
     assert {line["rate"] for line in lines(tmp_path / "run") if "rate" in line} == {2e-4}
     weights = str(tmp_path / "run" / "last.safetensors")
     assert main(["evaluate", str(tmp_path / "val"), "--weights", weights, "--out", str(tmp_path / "out")]) == 0
@@ -253,6 +259,8 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
         (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out away"),
+        (["train", recipe, "--workers", "-1"], "-1 processes cannot read pictures"),
+        (["train", recipe, "--checkpoint-every", "0"], "Give 1 step or more"),
         (["train", "--resume", str(tmp_path)], "holds no checkpoint"),
         (["train", recipe, "--resume", str(run)], "began with another recipe"),
     ]
