@@ -13,8 +13,8 @@ ROWS = [  # from the ground up
     {"methods"},
     {"describing"},
     {"reranking"},
-    {"training", "evaluation", "locate"},
-    {"demo"},
+    {"training", "evaluation", "locate", "health"},
+    {"demo", "cluster"},
     {"cli"},
     {"__main__"},
 ]
@@ -34,9 +34,12 @@ HOMES = {  # a heavy library is imported in one place
     "cv2": "methods/matching.py",
     "faiss": "index/engines/fast_scan.py",
     "pyarrow": "index/exporting.py",
+    "pymilvus": "index/remote/milvus.py",
+    "grpc": "index/remote/milvus.py",
     "matplotlib": "plotting.py",
     "sklearn": "evaluation/report/embedding_map.py",
     "tensorboard": "training/board.py",
+    "ray": "cluster/on_ray.py",
     "tqdm": None,
 }
 

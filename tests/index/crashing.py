@@ -23,7 +23,7 @@ from typing import Any
 from cricavpr.index.place_index import PlaceIndex
 from tests.index.places import added, built, files_of, numbers_of, photos, same_answers
 
-CALLS = ("open", "write", "fsync", "link", "unlink", "close", "ftruncate", "pwrite", "mkdir", "rmdir")
+CALLS = ("open", "write", "fsync", "link", "unlink", "replace", "close", "ftruncate", "pwrite", "mkdir", "rmdir")
 KILLED = -signal.SIGKILL
 HUNDRED = range(100, 200)
 
@@ -210,7 +210,7 @@ def at_random(root: Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.fsync = lambda _: None  # what a killed process wrote is kept by the system: syncing would only take time
+    os.fsync = lambda fd: None  # what a killed process wrote is kept by the system: syncing would only take time
     kind, folder = sys.argv[1], Path(sys.argv[2])
     print(
         json.dumps(at_random(folder, *map(int, sys.argv[3:])) if kind == "random" else after_every_call(folder, kind))

@@ -68,7 +68,7 @@ def test_codes_of_another_segment_under_the_right_name_are_not_used(tmp_path: Pa
     quantiser = prepare(tmp_path, [FIRST, SECOND], made(32), coding=CODING)
     path = SECOND.codes_file(tmp_path, quantiser)
     path.write_bytes(FIRST.codes_file(tmp_path, quantiser).read_bytes())
-    opened = open_engine(tmp_path, [FIRST, SECOND], made(32), engine="compressed", shortlist=20, write=False)
+    opened = open_engine(tmp_path, [FIRST, SECOND], made(32), engine="compressed", shortlist=20, write=None)
     assert f"codes made again: {path} holds codes of another segment" in opened.notes[0]
     assert opened.engine.search(VECTORS[350:351], 1).indices.tolist() == [[350]]
 

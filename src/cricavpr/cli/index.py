@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli import calibrate
+from cricavpr.cli import calibrate, health, tune
 from cricavpr.cli.options import SOME_FAILED, add_method, add_work, existing_folder, load_method, printable, report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cricavpr.cli import Subparsers
     from cricavpr.datasets.base import ImageSet, Problem
@@ -28,7 +28,9 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_photos_parsers(actions)
     _add_changing_parsers(actions)
     _add_asking_parsers(actions)
+    tune.add_parser(actions)
     calibrate.add_parser(actions)
+    health.add_parser(actions)
 
 
 def _add_photos_parsers(actions: Subparsers) -> None:
@@ -38,8 +40,11 @@ def _add_photos_parsers(actions: Subparsers) -> None:
         description="Describe every located photo by itself and keep it with its position.",
     )
     _add_photos(building)
-    building.add_argument("--to", required=True, metavar="INDEX", help="the folder of the index")
-    building.set_defaults(run=build)
+    building.add_argument(
+        "--to", required=True, metavar="INDEX", help="the folder of the index, or milvus://host:port/collection"
+    )
+    _add_kind(building)
+    building.set_defaults(run=_or_remote(build, "to"))
     adding = actions.add_parser(
         "add",
         help="add a folder of photos to an index",
@@ -48,7 +53,7 @@ def _add_photos_parsers(actions: Subparsers) -> None:
     adding.add_argument("index", metavar="INDEX", help="the folder of the index")
     _add_photos(adding)
     _add_wait(adding)
-    adding.set_defaults(run=add)
+    adding.set_defaults(run=_or_remote(add))
     updating = actions.add_parser(
         "update",
         help="replace photos of an index by those of the same name",
@@ -57,7 +62,7 @@ def _add_photos_parsers(actions: Subparsers) -> None:
     updating.add_argument("index", metavar="INDEX", help="the folder of the index")
     _add_photos(updating)
     _add_wait(updating)
-    updating.set_defaults(run=update)
+    updating.set_defaults(run=_or_remote(update))
 
 
 def _add_changing_parsers(actions: Subparsers) -> None:
@@ -71,12 +76,13 @@ def _add_changing_parsers(actions: Subparsers) -> None:
     removing.add_argument("--id", action="append", default=[], metavar="SHA256", help="the SHA-256 of a photo's bytes")
     removing.add_argument("--from", dest="list", metavar="FILE", help="a file with a name on each line, - for stdin")
     _add_wait(removing)
-    removing.set_defaults(run=remove)
+    removing.set_defaults(run=_or_remote(remove))
     merging = actions.add_parser("merge", help="add all photos of another index")
     merging.add_argument("index", metavar="INDEX", help="the folder of the index that grows")
     merging.add_argument("other", metavar="OTHER", help="the folder of the index to take the photos from")
+    _add_kind(merging)
     _add_wait(merging)
-    merging.set_defaults(run=merge)
+    merging.set_defaults(run=_or_remote(merge))
     compacting = actions.add_parser(
         "compact",
         help="write small segments together, and wipe what was removed",
@@ -85,17 +91,17 @@ def _add_changing_parsers(actions: Subparsers) -> None:
     compacting.add_argument("index", metavar="INDEX", help="the folder of the index")
     compacting.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_wait(compacting)
-    compacting.set_defaults(run=compact)
+    compacting.set_defaults(run=_or_remote(compact))
     upgrading = actions.add_parser("upgrade", help="bring the index of an earlier release into today's form")
     upgrading.add_argument("index", metavar="INDEX", help="the folder of the index")
-    upgrading.set_defaults(run=upgrade)
+    upgrading.set_defaults(run=_or_remote(upgrade))
 
 
 def _add_asking_parsers(actions: Subparsers) -> None:
     asking = actions.add_parser("info", help="what an index holds and how it was made")
     asking.add_argument("index", metavar="INDEX", help="the folder of the index")
     asking.add_argument("--json", action="store_true", help="print JSON")
-    asking.set_defaults(run=info)
+    asking.set_defaults(run=_or_remote(info))
     verifying = actions.add_parser(
         "verify",
         help="read every byte and name what is damaged",
@@ -104,16 +110,16 @@ def _add_asking_parsers(actions: Subparsers) -> None:
     verifying.add_argument("index", metavar="INDEX", help="the folder of the index")
     verifying.add_argument("--json", action="store_true", help="print JSON")
     verifying.add_argument("--quiet", action="store_true", help="no progress bar")
-    verifying.set_defaults(run=verify)
+    verifying.set_defaults(run=_or_remote(verify))
     comparing = actions.add_parser("diff", help="what one index has and another has not")
     comparing.add_argument("index", metavar="FIRST", help="the folder of an index")
     comparing.add_argument("other", metavar="SECOND", help="the folder of another")
     comparing.add_argument("--json", action="store_true", help="print JSON")
-    comparing.set_defaults(run=diff)
+    comparing.set_defaults(run=_or_remote(diff))
     exporting = actions.add_parser("export", help="write names and positions as CSV, GeoJSON or Parquet")
     exporting.add_argument("index", metavar="INDEX", help="the folder of the index")
     exporting.add_argument("--to", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
-    exporting.set_defaults(run=export)
+    exporting.set_defaults(run=_or_remote(export))
 
 
 def _add_photos(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +128,37 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a word for all these photos")
     add_method(parser)
     add_work(parser)
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kind",
+        default="flat",
+        metavar="KIND",
+        help="how a new collection of a server is searched: flat (exact), ivf or hnsw (default: flat)",
+    )
+
+
+def _or_remote(verb: Callable[[argparse.Namespace], int], where: str = "index") -> Callable[[argparse.Namespace], int]:
+    """The same verb on a server, where the index is given by the address of one."""
+
+    def run(args: argparse.Namespace) -> int:
+        if not getattr(args, where).startswith("milvus://"):
+            _refuse_kind(args)
+            return verb(args)
+        from cricavpr.cli import remote_index
+
+        return remote_index.run(verb.__name__, getattr(args, where), args)
+
+    return run
+
+
+def _refuse_kind(args: argparse.Namespace) -> None:
+    """A folder has no kinds: better said than ignored."""
+    from cricavpr.errors import InputError
+
+    if getattr(args, "kind", "flat") != "flat":
+        raise InputError(f"--kind {printable(args.kind)} is for the collection of a server. Leave it out for a folder.")
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
@@ -237,17 +274,24 @@ def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:
 
 
 def remove(args: argparse.Namespace) -> int:
-    from cricavpr.errors import InputError
     from cricavpr.index.place_index import PlaceIndex
 
-    names = [*args.names, *(_listed(args.list) if args.list else ())]
-    if not (names or args.id):
-        raise InputError("nothing is named that could be removed. Give names, --id or --from FILE.")
-    change = PlaceIndex.open(Path(args.index)).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
+    names, ids = _chosen(args)
+    change = PlaceIndex.open(Path(args.index)).remove(names, ids=ids, wait_s=args.wait)
     print(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
     for name in change.missing:
         print(f"not in the index: {printable(name)}", file=sys.stderr)
     return SOME_FAILED if change.missing else 0
+
+
+def _chosen(args: argparse.Namespace) -> tuple[list[str], list[bytes]]:
+    """Names and ids of the photos that are to go."""
+    from cricavpr.errors import InputError
+
+    names = [*args.names, *(_listed(args.list) if args.list else ())]
+    if not (names or args.id):
+        raise InputError("nothing is named that could be removed. Give names, --id or --from FILE.")
+    return names, [_id(text) for text in args.id]
 
 
 def _listed(file: str) -> Iterable[str]:

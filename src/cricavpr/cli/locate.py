@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import add_method, add_work, load_method, printable, report
+from cricavpr.cli.options import add_method, add_search, add_work, load_method, printable, read_filter, report
 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
     from cricavpr.datasets.base import Problem
-    from cricavpr.locate import LocationEstimate
+    from cricavpr.locate import LocationEstimate, Where
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -27,26 +27,37 @@ def add_parser(subparsers: Subparsers) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, one object for each photo")
     form.add_argument("--geojson", action="store_true", help="print GeoJSON for a map")
+    form.add_argument("--kml", action="store_true", help="print KML for a globe, with the circle of each radius")
+    form.add_argument("--csv", action="store_true", help="print a table with one row for each photo")
+    parser.add_argument(
+        "--precision",
+        type=float,
+        default=0.95,
+        metavar="P",
+        help="the share of answers that must be right; what is not sure enough is unknown (default: 0.95; "
+        "needs `cricavpr index calibrate`)",
+    )
+    add_search(parser)
     add_method(parser)
     add_work(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.geo import feature_collection
     from cricavpr.index.place_index import PlaceIndex
     from cricavpr.locate import Locator
+    from cricavpr.locate.formats import FORMATS
 
     index = PlaceIndex.open(Path(args.index))
-    locator = Locator(index, load_method(args))
+    locator = Locator(index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
+    for line in () if args.quiet else (locator.searcher.choice, *locator.searcher.notes):
+        print(line, file=sys.stderr)
     paths, unusable = _paths(args.photos)
     located = locator.locate_many(paths, args.top, batch_size=args.batch_size, workers=args.workers)
-    if args.json:
-        print(json.dumps([estimate.to_dict() for estimate in located.estimates], indent=1))
-    elif args.geojson:
-        print(json.dumps(feature_collection([estimate.to_feature() for estimate in located.estimates]), indent=1))
-    else:
-        print("\n".join(map(_text, located.estimates)))
+    form = next((name for name in FORMATS if getattr(args, name)), None)
+    print("\n".join(map(_text, located.estimates)) if form is None else FORMATS[form](located.estimates))
+    if locator.caveat:
+        print(locator.caveat, file=sys.stderr)
     return report((*unusable, *located.problems))
 
 
@@ -69,15 +80,28 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
 
 
 def _text(estimate: LocationEstimate) -> str:
-    lines = [f"{printable(estimate.photo)}: {_place(estimate)} (confidence: {estimate.confidence})"]
+    lines = [f"{printable(estimate.photo)}: {_answer(estimate)}"]
     lines += [f"  {match.score:.3f}  {printable(match.name)}" for match in estimate.matches]
     return "\n".join(lines)
 
 
-def _place(estimate: LocationEstimate) -> str:
-    where = estimate.where
+def _answer(estimate: LocationEstimate) -> str:
+    doubt = estimate.doubt
+    if doubt is None:
+        return f"{_place(estimate.where)} (confidence: {estimate.confidence})"
+    sure = f"confidence {doubt.confidence:.3f}, in the map with {doubt.probability_in_map:.3f}"
+    if not doubt.answered:
+        return f"unknown ({sure}: too little for a precision of {doubt.precision:g})"
+    return f"{_place(estimate.where)} within {_length(doubt.radius_m)} ({sure})"
+
+
+def _length(metres: float) -> str:
+    return f"{metres:.1f} m" if metres < 100 else f"{metres:,.0f} m"
+
+
+def _place(where: Where) -> str:
     if where.position is not None:
         return f"{where.position.lat_deg:.6f}, {where.position.lon_deg:.6f}"
     if where.easting_m is not None:
         return f"{where.easting_m:.2f} m east, {where.northing_m:.2f} m north"
-    return "the best match has no position"
+    return "none of the matches has a position"

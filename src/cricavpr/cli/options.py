@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from cricavpr.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cricavpr.datasets.base import Problem
+    from cricavpr.index.engines import Filter
     from cricavpr.methods.base import Method
 
 SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
@@ -50,15 +53,81 @@ def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False, default:
     )
 
 
+def add_search(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="auto, exact or compressed (default: auto, which says what it takes and why)",
+    )
+    group.add_argument(
+        "--near",
+        metavar="LAT,LON,METRES",
+        help="only photos this near a position; south of the equator write --near=-33.9,151.2,500",
+    )
+    group.add_argument("--box", metavar="S,W,N,E", help="only photos between these degrees of latitude and longitude")
+    group.add_argument("--since", metavar="TIME", help="only photos taken from then on, such as 2026-05-01 (UTC)")
+    group.add_argument("--until", metavar="TIME", help="only photos taken before, such as 2026-06-01T12:00 (UTC)")
+    group.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="only photos with this tag; repeatable"
+    )
+
+
+def read_filter(args: argparse.Namespace) -> Filter | None:
+    """What the options of `add_search` allow; None for everything."""
+    from cricavpr.geo import LatLon
+    from cricavpr.index.engines import All, Box, Near, Tagged, Taken
+
+    filters: list[Filter] = []
+    if args.near is not None:
+        lat, lon, radius_m = _numbers("--near", args.near, "LAT,LON,METRES", 3)
+        filters.append(Near(LatLon(lat, lon), radius_m))
+    if args.box is not None:
+        south, west, north, east = _numbers("--box", args.box, "S,W,N,E", 4)
+        filters.append(Box(south, west, north, east))
+    if args.since is not None or args.until is not None:
+        filters.append(Taken(_time("--since", args.since), _time("--until", args.until)))
+    filters += map(Tagged, args.tag)
+    return All(tuple(filters)) if filters else None
+
+
+def _numbers(option: str, text: str, form: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise InputError(f"{option} {printable(text)} is not understood. Give {form}, {count} numbers with commas.")
+    return numbers
+
+
+def _time(option: str, text: str | None) -> np.datetime64 | None:
+    """UTC unless the text names another offset."""
+    import datetime
+
+    import numpy as np
+
+    if text is None:
+        return None
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{option} {printable(text)} is no time. Give one such as 2026-05-01T12:00.") from None
+    if time.tzinfo is not None:
+        time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    return np.datetime64(time, "ms")
+
+
 def load_method(args: argparse.Namespace) -> Method:
     """The method that the options name."""
     from cricavpr import methods
 
-    settings = {} if args.image_size is None else {"image_size": _size(args.image_size)}
+    settings = {} if args.image_size is None else {"image_size": size(args.image_size)}
     return methods.load_method(args.method, args.weights, args.device, **settings)
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
         raise InputError(f"--image-size {text!r} is not understood. Give height x width, such as 322x322.")

@@ -9,15 +9,17 @@ import numpy as np
 
 from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
+from cricavpr.index.coding import damaged_codes
 from cricavpr.index.columns import Bytes
 from cricavpr.index.damage import DamagedError
+from cricavpr.index.engines import ArrayFileError
 from cricavpr.index.manifest import newest, read_manifest
 from cricavpr.index.segments import HEADER, Segment
 
 ROWS_AT_ONCE = 4096
 
 
-def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedError]:
+def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedError | ArrayFileError]:
     """All that is wrong with the newest version, file by file; nothing for a sound one.
 
     Raises:
@@ -45,6 +47,7 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
             progress(done, manifest.count)
     if ids and _twice(np.concatenate(ids)):
         yield DamagedError(path / manifest.name, "names segments that hold a photo twice")
+    yield from damaged_codes(path, manifest)
 
 
 def _nonsense(segment: Segment) -> Iterator[DamagedError]:

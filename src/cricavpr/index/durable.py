@@ -19,7 +19,7 @@ PARTIAL = ".partial"  # how the name of a file ends that is not whole yet
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-def write_new(path: Path, chunks: Iterable[bytes]) -> int:
+def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
     """Write a file that must not be there yet and sync it; its length in bytes. One that fails is taken away.
 
     Raises:
@@ -39,7 +39,7 @@ def write_new(path: Path, chunks: Iterable[bytes]) -> int:
     return length
 
 
-def _write_all(descriptor: int, chunk: bytes) -> int:
+def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
     """A write may take less than it was given: write until all is taken."""
     left = memoryview(chunk).cast("B")
     while len(left):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cricavpr.errors import InputError
+from cricavpr.index.durable import one_line_errors
 
 LOCK = ".place_index.lock"
 POLL_S = 0.02
@@ -49,6 +50,19 @@ def one_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
         with contextlib.suppress(OSError):  # what was to be written is written: this file is only held
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # for children too that were forked meanwhile
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writer_of(path: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """The same for whoever changes an index: what the system refuses meanwhile is one line.
+
+    Raises:
+        InputError: no such folder, another writer, or a place that cannot be written.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path} is no place index: there is no such folder. Build one there first.")
+    with one_line_errors(path), one_writer(path, wait_s):
+        yield
 
 
 def _acquire(path: Path, what: str, wait_s: float) -> int:

@@ -29,6 +29,10 @@ UPGRADE_PACKAGE = "pip install --upgrade cricavpr"
 
 _NAME = re.compile(r"version-([0-9]{12})\.json")
 _DATA = re.compile(r"(segment|removed)-[0-9a-f]{16}\.bin")
+_CODES = re.compile(r"codes-([0-9a-f]{16})-[0-9a-f]{8}\.bin")
+QUANTISER = "quantiser.bin"  # what codes are made by, and what was measured of it: see docs/search.md
+TUNED = "tuned.json"
+LEARNT = (QUANTISER, TUNED)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,13 @@ class Manifest:
             yield piece.file
             if piece.removed is not None:
                 yield piece.removed.file
+
+    def has_codes(self, name: str) -> bool:
+        """Whether a file is what codes are made by, what was measured of it, or the codes of a segment."""
+        codes = _CODES.fullmatch(name)
+        if codes is None:
+            return name in LEARNT
+        return any(piece.footer_sha256.startswith(codes[1]) for piece in self.pieces)
 
     def encode(self) -> bytes:
         values: dict[str, Any] = {
@@ -210,4 +221,5 @@ def is_ours(name: str) -> bool:
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
     old = re.fullmatch(r"(vectors|names|positions|zones)-[0-9a-f]{8}\.bin|place_index\.json", name)
-    return bool(old or _NAME.fullmatch(name) or _DATA.fullmatch(name))
+    beside = name in LEARNT or _CODES.fullmatch(name)
+    return bool(old or beside or _NAME.fullmatch(name) or _DATA.fullmatch(name))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,16 @@ from cricavpr.files import sha256_of
 from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
+from cricavpr.index.coding import prepare
 from cricavpr.index.columns import Bytes, Columns, Indices, Times, make_columns, stand_in_ids, unpack_tags
 from cricavpr.index.differences import Difference, difference
+from cricavpr.index.engines import Facts, Filter, Tuning, mask_of
+from cricavpr.index.engines.choosing import RAM_BUDGET_MB
+from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.exporting import export
 from cricavpr.index.manifest import FORMAT
-from cricavpr.index.search import Predictions, search
+from cricavpr.index.search import Predictions
+from cricavpr.index.searching import Searcher, Searching, tune
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.vectors import Vectors
 from cricavpr.index.writing import Report, refuse_foreign
@@ -59,6 +64,19 @@ class Rows:
     def tagged(self, tag: str) -> NDArray[np.bool_]:
         """(N,) which photos have a tag."""
         return np.fromiter((tag in tags for tags in self.tags), np.bool_, len(self.ids))
+
+
+@dataclass(frozen=True, eq=False)
+class _TagsOf:
+    """The tags of rows as filters ask for them; nothing is unpacked before one does."""
+
+    rows: Rows
+
+    def having(self, tag: str) -> NDArray[np.bool_]:
+        return self.rows.tagged(tag)
+
+    def known(self) -> set[str]:
+        return {tag for tags in self.rows.tags for tag in tags}
 
 
 @dataclass(frozen=True)
@@ -208,18 +226,89 @@ class PlaceIndex:
         """The row of each photo by the SHA-256 of its bytes, -1 where it is not in the index."""
         return self.snapshot.find(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32))
 
-    def search(self, queries: DescriptorSet, top: int = 5) -> Predictions:
-        """The `top` best photos of the database for each query, exactly.
+    # --- searching it
+
+    def search(
+        self,
+        queries: DescriptorSet,  # (Q, D)
+        top: int = 5,
+        *,
+        engine: str = "auto",
+        where: Filter | None = None,
+        ram_budget_mb: float = RAM_BUDGET_MB,
+    ) -> Predictions:  # (Q, min(top, photos that fit))
+        """The `top` best photos of the database for each query, best first.
+
+        Args:
+            queries: descriptors that were made as those of the photos.
+            top: how many to find for each.
+            engine: "exact" reads everything; "compressed" reads what codes in memory bring to a shortlist, and makes
+                them where there are none; "auto" is exact unless the index is large and was tuned.
+            where: which photos may be found.
+            ram_budget_mb: memory that "auto" may take for codes.
 
         Raises:
             MadeByError: the queries were described in another way.
-            InputError: `top` below 1, a query that is no descriptor, or a damaged file, which is named.
+            InputError: `top` below 1, a query that is no descriptor, no photo that fits, or a damaged file, which
+                is named.
+            MissingExtraError: "compressed" without the extra that brings it.
         """
         self.made_by.require_same(queries.made_by, f"the descriptors of {self.path} and of the queries")
         _refuse_flaws(queries)
-        # Vectors is sliced like an array, and gives arrays. The queries are copied because they may be the very rows
-        # that are searched, and numpy multiplies an array with itself in another way, which rounds otherwise.
-        return search(cast("NDArray[np.float32]", self.vectors), queries.vectors.copy(), top)
+        return self.searcher(engine=engine, where=where, ram_budget_mb=ram_budget_mb).search(queries.vectors, top)
+
+    def searcher(
+        self, *, engine: str = "auto", where: Filter | None = None, ram_budget_mb: float = RAM_BUDGET_MB
+    ) -> Searcher:
+        """The engine that `search` takes, with the reason for printing and with what had to be made for it.
+
+        Raises:
+            InputError: an engine that there is not, no photo that fits, or "compressed" where it cannot be.
+            MissingExtraError: "compressed" without the extra that brings it.
+        """
+        allowed = None if where is None else mask_of([where], self._facts)
+        return self._searching.searcher(engine, allowed, ram_budget_mb)
+
+    @cached_property
+    def _searching(self) -> Searching:
+        return Searching(self.snapshot)
+
+    @cached_property
+    def _facts(self) -> Facts:
+        """What filters ask."""
+        return Facts(len(self), self.rows.positions, self.rows.times, _TagsOf(self.rows))
+
+    def prepare(self, *, learn: bool = False, progress: Report | None = None, wait_s: float = 0.0) -> str | None:
+        """Make the codes of the newest version where there are none; `learn` learns anew what makes them.
+
+        Returns:
+            One line where codes were made, and why.
+
+        Raises:
+            InputError: too few photos, another writer, or a place that cannot be written.
+            MissingExtraError: the extra that brings codes is not installed.
+        """
+        return prepare(self.path, learn=learn, progress=progress, wait_s=wait_s)
+
+    def tune(
+        self,
+        sample: int = 100,
+        shortlists: Sequence[int] = SHORTLISTS,
+        *,
+        target: float = TARGET,
+        progress: Report | None = None,
+        wait_s: float = 0.0,
+    ) -> Tuning:
+        """Measure what shortlists find of what exact search finds, on photos of the index, and keep the answer.
+
+        From then on "auto" takes the shortest shortlist that keeps `target` at 1 and at 10, until much of the index
+        is another. Exact search reads the whole index once. The codes must be there: see `prepare`.
+
+        Raises:
+            InputError: no codes, too few photos, nothing to measure, or a place that cannot be written.
+            MissingExtraError: the extra that brings codes is not installed.
+        """
+        return tune(self.snapshot, sample, shortlists, target, progress, wait_s)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, for people and for JSON."""
@@ -235,6 +324,7 @@ class PlaceIndex:
             "segments": len(pieces),
             "removed_not_compacted": sum(piece.count - piece.live for piece in pieces),
             "vectors_bytes": len(self) * self.made_by.dim * 4,
+            **self._searching.described(RAM_BUDGET_MB),
             "made_by": self.made_by.to_dict(),
         }
 

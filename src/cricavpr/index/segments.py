@@ -226,15 +226,22 @@ class Segment:
         Raises:
             DamagedError: where they are not as they were written.
         """
-        start, width = self.sections["vectors"][0], 4 * self.dim
         if self.removed is None:
-            self.file.require(start + first * width, start + end * width)
-            return self.mapped[first:end]
+            return self.stretch(first, end)
         return self.vectors_of(np.arange(first, end))
+
+    def stretch(self, first: int, end: int) -> NDArray[np.float32]:  # (end - first, D)
+        """The vectors of neighbouring rows of the file, removed ones too, checked; no copy."""
+        start, width = self.sections["vectors"][0], 4 * self.dim
+        self.file.require(start + first * width, start + end * width)
+        return self.mapped[first:end]
 
     def vectors_of(self, places: Indices) -> NDArray[np.float32]:  # (M,) -> (M, D)
         """The vectors at some places among the live rows, checked."""
-        rows = places if self.removed is None else self.live[places]
+        return self.rows_of(places if self.removed is None else self.live[places])
+
+    def rows_of(self, rows: Indices) -> NDArray[np.float32]:  # (M,) -> (M, D)
+        """The vectors of some rows of the file, removed ones too, checked."""
         width = 4 * self.dim
         self.file.require_rows(self.sections["vectors"][0] + rows * width, width)
         return self.mapped[rows]

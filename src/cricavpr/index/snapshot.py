@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.index.columns import Bytes, Columns, Indices, empty_columns
@@ -59,6 +60,22 @@ class Snapshot:
     def columns(self) -> Columns:
         """Everything but the vectors."""
         return Columns.concatenate([empty_columns(), *(segment.columns for segment in self.segments)])
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_] | None:  # (F,)
+        """Which rows of the files, one after the other, are not removed; None for all."""
+        if all(segment.removed is None for segment in self.segments):
+            return None
+        live = np.zeros(sum(segment.count for segment in self.segments), np.bool_)
+        starts = np.cumsum([0, *(segment.count for segment in self.segments)])
+        for start, segment in zip(starts.tolist(), self.segments, strict=False):
+            live[start + segment.live] = True
+        return live
+
+    @cached_property
+    def numbers(self) -> Indices | None:  # (F,)
+        """The row of the version for each live row of the files; None where they are the same."""
+        return None if self.live is None else np.cumsum(self.live) - 1
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
         """The row of each photo, -1 where it is not in the index."""

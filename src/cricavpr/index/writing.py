@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import sync
+from cricavpr.index.coding import carry
 from cricavpr.index.columns import Bytes, Columns, Indices, one_frame
 from cricavpr.index.durable import one_line_errors, publish, write_new
-from cricavpr.index.locks import LOCK, one_writer
+from cricavpr.index.locks import LOCK, writer_of
 from cricavpr.index.manifest import OLD_MANIFEST, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.segments import Segment, write_segment
 from cricavpr.index.snapshot import Snapshot
@@ -56,24 +57,24 @@ def create(path: Path, made_by: MadeBy) -> Snapshot:
     Raises:
         InputError: an index is there, or another thing, or the place cannot be written.
     """
-    with _made(path), _writing(path):
+    with _made(path), writer_of(path):
         if versions(path) or (path / OLD_MANIFEST).exists():
             raise InputError(f"{path} is a place index already. Open it, or choose another place.")
-        return _commit(path, Manifest(1, made_by), ())
+        return _commit(path, Manifest(1, made_by))
 
 
 def rebuild(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Snapshot:
     """An index of these photos and no others, in place of whatever index was there."""
-    with _made(path), _writing(path, wait_s):
+    with _made(path), writer_of(path, wait_s):
         first = _first_of_each(columns.ids)
         piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first))
         version = 1 + max(versions(path), default=0)
-        return _commit(path, Manifest(version, made_by, (piece,)), ())
+        return _commit(path, Manifest(version, made_by, (piece,)))
 
 
 def add(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
     """Add the photos that are not there yet, at the end and in order."""
-    with _writing(path, wait_s):
+    with writer_of(path, wait_s):
         base = _newest_made_by(path, made_by)
         first = _first_of_each(columns.ids)
         fresh = first[base.find(columns.ids[first]) < 0]
@@ -82,7 +83,7 @@ def add(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: fl
 
 def update(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
     """Add photos, each in place of those with its name below its root, or with its bytes."""
-    with _writing(path, wait_s):
+    with writer_of(path, wait_s):
         base = _newest_made_by(path, made_by)
         first, old = _first_of_each(columns.ids), base.columns
         by_name = _rows_by_name(old)
@@ -99,7 +100,7 @@ def update(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s:
 
 def remove(path: Path, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Outcome:
     """Take photos out; `choose` says which rows of the newest version. Their bytes stay until `compact`."""
-    with _writing(path, wait_s):
+    with writer_of(path, wait_s):
         base = Snapshot.open(path)
         rows = np.unique(choose(base))
         if not len(rows):
@@ -117,26 +118,20 @@ def compact(path: Path, progress: Report | None = None, wait_s: float = 0.0) -> 
     Raises:
         InputError: the disk has no room for the new files, or an old file cannot be removed, which is named.
     """
-    with _writing(path, wait_s):
+    with writer_of(path, wait_s):
         base = Snapshot.open(path)
         meter = _Meter(progress, len(base))
-        pieces = tuple(piece for run in _runs(base.segments) for piece in _rewritten(base, run, meter))
+        written = [(run, piece) for run in _runs(base.segments) for piece in _rewritten(base, run, meter)]
+        pieces = tuple(piece for _, piece in written)
         if pieces != base.manifest.pieces:
+            carry(base, written)
             base = _commit_after(base, pieces)
-        _sweep(path, set(base.manifest.files()), strict=True)
+        _sweep(path, [base.manifest], strict=True)
         sync(path)
         return base
 
 
 # --- a commit
-
-
-@contextlib.contextmanager
-def _writing(path: Path, wait_s: float = 0.0) -> Iterator[None]:
-    if not path.is_dir():
-        raise InputError(f"{path} is no place index: there is no such folder. Build one there first.")
-    with one_line_errors(path), one_writer(path, wait_s):
-        yield
 
 
 @contextlib.contextmanager
@@ -184,22 +179,27 @@ def _newest_made_by(path: Path, made_by: MadeBy) -> Snapshot:
 
 def _commit_after(base: Snapshot, pieces: tuple[Piece, ...]) -> Snapshot:
     manifest = Manifest(base.manifest.version + 1, base.manifest.made_by, pieces)
-    return _commit(base.path, manifest, base.manifest.files())
+    return _commit(base.path, manifest, base.manifest)
 
 
-def _commit(path: Path, manifest: Manifest, keep: Iterable[str]) -> Snapshot:
+def _commit(path: Path, manifest: Manifest, base: Manifest | None = None) -> Snapshot:
     """Make a version the newest, once its files were opened. Only when it stands are old files swept."""
     snapshot = Snapshot.of(path, manifest)
     publish(path / manifest.name, manifest.encode())
     with contextlib.suppress(OSError):  # nothing that happens from here on takes the version back
-        _sweep(path, {*keep, *manifest.files()})
+        _sweep(path, [manifest] if base is None else [base, manifest], codes=base is not None)
     return snapshot
 
 
-def _sweep(path: Path, keep: set[str], strict: bool = False) -> None:
-    """Remove files of older versions and of writers that were killed. Other people's files are left alone."""
+def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bool = True) -> None:
+    """Remove files of older versions and of writers that were killed. Other people's files are left alone.
+
+    Codes go with their segment, and all of them where other photos have taken the place of those they were learnt on.
+    """
+    files = {name for manifest in keep for name in manifest.files()}
     for name in sorted(os.listdir(path)):  # noqa: PTH208
-        if name in keep or not is_ours(name):
+        kept = name in files or (codes and any(manifest.has_codes(name) for manifest in keep))
+        if kept or not is_ours(name):
             continue
         try:
             os.unlink(path / name)  # noqa: PTH108  # the calls of `os` are what tests interpose on

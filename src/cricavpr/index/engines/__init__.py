@@ -5,13 +5,14 @@ from cricavpr.index.engines.choosing import Choice, choose
 from cricavpr.index.engines.codes import CodesOf, codes_for, read_codes, write_codes
 from cricavpr.index.engines.compressed import CompressedEngine
 from cricavpr.index.engines.exact import ExactEngine
-from cricavpr.index.engines.filters import Box, Facts, Filter, ListedTags, Near, Tagged, Taken, mask_of
-from cricavpr.index.engines.opening import Opened, Segment, open_engine, prepare
+from cricavpr.index.engines.filters import All, Box, Facts, Filter, ListedTags, Near, Tagged, Taken, mask_of
+from cricavpr.index.engines.opening import Opened, Segment, codes_file, open_engine, prepare
 from cricavpr.index.engines.quantiser import Coding, Quantiser
 from cricavpr.index.engines.rows import Rows
 from cricavpr.index.engines.tuning import Tuning, tune
 
 __all__ = [
+    "All",
     "ArrayFileError",
     "Box",
     "Choice",
@@ -31,6 +32,7 @@ __all__ = [
     "Taken",
     "Tuning",
     "choose",
+    "codes_file",
     "codes_for",
     "mask_of",
     "open_engine",

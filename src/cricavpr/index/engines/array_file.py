@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.files import written_beside
+from cricavpr.index.durable import write_new
 
 MAGIC = b"cricavpr.arrays.1\n"
 BLOCK_BYTES = 1 << 20
@@ -59,10 +60,9 @@ class ArrayFile:
         """
         entries = [_entry(name, array) for name, array in sorted(self.arrays.items())]
         header = json.dumps({"about": dict(self.about), "arrays": entries}, sort_keys=True).encode()
-        with written_beside(Path(path)) as beside, beside.open("wb") as file:
-            file.write(MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header)
-            for _, array in sorted(self.arrays.items()):
-                file.write(_bytes_of(array))
+        start = MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header
+        with written_beside(Path(path)) as beside:
+            write_new(beside, [start, *(_bytes_of(array) for _, array in sorted(self.arrays.items()))])
 
     @classmethod
     def read(cls, path: Path) -> ArrayFile:

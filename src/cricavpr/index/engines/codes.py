@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.index.engines.array_file import ArrayFile, ArrayFileError
+from cricavpr.index.engines.pages import let_go
 from cricavpr.index.engines.quantiser import Quantiser
 from cricavpr.index.engines.rows import Vectors
 
 FORMAT = "cricavpr.codes.1"
+ROWS_AT_ONCE = 4096
 Codes = NDArray[np.uint8]  # (n, bytes)
 
 
@@ -37,6 +40,9 @@ class CodesOf:
     @classmethod
     def segment_by(cls, segment: str, count: int, quantiser: Quantiser) -> Self:
         return cls(segment, count, quantiser.made_by, quantiser.fingerprint)
+
+
+Write = Callable[[Path, Codes, CodesOf], None]
 
 
 def write_codes(path: Path, codes: Codes, owner: CodesOf) -> None:
@@ -66,27 +72,40 @@ def read_codes(path: Path, owner: CodesOf, code_bytes: int) -> Codes:
     return codes
 
 
+def encode_all(vectors: Vectors, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
+    """The codes of (n, D) vectors, which are read some at a time; `progress` is told how many were coded."""
+    codes = np.empty((len(vectors), quantiser.code_bytes), np.uint8)
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        some = quantiser.encode(vectors[start : start + ROWS_AT_ONCE])
+        codes[start : start + len(some)] = some
+        let_go(vectors)
+        if progress:
+            progress(len(some))
+    return codes
+
+
 def codes_for(
     path: Path,
     vectors: Vectors,  # (n, D)
     segment: str,  # its checksum
     quantiser: Quantiser,
     *,
-    write: bool = True,
+    write: Write | None = write_codes,
 ) -> tuple[Codes, str | None]:
     """The codes of a segment: read, or made again where they cannot be; then also one line that says why.
 
     Args:
-        write: keep what was made again; False for an index that may not be written to.
+        write: keeps what was made again; None for an index that may not be written to.
 
     Raises:
         InputError: they cannot be written.
     """
-    owner = CodesOf.segment_by(segment, len(vectors), quantiser)
+    owner, there = CodesOf.segment_by(segment, len(vectors), quantiser), path.exists()
     try:
         return read_codes(path, owner, quantiser.code_bytes), None
     except ArrayFileError as error:
-        codes = quantiser.encode(vectors)
+        codes = encode_all(vectors, quantiser)
         if write:
-            write_codes(path, codes, owner)
-        return codes, f"codes made again: {error.file} {error.why}"
+            write(path, codes, owner)
+        why = f"again: {error.file} {error.why}" if there else f"of {len(vectors):,} rows: {path} was not there"
+        return codes, f"codes made {why}"

@@ -169,6 +169,22 @@ class Tagged:
         return fits
 
 
+@dataclass(frozen=True)
+class All:
+    """Fits every one of some filters."""
+
+    filters: tuple[Filter, ...]
+
+    def mask(self, facts: Facts) -> Mask:
+        fits = np.ones(facts.count, np.bool_)
+        for one in self.filters:
+            fits &= one.mask(facts)
+        return fits
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.filters))
+
+
 def mask_of(filters: Sequence[Filter], facts: Facts) -> Mask | None:
     """(N,) the photos that fit every filter; None when there is no filter.
 
@@ -177,11 +193,10 @@ def mask_of(filters: Sequence[Filter], facts: Facts) -> Mask | None:
     """
     if not filters:
         return None
-    fits = np.ones(facts.count, np.bool_)
-    for one in filters:
-        fits &= one.mask(facts)
+    together = All(tuple(filters))
+    fits = together.mask(facts)
     if not fits.any():
-        raise InputError(f"none of {facts.count:,} photos fits {' and '.join(map(str, filters))}. Ask for more.")
+        raise InputError(f"none of {facts.count:,} photos fits {together}. Ask for more.")
     return fits
 
 

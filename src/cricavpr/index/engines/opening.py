@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.index.engines.array_file import ArrayFileError
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB, Choice, choose
-from cricavpr.index.engines.codes import Codes, CodesOf, codes_for, read_codes, write_codes
+from cricavpr.index.engines.codes import Codes, CodesOf, Write, codes_for, encode_all, read_codes, write_codes
 from cricavpr.index.engines.compressed import SHORTLIST, CompressedEngine
 from cricavpr.index.engines.exact import ExactEngine
 from cricavpr.index.engines.quantiser import Coding, Quantiser
 from cricavpr.index.engines.rows import Mask, Rows, Vectors
-from cricavpr.mapped import give_back
-
-QUANTISER = "quantiser.bin"
-ROWS_AT_ONCE = 4096
+from cricavpr.index.manifest import QUANTISER
 
 Report = Callable[[int, int], None]  # rows coded, and how many will be
+
+
+def codes_file(folder: Path, segment: str, quantiser: Quantiser) -> Path:
+    """Where the codes lie of the segment with a checksum: the name says of what and by what."""
+    return folder / f"codes-{segment[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ class Segment:
     checksum: str
 
     def codes_file(self, folder: Path, quantiser: Quantiser) -> Path:
-        """Where its codes lie: the name says of what and by what."""
-        return folder / f"codes-{self.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
+        """Where its codes lie."""
+        return codes_file(folder, self.checksum, quantiser)
 
     def owner(self, quantiser: Quantiser) -> CodesOf:
         """What its codes must say of themselves."""
@@ -77,11 +77,19 @@ def prepare(
     """
     rows = Rows(tuple(segment.vectors for segment in segments), live)
     quantiser, done = Quantiser.learn(rows, made_by, coding), 0
+
+    def meter(coded: int) -> None:
+        nonlocal done
+        done += coded
+        if report:
+            report(done, len(rows))
+
     for segment in segments:
         path, owner = segment.codes_file(folder, quantiser), segment.owner(quantiser)
-        if not _whole(path, owner, quantiser):
-            write_codes(path, _encode(segment, quantiser, report, done, len(rows)), owner)
-        done += len(segment.vectors)
+        if _whole(path, owner, quantiser):
+            done += len(segment.vectors)
+        else:
+            write_codes(path, encode_all(segment.vectors, quantiser, meter), owner)
     quantiser.save(folder / QUANTISER)
     return quantiser
 
@@ -94,17 +102,6 @@ def _whole(path: Path, owner: CodesOf, quantiser: Quantiser) -> bool:
     return True
 
 
-def _encode(segment: Segment, quantiser: Quantiser, report: Report | None, done: int, of: int) -> Codes:
-    parts = [np.empty((0, quantiser.code_bytes), np.uint8)]
-    for start in range(0, len(segment.vectors), ROWS_AT_ONCE):
-        parts.append(quantiser.encode(segment.vectors[start : start + ROWS_AT_ONCE]))
-        give_back(segment.vectors)
-        done += len(parts[-1])
-        if report:
-            report(done, of)
-    return np.concatenate(parts)
-
-
 def open_engine(
     folder: Path,
     segments: Sequence[Segment],
@@ -114,12 +111,12 @@ def open_engine(
     engine: str = "auto",
     ram_budget_mb: float = RAM_BUDGET_MB,
     shortlist: int = SHORTLIST,
-    write: bool = True,
+    write: Write | None = write_codes,
 ) -> Opened:
     """The engine that suits, or the one that is asked for.
 
     Codes that are missing or damaged are made again and named in the notes. Where "auto" would compress and cannot,
-    search is exact and the reason says why; "compressed" then is an error.
+    search is exact and the reason says why; "compressed" then is an error. `write` keeps codes that were made again.
 
     Raises:
         InputError: an engine that there is not, or "compressed" where nothing was prepared or the quantiser is damaged.
@@ -150,7 +147,7 @@ def _quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
 
 
 def _all_codes(
-    folder: Path, segments: Sequence[Segment], quantiser: Quantiser, write: bool
+    folder: Path, segments: Sequence[Segment], quantiser: Quantiser, write: Write | None
 ) -> tuple[list[Codes], tuple[str, ...]]:
     codes, notes = [], []
     for segment in segments:

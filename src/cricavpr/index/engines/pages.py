@@ -1,4 +1,7 @@
-"""What the system is told of memory-mapped vectors before they are read. Arrays in memory are left alone."""
+"""What the system is told of memory-mapped vectors before and after they are read. Arrays in memory are left alone.
+
+Vectors are arrays, or something that reads like one and has the map they lie in as `mapped` (see rows.Part).
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,44 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.mapped import give_back
+
 Indices = NDArray[np.int64]
 
 
-def expect(vectors: NDArray[Any], order: Literal["random", "sequential"]) -> None:
+def expect(vectors: Any, order: Literal["random", "sequential"]) -> None:
     """Say how a map will be read: at random nothing is read ahead, in sequence as much as possible."""
-    found = _mapping(vectors)
+    found = _mapping(_plain(vectors))
     advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
     if found is not None and advice is not None:
         found[0].madvise(advice)
 
 
 def announce(
-    vectors: NDArray[Any],  # (N, D), may be memory-mapped
+    vectors: Any,  # (N, D), may be memory-mapped
     rows: Indices,  # (n,) rising
 ) -> None:
     """Ask for these rows together: a disk that serves many requests at once then serves them at once."""
-    found = _mapping(vectors)
+    plain = _plain(vectors)
+    found = _mapping(plain)
     if found is None or not hasattr(mmap, "MADV_WILLNEED"):
         return
     mapping, offset = found
-    width = int(vectors.strides[0])
+    width = int(plain.strides[0])
     starts = offset + rows * width
     first = starts // mmap.PAGESIZE * mmap.PAGESIZE
     for start, length in zip(first.tolist(), (starts + width - first).tolist(), strict=True):
         mapping.madvise(mmap.MADV_WILLNEED, start, min(length, len(mapping) - start))
+
+
+def let_go(vectors: Any) -> None:
+    """Give the pages back that were read."""
+    give_back(_plain(vectors))
+
+
+def _plain(vectors: Any) -> NDArray[Any]:
+    plain: NDArray[Any] = vectors if isinstance(vectors, np.ndarray) else vectors.mapped
+    return plain
 
 
 def _mapping(vectors: NDArray[Any]) -> tuple[mmap.mmap, int] | None:

@@ -6,25 +6,44 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.pages import announce, expect
-from cricavpr.mapped import give_back
+from cricavpr.index.engines.pages import announce, expect, let_go
 
-Vectors = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+
+class Part(Protocol):
+    """Vectors in a file that are checked as they are read: sliced and indexed like the array they lie in."""
+
+    @property
+    def mapped(self) -> NDArray[np.float32]:
+        """(n, D) that array, not checked: only to tell the system what will be read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]: ...
+
+
+Vectors = NDArray[np.floating[Any]] | Part
 
 VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
 SINGLE_ROWS = 4096  # up to here rows are asked for one by one; more of them are read as they come
 ROWS_KEPT = 128  # rows read before their pages are given back: each brings its neighbours in the file along
 
 
-def _cast(values: Vectors, into: NDArray[np.float32]) -> None:
+def _cast(values: NDArray[Any], into: NDArray[np.float32]) -> None:
     """Write vectors of any precision into an array of float32."""
     into[:] = values
 
@@ -34,7 +53,7 @@ class Rows:
     """N vectors in several arrays; row i counts through all of them.
 
     Attributes:
-        parts: each (n, D), of half or single precision, usually memory-mapped.
+        parts: each (n, D), of half or single precision, usually memory-mapped, or read like it.
         live: (N,) which rows may be found, or None for all.
         widen: writes vectors into float32; there are faster ways than numpy's.
 
@@ -44,7 +63,7 @@ class Rows:
 
     parts: tuple[Vectors, ...]
     live: Mask | None = None
-    widen: Callable[[Vectors, NDArray[np.float32]], None] = field(default=_cast, repr=False)
+    widen: Callable[[NDArray[Any], NDArray[np.float32]], None] = field(default=_cast, repr=False)
 
     def __post_init__(self) -> None:
         shapes = {part.shape[1:] for part in self.parts}
@@ -91,7 +110,7 @@ class Rows:
             for start in range(0, len(own), ROWS_KEPT):
                 some = slice(start, start + ROWS_KEPT)
                 self.widen(self.parts[number][own[some]], vectors[here][some])
-                give_back(self.parts[number])
+                let_go(self.parts[number])
         return vectors
 
     def _by_part(self, chosen: Indices) -> Iterator[tuple[int, Indices, slice]]:
@@ -113,7 +132,7 @@ class Rows:
             for start in range(0, len(part), step):
                 block = np.ascontiguousarray(part[start : start + step], np.float32)
                 yield np.arange(first + start, first + start + len(block)), block
-                give_back(part)
+                let_go(part)
             expect(part, "random")
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,104 +14,18 @@ from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.describing import describe, describe_one
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
-from cricavpr.geo import LatLon, Positions, point_feature
+from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import ALONE
 from cricavpr.images import decode
+from cricavpr.index.engines import Filter
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import Predictions
+from cricavpr.locate.calibration import check_precision, read_calibration
+from cricavpr.locate.together import Consensus, Rule, consensus
+from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
 from cricavpr.methods.base import Method, made_by
 
-UNCALIBRATED = "uncalibrated"  # nothing is known yet about how often such a score is right
-
-
-@dataclass(frozen=True)
-class Where:
-    """One position in both its forms.
-
-    Attributes:
-        position: degrees; None where unknown, or where the index is in a local frame.
-        easting_m, northing_m: metres in UTM `zone`, or in the local frame where that is None; None where
-        unknown.
-    """
-
-    position: LatLon | None = None
-    easting_m: float | None = None
-    northing_m: float | None = None
-    zone: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        position = self.position
-        degrees = metres = None
-        if position is not None:  # 8 decimals are a millimetre
-            degrees = {"lat_deg": round(position.lat_deg, 8), "lon_deg": round(position.lon_deg, 8)}
-        if self.easting_m is not None and self.northing_m is not None:
-            easting_m, northing_m = round(self.easting_m, 3), round(self.northing_m, 3)
-            metres = {"easting_m": easting_m, "northing_m": northing_m, "zone": self.zone}
-        return {"position": degrees, "metres": metres}
-
-
-@dataclass(frozen=True)
-class Match:
-    """A database photo that looks like the same place.
-
-    Attributes:
-        name: its name in the index.
-        score: cosine of the two descriptors, higher is better.
-        where: its position.
-        path: where the photo lay when the index was built.
-    """
-
-    name: str
-    score: float
-    where: Where
-    path: Path
-
-    @property
-    def position(self) -> LatLon | None:
-        return self.where.position
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "score": self.score, **self.where.to_dict(), "path": str(self.path)}
-
-
-@dataclass(frozen=True)
-class LocationEstimate:
-    """Where a photo was probably taken: at the position of its best match.
-
-    Attributes:
-        photo: what the photo is called.
-        where: the estimated position.
-        matches: best first.
-        radius_m: within which the photo lies; None until an index is calibrated.
-        confidence: "uncalibrated" until then. A score alone does not say how often it is right.
-    """
-
-    photo: str
-    where: Where
-    matches: tuple[Match, ...]
-    radius_m: float | None = None
-    confidence: str = UNCALIBRATED
-
-    @property
-    def position(self) -> LatLon | None:
-        return self.where.position
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON of the command line and of HTTP alike."""
-        return {
-            "photo": self.photo,
-            **self.where.to_dict(),
-            "radius_m": self.radius_m,
-            "confidence": self.confidence,
-            "matches": [match.to_dict() for match in self.matches],
-        }
-
-    def to_feature(self) -> dict[str, Any]:
-        """A GeoJSON feature; its geometry is null where there is no latitude."""
-        properties = {key: value for key, value in self.to_dict().items() if key != "position"}
-        if self.position is None:
-            return {"type": "Feature", "geometry": None, "properties": properties}
-        return point_feature(self.position, properties)
+PRECISION = 0.95
 
 
 @dataclass(frozen=True)
@@ -126,14 +39,35 @@ class Located:
 class Locator:
     """An index and the method that made it. Every photo is described alone: none can change another's answer.
 
+    Attributes:
+        calibration: what the index knows of its own doubt, or None.
+        caveat: one line for the user where there is none, or where it cannot promise the precision.
+
     Raises:
         MadeByError: the method would describe in another way than the photos of the index were described.
+        InputError: an index without photos, or a precision that is no share.
     """
 
-    def __init__(self, index: PlaceIndex, method: Method) -> None:
-        self.index, self.method = index, method
+    def __init__(
+        self,
+        index: PlaceIndex,
+        method: Method,
+        precision: float = PRECISION,
+        *,
+        engine: str = "auto",
+        where: Filter | None = None,
+    ) -> None:
+        check_precision(precision)
+        if not len(index):
+            raise InputError(f"{index.path} holds no photos, so nothing can be found in it. Add some first.")
+        self.index, self.method, self.precision = index, method, precision
         self.made_by = made_by(method, ALONE)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
+        self.searcher = index.searcher(engine=engine, where=where)
+        found = read_calibration(index)
+        self.calibration = found.calibration
+        self.caveat = found.why_not if found.calibration is None else found.calibration.shortfall(precision)
+        self.rule = Rule() if found.calibration is None else found.calibration.rule
 
     def locate(
         self,
@@ -154,8 +88,7 @@ class Locator:
             name = photo.name if isinstance(photo, Path) else "photo"
         image = photo if isinstance(photo, np.ndarray) else decode(photo)
         vectors = describe_one(self.method, image)[None]
-        predictions = self.index.search(DescriptorSet((name,), vectors, self.made_by), top)
-        return self._estimates([name], predictions)[0]
+        return self._estimates([name], self._search(DescriptorSet((name,), vectors, self.made_by), top), top)[0]
 
     def locate_many(
         self, paths: Sequence[Path | str], top: int = 5, *, batch_size: int = 16, workers: int | None = None
@@ -169,11 +102,11 @@ class Locator:
         root, names = _below_one_root(paths)
         images = ImageSet(root, tuple(dict.fromkeys(names)))  # a photo that is given twice is described once
         described = describe(self.method, images, ALONE, batch_size=batch_size, workers=workers)
-        found = self.index.search(described.descriptors, top)
+        found = self._search(described.descriptors, top)
         row_of = {name: row for row, name in enumerate(described.descriptors.names)}
         rows = [row_of[name] for name in names if name in row_of]
         called = [str(path) for path, name in zip(paths, names, strict=True) if name in row_of]
-        estimates = self._estimates(called, Predictions(found.indices[rows], found.scores[rows]))
+        estimates = self._estimates(called, Predictions(found.indices[rows], found.scores[rows]), top)
         failed = {problem.name: problem for problem in described.problems}
         problems = (
             Problem(str(path), failed[name].stage, failed[name].reason)
@@ -182,16 +115,28 @@ class Locator:
         )
         return Located(tuple(estimates), tuple(problems))
 
-    def _estimates(self, names: Sequence[str], predictions: Predictions) -> list[LocationEstimate]:
-        where = _where(self.index.positions, np.unique(predictions.indices))
+    def _search(self, queries: DescriptorSet, top: int) -> Predictions:
+        """As many matches as are shown, and as many as decide: `top` changes what is shown and nothing else."""
+        return self.searcher.search(queries.vectors, max(top, self.rule.depth))
+
+    def _estimates(self, names: Sequence[str], predictions: Predictions, top: int) -> list[LocationEstimate]:
+        where = _where(self.index.positions, np.unique(predictions.indices[:, :top]))
         estimates = []
-        for name, rows, scores in zip(names, predictions.indices.tolist(), predictions.scores.tolist(), strict=True):
+        for name, rows, scores in zip(names, predictions.indices, predictions.scores, strict=True):
             matches = tuple(
-                Match(self.index.names[row], score, where[row], self.index.photo(row))
-                for row, score in zip(rows, scores, strict=True)
+                Match(self.index.name(row), score, where[row], self.index.photo(row))
+                for row, score in zip(rows[:top].tolist(), scores[:top].tolist(), strict=True)
             )
-            estimates.append(LocationEstimate(name, matches[0].where, matches))
+            deciding = slice(0, self.rule.depth)
+            found = consensus(self.index.positions.take(rows[deciding]), scores[deciding], self.rule)
+            guess = Where() if found is None else _where_of(found)
+            estimates.append(LocationEstimate(name, guess, matches, self._doubt(found)))
         return estimates
+
+    def _doubt(self, found: Consensus | None) -> Doubt | None:
+        if self.calibration is None or found is None:
+            return None
+        return self.calibration.doubt(found, self.precision)
 
 
 def _where(positions: Positions, rows: NDArray[np.int64]) -> dict[int, Where]:
@@ -207,6 +152,11 @@ def _where(positions: Positions, rows: NDArray[np.int64]) -> dict[int, Where]:
         (east, north), (lat, lon) = chosen.metres[place].tolist(), degrees[place].tolist()
         found[row] = Where(None if np.isnan(lat) else LatLon(lat, lon), east, north, zones[place])
     return found
+
+
+def _where_of(found: Consensus) -> Where:
+    zones = None if found.zone is None else (found.zone,)
+    return _where(Positions(found.metres[None], zones), np.zeros(1, np.int64))[0]
 
 
 def _check_top(top: int) -> None:

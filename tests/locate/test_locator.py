@@ -13,10 +13,14 @@ from PIL import Image
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import describe
 from cricavpr.errors import ImageError, InputError, MadeByError
-from cricavpr.geo import Positions
+from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import Grouping
+from cricavpr.index.engines import Near
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate import Locator
+from cricavpr.locate.calibration import Calibration, Level, Ring, Source, sketch_of
+from cricavpr.locate.logistic import Logistic
+from cricavpr.locate.together import Rule
 from tests.mean_colour import GroupColour, MeanColour, photos
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
@@ -78,7 +82,17 @@ def test_top_says_how_many_matches(locator: Locator, tmp_path: Path) -> None:
 def test_the_answer_is_json_and_geojson(locator: Locator, tmp_path: Path) -> None:
     estimate = locator.locate(greenish(tmp_path / "mine.png"), top=1)
     values = json.loads(json.dumps(estimate.to_dict(), allow_nan=False))
-    assert list(values) == ["photo", "position", "metres", "radius_m", "confidence", "matches"]
+    assert list(values) == [
+        "photo",
+        "status",
+        "position",
+        "metres",
+        "radius_m",
+        "confidence",
+        "probability_in_map",
+        "precision",
+        "matches",
+    ]
     assert values["metres"] == {"easting_m": 386_400.0, "northing_m": 6_174_700.0, "zone": "33N"}
     assert values["matches"][0]["name"] == "0001.png"
     feature = json.loads(json.dumps(estimate.to_feature(), allow_nan=False))
@@ -92,7 +106,7 @@ def test_the_answer_is_json_and_geojson(locator: Locator, tmp_path: Path) -> Non
 @pytest.mark.parametrize("frame", ["none", "local", "unknown row"])
 def test_an_unknown_position_stays_unknown(frame: str, tmp_path: Path) -> None:
     images = photos(tmp_path / "photos", COLOURS)
-    metres = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    metres = np.array([[100.0, 200.0], [300.0, 400.0], [500.0, 600.0]])
     if frame == "unknown row":
         metres = np.array([LUND_M[0], [np.nan, np.nan], LUND_M[2]])
     zones = ("33N", "", "33N") if frame == "unknown row" else None
@@ -100,7 +114,7 @@ def test_an_unknown_position_stays_unknown(frame: str, tmp_path: Path) -> None:
     images = ImageSet(images.root, images.names, positions)
     estimate = Locator(built(images, tmp_path / "index"), GroupColour()).locate(greenish(tmp_path / "mine.png"))
     assert estimate.position is None and estimate.to_feature()["geometry"] is None
-    assert (estimate.where.easting_m, estimate.where.zone) == ((3.0, None) if frame == "local" else (None, None))
+    assert (estimate.where.easting_m, estimate.where.zone) == ((300.0, None) if frame == "local" else (None, None))
     assert (estimate.to_dict()["metres"] is None) == (frame != "local")
     json.dumps(estimate.to_dict(), allow_nan=False)
 
@@ -164,3 +178,53 @@ def test_where_no_photo_can_be_used_the_first_is_named_as_it_lies(locator: Locat
 def test_no_match_is_no_wish(locator: Locator, top: int) -> None:
     with pytest.raises(InputError, match=f"the {top} best matches"):
         locator.locate_many(["gone.png"], top)  # said before a photo is looked for
+
+
+def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path: Path) -> None:
+    """A calibration by hand: scores above 0.8 are right."""
+    model = Logistic((0.8, 0, 0, 0, 0), (0.01, 1, 1, 1, 1), (1.0, 0, 0, 0, 0), 0.0)
+    Calibration(
+        made_by=locator.index.made_by,
+        version=1,
+        photos=3,
+        sketch=sketch_of(locator.index.rows.ids),
+        rule=Rule(),
+        source=Source("labelled queries", 50, 50, 0.5, 25.0),
+        right=model,
+        in_map=model,
+        levels=(Level(0.5, 0.97, 0.96, 0.9, 0.9),),
+        rings=(Ring(0.0, 500.0), Ring(0.9, 7.0)),
+        reliability=(),
+    ).save(locator.index)
+    knowing = Locator(locator.index, locator.method)
+    assert locator.caveat is not None and "not calibrated" in locator.caveat and knowing.caveat is None
+    sure = knowing.locate(greenish(tmp_path / "mine.png"))  # score 0.948
+    assert (sure.status, sure.radius_m, sure.position) == ("located", 7.0, sure.matches[0].position)
+    Image.fromarray(np.full((40, 40, 3), (200, 200, 200), np.uint8)).save(tmp_path / "grey.png")
+    unsure = knowing.locate(tmp_path / "grey.png")  # score 0.577
+    assert (unsure.status, unsure.radius_m, unsure.position) == ("unknown", None, None)
+    assert isinstance(unsure.confidence, float) and unsure.confidence < 0.01 and len(unsure.matches) == 3
+    careful = Locator(locator.index, locator.method, precision=0.98)
+    assert careful.locate(tmp_path / "mine.png").status == "unknown"
+    assert careful.caveat is not None and "promise a precision of 0.96 at most, not 0.98" in careful.caveat
+
+
+def test_top_never_changes_the_answer(tmp_path: Path) -> None:
+    """Two green photos of one place stand together, whether they are shown or not."""
+    greens = np.array([[0, 250, 0], [10, 245, 0], [250, 0, 0], [0, 0, 250]], np.uint8)
+    metres = np.array([LUND_M[0], LUND_M[0] + (0, 10), LUND_M[1], LUND_M[2]])
+    locator = Locator(built(photos(tmp_path / "photos", greens, metres), tmp_path / "index"), GroupColour())
+    path = greenish(tmp_path / "mine.png")
+    answers = [locator.locate(path, top=top) for top in (1, 2, 4)]
+    assert len({answer.where for answer in answers}) == 1
+    assert LUND_M[0][1] < (answers[0].where.northing_m or 0) < LUND_M[0][1] + 10
+
+
+def test_a_filter_leaves_only_what_it_allows_however_few(locator: Locator, tmp_path: Path) -> None:
+    zone_33 = locator.index.positions.take(np.array([0])).latlon()[0]
+    near = Near(LatLon(*zone_33.tolist()), 10.0)
+    few = Locator(locator.index, GroupColour(), where=near)
+    photo = greenish(tmp_path / "mine.png")
+    assert [match.name for match in few.locate(photo).matches] == ["0000.png"]
+    with pytest.raises(InputError, match="none of 3 photos fits"):
+        Locator(locator.index, GroupColour(), where=Near(LatLon(0.0, 0.0), 10.0))

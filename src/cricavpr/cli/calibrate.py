@@ -1,0 +1,118 @@
+"""`cricavpr index calibrate`: let an index learn how far its answers can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.datasets.base import Problem
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.locate.calibration import Calibration
+    from cricavpr.locate.cases import Cases
+    from cricavpr.locate.together import Rule
+
+
+def add_parser(actions: Subparsers) -> None:
+    parser = actions.add_parser(
+        "calibrate",
+        help="learn how far the answers of an index can be trusted",
+        description="Fit radius, confidence and the probability that a place is in the map at all, and keep them in "
+        "the index. Without --queries the photos of the index ask one another, which is honest only where the photos "
+        "to be located are taken as those were. See docs/calibration.md.",
+    )
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("--queries", metavar="FOLDER", help="photos with known positions, to calibrate on")
+    parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the queries")
+    parser.add_argument(
+        "--radius", type=float, default=25.0, metavar="M", help="an answer this near is right, in metres (default: 25)"
+    )
+    parser.add_argument(
+        "--share-in-map",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="which share of the photos to come has its place in the map (default: 0.5)",
+    )
+    parser.add_argument(
+        "--most", type=int, default=2000, metavar="N", help="photos of the index that ask at most (default: 2000)"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the reliability plot there, as .svg, .png or .pdf")
+    parser.add_argument("--json", action="store_true", help="print the whole calibration as JSON")
+    add_method(parser)
+    add_work(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.locate.fitting import fit
+    from cricavpr.locate.together import Rule
+
+    index, rule = PlaceIndex.open(Path(args.index)), Rule()
+    cases, problems = _of_queries(args, index, rule) if args.queries else (_of_index(args, index, rule), ())
+    calibration = fit(index, cases, rule, args.share_in_map)
+    path = calibration.save(index)
+    if args.plot:
+        _plot(calibration, Path(args.plot))
+    if args.json:
+        print(json.dumps(calibration.to_dict(), indent=1))
+    else:
+        print(_text(path, calibration))
+    return report(problems)
+
+
+def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.locate.cases import cases_of_index
+
+    print("the photos of the index ask one another: true where photos to come are taken alike", file=sys.stderr)
+    with Progress(not args.quiet, min(args.most, len(index))) as progress:
+        progress.start(0)
+        return cases_of_index(
+            index, args.radius, rule, args.most, lambda done, _: progress.advance(done - progress.done)
+        )
+
+
+def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tuple[Cases, tuple[Problem, ...]]:
+    from cricavpr.datasets import open_photos
+    from cricavpr.describing import describe
+    from cricavpr.grouping import ALONE
+    from cricavpr.locate.cases import cases_of_queries
+    from cricavpr.methods.base import made_by
+
+    method = load_method(args)
+    index.made_by.require_same(made_by(method, ALONE), f"the photos of {index.path} and the queries")
+    positions_file = Path(args.positions) if args.positions else None
+    photos, unusable = open_photos(existing_folder(args.queries), positions_file, need_positions=True)
+    described = describe(method, photos, batch_size=args.batch_size, workers=args.workers, progress=not args.quiet)
+    positions = photos.take(described.kept).positions
+    assert positions is not None  # photos without one were left out
+    cases = cases_of_queries(index, described.descriptors, positions, args.radius, rule)
+    return cases, (*unusable, *described.problems)
+
+
+def _plot(calibration: Calibration, path: Path) -> None:
+    from cricavpr.locate.reliability import draw
+    from cricavpr.plotting import save_figure
+
+    formats = (path.suffix.removeprefix("."),) if path.suffix else ("svg", "png")
+    for written in save_figure(draw(calibration), path, formats):
+        print(written, file=sys.stderr)
+
+
+def _text(path: Path, calibration: Calibration) -> str:
+    from cricavpr.locate.reliability import precision_table
+
+    source = calibration.source
+    return (
+        f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their place; "
+        f"right within {source.right_m:g} m; {100 * source.share_in_map:g} % of photos to come in the map\n"
+        f"{precision_table(calibration)}"
+    )

@@ -1,0 +1,72 @@
+"""`cricavpr index health`: what could be better about an index, as one page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cricavpr.cli.options import existing_folder
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+
+
+def add_parser(actions: Subparsers) -> None:
+    parser = actions.add_parser(
+        "health",
+        help="holes, thin places, near-duplicates, places that look alike, bad photos",
+        description="Examine an index and write one HTML page with a map, and the same as JSON beside it.",
+    )
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("--out", required=True, metavar="PAGE", help="the page, an .html file")
+    parser.add_argument("--photos", metavar="FOLDER", help="the photos of the index: look for blurred and dark ones")
+    parser.add_argument(
+        "--near", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
+    )
+    parser.add_argument(
+        "--far", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
+    )
+    parser.add_argument(
+        "--copy-score",
+        type=float,
+        default=0.98,
+        metavar="S",
+        help="photos of one place with this score are near-duplicates (default: 0.98)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.errors import InputError
+    from cricavpr.files import refuse_all_but_files, write_text
+    from cricavpr.health import examine
+    from cricavpr.health.page import page
+    from cricavpr.index.place_index import PlaceIndex
+
+    out = Path(args.out)
+    if out.suffix != ".html":
+        raise InputError(f"{out} is no name of a page. Give one that ends in .html.")
+    refuse_all_but_files(out)
+    index = PlaceIndex.open(Path(args.index))
+    photos = existing_folder(args.photos) if args.photos else None
+    with Progress(not args.quiet, len(index) * (2 if photos else 1)) as progress:
+        progress.start(0)
+        health = examine(
+            index,
+            photos,
+            same_m=args.near,
+            far_m=args.far,
+            copy_score=args.copy_score,
+            report=lambda done, _: progress.advance(done - progress.done),
+        )
+    write_text(out.with_suffix(".json"), json.dumps(health.to_dict(), indent=1) + "\n")
+    write_text(out, page(health))
+    print(
+        f"{out}: {len(index):,} photos, {len(health.holes)} holes, {len(health.thin):,} thin places, "
+        f"{len(health.alike.aliases)} pairs of places that look alike, {health.alike.copies_in_all:,} near-duplicates"
+    )
+    return 0

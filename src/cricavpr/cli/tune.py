@@ -1,0 +1,70 @@
+"""`cricavpr index tune`: make the codes of a large index, and measure what searching by them finds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cricavpr.cli import Subparsers
+    from cricavpr.index.place_index import PlaceIndex
+
+
+def add_parser(actions: Subparsers) -> None:
+    parser = actions.add_parser(
+        "tune",
+        help="make the codes of a large index, and measure what searching by them finds",
+        description="Make codes where there are none, take some photos of the index as queries, compare several "
+        "shortlists with exact search, and keep the shortest that finds 99 % of what exact search finds. Large "
+        "indexes are searched with it from then on.",
+    )
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos that ask (default: 100)")
+    parser.add_argument(
+        "--shortlist", type=int, nargs="+", metavar="N", help="shortlists to measure (default: 110 200 400 800 1600)"
+    )
+    parser.add_argument("--learn", action="store_true", help="learn anew what makes the codes, on the photos of now")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cricavpr.describing.progress import Progress
+    from cricavpr.index.engines.tuning import SHORTLISTS
+    from cricavpr.index.place_index import PlaceIndex
+
+    index = _prepared(args)
+    with Progress(not args.quiet, len(index)) as progress:
+        progress.start(0)
+        found = index.tune(
+            args.sample,
+            args.shortlist or SHORTLISTS,
+            progress=lambda done, _: progress.advance(done - progress.done),
+            wait_s=args.wait,
+        )
+    print(json.dumps(found.to_dict(), indent=1) if args.json else found)
+    print(PlaceIndex.open(index.path).searcher().choice, file=sys.stderr)
+    return 0
+
+
+def _prepared(args: argparse.Namespace) -> PlaceIndex:
+    """The newest version, with codes."""
+    from cricavpr.describing.progress import Progress
+    from cricavpr.index.place_index import PlaceIndex
+
+    index = PlaceIndex.open(Path(args.index))
+    with Progress(not args.quiet, len(index)) as progress:
+        progress.start(0)
+        note = index.prepare(
+            learn=args.learn, progress=lambda done, _: progress.advance(done - progress.done), wait_s=args.wait
+        )
+    if note:
+        print(note, file=sys.stderr)
+    return index.newest()

@@ -1,0 +1,200 @@
+"""How a version of an index is searched: which engine, why, over which photos, and what had to be made for it.
+
+Left to itself ("auto") an index is compressed only where it is large, the codes fit into memory, and `tune` has
+measured on its own photos which shortlist keeps what exact search finds. Nobody gives recall up unknowingly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.index import engines
+from cricavpr.index.coding import Keeper, Report, coded, prepare, quantiser_of, segments_of
+from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, Quantiser, Tuning
+from cricavpr.index.engines.compressed import SHORTLIST
+from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
+from cricavpr.index.locks import writer_of
+from cricavpr.index.search import Predictions, search
+from cricavpr.index.snapshot import Snapshot
+from cricavpr.index.tuned import AGAIN, Tuned
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Searcher:
+    """One way to search one version.
+
+    Attributes:
+        choice: the engine and why it is this one, for printing.
+        notes: one line for each thing that was missing or damaged and had to be made.
+        allowed: (N,) the photos that may be found, or None for all.
+    """
+
+    snapshot: Snapshot
+    choice: Choice
+    notes: tuple[str, ...] = ()
+    allowed: Mask | None = None
+    _compressed: CompressedEngine | None = None
+
+    def search(self, queries: NDArray[np.float32], top: int) -> Predictions:  # (Q, D) -> (Q, min(top, photos allowed))
+        """The best photos for each query, best first; of equal scores the one that was added first.
+
+        Raises:
+            InputError: shapes that do not fit, `top` below 1, or a damaged file, which is named.
+        """
+        # The queries are copied because they may be the very rows that are searched, and numpy multiplies an array
+        # with itself in another way, which rounds otherwise.
+        queries = queries.copy()
+        if self._compressed is None and self.allowed is None:
+            # Vectors is sliced like an array, and gives arrays.
+            return search(cast("NDArray[np.float32]", self.snapshot.vectors), queries, top)
+        found = self._engine().search(queries, top, _in_files(self.allowed, self.snapshot.live))
+        numbers = self.snapshot.numbers
+        return found if numbers is None else replace(found, indices=numbers[found.indices])
+
+    def _engine(self) -> CompressedEngine | ExactEngine:
+        if self._compressed is not None:
+            return self._compressed
+        parts = tuple(segment.vectors for segment in segments_of(self.snapshot))
+        return ExactEngine(engines.Rows(parts, self.snapshot.live))
+
+
+def _in_files(allowed: Mask | None, live: Mask | None) -> Mask | None:
+    """A mask over photos as one over the rows of the files, where removed ones lie too."""
+    if allowed is None or live is None:
+        return allowed
+    rows = live.copy()
+    rows[live] = allowed
+    return rows
+
+
+class Searching:
+    """All ways to search one version; what is in memory for one of them is there for the next."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._engine: tuple[CompressedEngine, tuple[str, ...]] | None = None
+
+    def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
+        """As `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
+        choice = self._chosen(engine, allowed, ram_budget_mb)
+        if choice.engine == "exact":
+            return Searcher(self.snapshot, choice, (), allowed)
+        try:
+            if engine == "auto":
+                return self._compressed(choice, self.tuned_shortlist(), allowed)
+            return self._forced(choice, allowed)
+        except (InputError, MissingExtraError) as error:
+            if engine != "auto" and not isinstance(error.__cause__, OSError):
+                raise
+            return Searcher(self.snapshot, Choice("exact", str(error)), (), allowed)
+
+    def _chosen(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Choice:
+        """By how many photos may be found; where codes come in, those of all must fit into memory."""
+        manifest = self.snapshot.manifest
+        count = manifest.count if allowed is None else int(np.count_nonzero(allowed))
+        choice = engines.choose(count, manifest.made_by.dim, ram_budget_mb, engine)
+        if choice.engine == "exact" or engine != "auto":
+            return choice
+        return engines.choose(sum(piece.count for piece in manifest.pieces), manifest.made_by.dim, ram_budget_mb)
+
+    def _forced(self, choice: Choice, allowed: Mask | None) -> Searcher:
+        """With codes that are made now where there are none, and a shortlist that may not have been measured."""
+        note = prepare(self.snapshot.path) if self._engine is None and self._quantiser_or_none() is None else None
+        try:
+            shortlist = self.tuned_shortlist()
+        except InputError as error:
+            searcher = self._compressed(choice, SHORTLIST, allowed)
+            notes = (f"the shortlist of {SHORTLIST} is not measured: {error}", *searcher.notes)
+        else:
+            searcher = self._compressed(choice, shortlist, allowed)
+            notes = searcher.notes
+        return replace(searcher, notes=(*([note] if note else ()), *notes))
+
+    def _compressed(self, choice: Choice, shortlist: int, allowed: Mask | None) -> Searcher:
+        engine, notes = self.opened()
+        choice = replace(choice, reason=f"{choice.reason}; a shortlist of {shortlist}")
+        return Searcher(self.snapshot, choice, notes, allowed, engine.with_shortlist(shortlist))
+
+    def opened(self) -> tuple[CompressedEngine, tuple[str, ...]]:
+        """The compressed engine, and what had to be made for it. What can be kept of that is kept.
+
+        Raises:
+            InputError: there is no sound quantiser.
+            MissingExtraError: faiss is not installed.
+        """
+        if self._engine is None:
+            keeper, path = Keeper(self.snapshot.path), self.snapshot.path
+            segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
+            opened = engines.open_engine(path, segments, made_by, self.snapshot.live, engine="compressed", write=keeper)
+            assert isinstance(opened.engine, CompressedEngine)
+            self._engine = opened.engine, (*opened.notes, *keeper.notes)
+        return self._engine
+
+    def _quantiser_or_none(self) -> Quantiser | None:
+        try:
+            return quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+        except InputError:
+            return None
+
+    def tuned_shortlist(self) -> int:
+        """The shortlist that `tune` has found for these photos and these codes.
+
+        Raises:
+            InputError: nothing was found, or on other photos.
+        """
+        pieces = self.snapshot.manifest.pieces
+        tuned = Tuned.read(self.snapshot.path)
+        if self._engine is not None:
+            return tuned.kept(pieces, self._engine[0].quantiser.fingerprint)
+        quantiser = quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+        if quantiser is None:
+            raise InputError(f"{self.snapshot.path} has no codes yet. {AGAIN} to make them.")
+        return tuned.kept(pieces, quantiser.fingerprint)
+
+    def described(self, ram_budget_mb: float) -> dict[str, str]:
+        """For `info`: the engine that "auto" takes and why, which codes there are, and what was measured of them."""
+        choice = self._chosen("auto", None, ram_budget_mb)
+        codes, shortlist = "none", "not measured"
+        try:
+            quantiser = quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+            if quantiser is not None:
+                pieces = self.snapshot.manifest.pieces
+                there = coded(self.snapshot.path, pieces, quantiser)
+                codes = f"{quantiser.code_bytes} bytes a photo, {len(there)} of {len(pieces)} segments coded"
+                shortlist = f"{self.tuned_shortlist()} ({Tuned.read(self.snapshot.path)})"
+            elif choice.engine == "compressed":
+                self.tuned_shortlist()
+        except InputError as error:
+            shortlist = str(error)
+            choice = choice if choice.engine == "exact" else Choice("exact", str(error))
+        return {"engine": str(choice), "codes": codes, "shortlist": shortlist}
+
+
+def tune(
+    snapshot: Snapshot,
+    sample: int,
+    shortlists: Sequence[int] = SHORTLISTS,
+    target: float = TARGET,
+    progress: Report | None = None,
+    wait_s: float = 0.0,
+) -> Tuning:
+    """Measure shortlists on a version whose codes are there, and keep what was found. As `PlaceIndex.tune`."""
+    engine, _ = Searching(snapshot).opened()
+    tuning = engines.tune(engine, sample, shortlists, target, report=progress)
+    found = tuning.keeps
+    recalls = (found.recall_at_1, found.recall_at_10) if found else (0.0, 0.0)
+    segments = {piece.footer_sha256: piece.live for piece in snapshot.manifest.pieces}
+    shortlist = found.shortlist if found else None
+    fingerprint = engine.quantiser.fingerprint
+    tuned = Tuned(fingerprint, segments, tuning.rows, shortlist, target, tuning.queries, *recalls)
+    with writer_of(snapshot.path, wait_s):
+        tuned.write(snapshot.path)
+    return tuning

@@ -1,0 +1,251 @@
+"""What a calibrated index knows of its own doubt: probabilities, thresholds and radii, in one small file of JSON.
+
+The file lies in the folder of the index. It says for what photos and what descriptors it was made; where these have
+changed it does not fit any more, and is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError
+from cricavpr.files import write_text
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.locate.logistic import Logistic
+from cricavpr.locate.together import FEATURES, Consensus, Rule
+from cricavpr.locate.values import Doubt
+
+FORMAT = "cricavpr.calibration.1"
+NAME = "calibration.json"
+COVERAGE = 0.9  # of the radius
+SKETCH = 256  # photos that stand for all of an index
+SAME_ENOUGH = 0.8  # of the photos must be those that were calibrated
+MOST_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Level:
+    """One threshold: what is answered when every answer must be as sure as that.
+
+    Attributes:
+        confidence: the threshold.
+        precision: share of right answers, as measured on cases that the probabilities were not fitted on.
+        at_least: what that share is at least, with 90 % certainty: a few lucky cases promise little.
+        answered: share of the answerable cases that get an answer.
+        refused: share of the cases without their place in the map that get none.
+    """
+
+    confidence: float
+    precision: float
+    at_least: float
+    answered: float
+    refused: float
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Answers of a confidence from `confidence` on lie within `radius_m` in 90 % of cases, up to the next ring."""
+
+    confidence: float
+    radius_m: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Of `count` cases with confidences of `said` on average, this share was right."""
+
+    said: float
+    right: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was calibrated on.
+
+    Attributes:
+        cases: "leave-place-out" or "labelled queries".
+        answerable, absent: how many cases had their place in the map, and how many had not.
+        share_in_map: which share of all questions is taken to be answerable.
+        right_m: an answer this near is right.
+    """
+
+    cases: str
+    answerable: int
+    absent: int
+    share_in_map: float
+    right_m: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything that turns matches into probabilities and a radius.
+
+    Attributes:
+        made_by: of the descriptors of the index.
+        version, photos: of the index then.
+        sketch: stands for the photos of the index; see `sketch_of`.
+        rule: how matches become a position.
+        source: what it was fitted on.
+        right, in_map: the probability that the position is right, and that the place is in the map at all.
+        levels: thresholds with what they give, confidence rising.
+        rings: radii, confidence rising.
+        reliability: how often cases were right that were not fitted on, confidence rising.
+    """
+
+    made_by: MadeBy
+    version: int
+    photos: int
+    sketch: tuple[int, ...]
+    rule: Rule
+    source: Source
+    right: Logistic
+    in_map: Logistic
+    levels: tuple[Level, ...]
+    rings: tuple[Ring, ...]
+    reliability: tuple[Bin, ...]
+
+    def level(self, precision: float) -> Level | None:
+        """The lowest threshold that holds a precision with 90 % certainty; None where none does.
+
+        Raises:
+            InputError: a precision that is no share.
+        """
+        check_precision(precision)
+        return next((level for level in self.levels if level.at_least >= precision), None)
+
+    def shortfall(self, precision: float) -> str | None:
+        """One line where no threshold holds a precision."""
+        if self.level(precision) is not None:
+            return None
+        most = max((level.at_least for level in self.levels), default=0.0)
+        return (
+            f"the cases of this calibration promise a precision of {math.floor(1000 * most) / 1000:g} at most, not "
+            f"{precision:g}: every answer is unknown. Ask for less, or calibrate on more queries."
+        )
+
+    def doubt(self, found: Consensus, precision: float) -> Doubt:
+        """What to say of one answer."""
+        confidence = float(self.right(found.features[None])[0])
+        in_map = max(confidence, float(self.in_map(found.features[None])[0]))  # what is right is in the map
+        level = self.level(precision)
+        answered = level is not None and confidence >= level.confidence
+        return Doubt(self.radius_m(confidence), confidence, in_map, precision, answered)
+
+    def radius_m(self, confidence: float) -> float:
+        """Holds the truth in 90 % of answers as sure as that."""
+        return next((ring for ring in reversed(self.rings) if confidence >= ring.confidence), self.rings[0]).radius_m
+
+    def to_dict(self) -> dict[str, Any]:
+        logistics = {"right": self.right.to_dict(), "in_map": self.in_map.to_dict()}
+        return {"format": FORMAT, "features": FEATURES, **asdict(self), "made_by": self.made_by.to_dict(), **logistics}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `to_dict` gives.
+        """
+        if values["format"] != FORMAT or tuple(values["features"]) != FEATURES:
+            raise ValueError(f"it is of another form than {FORMAT}")
+        made = cls(
+            made_by=MadeBy.from_dict(values["made_by"]),
+            version=int(values["version"]),
+            photos=int(values["photos"]),
+            sketch=tuple(map(int, values["sketch"])),
+            rule=Rule(**values["rule"]),
+            source=Source(**values["source"]),
+            right=Logistic.from_dict(values["right"]),
+            in_map=Logistic.from_dict(values["in_map"]),
+            levels=tuple(Level(**one) for one in values["levels"]),
+            rings=tuple(Ring(**one) for one in values["rings"]),
+            reliability=tuple(Bin(**one) for one in values["reliability"]),
+        )
+        if not (made.rings and _finite(values)):
+            raise ValueError("it has no radii, or a number that is none")
+        return made
+
+    def save(self, index: PlaceIndex) -> Path:
+        """Write it into the folder of the index, durably.
+
+        Raises:
+            InputError: the place cannot be written.
+        """
+        path = index.path / NAME
+        write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        return path
+
+
+@dataclass(frozen=True)
+class Found:
+    """The calibration of an index, or in one line why there is none that can be used."""
+
+    calibration: Calibration | None
+    why_not: str | None = None
+
+
+def read_calibration(index: PlaceIndex) -> Found:
+    """The calibration that lies with an index, where it fits."""
+    path = index.path / NAME
+    again = f"Run: cricavpr index calibrate {index.path}"
+    try:
+        with path.open("rb") as file:
+            calibration = Calibration.from_dict(json.loads(file.read(MOST_BYTES)))
+    except FileNotFoundError:
+        return Found(None, f"{index.path} is not calibrated, so nothing is known of how sure an answer is. {again}")
+    except OSError as error:
+        return Found(None, f"cannot read {path}: {error.strerror or error}. Answers are uncalibrated.")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return Found(None, f"{path} is damaged or of another release and is not used. {again}")
+    if calibration.made_by != index.made_by:
+        return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
+    same = likeness(calibration.sketch, sketch_of(index.rows.ids))
+    if same < SAME_ENOUGH:
+        return Found(
+            None,
+            f"{path} was made for version {calibration.version}, with which version {index.version} shares "
+            f"{100 * same:.0f} % of the photos, and is not used. {again}",
+        )
+    return Found(calibration)
+
+
+def check_precision(precision: float) -> None:
+    if not 0.0 < precision < 1.0:
+        raise InputError(f"a precision of {precision} is not a share. Give more than 0 and less than 1, such as 0.95.")
+
+
+# --- whether the photos are still those
+
+
+def sketch_of(ids: NDArray[np.uint8]) -> tuple[int, ...]:  # (N, 32)
+    """The lowest 256 of N numbers that stand for photos: from two sketches follows how much two sets share.
+
+    Broder, "On the resemblance and containment of documents" (1997). A number has 32 bits of a photo's 256, so the
+    file does not tell which photos there were.
+    """
+    numbers = np.ascontiguousarray(ids[:, :4]).view("<u4")[:, 0]
+    return tuple(np.unique(numbers)[:SKETCH].tolist())
+
+
+def likeness(one: Sequence[int], other: Sequence[int]) -> float:
+    """Photos in both sets, as a share of those in either."""
+    lowest = sorted({*one, *other})[:SKETCH]
+    return len({*one} & {*other} & {*lowest}) / len(lowest) if lowest else 1.0
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,125 @@
+"""Estimates for other programs: JSON, GeoJSON, KML for globes, CSV for tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from xml.sax.saxutils import escape
+
+from cricavpr.geo import EARTH_RADIUS_M, LatLon, feature_collection
+from cricavpr.locate.values import LocationEstimate
+
+CIRCLE_CORNERS = 48
+COLUMNS = (
+    "photo",
+    "status",
+    "lat_deg",
+    "lon_deg",
+    "easting_m",
+    "northing_m",
+    "zone",
+    "radius_m",
+    "confidence",
+    "probability_in_map",
+    "best_match",
+    "best_score",
+)
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_json(estimates: Sequence[LocationEstimate]) -> str:
+    """A list with one object for each photo."""
+    return json.dumps([estimate.to_dict() for estimate in estimates], indent=1, allow_nan=False)
+
+
+def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
+    """A feature for each photo; its geometry is null where there is no latitude."""
+    features = [estimate.to_feature() for estimate in estimates]
+    return json.dumps(feature_collection(features), indent=1, allow_nan=False)
+
+
+def to_csv(estimates: Sequence[LocationEstimate]) -> str:
+    """A table with a row for each photo; empty fields where nothing is known."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for estimate in estimates:
+        values = estimate.to_dict()
+        best = values["matches"][0] if values["matches"] else {}
+        table.writerow(
+            {
+                **values,
+                **(values["position"] or {}),
+                **(values["metres"] or {}),
+                "best_match": best.get("name"),
+                "best_score": best.get("score"),
+            }
+        )
+    return text.getvalue().removesuffix("\n")
+
+
+def to_kml(estimates: Sequence[LocationEstimate]) -> str:
+    """A pin for each photo with a position, and the circle that holds the truth where that is known."""
+    marks = "\n".join(map(_placemark, estimates))
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
+        '<Style id="radius"><LineStyle><color>ffa85a1f</color><width>2</width></LineStyle>'
+        "<PolyStyle><color>33a85a1f</color></PolyStyle></Style>\n"
+        f"{marks}\n</Document></kml>"
+    )
+
+
+FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
+    "json": to_json,
+    "geojson": to_geojson,
+    "kml": to_kml,
+    "csv": to_csv,
+}
+
+
+def _placemark(estimate: LocationEstimate) -> str:
+    values = estimate.to_dict()
+    data = "".join(
+        f'<Data name="{key}"><value>{_xml(str(values[key]))}</value></Data>'
+        for key in ("status", "radius_m", "confidence", "probability_in_map")
+        if values[key] is not None
+    )
+    shape = "" if estimate.position is None else _shape(estimate.position, estimate.radius_m)
+    return (
+        f"<Placemark><name>{_xml(estimate.photo)}</name><styleUrl>#radius</styleUrl>"
+        f"<ExtendedData>{data}</ExtendedData>{shape}</Placemark>"
+    )
+
+
+def _shape(at: LatLon, radius_m: float | None) -> str:
+    point = f"<Point><coordinates>{_kml(at)}</coordinates></Point>"
+    if radius_m is None:
+        return point
+    corners = [_away(at, radius_m, 360.0 * k / CIRCLE_CORNERS) for k in range(CIRCLE_CORNERS + 1)]
+    ring = " ".join(map(_kml, corners))
+    return (
+        f"<MultiGeometry>{point}<Polygon><tessellate>1</tessellate><outerBoundaryIs><LinearRing><coordinates>{ring}"
+        "</coordinates></LinearRing></outerBoundaryIs></Polygon></MultiGeometry>"
+    )
+
+
+def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
+    """The point that lies so far in that direction, on a sphere."""
+    angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
+    there = math.asin(math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing))
+    east = math.sin(bearing) * math.sin(angle) * math.cos(lat)
+    turn = math.degrees(math.atan2(east, math.cos(angle) - math.sin(lat) * math.sin(there)))
+    return LatLon(math.degrees(there), (start.lon_deg + turn + 180.0) % 360.0 - 180.0)
+
+
+def _kml(at: LatLon) -> str:
+    return f"{at.lon_deg:.8f},{at.lat_deg:.8f}"  # KML puts longitude first, as GeoJSON does
+
+
+def _xml(value: str) -> str:
+    """Foreign text for XML, which has no place for control characters and stray bytes."""
+    return escape(_NOT_XML.sub("\ufffd", value))

@@ -1,0 +1,154 @@
+"""Health of an index whose flaws were put there by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from cricavpr.descriptors import DescriptorSet, MadeBy
+from cricavpr.errors import InputError
+from cricavpr.geo import Positions
+from cricavpr.health import examine
+from cricavpr.health.ground import holes, main_plane, thin_places
+from cricavpr.health.page import page
+from cricavpr.health.photos import measure
+from cricavpr.index.place_index import PlaceIndex
+
+NAN = float("nan")
+
+
+def grid(side: int, step_m: float) -> NDArray[np.float64]:
+    return np.array([(step_m * (p % side), step_m * (p // side)) for p in range(side * side)])
+
+
+def built(to: Path, vectors: NDArray[np.float64], positions: Positions, root: Path | None = None) -> PlaceIndex:
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    names = tuple(f"{number:03d}.png" for number in range(len(unit)))
+    made = MadeBy("made_up", "none", None, "none", "none", None, unit.shape[1])
+    return PlaceIndex.build(DescriptorSet(names, unit, made), positions, root or to.parent, to)
+
+
+# --- the ground
+
+
+def test_a_hole_in_a_grid_is_found_where_it_is() -> None:
+    metres = grid(12, 40.0) + 600_000.0
+    middle = np.array([600_200.0, 600_200.0])
+    found = holes(metres[np.hypot(*(metres - middle).T) > 115.0], 25.0)
+    assert len(found) == 1
+    assert (found[0].easting_m, found[0].northing_m) == pytest.approx(tuple(middle), abs=1.0)
+    assert found[0].radius_m == pytest.approx(120.0, abs=2.0)
+
+
+def test_an_even_grid_a_line_and_a_few_photos_have_no_hole() -> None:
+    assert holes(grid(8, 40.0), 25.0) == ()
+    assert holes(np.column_stack([np.arange(9.0) * 100, np.zeros(9)]), 25.0) == ()
+    assert holes(grid(1, 1.0), 25.0) == () and holes(np.zeros((9, 2)), 25.0) == ()
+
+
+def test_a_thin_place_has_one_photo() -> None:
+    positions = Positions(np.array([[0, 0], [0, 20], [0, 60], [NAN, NAN]]))
+    assert thin_places(positions, 25.0).tolist() == [2]
+
+
+def test_the_map_shows_the_zone_with_most_photos() -> None:
+    positions = Positions(np.array([[0, 0], [5, 5], [9, 9], [NAN, NAN]]), ("31N", "32N", "32N", ""))
+    assert main_plane(positions).tolist() == [1, 2]
+
+
+# --- likeness
+
+
+@pytest.fixture
+def flawed(tmp_path: Path) -> PlaceIndex:
+    """Ten places of two photos, 200 m apart; photos 0 and 1 are copies, places 3 and 7 look the same."""
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(10, 16))
+    places[7] = places[3]
+    vectors = np.repeat(places, 2, axis=0) + 0.15 * rng.normal(size=(20, 16))
+    vectors[1] = vectors[0] + 1e-3
+    metres = np.column_stack([np.repeat(np.arange(10.0) * 200, 2), np.tile([0.0, 5.0], 10)])
+    return built(tmp_path / "index", vectors, Positions(metres))
+
+
+def test_copies_and_places_that_look_alike_are_named(flawed: PlaceIndex) -> None:
+    health = examine(flawed, copy_score=0.9999)
+    assert [(pair.first, pair.second) for pair in health.alike.copies] == [(0, 1)] and health.alike.copies_in_all == 1
+    assert health.alike.copies[0].apart_m == pytest.approx(5.0)
+    assert len(health.alike.aliases) == 1  # four pairs of photos join the same two places
+    pair = health.alike.aliases[0]
+    assert {pair.first // 2, pair.second // 2} == {3, 7} and pair.apart_m == pytest.approx(800.0, abs=10)
+    assert health.alike.usual is not None and pair.score >= health.alike.usual
+    assert 0 < health.alike.confused <= 4 and len(health.thin) == 0
+
+
+def test_where_every_place_is_thin_the_most_alike_are_shown(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 8))
+    health = examine(
+        built(tmp_path / "index", vectors, Positions(np.column_stack([np.arange(5.0) * 500, np.zeros(5)])))
+    )
+    assert health.alike.usual is None and len(health.alike.aliases) == 10 and len(health.thin) == 5
+    scores = [pair.score for pair in health.alike.aliases]
+    assert scores == sorted(scores, reverse=True)
+
+
+# --- photos
+
+
+def test_blur_and_darkness_are_measured() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    blurred = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3)))
+    assert measure(blurred)[0] < 0.1 * measure(noise)[0]
+    assert measure(np.full((9, 9, 3), 7, np.uint8)) == (0.0, 7.0)
+    assert measure(np.array([[[10] * 3, [20] * 3]], np.uint8)) == (0.0, 15.0)
+    spot = np.zeros((5, 5, 3), np.uint8)
+    spot[2, 2] = 90  # the Laplacian is -360 in the middle, 90 at its four neighbours, 0 at four corners
+    assert measure(spot)[0] == pytest.approx((360**2 + 4 * 90**2) / 9)
+
+
+def test_bad_photos_are_named_worst_first_and_missing_ones_counted(tmp_path: Path) -> None:
+    root, rng = tmp_path / "photos", np.random.default_rng(0)
+    root.mkdir()
+    for number in range(6):
+        picture = Image.fromarray(rng.integers(0, 256, (48, 48, 3)).astype(np.uint8))
+        picture = picture.filter(ImageFilter.GaussianBlur((0, 6, 4, 0, 0, 0)[number]))
+        picture = picture.point(lambda value, dim=number == 3: value // 16 if dim else value)
+        if number != 5:
+            picture.save(root / f"{number:03d}.png")
+    index = built(tmp_path / "index", rng.normal(size=(6, 8)), Positions(grid(3, 50.0)[:6]), root)
+    looks = examine(index, root).looks
+    assert looks is not None and (looks.seen, looks.missing) == (5, 1)
+    assert [one.row for one in looks.blurred] == [1, 2] and [one.row for one in looks.dark] == [3]
+    with pytest.raises(InputError, match="none of the 6 photos lies in"):
+        examine(index, tmp_path)
+
+
+# --- the page
+
+
+def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: PlaceIndex, tmp_path: Path) -> None:
+    html = page(examine(flawed, copy_score=0.9999))
+    assert "photo not at hand" in html and "<img" not in html
+    for row in (0, 1):
+        Image.new("RGB", (64, 48), (200, 0, 0)).save(flawed.photo(row))
+    assert page(examine(flawed, copy_score=0.9999)).count('src="data:image/jpeg;base64,') == 2
+    assert 'class="alike"' in html and "<script" not in html
+
+
+def test_the_findings_are_json(flawed: PlaceIndex) -> None:
+    values = json.loads(json.dumps(examine(flawed).to_dict(), allow_nan=False))
+    assert values["photos"] == 20 and values["blurred"] is None
+    assert values["look_alikes_listed"][0]["apart_m"] > 700
+
+
+def test_an_index_without_a_map_is_one_line(tmp_path: Path) -> None:
+    index = built(tmp_path / "index", np.eye(3), Positions(np.full((3, 2), NAN)))
+    with pytest.raises(InputError, match=r"no photo of .* has a position"):
+        examine(index)
+    with pytest.raises(InputError, match="make no sense"):
+        examine(built(tmp_path / "other", np.eye(3), Positions(grid(2, 9.0)[:3])), same_m=50, far_m=10)

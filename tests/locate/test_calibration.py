@@ -1,0 +1,292 @@
+"""Calibration, on a made-up world where the truth is known and each promise can be counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cricavpr.errors import InputError, MadeByError
+from cricavpr.geo import Positions, distances_m
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.locate.calibration import (
+    NAME,
+    Calibration,
+    Level,
+    Ring,
+    likeness,
+    read_calibration,
+    sketch_of,
+)
+from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
+from cricavpr.locate.fitting import Judged, case_weights, fit, levels, out_of_fold, rings
+from cricavpr.locate.logistic import Logistic
+from cricavpr.locate.reliability import precision_table
+from cricavpr.locate.together import Rule, consensus
+from tests.locate.worlds import MADE, World
+
+RULE = Rule()
+PLACES = np.arange(150)
+MAPPED, UNMAPPED = PLACES[:110], PLACES[110:]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module")
+def index(world: World, tmp_path_factory: pytest.TempPathFactory) -> PlaceIndex:
+    return world.index(tmp_path_factory.mktemp("world") / "index", np.repeat(MAPPED, 3))
+
+
+@pytest.fixture(scope="module")
+def calibration(index: PlaceIndex) -> Calibration:
+    return fit(index, cases_of_index(index, 25.0, RULE), RULE)
+
+
+# --- cases
+
+
+def test_every_photo_asks_once_with_its_place_and_once_without(index: PlaceIndex) -> None:
+    cases = cases_of_index(index, 25.0, RULE)
+    assert len(cases) == 2 * 330 and cases.in_map.sum() == 330 and cases.own
+    assert cases.right[cases.in_map].mean() > 0.9
+    assert not cases.right[~cases.in_map].any() and (cases.error_m[~cases.in_map] > 25).all()
+
+
+def test_no_photo_finds_itself(tmp_path: Path) -> None:
+    """Two photos at each place, of which the descriptors have nothing in common: none can be right."""
+    world = World(40, noise=1000.0)
+    cases = cases_of_index(world.index(tmp_path / "index", np.repeat(np.arange(40), 2)), 25.0, RULE)
+    assert cases.right[cases.in_map].mean() < 0.2
+
+
+def test_a_thin_place_asks_only_as_one_that_is_not_in_the_map(world: World, tmp_path: Path) -> None:
+    thin = world.index(tmp_path / "index", np.array([0, 0, 1, 2, 2, 3]))
+    assert cases_of_index(thin, 25.0, RULE).in_map.tolist() == [True, False] * 2 + [False] + [True, False] * 2 + [False]
+
+
+def test_labelled_queries_ask_with_and_without_their_place(world: World, index: PlaceIndex) -> None:
+    described, positions = world.photos(np.array([0, 1, 2, 120]), "queries")
+    cases = cases_of_queries(index, described, positions, 25.0, RULE)
+    assert cases.in_map.tolist() == [True, False, True, False, True, False, False]  # place 120 is not in the map
+    assert not cases.own
+
+
+def test_fewer_photos_may_ask_and_progress_is_told(index: PlaceIndex) -> None:
+    told: list[tuple[int, int]] = []
+    cases = cases_of_index(index, 25.0, RULE, 10, lambda done, of: told.append((done, of)))
+    assert len(cases) == 20 and told == [(10, 10)]
+
+
+def test_one_photo_per_place_has_no_answerable_case(world: World, tmp_path: Path) -> None:
+    lone = world.index(tmp_path / "index", MAPPED)
+    with pytest.raises(InputError, match=r"no two photos of .* lie within 25 m.*--queries"):
+        cases_of_index(lone, 25.0, RULE)
+
+
+def test_queries_that_say_nothing_are_refused(world: World, index: PlaceIndex) -> None:
+    described, positions = world.photos(UNMAPPED, "queries")
+    with pytest.raises(InputError, match="none of the 40 queries lies within 25 m"):
+        cases_of_queries(index, described, positions, 25.0, RULE)
+    with pytest.raises(InputError, match="has no position"):
+        cases_of_queries(index, described, Positions(np.full((40, 2), np.nan), ("",) * 40), 25.0, RULE)
+    other = replace(described, made_by=replace(MADE, weights="other"))
+    with pytest.raises(MadeByError):
+        cases_of_queries(index, other, positions, 25.0, RULE)
+
+
+def test_too_few_cases_promise_nothing(index: PlaceIndex) -> None:
+    cases = cases_of_index(index, 25.0, RULE, 10)
+    with pytest.raises(InputError, match=r"10 answerable cases in .* too few"):
+        fit(index, cases, RULE)
+    with pytest.raises(InputError, match="answerable share of 1\\.5"):
+        fit(index, cases_of_index(index, 25.0, RULE), RULE, 1.5)
+
+
+# --- what is promised is kept, on photos that took no part
+
+
+def test_promises_are_kept_on_new_photos(world: World, index: PlaceIndex, calibration: Calibration) -> None:
+    described, positions = world.photos(np.concatenate([np.repeat(MAPPED, 5), np.repeat(UNMAPPED, 10)]), "new")
+    in_map = np.repeat([True, False], [550, 400])
+    found = index.search(described, RULE.depth)
+    guesses = [
+        consensus(index.positions.take(rows), scores, RULE)
+        for rows, scores in zip(found.indices, found.scores, strict=True)
+    ]
+    doubts = [calibration.doubt(guess, 0.95) for guess in guesses if guess is not None]
+    metres = np.array([guess.metres for guess in guesses if guess is not None])
+    error_m = distances_m(Positions(metres, ("31N",) * 950), positions)
+    answered = np.array([doubt.answered for doubt in doubts])
+    assert answered[in_map].mean() >= 0.6
+    assert (~answered)[~in_map].mean() >= 0.9
+    assert (error_m <= 25)[answered].mean() >= 0.93
+    inside = error_m <= np.array([doubt.radius_m for doubt in doubts])
+    assert 0.85 <= inside[answered].mean() <= 0.95
+    said = np.array([doubt.confidence for doubt in doubts])
+    assert abs(said[in_map].mean() - (error_m <= 25)[in_map].mean()) < 0.1
+    assert all(doubt.probability_in_map >= doubt.confidence for doubt in doubts)
+
+
+def test_a_bolder_user_gets_more_answers(calibration: Calibration) -> None:
+    bold, careful = calibration.level(0.8), calibration.level(0.97)
+    assert bold is not None and careful is not None
+    assert bold.confidence < careful.confidence and bold.answered >= careful.answered
+    assert bold.at_least >= 0.8 and careful.at_least >= 0.97 and careful.precision >= careful.at_least
+
+
+def test_a_precision_that_nobody_can_promise_answers_nothing(calibration: Calibration, index: PlaceIndex) -> None:
+    assert calibration.level(0.9999) is None
+    found = index.search(replace(index.descriptors, names=index.names), RULE.depth)
+    guess = consensus(index.positions.take(found.indices[0]), found.scores[0], RULE)
+    assert guess is not None and not calibration.doubt(guess, 0.9999).answered
+    assert "every answer is unknown" in str(calibration.shortfall(0.9999)) and calibration.shortfall(0.9) is None
+    with pytest.raises(InputError, match="a precision of 95"):
+        calibration.level(95)
+    assert "0.95" in precision_table(calibration)
+
+
+def test_where_few_places_are_known_fewer_photos_are_answered(index: PlaceIndex) -> None:
+    cases = cases_of_index(index, 25.0, RULE)
+    rare, usual = (fit(index, cases, RULE, share).level(0.95) for share in (0.05, 0.5))
+    assert usual is not None and (rare is None or rare.answered < usual.answered)
+
+
+# --- the pieces, by eye
+
+
+def judged(confidence: list[float], error_m: list[float], in_map: list[bool] | None = None) -> Judged:
+    count = len(confidence)
+    there = np.array([True] * count if in_map is None else in_map)
+    cases = Cases(np.zeros((count, 1)), np.array(error_m, float), there, np.arange(count), True, 25.0)
+    return Judged(cases, np.array(confidence), np.ones(count))
+
+
+def test_a_level_counts_what_is_above_it() -> None:
+    found = levels(judged([0.9, 0.8, 0.8, 0.1], [1, 1, 99, 99], [True, True, True, False]))
+    assert [level.confidence for level in found] == [0.1, 0.8, 0.9]  # equal confidences are answered together
+    assert [level.precision for level in found] == pytest.approx([0.5, 2 / 3, 1.0])
+    assert [level.answered for level in found] == pytest.approx([1.0, 1.0, 1 / 3])
+    assert [level.refused for level in found] == [0.0, 1.0, 1.0]
+    assert found[-1].at_least == pytest.approx(0.1)  # one of one: with p = 0.1 that happens once in ten
+
+
+def test_a_radius_holds_nine_of_ten_and_room_for_one_more() -> None:
+    assert rings(judged([0.5] * 39, list(range(1, 40)))) == (Ring(0.5, 36.0),)  # 0.9 x 40
+
+
+def test_more_confidence_never_gets_a_larger_radius() -> None:
+    rising = rings(judged([0.1] * 20 + [0.5] * 20 + [0.9] * 20, [50.0] * 20 + [10.0] * 20 + [20.0] * 20))
+    assert [ring.confidence for ring in rising] == [0.1, 0.5]
+    assert [ring.radius_m for ring in rising] == [50.0, 20.0]
+
+
+def test_a_case_is_judged_by_what_other_ground_says() -> None:
+    """Features are noise: whoever has seen a case can repeat its outcome, and nobody else can know it."""
+    rng = np.random.default_rng(0)
+    right = rng.random(100) < 0.5
+    cases = Cases(rng.normal(size=(100, 60)), np.where(right, 1.0, 99.0), right, np.arange(100), True, 25.0)
+    assert np.corrcoef(out_of_fold(cases, np.ones(100)), right)[0, 1] < 0.2
+
+
+def test_case_weights_give_the_answerable_their_share() -> None:
+    weight = case_weights(np.array([True, False, False, False]), 0.5)
+    assert weight == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+    assert case_weights(np.array([True, True]), 0.5) == pytest.approx([1, 1])
+
+
+def test_logistic_regression_finds_the_odds() -> None:
+    """Of ten cases at 0 two happened, of ten at 1 eight: the odds are 1 to 4 and 4 to 1, a little drawn together."""
+    x = np.repeat([[0.0], [1.0]], 500, axis=0)
+    happened = np.tile([True] * 2 + [False] * 8, 50).tolist() + np.tile([True] * 8 + [False] * 2, 50).tolist()
+    model = Logistic.fit(x, np.array(happened), np.ones(1000))
+    assert model(np.array([[0.0], [1.0]])) == pytest.approx([0.2, 0.8], abs=0.002)
+    assert Logistic.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+
+
+def test_more_of_a_feature_never_lowers_the_probability() -> None:
+    """The second feature is high where nothing happened, by an accident of these cases."""
+    x = np.array([[0.0, 1.0], [0.0, 0.8], [1.0, 0.0], [1.0, 0.2]] * 20)
+    model = Logistic.fit(x, x[:, 0] > 0.5, np.ones(80))
+    assert model.weights[0] > 1 and model.weights[1] == 0.0
+
+
+def test_separable_and_constant_cases_stay_finite() -> None:
+    x = np.array([[0.0, 5.0], [1.0, 5.0]] * 20)
+    model = Logistic.fit(x, x[:, 0] > 0.5, np.ones(40))
+    assert np.isfinite(model.weights).all() and model(x[:2])[0] < 0.2 < 0.8 < model(x[:2])[1]
+    assert Logistic.fit(x, np.ones(40, bool), np.ones(40))(x[:1])[0] > 0.99
+
+
+# --- the file
+
+
+def test_a_calibration_survives_its_file(index: PlaceIndex, calibration: Calibration) -> None:
+    path = calibration.save(index)
+    assert path == index.path / NAME
+    found = read_calibration(PlaceIndex.open(index.path))
+    assert found.calibration == calibration and found.why_not is None
+    index.verify()  # the index knows how to live with it
+
+
+def test_an_index_that_was_never_calibrated_says_how(world: World, tmp_path: Path) -> None:
+    found = read_calibration(world.index(tmp_path / "index", MAPPED))
+    assert found.calibration is None and "cricavpr index calibrate" in str(found.why_not)
+
+
+def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", np.repeat(MAPPED, 3))
+    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
+    few, where = world.photos(PLACES[:20], "new")
+    change = index.add(few, where, tmp_path).index
+    assert read_calibration(change).calibration is not None
+    assert read_calibration(change.compact()).calibration is not None
+    many, where = world.photos(np.repeat(PLACES, 2), "more")
+    found = read_calibration(change.newest().add(many, where, tmp_path).index)
+    assert found.calibration is None and "of the photos, and is not used" in str(found.why_not)
+
+
+def test_a_sketch_tells_how_much_two_sets_share() -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
+    assert likeness(sketch_of(ids), sketch_of(ids[::-1])) == 1.0
+    assert likeness(sketch_of(ids[:3000]), sketch_of(ids)) == pytest.approx(0.75, abs=0.08)
+    assert likeness(sketch_of(ids[:2000]), sketch_of(ids[2000:])) < 0.02
+    assert likeness((), ()) == 1.0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": "cricavpr.calibration.9"}', b"[" * 99_999])
+def test_a_damaged_file_is_said_and_not_used(world: World, tmp_path: Path, content: bytes) -> None:
+    index = world.index(tmp_path / "index", MAPPED[:5])
+    (index.path / NAME).write_bytes(content)
+    found = read_calibration(index)
+    assert found.calibration is None and "damaged or of another release" in str(found.why_not)
+
+
+def test_a_number_that_is_none_is_damage(
+    world: World, index: PlaceIndex, calibration: Calibration, tmp_path: Path
+) -> None:
+    values = calibration.to_dict()
+    values["rings"] = [{"confidence": 0.0, "radius_m": float("nan")}]
+    (index.path / NAME).write_text(json.dumps(values))
+    assert read_calibration(index).calibration is None
+
+
+def test_a_calibration_of_other_descriptors_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:
+    replace(calibration, made_by=replace(MADE, weights="other")).save(index)
+    assert "descriptors of another kind" in str(read_calibration(index).why_not)
+
+
+def test_the_lowest_threshold_that_holds_is_taken() -> None:
+    base = Level(0.2, 0.9, 0.85, 1.0, 0.5)
+    found = [base, replace(base, confidence=0.4, at_least=0.96), replace(base, confidence=0.9, at_least=0.99)]
+    model = Logistic((0.0,), (1.0,), (1.0,), 0.0)
+    made = Calibration(MADE, 1, 1, (), RULE, None, model, model, tuple(found), (Ring(0.0, 1.0),), ())  # type: ignore[arg-type]
+    level = made.level(0.95)
+    assert level is not None and level.confidence == 0.4
