@@ -42,7 +42,7 @@ def write_npy(folder: Path, stem: str = "pitts30k_test") -> None:
         first = 24 * DATABASE.index(place) if place in DATABASE else None
         found[row] = np.empty(0, np.int64) if first is None else np.arange(first, first + 24)
     for part, array in (("dbImages", np.array(database)), ("qImages", np.array(queries)), ("gt", found)):
-        np.save(folder / f"{stem}_{part}.npy", array, allow_pickle=True)
+        np.save(folder / f"{stem}_{part}.npy", array)
 
 
 def write_tree(
