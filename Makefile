@@ -2,6 +2,8 @@
 # Needs Python 3.11+ (choose one with PYTHON=...), pip and make; macOS and Linux.
 
 PYTHON ?= python3
+# Test processes, each with one thread.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -20,7 +22,7 @@ demo: $(READY)  ## a town, an index, 200 located photos, and a page with the map
 	$(BIN)/cricavpr demo --out demo
 
 test: $(READY)  ## all fast tests, under ten minutes on 2 cores
-	$(BIN)/python -m pytest -m 'not slow and not milvus and not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow and not milvus and not cluster'
 
 test-slow: $(READY)  ## the long ones, run before a release
 	$(BIN)/python -m pytest -m slow
