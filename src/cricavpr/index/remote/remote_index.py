@@ -288,17 +288,6 @@ class RemoteIndex:
         self._settle(fresh)
         return RemoteChange(added=fresh, already=len(columns) - fresh)
 
-    def _remove(self, field_name: str, wanted: dict[str, str]) -> tuple[set[str], int]:
-        """Take out the photos with these values of a field; which values none has, and how many photos went."""
-        missing, gone = dict(wanted), 0
-        for some in _batches(list(wanted)):
-            while found := self._with(field_name, some):  # again, where more photos share names than an answer holds
-                self._delete([entity["id"] for entity in found])
-                gone += len(found)
-                for entity in found:
-                    missing.pop(entity[field_name], None)
-        return set(missing.values()), gone
-
     def _upsert(self, entities: list[Entity]) -> None:
         self._ask(lambda: self.server.upsert(self.address.collection, entities))
 
