@@ -10,6 +10,7 @@ import numpy as np
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.evaluation.evaluate import EvalResult
+from cricavpr.evaluation.intervals import sign_test
 from cricavpr.geo import Metres, distances_m
 from cricavpr.locate import LocationEstimate
 
@@ -160,9 +161,7 @@ def won_and_lost(row: Row, against: Row) -> tuple[int, int]:
 
 def may_be_chance(won: int, lost: int) -> bool:
     """The sign test at 5 %: whether a fair coin falls as unevenly as that, more often than once in twenty."""
-    tosses = won + lost
-    tail = sum(math.comb(tosses, k) for k in range(min(won, lost) + 1)) / 2.0**tosses
-    return 2 * tail > 0.05
+    return sign_test(won, lost) > 0.05
 
 
 def hardest_right(answers: Sequence[Answer]) -> int | None:

@@ -71,11 +71,11 @@ def mcnemar(
     if one.shape != other.shape:
         raise InputError(f"answers to {one.size} and to {other.size} queries cannot be paired.")
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
-    return Paired(only_first, only_second, _two_sided(min(only_first, only_second), only_first + only_second))
+    return Paired(only_first, only_second, sign_test(only_first, only_second))
 
 
-def _two_sided(fewer: int, count: int) -> float:
-    """The chance that `count` fair coins split as unevenly as `fewer` to the rest, or more."""
+def sign_test(won: int, lost: int) -> float:
+    """How often a fair coin, thrown once for each query that only one side gets right, falls as unevenly or more so."""
     from scipy.special import bdtr
 
-    return min(1.0, 2.0 * float(bdtr(fewer, count, 0.5))) if count else 1.0
+    return min(1.0, 2.0 * float(bdtr(min(won, lost), won + lost, 0.5))) if won + lost else 1.0

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from cricavpr.evaluation.audit import Audit, Drift, Measured, audit_table, render_audit, verdicts
-from cricavpr.evaluation.audit.verdict import RULES, sign_test
+from cricavpr.evaluation.audit.verdict import RULES
+from cricavpr.evaluation.intervals import sign_test
 
 NONE, SOME, ROUNDING = Drift(0.0, 0.0, 0.0), Drift(0.1, 0.12, 0.2), Drift(1e-13, 2e-13, 5e-13)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import binomtest
-
 from cricavpr.evaluation.audit.measure import Audit, Measured
+from cricavpr.evaluation.intervals import sign_test
 
 NOISE = 1e-6  # of 1 - cosine: far above the rounding of float32 (about 1e-12), far below what moves a match
 CHANCE = 0.05  # a paired sign test above this may be chance
@@ -183,11 +182,6 @@ def _largest(row: Measured) -> float:
 
 def _chance(row: Measured) -> bool:
     return sign_test(row.won, row.lost) > CHANCE
-
-
-def sign_test(won: int, lost: int) -> float:
-    """How often a fair coin falls as unevenly as that or more so."""
-    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def _paired(row: Measured) -> str:
