@@ -357,3 +357,9 @@ def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, I
     columns = np.fromiter(itertools.chain.from_iterable(proposed), np.int64, int(counts.sum()))
     inside = ((asked[rows] - base[columns]) ** 2).sum(axis=1) <= radius_m**2
     return q[rows[inside]], d[columns[inside]]
+
+
+def round_length_m(metres: float) -> float:
+    """The greatest of 1, 2, 5, 10, 20, 50 ... that is not longer: what the scale bar of a map shows."""
+    power = 10.0 ** math.floor(math.log10(metres))
+    return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

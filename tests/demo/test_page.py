@@ -27,10 +27,11 @@ from cricavpr.demo.answers import (
     median_off_m,
     shown_first,
 )
-from cricavpr.demo.map_svg import TownMap, distance, map_svg, round_length
+from cricavpr.demo.map_svg import TownMap, distance, map_svg
 from cricavpr.demo.page import Story, render_page
 from cricavpr.descriptors import MadeBy
 from cricavpr.evaluation.evaluate import EvalResult
+from cricavpr.geo import round_length_m
 from cricavpr.index.search import Predictions
 from cricavpr.pages import safe_json
 from cricavpr.pages.charts import error_curve, recall_curves
@@ -244,7 +245,7 @@ def test_lengths_read_as_people_write_them() -> None:
         "1.00 km",
         "1.31 km",
     ]
-    assert [round_length(m) for m in (1.0, 3.9, 199.0, 200.0, 640.0)] == [1, 2, 100, 200, 500]
+    assert [round_length_m(m) for m in (1.0, 3.9, 199.0, 200.0, 640.0)] == [1, 2, 100, 200, 500]
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (1, 2), (160, 200), (10, 10)])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.place_folder import FoundPlaces
-from cricavpr.geo import EARTH_RADIUS_M
+from cricavpr.geo import EARTH_RADIUS_M, round_length_m
 
 SIDE = 900  # pixels of the longer side of the map
 LEAST = 620  # pixels of width that the words below it need
@@ -93,7 +93,7 @@ def _words(found: FoundPlaces, name: str) -> str:
 
 def _foot(found: FoundPlaces, name: str, width: float, height: float, pixels_per_m: float) -> str:
     """What is shown, and a bar of a round length."""
-    metres = _round_length(0.2 * width / pixels_per_m)
+    metres = round_length_m(0.2 * width / pixels_per_m)
     bar, top = metres * pixels_per_m, round(height + 14)
     left = width - MARGIN - bar
     label = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
@@ -106,9 +106,3 @@ def _foot(found: FoundPlaces, name: str, width: float, height: float, pixels_per
         f'<text x="{left + bar / 2:.1f}" y="{top}" text-anchor="middle">{label}</text></g>'
         f'<path d="M{left:.1f} {top + 8}v6h{bar:.1f}v-6" stroke="#22262b" stroke-width="1.5"/>'
     )
-
-
-def _round_length(metres: float) -> float:
-    """The greatest of 1, 2, 5, 10, 20, 50 ... that is not longer."""
-    power = 10.0 ** math.floor(math.log10(metres))
-    return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

@@ -6,7 +6,6 @@ are scaled by the style sheet's `--px`, the metres per pixel, which the script c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from cricavpr.datasets.town import Town
 from cricavpr.datasets.town.plan import BACK, FRONT, SIDE
 from cricavpr.demo.answers import Answer, Photo, Spot
+from cricavpr.geo import round_length_m
 
 MARGIN_M = 24.0
 USUAL_PIXELS = 620  # how wide the map is on a usual screen, before the script has measured it
@@ -174,7 +174,7 @@ def distance(metres: float) -> str:
 
 def _scale_bar(frame: tuple[float, float, float, float]) -> str:
     left, top, width, height = frame
-    unit, metres = metres_per_pixel(width), round_length(width / 6)
+    unit, metres = metres_per_pixel(width), round_length_m(width / 6)
     bar, x, y = metres / unit, left + 14 * unit, top + height - 16 * unit
     return (
         f'<g id="scale" transform="translate({x:.1f} {y:.1f})"><g class="pin">'
@@ -190,9 +190,3 @@ def _north(frame: tuple[float, float, float, float]) -> str:
         f'<g id="north" transform="translate({left + width - 22 * unit:.1f} {top + 30 * unit:.1f})"><g class="pin">'
         '<circle class="plate" r="17"/><path d="M0-5 5 10 0 6-5 10z"/><text y="-7">N</text></g></g>'
     )
-
-
-def round_length(metres: float) -> float:
-    """The greatest of 1, 2, 5, 10, 20, 50 ... that is not longer."""
-    power = 10.0 ** math.floor(math.log10(metres))
-    return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.geo import round_length_m
 from cricavpr.health.findings import Health
 
 MARGIN = 0.06  # of the longer side
 LEAST_SIDE_M = 60.0
-ROUND_M = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
 
 
 def map_svg(health: Health) -> str:
@@ -62,10 +62,10 @@ def _xy(spot: NDArray[np.float64]) -> str:
 
 
 def _scale(half: NDArray[np.float64], unit: float) -> str:
-    length = max(step for step in (1, *ROUND_M) if step <= max(1.0, half[0] * 0.4))
+    length = round_length_m(max(1.0, half[0] * 0.4))
     said = f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
     x, y = -half[0] + 3 * unit, half[1] - 3 * unit
     return (
-        f'<path class="scale" d="M{x:.1f} {y:.1f}h{length}"/>'
+        f'<path class="scale" d="M{x:.1f} {y:.1f}h{length:.0f}"/>'
         f'<text x="{x:.1f}" y="{y - 1.2 * unit:.1f}" font-size="{3 * unit:.1f}">{said}</text>'
     )
