@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cricavpr.cli import calibrate, health, tune
-from cricavpr.cli.options import SOME_FAILED, add_method, add_work, existing_folder, load_method, printable, report
+from cricavpr.cli.options import (
+    SOME_FAILED,
+    add_method,
+    add_work,
+    existing_folder,
+    load_method,
+    print_facts,
+    printable,
+    report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -354,12 +363,7 @@ def info(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
 
     facts = PlaceIndex.open(Path(args.index)).info()
-    if args.json:
-        print(json.dumps(facts, indent=1))
-        return 0
-    for key, value in {**facts, **facts["made_by"]}.items():
-        if key != "made_by":
-            print(f"{key:<21} {value}")
+    print_facts(facts, args.json)
     return 0
 
 

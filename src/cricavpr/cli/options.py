@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cricavpr.errors import InputError
 
@@ -140,6 +141,16 @@ def existing_folder(text: str) -> Path:
     if not path.is_dir():
         raise InputError(f"there is no folder {text}. Give the path of a folder.")
     return path
+
+
+def print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """What an index says of itself, and how its descriptors were made: a line each, or JSON."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in {**facts, **facts["made_by"]}.items():
+        if key != "made_by":
+            print(f"{key:<21} {value}")
 
 
 def report(problems: Iterable[Problem]) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cricavpr.cli import index as local
-from cricavpr.cli.options import SOME_FAILED, load_method, printable, report
+from cricavpr.cli.options import SOME_FAILED, load_method, print_facts, printable, report
 
 if TYPE_CHECKING:
     from cricavpr.datasets.base import ImageSet, Problem
@@ -139,12 +138,7 @@ def info(address: Address, args: argparse.Namespace) -> int:
     from cricavpr.index.remote import RemoteIndex
 
     facts = RemoteIndex.open(address).info()
-    if args.json:
-        print(json.dumps(facts, indent=1))
-        return 0
-    for key, value in {**facts, **facts["made_by"]}.items():
-        if key != "made_by":
-            print(f"{key:<21} {value}")
+    print_facts(facts, args.json)
     return 0
 
 
