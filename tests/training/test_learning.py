@@ -13,11 +13,11 @@ from cricavpr.errors import InputError, WeightsError
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, describe, distance_to_company, group_sizes, learn, make_learner
+from cricavpr.training.learning import Learner, distance_to_company, group_sizes, learn, make_learner
 from cricavpr.training.memory import compute_blocks_twice, statistics_held
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
-from tests.training.toy import as_trained, toy
+from tests.training.toy import as_trained, describe, toy
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cricavpr.config import build
 from cricavpr.methods.cricavpr import Settings
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.training.changes import changed
-from cricavpr.training.network import TrainableCricaVPR
-from cricavpr.training.recipe import Recipe
+from cricavpr.training.learning import Regions, correlate
+from cricavpr.training.network import Trainable, TrainableCricaVPR
+from cricavpr.training.recipe import Recipe, Step
 from cricavpr.training.train import Machine
 
 TOY = build(
@@ -32,6 +35,16 @@ TOY = build(
 def toy(**settings: Any) -> Recipe:
     """TOY with some settings changed, `__` for the dot: step__group_sizes=[4]."""
     return changed(TOY, {name.replace("__", "."): value for name, value in settings.items()})
+
+
+def describe(
+    network: Trainable,
+    images: Tensor,  # (B, 3, H, W)
+    group_size: int,
+    step: Step,
+) -> tuple[Tensor, Tensor | None]:  # (B, D) in company; (B, D) alone where that is learnt from
+    """Descriptors in training mode, as a step makes them."""
+    return correlate(network, Regions(network, images, step).values, group_size, step)
 
 
 def as_trained(model: CricaVPR) -> TrainableCricaVPR:

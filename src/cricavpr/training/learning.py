@@ -161,16 +161,6 @@ def in_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) 
     return world.everyone(rows)[positions.argsort()]
 
 
-def describe(
-    network: Trainable,
-    images: Tensor,  # (B, 3, H, W)
-    group_size: int,
-    step: Step,
-) -> tuple[Tensor, Tensor | None]:  # (B, D) in company; (B, D) alone where that is learnt from
-    """Descriptors in training mode, in as many forward passes as the recipe says."""
-    return correlate(network, Regions(network, images, step).values, group_size, step)
-
-
 def correlate(
     network: Trainable,
     regions: Tensor,  # (B, R, C)

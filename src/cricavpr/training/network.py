@@ -48,10 +48,6 @@ class Trainable(ABC):
     def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C) -> (B, D)
         """Descriptors of unit length; group sizes add up to B."""
 
-    def describe(self, images: Tensor, groups: Sequence[int]) -> Tensor:  # (B, 3, H, W) -> (B, D)
-        """Both in one."""
-        return self.correlate(self.regions(images), groups)
-
     @abstractmethod
     def method(self) -> Method:
         """The network as a method that describes; it is in evaluation mode until `model.train()`."""
