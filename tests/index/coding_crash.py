@@ -17,7 +17,8 @@ from typing import Any
 from cricavpr.index.engines import choosing
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.tuned import Tuned
-from tests.index.crashing import KILLED, Counting, child, counted, die
+from tests.forked import forked
+from tests.index.crashing import KILLED, Counting, counted, die
 from tests.index.places import WIDE, added, built, files_of, photos, vector_of
 
 OLD, NEW = 70, 10  # photos in the first segment, and in the second
@@ -84,7 +85,7 @@ def before_every_call(root: Path, verb: str, step: int) -> dict[str, Any]:
     total, killed = calls(Path(shutil.copytree(root / "before", root / "whole")), verb), 0
     for at in range(1, total + 1, step):
         path = Path(shutil.copytree(root / "before", root / str(at)))
-        killed += child(partial(dying, path, verb, at)) == KILLED
+        killed += forked(partial(dying, path, verb, at)) == KILLED
         try:
             problems += [[at, what] for what in wrong(path)]
             VERBS[verb](PlaceIndex.open(path))

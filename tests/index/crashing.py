@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cricavpr.index.place_index import PlaceIndex
+from tests.forked import forked
 from tests.index.places import added, built, files_of, numbers_of, photos, same_answers
 
 CALLS = ("open", "write", "fsync", "link", "unlink", "replace", "close", "ftruncate", "pwrite", "mkdir", "rmdir")
@@ -63,19 +64,6 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def child(work: Callable[[], Any]) -> int:
-    """Do something in a child; its exit code, negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 VERBS: dict[str, Callable[[PlaceIndex], Any]] = {
     "add": lambda index: added(index, HUNDRED),
     "remove": lambda index: index.remove(["1.jpg", "3.jpg"]),
@@ -103,7 +91,7 @@ def after_every_call(root: Path, verb: str) -> dict[str, Any]:
     for at in itertools.count(1):
         path = root / str(at)
         shutil.copytree(root / "before", path)
-        code = child(partial(dying, path, verb, at))
+        code = forked(partial(dying, path, verb, at))
         try:
             there = numbers_of(PlaceIndex.open(path))
             if there not in ([0, 1, 2, 3, 4], AFTER[verb]):

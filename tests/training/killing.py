@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from cricavpr.files import sha256_of
 from cricavpr.training import checkpoints, train
 from cricavpr.training.losses import make_loss
 from cricavpr.training.recipe import Recipe
+from tests.forked import forked
 from tests.training.toy import machine, toy
 
 CALLS = ("open", "fsync", "replace", "unlink")  # of `os`: all that a save does, but for writing the bytes
@@ -31,17 +31,13 @@ KILLED = -signal.SIGKILL
 
 
 def child(work: Callable[[], Any]) -> int:
-    """Do something in a child; its exit code, negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            torch.set_num_threads(1)
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Do something in a child with one thread; its exit code, negative for a signal."""
+
+    def with_one_thread() -> None:
+        torch.set_num_threads(1)
+        work()
+
+    return forked(with_one_thread)
 
 
 def killed_in_step(number: int) -> None:
