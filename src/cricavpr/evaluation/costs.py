@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, parameters_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def measure_cost(method: Method, licence: str) -> Cost:
         licence: of its weights, for the table.
     """
     image = method.preprocess(np.full((*PHOTO, 3), 127, np.uint8))
-    parameters = _parameters(method)
+    parameters = parameters_of(method)
     for parameter in parameters:
         parameter.requires_grad_(False)  # torch's counter stumbles over one that a network hands to its parts
     return Cost(
@@ -59,13 +59,6 @@ def measure_cost(method: Method, licence: str) -> Cost:
         image_size=(image.shape[1], image.shape[2]),
         licence=licence,
     )
-
-
-def _parameters(method: Method) -> list[Tensor]:
-    from torch import nn
-
-    network = getattr(method, "model", None)
-    return list(network.parameters()) if isinstance(network, nn.Module) else []
 
 
 def _flop(method: Method, images: Tensor) -> float:

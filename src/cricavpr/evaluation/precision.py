@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.protocols import PRECISIONS, Precision
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, device_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,18 +40,9 @@ class _Autocast:
 
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         try:
-            with torch.autocast(_device_type(self.method), dtype):
+            with torch.autocast(device_of(self.method), dtype):
                 vectors = self.method.describe(images, groups)
         except (RuntimeError, NotImplementedError) as error:  # a layer that has no kernel for it, or mixes both
             why = " ".join(str(error).split())[:200]
             raise InputError(f"{self.name} does not compute in {self.precision} here ({why}). Use fp32.") from error
         return F.normalize(vectors.float(), dim=1)
-
-
-def _device_type(method: Method) -> str:
-    """Where the network is: `cpu`, `cuda` or `mps`."""
-    from torch import nn
-
-    network = getattr(method, "model", None)
-    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
-    return next((parameter.device.type for parameter in parameters), "cpu")

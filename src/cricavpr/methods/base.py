@@ -13,6 +13,7 @@ from cricavpr.grouping import Grouping
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Parameter
 
 
 @runtime_checkable
@@ -86,3 +87,16 @@ def made_by(method: Method, grouping: Grouping) -> MadeBy:
         pca=None,
         dim=method.dim,
     )
+
+
+def parameters_of(method: Method) -> list[Parameter]:
+    """Of the method's network; none for a method without one."""
+    from torch import nn
+
+    network = getattr(method, "model", None)
+    return list(network.parameters()) if isinstance(network, nn.Module) else []
+
+
+def device_of(method: Method) -> str:
+    """cpu, cuda or mps: where the network's first parameter lies; cpu for a method without a network."""
+    return next((parameter.device.type for parameter in parameters_of(method)), "cpu")

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,7 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import Precision
 from cricavpr.grouping import ALONE, Group, Grouping
-from cricavpr.methods.base import Method
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cricavpr.methods.base import Method, device_of
 
 Vectors = NDArray[np.float32]  # (N, D), in the order of the images that gave a descriptor alone
 
@@ -166,19 +162,3 @@ class OnAnotherDevice:
         self.image_size, self.weights = method.image_size, method.weights
         self.preprocess, self.describe = method.preprocess, method.describe
         self.preprocessing = f"{method.preprocessing}; {device_of(method)}"
-
-
-def device_of(method: Method) -> str:
-    """cpu, cuda or mps: where the network's first parameter lies; cpu for a method without a network."""
-    first = _first_parameter(method)
-    return "cpu" if first is None else str(first.device.type)
-
-
-def has_network(method: Method) -> bool:
-    """Whether there is something whose arithmetic could be another."""
-    return _first_parameter(method) is not None
-
-
-def _first_parameter(method: Method) -> Tensor | None:
-    model = getattr(method, "model", None)
-    return next(iter(model.parameters()), None) if model is not None else None

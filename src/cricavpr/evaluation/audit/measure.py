@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.describing import Report
 from cricavpr.errors import InputError
-from cricavpr.evaluation.audit.companies import Companies, Sides, Vectors, device_of, has_network
+from cricavpr.evaluation.audit.companies import Companies, Sides, Vectors
 from cricavpr.grouping import ALONE, Group, Grouping
 from cricavpr.index.search import search
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, device_of, parameters_of
 
 SIZES = (2, 4, 8, 16, 32)  # of groups; 1 is `alone`
 BATCHES = (1, 7, 64)
@@ -185,7 +185,7 @@ def _rows(
     if companies.method.correlates:
         yield from _in_company(companies, judge, seeds, size, talk)
     yield from _packings(companies, judge, talk)
-    if has_network(companies.method):
+    if parameters_of(companies.method):
         yield from _low_precision(companies, judge, talk)
     if elsewhere is not None:
         talk(f"on {device_of(elsewhere)}")
