@@ -1,8 +1,9 @@
-"""A million descriptors in half a gigabyte: what search costs, and what it finds, next to exact search.
+"""A place index of a million descriptors in half a gigabyte: what it costs and finds, next to faiss Flat.
 
-Run: python benchmarks/million.py run --folder SCRATCH [--rows 1000000] [--dim 4096] [--queries 200]. The folder takes
-rows x dim x 2 bytes (8.2 GB) and may be deleted afterwards; an interrupted run goes on where it stopped. Prints
-Markdown.
+Run: python benchmarks/million.py run --folder SCRATCH [--rows 1000000] [--dim 4096] [--dtype float16] [--queries 200]
+[--flat]. The folder takes rows x dim x 2 bytes (8.4 GB; twice that with --dtype float32) and may be deleted
+afterwards; an interrupted run goes on where it stopped. --flat also puts all rows into faiss Flat, which takes rows x
+dim x 4 bytes of memory. Prints Markdown. Nothing else should run meanwhile: the times are those of a wall clock.
 
 The descriptors are drawn, not described: Gaussian with the spectrum of real ones, of unit length, without clusters. A
 query is a row turned towards noise until their cosine is that of two photos of one place. `FIT` says what was measured
@@ -12,6 +13,8 @@ on cricavpr-tiny's descriptors of a town it was not trained on; `python benchmar
 from __future__ import annotations
 
 import argparse
+import gc
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,21 +26,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.descriptors import MadeBy
-from cricavpr.index.engines import (
-    CodesOf,
-    CompressedEngine,
-    ExactEngine,
-    Quantiser,
-    Rows,
-    read_codes,
-    write_codes,
-)
-from cricavpr.index.engines.compressed import SHORTLIST
+from cricavpr.descriptors import DescriptorSet, MadeBy
+from cricavpr.geo import Positions
 from cricavpr.index.engines.tuning import recalls
-from cricavpr.mapped import give_back
+from cricavpr.index.place_index import PlaceIndex
 
 AT_ONCE = 4096  # rows drawn at a time, each block from a seed of its own
+ADDED_AT_ONCE = 16 * AT_ONCE  # photos of one `add`: half a gigabyte of float16
+TOP = 10
 
 
 @dataclass(frozen=True)
@@ -83,159 +79,155 @@ def _drawn(rng: np.random.Generator, count: int, dim: int, decay: float) -> NDAr
     return rows  # type: ignore[no-any-return]
 
 
-def draw(path: Path, count: int, dim: int) -> NDArray[np.float16]:  # (count, dim), memory-mapped
-    """The database as a file; what is there already is kept."""
-    with path.open("ab") as file:
-        done = file.tell() // (2 * dim * AT_ONCE) * AT_ONCE
-        file.truncate(2 * dim * done)
-        for start in range(done, count, AT_ONCE):
-            FIT.rows(min(AT_ONCE, count - start), dim, start).astype("<f2").tofile(file)
-            print(f"\r{start:,} of {count:,} rows drawn", end="", file=sys.stderr, flush=True)
-    return np.memmap(path, "<f2", "r", shape=(count, dim))
-
-
 MADE_BY = MadeBy("drawn", "none", None, "benchmarks/million.py", "alone", None, 4096)
-SEGMENT = "drawn"  # stands for the checksum that a store gives a segment
+ROOT = Path("/photos")
 
 
-@dataclass(frozen=True)
-class Folder:
-    """Where everything of a run lies."""
-
-    path: Path
-    count: int
-    dim: int
-
-    @property
-    def quantiser(self) -> Path:
-        return self.path / "quantiser"
-
-    @property
-    def codes(self) -> Path:
-        return self.path / "codes"
-
-    @property
-    def queries(self) -> Path:
-        return self.path / "queries.npy"
-
-    @property
-    def made_by(self) -> MadeBy:
-        return replace(MADE_BY, dim=self.dim)
-
-    def vectors(self) -> NDArray[np.float16]:
-        return np.memmap(self.path / "vectors.f16", "<f2", "r", shape=(self.count, self.dim))
+def ids_of(numbers: range) -> list[bytes]:
+    return [hashlib.sha256(number.to_bytes(8, "big")).digest() for number in numbers]
 
 
-def build(folder: Folder) -> str:
-    """Learn a quantiser and code all rows; what it took."""
-    rows = Rows((folder.vectors(),))
-    learnt = _Clock()
-    quantiser = Quantiser.learn(rows, folder.made_by)
-    learnt.stop()
-    coded = _Clock()
-    parts = []
-    for start in range(0, folder.count, AT_ONCE):
-        parts.append(quantiser.encode(rows.parts[0][start : start + AT_ONCE]))
-        give_back(rows.parts[0])
-    owner = CodesOf.segment_by(SEGMENT, folder.count, quantiser)
-    write_codes(folder.codes, np.concatenate(parts), owner)
-    coded.stop()
-    quantiser.save(folder.quantiser)
-    rate, cpu_rate = folder.count / coded.wall_s, folder.count / coded.cpu_s
-    return (
-        f"| learning the quantiser, once | {learnt.wall_s:.0f} s ({learnt.cpu_s:.0f} s of CPU) |\n"
-        f"| coding and writing codes | {rate:,.0f} descriptors/s ({cpu_rate:,.0f} per second of CPU) |"
-    )
+def add(index: PlaceIndex, numbers: range, vectors: NDArray[np.float32]) -> PlaceIndex:
+    """Photo n lies 5 m from its neighbours in rows of a thousand, and is called by its number."""
+    names = tuple(f"{number // 1000:06}/{number % 1000:03}.jpg" for number in numbers)
+    metres = np.array([(400_000.0 + 5 * (n % 1000), 6_000_000.0 + 5 * (n // 1000)) for n in numbers])
+    described = DescriptorSet(names, vectors, index.made_by)
+    return index.add(described, Positions(metres, ("33N",) * len(numbers)), ROOT, ids=ids_of(numbers)).index
 
 
-def exact_answers(folder: Folder, queries: NDArray[np.float32]) -> NDArray[np.int64]:  # (Q, 10)
-    """By exact search over the whole file; it is read once for all queries."""
-
-    def report(done: int, of: int) -> None:
-        print(f"\rexact search: {done:,} of {of:,} rows", end="", file=sys.stderr, flush=True)
-
-    return ExactEngine(Rows((folder.vectors(),))).search(queries, 10, report=report).indices
-
-
-def flat_agrees(folder: Folder, queries: NDArray[np.float32], count: int = 50_000) -> str:
-    """faiss Flat and our exact engine over the first rows, which fit into memory in float32."""
-    import faiss
-
-    count = min(count, folder.count)
-    some = folder.vectors()[:count]
-    flat = faiss.IndexFlatIP(folder.dim)
-    flat.add(np.asarray(some, np.float32))
-    theirs = _Clock()
-    right = flat.search(queries, 10)[1]
-    theirs.stop()
-    ours = _Clock()
-    found = ExactEngine(Rows((some,))).search(queries, 10).indices
-    ours.stop()
-    return (
-        f"| {count:,} rows, all {len(queries)} queries at once: faiss Flat in memory, exact engine from the file | "
-        f"{theirs.cpu_s:.1f} s and {ours.cpu_s:.1f} s of CPU; {recalls(found, right)[1]:.2%} of the ten best the same |"
-    )
+def build(path: Path, count: int, dim: int, dtype: str) -> str:
+    """Draw and add whatever is not there yet, learn, and code; what that took, without the drawing."""
+    made_by = replace(MADE_BY, dim=dim)
+    index = PlaceIndex.open(path) if path.exists() else PlaceIndex.create(path, made_by, dtype=dtype)
+    rows, took = 0, _Clock()
+    took.stop()
+    for start in range(len(index), count, ADDED_AT_ONCE):
+        numbers = range(start, min(start + ADDED_AT_ONCE, count))
+        vectors = np.concatenate([FIT.rows(len(numbers[a : a + AT_ONCE]), dim, start + a) for a in _starts(numbers)])
+        adding = _Clock()
+        index = add(index, numbers, vectors)
+        took, rows = took.and_also(adding.stop()), rows + len(numbers)
+        print(f"\r{len(index):,} of {count:,} added", end="", file=sys.stderr, flush=True)
+    preparing = _Clock()
+    made = index.prepare()
+    preparing.stop()
+    whole = took.and_also(preparing)
+    lines = [_rate("adding to the store, synced", rows, took)] if rows else []
+    lines += [_rate("learning the codes once, and coding", count, preparing)] if made else []
+    if rows == count and made:
+        lines.append(_rate("**build**: both together", rows, whole))
+    return "\n".join(lines) or "| the index was there already | |"
 
 
-def searching(folder: Folder, exact: NDArray[np.int64], shortlist: int) -> str:
-    """In a process of its own: opening, one query after another, and adding one descriptor."""
-    queries = np.load(folder.queries)
+def _starts(numbers: range) -> range:
+    return range(0, len(numbers), AT_ONCE)
+
+
+def _rate(what: str, rows: int, took: _Clock) -> str:
+    return f"| {what} | {rows / took.wall_s:,.0f} descriptors/s ({rows / took.cpu_s:,.0f} per second of CPU) |"
+
+
+def exact_answers(index: PlaceIndex, queries: DescriptorSet) -> tuple[NDArray[np.int64], str]:  # (Q, 10)
+    """By exact search; the index is read once for all queries."""
+    clock = _Clock()
+    found = index.search(queries, TOP, engine="exact").indices
+    clock.stop()
+    return found, f"| exact search from the index, {len(queries)} queries at once | {clock.wall_s:.0f} s |"
+
+
+def searching(arguments: argparse.Namespace) -> str:
+    """In a process of its own: opening, one query after another, and adding one photo."""
+    folder = arguments.folder
+    vectors, exact = np.load(folder / "queries.npy"), np.load(folder / "exact.npy")
     opening = _Clock()
-    rows = Rows((folder.vectors(),))
-    quantiser = Quantiser.load(folder.quantiser, folder.made_by)
-    codes = read_codes(folder.codes, CodesOf.segment_by(SEGMENT, folder.count, quantiser), quantiser.code_bytes)
-    engine = CompressedEngine(rows, quantiser, [codes], shortlist)
-    del codes
+    index = PlaceIndex.open(folder / "index")
+    searcher = index.searcher()
     opening.stop()
-    for query in queries:  # once round, so that the file's pages are where they would be in use
-        engine.search(query[None], 10)
+    assert searcher.choice.engine == "compressed", searcher.choice
+    if arguments.from_disk:
+        _forget(index)
+    queries = [DescriptorSet(("query.jpg",), vector[None], index.made_by) for vector in vectors]
+    rounds = [_round(index, queries, exact) for _ in range(1 if arguments.from_disk else 2)]
+    called = "read from the disk" if arguments.from_disk else "the first time"
+    lines = [f"| one query, {name}: R@1, R@10; ms: fastest, p50, p95; CPU p50 | {said} |" for name, said in
+             zip((called, "again"), rounds, strict=False)]  # fmt: skip
+    lines.insert(0, f"| opening | {opening.wall_s:.2f} s ({opening.cpu_s:.2f} s of CPU) |")
+    lines.append(f"| memory, MB: own, of files, peak | {_resident()} |")
+    return "\n".join(lines if arguments.from_disk else [*lines, *_added(index)])
+
+
+def _round(index: PlaceIndex, queries: list[DescriptorSet], exact: NDArray[np.int64]) -> str:
     found, clocks = [], []
     for query in queries:
         clock = _Clock()
-        found.append(engine.search(query[None], 10).indices[0])
+        found.append(index.search(query, TOP).indices[0])
         clocks.append(clock.stop())
     first, ten = recalls(np.stack(found), exact)
-    wall_ms = 1000 * np.array([clock.wall_s for clock in clocks])
-    cpu_ms = 1000 * np.array([clock.cpu_s for clock in clocks])
-    cells = [
-        str(shortlist),
-        f"{first:.1%}",
-        f"{ten:.2%}",
-        f"{wall_ms.min():.1f}, {np.median(wall_ms):.1f}, {np.percentile(wall_ms, 95):.1f}",
-        f"{np.median(cpu_ms):.1f}",
-        f"{opening.wall_s:.2f} ({opening.cpu_s:.2f})",
-        _resident(),
-        _added(folder, engine),
-    ]
-    return "| " + " | ".join(cells) + " |"
+    wall_ms, cpu_ms = (1000 * np.array([getattr(c, f"{kind}_s") for c in clocks]) for kind in ("wall", "cpu"))
+    times = f"{wall_ms.min():.1f}, {np.median(wall_ms):.1f}, {np.percentile(wall_ms, 95):.1f}; {np.median(cpu_ms):.1f}"
+    return f"{first:.1%}, {ten:.2%}; {times}"
 
 
-COLUMNS = (
-    "shortlist",
-    "R@1",
-    "R@10",
-    "one query, ms: fastest, p50, p95",
-    "CPU p50, ms",
-    "opening, s (CPU)",
-    "MB: own, of files, peak",
-    "adding one, ms (CPU)",
-)
+def _forget(index: PlaceIndex) -> None:
+    """Let the system drop what it keeps of the index's files in memory."""
+    for path in index.path.glob("segment-*"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _added(folder: Folder, engine: CompressedEngine) -> str:
-    clocks = []
-    for number in range(5):
-        vector = FIT.rows(1, folder.dim, 10**9 + number)
+def _added(index: PlaceIndex) -> list[str]:
+    adding, finding, before = [], [], len(index)
+    for number in range(before, before + 5):
+        vector = FIT.rows(1, index.made_by.dim, 10**9 + number)
         clock = _Clock()
-        codes = engine.quantiser.encode(vector)
-        owner = CodesOf.segment_by(f"added {number}", 1, engine.quantiser)
-        write_codes(folder.path / f"codes-{number}", codes, owner)
-        engine = engine.extended(Rows((*engine.rows.parts, vector)), codes)
-        clocks.append(clock.stop())
-        assert engine.search(vector, 1).indices[0, 0] == folder.count + number
-        (folder.path / f"codes-{number}").unlink()
-    wall_ms, cpu_ms = (1000 * np.median([getattr(c, f"{kind}_s") for c in clocks]) for kind in ("wall", "cpu"))
-    return f"{wall_ms:.0f} ({cpu_ms:.0f})"
+        index = add(index, range(number, number + 1), vector)
+        adding.append(clock.stop())
+        clock = _Clock()
+        found = index.search(DescriptorSet(("new.jpg",), vector, index.made_by), 1)
+        finding.append(clock.stop())
+        assert found.indices[0, 0] == number
+    index.remove(ids=ids_of(range(before, before + 5)))
+    return [
+        f"| {what}, ms (CPU) | {_median_ms(clocks, 'wall'):.0f} ({_median_ms(clocks, 'cpu'):.0f}) |"
+        for what, clocks in (("adding one photo, synced", adding), ("finding it in the version that has it", finding))
+    ]
+
+
+def _median_ms(clocks: list[_Clock], kind: str) -> float:
+    return float(1000 * np.median([getattr(clock, f"{kind}_s") for clock in clocks]))
+
+
+def flat(arguments: argparse.Namespace) -> str:
+    """faiss Flat over the first rows, in a process of its own: all in memory as float32."""
+    import faiss
+
+    folder = arguments.folder
+    vectors, exact = np.load(folder / "queries.npy"), np.load(folder / "exact.npy")
+    index = PlaceIndex.open(folder / "index")
+    count, dim = min(arguments.flat_rows, len(index)), index.made_by.dim
+    clock = _Clock()
+    engine = faiss.IndexFlatIP(dim)
+    engine.codes.resize(4 * count * dim)  # at once: growing step by step would take twice the memory
+    into = faiss.rev_swig_ptr(engine.codes.data(), 4 * count * dim).view(np.float32).reshape(count, dim)
+    for start in range(0, count, AT_ONCE):
+        into[start : start + AT_ONCE] = index.vectors[start : min(start + AT_ONCE, count)]
+    engine.ntotal = count
+    clock.stop()
+    lines = [f"| faiss Flat: filling it from the index | {clock.wall_s:.0f} s |"]
+    one_ms = []
+    for query in vectors[:20]:
+        clock = _Clock()
+        engine.search(query[None], TOP)
+        one_ms.append(1000 * clock.stop().wall_s)
+    clock = _Clock()
+    found = engine.search(vectors, TOP)[1]
+    clock.stop()
+    lines.append(f"| faiss Flat: one query, p50, ms | {np.median(one_ms):.0f} |")
+    lines.append(f"| faiss Flat: {len(vectors)} queries at once | {clock.wall_s:.1f} s |")
+    lines.append(f"| faiss Flat: memory, MB: own, of files, peak | {_resident()} |")
+    if count == len(index):
+        lines.append(f"| of its ten best, those that exact search of the index has | {recalls(found, exact)[1]:.2%} |")
+    return "\n".join(lines)
 
 
 class _Clock:
@@ -249,6 +241,11 @@ class _Clock:
         self.wall_s, self.cpu_s = time.perf_counter() - self._start[0], time.process_time() - self._start[1]
         return self
 
+    def and_also(self, other: _Clock) -> _Clock:
+        both = _Clock()
+        both.wall_s, both.cpu_s = self.wall_s + other.wall_s, self.cpu_s + other.cpu_s
+        return both
+
 
 def _resident() -> str:
     """RssAnon, RssFile and VmHWM."""
@@ -257,22 +254,26 @@ def _resident() -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    folder = Folder(arguments.folder, arguments.rows, arguments.dim)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    vectors = draw(folder.path / "vectors.f16", folder.count, folder.dim)
-    chosen = np.sort(np.random.default_rng(5).choice(folder.count, arguments.queries, replace=False))
-    queries = FIT.seen_again(vectors[chosen].astype(np.float32), 77)
-    np.save(folder.queries, queries)
-    print(f"{folder.count:,} x {folder.dim} in float16, {arguments.queries} queries, load {os.getloadavg()[0]:.1f}, ")
-    print(f"{len(os.sched_getaffinity(0))} cores, numpy {np.__version__}\n\n| what | measured |\n|---|---|")
-    print(build(folder), flush=True)
-    exact = exact_answers(folder, queries)
-    np.save(folder.path / "exact.npy", exact)
-    print(flat_agrees(folder, queries), flush=True)
-    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}", flush=True)
-    for shortlist in arguments.shortlist:
-        again = [sys.executable, __file__, "search", "--folder", str(folder.path), "--shortlist", str(shortlist)]
-        subprocess.run([*again, "--rows", str(folder.count), "--dim", str(folder.dim)], check=True)
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{arguments.rows:,} x {arguments.dim} in {arguments.dtype}, {arguments.queries} queries, ", end="")
+    print(f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, numpy {np.__version__}")
+    print("\n| what | measured |\n|---|---|")
+    print(build(folder / "index", arguments.rows, arguments.dim, arguments.dtype), flush=True)
+    index = PlaceIndex.open(folder / "index")
+    chosen = np.sort(np.random.default_rng(5).choice(arguments.rows, arguments.queries, replace=False))
+    vectors = FIT.seen_again(index.vectors[chosen], 77)
+    np.save(folder / "queries.npy", vectors)
+    queries = DescriptorSet(tuple(f"{row}.jpg" for row in chosen.tolist()), vectors, index.made_by)
+    exact, said = exact_answers(index, queries)
+    np.save(folder / "exact.npy", exact)
+    print(said, flush=True)
+    tuning = index.tune()
+    del index
+    gc.collect()
+    for again in (["search"], ["search", "--from-disk"], *([["flat"]] if arguments.flat else [])):
+        subprocess.run([sys.executable, __file__, *again, "--folder", str(folder)], check=True)
+    print(f"\n`index tune` on it:\n\n{tuning}")
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -303,21 +304,24 @@ def fit(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    running, again = verbs.add_parser("run"), verbs.add_parser("search", help="the last part of `run` by itself")
-    for one in (running, again):
-        one.add_argument("--folder", type=Path, required=True)
-        one.add_argument("--rows", type=int, default=1_000_000)
-        one.add_argument("--dim", type=int, default=4096)
+    running = verbs.add_parser("run")
+    running.add_argument("--rows", type=int, default=1_000_000)
+    running.add_argument("--dim", type=int, default=4096)
+    running.add_argument("--dtype", default="float16")
     running.add_argument("--queries", type=int, default=200)
-    running.add_argument("--shortlist", type=int, nargs="+", default=[100, 200, SHORTLIST, 2 * SHORTLIST])
-    again.add_argument("--shortlist", type=int, default=SHORTLIST)
+    running.add_argument("--flat", action="store_true", help="next to faiss Flat over all rows")
+    again = verbs.add_parser("search", help="the searches of `run` by themselves")
+    again.add_argument("--from-disk", action="store_true", help="with nothing of the vectors in memory")
+    other = verbs.add_parser("flat", help="faiss Flat by itself")
+    other.add_argument("--flat-rows", type=int, default=1_000_000, help="how many of the rows it takes")
+    for one in (running, again, other):
+        one.add_argument("--folder", type=Path, required=True)
     fitting = verbs.add_parser("fit")
     fitting.add_argument("--seed", type=int, default=9100)
     fitting.add_argument("--places", type=int, default=1000)
     arguments = parser.parse_args()
-    if arguments.verb == "search":
-        folder = Folder(arguments.folder, arguments.rows, arguments.dim)
-        print(searching(folder, np.load(folder.path / "exact.npy"), arguments.shortlist))
+    if arguments.verb in ("search", "flat"):
+        print({"search": searching, "flat": flat}[arguments.verb](arguments), flush=True)
     else:
         {"run": run, "fit": fit}[arguments.verb](arguments)
 

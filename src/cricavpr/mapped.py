@@ -15,8 +15,14 @@ def give_back(array: NDArray[Any]) -> None:
     The values stay what they are and are read again when they are needed. Arrays in memory, and those that may be
     written, are left alone.
     """
+    mapping = map_of(array)
+    if mapping is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def map_of(array: NDArray[Any]) -> mmap.mmap | None:
+    """The map that an array lies in, or None for an array in memory."""
     base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    return base if isinstance(base, mmap.mmap) else None

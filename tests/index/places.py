@@ -10,6 +10,8 @@ import numpy as np
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
+from cricavpr.index.engines import Quantiser
+from cricavpr.index.engines.fast_scan import Scan
 from cricavpr.index.locks import LOCK
 from cricavpr.index.place_index import Change, PlaceIndex
 
@@ -58,6 +60,10 @@ def numbers_of(index: PlaceIndex) -> list[int]:
     assert [row.tobytes() for row in index.rows.ids] == ids(numbers)
     assert len(set(numbers)) == len(numbers)
     return numbers
+
+
+def laid_out(quantiser: Quantiser, codes: Sequence[np.ndarray]) -> Scan:
+    return Scan(quantiser.centroids).extended(codes)
 
 
 def same_answers(one: PlaceIndex, other: PlaceIndex, queries: DescriptorSet, top: int = 7) -> bool:

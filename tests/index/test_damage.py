@@ -105,14 +105,14 @@ def test_a_damaged_block_is_named_by_its_first_byte_and_the_others_are_read(tmp_
     index = built(tmp_path / "index", range(9000))
     path = next(index.path.glob("segment-*"))
     content = bytearray(path.read_bytes())
-    content[64 + 16 * 6000] ^= 1  # a vector of photo 6000, in the second block of 65,536 bytes
+    content[8192 + 16 * 6000] ^= 1  # a vector of photo 6000, in the thirteenth block of 8,192 bytes
     path.write_bytes(content)
     again = PlaceIndex.open(index.path)
     assert np.array_equal(again.vectors[:4000], photos(range(4000)).vectors)
-    with pytest.raises(DamagedError, match="at byte 65536"):
+    with pytest.raises(DamagedError, match="at byte 98304"):
         again.search(photos([1]))
     (damage,) = damages(index.path)
-    assert (damage.file, damage.offset) == (path, 65536)
+    assert (damage.file, damage.offset) == (path, 98304)
 
 
 def test_a_file_that_has_grown_is_named(index: PlaceIndex) -> None:

@@ -22,6 +22,7 @@ from cricavpr.index.engines import (
 from cricavpr.index.engines import exact as exact_module
 from cricavpr.index.engines import rows as rows_module
 from cricavpr.index.engines.fast_scan import widen
+from tests.index.places import laid_out
 
 pytest.importorskip("faiss")
 
@@ -76,7 +77,7 @@ def quantiser(rows: Rows) -> Quantiser:
 
 @pytest.fixture(scope="module")
 def engine(rows: Rows, quantiser: Quantiser) -> CompressedEngine:
-    return CompressedEngine(rows, quantiser, [quantiser.encode(part) for part in rows.parts], 500)
+    return CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(part) for part in rows.parts]), 500)
 
 
 # --- rows
@@ -195,7 +196,7 @@ def test_the_default_keeps_99_percent_of_20_000_descriptors() -> None:
     database = drawn(20_000)
     rows = Rows((database[:15_000].astype(np.float16), database[15_000:].astype(np.float16)))
     quantiser = Quantiser.learn(rows, made(), Coding(sample=2000))
-    engine = CompressedEngine(rows, quantiser, [quantiser.encode(part) for part in rows.parts])
+    engine = CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(part) for part in rows.parts]))
     queries = seen_again(database[::400])
     found, exact = engine.search(queries, 10), ExactEngine(rows).search(queries, 10)
     kept = [np.isin(a, b).mean() for a, b in zip(exact.indices, found.indices, strict=True)]
@@ -207,26 +208,42 @@ def test_what_is_added_is_found_as_if_it_came_first(
     vectors: np.ndarray, quantiser: Quantiser, queries: np.ndarray
 ) -> None:
     whole = Rows((vectors,))
-    at_once = CompressedEngine(whole, quantiser, [quantiser.encode(vectors)], 50)
+    at_once = CompressedEngine(whole, quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 50)
     start = Rows((vectors[:2000],))
-    grown = CompressedEngine(start, quantiser, [quantiser.encode(vectors[:2000])], 50)
+    grown = CompressedEngine(start, quantiser, laid_out(quantiser, [quantiser.encode(vectors[:2000])]), 50)
     before = grown
     for first, end in ((2000, 2001), (2001, 2002), (2002, 2700), (2700, 3000)):
-        grown = grown.extended(Rows((*grown.rows.parts, vectors[first:end])), quantiser.encode(vectors[first:end]))
+        more = Rows((*grown.rows.parts, vectors[first:end]))
+        grown = CompressedEngine(more, quantiser, grown.scan.extended([quantiser.encode(vectors[first:end])]), 50)
     assert np.array_equal(grown.search(queries, 10).indices, at_once.search(queries, 10).indices)
     assert grown.search(vectors[2000:2002], 1).indices.tolist() == [[2000], [2001]]
     assert len(before.scan) == 2000  # a reader keeps the version that it opened
     assert before.search(vectors[2000:2001], 1).indices[0, 0] != 2000
 
 
+@pytest.mark.parametrize("kept", [1, 700, 950, 1400, 2099, 2100, 2999])
+def test_the_last_rows_are_left_out_and_others_take_their_place(
+    vectors: np.ndarray, quantiser: Quantiser, queries: np.ndarray, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cricavpr.index.engines.fast_scan.PIECE_ROWS", 700)
+    monkeypatch.setattr("cricavpr.index.engines.fast_scan.LOOSE_ROWS", 300)
+    codes, one = quantiser.encode(vectors), quantiser.project(queries[0])
+    first = laid_out(quantiser, [codes[:1000], codes[1000:]]).first(kept)
+    assert len(first) == kept
+    assert sorted(first.best(one, 3000).tolist()) == list(range(kept))
+    other = np.concatenate([codes[:kept], codes[::-1][:500]])
+    again, anew = first.extended([codes[::-1][:500]]), laid_out(quantiser, [other])
+    assert np.array_equal(again.best(one, 100), anew.best(one, 100))
+
+
 def test_many_packed_pieces_are_one(
     vectors: np.ndarray, quantiser: Quantiser, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = quantiser.encode(vectors)
-    whole = CompressedEngine(Rows((vectors,)), quantiser, [codes], 80).search(queries, 10)
+    whole = CompressedEngine(Rows((vectors,)), quantiser, laid_out(quantiser, [codes]), 80).search(queries, 10)
     monkeypatch.setattr("cricavpr.index.engines.fast_scan.PIECE_ROWS", 700)
     monkeypatch.setattr("cricavpr.index.engines.fast_scan.LOOSE_ROWS", 100)
-    pieces = CompressedEngine(Rows((vectors,)), quantiser, [codes[:10], codes[10:]], 80)
+    pieces = CompressedEngine(Rows((vectors,)), quantiser, laid_out(quantiser, [codes[:10], codes[10:]]), 80)
     assert len(pieces.scan.pieces) == 5
     assert np.array_equal(pieces.search(queries, 10).indices, whole.indices)
 
@@ -234,7 +251,7 @@ def test_many_packed_pieces_are_one(
 def test_removed_rows_are_never_found(engine: CompressedEngine, vectors: np.ndarray, quantiser: Quantiser) -> None:
     live = np.ones(3000, bool)
     live[::2] = False
-    less = CompressedEngine(Rows((vectors,), live), quantiser, [quantiser.encode(vectors)], 60)
+    less = CompressedEngine(Rows((vectors,), live), quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 60)
     asked = vectors[[0, 2, 1001]]
     assert np.array_equal(less.search(asked, 3).indices[:, 0] % 2, [1, 1, 1])
     assert np.array_equal(less.search(asked, 1).indices[2], [1001])
@@ -242,9 +259,9 @@ def test_removed_rows_are_never_found(engine: CompressedEngine, vectors: np.ndar
 
 def test_codes_and_rows_that_do_not_fit_are_refused(rows: Rows, quantiser: Quantiser, vectors: np.ndarray) -> None:
     with pytest.raises(InputError, match="codes of 5 rows"):
-        CompressedEngine(rows, quantiser, [quantiser.encode(vectors[:5])])
+        CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors[:5])]))
     with pytest.raises(InputError, match="shortlist of 0"):
-        CompressedEngine(rows, quantiser, [quantiser.encode(vectors)], 0)
+        CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 0)
 
 
 @pytest.mark.parametrize("precision", [np.float16, np.float32])
@@ -322,6 +339,8 @@ def test_tuning_says_which_shortlist_keeps_99_percent(engine: CompressedEngine) 
 def test_tuning_leaves_each_query_out_of_its_own_answer(engine: CompressedEngine, vectors: np.ndarray) -> None:
     """Otherwise every row would be found by itself, and recall at 1 would be 100 % whatever the shortlist."""
     twins = Rows((np.repeat(vectors[:1500], 2, axis=0),))
-    doubled = CompressedEngine(twins, engine.quantiser, [engine.quantiser.encode(twins.parts[0])], 50)
+    doubled = CompressedEngine(
+        twins, engine.quantiser, laid_out(engine.quantiser, [engine.quantiser.encode(twins.parts[0])]), 50
+    )
     assert tune(doubled, 20, (50,)).settings[0].recall_at_1 == 1.0  # the twin
     assert tune(engine, 60, (11,)).settings[0].recall_at_1 < 1.0

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from cricavpr.index.engines import (
     Taken,
     choosing,
     compressed,
+    opening,
 )
 from cricavpr.index.engines import tuning as tuning_module
 from cricavpr.index.locks import one_writer
@@ -405,17 +407,17 @@ def test_a_damaged_quantiser_is_named_and_learnt_anew(index: PlaceIndex) -> None
 
 
 def test_vectors_are_checked_before_an_engine_believes_them(index: PlaceIndex) -> None:
-    flipped(next(index.path.glob("segment-*")), 64 + 256 * 7)
+    flipped(next(index.path.glob("segment-*")), 8192 + 256 * 7)
     again = PlaceIndex.open(index.path)
     for engine, where in (("compressed", None), ("compressed", Tagged("tram")), ("exact", Tagged("tram"))):
-        with pytest.raises(InputError, match="does not have the checksum it was written with at byte 0"):
+        with pytest.raises(InputError, match="does not have the checksum it was written with at byte 8192"):
             again.search(QUERIES, engine=engine, where=where)
 
 
 def test_vectors_are_checked_before_they_are_coded(index: PlaceIndex) -> None:
-    flipped(next(index.path.glob("segment-*")), 64 + 256 * 7)
+    flipped(next(index.path.glob("segment-*")), 8192 + 256 * 7)
     (index.path / codes_in(index.path)[0]).unlink()
-    with pytest.raises(InputError, match="does not have the checksum it was written with at byte 0"):
+    with pytest.raises(InputError, match="does not have the checksum it was written with at byte 8192"):
         PlaceIndex.open(index.path).searcher(engine="compressed")
     assert codes_in(index.path) == []
 
@@ -424,6 +426,48 @@ def test_a_search_changes_no_file_of_an_index_whose_codes_are_whole(index: Place
     before = bytes_of(index.path)
     index.search(QUERIES, engine="compressed")
     assert bytes_of(index.path) == before
+
+
+def test_a_later_version_lays_out_only_the_codes_of_what_is_new(
+    index: PlaceIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = opening.codes_for
+
+    def counted(path: Path, vectors: Sized, *rest: object, **more: object) -> object:
+        read.append(len(vectors))
+        return real(path, vectors, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "codes_for", counted)
+    monkeypatch.setattr(writing, "FOLD_BYTES", 256 * 12)
+    index.search(QUERIES, engine="compressed")
+    assert read == [300]
+    for number, segments in ((300, 1), (301, 2), (302, 1), (303, 4)):  # the last ones are written together
+        index = added(index, [number], WIDE).index
+        read.clear()
+        found = index.search(photos([number], WIDE), 1, engine="compressed")
+        assert (found.indices[0, 0], read) == (number, [segments])
+    index = index.remove(["7.jpg"]).index
+    read.clear()
+    assert index.search(photos([7], WIDE), 1, engine="compressed").indices[0, 0] != 7
+    assert read == []
+    assert same_as_anew(index.newest())
+    compacted = index.compact()
+    read.clear()
+    assert same_as_anew(compacted) and read == [303, 303]  # all of it is another segment now
+
+
+def test_a_later_version_with_other_codes_uses_none_of_the_old(index: PlaceIndex) -> None:
+    index.search(QUERIES, engine="compressed")
+    more = added(index, range(300, 340), WIDE).index
+    more.prepare(learn=True)
+    assert same_as_anew(more)
+
+
+def same_as_anew(index: PlaceIndex) -> bool:
+    anew = PlaceIndex.open(index.path)
+    a, b = (one.search(QUERIES, 7, engine="compressed") for one in (index, anew))
+    return a.indices.tobytes() == b.indices.tobytes() and a.scores.tobytes() == b.scores.tobytes()
 
 
 def test_many_segments_are_searched_as_one(plain: PlaceIndex, monkeypatch: pytest.MonkeyPatch) -> None:

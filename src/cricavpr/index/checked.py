@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from numpy.typing import NDArray
 
 from cricavpr.index.damage import DamagedError
 
-BLOCK_BYTES = 1 << 16
+READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
+Bytes = NDArray[np.uint8]
+
+_close = os.close  # of a file that was only read: nobody is there to be told when it fails
 
 
 class CheckedFile:
@@ -31,24 +36,24 @@ class CheckedFile:
         """
         self.path = path
         try:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                found = os.fstat(descriptor).st_size
-                if found != length:
-                    raise DamagedError(path, f"has {found} bytes instead of {length}")
-                self._map = mmap.mmap(descriptor, length, access=mmap.ACCESS_READ)
-            finally:
-                os.close(descriptor)
+            self._descriptor = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, _close, self._descriptor)
+            found = os.fstat(self._descriptor).st_size
+            if found != length:
+                raise DamagedError(path, f"has {found} bytes instead of {length}")
+            self._map = mmap.mmap(self._descriptor, length, access=mmap.ACCESS_READ)
         except OSError as error:
             raise DamagedError(path, f"cannot be read ({error.strerror or error})") from error
         self.bytes = np.frombuffer(self._map, np.uint8)
         self.data_bytes = 0  # what has checksums: all but the footer
+        self.block_bytes = 1
         self._sums = np.empty(0, np.uint32)
         self._sound = np.empty(0, np.bool_)
 
-    def trust(self, data_bytes: int, sums: NDArray[np.uint32]) -> None:
+    def trust(self, data_bytes: int, sums: NDArray[np.uint32], block_bytes: int) -> None:
         """Take the checksums of the first `data_bytes` bytes, block by block, which somebody has vouched for."""
-        self.data_bytes, self._sums, self._sound = data_bytes, sums, np.zeros(len(sums), np.bool_)
+        self.data_bytes, self.block_bytes = data_bytes, block_bytes
+        self._sums, self._sound = sums, np.zeros(len(sums), np.bool_)
 
     def require(self, first: int, end: int) -> None:
         """Make sure that the bytes from `first` to before `end` are as they were written.
@@ -56,27 +61,51 @@ class CheckedFile:
         Raises:
             DamagedError: naming the file and where the first block begins that is not.
         """
-        low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
-        if first < end:
-            self._require(np.arange(low, high)[~self._sound[low:high]])
-
-    def require_rows(self, starts: NDArray[np.int64], length: int) -> None:
-        """The same for many stretches of `length` bytes each."""
-        if not len(starts) or not length:
-            return
-        low, high = starts // BLOCK_BYTES, (starts + length - 1) // BLOCK_BYTES
-        wide = int((high - low).max()) + 1
-        blocks = np.unique(np.minimum(low[:, None] + np.arange(wide), high[:, None]))
-        self._require(blocks[~self._sound[blocks]])
-
-    def _require(self, blocks: NDArray[np.int64]) -> None:
-        for block in blocks.tolist():
+        low, high = first // self.block_bytes, -(-end // self.block_bytes)
+        unknown = low + np.flatnonzero(~self._sound[low:high]) if first < end else np.empty(0, np.int64)
+        for block in unknown.tolist():
             if not self._check(block):
-                raise DamagedError(self.path, "does not have the checksum it was written with", block * BLOCK_BYTES)
+                raise self._damage(block)
+
+    def rows(self, starts: NDArray[np.int64], length: int) -> NDArray[np.uint8]:  # (n,) -> (n, length)
+        """Many stretches of `length` bytes each, checked, and read without the map: each of its pages that is touched
+        costs more than a few thousand bytes do.
+
+        Raises:
+            DamagedError: as for `require`, or the file cannot be read.
+        """
+        found = np.empty((len(starts), length), np.uint8)
+        breaks = np.flatnonzero(np.diff(starts) != length) + 1  # stretches that lie end to end are read together
+        most = max(1, READ_BYTES // max(1, length))
+        for first, end in itertools.pairwise([0, *breaks.tolist(), len(starts)] if len(starts) else []):
+            for row in range(first, end, most):
+                start, count = int(starts[row]), min(most, end - row)
+                found[row : row + count] = self._read(start, start + count * length).reshape(count, length)
+        return found
+
+    def _read(self, first: int, end: int) -> Bytes:
+        low, high = first // self.block_bytes, -(-end // self.block_bytes)
+        start, stop = low * self.block_bytes, min(high * self.block_bytes, self.data_bytes)
+        try:
+            content = memoryview(self._bytes_at(start, stop))
+        except OSError as error:
+            raise DamagedError(self.path, f"cannot be read ({error.strerror or error})") from error
+        if len(content) < stop - start:
+            raise DamagedError(self.path, "has become shorter", start + len(content))
+        for block in range(low, high):
+            at = (block - low) * self.block_bytes
+            if zlib.crc32(content[at : at + self.block_bytes]) != int(self._sums[block]):
+                raise self._damage(block)
+        return np.frombuffer(content[first - start : end - start], np.uint8)
+
+    def _bytes_at(self, start: int, stop: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, stop - start, start)
+        return self.bytes[start:stop].tobytes()
 
     def _check(self, block: int) -> bool:
-        end = min((block + 1) * BLOCK_BYTES, self.data_bytes)
-        sound = zlib.crc32(self.bytes[block * BLOCK_BYTES : end].data) == int(self._sums[block])
+        end = min((block + 1) * self.block_bytes, self.data_bytes)
+        sound = zlib.crc32(self.bytes[block * self.block_bytes : end].data) == int(self._sums[block])
         self._sound[block] = sound
         return sound
 
@@ -84,7 +113,10 @@ class CheckedFile:
         """Every block that is not as it was written, read anew from the file."""
         for block in range(len(self._sums)):
             if not self._check(block):
-                yield DamagedError(self.path, "does not have the checksum it was written with", block * BLOCK_BYTES)
+                yield self._damage(block)
+
+    def _damage(self, block: int) -> DamagedError:
+        return DamagedError(self.path, "does not have the checksum it was written with", block * self.block_bytes)
 
     def view(self, first: int, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """Part of the file as an array; nothing of it is checked yet."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from cricavpr.index.columns import Indices
 from cricavpr.index.engines import ArrayFileError, CodesOf, Coding, Quantiser, read_codes, write_codes
 from cricavpr.index.locks import writer_of
 from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
-from cricavpr.index.segments import Segment
+from cricavpr.index.segments import Segment, Stored
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.tuned import carry_tuned
 
@@ -36,21 +36,21 @@ class CheckedRows:
     segment: Segment
 
     @property
-    def mapped(self) -> NDArray[np.float32]:
+    def mapped(self) -> Stored:
         return self.segment.mapped
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.segment.count, self.segment.dim
 
-    @cached_property
-    def dtype(self) -> np.dtype[np.float32]:
-        return np.dtype(np.float32)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.segment.kind
 
     def __len__(self) -> int:
         return self.segment.count
 
-    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]:
+    def __getitem__(self, rows: slice | Indices) -> Stored:
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
             return self.segment.stretch(first, max(first, end))

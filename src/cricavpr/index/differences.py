@@ -22,7 +22,7 @@ class Difference:
         made_by: one line for each thing that was decided otherwise when the photos were described.
         only_first, only_second: names of photos that one index has.
         changed: names of photos that both have, with another name, position, time, tag or descriptor.
-        same: how many photos are the same to the last bit.
+        same: how many photos are the same to the last bit that both indexes store.
     """
 
     made_by: tuple[str, ...]
@@ -60,13 +60,15 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
 
 
 def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indices) -> np.ndarray[Any, Any]:
-    """(M,) whose descriptors are not the same to the last bit."""
+    """(M,) whose descriptors are not the same to the last bit that both store."""
     if first.manifest.made_by.dim != second.manifest.made_by.dim:
         return np.ones(len(here), np.bool_)
     other = np.zeros(len(here), np.bool_)
+    stored = min((np.dtype(side.manifest.dtype) for side in (first, second)), key=lambda kind: kind.itemsize)
     for start in range(0, len(here), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        other[rows] = (first.vectors[here[rows]] != second.vectors[there[rows]]).any(axis=1)
+        sides = first.vectors[here[rows]].astype(stored), second.vectors[there[rows]].astype(stored)
+        other[rows] = (sides[0] != sides[1]).any(axis=1)
     return other
 
 

@@ -23,7 +23,8 @@ from cricavpr.index.durable import PARTIAL, read_whole
 
 FAMILY = "cricavpr.place_index."
 FORMAT = FAMILY + "2"
-FLAGS: frozenset[str] = frozenset()  # what a manifest may ask of its reader
+FLAGS = frozenset({"float16"})  # what a manifest may ask of its reader
+DTYPES = ("float32", "float16")  # how descriptors may be stored; all but the first are flags
 OLD_MANIFEST = "place_index.json"  # of format 1, which had one segment and no versions
 UPGRADE_PACKAGE = "pip install --upgrade cricavpr"
 
@@ -85,11 +86,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of an index: how its descriptors were made, and its segments in the order of adding."""
+    """One version of an index: how its descriptors were made, its segments in the order of adding, how they store."""
 
     version: int
     made_by: MadeBy
     pieces: tuple[Piece, ...] = ()
+    dtype: str = DTYPES[0]
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ class Manifest:
     def encode(self) -> bytes:
         values: dict[str, Any] = {
             "format": FORMAT,
-            "flags": [],
+            "flags": [self.dtype] if self.dtype in FLAGS else [],
             "version": self.version,
             "made_by": self.made_by.to_dict(),
             "segments": [piece.to_dict() for piece in self.pieces],
@@ -136,7 +138,8 @@ class Manifest:
         try:
             made_by = MadeBy.from_dict(values["made_by"])
             pieces = tuple(map(Piece.from_dict, values["segments"]))
-            manifest = cls(values["version"], made_by, pieces)
+            stored = next((flag for flag in values["flags"] if flag in DTYPES), DTYPES[0])
+            manifest = cls(values["version"], made_by, pieces, stored)
             if manifest.name != path.name:
                 raise ValueError(f"it is that of version {manifest.version}")
             return manifest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.config import nearest
 from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
 from cricavpr.errors import InputError
 from cricavpr.files import sha256_of
@@ -25,11 +26,11 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.coding import prepare
 from cricavpr.index.columns import Bytes, Columns, Indices, Times, make_columns, stand_in_ids, unpack_tags
 from cricavpr.index.differences import Difference, difference
-from cricavpr.index.engines import Facts, Filter, Tuning, mask_of
+from cricavpr.index.engines import Facts, Filter, LaidOut, Tuning, mask_of
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.exporting import export
-from cricavpr.index.manifest import FORMAT
+from cricavpr.index.manifest import DTYPES, FORMAT
 from cricavpr.index.search import Predictions
 from cricavpr.index.searching import Searcher, Searching, tune
 from cricavpr.index.snapshot import Snapshot
@@ -102,17 +103,21 @@ class PlaceIndex:
     """One version of an index, open. The verbs that change it return the version that they made."""
 
     snapshot: Snapshot
+    _laid_out: LaidOut | None = field(default=None, repr=False)  # of the version that this one came from
 
     # --- making one
 
     @classmethod
-    def create(cls, path: Path, made_by: MadeBy) -> Self:
+    def create(cls, path: Path, made_by: MadeBy, *, dtype: str = DTYPES[0]) -> Self:
         """An index without photos, for descriptors made in one way.
 
+        Args:
+            dtype: how descriptors are stored, as long as there is the index: float32, or float16 in half the room.
+
         Raises:
-            InputError: something is there, or the place cannot be written.
+            InputError: something is there, another dtype, or the place cannot be written.
         """
-        return cls(writing.create(Path(path), made_by))
+        return cls(writing.create(Path(path), made_by, _known(dtype)))
 
     @classmethod
     def build(
@@ -126,6 +131,7 @@ class PlaceIndex:
         times: Times | None = None,
         tags: Sequence[Sequence[str]] | None = None,
         wait_s: float = 0.0,
+        dtype: str = DTYPES[0],
     ) -> Self:
         """Write an index to the folder `to`; an index that is there is replaced when the new one is complete.
 
@@ -138,15 +144,16 @@ class PlaceIndex:
             times: (N,) datetime64, UTC, when each photo was taken.
             tags: words for each photo.
             wait_s: how long to wait for another writer.
+            dtype: how descriptors are stored: float32, or float16 in half the room.
 
         Raises:
-            InputError: nothing to index, rows that do not fit, vectors that are no descriptors, another thing
-                in the way, another writer, or a place that cannot be written.
+            InputError: nothing to index, another dtype, rows that do not fit, vectors that are no descriptors,
+                another thing in the way, another writer, or a place that cannot be written.
         """
         if not len(descriptors):
             raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return cls(writing.rebuild(Path(to), descriptors.made_by, columns, descriptors.vectors, wait_s))
+        return cls(writing.rebuild(Path(to), descriptors.made_by, columns, descriptors.vectors, wait_s, _known(dtype)))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> Self:
@@ -165,7 +172,15 @@ class PlaceIndex:
         Raises:
             InputError: as for `open`.
         """
-        return type(self).open(self.path)
+        return self._followed_by(Snapshot.open(self.path))
+
+    def _followed_by(self, snapshot: Snapshot) -> Self:
+        """A later version: what is in memory for searching this one serves there too."""
+        return type(self)(snapshot, self._searching.laid_out)
+
+    def _changed(self, outcome: writing.Outcome) -> Change:
+        index = self._followed_by(outcome.snapshot)
+        return Change(index, outcome.added, outcome.removed, outcome.already)
 
     # --- what is in it
 
@@ -271,7 +286,7 @@ class PlaceIndex:
 
     @cached_property
     def _searching(self) -> Searching:
-        return Searching(self.snapshot)
+        return Searching(self.snapshot, self._laid_out)
 
     @cached_property
     def _facts(self) -> Facts:
@@ -323,7 +338,8 @@ class PlaceIndex:
             "root": str(self.root),
             "segments": len(pieces),
             "removed_not_compacted": sum(piece.count - piece.live for piece in pieces),
-            "vectors_bytes": len(self) * self.made_by.dim * 4,
+            "stored_as": self.snapshot.manifest.dtype,
+            "vectors_bytes": len(self) * self.made_by.dim * np.dtype(self.snapshot.manifest.dtype).itemsize,
             **self._searching.described(RAM_BUDGET_MB),
             "made_by": self.made_by.to_dict(),
         }
@@ -368,7 +384,7 @@ class PlaceIndex:
             InputError: as for `build`.
         """
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return _change(writing.add(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+        return self._changed(writing.add(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
 
     def update(
         self,
@@ -386,7 +402,7 @@ class PlaceIndex:
         What is the same to the last bit stays where it is. Raises as `add` does.
         """
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return _change(writing.update(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+        return self._changed(writing.update(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change:
         """Take out the photos with these names, whatever their root, and those with these ids.
@@ -407,7 +423,7 @@ class PlaceIndex:
             return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])
 
         outcome = writing.remove(self.path, choose, wait_s)
-        return Change(PlaceIndex(outcome.snapshot), removed=outcome.removed, missing=tuple(sorted(missing)))
+        return replace(self._changed(outcome), missing=tuple(sorted(missing)))
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0) -> Change:
         """Add all photos of another index that are not here yet.
@@ -417,7 +433,7 @@ class PlaceIndex:
             InputError: as for `add`.
         """
         there = other.snapshot
-        return _change(writing.add(self.path, other.made_by, there.columns, there.vectors, wait_s))
+        return self._changed(writing.add(self.path, other.made_by, there.columns, there.vectors, wait_s))
 
     def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> PlaceIndex:
         """Write small segments together, and wipe what was removed from all files. Rows keep their order.
@@ -425,7 +441,7 @@ class PlaceIndex:
         Raises:
             InputError: another writer, no room for the new files, or an old file that cannot be removed.
         """
-        return PlaceIndex(writing.compact(self.path, progress, wait_s))
+        return self._followed_by(writing.compact(self.path, progress, wait_s))
 
     def verify(self, progress: Report | None = None) -> None:
         """Read every byte of the newest version and compare it with the checksums, and with what it must mean.
@@ -454,8 +470,10 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
     return tuple(found)
 
 
-def _change(outcome: writing.Outcome) -> Change:
-    return Change(PlaceIndex(outcome.snapshot), outcome.added, outcome.removed, outcome.already)
+def _known(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise InputError(f"descriptors are not stored as {dtype!r}. {nearest(dtype, DTYPES)}")
+    return dtype
 
 
 def _columns(

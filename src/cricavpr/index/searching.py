@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.index import engines
 from cricavpr.index.coding import Keeper, Report, coded, prepare, quantiser_of, segments_of
-from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, Quantiser, Tuning
+from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, LaidOut, Quantiser, Tuning
 from cricavpr.index.engines.compressed import SHORTLIST
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.locks import writer_of
@@ -78,8 +78,9 @@ def _in_files(allowed: Mask | None, live: Mask | None) -> Mask | None:
 class Searching:
     """All ways to search one version; what is in memory for one of them is there for the next."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, laid_out: LaidOut | None = None) -> None:
+        """`laid_out`: codes of an earlier version in memory; those of the same segments serve here too."""
+        self.snapshot, self.laid_out = snapshot, laid_out
         self._engine: tuple[CompressedEngine, tuple[str, ...]] | None = None
 
     def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
@@ -133,9 +134,17 @@ class Searching:
         if self._engine is None:
             keeper, path = Keeper(self.snapshot.path), self.snapshot.path
             segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
-            opened = engines.open_engine(path, segments, made_by, self.snapshot.live, engine="compressed", write=keeper)
+            opened = engines.open_engine(
+                path,
+                segments,
+                made_by,
+                self.snapshot.live,
+                engine="compressed",
+                write=keeper,
+                laid_out=self.laid_out,
+            )
             assert isinstance(opened.engine, CompressedEngine)
-            self._engine = opened.engine, (*opened.notes, *keeper.notes)
+            self._engine, self.laid_out = (opened.engine, (*opened.notes, *keeper.notes)), opened.laid_out
         return self._engine
 
     def _quantiser_or_none(self) -> Quantiser | None:

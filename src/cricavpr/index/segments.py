@@ -1,8 +1,8 @@
 """A segment: one file with the photos of one commit, written once and never changed.
 
     header    64 bytes that say what this is
-    sections  vectors, ids, names and so on, each from a multiple of 64 bytes
-    footer    length of the JSON (8 bytes), JSON (where each section lies), CRC-32 of every 64 KiB before the footer
+    sections  vectors, ids, names and so on, each from a multiple of 64 bytes; vectors from one of a block
+    footer    length of the JSON (8 bytes), JSON (where each section lies), CRC-32 of every block before the footer
 
 The manifest has the footer's SHA-256, the footer has the checksums of all the rest: a byte that changes is found
 when the block it lies in is first read.
@@ -17,22 +17,28 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.descriptors import MadeBy
-from cricavpr.index.checked import BLOCK_BYTES, CheckedFile
+from cricavpr.index.checked import CheckedFile
 from cricavpr.index.columns import ID_BYTES, Bytes, Columns, Indices, Ragged
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import write_new
 from cricavpr.index.manifest import Piece
+from cricavpr.mapped import give_back
 
 FORMAT = "cricavpr.segment.1"
 HEADER = f"{FORMAT}\n".encode().ljust(64, b"\0")
 ALIGNMENT = 64
+BLOCK_BYTES = 1 << 13  # 4096 values of float16: reading a few rows checks little else
+READABLE_BLOCKS = (BLOCK_BYTES, 1 << 16)  # the second of earlier segments
+STORED = {"float32": "<f4", "float16": "<f2"}  # how vectors may lie in the file
 FENCE = 4096  # sorted ids between two fences: looking one up reads 32 KiB, whatever the size
+
+Stored = NDArray[np.float32] | NDArray[np.float16]
 
 # name: (type, values in a row); rows are photos, but for the sections of FREE, whose length is their own
 COLUMNS: dict[str, tuple[str, int]] = {
@@ -59,14 +65,15 @@ def write_segment(
     made_by: MadeBy,
     columns: Columns,
     vectors: Iterable[NDArray[np.float32]],  # (n, D) each, together as many rows as `columns`
+    dtype: str = "float32",
 ) -> Piece:
-    """Write a segment to a new file and sync it; what the manifest shall say of it.
+    """Write a segment to a new file and sync it; what the manifest shall say of it. `dtype` is one of STORED.
 
     Raises:
         OSError: it cannot be written. Nothing of it is left.
     """
     name = f"segment-{secrets.token_hex(8)}.bin"
-    writing = _Writing(made_by, columns, vectors)
+    writing = _Writing(made_by, columns, vectors, dtype)
     length = write_new(folder / name, writing.chunks())
     footer = writing.footer
     return Piece(name, length, len(footer), hashlib.sha256(footer).hexdigest(), len(columns))
@@ -75,15 +82,17 @@ def write_segment(
 class _Writing:
     """The bytes of a segment as they are written, and their checksums."""
 
-    def __init__(self, made_by: MadeBy, columns: Columns, vectors: Iterable[NDArray[np.float32]]) -> None:
-        self.made_by, self.columns, self.vectors = made_by, columns, vectors
+    def __init__(self, made_by: MadeBy, columns: Columns, vectors: Iterable[NDArray[np.float32]], dtype: str) -> None:
+        self.made_by, self.columns, self.vectors, self.dtype = made_by, columns, vectors, dtype
         self.at, self.open, self.footer = 0, b"", b""
         self.sums: list[int] = []
         self.sections: dict[str, tuple[int, int]] = {}
 
     def chunks(self) -> Iterator[bytes]:
         yield self._counted(HEADER)
-        yield from self._section("vectors", (v.astype("<f4", copy=False).tobytes() for v in self.vectors))
+        yield self._counted(b"\0" * (-self.at % BLOCK_BYTES))
+        kind = STORED[self.dtype]
+        yield from self._section("vectors", (v.astype(kind, copy=False).tobytes() for v in self.vectors))
         for name, content in _packed(self.columns).items():
             yield from self._section(name, [content])
         self._close()
@@ -117,6 +126,7 @@ class _Writing:
             "count": len(self.columns),
             "frame": self.columns.frame,
             "roots": self.columns.roots,
+            "dtype": self.dtype,
             "block_bytes": BLOCK_BYTES,
             "data_bytes": self.at,
             "sections": self.sections,
@@ -173,21 +183,23 @@ class Segment:
     def _read_footer(self, footer: bytes, made_by: MadeBy) -> None:
         length = int.from_bytes(footer[:8], "little")
         values = json.loads(footer[8 : 8 + length])
-        expected = {"format": FORMAT, "made_by": fingerprint(made_by), "count": self.piece.count}
-        for key, value in {**expected, "block_bytes": BLOCK_BYTES}.items():
+        for key, value in {"format": FORMAT, "made_by": fingerprint(made_by), "count": self.piece.count}.items():
             if values[key] != value:
                 raise ValueError(f"{key} is {values[key]} and not {value}")
-        data_bytes = self.piece.bytes - self.piece.footer_bytes
+        data_bytes, block_bytes = self.piece.bytes - self.piece.footer_bytes, values["block_bytes"]
         sums = np.frombuffer(footer[8 + length :], "<u4")
-        if values["data_bytes"] != data_bytes or len(sums) != -(-data_bytes // BLOCK_BYTES):
+        if block_bytes not in READABLE_BLOCKS or values["data_bytes"] != data_bytes:
             raise ValueError("lengths that do not fit")
-        self.file.trust(data_bytes, sums)
+        if len(sums) != -(-data_bytes // block_bytes):
+            raise ValueError(f"{len(sums)} checksums")
+        self.file.trust(data_bytes, sums, block_bytes)
+        self.kind = np.dtype(STORED[values.get("dtype", "float32")])
         self.frame, self.roots = str(values["frame"]), tuple(map(str, values["roots"]))
         self.sections = {name: self._place(values["sections"], name) for name in ("vectors", *COLUMNS, *FREE)}
 
     def _place(self, sections: dict[str, Any], name: str) -> tuple[int, int]:
         start, length = map(int, sections[name])
-        width = np.dtype("<f4").itemsize * self.dim if name == "vectors" else 0
+        width = self.row_bytes if name == "vectors" else 0
         if name in COLUMNS:
             kind, values = COLUMNS[name]
             width = np.dtype(kind).itemsize * values
@@ -200,6 +212,10 @@ class Segment:
     @property
     def count(self) -> int:
         return self.piece.count
+
+    @property
+    def row_bytes(self) -> int:
+        return self.kind.itemsize * self.dim
 
     @cached_property
     def live(self) -> Indices:
@@ -216,35 +232,40 @@ class Segment:
         return array.reshape(-1, values) if values > 1 else array
 
     @cached_property
-    def mapped(self) -> NDArray[np.float32]:  # (count, D)
+    def mapped(self) -> Stored:  # (count, D)
         """The vectors as they lie in the file, not checked: read them through `vectors`."""
-        return self.file.view(self.sections["vectors"][0], "<f4", (self.count, self.dim))
+        return self.file.view(self.sections["vectors"][0], self.kind, (self.count, self.dim))
 
     def vectors(self, first: int, end: int) -> NDArray[np.float32]:  # (end - first, D)
-        """The vectors of some live rows in order, checked; no copy where none between them is removed.
+        """The vectors of some live rows in order, checked; no copy of float32 where none between them is removed.
 
         Raises:
             DamagedError: where they are not as they were written.
         """
         if self.removed is None:
-            return self.stretch(first, end)
+            return self._single(self.stretch(first, end))
         return self.vectors_of(np.arange(first, end))
 
-    def stretch(self, first: int, end: int) -> NDArray[np.float32]:  # (end - first, D)
+    def stretch(self, first: int, end: int) -> Stored:  # (end - first, D)
         """The vectors of neighbouring rows of the file, removed ones too, checked; no copy."""
-        start, width = self.sections["vectors"][0], 4 * self.dim
+        start, width = self.sections["vectors"][0], self.row_bytes
         self.file.require(start + first * width, start + end * width)
         return self.mapped[first:end]
 
     def vectors_of(self, places: Indices) -> NDArray[np.float32]:  # (M,) -> (M, D)
         """The vectors at some places among the live rows, checked."""
-        return self.rows_of(places if self.removed is None else self.live[places])
+        return self._single(self.rows_of(places if self.removed is None else self.live[places]))
 
-    def rows_of(self, rows: Indices) -> NDArray[np.float32]:  # (M,) -> (M, D)
+    def rows_of(self, rows: Indices) -> Stored:  # (M,) -> (M, D)
         """The vectors of some rows of the file, removed ones too, checked."""
-        width = 4 * self.dim
-        self.file.require_rows(self.sections["vectors"][0] + rows * width, width)
-        return self.mapped[rows]
+        return self.file.rows(self.sections["vectors"][0] + rows * self.row_bytes, self.row_bytes).view(self.kind)
+
+    def _single(self, stored: Stored) -> NDArray[np.float32]:
+        if stored.dtype == np.float32:
+            return cast("NDArray[np.float32]", stored)
+        single = stored.astype(np.float32)
+        give_back(self.mapped)
+        return single
 
     @cached_property
     def columns(self) -> Columns:

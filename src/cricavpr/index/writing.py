@@ -25,7 +25,7 @@ from cricavpr.index.coding import carry
 from cricavpr.index.columns import Bytes, Columns, Indices, one_frame
 from cricavpr.index.durable import one_line_errors, publish, write_new
 from cricavpr.index.locks import LOCK, writer_of
-from cricavpr.index.manifest import OLD_MANIFEST, Manifest, Piece, Removed, is_ours, versions
+from cricavpr.index.manifest import DTYPES, OLD_MANIFEST, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.segments import Segment, write_segment
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.vectors import Vectors
@@ -51,7 +51,7 @@ class Outcome:
 # --- the verbs
 
 
-def create(path: Path, made_by: MadeBy) -> Snapshot:
+def create(path: Path, made_by: MadeBy, dtype: str = DTYPES[0]) -> Snapshot:
     """An index without photos.
 
     Raises:
@@ -60,16 +60,18 @@ def create(path: Path, made_by: MadeBy) -> Snapshot:
     with _made(path), writer_of(path):
         if versions(path) or (path / OLD_MANIFEST).exists():
             raise InputError(f"{path} is a place index already. Open it, or choose another place.")
-        return _commit(path, Manifest(1, made_by))
+        return _commit(path, Manifest(1, made_by, dtype=dtype))
 
 
-def rebuild(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Snapshot:
+def rebuild(
+    path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0, dtype: str = DTYPES[0]
+) -> Snapshot:
     """An index of these photos and no others, in place of whatever index was there."""
     with _made(path), writer_of(path, wait_s):
         first = _first_of_each(columns.ids)
-        piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first))
+        piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first), dtype)
         version = 1 + max(versions(path), default=0)
-        return _commit(path, Manifest(version, made_by, (piece,)))
+        return _commit(path, Manifest(version, made_by, (piece,), dtype))
 
 
 def add(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
@@ -178,8 +180,13 @@ def _newest_made_by(path: Path, made_by: MadeBy) -> Snapshot:
 
 
 def _commit_after(base: Snapshot, pieces: tuple[Piece, ...]) -> Snapshot:
-    manifest = Manifest(base.manifest.version + 1, base.manifest.made_by, pieces)
+    manifest = replace(base.manifest, version=base.manifest.version + 1, pieces=pieces)
     return _commit(base.path, manifest, base.manifest)
+
+
+def _segment_of(base: Snapshot, columns: Columns, blocks: Iterator[NDArray[np.float32]]) -> Piece:
+    """A new segment that stores as the others do."""
+    return write_segment(base.path, base.manifest.made_by, columns, blocks, base.manifest.dtype)
 
 
 def _commit(path: Path, manifest: Manifest, base: Manifest | None = None) -> Snapshot:
@@ -224,7 +231,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors:
     together = Columns.concatenate([*(segment.columns for segment in kept), columns.take(fresh)])
     old = Vectors(kept, base.manifest.made_by.dim)
     blocks = itertools.chain(_blocks(old, np.arange(len(old))), _blocks(vectors, fresh))
-    piece = write_segment(base.path, base.manifest.made_by, together, blocks)
+    piece = _segment_of(base, together, blocks)
     snapshot = _commit_after(base, (*pieces[: len(pieces) - tail], piece))
     return Outcome(snapshot, added=len(fresh), removed=removed, already=already)
 
@@ -271,7 +278,8 @@ def _rows_by_name(columns: Columns) -> dict[tuple[str, bytes], list[int]]:
 
 
 def _unchanged(base: Snapshot, there: int, columns: Columns, vectors: Rows, row: int) -> bool:
-    same = base.vectors[np.array([there])].tobytes() == vectors[np.array([row])].tobytes()
+    given = vectors[np.array([row])].astype(base.manifest.dtype)
+    same = base.vectors[np.array([there])].tobytes() == given.astype(np.float32).tobytes()
     return same and columns.same_row(row, base.columns, there)
 
 
@@ -325,7 +333,7 @@ def _rewritten(base: Snapshot, run: tuple[Segment, ...], meter: _Meter) -> Itera
     elif rows:
         columns = Columns.concatenate([segment.columns for segment in run])
         blocks = _blocks(Vectors(run, base.manifest.made_by.dim), np.arange(rows))
-        yield write_segment(base.path, base.manifest.made_by, columns, meter.over(blocks))
+        yield _segment_of(base, columns, meter.over(blocks))
 
 
 class _Meter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.codes import Codes
 from cricavpr.index.engines.exact import Queries, exact_over, require_queries
 from cricavpr.index.engines.fast_scan import Scan, widen
 from cricavpr.index.engines.pages import expect
@@ -28,19 +26,12 @@ class CompressedEngine:
 
     name: ClassVar[str] = "compressed"
 
-    def __init__(self, rows: Rows, quantiser: Quantiser, codes: Sequence[Codes], shortlist: int = SHORTLIST) -> None:
-        """Lay out the codes of all rows, given part by part in their order.
+    def __init__(self, rows: Rows, quantiser: Quantiser, scan: Scan, shortlist: int = SHORTLIST) -> None:
+        """An engine over rows whose codes are laid out in their order.
 
         Raises:
             InputError: codes that do not fit the rows, or a shortlist below 1.
-            MissingExtraError: faiss is not installed.
         """
-        scan = Scan(quantiser.centroids)
-        for part in joined(codes):
-            scan = scan.extended(part)
-        self._take(rows, quantiser, scan, shortlist)
-
-    def _take(self, rows: Rows, quantiser: Quantiser, scan: Scan, shortlist: int) -> None:
         if shortlist < 1:
             raise InputError(f"a shortlist of {shortlist} is none. Give 1 or more.")
         if len(scan) != len(rows) or rows.dim != quantiser.dim:
@@ -51,21 +42,9 @@ class CompressedEngine:
         for part in rows.parts:
             expect(part, "random")
 
-    def extended(self, rows: Rows, codes: Codes) -> CompressedEngine:
-        """An engine over `rows`, which are those of this one and more: `codes` are of the new ones. This one stays.
-
-        Raises:
-            InputError: codes that do not fit.
-        """
-        engine = CompressedEngine.__new__(CompressedEngine)
-        engine._take(rows, self.quantiser, self.scan.extended(codes), self.shortlist)
-        return engine
-
     def with_shortlist(self, shortlist: int) -> CompressedEngine:
         """The same codes, another shortlist."""
-        engine = CompressedEngine.__new__(CompressedEngine)
-        engine._take(self.rows, self.quantiser, self.scan, shortlist)
-        return engine
+        return CompressedEngine(self.rows, self.quantiser, self.scan, shortlist)
 
     def search(
         self,
@@ -104,14 +83,3 @@ class CompressedEngine:
             if len(nearest) == wanted or asked >= len(mask):
                 return nearest
             asked *= 4
-
-
-def joined(codes: Sequence[Codes], at_least: int = 1 << 18) -> list[Codes]:
-    """Neighbouring small parts in one, so that an index of many small segments is scanned in a few pieces."""
-    groups: list[list[Codes]] = []
-    for part in codes:
-        if groups and sum(map(len, groups[-1])) < at_least:
-            groups[-1].append(part)
-        else:
-            groups.append([part])
-    return [group[0] if len(group) == 1 else np.concatenate(group) for group in groups]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.rows import Indices, Mask, Rows
+from cricavpr.index.engines.rows import SINGLE_ROWS, Indices, Mask, Rows
 from cricavpr.index.search import Predictions, top_k
 
 MARGIN = 16  # nominated beyond k
@@ -92,7 +92,7 @@ def _nominate(
         parts = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = slice(start, start + QUERIES_AT_ONCE)
-            columns, found = top_k(queries[some] @ vectors.T, wanted)
+            columns, found = top_k(_products(queries[some], vectors), wanted)
             # Earlier rows stand first, so of equal scores the lower row stays first.
             both = np.concatenate([best[0][some], indices[columns]], axis=1)
             places, values = top_k(np.concatenate([best[1][some], found], axis=1), wanted)
@@ -102,6 +102,14 @@ def _nominate(
         if report:
             report(done, count)
     return best
+
+
+def _products(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[np.float32]:  # (Q, D), (n, D) -> (Q, n)
+    if len(queries) == 1 and len(vectors) <= SINGLE_ROWS:
+        # Not by BLAS: its threads wait for more at full load, where the next query needs the cores.
+        alone: NDArray[np.float32] = np.einsum("d,nd->n", queries[0], vectors)
+        return alone[None]
+    return queries @ vectors.T
 
 
 def _settle(rows: Rows, query: NDArray[np.float32], found: Indices, k: int) -> tuple[Indices, NDArray[np.float32]]:

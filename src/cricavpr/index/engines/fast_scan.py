@@ -5,8 +5,9 @@ Only plain arrays go in and out. faiss's own files are never read: its reader wa
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import MissingExtraError
+from cricavpr.index.engines.cores import share
 
 Codes = NDArray[np.uint8]  # (N, M / 2), two parts a byte
 Centroids = NDArray[np.float32]  # (M, 16, d / M)
@@ -73,12 +75,25 @@ def widen(values: NDArray[Any], into: NDArray[np.float32]) -> None:
         return
     faiss = _faiss()
     halves = faiss.ScalarQuantizer(values.shape[1], faiss.ScalarQuantizer.QT_fp16)
-    halves.decode_c(faiss.swig_ptr(values.view(np.uint8)), faiss.swig_ptr(into), len(values))
+    with _one_thread(faiss):
+        halves.decode_c(faiss.swig_ptr(values.view(np.uint8)), faiss.swig_ptr(into), len(values))
+
+
+@contextlib.contextmanager
+def _one_thread(faiss: Any) -> Iterator[None]:
+    """Keep faiss from sharing out what takes a millisecond: its threads then wait for more at full load, and what
+    comes next waits for them. The setting is the calling thread's own."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    packed: Any  # faiss.IndexPQFastScan
+    packed: Any  # faiss.IndexPQFastScan; may hold more than the rows that count, at its end
     rows: int
     codes: Codes | None  # as they came, kept while the piece is small
 
@@ -93,8 +108,17 @@ class _Piece:
         return cls(faiss.IndexPQFastScan(flat), len(codes), codes if len(codes) < LOOSE_ROWS else None)
 
     def best(self, query: Projected, count: int) -> tuple[NDArray[np.float32], Indices]:  # (1, d) -> (n,) twice
-        scores, rows = self.packed.search(query, min(count, self.rows))
-        return scores[0], rows[0]
+        beyond = self.packed.ntotal - self.rows
+        with _one_thread(_faiss()):
+            scores, rows = self.packed.search(query, min(count, self.rows) + beyond)
+        kept = np.flatnonzero(rows[0] < self.rows)[:count]
+        return scores[0][kept], rows[0][kept]
+
+    def first(self, rows: int) -> _Piece:
+        """The same without the rows from `rows` on."""
+        if rows >= self.rows:
+            return self
+        return _Piece(self.packed, rows, None if self.codes is None else self.codes[:rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +131,20 @@ class Scan:
     def __len__(self) -> int:
         return sum(piece.rows for piece in self.pieces)
 
-    def extended(self, codes: Codes) -> Scan:
-        """The same with more rows at the end."""
+    def first(self, rows: int) -> Scan:
+        """The same without the rows from `rows` on."""
+        starts = itertools.accumulate((piece.rows for piece in self.pieces), initial=0)
+        kept = (piece.first(rows - start) for piece, start in zip(self.pieces, starts, strict=False) if start < rows)
+        return Scan(self.centroids, tuple(kept))
+
+    def extended(self, codes: Iterable[Codes]) -> Scan:
+        """The same with more rows at the end, which come part by part; small parts go together."""
+        scan = self
+        for part in _gathered(codes):
+            scan = scan._with(part)
+        return scan
+
+    def _with(self, codes: Codes) -> Scan:
         kept = list(self.pieces)
         if kept and kept[-1].codes is not None:
             codes = _joined(kept.pop(), codes)
@@ -133,11 +169,26 @@ class Scan:
 
     def _each(self, query: Projected, count: int) -> list[tuple[NDArray[np.float32], Indices]]:
         query = np.ascontiguousarray(query, np.float32)
-        workers = min(len(self.pieces), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        if workers < 2 or len(self) < PIECE_ROWS:
+        if len(self.pieces) < 2 or len(self) < PIECE_ROWS:
             return [piece.best(query, count) for piece in self.pieces]
-        with ThreadPoolExecutor(workers) as pool:  # faiss lets go of the interpreter while it scans
-            return list(pool.map(lambda piece: piece.best(query, count), self.pieces))
+        return share(lambda piece: piece.best(query, count), self.pieces)  # faiss lets go of the interpreter
+
+
+def _gathered(codes: Iterable[Codes]) -> Iterator[Codes]:
+    """Neighbouring parts in one until there are enough rows; nothing is held that was given out."""
+    waiting: list[Codes] = []
+    for part in codes:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= PIECE_ROWS:
+            yield _taken(waiting)
+    if waiting:
+        yield _taken(waiting)
+
+
+def _taken(waiting: list[Codes]) -> Codes:
+    whole = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+    waiting.clear()
+    return whole
 
 
 def _joined(piece: _Piece, codes: Codes) -> Codes:

@@ -5,7 +5,8 @@ Learning a quantiser is an act of its own, `prepare`: nothing is learnt anew bec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cricavpr.index.engines.choosing import RAM_BUDGET_MB, Choice, choose
 from cricavpr.index.engines.codes import Codes, CodesOf, Write, codes_for, encode_all, read_codes, write_codes
 from cricavpr.index.engines.compressed import SHORTLIST, CompressedEngine
 from cricavpr.index.engines.exact import ExactEngine
+from cricavpr.index.engines.fast_scan import Scan
 from cricavpr.index.engines.quantiser import Coding, Quantiser
 from cricavpr.index.engines.rows import Mask, Rows, Vectors
 from cricavpr.index.manifest import QUANTISER
@@ -56,6 +58,32 @@ class Opened:
     engine: ExactEngine | CompressedEngine
     choice: Choice
     notes: tuple[str, ...] = ()
+    laid_out: LaidOut | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LaidOut:
+    """Codes in memory, and of which segments they are: a later version need not lay them out again.
+
+    Attributes:
+        segments: checksum and rows of each, in order.
+    """
+
+    quantiser: Quantiser
+    scan: Scan
+    segments: tuple[tuple[str, int], ...]
+
+    def shared(self, segments: Sequence[Segment], quantiser: Quantiser) -> tuple[int, Scan]:
+        """How many of the first of some segments have their codes here, and these codes."""
+        if quantiser.fingerprint != self.quantiser.fingerprint:
+            return 0, Scan(quantiser.centroids)
+        pairs = zip(self.segments, _named(segments), strict=False)
+        same = [one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+        return len(same), self.scan.first(sum(count for _, count in same))
+
+
+def _named(segments: Sequence[Segment]) -> tuple[tuple[str, int], ...]:
+    return tuple((segment.checksum, len(segment.vectors)) for segment in segments)
 
 
 def prepare(
@@ -112,11 +140,13 @@ def open_engine(
     ram_budget_mb: float = RAM_BUDGET_MB,
     shortlist: int = SHORTLIST,
     write: Write | None = write_codes,
+    laid_out: LaidOut | None = None,
 ) -> Opened:
     """The engine that suits, or the one that is asked for.
 
     Codes that are missing or damaged are made again and named in the notes. Where "auto" would compress and cannot,
     search is exact and the reason says why; "compressed" then is an error. `write` keeps codes that were made again.
+    What an engine over an earlier version has laid out is used again.
 
     Raises:
         InputError: an engine that there is not, or "compressed" where nothing was prepared or the quantiser is damaged.
@@ -128,8 +158,11 @@ def open_engine(
         return Opened(ExactEngine(rows), choice)
     try:
         quantiser = _quantiser(folder, made_by)
-        codes, notes = _all_codes(folder, segments, quantiser, write)
-        return Opened(CompressedEngine(rows, quantiser, codes, shortlist), choice, notes)
+        shared, scan = (laid_out or LaidOut(quantiser, Scan(quantiser.centroids), ())).shared(segments, quantiser)
+        codes = _Codes(folder, segments[shared:], quantiser, write)
+        scan = scan.extended(codes)
+        compressed = CompressedEngine(rows, quantiser, scan, shortlist)
+        return Opened(compressed, choice, tuple(codes.notes), LaidOut(quantiser, scan, _named(segments)))
     except (InputError, MissingExtraError) as error:
         if engine != "auto":
             raise
@@ -146,13 +179,16 @@ def _quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
         raise InputError(f"{path} {error.why}. Make it and the codes again with `cricavpr index tune`.") from error
 
 
-def _all_codes(
-    folder: Path, segments: Sequence[Segment], quantiser: Quantiser, write: Write | None
-) -> tuple[list[Codes], tuple[str, ...]]:
-    codes, notes = [], []
-    for segment in segments:
-        path = segment.codes_file(folder, quantiser)
-        own, note = codes_for(path, segment.vectors, segment.checksum, quantiser, write=write)
-        codes.append(own)
-        notes += [note] if note else []
-    return codes, tuple(notes)
+class _Codes:
+    """The codes of one segment after the other, and a note for each that had to be made."""
+
+    def __init__(self, folder: Path, segments: Sequence[Segment], quantiser: Quantiser, write: Write | None) -> None:
+        self.folder, self.segments, self.quantiser, self.write = folder, segments, quantiser, write
+        self.notes: list[str] = []
+
+    def __iter__(self) -> Iterator[Codes]:
+        for segment in self.segments:
+            path = segment.codes_file(self.folder, self.quantiser)
+            codes, note = codes_for(path, segment.vectors, segment.checksum, self.quantiser, write=self.write)
+            self.notes += [note] if note else []
+            yield codes

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.mapped import give_back
+from cricavpr.mapped import give_back, map_of
 
 Indices = NDArray[np.int64]
 
@@ -53,10 +53,8 @@ def _plain(vectors: Any) -> NDArray[Any]:
 
 def _mapping(vectors: NDArray[Any]) -> tuple[mmap.mmap, int] | None:
     """The map that an array lies in, and where in it the array begins, in bytes."""
-    base: Any = vectors
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not vectors.flags.c_contiguous:
+    mapping = map_of(vectors)
+    if mapping is None or not hasattr(mapping, "madvise") or not vectors.flags.c_contiguous:
         return None
-    start = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
-    return base, int(vectors.__array_interface__["data"][0] - start)
+    start = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    return mapping, int(vectors.__array_interface__["data"][0] - start)

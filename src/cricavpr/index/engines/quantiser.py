@@ -144,8 +144,12 @@ class Quantiser:
         return codes
 
     def project(self, query: Floats) -> Floats:  # (D,) -> (1, d)
-        """A query as codes see it. The mean only shifts all scores of a query alike, so it is left out."""
-        return (self.projection @ query)[None]
+        """A query as codes see it. The mean only shifts all scores of a query alike, so it is left out.
+
+        Not by BLAS: its threads would go on waiting at full load while codes are scanned.
+        """
+        projected: Floats = np.einsum("kd,d->k", self.projection, query)
+        return projected[None]
 
     def save(self, path: Path) -> None:
         """Write it durably. Raises: InputError: the place cannot be written."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
+from cricavpr.index.engines.cores import share
 from cricavpr.index.engines.pages import announce, expect, let_go
 
 Indices = NDArray[np.int64]
@@ -22,25 +23,25 @@ class Part(Protocol):
     """Vectors in a file that are checked as they are read: sliced and indexed like the array they lie in."""
 
     @property
-    def mapped(self) -> NDArray[np.float32]:
+    def mapped(self) -> NDArray[np.floating[Any]]:
         """(n, D) that array, not checked: only to tell the system what will be read."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def dtype(self) -> np.dtype[np.float32]: ...
+    def dtype(self) -> np.dtype[Any]: ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]: ...
+    def __getitem__(self, rows: slice | Indices) -> NDArray[np.floating[Any]]: ...
 
 
 Vectors = NDArray[np.floating[Any]] | Part
 
 VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
 SINGLE_ROWS = 4096  # up to here rows are asked for one by one; more of them are read as they come
-ROWS_KEPT = 128  # rows read before their pages are given back: each brings its neighbours in the file along
+ROWS_KEPT = 32  # rows read before their pages are given back: each brings its neighbours in the file along
 
 
 def _cast(values: NDArray[Any], into: NDArray[np.float32]) -> None:
@@ -103,14 +104,15 @@ class Rows:
         chosen: Indices,  # (n,) rising
     ) -> NDArray[np.float32]:  # (n, D)
         """Some rows, read in the order in which they lie in the files."""
-        vectors = np.empty((len(chosen), self.dim), np.float32)
+        vectors, read = np.empty((len(chosen), self.dim), np.float32), []
         for number, own, here in self._by_part(chosen):
             if len(chosen) <= SINGLE_ROWS:
                 announce(self.parts[number], own)
             for start in range(0, len(own), ROWS_KEPT):
                 some = slice(start, start + ROWS_KEPT)
-                self.widen(self.parts[number][own[some]], vectors[here][some])
+                read.append((self.parts[number][own[some]], vectors[here][some]))
                 let_go(self.parts[number])
+        share(lambda pair: self.widen(*pair), read)
         return vectors
 
     def _by_part(self, chosen: Indices) -> Iterator[tuple[int, Indices, slice]]:
