@@ -72,17 +72,27 @@ def encoded(image: Image.Image | None = None, kind: str = "JPEG", **options: Any
 Value = int | str | tuple[tuple[int, int], ...]  # an EXIF value: short, text, or rationals
 
 
-def exif_with(gps: dict[int, Value] | None = None, orientation: int | str | None = None) -> bytes:
+def exif_with(
+    gps: dict[int, Value] | None = None,
+    orientation: int | str | None = None,
+    original: dict[int, Value] | None = None,
+    edited: str | None = None,
+) -> bytes:
     """An EXIF block with these GPS tags (1 N or S, 2 latitude, 3 E or W, 4 longitude) and this orientation.
 
-    Made by hand, because no library writes the rubbish that cameras write.
+    `original` is the directory of the camera (0x9003 DateTimeOriginal), `edited` is DateTime. Made by hand, because
+    no library writes the rubbish that cameras write.
     """
-    tags: dict[int, Value] = {} if orientation is None else {0x0112: orientation}
-    if gps is None:
-        return b"Exif\0\0MM\0*\0\0\0\x08" + _directory(tags, at=8)
-    behind = 8 + len(_directory(tags | {0x8825: 0}, at=8))
-    first = _directory(tags | {0x8825: behind}, at=8)
-    return b"Exif\0\0MM\0*\0\0\0\x08" + first + _directory(gps, at=behind)
+    tags: dict[int, Value] = {0x0112: orientation, 0x0132: edited}
+    tags = {tag: value for tag, value in tags.items() if value is not None}
+    below = {tag: values for tag, values in {0x8769: original, 0x8825: gps}.items() if values is not None}
+    at = behind = 8 + len(_directory(tags | dict.fromkeys(below, 0), at=8))
+    directories = b""
+    for tag, values in below.items():
+        tags[tag] = at
+        directories += _directory(values, at)
+        at = behind + len(directories)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + _directory(tags, at=8) + directories
 
 
 def _directory(tags: dict[int, Value], at: int) -> bytes:
@@ -94,7 +104,7 @@ def _directory(tags: dict[int, Value], at: int) -> bytes:
             kind, count, data = 2, len(value) + 1, value.encode() + b"\0"
         elif isinstance(value, tuple):
             kind, count, data = 5, len(value), b"".join(struct.pack(">II", *part) for part in value)
-        elif tag == 0x8825:
+        elif tag in (0x8769, 0x8825):
             kind, count, data = 4, 1, struct.pack(">I", value)
         else:
             kind, count, data = 3, 1, struct.pack(">HH", value, 0)

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "cricavpr"
 ROWS = [  # from the ground up
-    {"errors", "geo", "files", "mapped"},
+    {"errors", "geo", "files", "mapped", "times"},
     {"images", "descriptors", "grouping", "config", "matlab", "pca", "whitening", "plotting", "pages"},
     {"models", "datasets", "index"},
     {"methods"},

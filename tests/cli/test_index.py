@@ -151,12 +151,28 @@ def test_an_old_index_is_upgraded_by_the_command_that_its_error_names(
     assert json.loads(capsys.readouterr().out)["format"] == "cricavpr.place_index.2"
 
 
+def test_an_index_of_half_the_size_finds_the_same_photos(
+    parts: tuple[Path, Path], six: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "half"
+    assert main(["index", "build", str(parts[0]), "--to", str(to), "--dtype", "float16", *PIXELS]) == 0
+    half, whole = PlaceIndex.open(to), PlaceIndex.open(six)
+    assert half.info()["vectors_bytes"] * 2 == whole.info()["vectors_bytes"]
+    assert (half.search(whole.descriptors, 3).indices == whole.search(whole.descriptors, 3).indices).all()
+    capsys.readouterr()
+    assert main(["index", "info", str(to)]) == 0
+    assert "float16" in capsys.readouterr().out
+
+
 WRONG = [
+    (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
     (["info", "nowhere"], "no place index"),
     (["remove", "INDEX"], "nothing is named"),
     (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),
     (["merge", "INDEX", "nowhere"], "no place index"),
+    (["merge", "INDEX", "milvus://h/c"], "`index merge` is for an index in a folder"),
+    (["diff", "INDEX", "milvus://h/c"], "`index diff` is for an index in a folder"),
     (["add", "INDEX", "nowhere", *PIXELS], "there is no folder nowhere"),
     (["add", "INDEX", ".", "--quiet"], "method: pixels here, cricavpr-tiny there"),
 ]

@@ -94,6 +94,7 @@ WRONG = [
     (["info", "milvus://localhost"], "no name of a collection"),
     (["remove", AT], "nothing is named"),
     (["build", "nowhere", "--to", AT, *PIXELS], "there is no folder nowhere"),
+    (["build", ".", "--to", AT, "--dtype", "float16", *PIXELS], "stores descriptors as float32"),
     (["build", ".", "--to", "folder", "--kind", "hnsw", *PIXELS], "--kind hnsw is for the collection of a server"),
 ]
 

@@ -73,6 +73,7 @@ def test_options_become_filters_that_must_all_fit() -> None:
         ("--box=55,12,x,13", "--box 55,12,x,13 is not understood. Give S,W,N,E, 4 numbers"),
         ("--box=56,12,55,13", "is empty"),
         ("--since=yesterday", "--since yesterday is no time. Give one such as 2026-05-01T12:00"),
+        ("--since=0001-01-01T00:00+14:00", "is no time. Give one such as 2026-05-01T12:00"),
     ],
 )
 def test_options_that_make_no_sense_are_answered_in_a_line(typed: str, said: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cricavpr.datasets import open_photos
@@ -141,6 +142,7 @@ def test_a_run_whose_driver_was_killed_is_finished_on_one_machine(
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=ENDS_S)
     told: list[int] = []
+    torch.set_num_threads(1)  # as `verb` has it: threads decide about the last bits
     images, _ = open_photos(photos)
     method, grouping = load_method("cricavpr-tiny"), Grouping("in_order", GROUP)
     described = describe(method, images, grouping, out=out, workers=0, progress=lambda done, _: told.append(done))

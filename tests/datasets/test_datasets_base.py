@@ -1,6 +1,7 @@
 """ImageSet and EvalDataset: what fits together, what is refused, what changes the split hash."""
 
 import os
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ def images(*easts, root="/photos", names=None, zone=None):
 
 def test_take_moves_every_field_along(tmp_path):
     frames = np.array([5, 6, 7])
-    three = ImageSet(tmp_path, ("a", "b", "c"), Positions(np.eye(3, 2)), ("x", "x", "y"), frames)
+    times = np.array(["2020-01-01", "NaT", "2022-01-01T12:00"], "datetime64[s]")
+    three = ImageSet(tmp_path, ("a", "b", "c"), Positions(np.eye(3, 2)), ("x", "x", "y"), frames, times=times)
     two = three.take([2, 0])
+    assert two.times.tolist() == [datetime(2022, 1, 1, 12), datetime(2020, 1, 1)] and two.times.dtype == "<M8[ms]"
     assert two.names == ("c", "a") and two.keys == ("y", "x") and two.frames.tolist() == [7, 5]
     assert two.positions.metres.tolist() == [[0, 0], [1, 0]]
     assert two.path(0) == tmp_path / "c" and len(two) == 2
@@ -45,11 +48,22 @@ def test_two_dots_inside_a_name_are_only_dots():
 
 
 @pytest.mark.parametrize(
-    "field", [{"keys": ("x",)}, {"frames": np.zeros(3)}, {"positions": Positions(np.zeros((1, 2)))}]
+    "field",
+    [
+        {"keys": ("x",)},
+        {"frames": np.zeros(3)},
+        {"positions": Positions(np.zeros((1, 2)))},
+        {"times": np.zeros(1, "M8[ms]")},
+    ],
 )
 def test_fields_of_other_lengths_are_refused(field):
     with pytest.raises(InputError, match="do not fit 2 images"):
         ImageSet("/photos", ("a", "b"), **field)
+
+
+def test_times_that_are_numbers_are_refused():
+    with pytest.raises(InputError, match="datetime64"):
+        ImageSet("/photos", ("a", "b"), times=np.array([1, 2]))
 
 
 def test_positives_within_a_radius_include_its_border():

@@ -8,6 +8,7 @@ import pytest
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.index.engines import (
+    All,
     Box,
     Coding,
     CompressedEngine,
@@ -22,6 +23,8 @@ from cricavpr.index.engines import (
     Taken,
     mask_of,
 )
+from cricavpr.index.engines.filters import flattened
+from tests.index.places import laid_out
 from tests.index.test_engines import drawn, made, seen_again, slowly
 
 NAN = float("nan")
@@ -57,11 +60,42 @@ def test_a_filter_leaves_the_photos_that_fit(one: Filter, rows: list[int]) -> No
     assert np.flatnonzero(one.mask(FACTS)).tolist() == rows
 
 
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (Box(55, 12.5, np.float64(56), 14), "in the box from 55.0, 12.5 to 56.0, 14.0"),
+        (Near(LatLon(55.6, 13), 500.0), "within 500 m of 55.6, 13.0"),
+        (Near(LatLon(-33.9, 151.2), 0.25), "within 0.25 m of -33.9, 151.2"),
+        (Near(LatLon(0, 0), np.float64(1e7)), "within 10,000,000 m of 0.0, 0.0"),
+        (Taken(np.datetime64("2024-05-01")), "taken on or after 2024-05-01T00:00Z"),
+        (Taken(end=np.datetime64("2024-05-01T12:30:00.000")), "taken before 2024-05-01T12:30Z"),
+        (
+            Taken(np.datetime64("2024-05-01T00:00:07", "ms"), np.datetime64("2024-05-01T00:00:07.250", "us")),
+            "taken on or after 2024-05-01T00:00:07Z and before 2024-05-01T00:00:07.250Z",
+        ),
+        (Taken(np.datetime64("2024-05-01T00:00:00.000001")), "taken on or after 2024-05-01T00:00:00.000001Z"),
+        (Taken(), "taken at a known time"),
+        (Tagged("winter"), "tagged winter"),
+        (Tagged("old town"), "tagged 'old town'"),
+        (Tagged("a\nb"), "tagged 'a\\nb'"),
+        (All((Tagged("winter"), Near(LatLon(1, 2), 3))), "tagged winter and within 3 m of 1.0, 2.0"),
+    ],
+    ids=str,
+)
+def test_a_filter_prints_as_people_say_it(one: Filter, said: str) -> None:
+    assert str(one) == said
+
+
+def test_filters_inside_one_another_are_laid_side_by_side() -> None:
+    a, b, c = Tagged("a"), Tagged("b"), Tagged("c")
+    assert flattened([a, All((b, All((c,)), All(())))]) == (a, b, c)
+
+
 def test_filters_must_all_fit() -> None:
     mask = mask_of([Tagged("night"), Taken(np.datetime64("2024-06-01"))], FACTS)
     assert mask is not None and np.flatnonzero(mask).tolist() == [2]
     assert mask_of([], FACTS) is None
-    with pytest.raises(InputError, match="none of 5 photos fits"):
+    with pytest.raises(InputError, match=r"fits the filter: tagged night and in the box from 55\.0, 12\.0 to"):
         mask_of([Tagged("night"), Box(55, 12, 55.65, 14)], FACTS)
 
 
@@ -99,7 +133,7 @@ def test_a_filtered_search_is_exact_search_over_what_is_left(share: float, remov
     live = rng.random(6000) >= removed
     rows = Rows((vectors[:5000], vectors[5000:]), live)
     quantiser = Quantiser.learn(rows, made(64), Coding(64, 64, 2000))
-    engine = CompressedEngine(rows, quantiser, [quantiser.encode(vectors)], 60)
+    engine = CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 60)
     queries, allowed = seen_again(vectors[::600]), rng.random(6000) < share
     expected = slowly(vectors, queries, 5, allowed & live)[:, : int((allowed & live).sum())]
     for one in (ExactEngine(rows), engine):
@@ -115,7 +149,7 @@ def test_a_filter_far_from_the_query_still_fills_the_shortlist() -> None:
     allowed = np.zeros(6000, bool)
     allowed[worst_first[:2000]] = True
     quantiser = Quantiser.learn(Rows((vectors,)), made(64), Coding(64, 64, 2000))
-    engine = CompressedEngine(Rows((vectors,)), quantiser, [quantiser.encode(vectors)], 60)
+    engine = CompressedEngine(Rows((vectors,)), quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 60)
     nominated = engine._nominated(quantiser.project(query[0]), 60, allowed, 2000)
     assert len(set(nominated.tolist())) == 60 and allowed[nominated].all()
     assert engine.search(query, 1, allowed).indices[0, 0] == worst_first[1999]

@@ -14,8 +14,10 @@ import pytest
 
 from cricavpr.cli import main
 from cricavpr.errors import InputError, MadeByError
-from cricavpr.index.engines.filters import Filter
+from cricavpr.geo import LatLon
+from cricavpr.index.engines.filters import Filter, Near
 from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.locate.sources import source_of
 from tests.index.milvus_server import SERVER
 from tests.index.places import MADE_BY, WIDE, built, ids, photos, places
 from tests.index.test_remote import (
@@ -27,6 +29,8 @@ from tests.index.test_remote import (
     test_everything_about_a_photo_comes_back_as_it_was,
     test_positions_of_another_frame_are_refused,
 )
+from tests.locate.test_sources import FILTERS, assert_answers_alike, both
+from tests.locate.worlds import MADE
 
 __all__ = ["test_everything_about_a_photo_comes_back_as_it_was", "test_positions_of_another_frame_are_refused"]
 
@@ -167,5 +171,31 @@ def test_a_wrong_address_is_one_line_and_exit_code_2(
 ) -> None:
     address = f"milvus://{where or os.environ[SERVER] + '/nothing_is_called_this'}"
     assert main(["index", "info", address]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("cricavpr: ") and error.count("\n") == 1 and says in error
+
+
+@pytest.mark.parametrize("where", FILTERS, ids=str)
+def test_what_locate_asks_of_a_server_is_answered_as_by_a_folder(
+    address: Address, tmp_path: Path, where: Filter | None
+) -> None:
+    """With ready-made descriptors: describing photos would need torch, which is not here."""
+    assert_answers_alike(*both(tmp_path / "index", RemoteIndex.create(address, MADE)), where)
+
+
+def test_locate_is_told_by_a_server_that_no_photo_fits_and_which_kind_it_is(address: Address, tmp_path: Path) -> None:
+    local, remote = both(tmp_path / "index", RemoteIndex.create(address, MADE, "hnsw"))
+    assert source_of(remote).choice == f"approximate search: {address} is of the kind HNSW, which may miss photos"
+    for index in (local, remote):
+        with pytest.raises(InputError, match=r"fits the filter: within 500 m of 10\.0, 20\.0\. Ask for more\."):
+            source_of(index, where=Near(LatLon(10.0, 20.0), 500.0))
+
+
+@pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no Milvus server answers"), (None, "there is no")])
+def test_locating_at_a_wrong_address_is_one_line_and_exit_code_2(
+    where: str | None, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = f"milvus://{where or os.environ[SERVER] + '/nothing_is_called_this'}"
+    assert main(["locate", "photo.jpg", "--index", address, "--method", "pixels"]) == 2
     error = capfd.readouterr().err
     assert error.startswith("cricavpr: ") and error.count("\n") == 1 and says in error

@@ -12,9 +12,9 @@ import pytest
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines.filters import Box, Facts, Filter, Near, Tagged, Taken, mask_of
+from cricavpr.index.engines.filters import All, Box, Facts, Filter, Near, Tagged, Taken, mask_of
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import Address, RemoteIndex, is_remote, remote_index
+from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote, remote_index
 from cricavpr.index.remote.entities import decode, encode, from_entities, to_entities
 from cricavpr.index.remote.expressions import expression_of
 from tests.index.fake_server import FakeServer
@@ -76,6 +76,12 @@ def test_what_is_no_address_is_refused_in_one_line(text: str, says: str) -> None
     with pytest.raises(InputError, match=says) as raised:
         Address.parse(text)
     assert "\n" not in str(raised.value)
+
+
+def test_a_verb_for_folders_refuses_a_server() -> None:
+    assert folder_named("a/town", "tune") == Path("a/town")
+    with pytest.raises(InputError, match=r"`index tune` is for an index in a folder, and milvus://h:19530/c is kept"):
+        folder_named("milvus://h/c", "tune")
 
 
 def test_a_password_in_an_address_is_refused_without_being_repeated() -> None:
@@ -388,8 +394,44 @@ def test_a_search_finds_what_the_same_search_on_disk_finds(
 
 def test_a_filter_that_nothing_fits_says_so(index: RemoteIndex) -> None:
     put(index, range(1, 9))
-    with pytest.raises(InputError, match=r"no photo of milvus://.* fits Tagged\(tag='dawn'\)"):
+    with pytest.raises(InputError, match=r"no photo of milvus://.* fits the filter: tagged dawn\. Ask"):
         index.search(photos([1]), 3, [Tagged("dawn")])
+
+
+def test_filters_inside_one_another_are_all_decided(index: RemoteIndex, tmp_path: Path) -> None:
+    filled(index, tmp_path / "index")
+    flat = index.search(photos([500]), 10, [Tagged("night"), Near(MIDDLE, 500.0), Taken(DAYS[50])])
+    nested = index.search(photos([500]), 10, [All((Tagged("night"), All((Near(MIDDLE, 500.0), Taken(DAYS[50])))))])
+    assert names(nested) == names(flat) and 0 < len(flat.photos) < 20
+
+
+def test_whether_any_photo_fits_is_known_without_a_search(
+    server: FakeServer, index: RemoteIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lets through what is up to a hundredth too far; the circle then does not."""
+    put(index, [101])
+    place = Positions(np.array([[400_101.0 + 60.0, 6_001_010.0]]), ("33N",)).latlon()[0]
+    beside = LatLon(*place.tolist())
+    index.require_some([])
+    index.require_some([Near(beside, 60.1)])
+    with pytest.raises(InputError, match=r"fits the filter: within 59\.9 m of"):
+        index.require_some([Near(beside, 59.9)])
+    with pytest.raises(InputError, match="fits the filter: tagged dusk"):
+        index.require_some([Tagged("dusk")])
+    monkeypatch.setattr(remote_index, "LOOKED_AT", 1)
+    index.require_some([Near(beside, 59.9)])  # the one that was looked at does not fit; others may
+    assert "search" not in dict(server.calls)
+
+
+def test_a_kind_that_misses_the_photos_that_fit_finds_none_and_does_not_say_that_there_are_none(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RemoteIndex.create(AT, MADE_BY, "hnsw", server)
+    put(index, range(1, 9), tags=[["night"]] * 8)
+    monkeypatch.setattr(server, "search", lambda collection, vectors, *_: [[] for _ in vectors])
+    assert index.search(photos([1, 2]), 3, [Tagged("night")]).predictions.indices.shape == (2, 0)
+    with pytest.raises(InputError, match="fits the filter: tagged dawn"):
+        index.search(photos([1, 2]), 3, [Tagged("dawn")])
 
 
 def test_places_cannot_be_asked_for_where_positions_have_no_latitude(index: RemoteIndex) -> None:

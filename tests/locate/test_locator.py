@@ -17,11 +17,13 @@ from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import Grouping
 from cricavpr.index.engines import Near
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.locate import Locator
 from cricavpr.locate.calibration import Calibration, Level, Ring, Source, sketch_of
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import Rule
-from tests.mean_colour import GroupColour, MeanColour, photos
+from tests.index.fake_server import FakeServer
+from tests.mean_colour import GroupColour, MeanColour, colours, photos
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 LUND_M = np.array([[386_300.0, 6_174_700.0], [386_400.0, 6_174_700.0], [386_500.0, 6_174_700.0]])
@@ -226,5 +228,73 @@ def test_a_filter_leaves_only_what_it_allows_however_few(locator: Locator, tmp_p
     few = Locator(locator.index, GroupColour(), where=near)
     photo = greenish(tmp_path / "mine.png")
     assert [match.name for match in few.locate(photo).matches] == ["0000.png"]
-    with pytest.raises(InputError, match="none of 3 photos fits"):
+    with pytest.raises(InputError, match=r"none of 3 photos fits the filter: within 10 m of 0\.0, 0\.0"):
         Locator(locator.index, GroupColour(), where=Near(LatLon(0.0, 0.0), 10.0))
+
+
+# --- on a server
+
+
+def served(index: PlaceIndex) -> RemoteIndex:
+    """The same photos, on a stand-in for a server."""
+    remote = RemoteIndex.create(Address("localhost", 19530, "town"), index.made_by, server=FakeServer())
+    remote.merge(index)
+    return remote
+
+
+@pytest.mark.parametrize("frame", ["utm", "two zones", "local", "none", "some unknown"])
+def test_a_server_gives_the_estimates_of_a_folder(frame: str, tmp_path: Path) -> None:
+    count = 40
+    metres = np.stack([500_000.0 + 9.0 * np.arange(count), np.full(count, 6_174_700.0)], axis=1)
+    metres[[0, 1, 2, 3, 4, 7, 11]] = np.nan if frame == "some unknown" else metres[[0, 1, 2, 3, 4, 7, 11]]
+    known = ~np.isnan(metres[:, 0])
+    zones = tuple(
+        "" if not there else "32N" if frame == "two zones" and n % 2 else "33N" for n, there in enumerate(known)
+    )
+    positions = None if frame == "none" else Positions(metres, None if frame == "local" else zones)
+    images = photos(tmp_path / "photos", colours(count))
+    local = built(ImageSet(images.root, images.names, positions), tmp_path / "index")
+    queries = photos(tmp_path / "queries", colours(12, seed=1))
+    paths = [queries.path(number) for number in (*range(12), 3)]
+    here, there = (
+        Locator(index, GroupColour()).locate_many(paths, top=3, workers=0) for index in (local, served(local))
+    )
+    assert len(there.estimates) == 13 and there.estimates[3] == there.estimates[12]
+    for one, other in zip(here.estimates, there.estimates, strict=True):
+        assert one.photo == other.photo and other.status == "uncalibrated" and other.doubt is None
+        seen = [[(match.name, match.where, match.path) for match in each.matches] for each in (one, other)]
+        assert seen[0] == seen[1] and len(seen[0]) == 3
+        scores = [[match.score for match in each.matches] for each in (one, other)]
+        assert scores[0] == pytest.approx(scores[1], rel=0, abs=1e-5)
+        assert one.where.zone == other.where.zone
+        metres = [[m for m in (each.where.easting_m, each.where.northing_m) if m is not None] for each in (one, other)]
+        assert metres[0] == pytest.approx(metres[1], rel=0, abs=0.01)
+
+
+def test_a_photo_for_which_a_server_finds_fewer_is_located_by_those(
+    locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = served(locator.index)  # type: ignore[arg-type]
+    whole = remote.server.search
+    left = iter((2, 0, 3))
+    monkeypatch.setattr(remote.server, "search", lambda *asked: [hits[: next(left)] for hits in whole(*asked)])
+    queries = photos(tmp_path / "queries", np.array([[30, 200, 60], [0, 0, 250], [200, 60, 30]], np.uint8))
+    estimates = Locator(remote, GroupColour()).locate_many([queries.path(n) for n in range(3)], workers=0).estimates
+    assert [[match.name for match in one.matches] for one in estimates] == [
+        ["0001.png", "0002.png"],
+        [],
+        ["0000.png", "0001.png", "0002.png"],
+    ]
+    assert [one.where.easting_m for one in estimates] == [386_400.0, None, 386_300.0]
+    json.dumps([one.to_dict() for one in estimates], allow_nan=False)
+
+
+def test_a_server_with_nothing_or_with_something_else_is_refused_at_once(locator: Locator) -> None:
+    remote = RemoteIndex.create(Address("localhost", 19530, "town"), locator.index.made_by, server=FakeServer())
+    with pytest.raises(InputError, match=r"milvus://localhost:19530/town holds no photos, so nothing can be found"):
+        Locator(remote, GroupColour())
+    remote.merge(locator.index)  # type: ignore[arg-type]
+    with pytest.raises(MadeByError, match="method: group_colour here, mean_colour there"):
+        Locator(remote, MeanColour())
+    caveat = Locator(remote, GroupColour()).caveat
+    assert caveat is not None and caveat.startswith("milvus://localhost:19530/town is not calibrated, so nothing is")

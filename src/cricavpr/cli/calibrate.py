@@ -52,10 +52,11 @@ def add_parser(actions: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import folder_named
     from cricavpr.locate.fitting import fit
     from cricavpr.locate.together import Rule
 
-    index, rule = PlaceIndex.open(Path(args.index)), Rule()
+    index, rule = PlaceIndex.open(folder_named(args.index, "calibrate")), Rule()
     cases, problems = _of_queries(args, index, rule) if args.queries else (_of_index(args, index, rule), ())
     calibration = fit(index, cases, rule, args.share_in_map)
     path = calibration.save(index)

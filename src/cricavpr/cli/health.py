@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     from cricavpr.health import examine
     from cricavpr.health.page import page
     from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import folder_named
 
     out = Path(args.out)
     if out.suffix != ".html":
         raise InputError(f"{out} is no name of a page. Give one that ends in .html.")
     refuse_all_but_files(out)
-    index = PlaceIndex.open(Path(args.index))
+    index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     with Progress(not args.quiet, len(index) * (2 if photos else 1)) as progress:
         progress.start(0)

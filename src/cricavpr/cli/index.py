@@ -46,11 +46,17 @@ def _add_photos_parsers(actions: Subparsers) -> None:
     building = actions.add_parser(
         "build",
         help="index a folder of photos",
-        description="Describe every located photo by itself and keep it with its position.",
+        description="Describe every located photo by itself and keep it with its position and time.",
     )
     _add_photos(building)
     building.add_argument(
         "--to", required=True, metavar="INDEX", help="the folder of the index, or milvus://host:port/collection"
+    )
+    building.add_argument(
+        "--dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="how a new folder stores descriptors: float32, or float16 in half the room (default: float32)",
     )
     _add_kind(building)
     building.set_defaults(run=_or_remote(build, "to"))
@@ -133,7 +139,9 @@ def _add_asking_parsers(actions: Subparsers) -> None:
 
 def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
-    parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
+    parser.add_argument(
+        "--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos, and their times"
+    )
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a word for all these photos")
     add_method(parser)
     add_work(parser)
@@ -180,18 +188,24 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> int:
+    from cricavpr.index.manifest import known_dtype
     from cricavpr.index.place_index import PlaceIndex, photo_ids, refuse_foreign
 
     to = Path(args.to)
     refuse_foreign(to)
+    known_dtype(args.dtype)  # before hours of describing
     method = load_method(args)
     photos, unusable = _located(args)
     described = _describe(args, method, photos, to)
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
-    index = PlaceIndex.build(described.descriptors, kept.positions, kept.root, to, ids=ids, tags=_tags(args, kept))
+    tags = _tags(args, kept)
+    index = PlaceIndex.build(
+        described.descriptors, kept.positions, kept.root, to, ids=ids, times=kept.times, tags=tags, dtype=args.dtype
+    )
     _unfinished(to).unlink(missing_ok=True)
-    print(f"{to}: {len(index):,} photos, method {index.made_by.method}, grouping {index.made_by.grouping}")
+    made = f"method {index.made_by.method}, grouping {index.made_by.grouping}"
+    print(f"{to}: {len(index):,} photos, {_with_time(index):,} with a time, {made}")
     if len(index) < len(kept):
         print(f"{len(kept) - len(index):,} photos are copies of others and count once.", file=sys.stderr)
     return report((*unusable, *described.problems))
@@ -216,6 +230,7 @@ def add(args: argparse.Namespace) -> int:
         kept.positions,
         kept.root,
         ids=[ids[row] for row in described.kept.tolist()],
+        times=kept.times,
         tags=_tags(args, kept),
         wait_s=args.wait,
     )
@@ -234,7 +249,13 @@ def update(args: argparse.Namespace) -> int:
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
     change = index.update(
-        described.descriptors, kept.positions, kept.root, ids=ids, tags=_tags(args, kept), wait_s=args.wait
+        described.descriptors,
+        kept.positions,
+        kept.root,
+        ids=ids,
+        times=kept.times,
+        tags=_tags(args, kept),
+        wait_s=args.wait,
     )
     _unfinished(index.path).unlink(missing_ok=True)
     print(
@@ -259,7 +280,7 @@ def _located(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
     from cricavpr.datasets import open_photos
 
     positions_file = Path(args.positions) if args.positions else None
-    return open_photos(existing_folder(args.photos), positions_file, need_positions=True)
+    return open_photos(existing_folder(args.photos), positions_file, need_positions=True, need_times=True)
 
 
 def _describe(args: argparse.Namespace, method: Method, photos: ImageSet, to: Path) -> Described:
@@ -273,6 +294,12 @@ def _unfinished(to: Path) -> Path:
     """Where the descriptors grow until the index has them: hidden beside it, so that no file of the user's is met."""
     whole = Path(os.path.abspath(to))  # noqa: PTH100  # "." has a name too; resolve() would follow links
     return whole.with_name(f".{whole.name}.descriptors")
+
+
+def _with_time(index: PlaceIndex) -> int:
+    import numpy as np
+
+    return int((~np.isnat(index.rows.times)).sum())
 
 
 def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:
@@ -329,8 +356,9 @@ def _id(text: str) -> bytes:
 
 def merge(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import folder_named
 
-    index, other = PlaceIndex.open(Path(args.index)), PlaceIndex.open(Path(args.other))
+    index, other = PlaceIndex.open(Path(args.index)), PlaceIndex.open(folder_named(args.other, "merge"))
     change = index.merge(other, wait_s=args.wait)
     print(f"{args.index}: {change.added:,} added, {change.already:,} already there, {len(change.index):,} photos")
     return 0
@@ -388,8 +416,9 @@ def verify(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import folder_named
 
-    found = PlaceIndex.open(Path(args.index)).diff(PlaceIndex.open(Path(args.other)))
+    found = PlaceIndex.open(Path(args.index)).diff(PlaceIndex.open(folder_named(args.other, "diff")))
     if args.json:
         print(json.dumps(found.to_dict(), indent=1))
         return 0

@@ -12,6 +12,8 @@ from cricavpr.cli.options import add_method, add_search, add_work, load_method, 
 if TYPE_CHECKING:
     from cricavpr.cli import Subparsers
     from cricavpr.datasets.base import Problem
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import RemoteIndex
     from cricavpr.locate import LocationEstimate, Where
 
 
@@ -22,7 +24,12 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Find where photos were taken. Each is described alone: no photo changes another's answer.",
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, or folders of them")
-    parser.add_argument("--index", required=True, metavar="INDEX", help="an index from `cricavpr index build`")
+    parser.add_argument(
+        "--index",
+        required=True,
+        metavar="INDEX",
+        help="an index from `cricavpr index build`: its folder, or milvus://host:port/collection",
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="matches to name for each photo (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, one object for each photo")
@@ -44,13 +51,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
     from cricavpr.locate import Locator
     from cricavpr.locate.formats import FORMATS
 
-    index = PlaceIndex.open(Path(args.index))
-    locator = Locator(index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
-    for line in () if args.quiet else (locator.searcher.choice, *locator.searcher.notes):
+    where = read_filter(args)
+    locator = Locator(_opened(args.index), load_method(args), args.precision, engine=args.engine, where=where)
+    for line in () if args.quiet else (locator.source.choice, *locator.source.notes):
         print(line, file=sys.stderr)
     paths, unusable = _paths(args.photos)
     located = locator.locate_many(paths, args.top, batch_size=args.batch_size, workers=args.workers)
@@ -59,6 +65,13 @@ def run(args: argparse.Namespace) -> int:
     if locator.caveat:
         print(locator.caveat, file=sys.stderr)
     return report((*unusable, *located.problems))
+
+
+def _opened(index: str) -> PlaceIndex | RemoteIndex:
+    from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import Address, RemoteIndex, is_remote
+
+    return RemoteIndex.open(Address.parse(index)) if is_remote(index) else PlaceIndex.open(Path(index))
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
@@ -87,6 +100,8 @@ def _text(estimate: LocationEstimate) -> str:
 
 def _answer(estimate: LocationEstimate) -> str:
     doubt = estimate.doubt
+    if not estimate.matches:  # an index that is not exact may find none where few photos may be found
+        return "no photo was found"
     if doubt is None:
         return f"{_place(estimate.where)} (confidence: {estimate.confidence})"
     sure = f"confidence {doubt.confidence:.3f}, in the map with {doubt.probability_in_map:.3f}"

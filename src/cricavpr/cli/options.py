@@ -60,7 +60,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         metavar="NAME",
-        help="auto, exact or compressed (default: auto, which says what it takes and why)",
+        help="auto, exact or compressed (default: auto, which says what it takes and why; a server takes no other)",
     )
     group.add_argument(
         "--near",
@@ -113,11 +113,10 @@ def _time(option: str, text: str | None) -> np.datetime64 | None:
         return None
     try:
         time = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        utc = time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
         raise InputError(f"{option} {printable(text)} is no time. Give one such as 2026-05-01T12:00.") from None
-    if time.tzinfo is not None:
-        time = time.astimezone(datetime.UTC).replace(tzinfo=None)
-    return np.datetime64(time, "ms")
+    return np.datetime64(utc, "ms")
 
 
 def load_method(args: argparse.Namespace) -> Method:

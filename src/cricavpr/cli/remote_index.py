@@ -39,6 +39,8 @@ def build(address: Address, args: argparse.Namespace) -> int:
     from cricavpr.index.remote import RemoteIndex
     from cricavpr.methods.base import made_by
 
+    if args.dtype != "float32":
+        raise InputError(f"a server stores descriptors as float32. Leave --dtype {printable(args.dtype)} out.")
     method = load_method(args)
     photos, unusable = local._located(args)
     ids = photo_ids(photos.root, photos.names)
@@ -90,6 +92,7 @@ def _fill(
             kept.positions,
             kept.root,
             ids=[ids[row] for row in described.kept.tolist()],
+            times=kept.times,
             tags=local._tags(args, kept),
             progress=progress,
         ),
@@ -102,9 +105,9 @@ def _fill(
 
 def merge(address: Address, args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import RemoteIndex
+    from cricavpr.index.remote import RemoteIndex, folder_named
 
-    other = PlaceIndex.open(Path(args.other))
+    other = PlaceIndex.open(folder_named(args.other, "merge"))
     index = RemoteIndex.create_or_open(address, other.made_by, args.kind)
     change = _sending(args, len(other), lambda progress: index.merge(other, progress))
     print(f"{address}: {change.added:,} added, {change.already:,} already there, {len(index):,} photos")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,8 +57,9 @@ def _prepared(args: argparse.Namespace) -> PlaceIndex:
     """The newest version, with codes."""
     from cricavpr.describing.progress import Progress
     from cricavpr.index.place_index import PlaceIndex
+    from cricavpr.index.remote import folder_named
 
-    index = PlaceIndex.open(Path(args.index))
+    index = PlaceIndex.open(folder_named(args.index, "tune"))
     with Progress(not args.quiet, len(index)) as progress:
         progress.start(0)
         note = index.prepare(

@@ -29,16 +29,18 @@ __all__ = [
 
 
 def open_photos(
-    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False
+    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False, need_times: bool = False
 ) -> tuple[ImageSet, tuple[Problem, ...]]:
     """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
+
+    What an @UTM@ name may say of the time is not read.
 
     Raises:
         InputError: as `read_photos`, or names that start like @ names and are none.
     """
     if positions_file is None and has_utm_names(folder):
         return read_utm_folder(folder), ()
-    return read_photos(folder, positions_file, need_positions=need_positions)
+    return read_photos(folder, positions_file, need_positions=need_positions, need_times=need_times)
 
 
 def open_dataset(

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions, within_radius
+from cricavpr.times import Times
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One photo that cannot be used: `stage` is find, open, decode, size, position or describe."""
+    """One photo that cannot be used: `stage` is find, open, decode, size, position, time or describe."""
 
     name: str
     stage: str
@@ -37,9 +38,10 @@ class ImageSet:
         keys: panorama, sequence or folder of each image, or None.
         frames: (N,) frame numbers of a video or journey, or None.
         conditions: what each image was taken in, such as day, night or snow, or None.
+        times: (N,) when each image was taken, UTC in milliseconds, NaT where unknown, or None.
 
     Raises:
-        InputError: fields of different lengths, a name twice, or a name that leaves the root.
+        InputError: fields of different lengths, times that are none, a name twice, or a name that leaves the root.
     """
 
     root: Path
@@ -48,14 +50,18 @@ class ImageSet:
     keys: tuple[str, ...] | None = None
     frames: NDArray[np.int64] | None = None
     conditions: tuple[str, ...] | None = None
+    times: Times | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         fields: dict[str, Sized | None] = {}
-        fields.update(positions=self.positions, keys=self.keys, frames=self.frames, conditions=self.conditions)
+        fields.update(positions=self.positions, keys=self.keys, frames=self.frames)
+        fields.update(conditions=self.conditions, times=self.times)
         for field, values in fields.items():
             if values is not None and len(values) != len(self.names):
                 raise InputError(f"{len(values)} {field} do not fit {len(self.names)} images in {self.root}.")
+        if self.times is not None:
+            object.__setattr__(self, "times", _in_milliseconds(self.times))
         _check_names(self.root, self.names)
 
     def __len__(self) -> int:
@@ -76,7 +82,14 @@ class ImageSet:
             keys=None if self.keys is None else tuple(self.keys[i] for i in rows.tolist()),
             frames=None if self.frames is None else self.frames[rows],
             conditions=None if self.conditions is None else tuple(self.conditions[i] for i in rows.tolist()),
+            times=None if self.times is None else self.times[rows],
         )
+
+
+def _in_milliseconds(times: Times) -> Times:
+    if times.dtype.kind != "M" or times.ndim != 1:
+        raise InputError(f"times are {times.dtype} of shape {times.shape}. Give one numpy datetime64 (UTC) an image.")
+    return times.astype("datetime64[ms]")
 
 
 def _check_names(root: Path, names: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
-"""Any folder of photos: what is in it, where each was taken, and what is wrong with the rest.
+"""Any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
 
 Positions come from a table where there is one (given, or lying in the folder as positions.csv or
-positions.geojson), and then from it alone; otherwise from each photo's EXIF block.
+positions.geojson), and then from it alone; otherwise from each photo's EXIF block. So do times, where the table has
+a column for them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +23,17 @@ from cricavpr.datasets.positions_table import Row, Table, find_table, off_the_ma
 from cricavpr.errors import ImageError, InputError
 from cricavpr.geo import Positions
 from cricavpr.images import read_header
+from cricavpr.times import as_times
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif")
 
-_THREADS = 8  # a header costs a fifth of a millisecond of Python; threads hide a slow disk
+_THREADS = 8  # a header costs a third of a millisecond of Python; threads hide a slow disk
+_OF_TABLES = ("position", "time")  # stages that say nothing against the photo itself
 _BLOCK = 10_000  # photos handed to the threads at a time
 
 
 def read_photos(
-    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False
+    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False, need_times: bool = False
 ) -> tuple[ImageSet, tuple[Problem, ...]]:
     """Read a folder and all below it, in natural order (img2 before img10).
 
@@ -39,8 +43,10 @@ def read_photos(
 
     Args:
         folder: where the photos lie.
-        positions_file: CSV with columns name, lat, lon or name, easting, northing[, zone]; or GeoJSON.
+        positions_file: CSV with columns name, lat, lon or name, easting, northing[, zone], both with [, time] in
+            ISO 8601 (UTC unless it names an offset); or GeoJSON.
         need_positions: leave out photos without a position, each with its Problem.
+        need_times: name each time of a table that is none, as a Problem of a photo that stays usable.
 
     Returns:
         The usable photos, and one Problem for each photo that is not; for a table of positions also one for
@@ -55,7 +61,7 @@ def read_photos(
     table = find_table(folder, positions_file)
     photos, problems = _read_headers(folder, found)
     located = _locate_by_exif(photos) if table is None else _locate_by_table(photos, table)
-    problems += located.problems
+    problems += [problem for problem in located.problems if need_times or problem.stage != "time"]
     keep = np.ones(len(photos), bool)
     if need_positions:
         keep = located.known
@@ -69,7 +75,8 @@ def read_photos(
         raise InputError(_nothing_usable(folder, photos, problems, table))
     names = tuple(photo.name for photo in photos)
     positions = located.positions() if located.known.any() else None
-    images = ImageSet(folder, names, positions, tuple(_folder_of(name) for name in names))
+    times = as_times(located.taken) if any(located.taken) else None
+    images = ImageSet(folder, names, positions, tuple(_folder_of(name) for name in names), times=times)
     return images.take(keep), tuple(problems)
 
 
@@ -78,7 +85,7 @@ def _folder_of(name: str) -> str:
 
 
 def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[Problem], table: Table | None) -> str:
-    bad = Counter(problem.stage for problem in problems if problem.stage != "position")
+    bad = Counter(problem.stage for problem in problems if problem.stage not in _OF_TABLES)
     total = len(photos) + bad.total()
     if total == 0:
         return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
@@ -93,7 +100,7 @@ def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[P
             f"{total:,} of {total:,} photos in {folder} have no GPS position. "
             "Give --positions FILE.csv, or photos with GPS."
         )
-    first = next(problem for problem in problems if problem.stage != "position")
+    first = next(problem for problem in problems if problem.stage not in _OF_TABLES)
     lost = "".join(f", {count:,} fail at stage {stage}" for stage, count in sorted(bad.items()))
     return (
         f"none of {total:,} photos in {folder} can be used: {len(photos):,} have no GPS position{lost} "
@@ -108,15 +115,17 @@ def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[P
 class _Photo:
     name: str
     lat_lon: tuple[float, float] | None
+    taken: datetime | None
 
 
 def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple[list[_Photo], list[Problem]]:
     def read(name: str) -> _Photo | Problem:
         try:
-            gps = read_header(folder / name).gps
+            header = read_header(folder / name)
         except ImageError as error:
             return Problem(name, error.stage, str(error))
-        return _Photo(name, None if gps is None else (gps.lat_deg, gps.lon_deg))
+        gps = header.gps
+        return _Photo(name, None if gps is None else (gps.lat_deg, gps.lon_deg), header.taken)
 
     names, problems = found
     photos = []
@@ -130,15 +139,16 @@ def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple
     return photos, problems
 
 
-# --- positions
+# --- positions and times
 
 
 @dataclass
 class _Located:
-    """Coordinates of the photos: degrees, or metres with or without zones."""
+    """Coordinates of the photos: degrees, or metres with or without zones; and when they were taken."""
 
     rows: NDArray[np.float64]  # (N, 2) latitude, longitude or easting, northing; NaN unknown
     degrees: bool
+    taken: list[datetime | None]  # UTC
     zones: list[str] | None = None
     problems: list[Problem] = field(default_factory=list)
 
@@ -153,7 +163,7 @@ class _Located:
 
 
 def _locate_by_exif(photos: Sequence[_Photo]) -> _Located:
-    located = _Located(np.full((len(photos), 2), np.nan), degrees=True)
+    located = _Located(np.full((len(photos), 2), np.nan), degrees=True, taken=[photo.taken for photo in photos])
     for i, photo in enumerate(photos):
         if photo.lat_lon is None:
             continue
@@ -166,7 +176,8 @@ def _locate_by_exif(photos: Sequence[_Photo]) -> _Located:
 
 def _locate_by_table(photos: Sequence[_Photo], table: Table) -> _Located:
     row_of, problems = _match([photo.name for photo in photos], table)
-    located = _Located(np.full((len(photos), 2), np.nan), table.degrees, problems=table.problems + problems)
+    taken = [None if table.timed else photo.taken for photo in photos]
+    located = _Located(np.full((len(photos), 2), np.nan), table.degrees, taken, problems=table.problems + problems)
     reported = {problem.name for problem in located.problems}
     if any(row.zone for row in table.rows):
         located.zones = [""] * len(photos)
@@ -178,6 +189,8 @@ def _locate_by_table(photos: Sequence[_Photo], table: Table) -> _Located:
                 located.problems.append(Problem(photo.name, "position", reason))
             continue
         located.rows[i] = row.values
+        if table.timed:
+            located.taken[i] = row.time
         if located.zones is not None:
             located.zones[i] = row.zone or ""
     return located

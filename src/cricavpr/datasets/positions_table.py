@@ -1,4 +1,4 @@
-"""Tables of positions, CSV or GeoJSON: rows that name a photo and say where it was taken."""
+"""Tables of positions, CSV or GeoJSON: rows that name a photo and say where it was taken, and may say when."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
 from cricavpr.geo import UTM_LATITUDES_DEG
+from cricavpr.times import EXAMPLE, read_time
 
 BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
 
@@ -24,6 +26,7 @@ _LON = ("lon", "lng", "long", "longitude", "lon_deg")
 _EAST = ("easting", "east", "easting_m", "utm_east", "utm_easting")
 _NORTH = ("northing", "north", "northing_m", "utm_north", "utm_northing")
 _ZONE = ("zone", "utm_zone")
+_TIME = "time"  # no other word: what is called a timestamp elsewhere is as often a number as a date
 _EXPECTED = "columns name, lat, lon or name, easting, northing, zone"
 
 
@@ -33,6 +36,7 @@ class Row:
     name: str
     values: tuple[float, float]
     zone: str | None
+    time: datetime | None = None
 
 
 @dataclass
@@ -40,7 +44,8 @@ class Table:
     file: str
     degrees: bool
     rows: list[Row]
-    problems: list[Problem]
+    problems: list[Problem]  # rows that cannot be used, and times (stage "time") that cannot
+    timed: bool = False  # it says when photos were taken
     unit: str = "line"  # how its rows are counted
 
     def where(self, number: int) -> str:
@@ -90,18 +95,18 @@ def _read_csv(path: Path, raw: bytes) -> Table:
         raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
     header = [cell.strip().casefold() for cell in rows[0][1]] if rows else []
     columns = _columns(path, header)
-    table = Table(path.name, "lat" in columns, [], [])
+    table = Table(path.name, "lat" in columns, [], [], "time" in columns)
     for line, cells in rows[1:]:
         cell = {key: cells[at] if at < len(cells) else "" for key, at in columns.items()}
         numbers = [cell[axis] for axis in (("lat", "lon") if table.degrees else ("east", "north"))]
         if delimiter != ",":
             numbers = [number.replace(",", ".") for number in numbers]  # 55,7 as half of Europe writes it
-        _add_row(table, line, cell["name"], numbers, cell.get("zone"))
+        _add_row(table, line, cell["name"], numbers, cell.get("zone"), cell.get("time", ""))
     return table
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
-    groups = {"name": _NAME, "lat": _LAT, "lon": _LON, "east": _EAST, "north": _NORTH, "zone": _ZONE}
+    groups = {"name": _NAME, "lat": _LAT, "lon": _LON, "east": _EAST, "north": _NORTH, "zone": _ZONE, "time": (_TIME,)}
     found = {}
     for key, known in groups.items():
         word = next((word for word in known if word in header), None)
@@ -111,8 +116,8 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
         shown = ", ".join(header)[:100] or "nothing"
         raise InputError(f"{path} begins with {shown!r}. Give {_EXPECTED} in the first line.")
     if {"lat", "lon"} <= found.keys():
-        return {key: found[key] for key in ("name", "lat", "lon")}
-    return {key: found[key] for key in ("name", "east", "north", "zone") if key in found}
+        return {key: found[key] for key in ("name", "lat", "lon", "time") if key in found}
+    return {key: found[key] for key in ("name", "east", "north", "zone", "time") if key in found}
 
 
 def _read_geojson(path: Path, raw: bytes) -> Table:
@@ -122,18 +127,19 @@ def _read_geojson(path: Path, raw: bytes) -> Table:
         features = list(features)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not GeoJSON ({error}). Give a FeatureCollection of Points.") from error
-    table = Table(path.name, True, [], [], unit="feature")
-    for number, feature in enumerate(features, start=1):
-        _add_row(table, number, _feature_name(feature), _feature_point(feature), None)
+    properties = [_properties(feature) for feature in features]
+    table = Table(path.name, True, [], [], any(_TIME in some for some in properties), unit="feature")
+    for number, (feature, known) in enumerate(zip(features, properties, strict=True), start=1):
+        name = next((str(known[key]) for key in _NAME if known.get(key)), "")
+        _add_row(table, number, name, _feature_point(feature), None, str(known.get(_TIME) or ""))
     return table
 
 
-def _feature_name(feature: Any) -> str:
+def _properties(feature: Any) -> dict[str, Any]:
     try:
-        properties = {str(key).casefold(): value for key, value in feature["properties"].items()}
+        return {str(key).casefold(): value for key, value in feature["properties"].items()}
     except (KeyError, TypeError, AttributeError):
-        return ""
-    return next((str(properties[key]) for key in _NAME if properties.get(key)), "")
+        return {}
 
 
 def _feature_point(feature: Any) -> list[str]:
@@ -147,11 +153,11 @@ def _feature_point(feature: Any) -> list[str]:
         return []
 
 
-def _add_row(table: Table, line: int, name: str, numbers: Sequence[str], zone: str | None) -> None:
-    """Keep a row, or say what is wrong with it."""
+def _add_row(table: Table, line: int, name: str, numbers: Sequence[str], zone: str | None, time: str) -> None:
+    """Keep a row, or say what is wrong with it; a time that is none does not cost the row."""
 
-    def wrong(reason: str) -> None:
-        table.problems.append(Problem(name or table.file, "position", f"{table.where(line)} {reason}"))
+    def wrong(reason: str, stage: str = "position") -> None:
+        table.problems.append(Problem(name or table.file, stage, f"{table.where(line)} {reason}"))
 
     if not name.strip():
         return wrong("names no photo")
@@ -166,7 +172,10 @@ def _add_row(table: Table, line: int, name: str, numbers: Sequence[str], zone: s
     hemisphere = None if zone is None else _zone(zone)
     if zone is not None and hemisphere is None:
         return wrong(f"has the zone {zone!r}, which is not a UTM zone such as 33N")
-    table.rows.append(Row(line, name, (first, second), hemisphere))
+    taken = read_time(time)
+    if taken is None and time.strip():
+        wrong(f"has the time {time!r}, which is none such as {EXAMPLE}; the photo is used without it", "time")
+    table.rows.append(Row(line, name, (first, second), hemisphere, taken))
     return None
 
 

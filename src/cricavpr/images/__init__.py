@@ -1,4 +1,4 @@
-"""Photos as they come: decoded safely and upright to sRGB, their GPS position, and the way to a tensor."""
+"""Photos as they come: decoded safely and upright to sRGB, where and when they were taken, and the way to a tensor."""
 
 from cricavpr.images.decoding import Header, decode, read_gps, read_header
 from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE

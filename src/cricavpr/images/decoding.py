@@ -1,8 +1,9 @@
-"""A photo, from a path or bytes, to upright sRGB pixels, or to its header and GPS position."""
+"""A photo, from a path or bytes, to upright sRGB pixels, or to its header with where and when it was taken."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from cricavpr.geo import LatLon
 from cricavpr.images.damage import loaded
-from cricavpr.images.exif import gps_position, turned
+from cricavpr.images.exif import read_exif, turned
 from cricavpr.images.opening import MAX_PIXELS, MIN_SIDE, open_image, open_stream, stage
 from cricavpr.images.pixels import as_rgb
 
@@ -23,6 +24,7 @@ class Header:
     height: int
     format: str
     gps: LatLon | None
+    taken: datetime | None = None  # UTC
 
 
 def decode(
@@ -51,13 +53,14 @@ def decode(
 
 
 def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> Header:
-    """Check what can be checked without decoding, and read the position.
+    """Check what can be checked without decoding, and read where and when the photo was taken.
 
     Raises:
         ImageError: as `decode`, except for damage that only decoding shows.
     """
     with open_stream(source) as stream, open_image(stream, max_pixels, min_side) as image:
-        return Header(image.width, image.height, image.format or "", gps_position(image, stream))
+        exif = read_exif(image, stream)
+        return Header(image.width, image.height, image.format or "", exif.gps, exif.taken)
 
 
 def read_gps(source: Path | bytes) -> LatLon | None:

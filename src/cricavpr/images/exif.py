@@ -1,4 +1,4 @@
-"""What a photo's EXIF block says: which way is up, and where it was taken.
+"""What a photo's EXIF block says: which way is up, and where and when it was taken.
 
 A GPS position that stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as
 Pillow does.
@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-from typing import IO, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Any, TypeVar
 
 from PIL import Image
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
 from cricavpr.images.png import png_chunks
+from cricavpr.images.taken import time_taken
+
+T = TypeVar("T")
 
 _EXIF_ORIENTATION = 0x0112
+_EXIF_ORIGINAL = 0x8769
 _EXIF_GPS = 0x8825
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,15 +56,39 @@ def _exif(image: Image.Image) -> Image.Exif:
     return Image.Image.getexif(image)  # not PNG's own, which decodes the picture to look behind it
 
 
-def gps_position(image: Image.Image, stream: IO[bytes]) -> LatLon | None:
-    """Nothing in an EXIF block, however damaged, makes a picture unusable."""
+@dataclass(frozen=True)
+class Exif:
+    """Where and when a photo was taken, each None where it is unknown."""
+
+    gps: LatLon | None = None
+    taken: datetime | None = None
+
+
+def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
+    """Nothing in an EXIF block, however damaged, makes a picture unusable; one half of it does not cost the other."""
+    exif = _unless_damaged(lambda: _found(image, stream), Image.Exif())
+    gps, original = _directory(exif, _EXIF_GPS), _directory(exif, _EXIF_ORIGINAL)
+    where = _unless_damaged(lambda: _position(gps), None)
+    return Exif(where, _unless_damaged(lambda: time_taken(original, gps), None))
+
+
+def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    nothing: dict[int, Any] = {}
+    return _unless_damaged(lambda: exif.get_ifd(tag), nothing)
+
+
+def _unless_damaged(read: Callable[[], T], otherwise: T) -> T:
     try:
-        exif = _exif(image)
-        if image.format == "PNG" and not exif:
-            exif.load(_png_exif_behind_pixels(stream))
-        return _position(exif.get_ifd(_EXIF_GPS))
-    except Exception:
-        return None
+        return read()
+    except Exception:  # damaged blocks make Pillow raise nearly anything
+        return otherwise
+
+
+def _found(image: Image.Image, stream: IO[bytes]) -> Image.Exif:
+    exif = _exif(image)
+    if image.format == "PNG" and not exif:
+        exif.load(_png_exif_behind_pixels(stream))
+    return exif
 
 
 def _png_exif_behind_pixels(stream: IO[bytes]) -> bytes:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.geo import Metres, Positions
+from cricavpr.times import Times
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
-Times = NDArray[np.datetime64]  # milliseconds, UTC; NaT where unknown
 
 ID_BYTES = 32
 NONE, LOCAL, UTM = "none", "local", "utm"  # the frame of positions; "none" where nothing is known of any

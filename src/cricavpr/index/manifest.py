@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from cricavpr.config import nearest
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.index.damage import DamagedError
@@ -145,6 +146,13 @@ class Manifest:
             return manifest
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(path, f"does not describe an index ({error})") from error
+
+
+def known_dtype(dtype: str) -> str:
+    """The dtype, where descriptors can be stored so. Raises: InputError: another."""
+    if dtype not in DTYPES:
+        raise InputError(f"descriptors are not stored as {dtype!r}. {nearest(dtype, DTYPES)}")
+    return dtype
 
 
 def _require(name: object, pattern: re.Pattern[str]) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
 from cricavpr.errors import InputError
 from cricavpr.files import sha256_of
@@ -24,18 +23,19 @@ from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
 from cricavpr.index.coding import prepare
-from cricavpr.index.columns import Bytes, Columns, Indices, Times, make_columns, stand_in_ids, unpack_tags
+from cricavpr.index.columns import Bytes, Columns, Indices, make_columns, stand_in_ids, unpack_tags
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.engines import Facts, Filter, LaidOut, Tuning, mask_of
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.exporting import export
-from cricavpr.index.manifest import DTYPES, FORMAT
+from cricavpr.index.manifest import DTYPES, FORMAT, known_dtype
 from cricavpr.index.search import Predictions
 from cricavpr.index.searching import Searcher, Searching, tune
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.vectors import Vectors
 from cricavpr.index.writing import Report, refuse_foreign
+from cricavpr.times import Times
 
 __all__ = ["Change", "PlaceIndex", "Rows", "photo_ids", "refuse_foreign"]
 
@@ -117,7 +117,7 @@ class PlaceIndex:
         Raises:
             InputError: something is there, another dtype, or the place cannot be written.
         """
-        return cls(writing.create(Path(path), made_by, _known(dtype)))
+        return cls(writing.create(Path(path), made_by, known_dtype(dtype)))
 
     @classmethod
     def build(
@@ -153,7 +153,8 @@ class PlaceIndex:
         if not len(descriptors):
             raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return cls(writing.rebuild(Path(to), descriptors.made_by, columns, descriptors.vectors, wait_s, _known(dtype)))
+        stored = known_dtype(dtype)
+        return cls(writing.rebuild(Path(to), descriptors.made_by, columns, descriptors.vectors, wait_s, stored))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> Self:
@@ -468,12 +469,6 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
         if progress is not None:
             progress(number, len(names))
     return tuple(found)
-
-
-def _known(dtype: str) -> str:
-    if dtype not in DTYPES:
-        raise InputError(f"descriptors are not stored as {dtype!r}. {nearest(dtype, DTYPES)}")
-    return dtype
 
 
 def _columns(

@@ -19,8 +19,9 @@ from cricavpr.grouping import ALONE
 from cricavpr.images import decode
 from cricavpr.index.engines import Filter
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.search import Predictions
-from cricavpr.locate.calibration import check_precision, read_calibration
+from cricavpr.index.remote import RemoteIndex
+from cricavpr.locate.calibration import check_precision
+from cricavpr.locate.sources import Findings, source_of
 from cricavpr.locate.together import Consensus, Rule, consensus
 from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
 from cricavpr.methods.base import Method, made_by
@@ -40,17 +41,20 @@ class Locator:
     """An index and the method that made it. Every photo is described alone: none can change another's answer.
 
     Attributes:
+        source: the index as it is asked: its `choice` says how it is searched and why, its `notes` what had to be
+            made for that.
         calibration: what the index knows of its own doubt, or None.
         caveat: one line for the user where there is none, or where it cannot promise the precision.
 
     Raises:
         MadeByError: the method would describe in another way than the photos of the index were described.
-        InputError: an index without photos, or a precision that is no share.
+        InputError: an index without photos, no photo that fits `where`, an engine that cannot be had, a precision
+            that is no share, or a server that does not answer.
     """
 
     def __init__(
         self,
-        index: PlaceIndex,
+        index: PlaceIndex | RemoteIndex,
         method: Method,
         precision: float = PRECISION,
         *,
@@ -63,8 +67,8 @@ class Locator:
         self.index, self.method, self.precision = index, method, precision
         self.made_by = made_by(method, ALONE)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
-        self.searcher = index.searcher(engine=engine, where=where)
-        found = read_calibration(index)
+        self.source = source_of(index, engine, where)
+        found = self.source.calibrated()
         self.calibration = found.calibration
         self.caveat = found.why_not if found.calibration is None else found.calibration.shortfall(precision)
         self.rule = Rule() if found.calibration is None else found.calibration.rule
@@ -79,16 +83,17 @@ class Locator:
 
         Raises:
             ImageError: the photo cannot be read or described.
-            InputError: `top` below 1.
+            InputError: `top` out of range.
         """
-        _check_top(top)
+        self._check_top(top)
         if isinstance(photo, str):
             photo = Path(photo)
         if name is None:
             name = photo.name if isinstance(photo, Path) else "photo"
         image = photo if isinstance(photo, np.ndarray) else decode(photo)
         vectors = describe_one(self.method, image)[None]
-        return self._estimates([name], self._search(DescriptorSet((name,), vectors, self.made_by), top), top)[0]
+        found = self._search(DescriptorSet((name,), vectors, self.made_by), top)
+        return self._estimates([name], found, [0], top)[0]
 
     def locate_many(
         self, paths: Sequence[Path | str], top: int = 5, *, batch_size: int = 16, workers: int | None = None
@@ -96,9 +101,9 @@ class Locator:
         """Find where many photos were taken; each is called by the path that was given.
 
         Raises:
-            InputError: no photos, none that can be read, or `top` below 1.
+            InputError: no photos, none that can be read, or `top` out of range.
         """
-        _check_top(top)
+        self._check_top(top)
         root, names = _below_one_root(paths)
         images = ImageSet(root, tuple(dict.fromkeys(names)))  # a photo that is given twice is described once
         described = describe(self.method, images, ALONE, batch_size=batch_size, workers=workers)
@@ -106,7 +111,7 @@ class Locator:
         row_of = {name: row for row, name in enumerate(described.descriptors.names)}
         rows = [row_of[name] for name in names if name in row_of]
         called = [str(path) for path, name in zip(paths, names, strict=True) if name in row_of]
-        estimates = self._estimates(called, Predictions(found.indices[rows], found.scores[rows]), top)
+        estimates = self._estimates(called, found, rows, top)
         failed = {problem.name: problem for problem in described.problems}
         problems = (
             Problem(str(path), failed[name].stage, failed[name].reason)
@@ -115,23 +120,40 @@ class Locator:
         )
         return Located(tuple(estimates), tuple(problems))
 
-    def _search(self, queries: DescriptorSet, top: int) -> Predictions:
+    def _search(self, queries: DescriptorSet, top: int) -> Findings:
         """As many matches as are shown, and as many as decide: `top` changes what is shown and nothing else."""
-        return self.searcher.search(queries.vectors, max(top, self.rule.depth))
+        return self.source.search(queries, max(top, self.rule.depth))
 
-    def _estimates(self, names: Sequence[str], predictions: Predictions, top: int) -> list[LocationEstimate]:
-        where = _where(self.index.positions, np.unique(predictions.indices[:, :top]))
+    def _estimates(
+        self, names: Sequence[str], findings: Findings, asked: Sequence[int], top: int
+    ) -> list[LocationEstimate]:
+        """One for each name; `asked` says which query of the findings it is."""
+        indices, positions = findings.predictions.indices, findings.positions
+        shown = indices[:, :top]
+        where = _where(positions, np.unique(shown[shown >= 0]))
         estimates = []
-        for name, rows, scores in zip(names, predictions.indices, predictions.scores, strict=True):
+        for name, query in zip(names, asked, strict=True):
+            there = indices[query] >= 0
+            rows, scores = indices[query, there], findings.predictions.scores[query, there]
             matches = tuple(
-                Match(self.index.name(row), score, where[row], self.index.photo(row))
+                Match(findings.name(row), score, where[row], findings.photo(row))
                 for row, score in zip(rows[:top].tolist(), scores[:top].tolist(), strict=True)
             )
             deciding = slice(0, self.rule.depth)
-            found = consensus(self.index.positions.take(rows[deciding]), scores[deciding], self.rule)
+            found = consensus(positions.take(rows[deciding]), scores[deciding], self.rule)
             guess = Where() if found is None else _where_of(found)
             estimates.append(LocationEstimate(name, guess, matches, self._doubt(found)))
         return estimates
+
+    def _check_top(self, top: int) -> None:
+        """Said before a photo is looked for."""
+        if top < 1:
+            raise InputError(f"the {top} best matches of a photo are not defined. Ask for 1 or more.")
+        if top > self.source.most_matches:
+            raise InputError(
+                f"{self.index.path} gives at most {self.source.most_matches:,} matches of a photo. Ask for fewer "
+                f"than {top:,}."
+            )
 
     def _doubt(self, found: Consensus | None) -> Doubt | None:
         if self.calibration is None or found is None:
@@ -157,11 +179,6 @@ def _where(positions: Positions, rows: NDArray[np.int64]) -> dict[int, Where]:
 def _where_of(found: Consensus) -> Where:
     zones = None if found.zone is None else (found.zone,)
     return _where(Positions(found.metres[None], zones), np.zeros(1, np.int64))[0]
-
-
-def _check_top(top: int) -> None:
-    if top < 1:
-        raise InputError(f"the {top} best matches of a photo are not defined. Ask for 1 or more.")
 
 
 def _below_one_root(paths: Sequence[Path | str]) -> tuple[Path, list[str]]:

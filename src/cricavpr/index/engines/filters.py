@@ -1,10 +1,12 @@
 """Which photos of an index may be found at all: by place, by time and by tag. A filter is a mask over rows.
 
-What is not known of a photo fits no filter: a photo without a position is in no box.
+What is not known of a photo fits no filter: a photo without a position is in no box. A filter prints as people say it:
+"within 500 m of 55.6, 13.0".
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +19,9 @@ from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.geo import Degrees, LatLon, Positions, distances_m
 from cricavpr.index.engines.rows import Mask
+from cricavpr.times import Times
 
 T = TypeVar("T")
-Times = NDArray[np.datetime64]  # UTC; NaT where unknown
 
 
 class Tags(Protocol):
@@ -71,6 +73,9 @@ class Filter(Protocol):
     def mask(self, facts: Facts) -> Mask:
         """(N,) which photos fit. Raises: InputError: the index does not know what it asks for."""
 
+    def __str__(self) -> str:
+        """What is true of a photo that fits, on one line."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -97,6 +102,10 @@ class Box:
         inside: Mask = (lat >= self.south_deg) & (lat <= self.north_deg)
         inside &= (east_of | west_of) if across else (east_of & west_of)
         return inside
+
+    def __str__(self) -> str:
+        corners = _said_degrees(self.south_deg, self.west_deg), _said_degrees(self.north_deg, self.east_deg)
+        return f"in the box from {corners[0]} to {corners[1]}"
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,9 @@ class Near:
         near: Mask = away <= self.radius_m
         return near
 
+    def __str__(self) -> str:
+        return f"within {self.radius_m:,.12g} m of {_said_degrees(self.place.lat_deg, self.place.lon_deg)}"
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -152,6 +164,11 @@ class Taken:
             fits &= times < self.end
         return fits
 
+    def __str__(self) -> str:
+        first = None if self.first is None else f"on or after {_said_time(self.first)}"
+        end = None if self.end is None else f"before {_said_time(self.end)}"
+        return f"taken {' and '.join(filter(None, (first, end))) or 'at a known time'}"
+
 
 @dataclass(frozen=True)
 class Tagged:
@@ -167,6 +184,10 @@ class Tagged:
             if self.tag not in known:
                 raise InputError(f"no photo of this index has the tag {self.tag!r}. {nearest(self.tag, known)}")
         return fits
+
+    def __str__(self) -> str:
+        plain = self.tag.isprintable() and not set(self.tag) & set(" '\"")
+        return f"tagged {self.tag if plain else repr(self.tag)}"
 
 
 @dataclass(frozen=True)
@@ -196,14 +217,30 @@ def mask_of(filters: Sequence[Filter], facts: Facts) -> Mask | None:
     together = All(tuple(filters))
     fits = together.mask(facts)
     if not fits.any():
-        raise InputError(f"none of {facts.count:,} photos fits {together}. Ask for more.")
+        raise InputError(f"none of {facts.count:,} photos fits the filter: {together}. Ask for more.")
     return fits
+
+
+def flattened(filters: Sequence[Filter]) -> tuple[Filter, ...]:
+    """The same filters with none inside another, for those who decide about each kind in their own way."""
+    parts = (flattened(one.filters) if isinstance(one, All) else (one,) for one in filters)
+    return tuple(itertools.chain.from_iterable(parts))
 
 
 def _needed(value: T | None, what: str) -> T:
     if value is None:
         raise InputError(f"this index knows no {what} of its photos, so they cannot be filtered by them.")
     return value
+
+
+def _said_degrees(lat_deg: float, lon_deg: float) -> str:
+    return f"{float(lat_deg)}, {float(lon_deg)}"
+
+
+def _said_time(time: np.datetime64) -> str:
+    """To the minute, where it is not finer; UTC."""
+    whole = (time.astype(f"datetime64[{unit}]") for unit in ("m", "s", "ms"))
+    return f"{next((short for short in whole if short == time), time)}Z"
 
 
 def _away_m(positions: Positions, place: LatLon) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -19,6 +20,20 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # what Milvus takes
 def is_remote(text: str) -> bool:
     """Whether an index is named by the address of a server rather than by a folder."""
     return text.startswith(SCHEME)
+
+
+def folder_named(text: str, verb: str) -> Path:
+    """The folder of an index, for a verb that cannot do without one.
+
+    Raises:
+        InputError: it is the address of a server.
+    """
+    if is_remote(text):
+        raise InputError(
+            f"`index {verb}` is for an index in a folder, and {Address.parse(text)} is kept by its server. "
+            "Give the folder of an index."
+        )
+    return Path(text)
 
 
 @dataclass(frozen=True)

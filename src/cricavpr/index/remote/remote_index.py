@@ -21,8 +21,8 @@ from cricavpr.config import nearest
 from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
-from cricavpr.index.columns import LOCAL, Columns, Indices, Times, make_columns, one_frame, stand_in_ids
-from cricavpr.index.engines.filters import Facts, Filter
+from cricavpr.index.columns import LOCAL, Columns, Indices, make_columns, one_frame, stand_in_ids
+from cricavpr.index.engines.filters import All, Facts, Filter, flattened
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import Address
 from cricavpr.index.remote.entities import FIELDS, encode, frame_of, from_entities, to_entities
@@ -31,6 +31,7 @@ from cricavpr.index.remote.server import KINDS, MOST_RESULTS, Entity, Kind, Serv
 from cricavpr.index.search import Predictions
 from cricavpr.index.vectors import Vectors
 from cricavpr.index.writing import Report
+from cricavpr.times import Times
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ FORMAT = "cricavpr.remote.1"
 BYTES_AT_ONCE = 8_000_000  # of vectors in one message; servers refuse large ones
 ROWS_AT_ONCE = 1000  # photos in one message
 HITS_AT_ONCE = 10_000  # photos in one answer
+LOOKED_AT = 1000  # photos that the server lets through, before it is said that none fits
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,13 @@ class RemoteIndex:
         """What an index on disk calls its folder."""
         return self.address
 
+    @property
+    def choice(self) -> str:
+        """How it is searched and why, for printing."""
+        if self.kind.exact:
+            return f"exact search: {self.address} is of the kind {self.kind.type}, which reads every descriptor"
+        return f"approximate search: {self.address} is of the kind {self.kind.type}, which may miss photos"
+
     def require(self, made_by: MadeBy) -> None:
         """Refuse descriptors that were made in another way.
 
@@ -189,6 +198,8 @@ class RemoteIndex:
     def search(self, queries: DescriptorSet, top: int = 5, filters: Sequence[Filter] = ()) -> Found:
         """The `top` best photos for each query among those that fit every filter.
 
+        A kind that is not exact may find fewer than fit, and none for some queries.
+
         Raises:
             MadeByError: the queries were described in another way.
             InputError: `top` out of range, a query that is no descriptor, no photo that fits, or a server that does
@@ -200,11 +211,22 @@ class RemoteIndex:
         _refuse_flaws(queries)
         step = max(1, min(self._rows_at_once, HITS_AT_ONCE // top))
         answers: list[list[_Hit]] = []
+        filters = flattened(filters)
         for start in range(0, len(queries), step):
             answers += self._best(queries.vectors[start : start + step], top, filters)
-        if filters and len(queries) and not any(answers):
+        if filters and len(queries) and not any(answers) and (self.kind.exact or not self._may_fit(filters)):
             self._explain_nothing(filters)
         return _found(answers, top)
+
+    def require_some(self, filters: Sequence[Filter]) -> None:
+        """Say it before any work is done, where no photo fits every filter.
+
+        Raises:
+            InputError: none fits, or a server that does not answer.
+        """
+        filters = flattened(filters)
+        if filters and not self._may_fit(filters):
+            self._explain_nothing(filters)
 
     # --- changing it
 
@@ -321,7 +343,9 @@ class RemoteIndex:
                     best[query] = fit[:top]
             waiting = [query for query in waiting if query not in best]
             if waiting and limit == MOST_RESULTS:
-                raise InputError(f"more than {limit:,} photos lie just outside {here[0]}. Ask for a little more room.")
+                raise InputError(
+                    f"more than {limit:,} photos lie just beyond those {here[0]}. Ask for a little more room."
+                )
             limit = min(2 * limit, MOST_RESULTS)
         return [best[query] for query in range(len(vectors))]
 
@@ -333,12 +357,19 @@ class RemoteIndex:
         )
         return [sorted((_Hit(entity, score) for entity, score in one), key=_Hit.rank) for one in found]
 
+    def _may_fit(self, filters: Sequence[Filter]) -> bool:
+        """Whether a photo fits every filter, or so many come near it that only a search can tell."""
+        expression, here = expression_of(filters), decided_here(filters)
+        limit = LOOKED_AT if here else 1
+        near = self._ask(lambda: self.server.query(self.address.collection, expression, FIELDS, limit))
+        return len(near) == limit or any(_fitting([[_Hit(one, 0.0) for one in near]], here))
+
     def _explain_nothing(self, filters: Sequence[Filter]) -> None:
         if decided_here(filters) and self._frame() == LOCAL:
             raise InputError(
                 f"{self.address} has positions in metres without a UTM zone: they are in no box or circle."
             )
-        raise InputError(f"no photo of {self.address} fits {' and '.join(map(str, filters))}. Ask for more.")
+        raise InputError(f"no photo of {self.address} fits the filter: {All(tuple(filters))}. Ask for more.")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""A folder and a server are asked alike and answer alike. Nothing here needs torch: tests/index/test_milvus.py asks so
+too, where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cricavpr.errors import InputError
+from cricavpr.geo import LatLon, Positions
+from cricavpr.index.engines import All, Box, Filter, Near, Tagged
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.locate.sources import source_of
+from tests.index.fake_server import FakeServer
+from tests.locate.worlds import MADE, World
+
+AT = Address("localhost", 19530, "town")
+WORLD = World(places=100)
+CORNER = LatLon(*Positions(WORLD.metres[:1], ("31N",)).latlon()[0].tolist())
+LAT, LON = CORNER.lat_deg, CORNER.lon_deg
+FILTERS: list[Filter | None] = [
+    None,
+    Near(CORNER, 150.0),
+    Box(LAT, LON, LAT + 0.003, LON + 0.003),
+    All((Near(CORNER, 400.0), All((Tagged("even"),)))),
+    Near(CORNER, 30.0),  # fewer photos than are asked for
+]
+
+
+def both(folder: Path, remote: RemoteIndex) -> tuple[PlaceIndex, RemoteIndex]:
+    """Two photos of each place, in a folder and on a server."""
+    described, positions = WORLD.photos(np.arange(200) % 100, "database")
+    tags = [["even"] if n % 2 == 0 else [] for n in range(200)]
+    local = PlaceIndex.build(described, positions, Path("/photos"), folder, tags=tags)
+    remote.merge(local)
+    return local, remote
+
+
+def assert_answers_alike(local: PlaceIndex, remote: RemoteIndex, where: Filter | None) -> None:
+    queries, _ = WORLD.photos(np.arange(0, 100, 7), "queries")
+    here, there = (source_of(index, where=where).search(queries, 20) for index in (local, remote))
+    assert here.predictions.indices.shape == there.predictions.indices.shape
+    assert np.allclose(here.predictions.scores, there.predictions.scores, rtol=0, atol=1e-5)
+    where_here, where_there = here.positions, there.positions
+    pairs = zip(here.predictions.indices.ravel().tolist(), there.predictions.indices.ravel().tolist(), strict=True)
+    for one, other in pairs:
+        assert (here.name(one), here.photo(one)) == (there.name(other), there.photo(other))
+        assert where_here.metres[one].tolist() == where_there.metres[other].tolist()
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def indexes(server: FakeServer, tmp_path: Path) -> tuple[PlaceIndex, RemoteIndex]:
+    return both(tmp_path / "index", RemoteIndex.create(AT, MADE, server=server))
+
+
+@pytest.mark.parametrize("where", FILTERS, ids=str)
+def test_a_server_answers_as_a_folder_with_the_same_photos(
+    indexes: tuple[PlaceIndex, RemoteIndex], where: Filter | None
+) -> None:
+    assert_answers_alike(*indexes, where)
+
+
+def test_how_a_server_searches_is_said_and_is_not_to_be_chosen(
+    server: FakeServer, indexes: tuple[PlaceIndex, RemoteIndex]
+) -> None:
+    assert str(source_of(indexes[0]).choice).startswith("exact search: 200 descriptors of 24 values")
+    assert source_of(indexes[1]).choice == f"exact search: {AT} is of the kind FLAT, which reads every descriptor"
+    fast = RemoteIndex.create(Address("localhost", 19530, "fast"), MADE, "hnsw", server)
+    assert source_of(fast).choice == f"approximate search: {fast.path} is of the kind HNSW, which may miss photos"
+    for engine in ("exact", "compressed", "anything"):
+        with pytest.raises(InputError, match=f"'{engine}' cannot be asked of {AT}: its kind, FLAT, was chosen when"):
+            source_of(indexes[1], engine)
+
+
+def test_a_server_says_that_it_cannot_be_calibrated(indexes: tuple[PlaceIndex, RemoteIndex]) -> None:
+    found = source_of(indexes[1]).calibrated()
+    assert found.calibration is None and found.why_not is not None
+    assert found.why_not.startswith(f"{AT} is not calibrated, so nothing is known of how sure an answer is.")
+
+
+def test_where_no_photo_fits_it_is_said_before_anything_is_searched(
+    server: FakeServer, indexes: tuple[PlaceIndex, RemoteIndex]
+) -> None:
+    nowhere = All((Tagged("even"), Near(LatLon(10.0, 20.0), 500.0)))
+    says = r"fits the filter: tagged even and within 500 m of 10\.0, 20\.0\. Ask for more\."
+    for index in indexes:
+        with pytest.raises(InputError, match=says):
+            source_of(index, where=nowhere)
+    assert "search" not in dict(server.calls)
