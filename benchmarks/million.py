@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
+from cricavpr.index.engines import CompressedEngine, ExactEngine
 from cricavpr.index.engines.tuning import recalls
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
@@ -154,6 +155,7 @@ def searching(arguments: argparse.Namespace) -> str:
              zip((called, "again"), rounds, strict=False)]  # fmt: skip
     lines.insert(0, f"| opening | {opening.wall_s:.2f} s ({opening.cpu_s:.2f} s of CPU) |")
     lines.append(f"| memory, MB: own, of files, peak | {_resident()} |")
+    lines.append(f"| of a query, comparing codes, ms (CPU) | {_scanned(searcher.engine, vectors)} |")
     return "\n".join(lines if arguments.from_disk else [*lines, *_added(index)])
 
 
@@ -167,6 +169,16 @@ def _round(index: PlaceIndex, queries: list[DescriptorSet], exact: NDArray[np.in
     wall_ms, cpu_ms = (1000 * np.array([getattr(c, f"{kind}_s") for c in clocks]) for kind in ("wall", "cpu"))
     times = f"{wall_ms.min():.1f}, {np.median(wall_ms):.1f}, {np.percentile(wall_ms, 95):.1f}; {np.median(cpu_ms):.1f}"
     return f"{first:.1%}, {ten:.2%}; {times}"
+
+
+def _scanned(engine: CompressedEngine | ExactEngine, vectors: NDArray[np.float32]) -> str:
+    assert isinstance(engine, CompressedEngine)
+    clocks = []
+    for vector in vectors:
+        projected, clock = engine.quantiser.project(vector), _Clock()
+        engine.scan.best(projected, engine.shortlist)
+        clocks.append(clock.stop())
+    return f"{_median_ms(clocks, 'wall'):.1f} ({_median_ms(clocks, 'cpu'):.1f})"
 
 
 def _forget(index: PlaceIndex) -> None:

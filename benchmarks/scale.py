@@ -1,6 +1,6 @@
 """How much machine an index of 10 million, 100 million and 1 billion photos takes, computed from measured figures.
 
-Run: python benchmarks/scale.py, which writes the tables of docs/scale.md anew. The figures are in
+Run: python -m benchmarks.scale, which writes the tables of docs/scale.md anew. The figures are in
 docs/results/scale.toml: [local] is taken by hand from the table that benchmarks/million.py prints, and every [[milvus]]
 is written by benchmarks/milvus.py --figures. Measure again, put the figures there, and run this.
 """
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from benchmarks.figures import Figures
 
 from cricavpr.config import build
 from cricavpr.files import write_text
@@ -44,25 +46,6 @@ class Local:
     scan_ms: float
     rest_ms: float
     encode_per_s: float
-
-
-@dataclass(frozen=True)
-class Milvus:
-    """One kind of collection at one size, as benchmarks/milvus.py measures it."""
-
-    kind: str
-    rows: int
-    dim: int
-    add_per_s: float
-    one_ms: float
-    slow_ms: float
-    batch_ms: float
-    near_ms: float
-    recall: float
-    off: float
-    rss_mb: float
-    disk_mb: float
-    empty_mb: float | None = None  # of a server with nothing in it
 
 
 @dataclass(frozen=True)
@@ -104,12 +87,12 @@ FORMS = (
 )
 
 
-def read(path: Path = FIGURES) -> tuple[Local, list[Milvus]]:
+def read(path: Path = FIGURES) -> tuple[Local, list[Figures]]:
     values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return build(Local, values["local"], str(path)), [build(Milvus, one, str(path)) for one in values["milvus"]]
+    return build(Local, values["local"], str(path)), [build(Figures, one, str(path)) for one in values["milvus"]]
 
 
-def slope(figures: list[Milvus], kind: str, of: str) -> float:
+def slope(figures: list[Figures], kind: str, of: str) -> float:
     """How much one more stored value adds, between the smallest and the largest collection of a kind."""
     some = sorted((one for one in figures if one.kind == kind), key=lambda one: one.rows)
     first, last = some[0], some[-1]
@@ -139,7 +122,7 @@ def local_table(local: Local, assumed: Assumed) -> str:
     return "\n".join(lines)
 
 
-def milvus_table(figures: list[Milvus], assumed: Assumed) -> str:
+def milvus_table(figures: list[Figures], assumed: Assumed) -> str:
     """Memory by the measured slope; never below the vectors themselves, which the server holds."""
     lines = [
         "| photos | kind | descriptors | on disk, all copies | in memory, all copies | machines | filling, hours |",
@@ -170,7 +153,7 @@ def rounded(value: float) -> str:
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
-def tables(local: Local, figures: list[Milvus], assumed: Assumed) -> str:
+def tables(local: Local, figures: list[Figures], assumed: Assumed) -> str:
     wanted = ", ".join(f"{field.name} {getattr(assumed, field.name)}" for field in fields(assumed))
     here, there = local_table(local, assumed), milvus_table(figures, assumed)
     return f"Assumed: {wanted}.\n\n### In a folder\n\n{here}\n\n### On Milvus\n\n{there}"

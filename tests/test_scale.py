@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from benchmarks import scale
+from benchmarks.figures import Figures
 
 
 def test_the_page_holds_what_the_script_writes() -> None:
     text = scale.PAGE.read_text(encoding="utf-8")
-    assert text == scale.page(text, scale.tables(*scale.read(), scale.Assumed())), "run: python benchmarks/scale.py"
+    assert text == scale.page(text, scale.tables(*scale.read(), scale.Assumed())), "run: python -m benchmarks.scale"
 
 
 def test_a_billion_codes_of_128_bytes_take_one_machine_of_256_gb() -> None:
@@ -22,8 +23,8 @@ def test_a_billion_codes_of_128_bytes_take_one_machine_of_256_gb() -> None:
 
 
 def test_what_a_value_takes_is_the_growth_between_two_sizes() -> None:
-    def one(rows: int, rss_mb: float) -> scale.Milvus:
-        return scale.Milvus("flat", rows, 512, 1000.0, 5.0, 9.0, 1.0, 6.0, 1.0, 0.0, rss_mb, 1.0)
+    def one(rows: int, rss_mb: float) -> Figures:
+        return Figures("flat", rows, 512, 1000.0, 5.0, 9.0, 1.0, 6.0, 1.0, 10.0, 0.0, rss_mb, 200.0, 1.0)
 
     assert scale.slope([one(20_000, 361.44), one(10_000, 330.72)], "flat", "rss_mb") == pytest.approx(6e-6)
 

@@ -55,11 +55,13 @@ class Searcher:
         if self._compressed is None and self.allowed is None:
             # Vectors is sliced like an array, and gives arrays.
             return search(cast("NDArray[np.float32]", self.snapshot.vectors), queries, top)
-        found = self._engine().search(queries, top, _in_files(self.allowed, self.snapshot.live))
+        found = self.engine.search(queries, top, _in_files(self.allowed, self.snapshot.live))
         numbers = self.snapshot.numbers
         return found if numbers is None else replace(found, indices=numbers[found.indices])
 
-    def _engine(self) -> CompressedEngine | ExactEngine:
+    @property
+    def engine(self) -> CompressedEngine | ExactEngine:
+        """What searches, over the rows of the files."""
         if self._compressed is not None:
             return self._compressed
         parts = tuple(segment.vectors for segment in segments_of(self.snapshot))
