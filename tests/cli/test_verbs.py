@@ -50,8 +50,11 @@ def test_a_town_is_made_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixt
         folder = str(tmp_path / layout)
         made = ["town", "make", folder, "--seed", "7", "--places", "6", "--layout", layout, "--image-size", "56"]
         assert main([*made, "--workers", "1", "--quiet"]) == 0
-        assert main(["evaluate", folder, "--out", str(tmp_path / "out"), *PIXELS]) == 0
-        assert "none (does not correlate)" in capsys.readouterr().out
+        asked = ["--out", str(tmp_path / "out"), "--recall-at", "1,5,6,100"]
+        assert main(["evaluate", folder, *asked, *PIXELS]) == 0
+        told = capsys.readouterr().out
+        assert "none (does not correlate)" in told
+        assert "\nR@6, R@100: among all 6 photos of the database, so no search decides it\n" in told
 
 
 def test_several_groupings_stand_side_by_side(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

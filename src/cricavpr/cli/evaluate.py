@@ -199,6 +199,9 @@ def _small_print(results: list[EvalResult]) -> Iterator[str]:
             for n, (low, high) in result.intervals.items()
         )
         yield f"{result.method}, {result.grouping}: {recalls}; 95 % of 2,000 bootstrap samples of the queries"
+    whole = [f"R@{n}" for n in results[0].recall_at if n >= results[0].database]
+    if whole:
+        yield f"{', '.join(whole)}: among all {results[0].database:,} photos of the database, so no search decides it"
     for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
         yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
     yield f"split {results[0].split_hash}"

@@ -75,15 +75,16 @@ class CheckedFile:
             DamagedError: as for `require`, or the file cannot be read.
         """
         found = np.empty((len(starts), length), np.uint8)
+        into = found.reshape(-1).data
         breaks = np.flatnonzero(np.diff(starts) != length) + 1  # stretches that lie end to end are read together
         most = max(1, READ_BYTES // max(1, length))
         for first, end in itertools.pairwise([0, *breaks.tolist(), len(starts)] if len(starts) else []):
             for row in range(first, end, most):
-                start, count = int(starts[row]), min(most, end - row)
-                found[row : row + count] = self._read(start, start + count * length).reshape(count, length)
+                start, stop = int(starts[row]), min(row + most, end)
+                into[row * length : stop * length] = self._read(start, start + (stop - row) * length)
         return found
 
-    def _read(self, first: int, end: int) -> Bytes:
+    def _read(self, first: int, end: int) -> memoryview:
         low, high = first // self.block_bytes, -(-end // self.block_bytes)
         start, stop = low * self.block_bytes, min(high * self.block_bytes, self.data_bytes)
         try:
@@ -92,11 +93,11 @@ class CheckedFile:
             raise DamagedError(self.path, f"cannot be read ({error.strerror or error})") from error
         if len(content) < stop - start:
             raise DamagedError(self.path, "has become shorter", start + len(content))
-        for block in range(low, high):
-            at = (block - low) * self.block_bytes
-            if zlib.crc32(content[at : at + self.block_bytes]) != int(self._sums[block]):
-                raise self._damage(block)
-        return np.frombuffer(content[first - start : end - start], np.uint8)
+        for block, known in enumerate(self._sums[low:high].tolist()):
+            at = block * self.block_bytes
+            if zlib.crc32(content[at : at + self.block_bytes]) != known:
+                raise self._damage(low + block)
+        return content[first - start : end - start]
 
     def _bytes_at(self, start: int, stop: int) -> bytes:
         if hasattr(os, "pread"):

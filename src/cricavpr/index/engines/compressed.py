@@ -13,7 +13,7 @@ from cricavpr.index.engines.exact import Queries, exact_over, require_queries
 from cricavpr.index.engines.fast_scan import Scan, widen
 from cricavpr.index.engines.pages import expect
 from cricavpr.index.engines.quantiser import Quantiser
-from cricavpr.index.engines.rows import Indices, Mask, Rows
+from cricavpr.index.engines.rows import SINGLE_ROWS, Indices, Mask, Rows
 from cricavpr.index.search import Predictions
 
 SHORTLIST = 400  # vectors read for each query; `tune` says what an index needs
@@ -69,8 +69,11 @@ class CompressedEngine:
         )
 
     def _one(self, query: Queries, k: int, wanted: int, mask: Mask | None, count: int) -> Predictions:
-        nearest = self._nominated(self.quantiser.project(query[0]), wanted, mask, count)
-        return exact_over(self.rows, query, k, np.sort(nearest))
+        nearest = np.sort(self._nominated(self.quantiser.project(query[0]), wanted, mask, count))
+        if len(nearest) > SINGLE_ROWS:
+            return exact_over(self.rows, query, k, nearest)
+        found = exact_over(Rows((self.rows.read(nearest),)), query, k)  # so few are read once, and kept
+        return Predictions(nearest[found.indices], found.scores)
 
     def _nominated(self, projected: NDArray[np.float32], wanted: int, mask: Mask | None, count: int) -> Indices:
         """The `wanted` allowed rows with the best codes."""
