@@ -45,7 +45,9 @@ def choose(
     needed_mb = PROGRAM_MB + size * (coding or Coding()).fitting(dim, size)[1] / 2 / MB
     if needed_mb > ram_budget_mb:
         return Choice(
-            "exact", f"codes of {what} take {needed_mb:,.0f} MB of memory and {ram_budget_mb:,.0f} MB are allowed"
+            "exact",
+            f"codes of {what} take {needed_mb:,.0f} MB of memory and {ram_budget_mb:,.0f} MB are allowed; "
+            "the engine 'compressed' takes them when it is asked for",
         )
     return Choice("compressed", f"{what}; codes take {needed_mb:,.0f} MB of the {ram_budget_mb:,.0f} MB allowed")
 
