@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -42,3 +44,16 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
     if not child:
         os._exit(0 if share(abs, [-1, -2, -3, -4]) == [1, 2, 3, 4] else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_thread_that_outlives_the_main_one_still_gets_its_answer() -> None:
+    program = """
+import threading, time
+from cricavpr.index.engines.cores import share
+def late():
+    threading.main_thread().join()
+    print(share(abs, [-1, -2, -3]))
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")

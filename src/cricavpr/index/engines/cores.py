@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         for number in todo:
             done[number] = work(items[number])
 
-    helpers = [_threads().submit(take) for _ in range(min(_cores(), len(items)) - 1)]
+    helpers = _helpers(take, min(_cores(), len(items)) - 1)
     try:
         take()
     finally:
@@ -33,6 +33,18 @@ def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
             if not helper.cancel():
                 helper.result()
     return [done[number] for number in range(len(items))]
+
+
+def _helpers(work: Callable[[], None], count: int) -> list[Future[None]]:
+    helpers: list[Future[None]] = []
+    try:
+        for _ in range(count):
+            helpers.append(_threads().submit(work))
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+        # The main thread has ended, and those that are still at work get no help any more.
+    return helpers
 
 
 @cache
