@@ -40,7 +40,7 @@ class Vectors:
         if isinstance(rows, slice):
             first, end, step = rows.indices(len(self))
             return self._stretch(first, max(first, end)) if step == 1 else self._some(np.arange(first, end, step))
-        return self._some(np.arange(len(self))[rows])
+        return self._some(self._rows(rows))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype)
@@ -60,6 +60,18 @@ class Vectors:
             if part.nbytes >= GIVE_BACK_BYTES:
                 give_back(part)
         return gathered
+
+    def _rows(self, asked: Any) -> Indices:
+        """As numpy counts: from the end where negative, and a mask over all. Costs what was asked for, not N."""
+        rows = np.asarray(asked)
+        if rows.dtype == np.bool_:
+            if rows.shape != (len(self),):
+                raise IndexError(f"a mask of shape {rows.shape} does not fit {len(self)} rows")
+            return np.flatnonzero(rows)
+        rows = np.asarray(rows if rows.size else rows.astype(np.int64), np.int64)
+        if ((rows < -len(self)) | (rows >= len(self))).any():
+            raise IndexError(f"there are {len(self)} rows")
+        return np.where(rows < 0, rows + len(self), rows)
 
     def _some(self, rows: Indices) -> NDArray[np.float32]:
         found = np.empty((len(rows), self.shape[1]), np.float32)
