@@ -78,6 +78,8 @@ def test_damage_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.Monk
         '[{"name": "a", "type": "|O", "shape": [1], "blocks": [""]}]',
         '[{"name": "a", "type": "<f4", "shape": [-1], "blocks": []}]',
         '[{"name": "a", "type": "<f4", "shape": [99999999999999], "blocks": []}]',
+        '[{"name": "a", "type": "<f4", "shape": [Infinity], "blocks": []}]',
+        '[{"name": "a", "type": "<f4", "shape": [0, 99999999999999999999], "blocks": []}]',
         '[{"name": "a"}]',
         "7",
     ],
@@ -108,7 +110,7 @@ def test_a_quantiser_of_other_descriptors_is_refused(tmp_path: Path, quantiser: 
         Quantiser.load(tmp_path / "other", made(32))
 
 
-@pytest.mark.parametrize("change", ["not finite", "does not fit", "missing"])
+@pytest.mark.parametrize("change", ["not finite", "does not fit", "missing", "no parts", "integers", "other values"])
 def test_a_quantiser_of_impossible_arrays_is_refused(tmp_path: Path, quantiser: Quantiser, change: str) -> None:
     quantiser.save(tmp_path / "quantiser")
     file = ArrayFile.read(tmp_path / "quantiser")
@@ -117,6 +119,12 @@ def test_a_quantiser_of_impossible_arrays_is_refused(tmp_path: Path, quantiser: 
         arrays["mean"] = np.full_like(arrays["mean"], np.nan)
     elif change == "does not fit":
         arrays["mean"] = arrays["mean"][:-1]
+    elif change == "no parts":
+        arrays["projection"], arrays["centroids"] = arrays["projection"][:0], arrays["centroids"][:0]
+    elif change == "integers":
+        arrays["centroids"] = arrays["centroids"].astype(np.uint8)
+    elif change == "other values":
+        arrays["mean"], arrays["projection"] = arrays["mean"][:-1], arrays["projection"][:, :-1].copy()
     else:
         del arrays["mean"]
     ArrayFile(file.about, arrays).write(tmp_path / "wrong")

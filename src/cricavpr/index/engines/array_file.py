@@ -110,7 +110,10 @@ class _Entry:
             if hashlib.sha256(block).hexdigest() != digest:
                 raise ArrayFileError(path, "is damaged", place + start)
             content[start : start + len(block)] = np.frombuffer(block, np.uint8)
-        return content.view(self.type).reshape(self.shape)
+        try:
+            return content.view(self.type).reshape(self.shape)
+        except ValueError as error:  # nothing, in more or longer dimensions than an array can have
+            raise ArrayFileError(path, f"has a header that describes no arrays ({error})") from error
 
 
 def _entry(name: str, array: NDArray[Any]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def _read_header(path: Path, file: Any) -> tuple[Mapping[str, Any], list[_Entry]
             for one in values["arrays"]
         ]
         return dict(values["about"]), entries, _START + length
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ArrayFileError(path, f"has a header that describes no arrays ({error})") from error
 
 

@@ -83,10 +83,12 @@ class Quantiser:
     def __post_init__(self) -> None:
         parts, count, width = self.centroids.shape
         d, dim = self.projection.shape
-        if parts * width != d or count != fast_scan.CENTROIDS or self.mean.shape != (dim,) or parts % 2:
+        fit = parts * width == d > 0 and count == fast_scan.CENTROIDS and self.mean.shape == (dim,)
+        if not fit or parts % 2:
             raise ValueError("the arrays of a quantiser do not fit one another")
-        if not all(np.isfinite(array).all() for array in (self.mean, self.projection, self.centroids)):
-            raise ValueError("the arrays of a quantiser are not finite")
+        arrays = (self.mean, self.projection, self.centroids)
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays):
+            raise ValueError("the arrays of a quantiser are not finite float32")
 
     @classmethod
     def learn(cls, rows: Rows, made_by: MadeBy, coding: Coding | None = None, report: Report | None = None) -> Self:
@@ -170,7 +172,10 @@ class Quantiser:
             raise ArrayFileError(Path(path), "was learnt on descriptors that were made differently")
         try:
             arrays = file.arrays
-            return cls(arrays["mean"], arrays["projection"], arrays["centroids"], fingerprint_of(made_by))
+            found = cls(arrays["mean"], arrays["projection"], arrays["centroids"], fingerprint_of(made_by))
+            if found.dim != made_by.dim:
+                raise ValueError(f"it is for descriptors of {found.dim} values")
+            return found
         except (KeyError, ValueError) as error:
             raise ArrayFileError(Path(path), f"is no quantiser ({error})") from error
 
