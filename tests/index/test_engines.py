@@ -17,6 +17,7 @@ from cricavpr.index.engines import (
     Quantiser,
     Rows,
     choose,
+    fast_scan,
     tune,
 )
 from cricavpr.index.engines import exact as exact_module
@@ -344,3 +345,29 @@ def test_tuning_leaves_each_query_out_of_its_own_answer(engine: CompressedEngine
     )
     assert tune(doubled, 20, (50,)).settings[0].recall_at_1 == 1.0  # the twin
     assert tune(engine, 60, (11,)).settings[0].recall_at_1 < 1.0
+
+
+def test_rows_whose_code_could_not_be_worse_are_named_last_and_not_left_out() -> None:
+    towards = np.ones((1, DIM), np.float32) / np.sqrt(np.float32(DIM))
+    vectors = np.concatenate([-towards] * 300 + [towards] * 200)  # faiss names none of the first 300
+    centroids = fast_scan.learn_centroids(vectors, 16)
+    scan = fast_scan.Scan(centroids).extended([fast_scan.encode(centroids, vectors)])
+    assert scan.best(towards, 350).tolist() == [*range(300, 500), *range(150)]
+    assert scan.first(400).best(towards, 150).tolist() == [*range(300, 400), *range(50)]
+
+
+def test_a_layout_is_worn_when_much_is_cut_off_or_many_small_parts_stand_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, quantiser: Quantiser, vectors: np.ndarray
+) -> None:
+    codes = quantiser.encode(vectors)
+    monkeypatch.setattr(fast_scan, "CUT_ROWS", 100)
+    monkeypatch.setattr(fast_scan, "LOOSE_ROWS", 1)
+    monkeypatch.setattr(fast_scan, "SPARE_PIECES", 2)
+    scan = laid_out(quantiser, [codes])
+    assert not scan.worn and not scan.first(len(codes) - 100).worn
+    assert scan.first(len(codes) - 101).worn
+    small = laid_out(quantiser, [])
+    for start in range(3):
+        assert not small.worn
+        small = small.extended([codes[start : start + 1]])
+    assert small.worn

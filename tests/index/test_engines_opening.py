@@ -112,3 +112,18 @@ def test_removed_rows_stay_away(tmp_path: Path) -> None:
     for engine in ("exact", "compressed"):
         opened = open_engine(tmp_path, [FIRST, SECOND], made(32), live, engine=engine, shortlist=20)
         assert 350 not in opened.engine.search(VECTORS[350:351], 20).indices
+
+
+def test_a_worn_layout_is_made_anew_from_codes_on_disk_and_kept_where_they_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantiser = prepare(tmp_path, [FIRST, SECOND], made(32), coding=CODING)
+    both = open_engine(tmp_path, [FIRST, SECOND], made(32), engine="compressed").laid_out
+    monkeypatch.setattr(fast_scan, "CUT_ROWS", 50)
+    anew = open_engine(tmp_path, [FIRST], made(32), engine="compressed", shortlist=20, laid_out=both)
+    assert [piece.beyond for piece in anew.laid_out.scan.pieces] == [0]
+    assert anew.engine.search(VECTORS[[7]], 1).indices.tolist() == [[7]]
+    FIRST.codes_file(tmp_path, quantiser).unlink()
+    kept = open_engine(tmp_path, [FIRST], made(32), engine="compressed", shortlist=20, laid_out=both, write=None)
+    assert [piece.beyond for piece in kept.laid_out.scan.pieces] == [100] and kept.notes == ()
+    assert kept.engine.search(VECTORS[[7]], 1).indices.tolist() == [[7]]

@@ -25,6 +25,8 @@ Indices = NDArray[np.int64]
 CENTROIDS = 16  # of each part: 4 bits
 PIECE_ROWS = 1 << 18  # rows packed together
 LOOSE_ROWS = 4096  # a last piece smaller than this is packed anew when rows come
+CUT_ROWS = 1 << 14  # packed rows that do not count any more: asking for so many takes a millisecond
+SPARE_PIECES = 8  # beyond twice as many as it takes: each has its own best, which are sorted together
 
 
 def require_faiss() -> None:
@@ -108,11 +110,16 @@ class _Piece:
         return cls(faiss.IndexPQFastScan(flat), len(codes), codes if len(codes) < LOOSE_ROWS else None)
 
     def best(self, query: Projected, count: int) -> tuple[NDArray[np.float32], Indices]:  # (1, d) -> (n,) twice
-        beyond = self.packed.ntotal - self.rows
+        count = min(count, self.rows)
         with _one_thread(_faiss()):
-            scores, rows = self.packed.search(query, min(count, self.rows) + beyond)
-        kept = np.flatnonzero(rows[0] < self.rows)[:count]
-        return scores[0][kept], rows[0][kept]
+            scores, rows = self.packed.search(query, count + self.beyond)
+        kept = np.flatnonzero((rows[0] >= 0) & (rows[0] < self.rows))[:count]
+        return _with_last(scores[0][kept], rows[0][kept], self.rows, count)
+
+    @property
+    def beyond(self) -> int:
+        """Rows that are packed and do not count: each has to be asked for, in case it is among the best."""
+        return int(self.packed.ntotal) - self.rows
 
     def first(self, rows: int) -> _Piece:
         """The same without the rows from `rows` on."""
@@ -130,6 +137,12 @@ class Scan:
 
     def __len__(self) -> int:
         return sum(piece.rows for piece in self.pieces)
+
+    @property
+    def worn(self) -> bool:
+        """Whether so much was cut off, or came in so many small parts, that the same rows are better packed anew."""
+        cut = sum(piece.beyond for piece in self.pieces)
+        return cut > CUT_ROWS or len(self.pieces) > SPARE_PIECES + 2 * len(self) // PIECE_ROWS
 
     def first(self, rows: int) -> Scan:
         """The same without the rows from `rows` on."""
@@ -172,6 +185,19 @@ class Scan:
         if len(self.pieces) < 2 or len(self) < PIECE_ROWS:
             return [piece.best(query, count) for piece in self.pieces]
         return share(lambda piece: piece.best(query, count), self.pieces)  # faiss lets go of the interpreter
+
+
+def _with_last(
+    scores: NDArray[np.float32],  # (n,)
+    rows: Indices,  # (n,)
+    there: int,
+    count: int,
+) -> tuple[NDArray[np.float32], Indices]:  # (count,) twice
+    """With the rows that faiss does not name: their estimate is the lowest that any code can have, so they are last."""
+    if len(rows) == count:
+        return scores, rows
+    last = np.setdiff1d(np.arange(there), rows)[: count - len(rows)]
+    return np.append(scores, np.full(len(last), -np.inf, np.float32)), np.append(rows, last)
 
 
 def _gathered(codes: Iterable[Codes]) -> Iterator[Codes]:

@@ -158,7 +158,7 @@ def open_engine(
         return Opened(ExactEngine(rows), choice)
     try:
         quantiser = _quantiser(folder, made_by)
-        shared, scan = (laid_out or LaidOut(quantiser, Scan(quantiser.centroids), ())).shared(segments, quantiser)
+        shared, scan = _shared(folder, segments, quantiser, laid_out)
         codes = _Codes(folder, segments[shared:], quantiser, write)
         scan = scan.extended(codes)
         compressed = CompressedEngine(rows, quantiser, scan, shortlist)
@@ -167,6 +167,17 @@ def open_engine(
         if engine != "auto":
             raise
         return Opened(ExactEngine(rows), Choice("exact", str(error)))
+
+
+def _shared(
+    folder: Path, segments: Sequence[Segment], quantiser: Quantiser, laid_out: LaidOut | None
+) -> tuple[int, Scan]:
+    """What of an earlier layout serves; none of one that is worn, where its codes need not be made again."""
+    nothing = Scan(quantiser.centroids)
+    shared, scan = laid_out.shared(segments, quantiser) if laid_out else (0, nothing)
+    if scan.worn and all(one.codes_file(folder, quantiser).exists() for one in segments[:shared]):
+        return 0, nothing
+    return shared, scan
 
 
 def _quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
