@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cricavpr.index.vectors import Vectors
-from tests.index.places import added, built, photos
+from tests.index.places import WIDE, added, built, photos
 
 
 @pytest.mark.parametrize("asked", [[3, 0, 3], [-1, -8], [], [True, False] * 4, slice(1, 7, 2), slice(5, None)])
@@ -35,3 +35,29 @@ def test_a_few_rows_cost_no_memory_for_the_others(tmp_path: Path) -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 100_000
+
+
+@pytest.mark.parametrize("first", [4000, 1000])
+def test_what_a_search_and_a_check_have_read_is_given_back(
+    tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cricavpr.index.writing.FOLD_BYTES", 0)  # segments stay apart
+    index = built(tmp_path, range(first), WIDE)
+    for start in range(first, 4000, 1000):
+        index = added(index, range(start, start + 1000), WIDE).index
+    assert index.search(photos([7], WIDE), 1, engine="exact").indices.tolist() == [[7]]
+    if (held := _resident_kb(tmp_path)) is not None:
+        assert held < 200  # of 1,000 of vectors
+        index.verify()
+        assert _resident_kb(tmp_path) < 200 + held
+
+
+def _resident_kb(folder: Path) -> int | None:
+    """How much of the mapped files of an index is in this process's memory, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return None
+    starts = [number for number, line in enumerate(lines) if f"{folder}/segment-" in line]
+    sizes = (next(line for line in lines[start:] if line.startswith("Rss:")) for start in starts)
+    return sum(int(size.split()[1]) for size in sizes)

@@ -15,6 +15,7 @@ from cricavpr.index.damage import DamagedError
 from cricavpr.index.engines import ArrayFileError
 from cricavpr.index.manifest import newest, read_manifest
 from cricavpr.index.segments import HEADER, Segment
+from cricavpr.mapped import give_back
 
 ROWS_AT_ONCE = 4096
 
@@ -63,6 +64,7 @@ def _nonsense(segment: Segment) -> Iterator[DamagedError]:
         yield DamagedError(path, "does not find its own photos")
     for start in range(0, segment.piece.live, ROWS_AT_ONCE):
         bad = flaws(segment.vectors(start, min(start + ROWS_AT_ONCE, segment.piece.live)))
+        give_back(segment.mapped)
         if bad.any():
             yield DamagedError(path, f"holds no descriptor in row {start + int(np.argmax(bad))}")
 

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.index.damage import DamagedError
+from cricavpr.mapped import give_back
 
 READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
+GIVE_BACK_BLOCKS = 4096  # 32 MB of blocks of 8 KiB
 Bytes = NDArray[np.uint8]
 
 _close = os.close  # of a file that was only read: nobody is there to be told when it fails
@@ -111,10 +113,13 @@ class CheckedFile:
         return sound
 
     def damages(self) -> Iterator[DamagedError]:
-        """Every block that is not as it was written, read anew from the file."""
+        """Every block that is not as it was written, read anew from the file and given back."""
         for block in range(len(self._sums)):
             if not self._check(block):
                 yield self._damage(block)
+            if block % GIVE_BACK_BLOCKS == 0:
+                give_back(self.bytes)
+        give_back(self.bytes)
 
     def _damage(self, block: int) -> DamagedError:
         return DamagedError(self.path, "does not have the checksum it was written with", block * self.block_bytes)

@@ -226,8 +226,9 @@ def _blocks(
     block = block or max(1, min(VALUES_AT_ONCE // max(dim, 1), SCORES_AT_ONCE // QUERIES_AT_ONCE))
     ends = _ends(count, block, panoramas)
     for start, end in zip([0, *ends], ends, strict=False):
-        yield start, np.ascontiguousarray(database[start:end], np.float32)
-        give_back(database)
+        part = database[start:end]
+        yield start, np.ascontiguousarray(part, np.float32)
+        give_back(part)  # not `database`, which need not be an array: of the vectors of an index each part has its map
 
 
 def _ends(count: int, block: int, panoramas: Indices | None) -> list[int]:

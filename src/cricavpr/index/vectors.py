@@ -12,8 +12,6 @@ from cricavpr.index.columns import Indices
 from cricavpr.index.segments import Segment
 from cricavpr.mapped import give_back
 
-GIVE_BACK_BYTES = 64_000_000  # smaller segments may stay in memory
-
 
 class Vectors:
     """(N, D) float32, live rows in the order of adding; a slice or some rows of it are an array.
@@ -57,8 +55,7 @@ class Vectors:
             return parts[0]
         gathered = np.concatenate([np.empty((0, self.shape[1]), np.float32), *parts])
         for part in parts:
-            if part.nbytes >= GIVE_BACK_BYTES:
-                give_back(part)
+            give_back(part)
         return gathered
 
     def _rows(self, asked: Any) -> Indices:
