@@ -6,7 +6,10 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -503,3 +506,21 @@ def test_killed_before_any_call_an_index_with_codes_opens_and_searches_right(ver
     answer = run("tests.index.coding_crash", verb, tmp_path, 1)
     assert answer["problems"] == []
     assert answer["kills"] > 60
+
+
+def test_codes_are_laid_out_once_however_many_threads_ask(index: PlaceIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, together, times = opening.codes_for, threading.Barrier(4, timeout=30), []
+
+    def slowly(*arguments: object, **named: object) -> object:
+        times.append(1)
+        time.sleep(0.1)  # for the others to come
+        return whole(*arguments, **named)
+
+    def ask(_: int) -> list[list[int]]:
+        together.wait()
+        return index.search(QUERIES, 1, engine="compressed").indices.tolist()
+
+    monkeypatch.setattr(opening, "codes_for", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(4)))
+    assert len(times) == 1 and answers == [answers[0]] * 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import cast
 
 import numpy as np
@@ -84,6 +85,7 @@ class Searching:
         """`laid_out`: codes of an earlier version in memory; those of the same segments serve here too."""
         self.snapshot, self.laid_out = snapshot, laid_out
         self._engine: tuple[CompressedEngine, tuple[str, ...]] | None = None
+        self._opening = Lock()  # codes are laid out once, however many threads ask for them
 
     def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
         """As `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
@@ -133,21 +135,20 @@ class Searching:
             InputError: there is no sound quantiser.
             MissingExtraError: faiss is not installed.
         """
-        if self._engine is None:
-            keeper, path = Keeper(self.snapshot.path), self.snapshot.path
-            segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
-            opened = engines.open_engine(
-                path,
-                segments,
-                made_by,
-                self.snapshot.live,
-                engine="compressed",
-                write=keeper,
-                laid_out=self.laid_out,
-            )
-            assert isinstance(opened.engine, CompressedEngine)
-            self._engine, self.laid_out = (opened.engine, (*opened.notes, *keeper.notes)), opened.laid_out
-        return self._engine
+        with self._opening:
+            if self._engine is None:
+                self._engine = self._open()
+            return self._engine
+
+    def _open(self) -> tuple[CompressedEngine, tuple[str, ...]]:
+        keeper, path = Keeper(self.snapshot.path), self.snapshot.path
+        segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
+        opened = engines.open_engine(
+            path, segments, made_by, self.snapshot.live, engine="compressed", write=keeper, laid_out=self.laid_out
+        )
+        assert isinstance(opened.engine, CompressedEngine)
+        self.laid_out = opened.laid_out
+        return opened.engine, (*opened.notes, *keeper.notes)
 
     def _quantiser_or_none(self) -> Quantiser | None:
         try:
