@@ -38,7 +38,7 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
         except DamagedError as damage:
             yield damage
             continue
-        broken = list(segment.file.damages())
+        broken = list(segment.file.damages()) or _unreadable(segment)
         yield from broken
         if not broken:
             yield from _nonsense(segment)
@@ -51,8 +51,17 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
     yield from damaged_codes(path, manifest)
 
 
+def _unreadable(segment: Segment) -> list[DamagedError]:
+    """What keeps the columns of a segment from being read at all, although its checksums are right."""
+    try:
+        segment.columns  # noqa: B018  # which is read here and kept
+    except DamagedError as damage:
+        return [damage]
+    return []
+
+
 def _nonsense(segment: Segment) -> Iterator[DamagedError]:
-    """What the checksums cannot know: a segment that was written wrongly in the first place."""
+    """What the checksums cannot know either: a segment that was written wrongly in the first place."""
     path = segment.file.path
     if segment.file.bytes[: len(HEADER)].tobytes() != HEADER:
         yield DamagedError(path, "does not begin like a segment", 0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.index.damage import DamagedError
+from cricavpr.index.durable import refuse_too_many_files
 from cricavpr.mapped import give_back
 
 READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
@@ -35,6 +36,7 @@ class CheckedFile:
 
         Raises:
             DamagedError: it cannot be read or has another length.
+            InputError: this process has too many files open.
         """
         self.path = path
         try:
@@ -45,12 +47,21 @@ class CheckedFile:
                 raise DamagedError(path, f"has {found} bytes instead of {length}")
             self._map = mmap.mmap(self._descriptor, length, access=mmap.ACCESS_READ)
         except OSError as error:
+            refuse_too_many_files(path.parent, error)
             raise DamagedError(path, f"cannot be read ({error.strerror or error})") from error
         self.bytes = np.frombuffer(self._map, np.uint8)
         self.data_bytes = 0  # what has checksums: all but the footer
         self.block_bytes = 1
         self._sums = np.empty(0, np.uint32)
         self._sound = np.empty(0, np.bool_)
+
+    def stands(self) -> bool:
+        """Whether the file is still at its place, so that who opens it there gets this one."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(self._descriptor), there) and there.st_size == len(self._map)
 
     def trust(self, data_bytes: int, sums: NDArray[np.uint32], block_bytes: int) -> None:
         """Take the checksums of the first `data_bytes` bytes, block by block, which somebody has vouched for."""

@@ -21,7 +21,8 @@ Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 ID_BYTES = 32
-NONE, LOCAL, UTM = "none", "local", "utm"  # the frame of positions; "none" where nothing is known of any
+FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # of positions; "none" where nothing is known of any
+ZONES = 60  # of UTM
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +130,8 @@ class Columns:
         )
 
     def positions(self) -> Positions:
-        names = np.array([decode_zone(code) for code in range(-60, 61)], object)
-        zones = tuple(names[self.zones.astype(np.int64) + 60].tolist()) if self.frame == UTM else None
+        names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
+        zones = tuple(names[self.zones.astype(np.int64) + ZONES].tolist()) if self.frame == UTM else None
         return Positions(self.metres, zones)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:

@@ -113,7 +113,17 @@ def one_line_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        refuse_too_many_files(folder, error)
         raise InputError(
             f"cannot write the index {folder}: {error.strerror or error}. What was in it before is untouched: "
             "free the place or choose another, and do the same again."
+        ) from error
+
+
+def refuse_too_many_files(folder: Path, error: OSError) -> None:
+    """Raises: InputError: where nothing is wrong with an index but that this process has too many files open."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise InputError(
+            f"{folder} has too many files to open all of them. Allow more (ulimit -n), and then join its segments: "
+            f"cricavpr index compact {folder}"
         ) from error

@@ -173,7 +173,7 @@ def _checked(path: Path, content: bytes) -> dict[str, Any]:
         raise DamagedError(path, "is cut off or garbled") from error
     if found != checksum(values):
         raise DamagedError(path, "does not have the checksum that it was written with")
-    unknown = sorted(set(map(str, flags)) - FLAGS) if isinstance(flags, list) else []
+    unknown = sorted({str(flag) for flag in (flags if isinstance(flags, list) else [flags])} - FLAGS)
     if version != FORMAT or unknown:
         what = f"the flag {unknown[0]!r}" if unknown else f"the format {version}"
         raise InputError(f"{path} has {what}, which this release cannot read. Upgrade it: {UPGRADE_PACKAGE}")

@@ -173,7 +173,7 @@ class PlaceIndex:
         Raises:
             InputError: as for `open`.
         """
-        return self._followed_by(Snapshot.open(self.path))
+        return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
         """A later version: what is in memory for searching this one serves there too."""
@@ -385,7 +385,7 @@ class PlaceIndex:
             InputError: as for `build`.
         """
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return self._changed(writing.add(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+        return self._changed(writing.add(self.snapshot, descriptors.made_by, columns, descriptors.vectors, wait_s))
 
     def update(
         self,
@@ -403,7 +403,7 @@ class PlaceIndex:
         What is the same to the last bit stays where it is. Raises as `add` does.
         """
         columns = _columns(descriptors, positions, root, ids, times, tags)
-        return self._changed(writing.update(self.path, descriptors.made_by, columns, descriptors.vectors, wait_s))
+        return self._changed(writing.update(self.snapshot, descriptors.made_by, columns, descriptors.vectors, wait_s))
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change:
         """Take out the photos with these names, whatever their root, and those with these ids.
@@ -423,7 +423,7 @@ class PlaceIndex:
             by_name = [row for row, name in enumerate(there) if name in wanted]
             return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])
 
-        outcome = writing.remove(self.path, choose, wait_s)
+        outcome = writing.remove(self.snapshot, choose, wait_s)
         return replace(self._changed(outcome), missing=tuple(sorted(missing)))
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0) -> Change:
@@ -434,7 +434,7 @@ class PlaceIndex:
             InputError: as for `add`.
         """
         there = other.snapshot
-        return self._changed(writing.add(self.path, other.made_by, there.columns, there.vectors, wait_s))
+        return self._changed(writing.add(self.snapshot, other.made_by, there.columns, there.vectors, wait_s))
 
     def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> PlaceIndex:
         """Write small segments together, and wipe what was removed from all files. Rows keep their order.
@@ -442,7 +442,7 @@ class PlaceIndex:
         Raises:
             InputError: another writer, no room for the new files, or an old file that cannot be removed.
         """
-        return self._followed_by(writing.compact(self.path, progress, wait_s))
+        return self._followed_by(writing.compact(self.snapshot, progress, wait_s))
 
     def verify(self, progress: Report | None = None) -> None:
         """Read every byte of the newest version and compare it with the checksums, and with what it must mean.

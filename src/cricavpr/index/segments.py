@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.index.checked import CheckedFile
-from cricavpr.index.columns import ID_BYTES, Bytes, Columns, Indices, Ragged
+from cricavpr.index.columns import FRAMES, ID_BYTES, ZONES, Bytes, Columns, Indices, Ragged
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import write_new
 from cricavpr.index.manifest import Piece
@@ -195,6 +195,8 @@ class Segment:
         self.file.trust(data_bytes, sums, block_bytes)
         self.kind = np.dtype(STORED[values.get("dtype", "float32")])
         self.frame, self.roots = str(values["frame"]), tuple(map(str, values["roots"]))
+        if self.frame not in FRAMES:
+            raise ValueError(f"positions in the frame {self.frame}")
         self.sections = {name: self._place(values["sections"], name) for name in ("vectors", *COLUMNS, *FREE)}
 
     def _place(self, sections: dict[str, Any], name: str) -> tuple[int, int]:
@@ -205,6 +207,8 @@ class Segment:
             width = np.dtype(kind).itemsize * values
         if not 0 <= start <= start + length <= self.file.data_bytes or start % ALIGNMENT:
             raise ValueError(f"{name} lie outside of the file")
+        if name == "fences" and length != 8 * -(-self.piece.count // FENCE):
+            raise ValueError(f"fences have {length} bytes")
         if width and length != width * self.piece.count:
             raise ValueError(f"{name} have {length} bytes")
         return start, length
@@ -281,6 +285,8 @@ class Segment:
             self.roots,
             self.frame,
         )
+        if (whole.codes >= len(self.roots)).any() or (np.abs(whole.zones.astype(np.int64)) > ZONES).any():
+            raise DamagedError(self.file.path, "has a photo below no folder or in no zone")
         return whole if self.removed is None else whole.take(self.live)
 
     def name_of(self, place: int) -> tuple[str, bytes]:

@@ -31,8 +31,8 @@ class Snapshot:
     segments: tuple[Segment, ...] = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, version: int | None = None) -> Self:
-        """Open a version, or the newest.
+    def open(cls, path: Path, version: int | None = None, near: Snapshot | None = None) -> Self:
+        """Open a version, or the newest; what it shares with `near`, which is open, is not opened again.
 
         Raises:
             InputError: no index, another format, or a damaged file, which is named.
@@ -40,14 +40,19 @@ class Snapshot:
         while True:
             number = newest(path) if version is None else version
             try:
-                return cls.of(path, read_manifest(path, number))
+                return cls.of(path, read_manifest(path, number), near)
             except InputError:
                 if version is not None or newest(path) == number:
                     raise  # else it was replaced while we read: read the new one
 
     @classmethod
-    def of(cls, path: Path, manifest: Manifest) -> Self:
-        return cls(path, manifest, tuple(Segment(path, piece, manifest.made_by) for piece in manifest.pieces))
+    def of(cls, path: Path, manifest: Manifest, near: Snapshot | None = None) -> Self:
+        """Files and memory are limited, and segments never change: one that is open serves every version it is in."""
+        same = near is not None and near.path == path and near.manifest.made_by == manifest.made_by
+        known = near.segments if near is not None and same else ()
+        there = {segment.piece: segment for segment in known if segment.file.stands()}
+        opened = (there.get(piece) or Segment(path, piece, manifest.made_by) for piece in manifest.pieces)
+        return cls(path, manifest, tuple(opened))
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -1,7 +1,8 @@
 """What changes an index: each verb writes new files, then one manifest, and only then says that it is done.
 
 Nobody who writes starts from what they had open: the newest version is read under the lock, so two writers never
-undo each other. A verb that fails or is killed leaves the version before it, and files that the next writer sweeps.
+undo each other. What is open (`near`) only spares opening again the segments that are still the same. A verb that
+fails or is killed leaves the version before it, and files that the next writer sweeps.
 """
 
 from __future__ import annotations
@@ -74,19 +75,19 @@ def rebuild(
         return _commit(path, Manifest(version, made_by, (piece,), dtype))
 
 
-def add(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
+def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
     """Add the photos that are not there yet, at the end and in order."""
-    with writer_of(path, wait_s):
-        base = _newest_made_by(path, made_by)
+    with writer_of(near.path, wait_s):
+        base = _newest_made_by(near, made_by)
         first = _first_of_each(columns.ids)
         fresh = first[base.find(columns.ids[first]) < 0]
         return _append(base, {}, columns, vectors, fresh)
 
 
-def update(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
+def update(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
     """Add photos, each in place of those with its name below its root, or with its bytes."""
-    with writer_of(path, wait_s):
-        base = _newest_made_by(path, made_by)
+    with writer_of(near.path, wait_s):
+        base = _newest_made_by(near, made_by)
         first, old = _first_of_each(columns.ids), base.columns
         by_name = _rows_by_name(old)
         gone: set[int] = set()
@@ -100,19 +101,19 @@ def update(path: Path, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s:
         return _append(base, _by_segment(base, sorted(gone)), columns, vectors, np.array(fresh, np.int64))
 
 
-def remove(path: Path, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Outcome:
+def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Outcome:
     """Take photos out; `choose` says which rows of the newest version. Their bytes stay until `compact`."""
-    with writer_of(path, wait_s):
-        base = Snapshot.open(path)
+    with writer_of(near.path, wait_s):
+        base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
         if not len(rows):
-            sync(path)
+            sync(base.path)
             return Outcome(base)
         pieces = _without(base, _by_segment(base, rows.tolist()))
         return Outcome(_commit_after(base, pieces), removed=len(rows))
 
 
-def compact(path: Path, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
+def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
     """Write small segments together and leave out what was removed; nothing of that is in any file afterwards.
 
     Readers that have an older version open keep it: what they have mapped lasts until they let go.
@@ -120,8 +121,9 @@ def compact(path: Path, progress: Report | None = None, wait_s: float = 0.0) -> 
     Raises:
         InputError: the disk has no room for the new files, or an old file cannot be removed, which is named.
     """
+    path = near.path
     with writer_of(path, wait_s):
-        base = Snapshot.open(path)
+        base = Snapshot.open(path, near=near)
         meter = _Meter(progress, len(base))
         written = [(run, piece) for run in _runs(base.segments) for piece in _rewritten(base, run, meter)]
         pieces = tuple(piece for _, piece in written)
@@ -173,15 +175,15 @@ def refuse_foreign(path: Path) -> None:
             raise InputError(f"{path} is a file. An index is a folder: choose another place.")
 
 
-def _newest_made_by(path: Path, made_by: MadeBy) -> Snapshot:
-    base = Snapshot.open(path)
-    base.manifest.made_by.require_same(made_by, f"the photos of {path} and those to add")
+def _newest_made_by(near: Snapshot, made_by: MadeBy) -> Snapshot:
+    base = Snapshot.open(near.path, near=near)
+    base.manifest.made_by.require_same(made_by, f"the photos of {base.path} and those to add")
     return base
 
 
 def _commit_after(base: Snapshot, pieces: tuple[Piece, ...]) -> Snapshot:
     manifest = replace(base.manifest, version=base.manifest.version + 1, pieces=pieces)
-    return _commit(base.path, manifest, base.manifest)
+    return _commit(base.path, manifest, base)
 
 
 def _segment_of(base: Snapshot, columns: Columns, blocks: Iterator[NDArray[np.float32]]) -> Piece:
@@ -189,12 +191,12 @@ def _segment_of(base: Snapshot, columns: Columns, blocks: Iterator[NDArray[np.fl
     return write_segment(base.path, base.manifest.made_by, columns, blocks, base.manifest.dtype)
 
 
-def _commit(path: Path, manifest: Manifest, base: Manifest | None = None) -> Snapshot:
-    """Make a version the newest, once its files were opened. Only when it stands are old files swept."""
-    snapshot = Snapshot.of(path, manifest)
+def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Snapshot:
+    """Make a version the newest, once its new files were opened. Only when it stands are old files swept."""
+    snapshot = Snapshot.of(path, manifest, base)
     publish(path / manifest.name, manifest.encode())
     with contextlib.suppress(OSError):  # nothing that happens from here on takes the version back
-        _sweep(path, [manifest] if base is None else [base, manifest], codes=base is not None)
+        _sweep(path, [manifest] if base is None else [base.manifest, manifest], codes=base is not None)
     return snapshot
 
 

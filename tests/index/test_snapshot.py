@@ -1,0 +1,109 @@
+"""Versions of one index that are open at the same time, and files that say what cannot be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cricavpr.errors import InputError
+from cricavpr.index import segments
+from cricavpr.index.auditing import damages
+from cricavpr.index.columns import Columns
+from cricavpr.index.damage import DamagedError
+from cricavpr.index.manifest import Manifest, checksum
+from cricavpr.index.place_index import PlaceIndex
+from tests.index.places import MADE_BY, added, built, ids, numbers_of
+
+
+@pytest.fixture
+def two_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlaceIndex:
+    monkeypatch.setattr("cricavpr.index.writing.FOLD_BYTES", 0)  # segments stay apart
+    return added(built(tmp_path / "index", range(5)), range(5, 8)).index
+
+
+def test_what_two_versions_share_is_open_once(two_segments: PlaceIndex) -> None:
+    three = added(two_segments, [8]).index
+    assert three.snapshot.segments[:2] == two_segments.snapshot.segments
+    assert two_segments.newest().snapshot.segments[:2] == two_segments.snapshot.segments
+    less = three.remove(["6.jpg"]).index
+    assert less.snapshot.segments[0] is three.snapshot.segments[0]
+    assert less.snapshot.segments[1] is not three.snapshot.segments[1]
+    assert numbers_of(less) == [0, 1, 2, 3, 4, 5, 7, 8] and numbers_of(two_segments) == [*range(8)]
+
+
+def test_an_index_in_the_place_of_another_is_opened_anew(two_segments: PlaceIndex) -> None:
+    built(two_segments.path, [1, 2])
+    assert numbers_of(two_segments.newest()) == [1, 2] and numbers_of(two_segments) == [*range(8)]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "another"])
+def test_nothing_is_added_to_an_index_that_lost_a_file_which_is_still_open(two_segments: PlaceIndex, how: str) -> None:
+    file = two_segments.snapshot.segments[0].file.path
+    content = file.read_bytes()
+    file.unlink()
+    if how != "gone":
+        file.write_bytes(content[:-1] if how == "cut" else bytes(len(content)))
+    with pytest.raises(DamagedError, match=str(file)):
+        added(two_segments, [8])
+
+
+def test_too_many_open_files_are_no_damage(two_segments: PlaceIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr("cricavpr.index.checked.os.open", refuse)
+    monkeypatch.setattr("cricavpr.index.manifest.read_whole", Path.read_bytes)
+    with pytest.raises(InputError, match=r"too many files to open.*ulimit -n.*index compact") as caught:
+        PlaceIndex.open(two_segments.path)
+    assert not isinstance(caught.value, DamagedError)
+
+
+Change = Callable[[Columns], Columns]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda columns: replace(columns, zones=np.full(5, 61, np.int8)), "no zone"),
+        (lambda columns: replace(columns, zones=np.full(5, -61, np.int8)), "no zone"),
+        (lambda columns: replace(columns, codes=np.full(5, 1, np.uint32)), "no folder"),
+        (lambda columns: replace(columns, frame="of mind"), "frame"),
+    ],
+)
+def test_a_segment_that_was_written_wrongly_is_named(tmp_path: Path, change: Change, why: str) -> None:
+    index = built(tmp_path, range(5))
+    piece = segments.write_segment(tmp_path, MADE_BY, change(index.snapshot.columns), [index.vectors[:]])
+    wrong = Manifest(2, MADE_BY, (piece,))
+    (tmp_path / wrong.name).write_bytes(wrong.encode())
+    with pytest.raises(DamagedError, match=f"{piece.file}.*{why}"):
+        PlaceIndex.open(tmp_path).info()
+    (damage,) = damages(tmp_path)
+    assert piece.file in str(damage) and why in str(damage)
+
+
+def test_photos_are_never_looked_up_by_fences_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, pack = built(tmp_path, range(5)), segments._packed
+    monkeypatch.setattr(segments, "_packed", lambda columns: {**(p := pack(columns)), "fences": 9 * p["fences"]})
+    piece = segments.write_segment(tmp_path, MADE_BY, index.snapshot.columns, [index.vectors[:]])
+    wrong = Manifest(2, MADE_BY, (piece,))
+    (tmp_path / wrong.name).write_bytes(wrong.encode())
+    with pytest.raises(DamagedError, match="fences"):
+        PlaceIndex.open(tmp_path).find(ids(range(5)))
+
+
+@pytest.mark.parametrize("flags", ["later", {"later": 1}, None, ["float16", "later"]])
+def test_flags_of_any_shape_are_refused_unless_they_are_known(tmp_path: Path, flags: object) -> None:
+    file = tmp_path / built(tmp_path, range(5)).snapshot.manifest.name
+    values = json.loads(file.read_bytes())
+    values = {**values, "flags": flags}
+    del values["checksum"]
+    file.write_text(json.dumps({**values, "checksum": checksum(values)}))
+    with pytest.raises(InputError, match="which this release cannot read"):
+        PlaceIndex.open(tmp_path)
