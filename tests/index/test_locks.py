@@ -128,3 +128,21 @@ def test_for_a_minute_every_answer_of_8_readers_is_that_of_one_committed_version
     answer = run("tests.index.crowd", "readers", tmp_path, 8, 60)
     assert answer["wrong"] == [] and set(answer["codes"]) == {0}
     assert answer["answers"] > 1000 and answer["versions"] > 100
+
+
+def test_a_writer_waits_unasked_for_who_only_keeps_what_a_search_has_made(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def search() -> None:
+        with one_writer(tmp_path, briefly=True):
+            held.set()
+            time.sleep(0.2)
+
+    searching = threading.Thread(target=search)
+    searching.start()
+    assert held.wait(30)
+    with pytest.raises(InputError, match="for a moment"), one_writer(tmp_path, briefly=True):
+        pass  # another search does not wait
+    with one_writer(tmp_path):
+        pass
+    searching.join()

@@ -125,7 +125,7 @@ class Keeper:
 
     def __call__(self, file: Path, codes: NDArray[np.uint8], owner: CodesOf) -> None:
         try:
-            with writer_of(self.path):
+            with writer_of(self.path, briefly=True):
                 pieces = Snapshot.open(self.path).manifest.pieces
                 if owner.segment in {piece.footer_sha256 for piece in pieces}:
                     write_codes(file, codes, owner)

@@ -18,18 +18,21 @@ from cricavpr.index.durable import one_line_errors
 
 LOCK = ".place_index.lock"
 POLL_S = 0.02
+BRIEFLY = ", for a moment"  # how the name of a holder ends that only keeps what a search has made
+MOMENT_S = 5.0  # for which every writer waits for such a one: nobody knows that a search writes
 
 _held: set[int] = set()  # descriptors of this process, which children must not keep
 _registered: list[bool] = []
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
+def one_writer(folder: Path, wait_s: float = 0.0, *, briefly: bool = False) -> Iterator[None]:
     """Be the only one who writes to an index during the block. On Windows nothing is held.
 
     Args:
         folder: the index.
         wait_s: how long to wait for another writer.
+        briefly: it is held for a moment only, and others may wait that long unasked.
 
     Raises:
         InputError: another writer holds it, who is named.
@@ -40,7 +43,7 @@ def one_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     except ImportError:
         yield
         return
-    descriptor = _acquire(folder / LOCK, str(folder), wait_s)
+    descriptor = _acquire(folder / LOCK, str(folder), wait_s, briefly)
     _held.add(descriptor)
     _close_in_children()
     try:
@@ -53,7 +56,7 @@ def one_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writer_of(path: Path, wait_s: float = 0.0) -> Iterator[None]:
+def writer_of(path: Path, wait_s: float = 0.0, *, briefly: bool = False) -> Iterator[None]:
     """The same for whoever changes an index: what the system refuses meanwhile is one line.
 
     Raises:
@@ -61,24 +64,27 @@ def writer_of(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """
     if not path.is_dir():
         raise InputError(f"{path} is no place index: there is no such folder. Build one there first.")
-    with one_line_errors(path), one_writer(path, wait_s):
+    with one_line_errors(path), one_writer(path, wait_s, briefly=briefly):
         yield
 
 
-def _acquire(path: Path, what: str, wait_s: float) -> int:
+def _acquire(path: Path, what: str, wait_s: float, briefly: bool) -> int:
     import fcntl
 
-    until = time.monotonic() + wait_s
+    began = time.monotonic()
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(descriptor, path):
-                _write_name(descriptor)
+                _write_name(descriptor, BRIEFLY if briefly else "")
                 return descriptor
         except BlockingIOError as error:
-            if time.monotonic() >= until:
-                holder = _read_name(descriptor)
+            holder = _read_name(descriptor)
+            # Whoever searches does not wait: what it has made serves it anyway.
+            least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S  # to say its name in
+            patience_s = max(wait_s, least_s)
+            if time.monotonic() >= began + patience_s:
                 os.close(descriptor)
                 raise InputError(f"{what} is locked by {holder}. Wait for it, or give a time to wait.") from error
         except BaseException:
@@ -96,12 +102,12 @@ def _is_still(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _write_name(descriptor: int) -> None:
+def _write_name(descriptor: int, how: str) -> None:
     """For people only: a disk that is full does not keep anyone from writing less."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    text = f"process {os.getpid()} on {socket.gethostname()} since {since}{how}".encode()
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+        os.ftruncate(descriptor, os.pwrite(descriptor, text, 0))  # in this order somebody's name is always there
 
 
 def _read_name(descriptor: int) -> str:
