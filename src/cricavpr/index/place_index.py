@@ -160,7 +160,8 @@ class PlaceIndex:
     def open(cls, path: Path, version: int | None = None) -> Self:
         """Open the newest version, or another that is still there.
 
-        Nothing of its size is read: every block is checked when it is first needed, and `verify` reads them all.
+        Of its size only the checksums are read, one byte in two thousand: every block is checked when it is first
+        needed, and `verify` reads them all.
 
         Raises:
             InputError: no index, another format, or a damaged file, which is named.
