@@ -12,15 +12,8 @@ import pytest
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions, distances_m
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.locate.calibration import (
-    NAME,
-    Calibration,
-    Level,
-    Ring,
-    likeness,
-    read_calibration,
-    sketch_of,
-)
+from cricavpr.index.sketch import CALIBRATION, left_of, likeness, sketch_of
+from cricavpr.locate.calibration import Calibration, Level, Ring, read_calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
 from cricavpr.locate.fitting import Judged, case_weights, fit, levels, out_of_fold, rings
 from cricavpr.locate.logistic import Logistic
@@ -228,7 +221,7 @@ def test_separable_and_constant_cases_stay_finite() -> None:
 
 def test_a_calibration_survives_its_file(index: PlaceIndex, calibration: Calibration) -> None:
     path = calibration.save(index)
-    assert path == index.path / NAME
+    assert path == index.path / CALIBRATION
     found = read_calibration(PlaceIndex.open(index.path))
     assert found.calibration == calibration and found.why_not is None
     index.verify()  # the index knows how to live with it
@@ -261,10 +254,56 @@ def test_a_sketch_tells_how_much_two_sets_share() -> None:
     assert likeness((), ()) == 1.0
 
 
+def test_a_wiped_sketch_still_tells_how_many_photos_went() -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
+    for count in (100, 4000):  # fewer than a sketch holds, and more
+        sketch, rest = sketch_of(ids[:count]), ids[count // 4 : count]
+        left = left_of(sketch, [rest])
+        assert set(left) <= {int.from_bytes(one[:4].tobytes(), "little") for one in rest}
+        assert likeness(left, sketch_of(rest), len(sketch) - len(left)) == pytest.approx(0.75, abs=0.08)
+
+
+def test_after_compact_nothing_stands_for_a_removed_photo(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", MAPPED)
+    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
+    gone = [int.from_bytes(one[:4].tobytes(), "little") for one in index.rows.ids[:9]]
+    file = index.path / CALIBRATION
+    assert all(str(number) in file.read_text() for number in gone)  # each is among the 256 lowest or all of them
+    index.remove(ids=[one.tobytes() for one in index.rows.ids[:9]]).index.compact()
+    assert not any(str(number) in file.read_text() for number in gone)
+    found = read_calibration(PlaceIndex.open(index.path)).calibration
+    assert found is not None and found.wiped == 9 and len(found.sketch) == len(index) - 9
+    assert replace(found, wiped=0, sketch=()) == replace(calibration, sketch=())
+
+
+def test_what_was_removed_while_calibrating_is_not_written_down(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", MAPPED)
+    made = replace(calibration, sketch=sketch_of(index.rows.ids))
+    index.remove(ids=[index.rows.ids[0].tobytes()]).index.compact()
+    made.save(index)
+    number = int.from_bytes(index.rows.ids[0, :4].tobytes(), "little")
+    assert str(number) not in (index.path / CALIBRATION).read_text()
+
+
+def test_an_index_built_anew_wipes_what_stood_for_its_photos(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", MAPPED)
+    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
+    other, where = world.photos(PLACES[:20], "other")
+    anew = PlaceIndex.build(other, where, tmp_path, index.path)
+    assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
+    assert "shares 0 %" in str(read_calibration(anew).why_not)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": "cricavpr.calibration.9"}', b"[" * 99_999])
 def test_a_damaged_file_is_said_and_not_used(world: World, tmp_path: Path, content: bytes) -> None:
     index = world.index(tmp_path / "index", MAPPED[:5])
-    (index.path / NAME).write_bytes(content)
+    (index.path / CALIBRATION).write_bytes(content)
     found = read_calibration(index)
     assert found.calibration is None and "damaged or of another release" in str(found.why_not)
 
@@ -274,7 +313,7 @@ def test_a_number_that_is_none_is_damage(
 ) -> None:
     values = calibration.to_dict()
     values["rings"] = [{"confidence": 0.0, "radius_m": float("nan")}]
-    (index.path / NAME).write_text(json.dumps(values))
+    (index.path / CALIBRATION).write_text(json.dumps(values))
     assert read_calibration(index).calibration is None
 
 

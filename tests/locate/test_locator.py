@@ -18,8 +18,9 @@ from cricavpr.grouping import Grouping
 from cricavpr.index.engines import Near
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import Locator
-from cricavpr.locate.calibration import Calibration, Level, Ring, Source, sketch_of
+from cricavpr.locate.calibration import Calibration, Level, Ring, Source
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import Rule
 from tests.index.fake_server import FakeServer

@@ -28,6 +28,7 @@ from cricavpr.index.durable import one_line_errors, publish, write_new
 from cricavpr.index.locks import LOCK, writer_of
 from cricavpr.index.manifest import DTYPES, OLD_MANIFEST, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.segments import Segment, write_segment
+from cricavpr.index.sketch import wipe
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.vectors import Vectors
 
@@ -72,7 +73,10 @@ def rebuild(
         first = _first_of_each(columns.ids)
         piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first), dtype)
         version = 1 + max(versions(path), default=0)
-        return _commit(path, Manifest(version, made_by, (piece,), dtype))
+        built = _commit(path, Manifest(version, made_by, (piece,), dtype))
+        with contextlib.suppress(OSError, InputError):  # it stands; and what is left fits no other photos
+            wipe(path, [columns.ids])
+        return built
 
 
 def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Rows, wait_s: float = 0.0) -> Outcome:
@@ -131,6 +135,7 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
             carry(base, written)
             base = _commit_after(base, pieces)
         _sweep(path, [base.manifest], strict=True)
+        wipe(path, (segment.columns.ids for segment in base.segments))
         sync(path)
         return base
 

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
+from cricavpr.index.locks import writer_of
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import FEATURES, Consensus, Rule
 from cricavpr.locate.values import Doubt
 
 FORMAT = "cricavpr.calibration.1"
-NAME = "calibration.json"
 COVERAGE = 0.9  # of the radius
-SKETCH = 256  # photos that stand for all of an index
 SAME_ENOUGH = 0.8  # of the photos must be those that were calibrated
-MOST_BYTES = 4_000_000
+WAIT_S = 60.0  # for another writer: what was learnt took longer
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,7 @@ class Calibration:
         levels: thresholds with what they give, confidence rising.
         rings: radii, confidence rising.
         reliability: how often cases were right that were not fitted on, confidence rising.
+        wiped: numbers that the sketch has lost with photos that were removed.
     """
 
     made_by: MadeBy
@@ -113,6 +110,7 @@ class Calibration:
     levels: tuple[Level, ...]
     rings: tuple[Ring, ...]
     reliability: tuple[Bin, ...]
+    wiped: int = 0
 
     def level(self, precision: float) -> Level | None:
         """The lowest threshold that holds a precision with 90 % certainty; None where none does.
@@ -170,19 +168,25 @@ class Calibration:
             levels=tuple(Level(**one) for one in values["levels"]),
             rings=tuple(Ring(**one) for one in values["rings"]),
             reliability=tuple(Bin(**one) for one in values["reliability"]),
+            wiped=int(values.get("wiped", 0)),
         )
+        if not 0 <= made.wiped <= SKETCH - len(made.sketch):
+            raise ValueError(f"a sketch of {len(made.sketch)} numbers that has lost {made.wiped}")
         if not (made.rings and _finite(values)):
             raise ValueError("it has no radii, or a number that is none")
         return made
 
     def save(self, index: PlaceIndex) -> Path:
-        """Write it into the folder of the index, durably.
+        """Write it into the folder of the index, durably, and without a trace of photos that have been removed since.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: another writer for long, or the place cannot be written.
         """
-        path = index.path / NAME
-        write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        path = index.path / CALIBRATION
+        with writer_of(index.path, WAIT_S):
+            left = left_of(self.sketch, [index.newest().rows.ids])
+            kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
+            write_text(path, json.dumps(kept.to_dict(), allow_nan=False) + "\n")
         return path
 
 
@@ -196,7 +200,7 @@ class Found:
 
 def read_calibration(index: PlaceIndex) -> Found:
     """The calibration that lies with an index, where it fits."""
-    path = index.path / NAME
+    path = index.path / CALIBRATION
     again = f"Run: cricavpr index calibrate {index.path}"
     try:
         with path.open("rb") as file:
@@ -209,7 +213,7 @@ def read_calibration(index: PlaceIndex) -> Found:
         return Found(None, f"{path} is damaged or of another release and is not used. {again}")
     if calibration.made_by != index.made_by:
         return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
-    same = likeness(calibration.sketch, sketch_of(index.rows.ids))
+    same = likeness(calibration.sketch, sketch_of(index.rows.ids), calibration.wiped)
     if same < SAME_ENOUGH:
         return Found(
             None,
@@ -222,25 +226,6 @@ def read_calibration(index: PlaceIndex) -> Found:
 def check_precision(precision: float) -> None:
     if not 0.0 < precision < 1.0:
         raise InputError(f"a precision of {precision} is not a share. Give more than 0 and less than 1, such as 0.95.")
-
-
-# --- whether the photos are still those
-
-
-def sketch_of(ids: NDArray[np.uint8]) -> tuple[int, ...]:  # (N, 32)
-    """The lowest 256 of N numbers that stand for photos: from two sketches follows how much two sets share.
-
-    Broder, "On the resemblance and containment of documents" (1997). A number has 32 bits of a photo's 256, so the
-    file does not tell which photos there were.
-    """
-    numbers = np.ascontiguousarray(ids[:, :4]).view("<u4")[:, 0]
-    return tuple(np.unique(numbers)[:SKETCH].tolist())
-
-
-def likeness(one: Sequence[int], other: Sequence[int]) -> float:
-    """Photos in both sets, as a share of those in either."""
-    lowest = sorted({*one, *other})[:SKETCH]
-    return len({*one} & {*other} & {*lowest}) / len(lowest) if lowest else 1.0
 
 
 def _finite(value: Any) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.locate.calibration import COVERAGE, Bin, Calibration, Level, Ring, Source, sketch_of
+from cricavpr.index.sketch import sketch_of
+from cricavpr.locate.calibration import COVERAGE, Bin, Calibration, Level, Ring, Source
 from cricavpr.locate.cases import Cases
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import Rule

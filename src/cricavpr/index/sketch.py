@@ -1,0 +1,72 @@
+"""Which photos a calibration was made for, in a few numbers: enough to see that it has aged, and wiped as photos are.
+
+The calibration itself is not of the index: it lies in the same folder and is known here by its name and by the two
+entries that stand for photos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cricavpr.files import write_text
+from cricavpr.index.columns import Bytes, Indices
+from cricavpr.index.durable import read_whole
+
+CALIBRATION = "calibration.json"
+MOST_BYTES = 4_000_000
+SKETCH = 256  # photos that stand for all of an index
+
+Sketch = tuple[int, ...]
+
+
+def sketch_of(ids: Bytes) -> Sketch:  # (N, 32)
+    """The lowest 256 of N numbers that stand for photos: from two sketches follows how much two sets share.
+
+    Broder, "On the resemblance and containment of documents" (1997). A number is 32 bits of a photo's id, so whoever
+    has a photo can tell whether it is one of these: `wipe` takes out those of photos that were removed.
+    """
+    return tuple(np.unique(_numbers(ids))[:SKETCH].tolist())
+
+
+def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
+    """Photos in both sets, as a share of those in either; `wiped` more were in one of them and are in neither now."""
+    lowest = sorted({*one, *other})[: SKETCH - wiped]
+    count = len(lowest) + wiped
+    return len({*one} & {*other} & {*lowest}) / count if count else 1.0
+
+
+def left_of(sketch: Sequence[int], ids: Iterable[Bytes]) -> Sketch:
+    """What is left of a sketch when only the photos of some segments are there."""
+    wanted = np.array(sketch, np.int64)
+    there = np.zeros(len(wanted), np.bool_)
+    for some in ids:
+        there |= np.isin(wanted, _numbers(some))
+    return tuple(wanted[there].tolist())
+
+
+def wipe(folder: Path, ids: Iterable[Bytes]) -> None:
+    """Take out of the calibration of an index what stands for photos that are not in it, and count them instead.
+
+    A file that is not of this form is left alone: it is not used either.
+
+    Raises:
+        OSError, InputError: it cannot be written.
+    """
+    path = folder / CALIBRATION
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        values = json.loads(read_whole(path, MOST_BYTES))
+        sketch = tuple(map(int, values["sketch"]))
+        left = left_of(sketch, ids)
+        if left != sketch:
+            counted = int(values.get("wiped", 0)) + len(sketch) - len(left)
+            write_text(path, json.dumps({**values, "sketch": left, "wiped": counted}, allow_nan=False) + "\n")
+
+
+def _numbers(ids: Bytes) -> Indices:  # (N, 32) -> (N,)
+    numbers: Indices = np.ascontiguousarray(ids[:, :4]).view("<u4")[:, 0].astype(np.int64)
+    return numbers
