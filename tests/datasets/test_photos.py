@@ -143,6 +143,35 @@ def test_metres_without_a_zone_are_a_local_frame(tmp_path):
     assert images.positions.zones is None and images.positions.metres.tolist() == [[0, 0], [-3.5, 4]]
 
 
+BOTH = "name,lat,lon,easting,northing,zone\n"
+
+
+def test_of_degrees_and_metres_that_say_the_same_metres_count_because_they_are_exact(tmp_path):
+    rows = "a.jpg,55.698166,13.195388,386581.5,6173962.75,33N\nb.jpg,,,,,\n"
+    (tmp_path / "where.csv").write_text(BOTH + rows)
+    images, problems = read_photos(put(tmp_path, a=PLAIN, b=PLAIN), tmp_path / "where.csv")
+    assert images.positions.metres[0].tolist() == [386581.5, 6173962.75] and images.positions.zones == ("33N", "")
+    assert list(problems_of(problems)) == ["b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "metres",
+    ["400000,6173962.75,33N", "386581.5,6173962.75,", "386581.5,6173962.75,Lund", ",,33N", "no,6173962.75,33N"],
+)
+def test_where_metres_say_something_else_degrees_count(tmp_path, metres):
+    (tmp_path / "where.csv").write_text(f"{BOTH}a.jpg,55.698166,13.195388,{metres}\n")
+    images, problems = read_photos(put(tmp_path, a=PLAIN), tmp_path / "where.csv")
+    np.testing.assert_allclose(images.positions.latlon(), [(55.698166, 13.195388)], atol=1e-8)
+    assert problems == ()
+
+
+def test_a_local_frame_is_read_beside_columns_of_degrees_that_are_blank(tmp_path):
+    (tmp_path / "where.csv").write_text(BOTH + "a.jpg,,,10.5,3.25,\nb.jpg,,,0,-1,\n")
+    images, problems = read_photos(put(tmp_path, a=PLAIN, b=PLAIN), tmp_path / "where.csv")
+    assert images.positions.zones is None and images.positions.metres.tolist() == [[10.5, 3.25], [0, -1]]
+    assert problems == ()
+
+
 def test_a_geojson_of_points_is_read(tmp_path):
     features = [
         {

@@ -13,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
-from cricavpr.geo import UTM_LATITUDES_DEG
+from cricavpr.geo import UTM_LATITUDES_DEG, Positions, distances_m
 from cricavpr.times import EXAMPLE, read_time
 
 BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
@@ -27,6 +29,7 @@ _EAST = ("easting", "east", "easting_m", "utm_east", "utm_easting")
 _NORTH = ("northing", "north", "northing_m", "utm_north", "utm_northing")
 _ZONE = ("zone", "utm_zone")
 _TIME = "time"  # no other word: what is called a timestamp elsewhere is as often a number as a date
+SAME_M = 0.1  # apart at most: degrees and metres that name one position
 _EXPECTED = "columns name, lat, lon or name, easting, northing, zone"
 
 
@@ -94,10 +97,10 @@ def _read_csv(path: Path, raw: bytes) -> Table:
     except csv.Error as error:
         raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
     header = [cell.strip().casefold() for cell in rows[0][1]] if rows else []
-    columns = _columns(path, header)
+    columns = _read_of(_columns(path, header), [cells for _, cells in rows[1:]])
     table = Table(path.name, "lat" in columns, [], [], "time" in columns)
     for line, cells in rows[1:]:
-        cell = {key: cells[at] if at < len(cells) else "" for key, at in columns.items()}
+        cell = {key: _cell(cells, at) for key, at in columns.items()}
         numbers = [cell[axis] for axis in (("lat", "lon") if table.degrees else ("east", "north"))]
         if delimiter != ",":
             numbers = [number.replace(",", ".") for number in numbers]  # 55,7 as half of Europe writes it
@@ -115,9 +118,41 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     if "name" not in found or not ({"lat", "lon"} <= found.keys() or {"east", "north"} <= found.keys()):
         shown = ", ".join(header)[:100] or "nothing"
         raise InputError(f"{path} begins with {shown!r}. Give {_EXPECTED} in the first line.")
-    if {"lat", "lon"} <= found.keys():
-        return {key: found[key] for key in ("name", "lat", "lon", "time") if key in found}
-    return {key: found[key] for key in ("name", "east", "north", "zone", "time") if key in found}
+    return found
+
+
+def _read_of(columns: dict[str, int], rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The columns that count. Degrees, where a table has metres too, unless these are the same or stand alone.
+
+    A table that `index export` wrote has both, and only its metres give back the very positions that were there.
+    """
+    if {"lat", "lon", "east", "north"} <= columns.keys() and _metres_will_do(columns, rows):
+        zoned = any(_cell(cells, columns.get("zone")).strip() for cells in rows)
+        left_out = {"lat", "lon"} if zoned else {"lat", "lon", "zone"}  # those of a local frame have none
+    else:
+        left_out = {"east", "north", "zone"} if {"lat", "lon"} <= columns.keys() else {"lat", "lon"}
+    return {key: at for key, at in columns.items() if key not in left_out}
+
+
+def _metres_will_do(columns: dict[str, int], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether degrees are blank in all rows, or metres say the same in all that have them."""
+    if not any(_cell(cells, columns[axis]).strip() for cells in rows for axis in ("lat", "lon")):
+        return any(_cell(cells, columns["east"]).strip() for cells in rows)
+    try:
+        sides = [
+            [[float(_cell(cells, columns[axis]) or "nan") for axis in axes] for cells in rows]
+            for axes in (("lat", "lon"), ("east", "north"))
+        ]
+        zones = tuple(_zone(_cell(cells, columns.get("zone"))) or "" for cells in rows)
+        there, here = Positions.from_latlon(sides[0]), Positions(np.array(sides[1]), zones)
+        apart = distances_m(there, here)
+    except (ValueError, InputError):  # text, or what is on no map: named when the rows are read
+        return False
+    return bool(np.array_equal(there.known, here.known) and (apart[here.known] < SAME_M).all())
+
+
+def _cell(cells: Sequence[str], at: int | None) -> str:
+    return cells[at] if at is not None and at < len(cells) else ""
 
 
 def _read_geojson(path: Path, raw: bytes) -> Table:
