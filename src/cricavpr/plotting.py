@@ -113,14 +113,26 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "pn
     """
     plain = path.with_suffix("") if path.suffix.removeprefix(".") in _UNDATED else path
     written = []
+    require_drawing(formats)
     for kind in formats:
-        if kind not in _UNDATED:
-            raise InputError(f"a figure cannot be written as {kind!r}. Known: {', '.join(_UNDATED)}.")
         to = plain.with_name(f"{plain.name}.{kind}")
         with written_beside(to) as beside, looks():
             figure.savefig(beside, format=kind, dpi=dpi, metadata=dict(_UNDATED[kind]))
         written.append(to)
     return written
+
+
+def require_drawing(formats: Sequence[str]) -> None:
+    """Make sure that figures can be drawn and written so: worth asking before long work.
+
+    Raises:
+        InputError: a format that is not svg, png or pdf.
+        MissingExtraError: matplotlib is not installed.
+    """
+    for kind in formats:
+        if kind not in _UNDATED:
+            raise InputError(f"a figure cannot be written as {kind!r}. Known: {', '.join(_UNDATED)}.")
+    _matplotlib()
 
 
 def _matplotlib() -> Any:

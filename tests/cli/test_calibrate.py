@@ -98,6 +98,23 @@ def test_forms_are_read_by_other_programs(here: Path, index: Path, capsys: pytes
     assert {one["confidence"] for one in json.loads(capsys.readouterr().out)} == {"uncalibrated"}
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--most", "0"], "0 photos cannot ask one another"),
+        (["--most", "-3"], "-3 photos cannot ask one another"),
+        (["--share-in-map", "2"], "an answerable share of 2.0 is none"),
+        (["--plot", "curve.bmp"], "a figure cannot be written as 'bmp'"),
+    ],
+)
+def test_what_calibrate_cannot_do_is_said_before_the_photos_ask(
+    index: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    assert main(["index", "calibrate", str(index), "--quiet", *options]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+    assert not (index / "calibration.json").exists()
+
+
 def test_what_cannot_be_promised_is_one_line(
     here: Path, index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,9 +53,13 @@ def add_parser(actions: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
     from cricavpr.index.remote import folder_named
-    from cricavpr.locate.fitting import fit
+    from cricavpr.locate.fitting import check_share, fit
     from cricavpr.locate.together import Rule
+    from cricavpr.plotting import require_drawing
 
+    check_share(args.share_in_map)  # before the photos ask
+    if args.plot:
+        require_drawing(_formats(Path(args.plot)))
     index, rule = PlaceIndex.open(folder_named(args.index, "calibrate")), Rule()
     cases, problems = _of_queries(args, index, rule) if args.queries else (_of_index(args, index, rule), ())
     calibration = fit(index, cases, rule, args.share_in_map)
@@ -103,9 +107,12 @@ def _plot(calibration: Calibration, path: Path) -> None:
     from cricavpr.locate.reliability import draw
     from cricavpr.plotting import save_figure
 
-    formats = (path.suffix.removeprefix("."),) if path.suffix else ("svg", "png")
-    for written in save_figure(draw(calibration), path, formats):
+    for written in save_figure(draw(calibration), path, _formats(path)):
         print(written, file=sys.stderr)
+
+
+def _formats(plot: Path) -> tuple[str, ...]:
+    return (plot.suffix.removeprefix("."),) if plot.suffix else ("svg", "png")
 
 
 def _text(path: Path, calibration: Calibration) -> str:

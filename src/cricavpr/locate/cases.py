@@ -64,8 +64,10 @@ def cases_of_index(
     """Leave-place-out: each photo asks once without itself and once without all photos of its place.
 
     Raises:
-        InputError: no position is known, or no place has two photos, so that no question has an answer.
+        InputError: no position is known, no place has two photos, so that no question has an answer, or `most` below 1.
     """
+    if most < 1:
+        raise InputError(f"{most} photos cannot ask one another. Let 1 or more of them ask.")
     known = np.flatnonzero(index.positions.known)
     near = within_radius(index.positions, index.positions.take(known), right_m)
     pairs = sum(len(others) > 1 for others in near)

@@ -51,7 +51,8 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     Raises:
         InputError: a share that is none, or too few cases to promise anything.
     """
-    _check(cases, share_in_map)
+    check_share(share_in_map)
+    _check(cases)
     weight = case_weights(cases.in_map, share_in_map)
     judged = Judged(cases, out_of_fold(cases, weight), weight)
     answerable = int(cases.in_map.sum())
@@ -76,9 +77,13 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     )
 
 
-def _check(cases: Cases, share_in_map: float) -> None:
+def check_share(share_in_map: float) -> None:
+    """Raises: InputError: a share that is none."""
     if not 0.0 < share_in_map <= 1.0:
         raise InputError(f"an answerable share of {share_in_map} is none. Give more than 0 and at most 1.")
+
+
+def _check(cases: Cases) -> None:
     answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
     if answerable < FEWEST or cells < FOLDS:
         raise InputError(

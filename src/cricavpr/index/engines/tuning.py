@@ -108,7 +108,8 @@ def tune(
     live = np.arange(len(engine.rows)) if mask is None else np.flatnonzero(mask)
     if len(live) < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
         raise InputError(
-            f"{len(live)} rows, {sample} queries and shortlists {list(shortlists)} leave nothing to measure."
+            f"{len(live)} rows, {sample} queries and shortlists {list(shortlists)} leave nothing to measure. "
+            "Take 2 photos or more, and a sample and shortlists of 1 or more."
         )
     own = np.sort(np.random.default_rng(seed).choice(live, min(sample, len(live)), replace=False))
     queries = engine.rows.read(own)
