@@ -140,6 +140,25 @@ def test_a_filtered_search_is_exact_search_over_what_is_left(share: float, remov
         assert np.array_equal(one.search(queries, 5, allowed).indices, expected)
 
 
+def refused(one: Filter, facts: Facts) -> str:
+    with pytest.raises(InputError) as caught:
+        mask_of([one], facts)
+    return str(caught.value)
+
+
+def test_what_nobody_wrote_down_is_said_and_not_only_that_nothing_fits() -> None:
+    nothing = Facts(
+        2, Positions(np.zeros((2, 2))), np.array(["NaT", "NaT"], "datetime64[ms]"), ListedTags([set(), set()])
+    )
+    later = Taken(np.datetime64("2031-01-01"))
+    assert "known when it was taken: leave the time out" in refused(All((later,)), nothing)
+    assert refused(later, FACTS).endswith("taken on or after 2031-01-01T00:00Z. Ask for more.")
+    assert "has the tag 'fog', nor any other" in refused(Tagged("fog"), nothing)
+    assert refused(Tagged("fog"), FACTS).endswith("Known: night, rain.")
+    for place in (Box(55, 12, 56, 14), Near(LatLon(*LUND), 10.0)):
+        assert "without a UTM zone, so they have no latitude. Leave filters by place out" in refused(place, nothing)
+
+
 def test_a_filter_far_from_the_query_still_fills_the_shortlist() -> None:
     """The allowed rows are those with the worst codes of all: the scan has to go on to the end."""
     pytest.importorskip("faiss")

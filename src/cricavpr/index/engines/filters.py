@@ -66,7 +66,7 @@ class Facts:
     @cached_property
     def latlon(self) -> Degrees:
         """(N, 2) degrees, NaN where unknown."""
-        return _needed(self.positions, "positions").latlon()
+        return _on_earth(self.positions).latlon()
 
 
 class Filter(Protocol):
@@ -124,9 +124,7 @@ class Near:
             raise InputError(f"a radius of {self.radius_m} m is not a length. Give 0 or more metres.")
 
     def mask(self, facts: Facts) -> Mask:
-        positions = _needed(facts.positions, "positions")
-        if positions.zones is None:
-            positions.latlon()  # says that a local frame has none
+        positions = _on_earth(facts.positions)
         away = np.full(facts.count, np.inf)
         for zone in {zone for zone in positions.zones or () if zone}:
             rows = np.flatnonzero(np.array(positions.zones) == zone)
@@ -181,6 +179,11 @@ class Tagged:
         fits = tags.having(self.tag)
         if not fits.any():
             known = tags.known()
+            if not known:
+                raise InputError(
+                    f"no photo of this index has the tag {self.tag!r}, nor any other. Leave it out, or give tags with "
+                    "`cricavpr index update`."
+                )
             if self.tag not in known:
                 raise InputError(f"no photo of this index has the tag {self.tag!r}. {nearest(self.tag, known)}")
         return fits
@@ -217,8 +220,15 @@ def mask_of(filters: Sequence[Filter], facts: Facts) -> Mask | None:
     together = All(tuple(filters))
     fits = together.mask(facts)
     if not fits.any():
-        raise InputError(f"none of {facts.count:,} photos fits the filter: {together}. Ask for more.")
+        raise InputError(f"none of {facts.count:,} photos fits the filter: {together}. {_what_now(filters, facts)}")
     return fits
+
+
+def _what_now(filters: Sequence[Filter], facts: Facts) -> str:
+    """What helps whoever asked for too little, or for what nobody wrote down."""
+    if any(isinstance(one, Taken) for one in flattened(filters)) and np.isnat(_needed(facts.times, "times")).all():
+        return "Of none is it known when it was taken: leave the time out, or give times with `cricavpr index update`."
+    return "Ask for more."
 
 
 def flattened(filters: Sequence[Filter]) -> tuple[Filter, ...]:
@@ -231,6 +241,16 @@ def _needed(value: T | None, what: str) -> T:
     if value is None:
         raise InputError(f"this index knows no {what} of its photos, so they cannot be filtered by them.")
     return value
+
+
+def _on_earth(positions: Positions | None) -> Positions:
+    known = _needed(positions, "positions")
+    if known.zones is None:
+        raise InputError(
+            "the photos of this index lie in metres without a UTM zone, so they have no latitude. Leave filters by "
+            "place out, or build it with zones."
+        )
+    return known
 
 
 def _said_degrees(lat_deg: float, lon_deg: float) -> str:
