@@ -221,3 +221,20 @@ def test_verbs_of_a_folder_refuse_a_server_in_one_line(verb: str, capsys: pytest
         f"cricavpr: `index {verb}` is for an index in a folder, and {AT} is kept by its server. "
         "Give the folder of an index.\n"
     )
+
+
+def test_a_folder_without_photos_does_not_keep_the_others_from_being_located(
+    index: PlaceIndex, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    one = str(next((town / "queries").iterdir()))
+    (tmp_path / "also empty").mkdir()
+    empty = [str(tmp_path / "empty"), str(tmp_path / "also empty")]
+    options = ["--index", str(index.path), *PIXELS, "--quiet"]
+    assert main(["locate", *empty, one, "--json", *options]) == 3
+    said = capsys.readouterr()
+    assert [answer["photo"] for answer in json.loads(said.out)] == [one]
+    assert f"cannot use {empty[0]}: no photo in {empty[0]}" in said.err
+    for none in (empty, empty[:1]):
+        assert main(["locate", *none, *options]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"cricavpr: no photo in {empty[0]}. Known are jpg")

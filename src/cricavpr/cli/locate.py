@@ -78,17 +78,26 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
     """The photos that were given, those of folders too, and what of a folder is none."""
     from cricavpr.datasets.base import Problem
     from cricavpr.datasets.photos import read_photos
+    from cricavpr.errors import InputError
 
     paths: list[Path] = []
     unusable: list[Problem] = []
+    empty: list[InputError] = []
     for text in given:
         path = Path(text)
         if path.is_dir():
-            photos, problems = read_photos(path)
+            try:
+                photos, problems = read_photos(path)
+            except InputError as error:  # says nothing against what else was given
+                unusable.append(Problem(text, "find", str(error)))
+                empty.append(error)
+                continue
             paths += [photos.path(i) for i in range(len(photos))]
             unusable += [Problem(str(path / problem.name), problem.stage, problem.reason) for problem in problems]
         else:
             paths.append(path)  # one that is not there is named with the others that cannot be used
+    if empty and not paths:
+        raise empty[0]
     return paths, unusable
 
 
