@@ -164,6 +164,14 @@ def test_an_index_of_half_the_size_finds_the_same_photos(
     assert "float16" in capsys.readouterr().out
 
 
+def test_building_where_an_index_is_says_what_it_replaces(
+    parts: tuple[Path, Path], index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
+    assert len(PlaceIndex.open(index)) == 4
+
+
 WRONG = [
     (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
     (["info", "nowhere"], "no place index"),

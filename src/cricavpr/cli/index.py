@@ -46,7 +46,8 @@ def _add_photos_parsers(actions: Subparsers) -> None:
     building = actions.add_parser(
         "build",
         help="index a folder of photos",
-        description="Describe every located photo by itself and keep it with its position and time.",
+        description="Describe every located photo by itself and keep it with its position and time. An index that is "
+        "there is replaced by these photos when they are described; `add` lets it grow.",
     )
     _add_photos(building)
     building.add_argument(
@@ -200,12 +201,15 @@ def build(args: argparse.Namespace) -> int:
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
     tags = _tags(args, kept)
+    before = _photos_in(to)
     index = PlaceIndex.build(
         described.descriptors, kept.positions, kept.root, to, ids=ids, times=kept.times, tags=tags, dtype=args.dtype
     )
     _unfinished(to).unlink(missing_ok=True)
     made = f"method {index.made_by.method}, grouping {index.made_by.grouping}"
     print(f"{to}: {len(index):,} photos, {_with_time(index):,} with a time, {made}")
+    if before:
+        print(f"they replace the {before:,} photos that were in {to}; `cricavpr index add` adds.", file=sys.stderr)
     if len(index) < len(kept):
         print(f"{len(kept) - len(index):,} photos are copies of others and count once.", file=sys.stderr)
     return report((*unusable, *described.problems))
@@ -294,6 +298,17 @@ def _unfinished(to: Path) -> Path:
     """Where the descriptors grow until the index has them: hidden beside it, so that no file of the user's is met."""
     whole = Path(os.path.abspath(to))  # noqa: PTH100  # "." has a name too; resolve() would follow links
     return whole.with_name(f".{whole.name}.descriptors")
+
+
+def _photos_in(to: Path) -> int:
+    """How many photos an index has that is about to be replaced; one that cannot be opened has none to lose."""
+    from cricavpr.errors import InputError
+    from cricavpr.index.place_index import PlaceIndex
+
+    try:
+        return len(PlaceIndex.open(to))
+    except InputError:
+        return 0
 
 
 def _with_time(index: PlaceIndex) -> int:
