@@ -236,41 +236,62 @@ def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
     world: World, calibration: Calibration, tmp_path: Path
 ) -> None:
     index = world.index(tmp_path / "index", np.repeat(MAPPED, 3))
-    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
+    replace(calibration, sketch=sketched(index)).save(index)
     few, where = world.photos(PLACES[:20], "new")
     change = index.add(few, where, tmp_path).index
     assert read_calibration(change).calibration is not None
     assert read_calibration(change.compact()).calibration is not None
     many, where = world.photos(np.repeat(PLACES, 2), "more")
     found = read_calibration(change.newest().add(many, where, tmp_path).index)
-    assert found.calibration is None and "of the photos, and is not used" in str(found.why_not)
+    assert found.calibration is None and "of the photos and positions, and is not used" in str(found.why_not)
+
+
+def sketched(index: PlaceIndex) -> tuple[int, ...]:
+    return sketch_of(index.rows.ids, index.positions.metres)
+
+
+def sketch_at(ids: np.ndarray) -> tuple[int, ...]:
+    """All at one place."""
+    return sketch_of(ids, np.zeros((len(ids), 2)))
+
+
+def test_a_calibration_does_not_speak_of_photos_that_were_moved(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", MAPPED)
+    replace(calibration, sketch=sketched(index)).save(index)
+    ids = [one.tobytes() for one in index.rows.ids]
+    for moved_m, speaks in ((0.0001, True), (500.0, False)):
+        there = Positions(index.positions.metres + moved_m, index.positions.zones)
+        moved = index.update(index.descriptors, there, tmp_path, ids=ids).index
+        assert (read_calibration(moved).calibration is not None) == speaks
 
 
 def test_a_sketch_tells_how_much_two_sets_share() -> None:
     ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
-    assert likeness(sketch_of(ids), sketch_of(ids[::-1])) == 1.0
-    assert likeness(sketch_of(ids[:3000]), sketch_of(ids)) == pytest.approx(0.75, abs=0.08)
-    assert likeness(sketch_of(ids[:2000]), sketch_of(ids[2000:])) < 0.02
+    assert likeness(sketch_at(ids), sketch_at(ids[::-1])) == 1.0
+    assert likeness(sketch_at(ids[:3000]), sketch_at(ids)) == pytest.approx(0.75, abs=0.08)
+    assert likeness(sketch_at(ids[:2000]), sketch_at(ids[2000:])) < 0.02
     assert likeness((), ()) == 1.0
 
 
 def test_a_wiped_sketch_still_tells_how_many_photos_went() -> None:
     ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
     for count in (100, 4000):  # fewer than a sketch holds, and more
-        sketch, rest = sketch_of(ids[:count]), ids[count // 4 : count]
-        left = left_of(sketch, [rest])
+        sketch, rest = sketch_at(ids[:count]), ids[count // 4 : count]
+        left = left_of(sketch, [(rest, np.zeros((len(rest), 2)))])
         assert set(left) <= {int.from_bytes(one[:4].tobytes(), "little") for one in rest}
-        assert likeness(left, sketch_of(rest), len(sketch) - len(left)) == pytest.approx(0.75, abs=0.08)
+        assert likeness(left, sketch_at(rest), len(sketch) - len(left)) == pytest.approx(0.75, abs=0.08)
 
 
 def test_after_compact_nothing_stands_for_a_removed_photo(
     world: World, calibration: Calibration, tmp_path: Path
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
-    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
-    gone = [int.from_bytes(one[:4].tobytes(), "little") for one in index.rows.ids[:9]]
+    replace(calibration, sketch=sketched(index)).save(index)
+    gone = sketch_of(index.rows.ids[:9], index.positions.metres[:9])
     file = index.path / CALIBRATION
-    assert all(str(number) in file.read_text() for number in gone)  # each is among the 256 lowest or all of them
+    assert all(str(number) in file.read_text() for number in gone)
     index.remove(ids=[one.tobytes() for one in index.rows.ids[:9]]).index.compact()
     assert not any(str(number) in file.read_text() for number in gone)
     found = read_calibration(PlaceIndex.open(index.path)).calibration
@@ -282,10 +303,10 @@ def test_what_was_removed_while_calibrating_is_not_written_down(
     world: World, calibration: Calibration, tmp_path: Path
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
-    made = replace(calibration, sketch=sketch_of(index.rows.ids))
+    made = replace(calibration, sketch=sketched(index))
     index.remove(ids=[index.rows.ids[0].tobytes()]).index.compact()
     made.save(index)
-    number = int.from_bytes(index.rows.ids[0, :4].tobytes(), "little")
+    number = sketch_of(index.rows.ids[:1], index.positions.metres[:1])[0]
     assert str(number) not in (index.path / CALIBRATION).read_text()
 
 
@@ -293,7 +314,7 @@ def test_an_index_built_anew_wipes_what_stood_for_its_photos(
     world: World, calibration: Calibration, tmp_path: Path
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
-    replace(calibration, sketch=sketch_of(index.rows.ids)).save(index)
+    replace(calibration, sketch=sketched(index)).save(index)
     other, where = world.photos(PLACES[:20], "other")
     anew = PlaceIndex.build(other, where, tmp_path, index.path)
     assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []

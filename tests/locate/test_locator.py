@@ -190,7 +190,7 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         made_by=locator.index.made_by,
         version=1,
         photos=3,
-        sketch=sketch_of(locator.index.rows.ids),
+        sketch=sketch_of(locator.index.rows.ids, locator.index.positions.metres),
         rule=Rule(),
         source=Source("labelled queries", 50, 50, 0.5, 25.0),
         right=model,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cricavpr.files import write_text
+from cricavpr.geo import Metres
 from cricavpr.index.columns import Bytes, Indices
 from cricavpr.index.durable import read_whole
 
@@ -24,13 +25,14 @@ SKETCH = 256  # photos that stand for all of an index
 Sketch = tuple[int, ...]
 
 
-def sketch_of(ids: Bytes) -> Sketch:  # (N, 32)
+def sketch_of(ids: Bytes, metres: Metres) -> Sketch:  # (N, 32), (N, 2)
     """The lowest 256 of N numbers that stand for photos: from two sketches follows how much two sets share.
 
-    Broder, "On the resemblance and containment of documents" (1997). A number is 32 bits of a photo's id, so whoever
-    has a photo can tell whether it is one of these: `wipe` takes out those of photos that were removed.
+    Broder, "On the resemblance and containment of documents" (1997). A number is 32 bits of a photo's id and its
+    position to a metre, so a photo that was moved is another, and whoever has a photo and its place can tell whether
+    it is one of these: `wipe` takes out those of photos that were removed.
     """
-    return tuple(np.unique(_numbers(ids))[:SKETCH].tolist())
+    return tuple(np.unique(_numbers(ids, metres))[:SKETCH].tolist())
 
 
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
@@ -40,16 +42,16 @@ def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
     return len({*one} & {*other} & {*lowest}) / count if count else 1.0
 
 
-def left_of(sketch: Sequence[int], ids: Iterable[Bytes]) -> Sketch:
+def left_of(sketch: Sequence[int], photos: Iterable[tuple[Bytes, Metres]]) -> Sketch:
     """What is left of a sketch when only the photos of some segments are there."""
     wanted = np.array(sketch, np.int64)
     there = np.zeros(len(wanted), np.bool_)
-    for some in ids:
-        there |= np.isin(wanted, _numbers(some))
+    for ids, metres in photos:
+        there |= np.isin(wanted, _numbers(ids, metres))
     return tuple(wanted[there].tolist())
 
 
-def wipe(folder: Path, ids: Iterable[Bytes]) -> None:
+def wipe(folder: Path, photos: Iterable[tuple[Bytes, Metres]]) -> None:
     """Take out of the calibration of an index what stands for photos that are not in it, and count them instead.
 
     A file that is not of this form is left alone: it is not used either.
@@ -61,12 +63,14 @@ def wipe(folder: Path, ids: Iterable[Bytes]) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         values = json.loads(read_whole(path, MOST_BYTES))
         sketch = tuple(map(int, values["sketch"]))
-        left = left_of(sketch, ids)
+        left = left_of(sketch, photos)
         if left != sketch:
             counted = int(values.get("wiped", 0)) + len(sketch) - len(left)
             write_text(path, json.dumps({**values, "sketch": left, "wiped": counted}, allow_nan=False) + "\n")
 
 
-def _numbers(ids: Bytes) -> Indices:  # (N, 32) -> (N,)
-    numbers: Indices = np.ascontiguousarray(ids[:, :4]).view("<u4")[:, 0].astype(np.int64)
+def _numbers(ids: Bytes, metres: Metres) -> Indices:  # (N, 32), (N, 2) -> (N,)
+    low = np.ascontiguousarray(ids[:, :4]).view("<u4")[:, 0]
+    east, north = np.round(np.nan_to_num(metres)).astype(np.int64).T.astype(np.uint32)
+    numbers: Indices = (low ^ (east * np.uint32(0x9E3779B1)) ^ (north * np.uint32(0x85EBCA77))).astype(np.int64)
     return numbers

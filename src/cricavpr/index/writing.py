@@ -75,7 +75,7 @@ def rebuild(
         version = 1 + max(versions(path), default=0)
         built = _commit(path, Manifest(version, made_by, (piece,), dtype))
         with contextlib.suppress(OSError, InputError):  # it stands; and what is left fits no other photos
-            wipe(path, [columns.ids])
+            wipe(path, [(columns.ids, columns.metres)])
         return built
 
 
@@ -135,7 +135,7 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
             carry(base, written)
             base = _commit_after(base, pieces)
         _sweep(path, [base.manifest], strict=True)
-        wipe(path, (segment.columns.ids for segment in base.segments))
+        wipe(path, ((segment.columns.ids, segment.columns.metres) for segment in base.segments))
         sync(path)
         return base
 

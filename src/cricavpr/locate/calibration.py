@@ -12,9 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
+from cricavpr.geo import Metres
 from cricavpr.index.locks import writer_of
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of
@@ -22,7 +26,7 @@ from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import FEATURES, Consensus, Rule
 from cricavpr.locate.values import Doubt
 
-FORMAT = "cricavpr.calibration.1"
+FORMAT = "cricavpr.calibration.2"
 COVERAGE = 0.9  # of the radius
 SAME_ENOUGH = 0.8  # of the photos must be those that were calibrated
 WAIT_S = 60.0  # for another writer: what was learnt took longer
@@ -184,7 +188,7 @@ class Calibration:
         """
         path = index.path / CALIBRATION
         with writer_of(index.path, WAIT_S):
-            left = left_of(self.sketch, [index.newest().rows.ids])
+            left = left_of(self.sketch, [_photos(index.newest())])
             kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
             write_text(path, json.dumps(kept.to_dict(), allow_nan=False) + "\n")
         return path
@@ -213,12 +217,12 @@ def read_calibration(index: PlaceIndex) -> Found:
         return Found(None, f"{path} is damaged or of another release and is not used. {again}")
     if calibration.made_by != index.made_by:
         return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
-    same = likeness(calibration.sketch, sketch_of(index.rows.ids), calibration.wiped)
+    same = likeness(calibration.sketch, sketch_of(*_photos(index)), calibration.wiped)
     if same < SAME_ENOUGH:
         return Found(
             None,
             f"{path} was made for version {calibration.version}, with which version {index.version} shares "
-            f"{100 * same:.0f} % of the photos, and is not used. {again}",
+            f"{100 * same:.0f} % of the photos and positions, and is not used. {again}",
         )
     return Found(calibration)
 
@@ -226,6 +230,10 @@ def read_calibration(index: PlaceIndex) -> Found:
 def check_precision(precision: float) -> None:
     if not 0.0 < precision < 1.0:
         raise InputError(f"a precision of {precision} is not a share. Give more than 0 and less than 1, such as 0.95.")
+
+
+def _photos(index: PlaceIndex) -> tuple[NDArray[np.uint8], Metres]:
+    return index.rows.ids, index.positions.metres
 
 
 def _finite(value: Any) -> bool:
