@@ -6,6 +6,7 @@ instead of a low recall.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -68,6 +69,11 @@ class MadeBy:
                 f"{what} were made differently ({'; '.join(differences)}), so their distances mean nothing. "
                 "Describe both with the same method, weights, image size and grouping."
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what a descriptor means."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -205,6 +211,15 @@ def flaws(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:  # (N, D) -> (N,)
         length = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     sound: NDArray[np.bool_] = np.abs(length - 1.0) <= UNIT_TOLERANCE  # False for NaN
     return ~sound
+
+
+def refuse_flaws(descriptors: DescriptorSet) -> None:
+    """Raises: InputError: naming the first photo whose vector is no descriptor."""
+    for start in range(0, len(descriptors), ROWS_AT_ONCE):
+        bad = flaws(descriptors.vectors[start : start + ROWS_AT_ONCE])
+        if bad.any():
+            name = descriptors.names[start + int(np.argmax(bad))]
+            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
 
 
 def pack_names(names: Sequence[str]) -> NDArray[np.uint8]:

@@ -207,7 +207,7 @@ def build(args: argparse.Namespace) -> int:
     )
     _unfinished(to).unlink(missing_ok=True)
     made = f"method {index.made_by.method}, grouping {index.made_by.grouping}"
-    print(f"{to}: {len(index):,} photos, {_with_time(index):,} with a time, {made}")
+    print(f"{to}: {len(index):,} photos, {index.rows.timed:,} with a time, {made}")
     if before:
         print(f"they replace the {before:,} photos that were in {to}; `cricavpr index add` adds.", file=sys.stderr)
     if len(index) < len(kept):
@@ -309,12 +309,6 @@ def _photos_in(to: Path) -> int:
         return len(PlaceIndex.open(to))
     except InputError:
         return 0
-
-
-def _with_time(index: PlaceIndex) -> int:
-    import numpy as np
-
-    return int((~np.isnat(index.rows.times)).sum())
 
 
 def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:

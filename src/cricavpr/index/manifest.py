@@ -25,7 +25,8 @@ from cricavpr.index.durable import PARTIAL, read_whole
 FAMILY = "cricavpr.place_index."
 FORMAT = FAMILY + "2"
 FLAGS = frozenset({"float16"})  # what a manifest may ask of its reader
-DTYPES = ("float32", "float16")  # how descriptors may be stored; all but the first are flags
+STORED = {"float32": "<f4", "float16": "<f2"}  # how descriptors may lie in a segment
+DTYPES = tuple(STORED)  # all but the first are flags
 OLD_MANIFEST = "place_index.json"  # of format 1, which had one segment and no versions
 UPGRADE_PACKAGE = "pip install --upgrade cricavpr"
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
+from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
 from cricavpr.files import sha256_of
 from cricavpr.geo import Positions
@@ -39,8 +39,6 @@ from cricavpr.times import Times
 
 __all__ = ["Change", "PlaceIndex", "Rows", "photo_ids", "refuse_foreign"]
 
-ROWS_AT_ONCE = 4096
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -61,6 +59,11 @@ class Rows:
     def tags(self) -> tuple[tuple[str, ...], ...]:
         """Each photo's tags, sorted."""
         return tuple(map(unpack_tags, self._columns.tags.all()))
+
+    @property
+    def timed(self) -> int:
+        """How many photos have a known time."""
+        return int((~np.isnat(self.times)).sum())
 
     def tagged(self, tag: str) -> NDArray[np.bool_]:
         """(N,) which photos have a tag."""
@@ -271,7 +274,7 @@ class PlaceIndex:
             MissingExtraError: "compressed" without the extra that brings it.
         """
         self.made_by.require_same(queries.made_by, f"the descriptors of {self.path} and of the queries")
-        _refuse_flaws(queries)
+        refuse_flaws(queries)
         return self.searcher(engine=engine, where=where, ram_budget_mb=ram_budget_mb).search(queries.vectors, top)
 
     def searcher(
@@ -336,7 +339,7 @@ class PlaceIndex:
             "version": self.version,
             "photos": len(self),
             "with_position": int(self.positions.known.sum()),
-            "with_time": int((~np.isnat(self.rows.times)).sum()),
+            "with_time": self.rows.timed,
             "root": str(self.root),
             "segments": len(pieces),
             "removed_not_compacted": sum(piece.count - piece.live for piece in pieces),
@@ -481,15 +484,7 @@ def _columns(
     tags: Sequence[Sequence[str]] | None,
 ) -> Columns:
     """The rows to write, after everything about them was checked."""
-    _refuse_flaws(descriptors)
+    refuse_flaws(descriptors)
     if ids is None:
         ids = stand_in_ids(descriptors.names, root, descriptors.vectors)
     return make_columns(descriptors.names, root, ids, positions, times, tags)
-
-
-def _refuse_flaws(descriptors: DescriptorSet) -> None:
-    for start in range(0, len(descriptors), ROWS_AT_ONCE):
-        bad = flaws(descriptors.vectors[start : start + ROWS_AT_ONCE])
-        if bad.any():
-            name = descriptors.names[start + int(np.argmax(bad))]
-            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")

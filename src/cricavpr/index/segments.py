@@ -27,7 +27,7 @@ from cricavpr.index.checked import CheckedFile
 from cricavpr.index.columns import FRAMES, ID_BYTES, ZONES, Bytes, Columns, Indices, Ragged
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import write_new
-from cricavpr.index.manifest import Piece
+from cricavpr.index.manifest import STORED, Piece
 from cricavpr.mapped import give_back
 
 FORMAT = "cricavpr.segment.1"
@@ -35,7 +35,6 @@ HEADER = f"{FORMAT}\n".encode().ljust(64, b"\0")
 ALIGNMENT = 64
 BLOCK_BYTES = 1 << 13  # 4096 values of float16: reading a few rows checks little else
 READABLE_BLOCKS = (BLOCK_BYTES, 1 << 16)  # the second of earlier segments
-STORED = {"float32": "<f4", "float16": "<f2"}  # how vectors may lie in the file
 FENCE = 4096  # sorted ids between two fences: looking one up reads 32 KiB, whatever the size
 
 Stored = NDArray[np.float32] | NDArray[np.float16]
@@ -53,11 +52,6 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "tag_ends": ("<i8", 1),
 }
 FREE = {"fences": "<u8", "names": "u1", "tags": "u1"}
-
-
-def fingerprint(made_by: MadeBy) -> str:
-    """SHA-256 of everything that decides what a descriptor means."""
-    return hashlib.sha256(json.dumps(made_by.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def write_segment(
@@ -122,7 +116,7 @@ class _Writing:
     def _footer(self) -> bytes:
         values = {
             "format": FORMAT,
-            "made_by": fingerprint(self.made_by),
+            "made_by": self.made_by.fingerprint,
             "count": len(self.columns),
             "frame": self.columns.frame,
             "roots": self.columns.roots,
@@ -183,7 +177,7 @@ class Segment:
     def _read_footer(self, footer: bytes, made_by: MadeBy) -> None:
         length = int.from_bytes(footer[:8], "little")
         values = json.loads(footer[8 : 8 + length])
-        for key, value in {"format": FORMAT, "made_by": fingerprint(made_by), "count": self.piece.count}.items():
+        for key, value in {"format": FORMAT, "made_by": made_by.fingerprint, "count": self.piece.count}.items():
             if values[key] != value:
                 raise ValueError(f"{key} is {values[key]} and not {value}")
         data_bytes, block_bytes = self.piece.bytes - self.piece.footer_bytes, values["block_bytes"]

@@ -9,7 +9,6 @@ Why these numbers: docs/search.md. Letters: D values of a descriptor, d projecte
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,7 +111,7 @@ class Quantiser:
         projection = (turn @ found.directions).astype(np.float32)
         mean = found.mean.astype(np.float32)
         centroids = fast_scan.learn_centroids(np.matmul(sample - mean, projection.T), parts)
-        return cls(mean, projection, centroids, fingerprint_of(made_by))
+        return cls(mean, projection, centroids, made_by.fingerprint)
 
     @property
     def dim(self) -> int:
@@ -168,18 +167,13 @@ class Quantiser:
         file = ArrayFile.read(path)
         if file.about.get("format") != FORMAT:
             raise ArrayFileError(Path(path), f"is not a quantiser of this version ({FORMAT})")
-        if file.about.get("made_by") != fingerprint_of(made_by):
+        if file.about.get("made_by") != made_by.fingerprint:
             raise ArrayFileError(Path(path), "was learnt on descriptors that were made differently")
         try:
             arrays = file.arrays
-            found = cls(arrays["mean"], arrays["projection"], arrays["centroids"], fingerprint_of(made_by))
+            found = cls(arrays["mean"], arrays["projection"], arrays["centroids"], made_by.fingerprint)
             if found.dim != made_by.dim:
                 raise ValueError(f"it is for descriptors of {found.dim} values")
             return found
         except (KeyError, ValueError) as error:
             raise ArrayFileError(Path(path), f"is no quantiser ({error})") from error
-
-
-def fingerprint_of(made_by: MadeBy) -> str:
-    """SHA-256 of everything that decides what a descriptor means."""
-    return hashlib.sha256(json.dumps(made_by.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.config import nearest
-from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
+from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.index.columns import LOCAL, Columns, Indices, make_columns, one_frame, stand_in_ids
@@ -208,7 +208,7 @@ class RemoteIndex:
         self.require(queries.made_by)
         if not 1 <= top <= MOST_RESULTS:
             raise InputError(f"{top} matches of a photo cannot be asked for. Ask for 1 to {MOST_RESULTS:,}.")
-        _refuse_flaws(queries)
+        refuse_flaws(queries)
         step = max(1, min(self._rows_at_once, HITS_AT_ONCE // top))
         answers: list[list[_Hit]] = []
         filters = flattened(filters)
@@ -251,7 +251,7 @@ class RemoteIndex:
                 server that does not answer.
         """
         self.require(descriptors.made_by)
-        _refuse_flaws(descriptors)
+        refuse_flaws(descriptors)
         if ids is None:
             ids = stand_in_ids(descriptors.names, root, descriptors.vectors)
         columns = make_columns(descriptors.names, root, ids, positions, times, tags)
@@ -406,14 +406,6 @@ def _read_description(description: str, address: Address) -> tuple[MadeBy, Kind]
         return MadeBy.from_dict(values["made_by"]), KINDS[values["kind"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{address} was not made by cricavpr. Choose another collection.") from error
-
-
-def _refuse_flaws(descriptors: DescriptorSet) -> None:
-    for rows in _stretches(len(descriptors), ROWS_AT_ONCE):
-        bad = flaws(descriptors.vectors[rows])
-        if bad.any():
-            name = descriptors.names[int(rows[int(np.argmax(bad))])]
-            raise InputError(f"the descriptor of {name} is not finite or not of unit length. Describe it again.")
 
 
 def _stretches(count: int, step: int) -> Iterator[Indices]:
