@@ -35,6 +35,15 @@ def written_beside(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
+def size_and_time(path: Path) -> tuple[int, int]:
+    """By which a file that was written anew is told from the one before: bytes, and nanoseconds; -1 for no file."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
 def refuse_all_but_files(path: Path) -> None:
     """Make sure that a file may take the place of what is at `path`: another file, or nothing.
 

@@ -68,14 +68,41 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
     with pytest.raises(DamagedError, match="has become shorter at byte 950"):
         file.rows(np.array([910]), 3)
 
-    def broken(*_: object) -> bytes:
+    def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "pread", broken)
-    with pytest.raises(DamagedError, match="cannot be read"):
-        file.rows(np.array([0]), 3)
+    monkeypatch.setattr(os, "preadv", broken)
+    for starts in ([0], [0, 500]):
+        with pytest.raises(DamagedError, match="cannot be read"):
+            file.rows(np.array(starts), 3)
 
 
 def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "pread")
-    assert opened(path).rows(np.array([5]), 3).tobytes() == CONTENT[5:8]
+    monkeypatch.delattr(os, "preadv")
+    monkeypatch.setattr(checked, "NOW", 0)
+    assert opened(path).rows(np.array([5, 90]), 30).tobytes() == CONTENT[5:35] + CONTENT[90:120]
+    (path.parent / "other").write_bytes(b"\xff" + CONTENT[1:])
+    with pytest.raises(DamagedError, match="at byte 0"):
+        opened(path.parent / "other").rows(np.array([5, 90]), 30)
+
+
+@pytest.mark.skipif(not checked.NOW, reason="this system cannot be asked for what it has in memory alone")
+@pytest.mark.parametrize("there", ["nothing", "half of it"])
+def test_what_is_not_in_memory_is_asked_for_together_and_then_read(
+    path: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, preadv = [], os.preadv
+
+    def cold(descriptor: int, into: list[memoryview], start: int, flags: int) -> int:
+        done.append("now" if flags else "read")
+        if flags and start >= 300:
+            if there == "nothing":
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            return preadv(descriptor, [into[0][:50]], start)
+        return preadv(descriptor, into, start, 0)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("ask"))
+    found = opened(path).rows(np.array([0, 310, 350, 810]), 40)
+    assert found.tobytes() == b"".join(CONTENT[start : start + 40] for start in (0, 310, 350, 810))
+    assert done == ["now"] * 3 + ["ask"] * 2 + ["read"] * 2

@@ -22,7 +22,8 @@ from cricavpr.index.engines import (
 )
 from cricavpr.index.engines import exact as exact_module
 from cricavpr.index.engines import rows as rows_module
-from cricavpr.index.engines.fast_scan import widen
+from cricavpr.index.engines.exact import products
+from cricavpr.index.engines.fast_scan import products_of_halves
 from tests.index.places import laid_out
 
 pytest.importorskip("faiss")
@@ -101,6 +102,7 @@ def test_rows_of_a_file_are_those_of_memory(tmp_path: Path, vectors: np.ndarray,
         assert np.array_equal(mapped.read(chosen), expected[chosen])
     whole = np.concatenate([block for _, block in mapped.blocks()])
     assert np.array_equal(whole, expected[:2000])
+    assert whole.dtype == mapped.stored(chosen).dtype == precision
 
 
 def test_rows_that_are_none_are_refused(vectors: np.ndarray) -> None:
@@ -265,14 +267,36 @@ def test_codes_and_rows_that_do_not_fit_are_refused(rows: Rows, quantiser: Quant
         CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 0)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_products_of_halves_are_those_of_the_same_values_as_singles(
+    vectors: np.ndarray, queries: np.ndarray, step: int
+) -> None:
+    halves = np.repeat(vectors[:40], step, axis=1).astype(np.float16)[:, ::step]
+    halves[3] *= np.float16(1e-4)  # subnormal
+    expected = queries.astype(np.float64) @ halves.astype(np.float64).T
+    assert np.abs(products_of_halves(queries, halves) - expected).max() < exact_module.ROUNDING / 10
+
+
+def test_a_half_that_is_not_a_number_has_no_product(vectors: np.ndarray, queries: np.ndarray) -> None:
+    halves = vectors[:40].astype(np.float16)
+    halves[7, 5] = np.nan
+    found = products_of_halves(queries, halves)
+    assert np.array_equal(np.isnan(found), np.isnan(products(queries, halves)))
+    assert np.isnan(found[:, 7]).all() and not np.isnan(np.delete(found, 7, 1)).any()
+
+
 @pytest.mark.parametrize("precision", [np.float16, np.float32])
-def test_halves_are_widened_to_the_same_floats_as_by_numpy(precision: type) -> None:
-    values = np.array([[0.0, -0.0, 1.0, -65504.0, 6e-8, 1e-5, np.inf, np.nan] * 2] * 3).astype(precision)
-    into = np.empty((3, 16), np.float32)
-    widen(values, into)
-    assert into.tobytes() == values.astype(np.float32).tobytes()
-    widen(values[:, ::2], into[:, ::2])
-    assert into.tobytes() == values.astype(np.float32).tobytes()
+def test_what_nominates_changes_no_bit_of_what_is_found(
+    vectors: np.ndarray, queries: np.ndarray, quantiser: Quantiser, precision: type
+) -> None:
+    rows = Rows((vectors[:1000].astype(precision), vectors[1000:].astype(precision)))
+    scan = laid_out(quantiser, [quantiser.encode(part) for part in rows.parts])
+    found, exact = (
+        CompressedEngine(rows, quantiser, scan, 2999).search(queries, 10),
+        ExactEngine(rows).search(queries, 10),
+    )
+    assert np.array_equal(found.indices, exact.indices)
+    assert found.scores.tobytes() == exact.scores.tobytes()
 
 
 # --- the quantiser

@@ -25,6 +25,7 @@ from cricavpr.describing.reading import Failures, Loaded, default_workers, load
 from cricavpr.describing.work import InMemory, OnDisk, Work
 from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
 from cricavpr.errors import ImageError, InputError
+from cricavpr.files import size_and_time
 from cricavpr.grouping import ALONE, Group, Grouping, pack
 from cricavpr.methods.base import Method, made_by
 
@@ -156,19 +157,11 @@ def _key(images: ImageSet, made: MadeBy, groups: Sequence[Group]) -> str:
     digest = hashlib.sha256(KEY_FORMAT.encode())
     digest.update(json.dumps(made.to_dict(), sort_keys=True).encode())
     for index, name in enumerate(images.names):
-        size, time_ns = _size_and_time(images.path(index))
+        size, time_ns = size_and_time(images.path(index))  # of none, a Problem when it is read
         digest.update(os.fsencode(name) + f"\0{size}\0{time_ns}\0".encode())
     for group in groups:
         digest.update(len(group).to_bytes(8, "little") + group.astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except (OSError, ValueError):
-        return -1, -1  # the photo becomes a Problem when it is read
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> list[Group]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import os
 import weakref
@@ -20,9 +19,22 @@ from cricavpr.mapped import give_back
 
 READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
 GIVE_BACK_BLOCKS = 4096  # 32 MB of blocks of 8 KiB
+NOW = getattr(os, "RWF_NOWAIT", 0)  # read what the system has in memory, or nothing
 Bytes = NDArray[np.uint8]
 
 _close = os.close  # of a file that was only read: nobody is there to be told when it fails
+
+
+def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
+    """Stretches that lie end to end as one, up to READ_BYTES: the first of them, and where they start and end."""
+    found: list[tuple[int, int, int]] = []
+    for row, start in enumerate(starts.tolist()):
+        first, begin, end = found[-1] if found else (0, 0, -1)
+        if start == end and end - begin < READ_BYTES:
+            found[-1] = first, begin, end + length
+        else:
+            found.append((row, start, start + length))
+    return found
 
 
 class CheckedFile:
@@ -89,33 +101,52 @@ class CheckedFile:
         """
         found = np.empty((len(starts), length), np.uint8)
         into = found.reshape(-1).data
-        breaks = np.flatnonzero(np.diff(starts) != length) + 1  # stretches that lie end to end are read together
-        most = max(1, READ_BYTES // max(1, length))
-        for first, end in itertools.pairwise([0, *breaks.tolist(), len(starts)] if len(starts) else []):
-            for row in range(first, end, most):
-                start, stop = int(starts[row]), min(row + most, end)
-                into[row * length : stop * length] = self._read(start, start + (stop - row) * length)
+        parts = [(into[row * length :][: end - start], start) for row, start, end in _end_to_end(starts, length)]
+        waiting = [part for part in parts if not self._read(*part, now=True)] if NOW and len(parts) > 1 else parts
+        self._announce(waiting)
+        for part in waiting:
+            self._read(*part)
         return found
 
-    def _read(self, first: int, end: int) -> memoryview:
+    def _announce(self, parts: list[tuple[memoryview, int]]) -> None:
+        """Ask for them together: a disk that serves many requests at once then serves them at once."""
+        if hasattr(os, "posix_fadvise") and len(parts) > 1:
+            for into, start in parts:
+                os.posix_fadvise(self._descriptor, start, len(into), os.POSIX_FADV_WILLNEED)
+
+    def _read(self, into: memoryview, first: int, *, now: bool = False) -> bool:
+        """Read whole blocks, which only together with all their bytes have a checksum.
+
+        Returns:
+            Whether it was read: with `now`, what the system does not have in memory is not waited for.
+        """
+        end = first + len(into)
         low, high = first // self.block_bytes, -(-end // self.block_bytes)
         start, stop = low * self.block_bytes, min(high * self.block_bytes, self.data_bytes)
+        whole = into if (start, stop) == (first, end) else memoryview(bytearray(stop - start))
         try:
-            content = memoryview(self._bytes_at(start, stop))
+            count = self._fill(whole, start, NOW if now else 0)
         except OSError as error:
+            if now:
+                return False
             raise DamagedError(self.path, f"cannot be read ({error.strerror or error})") from error
-        if len(content) < stop - start:
-            raise DamagedError(self.path, "has become shorter", start + len(content))
+        if count < len(whole):
+            if now:
+                return False
+            raise DamagedError(self.path, "has become shorter", start + count)
         for block, known in enumerate(self._sums[low:high].tolist()):
             at = block * self.block_bytes
-            if zlib.crc32(content[at : at + self.block_bytes]) != known:
+            if zlib.crc32(whole[at : at + self.block_bytes]) != known:
                 raise self._damage(low + block)
-        return content[first - start : end - start]
+        if whole is not into:
+            into[:] = whole[first - start : end - start]
+        return True
 
-    def _bytes_at(self, start: int, stop: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._descriptor, stop - start, start)
-        return self.bytes[start:stop].tobytes()
+    def _fill(self, into: memoryview, start: int, flags: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._descriptor, [into], start, flags)
+        into[:] = self.bytes[start : start + len(into)].data
+        return len(into)
 
     def _check(self, block: int) -> bool:
         end = min((block + 1) * self.block_bytes, self.data_bytes)

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.files import size_and_time
 from cricavpr.index import engines
 from cricavpr.index.coding import Keeper, Report, coded, prepare, quantiser_of, segments_of
 from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, LaidOut, Quantiser, Tuning
 from cricavpr.index.engines.compressed import SHORTLIST
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.locks import writer_of
+from cricavpr.index.manifest import TUNED
 from cricavpr.index.search import Predictions, search
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.tuned import AGAIN, Tuned
@@ -85,10 +87,22 @@ class Searching:
         """`laid_out`: codes of an earlier version in memory; those of the same segments serve here too."""
         self.snapshot, self.laid_out = snapshot, laid_out
         self._engine: tuple[CompressedEngine, tuple[str, ...]] | None = None
+        self._auto: tuple[tuple[float, int, int], Searcher] | None = None
         self._opening = Lock()  # codes are laid out once, however many threads ask for them
 
     def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
         """As `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
+        if engine != "auto" or allowed is not None:
+            return self._searcher(engine, allowed, ram_budget_mb)
+        asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
+        if self._auto is None or self._auto[0] != asked:
+            searcher = self._searcher(engine, None, ram_budget_mb)
+            if searcher.choice.engine == "exact":  # costs little, and what stood in the way of codes may be gone soon
+                return searcher
+            self._auto = asked, searcher
+        return self._auto[1]
+
+    def _searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
         choice = self._chosen(engine, allowed, ram_budget_mb)
         if choice.engine == "exact":
             return Searcher(self.snapshot, choice, (), allowed)

@@ -12,7 +12,7 @@ import numpy as np
 from cricavpr.datasets.base import ImageSet
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.files import written_beside
+from cricavpr.files import size_and_time, written_beside
 from cricavpr.methods.base import LocalFeatures
 
 FORMAT = "cricavpr.local.2"
@@ -68,9 +68,5 @@ class LocalStore:
 def identity(images: ImageSet, index: int) -> bytes:
     """Which file a photo is: where it lies, how long it is, and when it was last written."""
     path = images.path(index)
-    try:
-        stat = path.stat()
-        size, time_ns = stat.st_size, stat.st_mtime_ns
-    except (OSError, ValueError):
-        size, time_ns = -1, -1  # the photo becomes a Problem when it is read
+    size, time_ns = size_and_time(path)  # of none, a Problem when it is read
     return os.fsencode(path.absolute()) + f"\0{size}\0{time_ns}\0".encode()

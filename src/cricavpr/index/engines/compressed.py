@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.exact import Queries, exact_over, require_queries
-from cricavpr.index.engines.fast_scan import Scan, widen
+from cricavpr.index.engines.exact import SINGLE_ROWS, Queries, exact_over, products, require_queries
+from cricavpr.index.engines.fast_scan import Scan, products_of_halves
 from cricavpr.index.engines.pages import expect
 from cricavpr.index.engines.quantiser import Quantiser
-from cricavpr.index.engines.rows import SINGLE_ROWS, Indices, Mask, Rows
+from cricavpr.index.engines.rows import Indices, Mask, Rows
 from cricavpr.index.search import Predictions
 
 SHORTLIST = 400  # vectors read for each query; `tune` says what an index needs
@@ -38,7 +37,7 @@ class CompressedEngine:
             raise InputError(
                 f"codes of {len(scan)} rows of {quantiser.dim} values do not fit {len(rows)} rows of {rows.dim}."
             )
-        self.rows, self.quantiser, self.scan, self.shortlist = replace(rows, widen=widen), quantiser, scan, shortlist
+        self.rows, self.quantiser, self.scan, self.shortlist = rows, quantiser, scan, shortlist
         for part in rows.parts:
             expect(part, "random")
 
@@ -72,7 +71,9 @@ class CompressedEngine:
         nearest = np.sort(self._nominated(self.quantiser.project(query[0]), wanted, mask, count))
         if len(nearest) > SINGLE_ROWS:
             return exact_over(self.rows, query, k, nearest)
-        found = exact_over(Rows((self.rows.read(nearest),)), query, k)  # so few are read once, and kept
+        vectors = self.rows.stored(nearest)  # so few are read once, and kept
+        nominating = products_of_halves if vectors.dtype == np.float16 else products
+        found = exact_over(Rows((vectors,)), query, k, nominating=nominating)
         return Predictions(nearest[found.indices], found.scores)
 
     def _nominated(self, projected: NDArray[np.float32], wanted: int, mask: Mask | None, count: int) -> Indices:

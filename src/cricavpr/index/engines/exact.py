@@ -7,13 +7,13 @@ scored again one pair at a time, in float64 rounded to float32. Every engine end
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.rows import SINGLE_ROWS, Indices, Mask, Rows
+from cricavpr.index.engines.rows import Indices, Mask, Rows
 from cricavpr.index.search import Predictions, top_k
 
 MARGIN = 16  # nominated beyond k
@@ -21,7 +21,10 @@ WIDEST = 4096  # nominated at most: of more vectors than this that are equal, th
 ROUNDING = 4e-6  # by which a product of float32 vectors of unit length may be wrong
 QUERIES_AT_ONCE = 512
 
+SINGLE_ROWS = 4096  # fewer are not worth the threads of a matrix product
+
 Queries = NDArray[np.float32]  # (Q, D)
+Products = Callable[[Queries, NDArray[np.floating[Any]]], NDArray[np.float32]]  # (Q, D), (n, D) -> (Q, n)
 Report = Callable[[int, int], None]  # rows read, and how many will be
 
 
@@ -60,21 +63,32 @@ def require_queries(queries: Queries, k: int, dim: int) -> None:
         raise InputError("a query is not finite: a descriptor is damaged. Describe again.")
 
 
+def products(queries: Queries, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:  # (Q, D), (n, D) -> (Q, n)
+    """Scores of vectors of any precision, as float32 rounds them."""
+    singles = vectors.astype(np.float32, copy=False)
+    if len(queries) == 1 and len(vectors) <= SINGLE_ROWS:
+        # Not by BLAS: its threads wait for more at full load, where the next query needs the cores.
+        alone: NDArray[np.float32] = np.einsum("d,nd->n", queries[0], singles)
+        return alone[None]
+    return queries @ singles.T
+
+
 def exact_over(
     rows: Rows,
     queries: Queries,  # (Q, D)
     k: int,
     chosen: Indices | None = None,  # (n,) rising
     report: Report | None = None,
+    nominating: Products = products,
 ) -> Predictions:  # (Q, min(k, n))
-    """The k best of all rows, or of the chosen ones, for each query."""
+    """The k best of all rows, or of the chosen ones, for each query, whatever the rounding of what nominates them."""
     count = len(rows) if chosen is None else len(chosen)
     k, extra = min(k, count), MARGIN
     if not k or not len(queries):
         return Predictions(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
     while True:
         wanted = min(count, k + extra)
-        nominated, scores = _nominate(rows, queries, wanted, chosen, report)
+        nominated, scores = _nominate(rows, queries, wanted, chosen, report, nominating)
         best = [_settle(rows, query, found, k) for query, found in zip(queries, nominated, strict=True)]
         indices, values = (np.stack(side) for side in zip(*best, strict=True))
         sure = wanted == count or bool((scores[:, -1] + ROUNDING < values[:, -1]).all())
@@ -84,7 +98,7 @@ def exact_over(
 
 
 def _nominate(
-    rows: Rows, queries: Queries, wanted: int, chosen: Indices | None, report: Report | None
+    rows: Rows, queries: Queries, wanted: int, chosen: Indices | None, report: Report | None, nominating: Products
 ) -> tuple[Indices, NDArray[np.float32]]:  # (Q, wanted) twice
     best = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     count, done = len(rows) if chosen is None else len(chosen), 0
@@ -92,7 +106,7 @@ def _nominate(
         parts = []
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = slice(start, start + QUERIES_AT_ONCE)
-            columns, found = top_k(_products(queries[some], vectors), wanted)
+            columns, found = top_k(nominating(queries[some], vectors), wanted)
             # Earlier rows stand first, so of equal scores the lower row stays first.
             both = np.concatenate([best[0][some], indices[columns]], axis=1)
             places, values = top_k(np.concatenate([best[1][some], found], axis=1), wanted)
@@ -102,14 +116,6 @@ def _nominate(
         if report:
             report(done, count)
     return best
-
-
-def _products(queries: Queries, vectors: NDArray[np.float32]) -> NDArray[np.float32]:  # (Q, D), (n, D) -> (Q, n)
-    if len(queries) == 1 and len(vectors) <= SINGLE_ROWS:
-        # Not by BLAS: its threads wait for more at full load, where the next query needs the cores.
-        alone: NDArray[np.float32] = np.einsum("d,nd->n", queries[0], vectors)
-        return alone[None]
-    return queries @ vectors.T
 
 
 def _settle(rows: Rows, query: NDArray[np.float32], found: Indices, k: int) -> tuple[Indices, NDArray[np.float32]]:

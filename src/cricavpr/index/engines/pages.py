@@ -24,23 +24,6 @@ def expect(vectors: Any, order: Literal["random", "sequential"]) -> None:
         found[0].madvise(advice)
 
 
-def announce(
-    vectors: Any,  # (N, D), may be memory-mapped
-    rows: Indices,  # (n,) rising
-) -> None:
-    """Ask for these rows together: a disk that serves many requests at once then serves them at once."""
-    plain = _plain(vectors)
-    found = _mapping(plain)
-    if found is None or not hasattr(mmap, "MADV_WILLNEED"):
-        return
-    mapping, offset = found
-    width = int(plain.strides[0])
-    starts = offset + rows * width
-    first = starts // mmap.PAGESIZE * mmap.PAGESIZE
-    for start, length in zip(first.tolist(), (starts + width - first).tolist(), strict=True):
-        mapping.madvise(mmap.MADV_WILLNEED, start, min(length, len(mapping) - start))
-
-
 def let_go(vectors: Any) -> None:
     """Give the pages back that were read."""
     give_back(_plain(vectors))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines.cores import share
-from cricavpr.index.engines.pages import announce, expect, let_go
+from cricavpr.index.engines.pages import expect, let_go
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -40,13 +39,6 @@ class Part(Protocol):
 Vectors = NDArray[np.floating[Any]] | Part
 
 VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
-SINGLE_ROWS = 4096  # up to here rows are asked for one by one; more of them are read as they come
-ROWS_KEPT = 32  # rows read before their pages are given back: each brings its neighbours in the file along
-
-
-def _cast(values: NDArray[Any], into: NDArray[np.float32]) -> None:
-    """Write vectors of any precision into an array of float32."""
-    into[:] = values
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +48,6 @@ class Rows:
     Attributes:
         parts: each (n, D), of half or single precision, usually memory-mapped, or read like it.
         live: (N,) which rows may be found, or None for all.
-        widen: writes vectors into float32; there are faster ways than numpy's.
 
     Raises:
         InputError: no part, parts of several dimensions, or a mask that does not fit.
@@ -64,7 +55,6 @@ class Rows:
 
     parts: tuple[Vectors, ...]
     live: Mask | None = None
-    widen: Callable[[NDArray[Any], NDArray[np.float32]], None] = field(default=_cast, repr=False)
 
     def __post_init__(self) -> None:
         shapes = {part.shape[1:] for part in self.parts}
@@ -104,15 +94,17 @@ class Rows:
         chosen: Indices,  # (n,) rising
     ) -> NDArray[np.float32]:  # (n, D)
         """Some rows, read in the order in which they lie in the files."""
-        vectors, read = np.empty((len(chosen), self.dim), np.float32), []
+        return self.stored(chosen).astype(np.float32, copy=False)
+
+    def stored(
+        self,
+        chosen: Indices,  # (n,) rising
+    ) -> NDArray[np.floating[Any]]:  # (n, D)
+        """As `read`, in the precision that the files have."""
+        vectors = np.empty((len(chosen), self.dim), np.result_type(*(part.dtype for part in self.parts)))
         for number, own, here in self._by_part(chosen):
-            if len(chosen) <= SINGLE_ROWS:
-                announce(self.parts[number], own)
-            for start in range(0, len(own), ROWS_KEPT):
-                some = slice(start, start + ROWS_KEPT)
-                read.append((self.parts[number][own[some]], vectors[here][some]))
-                let_go(self.parts[number])
-        share(lambda pair: self.widen(*pair), read)
+            vectors[here] = self.parts[number][own]
+            let_go(self.parts[number])
         return vectors
 
     def _by_part(self, chosen: Indices) -> Iterator[tuple[int, Indices, slice]]:
@@ -122,17 +114,17 @@ class Rows:
             here = slice(int(borders[number]), int(borders[number + 1]))
             yield number, chosen[here] - self.starts[number], here
 
-    def blocks(self, chosen: Indices | None = None) -> Iterator[tuple[Indices, NDArray[np.float32]]]:
-        """All rows, or the chosen ones (rising), some at a time: their numbers (b,) and vectors (b, D)."""
+    def blocks(self, chosen: Indices | None = None) -> Iterator[tuple[Indices, NDArray[np.floating[Any]]]]:
+        """All rows, or the chosen ones (rising), some at a time: their numbers (b,) and vectors (b, D) as stored."""
         step = max(1, VALUES_AT_ONCE // self.dim)
         if chosen is not None:
             for start in range(0, len(chosen), step):
-                yield chosen[start : start + step], self.read(chosen[start : start + step])
+                yield chosen[start : start + step], self.stored(chosen[start : start + step])
             return
         for part, first in zip(self.parts, self.starts.tolist(), strict=False):
             expect(part, "sequential")
             for start in range(0, len(part), step):
-                block = np.ascontiguousarray(part[start : start + step], np.float32)
+                block = part[start : start + step]
                 yield np.arange(first + start, first + start + len(block)), block
                 let_go(part)
             expect(part, "random")
