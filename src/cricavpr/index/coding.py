@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.index import engines
 from cricavpr.index.columns import Indices
-from cricavpr.index.engines import ArrayFileError, CodesOf, Coding, Quantiser, read_codes, write_codes
+from cricavpr.index.engines import ArrayFileError, CodesOf, Coding, Quantiser, quantiser_of, read_codes, write_codes
 from cricavpr.index.locks import writer_of
-from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
+from cricavpr.index.manifest import Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment, Stored
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.tuned import carry_tuned
@@ -60,16 +59,6 @@ class CheckedRows:
 def segments_of(snapshot: Snapshot) -> list[engines.Segment]:
     """What engines search: the files of a version, row by row as they lie there."""
     return [engines.Segment(CheckedRows(segment), segment.piece.footer_sha256) for segment in snapshot.segments]
-
-
-def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
-    """What the codes of an index are made by, or None where nothing was learnt.
-
-    Raises:
-        ArrayFileError: damaged, or learnt on descriptors that were made otherwise.
-    """
-    path = folder / QUANTISER
-    return Quantiser.load(path, made_by) if path.exists() else None
 
 
 def prepare(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import size_and_time
 from cricavpr.index import engines
-from cricavpr.index.coding import Keeper, Report, coded, prepare, quantiser_of, segments_of
+from cricavpr.index.coding import Keeper, Report, coded, prepare, segments_of
 from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, LaidOut, Quantiser, Tuning
 from cricavpr.index.engines.compressed import SHORTLIST
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
@@ -25,7 +25,7 @@ from cricavpr.index.locks import writer_of
 from cricavpr.index.manifest import TUNED
 from cricavpr.index.search import Predictions, search
 from cricavpr.index.snapshot import Snapshot
-from cricavpr.index.tuned import AGAIN, Tuned
+from cricavpr.index.tuned import Tuned
 
 Mask = NDArray[np.bool_]
 
@@ -157,16 +157,15 @@ class Searching:
     def _open(self) -> tuple[CompressedEngine, tuple[str, ...]]:
         keeper, path = Keeper(self.snapshot.path), self.snapshot.path
         segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
-        opened = engines.open_engine(
-            path, segments, made_by, self.snapshot.live, engine="compressed", write=keeper, laid_out=self.laid_out
+        opened = engines.open_compressed(
+            path, segments, made_by, self.snapshot.live, write=keeper, laid_out=self.laid_out
         )
-        assert isinstance(opened.engine, CompressedEngine)
         self.laid_out = opened.laid_out
         return opened.engine, (*opened.notes, *keeper.notes)
 
     def _quantiser_or_none(self) -> Quantiser | None:
         try:
-            return quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+            return engines.quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
         except InputError:
             return None
 
@@ -180,9 +179,7 @@ class Searching:
         tuned = Tuned.read(self.snapshot.path)
         if self._engine is not None:
             return tuned.kept(pieces, self._engine[0].quantiser.fingerprint)
-        quantiser = quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
-        if quantiser is None:
-            raise InputError(f"{self.snapshot.path} has no codes yet. {AGAIN} to make them.")
+        quantiser = engines.required_quantiser(self.snapshot.path, self.snapshot.manifest.made_by)
         return tuned.kept(pieces, quantiser.fingerprint)
 
     def described(self, ram_budget_mb: float) -> dict[str, str]:
@@ -190,7 +187,7 @@ class Searching:
         choice = self._chosen("auto", None, ram_budget_mb)
         codes, shortlist = "none", "not measured"
         try:
-            quantiser = quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+            quantiser = engines.quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
             if quantiser is not None:
                 pieces = self.snapshot.manifest.pieces
                 there = coded(self.snapshot.path, pieces, quantiser)

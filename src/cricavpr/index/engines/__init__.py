@@ -6,7 +6,16 @@ from cricavpr.index.engines.codes import CodesOf, codes_for, read_codes, write_c
 from cricavpr.index.engines.compressed import CompressedEngine
 from cricavpr.index.engines.exact import ExactEngine
 from cricavpr.index.engines.filters import All, Box, Facts, Filter, ListedTags, Near, Tagged, Taken, mask_of
-from cricavpr.index.engines.opening import LaidOut, Opened, Segment, codes_file, open_engine, prepare
+from cricavpr.index.engines.opening import (
+    LaidOut,
+    Opened,
+    Segment,
+    codes_file,
+    open_compressed,
+    prepare,
+    quantiser_of,
+    required_quantiser,
+)
 from cricavpr.index.engines.quantiser import Coding, Quantiser
 from cricavpr.index.engines.rows import Rows
 from cricavpr.index.engines.tuning import Tuning, tune
@@ -36,9 +45,11 @@ __all__ = [
     "codes_file",
     "codes_for",
     "mask_of",
-    "open_engine",
+    "open_compressed",
     "prepare",
+    "quantiser_of",
     "read_codes",
+    "required_quantiser",
     "tune",
     "write_codes",
 ]

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cricavpr.descriptors import MadeBy
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
 from cricavpr.index.engines.array_file import ArrayFileError
-from cricavpr.index.engines.choosing import RAM_BUDGET_MB, Choice, choose
 from cricavpr.index.engines.codes import Codes, CodesOf, Write, codes_for, encode_all, read_codes, write_codes
 from cricavpr.index.engines.compressed import SHORTLIST, CompressedEngine
-from cricavpr.index.engines.exact import ExactEngine
 from cricavpr.index.engines.fast_scan import Scan
 from cricavpr.index.engines.quantiser import Coding, Quantiser
 from cricavpr.index.engines.rows import Mask, Rows, Vectors
@@ -52,16 +50,6 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """An engine, why it is this one, and what had to be made again on the way."""
-
-    engine: ExactEngine | CompressedEngine
-    choice: Choice
-    notes: tuple[str, ...] = ()
-    laid_out: LaidOut | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class LaidOut:
     """Codes in memory, and of which segments they are: a later version need not lay them out again.
 
@@ -80,6 +68,15 @@ class LaidOut:
         pairs = zip(self.segments, _named(segments), strict=False)
         same = [one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
         return len(same), self.scan.first(sum(count for _, count in same))
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An engine, its codes as a later version may use them, and what had to be made again on the way."""
+
+    engine: CompressedEngine
+    laid_out: LaidOut
+    notes: tuple[str, ...]
 
 
 def _named(segments: Sequence[Segment]) -> tuple[tuple[str, int], ...]:
@@ -130,43 +127,31 @@ def _whole(path: Path, owner: CodesOf, quantiser: Quantiser) -> bool:
     return True
 
 
-def open_engine(
+def open_compressed(
     folder: Path,
     segments: Sequence[Segment],
     made_by: MadeBy,
     live: Mask | None = None,  # (N,)
     *,
-    engine: str = "auto",
-    ram_budget_mb: float = RAM_BUDGET_MB,
     shortlist: int = SHORTLIST,
     write: Write | None = write_codes,
     laid_out: LaidOut | None = None,
 ) -> Opened:
-    """The engine that suits, or the one that is asked for.
+    """The compressed engine over what was prepared; `choose` says when it is worth it.
 
-    Codes that are missing or damaged are made again and named in the notes. Where "auto" would compress and cannot,
-    search is exact and the reason says why; "compressed" then is an error. `write` keeps codes that were made again.
-    What an engine over an earlier version has laid out is used again.
+    Codes that are missing or damaged are made again and named in the notes, and `write` keeps them. What an engine over
+    an earlier version has laid out is used again.
 
     Raises:
-        InputError: an engine that there is not, or "compressed" where nothing was prepared or the quantiser is damaged.
-        MissingExtraError: "compressed" is asked for and faiss is not installed.
+        InputError: nothing was prepared, or the quantiser is damaged or was learnt on other descriptors.
+        MissingExtraError: faiss is not installed.
     """
     rows = Rows(tuple(segment.vectors for segment in segments), live)
-    choice = choose(len(rows), rows.dim, ram_budget_mb, engine)
-    if choice.engine == "exact":
-        return Opened(ExactEngine(rows), choice)
-    try:
-        quantiser = _quantiser(folder, made_by)
-        shared, scan = _shared(folder, segments, quantiser, laid_out)
-        codes = _Codes(folder, segments[shared:], quantiser, write)
-        scan = scan.extended(codes)
-        compressed = CompressedEngine(rows, quantiser, scan, shortlist)
-        return Opened(compressed, choice, tuple(codes.notes), LaidOut(quantiser, scan, _named(segments)))
-    except (InputError, MissingExtraError) as error:
-        if engine != "auto":
-            raise
-        return Opened(ExactEngine(rows), Choice("exact", str(error)))
+    quantiser = required_quantiser(folder, made_by)
+    shared, scan = _shared(folder, segments, quantiser, laid_out)
+    codes = _Codes(folder, segments[shared:], quantiser, write)
+    engine = CompressedEngine(rows, quantiser, scan.extended(codes), shortlist)
+    return Opened(engine, LaidOut(quantiser, engine.scan, _named(segments)), tuple(codes.notes))
 
 
 def _shared(
@@ -180,14 +165,31 @@ def _shared(
     return shared, scan
 
 
-def _quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
+def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
+    """What the codes of an index are made by, or None where nothing was learnt.
+
+    Raises:
+        ArrayFileError: damaged, or learnt on descriptors that were made otherwise.
+    """
     path = folder / QUANTISER
-    if not path.exists():
-        raise InputError(f"{folder} has no codes yet. Make them with `cricavpr index tune`.")
+    return Quantiser.load(path, made_by) if path.exists() else None
+
+
+def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
+    """As `quantiser_of`.
+
+    Raises:
+        InputError: also where nothing was learnt.
+    """
     try:
-        return Quantiser.load(path, made_by)
+        quantiser = quantiser_of(folder, made_by)
     except ArrayFileError as error:
-        raise InputError(f"{path} {error.why}. Make it and the codes again with `cricavpr index tune`.") from error
+        raise InputError(
+            f"{error.file} {error.why}. Make it and the codes again with `cricavpr index tune`."
+        ) from error
+    if quantiser is None:
+        raise InputError(f"{folder} has no codes yet. Make them with `cricavpr index tune`.")
+    return quantiser
 
 
 class _Codes:
