@@ -371,7 +371,30 @@ def test_a_measurement_that_was_changed_by_hand_is_not_believed(index: PlaceInde
     path = index.path / "tuned.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "shortlist": 1}))
-    assert "it is not as it was written" in str(index.searcher().choice)
+    assert "does not have the checksum that it was written with" in str(index.searcher().choice)
+    (damage,) = damages(index.path)
+    assert str(damage).endswith(f"and is not used. Measure again: cricavpr index tune {index.path}")
+
+
+@pytest.mark.usefixtures("large")
+def test_an_index_that_is_open_follows_what_is_measured_anew(index: PlaceIndex) -> None:
+    """The choice is kept from query to query for as long as the measurement is the same file."""
+    before = index.searcher()
+    assert index.searcher() is before
+    assert "10 MB are allowed" in str(index.searcher(ram_budget_mb=10).choice)
+    index.tune(20, [299])
+    assert "a shortlist of 299" in str(index.searcher().choice)
+    (index.path / "tuned.json").unlink()
+    assert "was never measured" in str(index.searcher().choice)
+
+
+@pytest.mark.usefixtures("large")
+def test_what_auto_cannot_compress_is_searched_exactly_until_it_can(index: PlaceIndex) -> None:
+    whole = (index.path / "quantiser.bin").read_bytes()
+    flipped(index.path / "quantiser.bin", len(whole) // 2)
+    assert str(index.searcher().choice).startswith(f"exact search: {index.path / 'quantiser.bin'} is damaged")
+    (index.path / "quantiser.bin").write_bytes(whole)
+    assert index.searcher().choice.engine == "compressed"
 
 
 # --- damage

@@ -17,8 +17,9 @@ from cricavpr.index import segments
 from cricavpr.index.auditing import damages
 from cricavpr.index.columns import Columns
 from cricavpr.index.damage import DamagedError
-from cricavpr.index.manifest import Manifest, checksum
+from cricavpr.index.manifest import Manifest
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sealed import sealed
 from tests.index.places import MADE_BY, added, built, ids, numbers_of
 
 
@@ -104,6 +105,6 @@ def test_flags_of_any_shape_are_refused_unless_they_are_known(tmp_path: Path, fl
     values = json.loads(file.read_bytes())
     values = {**values, "flags": flags}
     del values["checksum"]
-    file.write_text(json.dumps({**values, "checksum": checksum(values)}))
+    file.write_text(sealed(values))
     with pytest.raises(InputError, match="which this release cannot read"):
         PlaceIndex.open(tmp_path)

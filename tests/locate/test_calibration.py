@@ -11,7 +11,9 @@ import pytest
 
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions, distances_m
+from cricavpr.index.auditing import damages
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sealed import sealed
 from cricavpr.index.sketch import CALIBRATION, left_of, likeness, sketch_of
 from cricavpr.locate.calibration import Calibration, Level, Ring, read_calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
@@ -329,13 +331,39 @@ def test_a_damaged_file_is_said_and_not_used(world: World, tmp_path: Path, conte
     assert found.calibration is None and "damaged or of another release" in str(found.why_not)
 
 
-def test_a_number_that_is_none_is_damage(
-    world: World, index: PlaceIndex, calibration: Calibration, tmp_path: Path
-) -> None:
-    values = calibration.to_dict()
-    values["rings"] = [{"confidence": 0.0, "radius_m": float("nan")}]
-    (index.path / CALIBRATION).write_text(json.dumps(values))
+def test_every_byte_that_changes_is_seen_or_changes_nothing(index: PlaceIndex, calibration: Calibration) -> None:
+    """A digit of a threshold is as good JSON as the digit that was there."""
+    path = calibration.save(index)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(whole), 300, replace=False).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert read_calibration(index).calibration in (None, calibration)
+    path.write_bytes(whole.replace(b"0.", b"0.0", 1))
     assert read_calibration(index).calibration is None
+    (damage,) = damages(index.path)
+    assert f"{path} does not have the checksum" in str(damage)
+    assert str(damage).endswith(f"Measure again: cricavpr index calibrate {index.path}")
+
+
+def test_a_number_that_is_none_is_damage(index: PlaceIndex, calibration: Calibration) -> None:
+    values = calibration.to_dict()
+    values["rings"] = [{"confidence": 0.0, "radius_m": 1e400}]
+    with pytest.raises(ValueError, match="a number that is none"):
+        Calibration.from_dict(values)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sealed(values)
+
+
+def test_a_calibration_of_an_earlier_release_is_wiped_too(
+    world: World, calibration: Calibration, tmp_path: Path
+) -> None:
+    index = world.index(tmp_path / "index", MAPPED)
+    values = {**calibration.to_dict(), "format": "cricavpr.calibration.2", "sketch": sketched(index)}
+    (index.path / CALIBRATION).write_text(json.dumps(values))
+    index.remove(ids=[one.tobytes() for one in index.rows.ids]).index.compact()
+    assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
+    assert "of another release" in str(read_calibration(index.newest()).why_not)
 
 
 def test_a_calibration_of_other_descriptors_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:

@@ -11,16 +11,22 @@ from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
 from cricavpr.index.coding import damaged_codes
 from cricavpr.index.columns import Bytes
-from cricavpr.index.damage import DamagedError
+from cricavpr.index.damage import DamagedError, MeasuredError
+from cricavpr.index.durable import read_whole
 from cricavpr.index.engines import ArrayFileError
-from cricavpr.index.manifest import newest, read_manifest
+from cricavpr.index.manifest import TUNED, newest, read_manifest
+from cricavpr.index.sealed import unsealed
 from cricavpr.index.segments import HEADER, Segment
+from cricavpr.index.sketch import CALIBRATION
 from cricavpr.mapped import give_back
 
 ROWS_AT_ONCE = 4096
 
 
-def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedError | ArrayFileError]:
+Damage = DamagedError | ArrayFileError | MeasuredError
+
+
+def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[Damage]:
     """All that is wrong with the newest version, file by file; nothing for a sound one.
 
     Raises:
@@ -49,6 +55,20 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
     if ids and _twice(np.concatenate(ids)):
         yield DamagedError(path / manifest.name, "names segments that hold a photo twice")
     yield from damaged_codes(path, manifest)
+    yield from _measured(path)
+
+
+def _measured(path: Path) -> Iterator[MeasuredError]:
+    """What was measured on the index and is not believed any more."""
+    for name, verb in ((TUNED, "tune"), (CALIBRATION, "calibrate")):
+        try:
+            unsealed(read_whole(path / name))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield MeasuredError(path / name, f"cannot be read ({error.strerror or error})", verb)
+        except ValueError as error:
+            yield MeasuredError(path / name, str(error), verb)
 
 
 def _unreadable(segment: Segment) -> list[DamagedError]:

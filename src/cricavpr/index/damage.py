@@ -19,3 +19,16 @@ class DamagedError(InputError):
 
     def __reduce__(self) -> tuple[type[DamagedError], tuple[Path, str, int | None]]:
         return type(self), (self.file, self.why, self.offset)
+
+
+class MeasuredError(InputError):
+    """What was measured on an index is not as it was written, and is not used; the index itself may be sound."""
+
+    offset: None = None
+
+    def __init__(self, file: Path, why: str, verb: str) -> None:
+        super().__init__(f"{file} {why}, and is not used. Measure again: cricavpr index {verb} {file.parent}")
+        self.file, self.why, self.verb = file, why, verb
+
+    def __reduce__(self) -> tuple[type[MeasuredError], tuple[Path, str, str]]:
+        return type(self), (self.file, self.why, self.verb)

@@ -7,8 +7,6 @@ package can say that an older one must not read it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import PARTIAL, read_whole
+from cricavpr.index.sealed import sealed, unsealed
 
 FAMILY = "cricavpr.place_index."
 FORMAT = FAMILY + "2"
@@ -126,7 +125,7 @@ class Manifest:
             "made_by": self.made_by.to_dict(),
             "segments": [piece.to_dict() for piece in self.pieces],
         }
-        return json.dumps({**values, "checksum": checksum(values)}, separators=(",", ":")).encode()
+        return sealed(values).encode()
 
     @classmethod
     def decode(cls, path: Path, content: bytes) -> Self:
@@ -161,24 +160,16 @@ def _require(name: object, pattern: re.Pattern[str]) -> None:
         raise ValueError(f"it names a foreign file, {name}")
 
 
-def checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def _checked(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(content)
-        found = values.pop("checksum", None)
-        version, flags = values.get("format"), values.get("flags")
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise DamagedError(path, "is cut off or garbled") from error
-    if found != checksum(values):
-        raise DamagedError(path, "does not have the checksum that it was written with")
+        values = unsealed(content)
+    except ValueError as error:
+        raise DamagedError(path, str(error)) from error
+    version, flags = values.get("format"), values.get("flags")
     unknown = sorted({str(flag) for flag in (flags if isinstance(flags, list) else [flags])} - FLAGS)
     if version != FORMAT or unknown:
         what = f"the flag {unknown[0]!r}" if unknown else f"the format {version}"
         raise InputError(f"{path} has {what}, which this release cannot read. Upgrade it: {UPGRADE_PACKAGE}")
-    assert isinstance(values, dict)
     return values
 
 

@@ -17,6 +17,7 @@ from cricavpr.files import write_text
 from cricavpr.geo import Metres
 from cricavpr.index.columns import Bytes, Indices
 from cricavpr.index.durable import read_whole
+from cricavpr.index.sealed import is_sealed, sealed
 
 CALIBRATION = "calibration.json"
 MOST_BYTES = 4_000_000
@@ -54,19 +55,25 @@ def left_of(sketch: Sequence[int], photos: Iterable[tuple[Bytes, Metres]]) -> Sk
 def wipe(folder: Path, photos: Iterable[tuple[Bytes, Metres]]) -> None:
     """Take out of the calibration of an index what stands for photos that are not in it, and count them instead.
 
-    A file that is not of this form is left alone: it is not used either.
+    One that is damaged or of an earlier release is wiped too, as far as it can be read, and stays what it is.
 
     Raises:
         OSError, InputError: it cannot be written.
     """
     path = folder / CALIBRATION
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        values = json.loads(read_whole(path, MOST_BYTES))
+        content = read_whole(path, MOST_BYTES)
+        values = json.loads(content)
         sketch = tuple(map(int, values["sketch"]))
         left = left_of(sketch, photos)
         if left != sketch:
             counted = int(values.get("wiped", 0)) + len(sketch) - len(left)
-            write_text(path, json.dumps({**values, "sketch": left, "wiped": counted}, allow_nan=False) + "\n")
+            values |= {"sketch": left, "wiped": counted}
+            if is_sealed(content):
+                del values["checksum"]
+                write_text(path, sealed(values) + "\n")
+            else:
+                write_text(path, json.dumps(values) + "\n")
 
 
 def _numbers(ids: Bytes, metres: Metres) -> Indices:  # (N, 32), (N, 2) -> (N,)

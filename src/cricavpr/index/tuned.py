@@ -6,18 +6,19 @@ not count any more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 from cricavpr.index.durable import read_whole
-from cricavpr.index.manifest import TUNED, Piece, checksum
+from cricavpr.index.manifest import TUNED, Piece
+from cricavpr.index.sealed import sealed, unsealed
 
 FORMAT = "cricavpr.tuned.1"
+MOST_BYTES = 1 << 24
 SAME_ENOUGH = 0.8  # of the photos must be those that were measured, now and then
 AGAIN = "Run `cricavpr index tune`"
 
@@ -54,8 +55,7 @@ class Tuned:
 
     def write(self, folder: Path) -> None:
         """Raises: InputError: the place cannot be written."""
-        values = {"format": FORMAT, **asdict(self)}
-        write_text(folder / TUNED, json.dumps({**values, "checksum": checksum(values)}, indent=1) + "\n")
+        write_text(folder / TUNED, sealed({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -66,15 +66,16 @@ class Tuned:
         """
         path = folder / TUNED
         try:
-            values: dict[str, Any] = json.loads(read_whole(path, 1 << 24))
-            found = values.pop("checksum")
-            if found != checksum(values) or values.pop("format") != FORMAT:
-                raise ValueError("it is not as it was written")
+            values = unsealed(read_whole(path, MOST_BYTES))
+            if values.pop("format") != FORMAT:
+                raise ValueError(f"is of another form than {FORMAT}")
             return cls(**values)
         except FileNotFoundError:
             raise InputError(f"{folder} was never measured with codes. {AGAIN} to search faster.") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path} is damaged ({error}). {AGAIN} again.") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}). {AGAIN} again.") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is damaged: it {error}. {AGAIN} again.") from error
 
     def kept(self, pieces: Sequence[Piece], quantiser: str) -> int:
         """The shortlist to take for these segments.

@@ -6,7 +6,6 @@ Format 1 was a `place_index.json` beside four files: vectors, names, positions a
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from cricavpr.geo import Positions
 from cricavpr.index.columns import stand_in_ids
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import read_whole
-from cricavpr.index.manifest import FAMILY, OLD_MANIFEST, UPGRADE_PACKAGE, checksum, versions
+from cricavpr.index.manifest import FAMILY, OLD_MANIFEST, UPGRADE_PACKAGE, versions
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sealed import unsealed
 
 
 def upgrade(path: Path) -> PlaceIndex:
@@ -74,17 +74,14 @@ def read_format_1(path: Path) -> tuple[DescriptorSet, Positions, Path]:
 
 def _manifest(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(read_whole(path))
-        found, version = values.pop("checksum", None), values.get("format")
+        values = unsealed(read_whole(path))
     except OSError as error:
         raise DamagedError(path, f"cannot be read ({error.strerror or error})") from error
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise DamagedError(path, "is cut off or garbled") from error
-    if found != checksum(values):
-        raise DamagedError(path, "does not have the checksum that it was written with")
+    except ValueError as error:
+        raise DamagedError(path, str(error)) from error
+    version = values.get("format")
     if version != FAMILY + "1":
         raise InputError(f"{path} has the format {version}, which this release cannot read. Upgrade: {UPGRADE_PACKAGE}")
-    assert isinstance(values, dict)
     return values
 
 

@@ -6,7 +6,6 @@ changed it does not fit any more, and is not used.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,12 +20,13 @@ from cricavpr.files import write_text
 from cricavpr.geo import Metres
 from cricavpr.index.locks import writer_of
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sealed import sealed, unsealed
 from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import FEATURES, Consensus, Rule
 from cricavpr.locate.values import Doubt
 
-FORMAT = "cricavpr.calibration.2"
+FORMAT = "cricavpr.calibration.3"
 COVERAGE = 0.9  # of the radius
 SAME_ENOUGH = 0.8  # of the photos must be those that were calibrated
 WAIT_S = 60.0  # for another writer: what was learnt took longer
@@ -190,7 +190,7 @@ class Calibration:
         with writer_of(index.path, WAIT_S):
             left = left_of(self.sketch, [_photos(index.newest())])
             kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
-            write_text(path, json.dumps(kept.to_dict(), allow_nan=False) + "\n")
+            write_text(path, sealed(kept.to_dict()) + "\n")
         return path
 
 
@@ -208,12 +208,12 @@ def read_calibration(index: PlaceIndex) -> Found:
     again = f"Run: cricavpr index calibrate {index.path}"
     try:
         with path.open("rb") as file:
-            calibration = Calibration.from_dict(json.loads(file.read(MOST_BYTES)))
+            calibration = Calibration.from_dict(unsealed(file.read(MOST_BYTES)))
     except FileNotFoundError:
         return Found(None, f"{index.path} is not calibrated, so nothing is known of how sure an answer is. {again}")
     except OSError as error:
         return Found(None, f"cannot read {path}: {error.strerror or error}. Answers are uncalibrated.")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return Found(None, f"{path} is damaged or of another release and is not used. {again}")
     if calibration.made_by != index.made_by:
         return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
