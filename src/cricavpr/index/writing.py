@@ -233,7 +233,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors:
         sync(base.path)  # what an earlier call may have written without being able to say so
         return Outcome(base, already=already)
     pieces = _without(base, gone)
-    tail = 0 if gone else _tail(base.segments, len(fresh), base.manifest.made_by.dim)
+    tail = 0 if gone else _tail(base.segments, len(fresh))
     kept = base.segments[len(base.segments) - tail :]
     together = Columns.concatenate([*(segment.columns for segment in kept), columns.take(fresh)])
     old = Vectors(kept, base.manifest.made_by.dim)
@@ -243,7 +243,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors:
     return Outcome(snapshot, added=len(fresh), removed=removed, already=already)
 
 
-def _tail(segments: Sequence[Segment], rows: int, dim: int) -> int:
+def _tail(segments: Sequence[Segment], rows: int) -> int:
     """How many of the last segments to write again with `rows` new photos.
 
     Segments below `FOLD_BYTES` keep doubling, so that adding photos one by one makes few segments, and each photo
@@ -251,7 +251,7 @@ def _tail(segments: Sequence[Segment], rows: int, dim: int) -> int:
     """
     taken = 0
     for segment in reversed(segments):
-        if segment.piece.live >= 2 * rows or 4 * dim * (rows + segment.piece.live) > FOLD_BYTES:
+        if segment.piece.live >= 2 * rows or segment.row_bytes * (rows + segment.piece.live) > FOLD_BYTES:
             break
         rows, taken = rows + segment.piece.live, taken + 1
     return taken

@@ -43,7 +43,7 @@ def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
 
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
-    """A table with a row for each photo; empty fields where nothing is known."""
+    """A table with a row for each photo; empty fields where nothing is known, "uncalibrated" where nobody measured."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
