@@ -39,6 +39,25 @@ def test_what_two_versions_share_is_open_once(two_segments: PlaceIndex) -> None:
     assert numbers_of(less) == [0, 1, 2, 3, 4, 5, 7, 8] and numbers_of(two_segments) == [*range(8)]
 
 
+def test_some_photos_have_the_positions_that_they_have_among_all(two_segments: PlaceIndex) -> None:
+    less = two_segments.remove(["1.jpg", "6.jpg"]).index  # 0, 2, 3, 4 and 5, 7 are left
+    for index, rows in ((two_segments, [7, 0, 5, 5]), (less, [5, 0, 1, 4]), (less, [])):
+        found, want = index.positions_of(np.array(rows, np.int64)), index.positions.take(rows)
+        assert np.array_equal(found.metres, want.metres, equal_nan=True) and found.zones == want.zones
+    assert less.positions_of(np.array([5])).metres.tolist() == [[400_007.0, 6_000_070.0]]
+
+
+def test_positions_are_checked_before_they_are_believed(two_segments: PlaceIndex) -> None:
+    segment = two_segments.snapshot.segments[1]
+    content = bytearray(segment.file.path.read_bytes())
+    content[segment.sections["metres"][0] + 8] ^= 1
+    segment.file.path.write_bytes(content)
+    again = PlaceIndex.open(two_segments.path)
+    assert again.positions_of(np.array([4])).metres.tolist() == [[400_004.0, 6_000_040.0]]
+    with pytest.raises(DamagedError, match=segment.piece.file):
+        again.positions_of(np.array([4, 5]))
+
+
 def test_an_index_in_the_place_of_another_is_opened_anew(two_segments: PlaceIndex) -> None:
     built(two_segments.path, [1, 2])
     assert numbers_of(two_segments.newest()) == [1, 2] and numbers_of(two_segments) == [*range(8)]
@@ -85,6 +104,9 @@ def test_a_segment_that_was_written_wrongly_is_named(tmp_path: Path, change: Cha
     (tmp_path / wrong.name).write_bytes(wrong.encode())
     with pytest.raises(DamagedError, match=f"{piece.file}.*{why}"):
         PlaceIndex.open(tmp_path).info()
+    if "zone" in why:
+        with pytest.raises(DamagedError, match=f"{piece.file}.*{why}"):
+            PlaceIndex.open(tmp_path).positions_of(np.array([3]))
     (damage,) = damages(tmp_path)
     assert piece.file in str(damage) and why in str(damage)
 

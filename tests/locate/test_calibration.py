@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -249,12 +250,12 @@ def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
 
 
 def sketched(index: PlaceIndex) -> tuple[int, ...]:
-    return sketch_of(index.rows.ids, index.positions.metres)
+    return sketch_of([(index.rows.ids, index.positions.metres)])
 
 
 def sketch_at(ids: np.ndarray) -> tuple[int, ...]:
     """All at one place."""
-    return sketch_of(ids, np.zeros((len(ids), 2)))
+    return sketch_of([(ids, np.zeros((len(ids), 2)))])
 
 
 def test_a_calibration_does_not_speak_of_photos_that_were_moved(
@@ -277,6 +278,16 @@ def test_a_sketch_tells_how_much_two_sets_share() -> None:
     assert likeness((), ()) == 1.0
 
 
+def test_a_sketch_is_the_same_however_photos_are_spread_over_segments() -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
+    ids[1000:3000, 1:4] = 0  # most of these are alike in what stands for a photo
+    whole = sketch_at(ids)
+    assert len(whole) == 256 and [*whole] == sorted({int.from_bytes(one[:4], "little") for one in ids})[:256]
+    for ends in ([0, 4000], [0, 1000, 4000], [0, 3, 1500, 1500, 4000]):
+        parts = [(ids[a:b], np.zeros((b - a, 2))) for a, b in pairwise(ends)]
+        assert sketch_of(parts) == whole
+
+
 def test_a_wiped_sketch_still_tells_how_many_photos_went() -> None:
     ids = np.random.default_rng(0).integers(0, 256, (4000, 32)).astype(np.uint8)
     for count in (100, 4000):  # fewer than a sketch holds, and more
@@ -291,7 +302,7 @@ def test_after_compact_nothing_stands_for_a_removed_photo(
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
     replace(calibration, sketch=sketched(index)).save(index)
-    gone = sketch_of(index.rows.ids[:9], index.positions.metres[:9])
+    gone = sketch_of([(index.rows.ids[:9], index.positions.metres[:9])])
     file = index.path / CALIBRATION
     assert all(str(number) in file.read_text() for number in gone)
     index.remove(ids=[one.tobytes() for one in index.rows.ids[:9]]).index.compact()
@@ -308,7 +319,7 @@ def test_what_was_removed_while_calibrating_is_not_written_down(
     made = replace(calibration, sketch=sketched(index))
     index.remove(ids=[index.rows.ids[0].tobytes()]).index.compact()
     made.save(index)
-    number = sketch_of(index.rows.ids[:1], index.positions.metres[:1])[0]
+    number = sketch_of([(index.rows.ids[:1], index.positions.metres[:1])])[0]
     assert str(number) not in (index.path / CALIBRATION).read_text()
 
 

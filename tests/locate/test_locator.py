@@ -18,6 +18,7 @@ from cricavpr.grouping import Grouping
 from cricavpr.index.engines import Near
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.index.segments import Segment
 from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import Locator
 from cricavpr.locate.calibration import Calibration, Level, Ring, Source
@@ -59,6 +60,20 @@ def test_the_position_is_that_of_the_best_match(locator: Locator, tmp_path: Path
     assert estimate.position.lon_deg == pytest.approx(13.19, abs=0.01)
     assert estimate.matches[0].path == tmp_path / "photos/0001.png"
     assert estimate.matches[0].score == pytest.approx(200 / np.sqrt(30**2 + 200**2 + 60**2), abs=1e-5)
+
+
+def test_of_photos_that_were_not_found_nothing_is_read(
+    locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million photos have a hundred megabytes of names, ids and positions."""
+
+    def refuse(segment: Segment) -> None:
+        raise AssertionError(f"all of {segment.file.path} is read")
+
+    want = locator.locate(greenish(tmp_path / "mine.png"))
+    monkeypatch.setattr(Segment, "columns", property(refuse))
+    again = Locator(PlaceIndex.open(locator.index.path), GroupColour())
+    assert again.locate(tmp_path / "mine.png") == want
 
 
 def test_no_confidence_is_invented(locator: Locator, tmp_path: Path) -> None:
@@ -190,7 +205,7 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         made_by=locator.index.made_by,
         version=1,
         photos=3,
-        sketch=sketch_of(locator.index.rows.ids, locator.index.positions.metres),
+        sketch=sketch_of([(locator.index.rows.ids, locator.index.positions.metres)]),
         rule=Rule(),
         source=Source("labelled queries", 50, 50, 0.5, 25.0),
         right=model,

@@ -44,11 +44,11 @@ def assert_answers_alike(local: PlaceIndex, remote: RemoteIndex, where: Filter |
     here, there = (source_of(index, where=where).search(queries, 20) for index in (local, remote))
     assert here.predictions.indices.shape == there.predictions.indices.shape
     assert np.allclose(here.predictions.scores, there.predictions.scores, rtol=0, atol=1e-5)
-    where_here, where_there = here.positions, there.positions
-    pairs = zip(here.predictions.indices.ravel().tolist(), there.predictions.indices.ravel().tolist(), strict=True)
-    for one, other in pairs:
+    rows_here, rows_there = here.predictions.indices.ravel(), there.predictions.indices.ravel()
+    for one, other in zip(rows_here.tolist(), rows_there.tolist(), strict=True):
         assert (here.name(one), here.photo(one)) == (there.name(other), there.photo(other))
-        assert where_here.metres[one].tolist() == where_there.metres[other].tolist()
+    where_here, where_there = here.positions_of(rows_here), there.positions_of(rows_there)
+    assert where_here.metres.tolist() == where_there.metres.tolist() and where_here.zones == where_there.zones
 
 
 @pytest.fixture

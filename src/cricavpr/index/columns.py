@@ -130,9 +130,7 @@ class Columns:
         )
 
     def positions(self) -> Positions:
-        names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
-        zones = tuple(names[self.zones.astype(np.int64) + ZONES].tolist()) if self.frame == UTM else None
-        return Positions(self.metres, zones)
+        return positions_in(self.frame, self.metres, self.zones)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
         """Whether everything that is known of two photos is the same."""
@@ -142,6 +140,16 @@ class Columns:
             return False
         plain = ("ids", "metres", "zones", "times")
         return all(getattr(self, f)[row].tobytes() == getattr(other, f)[there].tobytes() for f in plain)
+
+
+def positions_in(
+    frame: str,
+    metres: Metres,  # (N, 2)
+    zones: NDArray[np.int8],  # (N,)
+) -> Positions:
+    """Positions out of how they are stored."""
+    names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
+    return Positions(metres, tuple(names[zones.astype(np.int64) + ZONES].tolist()) if frame == UTM else None)
 
 
 def empty_columns() -> Columns:

@@ -222,6 +222,10 @@ class PlaceIndex:
     def positions(self) -> Positions:
         return self.rows.positions
 
+    def positions_of(self, rows: Indices) -> Positions:  # (n,)
+        """The positions of some photos, without reading those of the others."""
+        return self.snapshot.positions_of(rows)
+
     @cached_property
     def rows(self) -> Rows:
         """Ids, positions, times and tags of all photos."""

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.descriptors import MadeBy
+from cricavpr.geo import Metres
 from cricavpr.index.checked import CheckedFile
 from cricavpr.index.columns import FRAMES, ID_BYTES, ZONES, Bytes, Columns, Indices, Ragged
 from cricavpr.index.damage import DamagedError
@@ -279,9 +280,31 @@ class Segment:
             self.roots,
             self.frame,
         )
-        if (whole.codes >= len(self.roots)).any() or (np.abs(whole.zones.astype(np.int64)) > ZONES).any():
-            raise DamagedError(self.file.path, "has a photo below no folder or in no zone")
+        self._refuse_zones(whole.zones)
+        if (whole.codes >= len(self.roots)).any():
+            raise DamagedError(self.file.path, "has a photo below no folder")
         return whole if self.removed is None else whole.take(self.live)
+
+    def ids_and_metres(self) -> tuple[Bytes, Metres]:  # (n, 32), (n, 2)
+        """Of the live rows, and nothing else is read."""
+        ids, metres = self._section("ids"), self._section("metres")
+        return (ids, metres) if self.removed is None else (ids[self.live], metres[self.live])
+
+    def positions_of(self, places: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
+        """Metres and zone codes of some live rows, without reading those of the others."""
+        rows = places if self.removed is None else self.live[places]
+        metres, zones = (self._some(name, rows) for name in ("metres", "zones"))
+        self._refuse_zones(zones)
+        return metres, zones[:, 0]
+
+    def _refuse_zones(self, zones: NDArray[np.int8]) -> None:
+        if (np.abs(zones.astype(np.int64)) > ZONES).any():
+            raise DamagedError(self.file.path, "has a photo in no zone")
+
+    def _some(self, name: str, rows: Indices) -> NDArray[Any]:  # (M,) -> (M, values in a row)
+        kind, values = COLUMNS[name]
+        width = values * np.dtype(kind).itemsize
+        return self.file.rows(self.sections[name][0] + rows * width, width).view(kind)
 
     def name_of(self, place: int) -> tuple[str, bytes]:
         """Root and name of one live row, without reading those of the others."""

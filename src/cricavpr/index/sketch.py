@@ -22,18 +22,28 @@ from cricavpr.index.sealed import is_sealed, sealed
 CALIBRATION = "calibration.json"
 MOST_BYTES = 4_000_000
 SKETCH = 256  # photos that stand for all of an index
+MANY = 4 * SKETCH  # so that among them there are as many that differ, nearly always
 
 Sketch = tuple[int, ...]
+Photos = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), part by part
 
 
-def sketch_of(ids: Bytes, metres: Metres) -> Sketch:  # (N, 32), (N, 2)
-    """The lowest 256 of N numbers that stand for photos: from two sketches follows how much two sets share.
+def sketch_of(photos: Photos) -> Sketch:
+    """The lowest 256 of the numbers that stand for photos: from two sketches follows how much two sets share.
 
     Broder, "On the resemblance and containment of documents" (1997). A number is 32 bits of a photo's id and its
     position to a metre, so a photo that was moved is another, and whoever has a photo and its place can tell whether
     it is one of these: `wipe` takes out those of photos that were removed.
     """
-    return tuple(np.unique(_numbers(ids, metres))[:SKETCH].tolist())
+    lowest = np.empty(0, np.int64)
+    for ids, metres in photos:
+        lowest = np.unique(np.append(lowest, _lowest(_numbers(ids, metres))))[:SKETCH]
+    return tuple(lowest.tolist())
+
+
+def _lowest(numbers: Indices) -> Indices:  # (N,) -> (n,), among them the lowest 256 that differ
+    few = np.partition(numbers, MANY)[:MANY] if len(numbers) > MANY else numbers
+    return few if len(np.unique(few)) >= SKETCH else numbers
 
 
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
@@ -43,8 +53,8 @@ def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
     return len({*one} & {*other} & {*lowest}) / count if count else 1.0
 
 
-def left_of(sketch: Sequence[int], photos: Iterable[tuple[Bytes, Metres]]) -> Sketch:
-    """What is left of a sketch when only the photos of some segments are there."""
+def left_of(sketch: Sequence[int], photos: Photos) -> Sketch:
+    """What is left of a sketch when only these photos are there."""
     wanted = np.array(sketch, np.int64)
     there = np.zeros(len(wanted), np.bool_)
     for ids, metres in photos:
@@ -52,7 +62,7 @@ def left_of(sketch: Sequence[int], photos: Iterable[tuple[Bytes, Metres]]) -> Sk
     return tuple(wanted[there].tolist())
 
 
-def wipe(folder: Path, photos: Iterable[tuple[Bytes, Metres]]) -> None:
+def wipe(folder: Path, photos: Photos) -> None:
     """Take out of the calibration of an index what stands for photos that are not in it, and count them instead.
 
     One that is damaged or of an earlier release is wiped too, as far as it can be read, and stays what it is.

@@ -7,6 +7,7 @@ know who reads.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.columns import Bytes, Columns, Indices, empty_columns
+from cricavpr.geo import Metres, Positions
+from cricavpr.index.columns import Bytes, Columns, Indices, empty_columns, one_frame, positions_in
 from cricavpr.index.manifest import Manifest, newest, read_manifest
 from cricavpr.index.segments import Segment
 from cricavpr.index.vectors import Vectors
+from cricavpr.mapped import give_back
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,20 @@ class Snapshot:
             places = segment.find(ids)
             found[places >= 0] = start + places[places >= 0]
         return found
+
+    def ids_and_metres(self) -> Iterator[tuple[Bytes, Metres]]:  # (n, 32), (n, 2)
+        """Of all photos, segment by segment; what was read is given back."""
+        for segment in self.segments:
+            yield segment.ids_and_metres()
+            give_back(segment.mapped)
+
+    def positions_of(self, rows: Indices) -> Positions:  # (n,)
+        """Those of some photos, without reading those of the others."""
+        metres, zones = np.empty((len(rows), 2)), np.empty(len(rows), np.int8)
+        for number, here in self.vectors.by_segment(rows):
+            places = rows[here] - self.vectors.starts[number]
+            metres[here], zones[here] = self.segments[number].positions_of(places)
+        return positions_in(one_frame([segment.frame for segment in self.segments]), metres, zones)
 
     def photo(self, row: int) -> tuple[Path, str]:
         """Root and name of one photo, without reading those of the others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,12 @@ class Vectors:
 
     def _some(self, rows: Indices) -> NDArray[np.float32]:
         found = np.empty((len(rows), self.shape[1]), np.float32)
-        numbers = np.searchsorted(self.starts, rows, "right") - 1
-        for number in np.unique(numbers).tolist():
-            here = numbers == number
+        for number, here in self.by_segment(rows):
             found[here] = self.segments[number].vectors_of(rows[here] - self.starts[number])
         return found
+
+    def by_segment(self, rows: Indices) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """The segments that some rows lie in, and which of the rows."""
+        numbers = np.searchsorted(self.starts, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            yield number, numbers == number

@@ -135,7 +135,7 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
             carry(base, written)
             base = _commit_after(base, pieces)
         _sweep(path, [base.manifest], strict=True)
-        wipe(path, ((segment.columns.ids, segment.columns.metres) for segment in base.segments))
+        wipe(path, base.ids_and_metres())
         sync(path)
         return base
 

@@ -11,13 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
-from cricavpr.geo import Metres
 from cricavpr.index.locks import writer_of
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sealed import sealed, unsealed
@@ -188,7 +184,7 @@ class Calibration:
         """
         path = index.path / CALIBRATION
         with writer_of(index.path, WAIT_S):
-            left = left_of(self.sketch, [_photos(index.newest())])
+            left = left_of(self.sketch, index.newest().snapshot.ids_and_metres())
             kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
             write_text(path, sealed(kept.to_dict()) + "\n")
         return path
@@ -217,7 +213,7 @@ def read_calibration(index: PlaceIndex) -> Found:
         return Found(None, f"{path} is damaged or of another release and is not used. {again}")
     if calibration.made_by != index.made_by:
         return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
-    same = likeness(calibration.sketch, sketch_of(*_photos(index)), calibration.wiped)
+    same = likeness(calibration.sketch, sketch_of(index.snapshot.ids_and_metres()), calibration.wiped)
     if same < SAME_ENOUGH:
         return Found(
             None,
@@ -230,10 +226,6 @@ def read_calibration(index: PlaceIndex) -> Found:
 def check_precision(precision: float) -> None:
     if not 0.0 < precision < 1.0:
         raise InputError(f"a precision of {precision} is not a share. Give more than 0 and less than 1, such as 0.95.")
-
-
-def _photos(index: PlaceIndex) -> tuple[NDArray[np.uint8], Metres]:
-    return index.rows.ids, index.positions.metres
 
 
 def _finite(value: Any) -> bool:

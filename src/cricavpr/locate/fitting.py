@@ -60,7 +60,7 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
         made_by=index.made_by,
         version=index.version,
         photos=len(index),
-        sketch=sketch_of(index.rows.ids, index.positions.metres),
+        sketch=sketch_of(index.snapshot.ids_and_metres()),
         rule=rule,
         source=Source(
             "leave-place-out" if cases.own else "labelled queries",

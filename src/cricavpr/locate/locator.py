@@ -128,9 +128,11 @@ class Locator:
         self, names: Sequence[str], findings: Findings, asked: Sequence[int], top: int
     ) -> list[LocationEstimate]:
         """One for each name; `asked` says which query of the findings it is."""
-        indices, positions = findings.predictions.indices, findings.positions
-        shown = indices[:, :top]
-        where = _where(positions, np.unique(shown[shown >= 0]))
+        indices = findings.predictions.indices
+        known = np.unique(indices[indices >= 0])
+        positions = findings.positions_of(known)
+        shown = np.unique(indices[:, :top][indices[:, :top] >= 0])
+        where = dict(zip(shown.tolist(), _where(positions.take(np.searchsorted(known, shown))), strict=True))
         estimates = []
         for name, query in zip(names, asked, strict=True):
             there = indices[query] >= 0
@@ -140,7 +142,8 @@ class Locator:
                 for row, score in zip(rows[:top].tolist(), scores[:top].tolist(), strict=True)
             )
             deciding = slice(0, self.rule.depth)
-            found = consensus(positions.take(rows[deciding]), scores[deciding], self.rule)
+            nearest = positions.take(np.searchsorted(known, rows[deciding]))
+            found = consensus(nearest, scores[deciding], self.rule)
             guess = Where() if found is None else _where_of(found)
             estimates.append(LocationEstimate(name, guess, matches, self._doubt(found)))
         return estimates
@@ -161,24 +164,20 @@ class Locator:
         return self.calibration.doubt(found, self.precision)
 
 
-def _where(positions: Positions, rows: NDArray[np.int64]) -> dict[int, Where]:
-    """The positions of some rows, each projected once."""
-    chosen = positions.take(rows)
-    zones = chosen.zones or (None,) * len(rows)
-    degrees = np.full((len(rows), 2), np.nan) if chosen.zones is None else chosen.latlon()
-    found: dict[int, Where] = {}
-    for place, row in enumerate(rows.tolist()):
-        if not chosen.known[place]:
-            found[row] = Where()
-            continue
-        (east, north), (lat, lon) = chosen.metres[place].tolist(), degrees[place].tolist()
-        found[row] = Where(None if np.isnan(lat) else LatLon(lat, lon), east, north, zones[place])
-    return found
+def _where(positions: Positions) -> list[Where]:
+    """All of them, projected together."""
+    zones = positions.zones or (None,) * len(positions)
+    degrees = np.full((len(positions), 2), np.nan) if positions.zones is None else positions.latlon()
+    rows = zip(positions.known.tolist(), positions.metres.tolist(), degrees.tolist(), zones, strict=True)
+    return [
+        Where(None if np.isnan(lat) else LatLon(lat, lon), east, north, zone) if known else Where()
+        for known, (east, north), (lat, lon), zone in rows
+    ]
 
 
 def _where_of(found: Consensus) -> Where:
     zones = None if found.zone is None else (found.zone,)
-    return _where(Positions(found.metres[None], zones), np.zeros(1, np.int64))[0]
+    return _where(Positions(found.metres[None], zones))[0]
 
 
 def _below_one_root(paths: Sequence[Path | str]) -> tuple[Path, list[str]]:

@@ -10,6 +10,7 @@ from typing import Protocol
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
+from cricavpr.index.columns import Indices
 from cricavpr.index.engines import Filter
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import RemoteIndex
@@ -25,14 +26,13 @@ class Findings(Protocol):
 
     Attributes:
         predictions: rows (Q, n) are rows of all the rest, -1 after the last where fewer photos were found.
-        positions: of the photos.
     """
 
     @property
     def predictions(self) -> Predictions: ...
 
-    @property
-    def positions(self) -> Positions: ...
+    def positions_of(self, rows: Indices) -> Positions:  # (n,)
+        """Where some photos were taken."""
 
     def name(self, row: int) -> str:
         """What a photo is called in the index."""
@@ -90,9 +90,8 @@ class _FoundInFolder:
     predictions: Predictions
     index: PlaceIndex
 
-    @property
-    def positions(self) -> Positions:
-        return self.index.positions
+    def positions_of(self, rows: Indices) -> Positions:
+        return self.index.positions_of(rows)
 
     def name(self, row: int) -> str:
         return self.index.name(row)

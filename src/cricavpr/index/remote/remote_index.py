@@ -79,6 +79,9 @@ class Found:
     def positions(self) -> Positions:
         return self.photos.positions()
 
+    def positions_of(self, rows: NDArray[np.int64]) -> Positions:  # (n,)
+        return self.positions.take(rows)
+
     def name(self, row: int) -> str:
         return os.fsdecode(self.photos.names[row])
 
