@@ -65,6 +65,14 @@ def test_parquet_has_the_descriptors_too(index: PlaceIndex, tmp_path: Path, monk
     assert json.loads(table.schema.metadata[b"cricavpr.made_by"])["method"] == "mean_colour"
 
 
+def test_parquet_escapes_a_tag_that_is_not_utf_8_as_it_does_a_name(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    tags = [[os.fsdecode(b"t\xff"), "plain"]]
+    PlaceIndex.build(photos([1]), None, Path("/p"), tmp_path / "index", tags=tags).export(tmp_path / "t.parquet")
+    assert parquet.read_table(tmp_path / "t.parquet").to_pylist()[0]["tags"] == ["plain", r"t\xff"]
+
+
 def test_without_the_extra_one_line_names_it(
     index: PlaceIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

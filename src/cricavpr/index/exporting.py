@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def _feature(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parquet(index: PlaceIndex, path: Path) -> None:
-    """The same columns and the descriptors. A name that is not UTF-8 is escaped, and `name_bytes` has its bytes."""
+    """The same columns and the descriptors. What is not UTF-8 is escaped, and `name_bytes` has the bytes of a name."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -107,8 +108,13 @@ def _parquet(index: PlaceIndex, path: Path) -> None:
 
 
 def _arrow_row(row: dict[str, Any]) -> dict[str, Any]:
-    name = row["name"].encode("utf-8", "surrogateescape")
-    return {**row, "name": name.decode("utf-8", "backslashreplace"), "name_bytes": name}
+    name = os.fsencode(row["name"])
+    return {**row, "name": _escaped(row["name"]), "name_bytes": name, "tags": [_escaped(tag) for tag in row["tags"]]}
+
+
+def _escaped(text: str) -> str:
+    """Names and tags may be any bytes, and Parquet takes texts that are UTF-8 only."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _schema(arrow: Any, dim: int) -> Any:
