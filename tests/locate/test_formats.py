@@ -20,6 +20,7 @@ MATCH = Match("a.jpg", 0.875, LUND, Path("/photos/a.jpg"))
 SURE = Doubt(radius_m=12.34, confidence=0.98765, probability_in_map=0.99, precision=0.95, answered=True)
 UNSURE = Doubt(radius_m=900.0, confidence=0.2, probability_in_map=0.4, precision=0.95, answered=False)
 NASTY = 'x"<b>&,\n\x01\udcff.jpg'
+RETURN = "cr\rx.jpg"  # alone: whoever reads a table takes it for the end of a row where it is not quoted
 KML = "{http://www.opengis.net/kml/2.2}"
 
 
@@ -59,6 +60,9 @@ def test_csv_has_a_row_for_each_photo_whatever_its_name() -> None:
     assert [row["photo"] for row in rows] == [NASTY, "mine.jpg"]
     assert (rows[0]["lat_deg"], rows[0]["zone"], rows[0]["radius_m"]) == ("55.7", "33N", "12.3")
     assert (rows[1]["lat_deg"], rows[1]["status"], rows[1]["best_match"]) == ("", "unknown", "a.jpg")
+    text = to_csv([estimate(SURE, RETURN), estimate(UNSURE)])
+    assert [row["photo"] for row in csv.DictReader(io.StringIO(text, newline=""))] == [RETURN, "mine.jpg"]
+    assert text.count("\n") == 2  # rows end as on every system that this runs on, and the last one when it is printed
 
 
 def test_kml_has_a_pin_and_the_circle_of_the_radius() -> None:
@@ -67,6 +71,7 @@ def test_kml_has_a_pin_and_the_circle_of_the_radius() -> None:
     assert [len(list(mark.iter(f"{KML}Point"))) for mark in marks] == [1, 1, 0]
     assert [len(list(mark.iter(f"{KML}Polygon"))) for mark in marks] == [1, 0, 0]
     assert marks[0].findtext(f"{KML}name") == 'x"<b>&,\n\ufffd\ufffd.jpg'
+    assert ElementTree.fromstring(to_kml([estimate(None, RETURN)])).findtext(f".//{KML}Placemark/{KML}name") == RETURN
     pin = marks[0].find(f".//{KML}Point/{KML}coordinates")
     assert pin is not None and pin.text == "13.19000000,55.70000000"
 

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from xml.sax.saxutils import escape
 
 from cricavpr.geo import EARTH_RADIUS_M, LatLon, feature_collection
@@ -44,22 +45,7 @@ def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
     """A table with a row for each photo; empty fields where nothing is known, "uncalibrated" where nobody measured."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    for estimate in estimates:
-        values = estimate.to_dict()
-        best = values["matches"][0] if values["matches"] else {}
-        table.writerow(
-            {
-                **values,
-                **(values["position"] or {}),
-                **(values["metres"] or {}),
-                "best_match": best.get("name"),
-                "best_score": best.get("score"),
-            }
-        )
-    return text.getvalue().removesuffix("\n")
+    return "\n".join([_csv_line(COLUMNS), *(_csv_line(_csv_values(estimate)) for estimate in estimates)])
 
 
 def to_kml(estimates: Sequence[LocationEstimate]) -> str:
@@ -79,6 +65,26 @@ FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
     "kml": to_kml,
     "csv": to_csv,
 }
+
+
+def _csv_values(estimate: LocationEstimate) -> list[Any]:
+    values = estimate.to_dict()
+    best = values["matches"][0] if values["matches"] else {}
+    flat = {
+        **values,
+        **(values["position"] or {}),
+        **(values["metres"] or {}),
+        "best_match": best.get("name"),
+        "best_score": best.get("score"),
+    }
+    return [flat.get(column) for column in COLUMNS]
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    """One row without its end. The writer quotes only what could end a row of its own, so it is told of both."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(values)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _placemark(estimate: LocationEstimate) -> str:
@@ -122,4 +128,4 @@ def _kml(at: LatLon) -> str:
 
 def _xml(value: str) -> str:
     """Foreign text for XML, which has no place for control characters and stray bytes."""
-    return escape(_NOT_XML.sub("\ufffd", value))
+    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # which a reader would take for the end of a line
