@@ -189,6 +189,22 @@ def test_removing_twice_changes_nothing(index: PlaceIndex) -> None:
     assert bytes_of(index.path) == before
 
 
+def test_what_is_no_id_is_refused_and_never_joined_with_its_neighbour(index: PlaceIndex) -> None:
+    halves = [ids([3])[0][:16], ids([3])[0][16:]]  # which are one id when they are laid end to end
+    for wrong in (halves, [b"short"], [ids([3])[0].hex()], ids([3])[0]):
+        for verb in (lambda: index.find(wrong), lambda: index.remove(ids=wrong)):  # noqa: B023
+            with pytest.raises(InputError, match="id of row 0 is not 32 bytes"):
+                verb()
+    assert len(index.newest()) == 20
+
+
+def test_one_name_is_not_taken_for_the_names_of_its_letters(tmp_path: Path) -> None:
+    index = PlaceIndex.build(replace(photos([1, 2]), names=("a", "b")), None, tmp_path, tmp_path / "index")
+    with pytest.raises(InputError, match="'ab' is one name"):
+        index.remove("ab")
+    assert len(index.newest()) == 2
+
+
 def test_what_was_removed_earlier_stays_removed_when_more_of_its_segment_goes(index: PlaceIndex) -> None:
     index = index.remove(["3.jpg"]).index.remove(["9.jpg"]).index.remove(["4.jpg", "0.jpg"]).index
     assert numbers_of(index) == [number for number in range(20) if number not in (0, 3, 4, 9)]

@@ -196,7 +196,7 @@ def make_columns(
     zones = np.fromiter(map(encode_zone, where.zones or ("",) * count), np.int8, count)
     folder = os.path.abspath(root)  # noqa: PTH100  # resolve() would follow links that may move
     return Columns(
-        _pack_ids(ids),
+        pack_ids(ids),
         Ragged.of([os.fsencode(name) for name in names]),
         Ragged.of([_pack_tags(row) for row in tags] if tags is not None else [b""] * count),
         where.metres,
@@ -208,7 +208,8 @@ def make_columns(
     )
 
 
-def _pack_ids(ids: Sequence[bytes]) -> Bytes:
+def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
+    """Raises: InputError: naming the first that is no id."""
     wrong = [number for number, one in enumerate(ids) if not isinstance(one, bytes) or len(one) != ID_BYTES]
     if wrong:
         raise InputError(f"the id of row {wrong[0]} is not {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes.")

@@ -23,7 +23,7 @@ from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
 from cricavpr.index.coding import prepare
-from cricavpr.index.columns import Bytes, Columns, Indices, make_columns, stand_in_ids, unpack_tags
+from cricavpr.index.columns import Bytes, Columns, Indices, make_columns, pack_ids, stand_in_ids, unpack_tags
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.engines import Facts, Filter, LaidOut, Tuning, mask_of
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB
@@ -247,8 +247,12 @@ class PlaceIndex:
         return root / name
 
     def find(self, ids: Sequence[bytes]) -> Indices:  # (M,)
-        """The row of each photo by the SHA-256 of its bytes, -1 where it is not in the index."""
-        return self.snapshot.find(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32))
+        """The row of each photo by the SHA-256 of its bytes, -1 where it is not in the index.
+
+        Raises:
+            InputError: something that is no id.
+        """
+        return self.snapshot.find(pack_ids(ids))
 
     # --- searching it
 
@@ -419,12 +423,15 @@ class PlaceIndex:
         No search finds them from now on; `compact` then wipes them from the files. Doing it twice changes nothing.
 
         Raises:
-            InputError: another writer, or a place that cannot be written.
+            InputError: one name in place of a list, something that is no id, another writer, or a place that cannot be
+                written.
         """
-        wanted, missing = {os.fsencode(name) for name in names}, set[str]()
+        if isinstance(names, str):
+            raise InputError(f"{names!r} is one name, and its letters are none. Give a list of names.")
+        wanted, missing, packed = {os.fsencode(name) for name in names}, set[str](), pack_ids(ids)
 
         def choose(newest: Snapshot) -> Indices:
-            rows = newest.find(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 32))
+            rows = newest.find(packed)
             missing.update(one.hex() for one, row in zip(ids, rows.tolist(), strict=True) if row < 0)
             there = newest.columns.names.all() if wanted else []
             missing.update(map(os.fsdecode, wanted.difference(there)))
