@@ -167,7 +167,8 @@ class PlaceIndex:
         needed, and `verify` reads them all.
 
         Raises:
-            InputError: no index, another format, or a damaged file, which is named.
+            InputError: no index, a version that is not there any more, another format, or a damaged file, which is
+                named.
         """
         return cls(Snapshot.open(Path(path), version))
 

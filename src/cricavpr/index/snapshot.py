@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 from cricavpr.geo import Metres, Positions
 from cricavpr.index.columns import Bytes, Columns, Indices, empty_columns, one_frame, positions_in
-from cricavpr.index.manifest import Manifest, newest, read_manifest
+from cricavpr.index.manifest import Manifest, newest, read_manifest, versions
 from cricavpr.index.segments import Segment
 from cricavpr.index.vectors import Vectors
 from cricavpr.mapped import give_back
@@ -38,10 +38,11 @@ class Snapshot:
         """Open a version, or the newest; what it shares with `near`, which is open, is not opened again.
 
         Raises:
-            InputError: no index, another format, or a damaged file, which is named.
+            InputError: no index, a version that is not there any more, another format, or a damaged file, which is
+                named.
         """
         while True:
-            number = newest(path) if version is None else version
+            number = newest(path) if version is None else _still_there(path, version)
             try:
                 return cls.of(path, read_manifest(path, number), near)
             except InputError:
@@ -113,3 +114,13 @@ class Snapshot:
         number = int(np.searchsorted(self.vectors.starts, row, "right")) - 1
         root, name = self.segments[number].name_of(row - int(self.vectors.starts[number]))
         return Path(root), os.fsdecode(name)
+
+
+def _still_there(path: Path, version: int) -> int:
+    """The version, where it has not gone with a commit or with `compact`, which is no damage."""
+    newest(path)  # says where there is no index at all
+    there = versions(path)
+    if version not in there:
+        known = ", ".join(map(str, there))
+        raise InputError(f"{path} has no version {version}, only {known}. Open one of these, or the newest.")
+    return version
