@@ -264,6 +264,7 @@ def test_a_photo_that_is_given_twice_is_one_photo(tmp_path: Path) -> None:
         ({"times": np.zeros(3)}, "datetime64"),
         ({"tags": ["rain", "snow", "night"]}, "are no tags"),
         ({"tags": [["a\0b"], [], []]}, "are no tags"),
+        ({"tags": [[7], [], []]}, "are no tags"),
         ({"tags": [[]]}, "do not fit"),
     ],
 )

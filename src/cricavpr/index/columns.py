@@ -226,7 +226,7 @@ def _pack_times(times: Times | None, count: int) -> Times:
 
 
 def _pack_tags(tags: Sequence[str]) -> bytes:
-    if isinstance(tags, str) or any(not tag or "\0" in tag for tag in tags):
+    if isinstance(tags, str) or not all(isinstance(tag, str) and tag and "\0" not in tag for tag in tags):
         raise InputError(f"{tags!r} are no tags. Give for each photo a list of words that are not empty.")
     return b"\0".join(os.fsencode(tag) for tag in sorted(set(tags)))
 
