@@ -85,10 +85,16 @@ def test_rows_off_the_map_or_half_known_are_refused_by_number(row):
         Positions.from_latlon([(0, 0), row])
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (4, 1), (3, 4), (2,), (1, 2, 2)])
+def test_rows_that_are_not_a_latitude_and_a_longitude_are_refused_and_never_cut_anew(shape):
+    with pytest.raises(InputError, match=r"have shape \(.*\(N, 2\) degrees: latitude, longitude"):
+        Positions.from_latlon(np.zeros(shape))
+
+
 def test_no_positions_at_all_are_fine():
     nobody = Positions.from_latlon(np.empty((0, 2)))
     assert len(nobody) == 0 and len(nobody.latlon()) == 0 and within_radius(nobody, nobody, 25) == []
-    assert len(Positions.concatenate([])) == 0
+    assert len(Positions.concatenate([])) == 0 and len(Positions.from_latlon([])) == 0
     assert [len(found) for found in within_radius(nobody, Positions.from_latlon([LUND]), 25)] == [0]
 
 

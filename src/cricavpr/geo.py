@@ -86,9 +86,14 @@ class Positions:
         town on a zone border is not torn apart; otherwise each gets its own zone.
 
         Raises:
-            InputError: a row that is no place on earth, half known, or nearer to a pole than UTM goes.
+            InputError: another shape, or a row that is no place on earth, half known, or nearer to a pole than UTM
+                goes.
         """
-        degrees = np.asarray(latlon, dtype=np.float64).reshape(-1, 2)
+        degrees = np.asarray(latlon, dtype=np.float64)
+        if not degrees.size:
+            degrees = degrees.reshape(0, 2)
+        if degrees.ndim != 2 or degrees.shape[1] != 2:
+            raise InputError(f"positions have shape {degrees.shape}. Give (N, 2) degrees: latitude, longitude.")
         _refuse_half_known(degrees, "latitude, longitude")
         known: NDArray[np.bool_] = ~np.isnan(degrees[:, 0])
         _refuse_off_the_map(degrees, known)
