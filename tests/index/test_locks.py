@@ -57,6 +57,14 @@ def test_the_loser_is_told_at_once_who_holds_the_lock_and_readers_are_not_kept(
     assert numbers_of(PlaceIndex.open(index.path)) == [*range(5)]
 
 
+@pytest.mark.parametrize("wait_s", [float("nan"), -1.0])
+def test_a_time_to_wait_that_is_none_is_refused_and_not_waited_for_ever(index: PlaceIndex, wait_s: float) -> None:
+    with one_writer(index.path), pytest.raises(InputError, match=f"{wait_s:g} seconds"):
+        index.remove(["1.jpg"], wait_s=wait_s)
+    with pytest.raises(InputError, match=f"{wait_s:g} seconds"):
+        index.compact(wait_s=wait_s)
+
+
 def test_the_lock_of_a_dead_holder_is_taken_over(index: PlaceIndex, holder: subprocess.Popen[str]) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()

@@ -35,9 +35,11 @@ def one_writer(folder: Path, wait_s: float = 0.0, *, briefly: bool = False) -> I
         briefly: it is held for a moment only, and others may wait that long unasked.
 
     Raises:
-        InputError: another writer holds it, who is named.
+        InputError: another writer holds it, who is named, or a time to wait that is none.
         OSError: the lock file cannot be made.
     """
+    if not wait_s >= 0:  # NaN too, which would never be over
+        raise InputError(f"{wait_s:g} seconds are no time to wait for another writer. Give 0 or more.")
     try:
         import fcntl
     except ImportError:
