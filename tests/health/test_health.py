@@ -87,6 +87,14 @@ def test_copies_and_places_that_look_alike_are_named(flawed: PlaceIndex) -> None
     assert 0 < health.alike.confused <= 4 and len(health.thin) == 0
 
 
+def test_an_answer_from_down_the_street_is_not_one_from_far_away(tmp_path: Path) -> None:
+    vectors = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [1.0, 0.1, 0.0], [1.0, 0.6, 0.0]])
+    metres = Positions(np.array([[0.0, 0.0], [50.0, 0.0], [NAN, NAN], [500.0, 0.0]]))
+    assert examine(built(tmp_path / "index", vectors, metres)).alike.confused == 0  # nobody knows where 2 is
+    metres = Positions(np.array([[0.0, 0.0], [50.0, 0.0], [60.0, 0.0], [500.0, 0.0]]))
+    assert examine(built(tmp_path / "index", vectors, metres)).alike.confused == 1
+
+
 def test_where_every_place_is_thin_the_most_alike_are_shown(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 8))
     health = examine(

@@ -59,13 +59,13 @@ def likeness(
     rows = known[np.linspace(0, len(known) - 1, min(MOST_ASKED, len(known))).astype(np.int64)] if len(known) else known
     found = [_Best.none(), _Best.none()]
     for start in range(0, len(rows), AT_ONCE):
-        near, far = _compare(index, rows[start : start + AT_ONCE], same_m, far_m)
-        found = [found[0].with_(near), found[1].with_(far)]
+        here, far = _compare(index, rows[start : start + AT_ONCE], far_m)
+        found = [found[0].with_(here), found[1].with_(far)]
         if report is not None:
             report(min(start + AT_ONCE, len(rows)), len(rows))
-    near, far = found
+    here, far = found
+    near = here.take(here.apart_m <= same_m)  # False for NaN
     own = near.best_of(rows)
-    other = far.best_of(rows)
     usual = float(np.median(own[np.isfinite(own)])) if np.isfinite(own).any() else None
     copies = near.once().above(copy_score)
     # As alike as two photos of one place usually are; where there are no such two, the most alike of all.
@@ -75,7 +75,7 @@ def likeness(
         usual,
         copies.pairs()[:MOST_PAIRS],
         _of_different_places(index, aliases.pairs(), same_m),
-        int((other > own).sum()),
+        int((far.best_of(rows) > here.best_of(rows)).sum()),
         len(copies.score),
     )
 
@@ -119,8 +119,8 @@ class _Best:
         return tuple(Pair(*values) for values in zip(*(column.tolist() for column in vars(self).values()), strict=True))
 
 
-def _compare(index: PlaceIndex, rows: NDArray[np.int64], same_m: float, far_m: float) -> tuple[_Best, _Best]:
-    """The matches of some photos at their own place, and the best far away."""
+def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> tuple[_Best, _Best]:
+    """The matches of some photos, apart from themselves, that are not far away, and the best far away."""
     here = index.positions.take(rows)
     around = max(map(len, within_radius(index.positions, here, far_m)))
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
@@ -129,7 +129,8 @@ def _compare(index: PlaceIndex, rows: NDArray[np.int64], same_m: float, far_m: f
     first, second = np.repeat(rows, width), found.indices.reshape(-1)
     apart_m = distances_m(index.positions.take(first), index.positions.take(second))
     all_ = _Best(first, second, found.scores.reshape(-1).astype(np.float64), apart_m)
-    return all_.take((apart_m <= same_m) & (first != second)), all_.take(apart_m > far_m)  # False for NaN
+    far = apart_m > far_m  # False for NaN
+    return all_.take(~far & (first != second)), all_.take(far)
 
 
 def _of_different_places(index: PlaceIndex, pairs: tuple[Pair, ...], same_m: float) -> tuple[Pair, ...]:
