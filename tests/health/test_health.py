@@ -148,6 +148,12 @@ def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: 
     assert 'class="alike"' in html and "<script" not in html
 
 
+@pytest.mark.parametrize("copy_score", [NAN, float("inf"), 98.0, -2.0])
+def test_a_score_that_no_two_photos_can_have_is_refused(flawed: PlaceIndex, copy_score: float) -> None:
+    with pytest.raises(InputError, match=f"score of {copy_score:g}"):
+        examine(flawed, copy_score=copy_score)
+
+
 def test_the_findings_are_json(flawed: PlaceIndex) -> None:
     values = json.loads(json.dumps(examine(flawed).to_dict(), allow_nan=False))
     assert values["photos"] == 20 and values["blurred"] is None

@@ -103,12 +103,14 @@ def examine(
     """Examine an index; with the folder of its photos also how blurred and dark they are.
 
     Raises:
-        InputError: an index in which no photo has a position, or distances that make no sense.
+        InputError: an index in which no photo has a position, or distances or a score that make no sense.
     """
     if not 0 < same_m <= far_m:
         raise InputError(
             f"places of {same_m:g} m that are far from {far_m:g} m on make no sense. Give 0 < near <= far."
         )
+    if not -1 <= copy_score <= 1:  # NaN too
+        raise InputError(f"no two photos have a score of {copy_score:g}. Give -1 to 1, such as {COPY_SCORE:g}.")
     positions = index.positions if len(index) else None
     if positions is None or not positions.known.any():
         raise InputError(f"no photo of {index.path} has a position, so there is no map to examine.")
