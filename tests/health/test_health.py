@@ -154,6 +154,39 @@ def test_a_score_that_no_two_photos_can_have_is_refused(flawed: PlaceIndex, copy
         examine(flawed, copy_score=copy_score)
 
 
+def test_without_two_photos_of_one_place_nothing_is_said_to_look_alike(tmp_path: Path) -> None:
+    metres = Positions(np.column_stack([np.arange(5.0) * 500, np.zeros(5)]))
+    html = page(examine(built(tmp_path / "index", np.random.default_rng(0).normal(size=(5, 8)), metres)))
+    assert "pairs of places that look alike" not in html and "10 most alike pairs of far places" in html
+    alone = page(examine(built(tmp_path / "one", np.eye(1, 8), Positions(np.zeros((1, 2))))))
+    assert "look that alike" not in alone and "0 most alike pairs of far places" in alone
+
+
+def test_the_page_says_how_alike_no_two_far_places_look(flawed: PlaceIndex) -> None:
+    health = examine(flawed, far_m=5000.0)
+    assert health.alike.usual is not None and not health.alike.aliases
+    assert f"score of at least {health.alike.usual:.3f}, which is usual for two photos of one place" in page(health)
+
+
+def test_a_list_that_was_cut_is_no_count(tmp_path: Path) -> None:
+    places = np.repeat(np.random.default_rng(0).normal(size=(9, 16)), 2, axis=0)
+    places[::2] += 9.0  # one photo of each place looks like one of each other place: 36 pairs of places
+    metres = np.column_stack([np.repeat(np.arange(9.0) * 200, 2), np.tile([0.0, 5.0], 9)])
+    health = examine(built(tmp_path / "index", places, Positions(metres)))
+    assert health.alike.said == "20 or more pairs of places that look alike" and "<b>20 or more</b>" in page(health)
+    assert "with 0 holes, 0 thin places and 20 pairs of places that look alike" in page(health)  # so many are drawn
+
+
+def test_what_is_said_of_the_map_is_on_it(tmp_path: Path) -> None:
+    metres = np.array([[0.0, 0.0], [400.0, 0.0], [900.0, 0.0], [0.0, 0.0], [600.0, 0.0]])
+    positions = Positions(metres, ("32N", "32N", "32N", "33N", "33N"))
+    health = examine(built(tmp_path / "index", np.random.default_rng(0).normal(size=(5, 8)), positions))
+    assert len(health.thin) == 5 and len(health.alike.aliases) == 10
+    html = page(health)
+    assert "Map of 3 photos with 0 holes, 3 thin places and 3 most alike pairs of far places" in html
+    assert "2 photos lie in other UTM zones: they are not on the map, and no holes are looked for among them." in html
+
+
 def test_the_findings_are_json(flawed: PlaceIndex) -> None:
     values = json.loads(json.dumps(examine(flawed).to_dict(), allow_nan=False))
     assert values["photos"] == 20 and values["blurred"] is None

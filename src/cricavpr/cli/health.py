@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from cricavpr.errors import InputError
     from cricavpr.files import refuse_all_but_files, write_text
     from cricavpr.health import examine
+    from cricavpr.health.ground import MOST_HOLES, counted
     from cricavpr.health.page import page
     from cricavpr.index.place_index import PlaceIndex
     from cricavpr.index.remote import folder_named
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(out.with_suffix(".json"), json.dumps(health.to_dict(), indent=1) + "\n")
     write_text(out, page(health))
     print(
-        f"{out}: {len(index):,} photos, {len(health.holes)} holes, {len(health.thin):,} thin places, "
-        f"{len(health.alike.aliases)} pairs of places that look alike, {health.alike.copies_in_all:,} near-duplicates"
+        f"{out}: {len(index):,} photos, {counted(len(health.holes), MOST_HOLES)} holes, {len(health.thin):,} "
+        f"thin places, {health.alike.said}, {health.alike.copies_in_all:,} near-duplicates"
     )
     return 0

@@ -22,6 +22,11 @@ class Hole:
     radius_m: float
 
 
+def counted(found: int, most: int) -> str:
+    """How many there are, said of a list that ends at `most`."""
+    return f"{found} or more" if found == most else str(found)
+
+
 def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
     """Photos with a position and without another one within `same_m`: what they show hangs on one picture."""
     known = np.flatnonzero(positions.known)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.geo import distances_m, within_radius
+from cricavpr.health.ground import counted
 from cricavpr.index.place_index import PlaceIndex
 
 MOST_ASKED = 5000  # photos that are compared with all others; more are asked evenly
@@ -49,6 +50,20 @@ class Likeness:
     aliases: tuple[Pair, ...]
     confused: int
     copies_in_all: int
+
+    @property
+    def count(self) -> str:
+        """How many pairs of far places there are; of the most alike there are always as many as are shown."""
+        return str(len(self.aliases)) if self.usual is None else counted(len(self.aliases), MOST_PAIRS)
+
+    @property
+    def kind(self) -> str:
+        """What they are: without two photos of one place nobody knows how alike is too alike."""
+        return "most alike pairs of far places" if self.usual is None else "pairs of places that look alike"
+
+    @property
+    def said(self) -> str:
+        return f"{self.count} {self.kind}"
 
 
 def likeness(

@@ -32,23 +32,21 @@ def map_svg(health: Health) -> str:
         f'r="{hole.radius_m:.1f}"/>'
         for hole in health.holes
     )
-    lines = "".join(
-        f'<path class="alike" d="M{_xy(spots[pair.first])}L{_xy(spots[pair.second])}"/>'
-        for pair in health.alike.aliases
-        if {pair.first, pair.second} <= on_map
-    )
+    alike = [pair for pair in health.alike.aliases if {pair.first, pair.second} <= on_map]
+    lines = "".join(f'<path class="alike" d="M{_xy(spots[pair.first])}L{_xy(spots[pair.second])}"/>' for pair in alike)
     thin = [row for row in health.thin.tolist() if row in on_map]
     return (
-        f'<svg class="map" viewBox="{box}" role="img" aria-label="{_label(health)}">{holes}'
+        f'<svg class="map" viewBox="{box}" role="img" aria-label="{_label(health, len(thin), len(alike))}">{holes}'
         f'<path class="photos" d="{_dots(spots[health.plane])}"/>'
         f'<path class="thin" d="{_dots(spots[thin])}"/>{lines}{_scale(half, unit)}</svg>'
     )
 
 
-def _label(health: Health) -> str:
+def _label(health: Health, thin: int, alike: int) -> str:
+    """What is drawn, for those who do not see it."""
     return (
-        f"Map of {len(health.plane):,} photos with {len(health.holes)} holes, {len(health.thin):,} thin places and "
-        f"{len(health.alike.aliases)} pairs of places that look alike. North is up."
+        f"Map of {len(health.plane):,} photos with {len(health.holes)} holes, {thin:,} thin places and "
+        f"{alike} {health.alike.kind}. North is up."
     )
 
 

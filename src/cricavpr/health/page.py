@@ -10,6 +10,7 @@ from PIL import Image
 
 from cricavpr.errors import ImageError
 from cricavpr.health.findings import Health
+from cricavpr.health.ground import MOST_HOLES, counted
 from cricavpr.health.likeness import Pair
 from cricavpr.health.map_svg import map_svg
 from cricavpr.health.photos import Look
@@ -23,8 +24,8 @@ KEY = (
     ('<path d="M15 4h0" stroke="var(--base)" stroke-width="6"/>', "photo"),
     ('<path d="M15 4h0" stroke="var(--wrong)" stroke-width="8"/>', "thin place: one photo"),
     ('<circle cx="15" cy="4" r="6" stroke="var(--accent)" stroke-dasharray="3 3"/>', "hole"),
-    ('<path d="M1 4H29" stroke="var(--right)" stroke-width="2"/>', "places that look alike"),
 )
+ALIKE = '<path d="M1 4H29" stroke="var(--right)" stroke-width="2"/>'
 
 
 def page(health: Health) -> str:
@@ -52,7 +53,10 @@ def _lede(health: Health) -> str:
     if health.unlocated:
         parts.append(f"{health.unlocated:,} photos have no position and are left out.")
     if health.elsewhere:
-        parts.append(f"{health.elsewhere:,} photos lie in other UTM zones and are not on the map.")
+        parts.append(
+            f"{health.elsewhere:,} photos lie in other UTM zones: they are not on the map, and no holes are looked for "
+            "among them."
+        )
     return " ".join(parts)
 
 
@@ -63,31 +67,36 @@ def _body(health: Health) -> str:
 
 def _summary(health: Health) -> str:
     alike = health.alike
-    facts: list[tuple[int, str]] = [
-        (len(health.holes), "holes in the coverage"),
-        (len(health.thin), f"thin places: no other photo within {health.same_m:g} m"),
-        (len(alike.aliases), f"pairs of places that look alike, {health.far_m:g} m apart or more"),
-        (alike.copies_in_all, f"near-duplicates: a score of {health.copy_score:g} or more at one place"),
+    facts = [
+        (counted(len(health.holes), MOST_HOLES), "holes in the coverage"),
+        (f"{len(health.thin):,}", f"thin places: no other photo within {health.same_m:g} m"),
+        (alike.count, f"{alike.kind}, {health.far_m:g} m apart or more"),
+        (f"{alike.copies_in_all:,}", f"near-duplicates: a score of {health.copy_score:g} or more at one place"),
     ]
     if health.looks is not None:
-        facts += [(len(health.looks.blurred), "blurred photos"), (len(health.looks.dark), "dark photos")]
-    cells = "".join(f'<div class="card"><b>{count:,}</b><span>{text(what)}</span></div>' for count, what in facts)
+        bad = (health.looks.blurred, "blurred photos"), (health.looks.dark, "dark photos")
+        facts += [(f"{len(looks):,}", what) for looks, what in bad]
+    cells = "".join(f'<div class="card"><b>{count}</b><span>{text(what)}</span></div>' for count, what in facts)
     return f'<div class="sum">{cells}</div>'
 
 
 def _map(health: Health) -> str:
-    key = "".join(f'<li><svg viewBox="0 0 30 8" aria-hidden="true">{shape}</svg>{what}</li>' for shape, what in KEY)
+    shapes = (*KEY, (ALIKE, health.alike.kind))
+    key = "".join(f'<li><svg viewBox="0 0 30 8" aria-hidden="true">{shape}</svg>{what}</li>' for shape, what in shapes)
     return f'<h2>The map</h2><div class="card">{map_svg(health)}<ul class="key">{key}</ul></div>'
 
 
 def _aliases(health: Health) -> str:
     usual = health.alike.usual
-    why = (
-        "The most alike photos of far places."
-        if usual is None
-        else f"Photos of far places with a score of at least {usual:.3f}, which is usual for two photos of one place."
-    )
-    return _pairs(health, "Places that look alike", why, health.alike.aliases, "No two far places look that alike.")
+    if usual is None:
+        why = (
+            "The most alike photos of far places: whether they are too alike, only two photos of one place would show."
+        )
+        nothing = f"No two photos are more than {health.far_m:g} m apart."
+    else:
+        score = f"a score of at least {usual:.3f}, which is usual for two photos of one place."
+        why, nothing = f"Photos of far places with {score}", f"No two photos of far places have {score}"
+    return _pairs(health, "Places that look alike", why, health.alike.aliases, nothing)
 
 
 def _copies(health: Health) -> str:
