@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError, MadeByError
-from cricavpr.files import refuse_all_but_files, written_beside
+from cricavpr.files import refuse_other_content, written_beside
 
 FORMAT = "cricavpr.descriptors.1"
 UNIT_TOLERANCE = 1e-2  # of a descriptor's length: half precision stays within it
@@ -182,14 +182,7 @@ def refuse_other_files(path: Path) -> None:
     Raises:
         InputError: something else, such as a photo that a slip of the hand would have replaced.
     """
-    refuse_all_but_files(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError:
-        return  # nothing there, or nothing that can be written: that is said by whoever writes
-    if start and b"cricavpr.descriptors." not in start:
-        raise InputError(f"{path} holds something else than descriptors. Choose another name, or remove it.")
+    refuse_other_content(path, b"cricavpr.descriptors.", "descriptors")
 
 
 def _map_vectors(path: Path) -> NDArray[np.float32]:  # (N, D)

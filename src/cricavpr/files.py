@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 
+MARKED_BYTES = 1 << 16  # in which a file of ours says what it is
+
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
@@ -55,6 +57,22 @@ def refuse_all_but_files(path: Path) -> None:
             raise InputError(f"cannot write {path}: it is a folder. Give the name of a file.")
         if path.exists() and not path.is_file():
             raise InputError(f"cannot write {path}: it is a device or a pipe. Give the name of an ordinary file.")
+
+
+def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
+    """Make sure that a file may be written to `path`: nothing is there, or a file that bears our mark near its start.
+
+    Raises:
+        InputError: something else, such as a photo that a slip of the hand would have replaced.
+    """
+    refuse_all_but_files(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(MARKED_BYTES)
+    except OSError:
+        return  # nothing there, or nothing that can be written: that is said by whoever writes
+    if start and mark not in start:
+        raise InputError(f"{path} holds something else than {what}. Choose another name, or remove it.")
 
 
 @contextlib.contextmanager

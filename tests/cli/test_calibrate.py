@@ -143,3 +143,16 @@ def test_health_writes_a_page_and_json_beside_it(
     assert values["photos"] == values["looked_at"] == 72
     assert main(["index", "health", str(index), "--out", str(tmp_path / "page.txt"), "--quiet"]) == 2
     assert "ends in .html" in capsys.readouterr().err
+
+
+def test_health_takes_no_other_json_for_its_own(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "town.json").write_text('{"seed": 7}')
+    asked = ["index", "health", str(index), "--quiet", "--out"]
+    assert main([*asked, str(tmp_path / "town.html")]) == 2
+    assert "town.json holds something else than findings" in capsys.readouterr().err
+    assert (tmp_path / "town.json").read_text() == '{"seed": 7}' and not (tmp_path / "town.html").exists()
+    assert main([*asked, str(tmp_path / "page.html")]) == main([*asked, str(tmp_path / "page.html")]) == 0
+    (tmp_path / "folder.json").mkdir()
+    assert main([*asked, str(tmp_path / "folder.html")]) == 2 and not (tmp_path / "folder.html").exists()

@@ -42,7 +42,7 @@ def add_parser(actions: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from cricavpr.describing.progress import Progress
     from cricavpr.errors import InputError
-    from cricavpr.files import refuse_all_but_files, write_text
+    from cricavpr.files import refuse_all_but_files, refuse_other_content, write_text
     from cricavpr.health import examine
     from cricavpr.health.ground import MOST_HOLES, counted
     from cricavpr.health.page import page
@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if out.suffix != ".html":
         raise InputError(f"{out} is no name of a page. Give one that ends in .html.")
     refuse_all_but_files(out)
+    findings = out.with_suffix(".json")
+    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # nobody has named it
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     with Progress(not args.quiet, len(index) * (2 if photos else 1)) as progress:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             copy_score=args.copy_score,
             report=lambda done, _: progress.advance(done - progress.done),
         )
-    write_text(out.with_suffix(".json"), json.dumps(health.to_dict(), indent=1) + "\n")
+    write_text(findings, json.dumps(health.to_dict(), indent=1) + "\n")
     write_text(out, page(health))
     print(
         f"{out}: {len(index):,} photos, {counted(len(health.holes), MOST_HOLES)} holes, {len(health.thin):,} "
