@@ -175,6 +175,7 @@ def test_building_where_an_index_is_says_what_it_replaces(
 WRONG = [
     (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
     (["info", "nowhere"], "no place index"),
+    (["info", "no\nwhere"], r"no\nwhere is no place index"),
     (["remove", "INDEX"], "nothing is named"),
     (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),

@@ -34,6 +34,7 @@ from cricavpr.cli import (
     train,
     weights,
 )
+from cricavpr.cli.options import printable
 from cricavpr.errors import CricaVPRError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CricaVPRError as error:
-        print(f"cricavpr: {error}", file=sys.stderr)
+        print(f"cricavpr: {printable(str(error))}", file=sys.stderr)  # one line, whatever names are in it
         return 2
     except KeyboardInterrupt:
         print("cricavpr: interrupted. Run the same command again.", file=sys.stderr)
