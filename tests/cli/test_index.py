@@ -176,6 +176,7 @@ WRONG = [
     (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
     (["info", "nowhere"], "no place index"),
     (["info", "no\nwhere"], r"no\nwhere is no place index"),
+    (["build", "", "--to", "INDEX", *PIXELS], "there is no folder ''"),
     (["remove", "INDEX"], "nothing is named"),
     (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),

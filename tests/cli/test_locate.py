@@ -238,3 +238,11 @@ def test_a_folder_without_photos_does_not_keep_the_others_from_being_located(
     for none in (empty, empty[:1]):
         assert main(["locate", *none, *options]) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"cricavpr: no photo in {empty[0]}. Known are jpg")
+
+
+def test_a_name_that_is_empty_is_not_taken_for_the_folder_that_one_is_in(
+    town: Path, index: PlaceIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(town / "queries")
+    assert main(["locate", "", "--index", str(index.path), *PIXELS]) == 2
+    assert "a photo has an empty name" in capsys.readouterr().err

@@ -80,6 +80,8 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
     from cricavpr.datasets.photos import read_photos
     from cricavpr.errors import InputError
 
+    if "" in given:  # as of a variable that is not set: it does not mean the folder that one is in
+        raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of them.")
     paths: list[Path] = []
     unusable: list[Problem] = []
     empty: list[InputError] = []

@@ -135,10 +135,10 @@ def size(text: str) -> tuple[int, int]:
 
 
 def existing_folder(text: str) -> Path:
-    """A folder that must be there."""
+    """A folder that must be there; nothing, as of a variable that is not set, does not mean the one that one is in."""
     path = Path(text)
-    if not path.is_dir():
-        raise InputError(f"there is no folder {text}. Give the path of a folder.")
+    if not text or not path.is_dir():
+        raise InputError(f"there is no folder {text or repr(text)}. Give the path of a folder.")
     return path
 
 
