@@ -177,6 +177,8 @@ WRONG = [
     (["info", "nowhere"], "no place index"),
     (["info", "no\nwhere"], r"no\nwhere is no place index"),
     (["build", "", "--to", "INDEX", *PIXELS], "there is no folder ''"),
+    (["build", "nowhere", "--to", "INDEX", "--tag", "", *PIXELS], "--tag '' is no word"),
+    (["add", "INDEX", "nowhere", "--tag", "", *PIXELS], "--tag '' is no word"),
     (["remove", "INDEX"], "nothing is named"),
     (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),

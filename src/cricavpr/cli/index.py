@@ -282,7 +282,10 @@ def _open_to_write(args: argparse.Namespace) -> tuple[PlaceIndex, Method]:
 
 def _located(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
     from cricavpr.datasets import open_photos
+    from cricavpr.errors import InputError
 
+    if "" in args.tag:  # before hours of describing
+        raise InputError("--tag '' is no word. Give one, or leave it out.")
     positions_file = Path(args.positions) if args.positions else None
     return open_photos(existing_folder(args.photos), positions_file, need_positions=True, need_times=True)
 
