@@ -165,11 +165,22 @@ def test_an_index_of_half_the_size_finds_the_same_photos(
 
 
 def test_building_where_an_index_is_says_what_it_replaces(
-    parts: tuple[Path, Path], index: Path, capsys: pytest.CaptureFixture[str]
+    parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
     assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
     assert len(PlaceIndex.open(index)) == 4
+    shutil.rmtree(index)
+    shutil.copytree(GOLDEN / "format_1", index)
+    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    told = f"they replace an index in {index} that could not be opened.\n"
+    assert told in capsys.readouterr().err
+    (index / PlaceIndex.open(index).snapshot.manifest.name).write_text("{}")
+    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    assert told in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["index", "build", str(parts[1]), "--to", str(tmp_path / "empty"), *PIXELS]) == 0
+    assert capsys.readouterr().err == ""
 
 
 WRONG = [

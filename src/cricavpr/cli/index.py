@@ -201,7 +201,7 @@ def build(args: argparse.Namespace) -> int:
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
     tags = _tags(args, kept)
-    before = _photos_in(to)
+    before = _replaced(to)
     index = PlaceIndex.build(
         described.descriptors, kept.positions, kept.root, to, ids=ids, times=kept.times, tags=tags, dtype=args.dtype
     )
@@ -209,7 +209,7 @@ def build(args: argparse.Namespace) -> int:
     made = f"method {index.made_by.method}, grouping {index.made_by.grouping}"
     print(f"{to}: {len(index):,} photos, {index.rows.timed:,} with a time, {made}")
     if before:
-        print(f"they replace the {before:,} photos that were in {to}; `cricavpr index add` adds.", file=sys.stderr)
+        print(f"they replace {before}.", file=sys.stderr)
     if len(index) < len(kept):
         print(f"{len(kept) - len(index):,} photos are copies of others and count once.", file=sys.stderr)
     return report((*unusable, *described.problems))
@@ -303,15 +303,18 @@ def _unfinished(to: Path) -> Path:
     return whole.with_name(f".{whole.name}.descriptors")
 
 
-def _photos_in(to: Path) -> int:
-    """How many photos an index has that is about to be replaced; one that cannot be opened has none to lose."""
+def _replaced(to: Path) -> str:
+    """What an index holds that is about to be replaced; nothing where there is nothing to lose."""
     from cricavpr.errors import InputError
+    from cricavpr.index.manifest import is_ours
     from cricavpr.index.place_index import PlaceIndex
 
     try:
-        return len(PlaceIndex.open(to))
-    except InputError:
-        return 0
+        count = len(PlaceIndex.open(to))
+        return f"the {count:,} photos that were in {to}; `cricavpr index add` adds" if count else ""
+    except InputError:  # damaged, or of another release: who knows what was in it
+        there = to.is_dir() and any(is_ours(path.name) for path in to.iterdir())
+        return f"an index in {to} that could not be opened" if there else ""
 
 
 def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:
