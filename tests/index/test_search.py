@@ -87,3 +87,11 @@ def test_dimensions_that_differ_are_refused() -> None:
 def test_predictions_of_two_shapes_are_refused() -> None:
     with pytest.raises(InputError):
         Predictions(np.zeros((2, 3), np.int64), np.zeros((2, 4)))
+
+
+def test_how_many_are_asked_for_and_how_many_are_read_at_once_are_told_apart() -> None:
+    database = np.eye(4, dtype=np.float32)
+    with pytest.raises(InputError, match="the 0 best of anything are not defined"):
+        search(database, database, 0)
+    with pytest.raises(InputError, match="blocks of 0 rows"):
+        search(database, database, 1, block=0)

@@ -56,8 +56,7 @@ def top_k(
     Raises:
         InputError: k below 1, or a score that is not a number.
     """
-    if k < 1:
-        raise InputError(f"the {k} best of anything are not defined. Ask for 1 or more.")
+    _check_k(k)
     if not np.issubdtype(scores.dtype, np.floating):
         scores = scores.astype(np.float64)
     if np.isnan(scores).any():
@@ -211,11 +210,17 @@ class _Scan:
         return ranks
 
 
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"the {k} best of anything are not defined. Ask for 1 or more.")
+
+
 def _check(database: NDArray[np.floating[Any]], queries: NDArray[np.floating[Any]], k: int, block: int | None) -> None:
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise InputError(f"a database of shape {database.shape} cannot be searched with {queries.shape}.")
-    if k < 1 or (block is not None and block < 1):
-        raise InputError(f"search for the {k} best in blocks of {block} is not defined. Give 1 or more.")
+    _check_k(k)
+    if block is not None and block < 1:
+        raise InputError(f"a database cannot be read in blocks of {block} rows. Give 1 or more.")
 
 
 def _blocks(
