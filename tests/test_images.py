@@ -305,7 +305,15 @@ def test_the_image_is_neither_changed_nor_shared_and_may_be_a_view():
     np.testing.assert_array_equal(Preprocess()(image[:, ::-1]), Preprocess()(image[:, ::-1].copy()))
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3)),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
 def test_what_is_not_an_image_is_refused(image):
     with pytest.raises(InputError, match="uint8"):
         Preprocess()(image)

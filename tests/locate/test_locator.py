@@ -154,6 +154,19 @@ def test_a_photo_that_cannot_be_used_is_one_line(locator: Locator, tmp_path: Pat
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("what", [None, 7, bytearray(b"x"), Image.new("RGB", (40, 40))])
+def test_what_is_no_photo_is_refused_with_what_is(locator: Locator, what: object) -> None:
+    with pytest.raises(InputError, match="is no photo"):
+        locator.locate(what)  # type: ignore[arg-type]
+
+
+def test_many_photos_are_neither_none_nor_the_letters_of_one_name(locator: Locator) -> None:
+    with pytest.raises(InputError, match=r"'a\.jpg' is one photo"):
+        locator.locate_many("a.jpg")
+    with pytest.raises(InputError, match="no photos to locate"):
+        locator.locate_many([])
+
+
 def test_many_photos_give_what_each_gives_alone(
     locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,8 +183,6 @@ def test_many_photos_give_what_each_gives_alone(
     monkeypatch.chdir(tmp_path / "queries")
     near = locator.locate_many(["../queries/0000.png", "0002.png"])
     assert [estimate.photo for estimate in near.estimates] == ["../queries/0000.png", "0002.png"]
-    with pytest.raises(InputError, match="no images"):
-        locator.locate_many([])
 
 
 def test_a_photo_that_is_given_twice_is_answered_twice(

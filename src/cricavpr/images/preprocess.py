@@ -57,7 +57,7 @@ class Preprocess:
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, h, w) float32
         """Never resamples an image that already has the wanted size."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"an image is uint8 (H, W, 3), not {image.dtype} {image.shape}. Use `decode`.")
         if self.image_size is None or image.shape[:2] == tuple(self.image_size):
             return self._normalised(image)

@@ -83,9 +83,10 @@ class Locator:
 
         Raises:
             ImageError: the photo cannot be read or described.
-            InputError: `top` out of range.
+            InputError: something that is no photo, or `top` out of range.
         """
         self._check_top(top)
+        _refuse_what_is_no_photo(photo)
         if isinstance(photo, str):
             photo = Path(photo)
         if name is None:
@@ -104,6 +105,10 @@ class Locator:
             InputError: no photos, none that can be read, or `top` out of range.
         """
         self._check_top(top)
+        if isinstance(paths, str):
+            raise InputError(f"{paths!r} is one photo, and its letters are none. Give a list of paths.")
+        if not len(paths):
+            raise InputError("there are no photos to locate. Give at least one.")
         root, names = _below_one_root(paths)
         images = ImageSet(root, tuple(dict.fromkeys(names)))  # a photo that is given twice is described once
         described = describe(self.method, images, ALONE, batch_size=batch_size, workers=workers)
@@ -162,6 +167,13 @@ class Locator:
         if self.calibration is None or found is None:
             return None
         return self.calibration.doubt(found, self.precision)
+
+
+def _refuse_what_is_no_photo(given: object) -> None:
+    """Said here, because what opens photos would say that it has no attribute `stat`."""
+    if not isinstance(given, Path | str | bytes | np.ndarray):
+        what = f"{type(given).__name__} is no photo"
+        raise InputError(f"{what}. Give a path, the bytes of a file, or pixels as a uint8 array (H, W, 3).")
 
 
 def _where(positions: Positions) -> list[Where]:
