@@ -45,6 +45,13 @@ def test_csv_keeps_every_name_to_the_byte(index: PlaceIndex, tmp_path: Path) -> 
     assert rows[2]["id"] == ids([3])[0].hex()
 
 
+def test_a_name_that_begins_with_a_blank_keeps_it_where_blanks_after_commas_are_skipped(tmp_path: Path) -> None:
+    given = replace(photos([1, 2]), names=(" a.jpg", "b.jpg"))
+    PlaceIndex.build(given, None, Path("/p"), tmp_path / "index").export(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:  # as `--positions` reads it, too
+        assert [row["name"] for row in csv.DictReader(file, skipinitialspace=True)] == [" a.jpg", "b.jpg"]
+
+
 def test_geojson_has_a_feature_for_each_photo_and_null_where_nobody_knows(index: PlaceIndex, tmp_path: Path) -> None:
     index.export(tmp_path / "t.geojson")
     features = json.loads((tmp_path / "t.geojson").read_text())["features"]

@@ -62,10 +62,11 @@ def _csv(index: PlaceIndex, path: Path) -> None:
         written_beside(path) as beside,
         beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        table = csv.writer(file)
+        table, quoted = csv.writer(file), csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["name", "id", "lat", "lon", "easting", "northing", "zone", "time", "tags"])
         for row in _rows(index):
-            table.writerow([*list(row.values())[:-1], " ".join(row["tags"])])
+            blank = row["name"].startswith(" ")  # which readers that skip blanks after commas keep in quotes only
+            (quoted if blank else table).writerow([*list(row.values())[:-1], " ".join(row["tags"])])
 
 
 def _geojson(index: PlaceIndex, path: Path) -> None:
