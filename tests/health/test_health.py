@@ -162,6 +162,16 @@ def test_without_two_photos_of_one_place_nothing_is_said_to_look_alike(tmp_path:
     assert "look that alike" not in alone and "0 most alike pairs of far places" in alone
 
 
+def test_photos_of_one_place_that_do_not_find_one_another_are_not_said_to_be_none(tmp_path: Path) -> None:
+    looks = np.repeat(np.eye(2, 8), 12, axis=0)  # each of 12 places by day and at night, and all nights look alike
+    vectors = looks + 0.05 * np.random.default_rng(0).normal(size=looks.shape)
+    metres = np.column_stack([np.tile(np.arange(12.0) * 500, 2), np.zeros(24)])
+    health = examine(built(tmp_path / "index", vectors, Positions(metres)))
+    assert health.alike.usual is None and len(health.thin) == 0
+    html = page(health)
+    assert "No place has two photos" not in html and "None of 24 photos that asked all others found another one" in html
+
+
 def test_the_page_says_how_alike_no_two_far_places_look(flawed: PlaceIndex) -> None:
     health = examine(flawed, far_m=5000.0)
     assert health.alike.usual is not None and not health.alike.aliases

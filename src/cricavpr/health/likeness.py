@@ -37,7 +37,7 @@ class Likeness:
 
     Attributes:
         asked: how many photos were compared with all others.
-        usual: the median score of a photo's best match at its own place; None where every place has one photo.
+        usual: the median score of a photo's best match at its own place; None where no photo found such a one.
         copies: pairs at one place with a score of at least what was asked for, most alike first.
         aliases: pairs of far places, most alike first; of two pairs between the same places the better one.
         confused: how many photos have their best match, apart from themselves, at a far place.

@@ -49,7 +49,13 @@ def _lede(health: Health) -> str:
             f"more than {health.far_m:g} m away."
         )
     else:
-        parts.append("No place has two photos, so nothing shows how alike two photos of one place are.")
+        everywhere = len(health.thin) == len(health.plane) + health.elsewhere
+        none = (
+            "No place has two photos"
+            if everywhere
+            else f"None of {alike.asked:,} photos that asked all others found another one of its own place"
+        )
+        parts.append(f"{none}, so nothing shows how alike two photos of one place are.")
     if health.unlocated:
         parts.append(f"{health.unlocated:,} photos have no position and are left out.")
     if health.elsewhere:
@@ -89,9 +95,7 @@ def _map(health: Health) -> str:
 def _aliases(health: Health) -> str:
     usual = health.alike.usual
     if usual is None:
-        why = (
-            "The most alike photos of far places: whether they are too alike, only two photos of one place would show."
-        )
+        why = "The most alike photos of far places: how alike is too alike, photos of one place would show."
         nothing = f"No two photos are more than {health.far_m:g} m apart."
     else:
         score = f"a score of at least {usual:.3f}, which is usual for two photos of one place."
