@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +15,13 @@ from cricavpr.config import nearest
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import written_beside
 from cricavpr.geo import LatLon, point_feature
-
-if TYPE_CHECKING:
-    from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.columns import Columns, unpack_tags
+from cricavpr.index.snapshot import Snapshot
 
 ROWS_AT_ONCE = 4096
 
 
-def export(index: PlaceIndex, path: Path) -> None:
+def export(snapshot: Snapshot, path: Path) -> None:
     """Write a table of all photos; the end of the file's name says which kind.
 
     Raises:
@@ -32,31 +31,31 @@ def export(index: PlaceIndex, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in EXPORTS:
         raise InputError(f"{path} is to be of the kind {kind!r}, which is not known. {nearest(kind, EXPORTS)}")
-    EXPORTS[kind](index, path)
+    EXPORTS[kind](snapshot, path)
 
 
-def _rows(index: PlaceIndex) -> Iterator[dict[str, Any]]:
+def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
     """One dictionary for each photo; what is unknown is None."""
-    rows, positions = index.rows, index.positions
-    degrees = np.full((len(index), 2), np.nan) if positions.zones is None else positions.latlon()
-    zones = positions.zones or ("",) * len(index)
-    for row, name in enumerate(index.names):
+    positions, times = columns.positions(), columns.times
+    degrees = np.full((len(columns), 2), np.nan) if positions.zones is None else positions.latlon()
+    zones = positions.zones or ("",) * len(columns)
+    for row, name in enumerate(columns.names.all()):
         lat_deg, lon_deg = (None if np.isnan(value) else float(value) for value in degrees[row])
         easting_m, northing_m = (None if np.isnan(value) else float(value) for value in positions.metres[row])
         yield {
-            "name": name,
-            "id": rows.ids[row].tobytes().hex(),
+            "name": os.fsdecode(name),
+            "id": columns.ids[row].tobytes().hex(),
             "lat": lat_deg,
             "lon": lon_deg,
             "easting": easting_m,
             "northing": northing_m,
             "zone": zones[row] or None,
-            "time": None if np.isnat(rows.times[row]) else f"{rows.times[row]}Z",
-            "tags": list(rows.tags[row]),
+            "time": None if np.isnat(times[row]) else f"{times[row]}Z",
+            "tags": list(unpack_tags(columns.tags[row])),
         }
 
 
-def _csv(index: PlaceIndex, path: Path) -> None:
+def _csv(snapshot: Snapshot, path: Path) -> None:
     """The first line names the columns; names that are not UTF-8 keep their bytes."""
     with (
         written_beside(path) as beside,
@@ -64,16 +63,16 @@ def _csv(index: PlaceIndex, path: Path) -> None:
     ):
         table, quoted = csv.writer(file), csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["name", "id", "lat", "lon", "easting", "northing", "zone", "time", "tags"])
-        for row in _rows(index):
+        for row in _rows(snapshot.columns):
             blank = row["name"].startswith(" ")  # which readers that skip blanks after commas keep in quotes only
             (quoted if blank else table).writerow([*list(row.values())[:-1], " ".join(row["tags"])])
 
 
-def _geojson(index: PlaceIndex, path: Path) -> None:
+def _geojson(snapshot: Snapshot, path: Path) -> None:
     """A feature for each photo, one to a line; its geometry is null where there is no latitude."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for number, row in enumerate(_rows(index)):
+        for number, row in enumerate(_rows(snapshot.columns)):
             file.write(("," if number else "") + "\n" + json.dumps(_feature(row)))
         file.write("\n]}\n")
 
@@ -85,26 +84,28 @@ def _feature(row: dict[str, Any]) -> dict[str, Any]:
     return point_feature(LatLon(row["lat"], row["lon"]), properties)
 
 
-def _parquet(index: PlaceIndex, path: Path) -> None:
+def _parquet(snapshot: Snapshot, path: Path) -> None:
     """The same columns and the descriptors. What is not UTF-8 is escaped, and `name_bytes` has the bytes of a name."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingExtraError("Parquet needs pyarrow. Run: pip install 'cricavpr[parquet]'") from error
-    schema = _schema(arrow, index.made_by.dim)
-    described = json.dumps(index.made_by.to_dict())
-    rows = _rows(index)
+    made_by = snapshot.manifest.made_by
+    schema = _schema(arrow, made_by.dim)
+    rows = _rows(snapshot.columns)
     with (
         written_beside(path) as beside,
-        parquet.ParquetWriter(beside, schema.with_metadata({"cricavpr.made_by": described})) as writer,
+        parquet.ParquetWriter(
+            beside, schema.with_metadata({"cricavpr.made_by": json.dumps(made_by.to_dict())})
+        ) as writer,
     ):
-        for start in range(0, len(index), ROWS_AT_ONCE):
-            vectors = index.vectors[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(snapshot), ROWS_AT_ONCE):
+            vectors = snapshot.vectors[start : start + ROWS_AT_ONCE]
             some = [_arrow_row(row) for _, row in zip(vectors, rows, strict=False)]
             columns = [arrow.array([row[name] for row in some], schema.field(name).type) for name in schema.names[:-1]]
             flat = arrow.array(vectors.reshape(-1))
-            columns.append(arrow.FixedSizeListArray.from_arrays(flat, index.made_by.dim))
+            columns.append(arrow.FixedSizeListArray.from_arrays(flat, made_by.dim))
             writer.write_batch(arrow.record_batch(columns, schema=schema))
 
 
@@ -125,4 +126,4 @@ def _schema(arrow: Any, dim: int) -> Any:
     return arrow.schema([*kinds.items(), ("descriptor", arrow.list_(arrow.float32(), dim))])
 
 
-EXPORTS: dict[str, Callable[[PlaceIndex, Path], None]] = {"csv": _csv, "geojson": _geojson, "parquet": _parquet}
+EXPORTS: dict[str, Callable[[Snapshot, Path], None]] = {"csv": _csv, "geojson": _geojson, "parquet": _parquet}

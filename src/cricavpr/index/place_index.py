@@ -373,7 +373,7 @@ class PlaceIndex:
             InputError: another kind, or a place that cannot be written.
             MissingExtraError: Parquet, without the extra that brings it.
         """
-        export(self, Path(path))
+        export(self.snapshot, Path(path))
 
     # --- changing it
 
