@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cricavpr.config import nearest
+from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import written_beside
 from cricavpr.geo import LatLon, point_feature
@@ -92,13 +93,11 @@ def _parquet(snapshot: Snapshot, path: Path) -> None:
     except ImportError as error:
         raise MissingExtraError("Parquet needs pyarrow. Run: pip install 'cricavpr[parquet]'") from error
     made_by = snapshot.manifest.made_by
-    schema = _schema(arrow, made_by.dim)
+    schema = _schema(arrow, made_by)
     rows = _rows(snapshot.columns)
     with (
         written_beside(path) as beside,
-        parquet.ParquetWriter(
-            beside, schema.with_metadata({"cricavpr.made_by": json.dumps(made_by.to_dict())})
-        ) as writer,
+        parquet.ParquetWriter(beside, schema) as writer,
     ):
         for start in range(0, len(snapshot), ROWS_AT_ONCE):
             vectors = snapshot.vectors[start : start + ROWS_AT_ONCE]
@@ -119,11 +118,12 @@ def _escaped(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _schema(arrow: Any, dim: int) -> Any:
+def _schema(arrow: Any, made_by: MadeBy) -> Any:
     text, number = arrow.string(), arrow.float64()
     kinds = {"name": text, "name_bytes": arrow.binary(), "id": text, "lat": number, "lon": number, "easting": number}
     kinds |= {"northing": number, "zone": text, "time": text, "tags": arrow.list_(text)}
-    return arrow.schema([*kinds.items(), ("descriptor", arrow.list_(arrow.float32(), dim))])
+    descriptor = ("descriptor", arrow.list_(arrow.float32(), made_by.dim))
+    return arrow.schema([*kinds.items(), descriptor], metadata={"cricavpr.made_by": json.dumps(made_by.to_dict())})
 
 
 EXPORTS: dict[str, Callable[[Snapshot, Path], None]] = {"csv": _csv, "geojson": _geojson, "parquet": _parquet}
