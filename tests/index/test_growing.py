@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.damage import DamagedError
+from cricavpr.index.manifest import Piece
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.segments import Segment
 from tests.index.places import MADE_BY, WIDE, added, built, bytes_of, files_of, ids, numbers_of, photos, places
 from tests.index.places import same_answers as same
 
@@ -358,3 +361,23 @@ def test_an_index_that_is_replaced_while_it_is_opened_is_read_anew(
     newest, answers = snapshot.newest, [old]  # the first look still sees the old version, whose files are gone
     monkeypatch.setattr(snapshot, "newest", lambda path: answers.pop() if answers else newest(path))
     assert len(PlaceIndex.open(index.path)) == 21
+
+
+def test_an_index_that_is_compacted_while_it_is_verified_is_not_called_damaged(
+    index: PlaceIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cricavpr.index import auditing
+
+    more = added(index, [30]).index.remove(["1.jpg"]).index
+    newest, answers = auditing.newest, [more.version, index.version]  # a manifest that is gone, then segments that are
+    more.compact()
+    monkeypatch.setattr(auditing, "newest", lambda path: answers.pop() if answers else newest(path))
+    assert list(auditing.damages(index.path)) == []
+
+    def compacted(path: Path, piece: Piece, made_by: MadeBy) -> Segment:
+        monkeypatch.setattr(auditing, "Segment", Segment)
+        added(PlaceIndex.open(path), [40]).index.compact()  # the segment that the manifest names is gone now
+        return Segment(path, piece, made_by)
+
+    monkeypatch.setattr(auditing, "Segment", compacted)
+    assert list(auditing.damages(index.path)) == [] and len(index.newest()) == 21

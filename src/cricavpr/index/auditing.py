@@ -14,7 +14,7 @@ from cricavpr.index.columns import Bytes
 from cricavpr.index.damage import DamagedError, MeasuredError
 from cricavpr.index.durable import read_whole
 from cricavpr.index.engines import ArrayFileError
-from cricavpr.index.manifest import TUNED, newest, read_manifest
+from cricavpr.index.manifest import TUNED, Manifest, newest, read_manifest
 from cricavpr.index.sealed import unsealed
 from cricavpr.index.segments import HEADER, Segment
 from cricavpr.index.sketch import CALIBRATION
@@ -32,17 +32,15 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
     Raises:
         InputError: no index, or another format.
     """
-    try:
-        manifest = read_manifest(path, newest(path))
-    except DamagedError as damage:
-        yield damage
+    manifest, opened = _newest(path)
+    if manifest is None:
+        yield from (one for one in opened if isinstance(one, DamagedError))
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        try:
-            segment = Segment(path, piece, manifest.made_by)
-        except DamagedError as damage:
-            yield damage
+        segment = opened.pop(0)  # what was read of it goes with it
+        if isinstance(segment, DamagedError):
+            yield segment
             continue
         broken = list(segment.file.damages()) or _unreadable(segment)
         yield from broken
@@ -69,6 +67,31 @@ def _measured(path: Path) -> Iterator[MeasuredError]:
             yield MeasuredError(path / name, f"cannot be read ({error.strerror or error})", verb)
         except ValueError as error:
             yield MeasuredError(path / name, str(error), verb)
+
+
+def _newest(path: Path) -> tuple[Manifest | None, list[Segment | DamagedError]]:
+    """The newest version as `_opened` gives it; one that was replaced meanwhile is not damaged because its files went."""
+    number = newest(path)
+    while True:
+        found, seen = _opened(path, number), number
+        number = newest(path)
+        if number == seen or not any(isinstance(one, DamagedError) for one in found[1]):
+            return found
+
+
+def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | DamagedError]]:
+    """A version with all its segments, which stay open whoever compacts meanwhile, or what keeps them from opening."""
+    try:
+        manifest = read_manifest(path, version)
+    except DamagedError as damage:
+        return None, [damage]
+    opened: list[Segment | DamagedError] = []
+    for piece in manifest.pieces:
+        try:
+            opened.append(Segment(path, piece, manifest.made_by))
+        except DamagedError as damage:
+            opened.append(damage)
+    return manifest, opened
 
 
 def _unreadable(segment: Segment) -> list[DamagedError]:
