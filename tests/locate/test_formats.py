@@ -90,3 +90,9 @@ def test_the_corners_of_the_circle_lie_on_it(at: tuple[float, float]) -> None:
 
 def test_every_form_takes_no_estimates_at_all() -> None:
     assert all(form([]) for form in FORMATS.values())
+
+
+def test_a_circle_that_touches_a_pole_is_drawn() -> None:
+    for lat_deg, radius_m in ((-25.342037835499724, 7189647.290618343), (3.0748246982957284, 9665651.841986919)):
+        wide = Doubt(radius_m, confidence=0.9, probability_in_map=0.9, precision=0.9, answered=True)
+        assert "<LinearRing>" in to_kml([LocationEstimate("x", Where(LatLon(lat_deg, 13.0)), (MATCH,), wide)])

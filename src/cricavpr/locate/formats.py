@@ -116,7 +116,8 @@ def _shape(at: LatLon, radius_m: float | None) -> str:
 def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
     """The point that lies so far in that direction, on a sphere."""
     angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
-    there = math.asin(math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing))
+    sine = math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing)
+    there = math.asin(min(1.0, max(-1.0, sine)))  # which rounding takes beyond 1 at a pole
     east = math.sin(bearing) * math.sin(angle) * math.cos(lat)
     turn = math.degrees(math.atan2(east, math.cos(angle) - math.sin(lat) * math.sin(there)))
     return LatLon(math.degrees(there), (start.lon_deg + turn + 180.0) % 360.0 - 180.0)
