@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli import calibrate, health, tune
+from cricavpr.cli import calibrate, given, health, remote_index, tune
 from cricavpr.cli.options import (
     SOME_FAILED,
     add_method,
     add_work,
-    existing_folder,
     load_method,
     print_facts,
     printable,
@@ -22,11 +20,9 @@ from cricavpr.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import ImageSet, Problem
-    from cricavpr.describing import Described
     from cricavpr.index.place_index import PlaceIndex
     from cricavpr.methods.base import Method
 
@@ -164,8 +160,6 @@ def _or_remote(verb: Callable[[argparse.Namespace], int], where: str = "index") 
         if not getattr(args, where).startswith("milvus://"):
             _refuse_kind(args)
             return verb(args)
-        from cricavpr.cli import remote_index
-
         return remote_index.run(verb.__name__, getattr(args, where), args)
 
     return run
@@ -196,16 +190,16 @@ def build(args: argparse.Namespace) -> int:
     refuse_foreign(to)
     known_dtype(args.dtype)  # before hours of describing
     method = load_method(args)
-    photos, unusable = _located(args)
-    described = _describe(args, method, photos, to)
+    photos, unusable = given.photos(args)
+    described = given.describe(args, method, photos, to)
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
-    tags = _tags(args, kept)
+    tags = given.tags(args, kept)
     before = _replaced(to)
     index = PlaceIndex.build(
         described.descriptors, kept.positions, kept.root, to, ids=ids, times=kept.times, tags=tags, dtype=args.dtype
     )
-    _unfinished(to).unlink(missing_ok=True)
+    given.unfinished(to).unlink(missing_ok=True)
     made = f"method {index.made_by.method}, grouping {index.made_by.grouping}"
     print(f"{to}: {len(index):,} photos, {index.rows.timed:,} with a time, {made}")
     if before:
@@ -219,7 +213,7 @@ def add(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import photo_ids
 
     index, method = _open_to_write(args)
-    photos, unusable = _located(args)
+    photos, unusable = given.photos(args)
     ids = photo_ids(photos.root, photos.names)
     fresh = index.find(ids) < 0
     already = int((~fresh).sum())
@@ -227,7 +221,7 @@ def add(args: argparse.Namespace) -> int:
         print(f"{index.path}: 0 added, {already:,} already there, {len(index):,} photos")
         return report(unusable)
     photos, ids = photos.take(fresh), tuple(one for one, new in zip(ids, fresh.tolist(), strict=True) if new)
-    described = _describe(args, method, photos, index.path)
+    described = given.describe(args, method, photos, index.path)
     kept = photos.take(described.kept)
     change = index.add(
         described.descriptors,
@@ -235,10 +229,10 @@ def add(args: argparse.Namespace) -> int:
         kept.root,
         ids=[ids[row] for row in described.kept.tolist()],
         times=kept.times,
-        tags=_tags(args, kept),
+        tags=given.tags(args, kept),
         wait_s=args.wait,
     )
-    _unfinished(index.path).unlink(missing_ok=True)
+    given.unfinished(index.path).unlink(missing_ok=True)
     already += change.already
     print(f"{index.path}: {change.added:,} added, {already:,} already there, {len(change.index):,} photos")
     return report((*unusable, *described.problems))
@@ -248,8 +242,8 @@ def update(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import photo_ids
 
     index, method = _open_to_write(args)
-    photos, unusable = _located(args)
-    described = _describe(args, method, photos, index.path)
+    photos, unusable = given.photos(args)
+    described = given.describe(args, method, photos, index.path)
     kept = photos.take(described.kept)
     ids = photo_ids(kept.root, kept.names)
     change = index.update(
@@ -258,10 +252,10 @@ def update(args: argparse.Namespace) -> int:
         kept.root,
         ids=ids,
         times=kept.times,
-        tags=_tags(args, kept),
+        tags=given.tags(args, kept),
         wait_s=args.wait,
     )
-    _unfinished(index.path).unlink(missing_ok=True)
+    given.unfinished(index.path).unlink(missing_ok=True)
     print(
         f"{index.path}: {change.removed:,} replaced by {change.added:,}, {change.already:,} already as given, "
         f"{len(change.index):,} photos"
@@ -280,29 +274,6 @@ def _open_to_write(args: argparse.Namespace) -> tuple[PlaceIndex, Method]:
     return index, method
 
 
-def _located(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
-    from cricavpr.datasets import open_photos
-    from cricavpr.errors import InputError
-
-    if "" in args.tag:  # before hours of describing
-        raise InputError("--tag '' is no word. Give one, or leave it out.")
-    positions_file = Path(args.positions) if args.positions else None
-    return open_photos(existing_folder(args.photos), positions_file, need_positions=True, need_times=True)
-
-
-def _describe(args: argparse.Namespace, method: Method, photos: ImageSet, to: Path) -> Described:
-    from cricavpr.describing import describe
-
-    work = {"batch_size": args.batch_size, "workers": args.workers}
-    return describe(method, photos, out=_unfinished(to), progress=not args.quiet, **work)
-
-
-def _unfinished(to: Path) -> Path:
-    """Where the descriptors grow until the index has them: hidden beside it, so that no file of the user's is met."""
-    whole = Path(os.path.abspath(to))  # noqa: PTH100  # "." has a name too; resolve() would follow links
-    return whole.with_name(f".{whole.name}.descriptors")
-
-
 def _replaced(to: Path) -> str:
     """What an index holds that is about to be replaced; nothing where there is nothing to lose."""
     from cricavpr.errors import InputError
@@ -317,56 +288,18 @@ def _replaced(to: Path) -> str:
         return f"an index in {to} that could not be opened" if there else ""
 
 
-def _tags(args: argparse.Namespace, photos: ImageSet) -> list[list[str]]:
-    return [args.tag] * len(photos)
-
-
 # --- changing
 
 
 def remove(args: argparse.Namespace) -> int:
     from cricavpr.index.place_index import PlaceIndex
 
-    names, ids = _chosen(args)
+    names, ids = given.chosen(args)
     change = PlaceIndex.open(Path(args.index)).remove(names, ids=ids, wait_s=args.wait)
     print(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
     for name in change.missing:
         print(f"not in the index: {printable(name)}", file=sys.stderr)
     return SOME_FAILED if change.missing else 0
-
-
-def _chosen(args: argparse.Namespace) -> tuple[list[str], list[bytes]]:
-    """Names and ids of the photos that are to go."""
-    from cricavpr.errors import InputError
-
-    names = [*args.names, *(_listed(args.list) if args.list else ())]
-    if not (names or args.id):
-        raise InputError("nothing is named that could be removed. Give names, --id or --from FILE.")
-    return names, [_id(text) for text in args.id]
-
-
-def _listed(file: str) -> Iterable[str]:
-    from cricavpr.errors import InputError
-
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {file}: {error.strerror or error}. Give a file with a name on each line."
-        ) from error
-    return (os.fsdecode(line) for line in content.split(b"\n") if line)
-
-
-def _id(text: str) -> bytes:
-    from cricavpr.errors import InputError
-
-    try:
-        one = bytes.fromhex(text)
-    except ValueError:
-        one = b""
-    if len(one) != 32:
-        raise InputError(f"--id {printable(text)} is not a SHA-256. Give 64 hexadecimal digits, as `export` prints.")
-    return one
 
 
 def merge(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cricavpr.cli import index as local
+from cricavpr.cli import given
 from cricavpr.cli.options import SOME_FAILED, load_method, print_facts, printable, report
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def build(address: Address, args: argparse.Namespace) -> int:
     if args.dtype != "float32":
         raise InputError(f"a server stores descriptors as float32. Leave --dtype {printable(args.dtype)} out.")
     method = load_method(args)
-    photos, unusable = local._located(args)
+    photos, unusable = given.photos(args)
     ids = photo_ids(photos.root, photos.names)
     index = RemoteIndex.create_or_open(address, made_by(method, ALONE), args.kind)
     others = len(index) - len({one for one, there in zip(ids, index.there(ids).tolist(), strict=True) if there})
@@ -62,7 +62,7 @@ def add(address: Address, args: argparse.Namespace) -> int:
 
     index, method = RemoteIndex.open(address), load_method(args)
     index.require(made_by(method, ALONE))
-    photos, unusable = local._located(args)
+    photos, unusable = given.photos(args)
     return _fill(index, args, method, photos, photo_ids(photos.root, photos.names), unusable)
 
 
@@ -82,7 +82,7 @@ def _fill(
         return report(unusable)
     photos, ids = photos.take(fresh), tuple(one for one, new in zip(ids, fresh.tolist(), strict=True) if new)
     working = Path(f"{index.address.host}-{index.address.port}-{index.address.collection}".replace(":", "_"))
-    described = local._describe(args, method, photos, working)
+    described = given.describe(args, method, photos, working)
     kept = photos.take(described.kept)
     change = _sending(
         args,
@@ -93,11 +93,11 @@ def _fill(
             kept.root,
             ids=[ids[row] for row in described.kept.tolist()],
             times=kept.times,
-            tags=local._tags(args, kept),
+            tags=given.tags(args, kept),
             progress=progress,
         ),
     )
-    local._unfinished(working).unlink(missing_ok=True)
+    given.unfinished(working).unlink(missing_ok=True)
     already += change.already
     print(f"{index.address}: {change.added:,} added, {already:,} already there, {len(index):,} photos")
     return report((*unusable, *described.problems))
@@ -128,7 +128,7 @@ def _sending(
 def remove(address: Address, args: argparse.Namespace) -> int:
     from cricavpr.index.remote import RemoteIndex
 
-    names, ids = local._chosen(args)
+    names, ids = given.chosen(args)
     index = RemoteIndex.open(address)
     change = index.remove(names, ids=ids)
     print(f"{address}: {change.removed:,} removed, {len(index):,} photos")

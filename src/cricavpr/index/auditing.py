@@ -70,7 +70,7 @@ def _measured(path: Path) -> Iterator[MeasuredError]:
 
 
 def _newest(path: Path) -> tuple[Manifest | None, list[Segment | DamagedError]]:
-    """The newest version as `_opened` gives it; one that was replaced meanwhile is not damaged because its files went."""
+    """The newest version as `_opened` gives it: files that went because it was replaced meanwhile are no damage."""
     number = newest(path)
     while True:
         found, seen = _opened(path, number), number
