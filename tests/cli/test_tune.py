@@ -42,10 +42,12 @@ def test_too_few_photos_and_shortlists_that_are_none_are_said_in_a_line(
 ) -> None:
     pytest.importorskip("faiss")
     few, enough = built(tmp_path / "few", range(9), WIDE), built(tmp_path / "enough", range(100), WIDE)
+    for odd in (["--shortlist", "0"], ["--sample", "0"]):
+        assert main(["index", "tune", str(enough.path), "--quiet", *odd]) == 2
+        assert "leave nothing to measure" in capsys.readouterr().err.splitlines()[-1]
+    assert not [*enough.path.glob("codes-*")]  # said before the work is done
     assert main(["index", "tune", str(few.path), "--quiet"]) == 2
     assert "codes cannot be learnt on 9 descriptors" in capsys.readouterr().err
-    assert main(["index", "tune", str(enough.path), "--quiet", "--shortlist", "0"]) == 2
-    assert "shortlists [0] leave nothing to measure" in capsys.readouterr().err.splitlines()[-1]
 
 
 def read(*typed: str) -> object:

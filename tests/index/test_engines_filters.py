@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,13 @@ def test_filters_that_nothing_could_fit_are_refused() -> None:
     for radius_m in (-1.0, NAN, float("inf")):
         with pytest.raises(InputError, match="not a length"):
             Near(LatLon(0, 0), radius_m)
+    with pytest.raises(InputError, match=r"not known from latitude 85.*Give a box"):
+        Near(LatLon(85, 0), 5)
+    for wrong in (np.datetime64("NaT"), "2026-01-01", datetime(2026, 1, 1)):
+        with pytest.raises(InputError, match="is no time"):
+            Taken(wrong)
+        with pytest.raises(InputError, match="is no time"):
+            Taken(end=wrong)
     with pytest.raises(InputError, match="earlier time first"):
         Taken(np.datetime64("2025-01-01"), np.datetime64("2025-01-01"))
 

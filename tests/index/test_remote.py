@@ -279,6 +279,11 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     ]
     again = index.remove(["1.jpg"])
     assert (again.removed, again.missing) == (0, ("1.jpg",))
+    with pytest.raises(InputError, match="its letters are none"):
+        index.remove("3.jpg")
+    with pytest.raises(InputError, match="id of row 1 is not 32 bytes"):
+        index.remove(ids=[*ids([3]), b"short"])
+    assert len(index) == 5
 
 
 def test_all_photos_of_one_name_go_even_where_an_answer_does_not_hold_them(

@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cricavpr.cli import Subparsers
     from cricavpr.index.place_index import PlaceIndex
 
@@ -36,15 +38,14 @@ def add_parser(actions: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cricavpr.describing.progress import Progress
-    from cricavpr.index.engines.tuning import SHORTLISTS
     from cricavpr.index.place_index import PlaceIndex
 
-    index = _prepared(args)
+    index, shortlists = _prepared(args)
     with Progress(not args.quiet, len(index)) as progress:
         progress.start(0)
         found = index.tune(
             args.sample,
-            args.shortlist or SHORTLISTS,
+            shortlists,
             progress=lambda done, _: progress.advance(done - progress.done),
             wait_s=args.wait,
         )
@@ -53,13 +54,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(args: argparse.Namespace) -> PlaceIndex:
-    """The newest version, with codes."""
+def _prepared(args: argparse.Namespace) -> tuple[PlaceIndex, Sequence[int]]:
+    """The newest version, with codes, and the shortlists to measure."""
     from cricavpr.describing.progress import Progress
+    from cricavpr.index.engines.tuning import SHORTLISTS, require_measurable
     from cricavpr.index.place_index import PlaceIndex
     from cricavpr.index.remote import folder_named
 
-    index = PlaceIndex.open(folder_named(args.index, "tune"))
+    index, shortlists = PlaceIndex.open(folder_named(args.index, "tune")), args.shortlist or SHORTLISTS
+    require_measurable(len(index), args.sample, shortlists)
     with Progress(not args.quiet, len(index)) as progress:
         progress.start(0)
         note = index.prepare(
@@ -67,4 +70,4 @@ def _prepared(args: argparse.Namespace) -> PlaceIndex:
         )
     if note:
         print(note, file=sys.stderr)
-    return index.newest()
+    return index.newest(), shortlists

@@ -208,6 +208,12 @@ def make_columns(
     )
 
 
+def refuse_one_name(names: Sequence[str]) -> None:
+    """Raises: InputError: one name in place of a list, whose letters nobody means."""
+    if isinstance(names, str):
+        raise InputError(f"{names!r} is one name, and its letters are none. Give a list of names.")
+
+
 def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
     """Raises: InputError: naming the first that is no id."""
     wrong = [number for number, one in enumerate(ids) if not isinstance(one, bytes) or len(one) != ID_BYTES]

@@ -23,7 +23,16 @@ from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
 from cricavpr.index.coding import prepare
-from cricavpr.index.columns import Bytes, Columns, Indices, make_columns, pack_ids, stand_in_ids, unpack_tags
+from cricavpr.index.columns import (
+    Bytes,
+    Columns,
+    Indices,
+    make_columns,
+    pack_ids,
+    refuse_one_name,
+    stand_in_ids,
+    unpack_tags,
+)
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.engines import Facts, Filter, LaidOut, Tuning, mask_of
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB
@@ -427,8 +436,7 @@ class PlaceIndex:
             InputError: one name in place of a list, something that is no id, another writer, or a place that cannot be
                 written.
         """
-        if isinstance(names, str):
-            raise InputError(f"{names!r} is one name, and its letters are none. Give a list of names.")
+        refuse_one_name(names)
         wanted, missing, packed = {os.fsencode(name) for name in names}, set[str](), pack_ids(ids)
 
         def choose(newest: Snapshot) -> Indices:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cricavpr.config import nearest
 from cricavpr.errors import InputError
-from cricavpr.geo import Degrees, LatLon, Positions, distances_m
+from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, LatLon, Positions, distances_m
 from cricavpr.index.engines.rows import Mask
 from cricavpr.times import Times
 
@@ -113,13 +113,19 @@ class Near:
     """At most `radius_m` from a position that is known beforehand, exactly that included.
 
     Raises:
-        InputError: a radius that is no length.
+        InputError: a radius that is no length, or a place nearer to a pole than UTM goes.
     """
 
     place: LatLon
     radius_m: float
 
     def __post_init__(self) -> None:
+        low, high = UTM_LATITUDES_DEG
+        if not low <= self.place.lat_deg <= high:
+            raise InputError(
+                f"distances are not known from latitude {self.place.lat_deg}: photos lie on the map of UTM, from {low} "
+                f"to {high} degrees. Give a box."
+            )
         if not 0.0 <= self.radius_m < float("inf"):
             raise InputError(f"a radius of {self.radius_m} m is not a length. Give 0 or more metres.")
 
@@ -141,13 +147,16 @@ class Taken:
     """Taken from `first` on and before `end`; either may be left out.
 
     Raises:
-        InputError: an end that is not after the beginning.
+        InputError: something that is no time, or an end that is not after the beginning.
     """
 
     first: np.datetime64 | None = None
     end: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
+        for time in (self.first, self.end):
+            if time is not None and (not isinstance(time, np.datetime64) or np.isnat(time)):
+                raise InputError(f"{time!r} is no time. Give a numpy datetime64, UTC.")
         if self.first is not None and self.end is not None and not self.first < self.end:
             raise InputError(
                 f"no photo is taken from {self.first} on and before {self.end}. Give the earlier time first."

@@ -106,11 +106,7 @@ def tune(
     """
     mask = engine.rows.allowed()
     live = np.arange(len(engine.rows)) if mask is None else np.flatnonzero(mask)
-    if len(live) < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
-        raise InputError(
-            f"{len(live)} rows, {sample} queries and shortlists {list(shortlists)} leave nothing to measure. "
-            "Take 2 photos or more, and a sample and shortlists of 1 or more."
-        )
+    require_measurable(len(live), sample, shortlists)
     own = np.sort(np.random.default_rng(seed).choice(live, min(sample, len(live)), replace=False))
     queries = engine.rows.read(own)
     exact = without_itself(ExactEngine(engine.rows).search(queries, BEST + 1, report=report), own)
@@ -118,6 +114,15 @@ def tune(
     lengths = sorted({max(one, least) for one in shortlists})
     settings = tuple(_measure(engine.with_shortlist(one), queries, own, exact) for one in lengths)
     return Tuning(len(live), len(own), settings, target)
+
+
+def require_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
+    """Worth asking before codes are made. Raises: InputError: too few rows, or no query or shortlist asked for."""
+    if rows < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
+        raise InputError(
+            f"{rows} rows, {sample} queries and shortlists {list(shortlists)} leave nothing to measure. "
+            "Take 2 photos or more, and a sample and shortlists of 1 or more."
+        )
 
 
 def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: Indices) -> Setting:

@@ -21,7 +21,16 @@ from cricavpr.config import nearest
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
-from cricavpr.index.columns import LOCAL, Columns, Indices, make_columns, one_frame, stand_in_ids
+from cricavpr.index.columns import (
+    LOCAL,
+    Columns,
+    Indices,
+    make_columns,
+    one_frame,
+    pack_ids,
+    refuse_one_name,
+    stand_in_ids,
+)
 from cricavpr.index.engines.filters import All, Facts, Filter, flattened
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import Address
@@ -271,8 +280,10 @@ class RemoteIndex:
         Doing it twice changes nothing.
 
         Raises:
-            InputError: a server that does not answer.
+            InputError: one name in place of a list, something that is no id, or a server that does not answer.
         """
+        refuse_one_name(names)
+        pack_ids(ids)
         wanted = {encode(os.fsencode(name)): name for name in names} | {one.hex(): one.hex() for one in ids}
         gone, seen = 0, set[str]()
         for field_name, keys in (
