@@ -47,6 +47,15 @@ def test_some_photos_have_the_positions_that_they_have_among_all(two_segments: P
     assert less.positions_of(np.array([5])).metres.tolist() == [[400_007.0, 6_000_070.0]]
 
 
+def test_positions_are_asked_for_as_numpy_counts(two_segments: PlaceIndex) -> None:
+    less = two_segments.remove(["1.jpg"]).index
+    for index in (two_segments, less):
+        assert np.array_equal(index.positions_of(np.array([-1, 2])).metres, index.positions.metres[[-1, 2]])
+        for row in (len(index), -len(index) - 1):
+            with pytest.raises(IndexError, match=f"there are {len(index)} rows"):
+                index.positions_of(np.array([row]))
+
+
 def test_positions_are_checked_before_they_are_believed(two_segments: PlaceIndex) -> None:
     segment = two_segments.snapshot.segments[1]
     content = bytearray(segment.file.path.read_bytes())

@@ -102,6 +102,7 @@ class Snapshot:
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
         """Those of some photos, without reading those of the others."""
+        rows = self.vectors.numbered(rows)
         metres, zones = np.empty((len(rows), 2)), np.empty(len(rows), np.int8)
         for number, here in self.vectors.by_segment(rows):
             places = rows[here] - self.vectors.starts[number]

@@ -38,7 +38,7 @@ class Vectors:
         if isinstance(rows, slice):
             first, end, step = rows.indices(len(self))
             return self._stretch(first, max(first, end)) if step == 1 else self._some(np.arange(first, end, step))
-        return self._some(self._rows(rows))
+        return self._some(self.numbered(rows))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype)
@@ -58,7 +58,7 @@ class Vectors:
             give_back(part)
         return gathered
 
-    def _rows(self, asked: Any) -> Indices:
+    def numbered(self, asked: Any) -> Indices:
         """As numpy counts: from the end where negative, and a mask over all. Costs what was asked for, not N."""
         rows = np.asarray(asked)
         if rows.dtype == np.bool_:
