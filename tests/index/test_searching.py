@@ -389,6 +389,19 @@ def test_an_index_that_is_open_follows_what_is_measured_anew(index: PlaceIndex) 
 
 
 @pytest.mark.usefixtures("large")
+def test_a_choice_that_another_thread_keeps_meanwhile_is_not_given_to_this_one(index: PlaceIndex) -> None:
+    class Interrupted(float):
+        def __eq__(self, other: object) -> bool:
+            assert "of the 600 MB allowed" in str(index.searcher(ram_budget_mb=600.0).choice)
+            return float(self) == other
+
+        __hash__ = float.__hash__
+
+    assert "of the 512 MB allowed" in str(index.searcher().choice)
+    assert "of the 512 MB allowed" in str(index.searcher(ram_budget_mb=Interrupted(512.0)).choice)
+
+
+@pytest.mark.usefixtures("large")
 def test_what_auto_cannot_compress_is_searched_exactly_until_it_can(index: PlaceIndex) -> None:
     whole = (index.path / "quantiser.bin").read_bytes()
     flipped(index.path / "quantiser.bin", len(whole) // 2)

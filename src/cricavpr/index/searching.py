@@ -95,12 +95,13 @@ class Searching:
         if engine != "auto" or allowed is not None:
             return self._searcher(engine, allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
-        if self._auto is None or self._auto[0] != asked:
+        kept = self._auto  # another thread may keep another one meanwhile
+        if kept is None or kept[0] != asked:
             searcher = self._searcher(engine, None, ram_budget_mb)
             if searcher.choice.engine == "exact":  # costs little, and what stood in the way of codes may be gone soon
                 return searcher
-            self._auto = asked, searcher
-        return self._auto[1]
+            self._auto = kept = asked, searcher
+        return kept[1]
 
     def _searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
         choice = self._chosen(engine, allowed, ram_budget_mb)
