@@ -77,6 +77,13 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
             file.rows(np.array(starts), 3)
 
 
+def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preadv = os.preadv
+    monkeypatch.setattr(checked, "NOW", 0)
+    monkeypatch.setattr(os, "preadv", lambda file, into, *rest: preadv(file, [into[0][:70]], *rest))
+    assert opened(path).rows(np.array([5, 410]), 250).tobytes() == CONTENT[5:255] + CONTENT[410:660]
+
+
 def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "preadv")
     monkeypatch.setattr(checked, "NOW", 0)

@@ -143,10 +143,14 @@ class CheckedFile:
         return True
 
     def _fill(self, into: memoryview, start: int, flags: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._descriptor, [into], start, flags)
-        into[:] = self.bytes[start : start + len(into)].data
-        return len(into)
+        if not hasattr(os, "preadv"):
+            into[:] = self.bytes[start : start + len(into)].data
+            return len(into)
+        count = there = os.preadv(self._descriptor, [into], start, flags)
+        while not flags and there and count < len(into):  # less than was asked for is the end only where nothing comes
+            there = os.preadv(self._descriptor, [into[count:]], start + count, flags)
+            count += there
+        return count
 
     def _check(self, block: int) -> bool:
         end = min((block + 1) * self.block_bytes, self.data_bytes)
