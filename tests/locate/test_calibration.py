@@ -375,6 +375,8 @@ def test_a_calibration_of_an_earlier_release_is_wiped_too(
     index.remove(ids=[one.tobytes() for one in index.rows.ids]).index.compact()
     assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
     assert "of another release" in str(read_calibration(index.newest()).why_not)
+    (damage,) = damages(index.path)
+    assert f"{index.path / CALIBRATION} has no checksum, and is not used." in str(damage)
 
 
 def test_a_calibration_of_other_descriptors_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:

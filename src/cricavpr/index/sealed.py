@@ -25,6 +25,8 @@ def unsealed(content: bytes) -> dict[str, Any]:
         ValueError: what is wrong with it, as it follows on the name of a file.
     """
     values, found = _parsed(content)
+    if found is None:
+        raise ValueError("has no checksum")
     if found != _checksum(values):
         raise ValueError("does not have the checksum that it was written with")
     return values
