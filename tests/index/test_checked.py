@@ -77,6 +77,20 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
             file.rows(np.array(starts), 3)
 
 
+def test_what_lies_end_to_end_is_read_together_up_to_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, preadv = [], os.preadv
+
+    def counted(descriptor: int, into: list[memoryview], start: int, flags: int) -> int:
+        lengths.append(len(into[0]))
+        return preadv(descriptor, into, start, flags)
+
+    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(checked, "NOW", 0)
+    monkeypatch.setattr(checked, "READ_BYTES", 300)
+    assert opened(path).rows(np.arange(0, 800, 100), 100).tobytes() == CONTENT[:800]
+    assert lengths == [300, 300, 200]
+
+
 def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preadv = os.preadv
     monkeypatch.setattr(checked, "NOW", 0)
@@ -86,6 +100,7 @@ def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest
 
 def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "preadv")
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
     monkeypatch.setattr(checked, "NOW", 0)
     assert opened(path).rows(np.array([5, 90]), 30).tobytes() == CONTENT[5:35] + CONTENT[90:120]
     (path.parent / "other").write_bytes(b"\xff" + CONTENT[1:])

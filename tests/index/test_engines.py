@@ -105,6 +105,14 @@ def test_rows_of_a_file_are_those_of_memory(tmp_path: Path, vectors: np.ndarray,
     assert whole.dtype == mapped.stored(chosen).dtype == precision
 
 
+def test_rows_of_parts_of_two_precisions_keep_what_each_has(vectors: np.ndarray) -> None:
+    halves, singles = vectors[:1000].astype(np.float16), vectors[1000:]
+    for parts in ((halves, singles), (singles, halves)):
+        chosen = np.array([3, 999, 1000, 2500])
+        expected = np.concatenate([part.astype(np.float32) for part in parts])[chosen]
+        assert np.array_equal(Rows(parts).read(chosen), expected)
+
+
 def test_rows_that_are_none_are_refused(vectors: np.ndarray) -> None:
     with pytest.raises(InputError, match="no rows"):
         Rows(())

@@ -56,6 +56,14 @@ def test_positions_are_asked_for_as_numpy_counts(two_segments: PlaceIndex) -> No
                 index.positions_of(np.array([row]))
 
 
+def test_of_removed_photos_neither_ids_nor_metres_are_told(two_segments: PlaceIndex) -> None:
+    less = two_segments.remove(["1.jpg", "6.jpg"]).index
+    for index in (two_segments, less):
+        ids_there, metres = (np.concatenate(side) for side in zip(*index.snapshot.ids_and_metres(), strict=True))
+        assert np.array_equal(ids_there, index.rows.ids)
+        assert np.array_equal(metres, index.positions.metres, equal_nan=True)
+
+
 def test_positions_are_checked_before_they_are_believed(two_segments: PlaceIndex) -> None:
     segment = two_segments.snapshot.segments[1]
     content = bytearray(segment.file.path.read_bytes())
