@@ -37,6 +37,7 @@ from cricavpr.index.engines import (
 from cricavpr.index.engines import tuning as tuning_module
 from cricavpr.index.locks import one_writer
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.sealed import sealed, unsealed
 from cricavpr.index.search import search
 from cricavpr.index.tuned import Tuned
 from tests.index.places import WIDE, added, bytes_of, files_of, ids, photos, places
@@ -374,6 +375,23 @@ def test_a_measurement_that_was_changed_by_hand_is_not_believed(index: PlaceInde
     assert "does not have the checksum that it was written with" in str(index.searcher().choice)
     (damage,) = damages(index.path)
     assert str(damage).endswith(f"and is not used. Measure again: cricavpr index tune {index.path}")
+
+
+@pytest.mark.usefixtures("large")
+def test_a_measurement_that_only_a_stranger_would_seal_is_not_believed(index: PlaceIndex) -> None:
+    """Whoever writes a file can write its checksum too."""
+    path = index.path / "tuned.json"
+    values = unsealed(path.read_bytes())
+    for segments in ([], {"one": nested(600)}):
+        path.write_text(sealed({**values, "segments": segments}))
+        assert f"exact search: {path} is damaged" in str(index.searcher().choice)
+
+
+def nested(depth: int) -> list[object]:
+    whole: list[object] = []
+    for _ in range(depth):
+        whole = [whole]
+    return whole
 
 
 @pytest.mark.usefixtures("large")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -364,6 +365,20 @@ def test_a_number_that_is_none_is_damage(index: PlaceIndex, calibration: Calibra
         Calibration.from_dict(values)
     with pytest.raises(ValueError, match="not JSON compliant"):
         sealed(values)
+
+
+def test_what_only_a_stranger_would_seal_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:
+    """Whoever writes a file can write its checksum too."""
+    nested: list[object] = []
+    for _ in range(600):
+        nested = [nested]
+    for value in ({"more": nested}, {"version": float("inf")}):
+        values = {**calibration.to_dict(), **value}
+        whole = json.dumps(
+            {**values, "checksum": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
+        )
+        (index.path / CALIBRATION).write_text(whole)
+        assert "of another release" in str(read_calibration(index).why_not)
 
 
 def test_a_calibration_of_an_earlier_release_is_wiped_too(

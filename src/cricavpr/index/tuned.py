@@ -74,8 +74,8 @@ class Tuned:
             raise InputError(f"{folder} was never measured with codes. {AGAIN} to search faster.") from None
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}). {AGAIN} again.") from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} is damaged: it {error}. {AGAIN} again.") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InputError(f"{path} is damaged ({error}). {AGAIN} again.") from error
 
     def kept(self, pieces: Sequence[Piece], quantiser: str) -> int:
         """The shortlist to take for these segments.

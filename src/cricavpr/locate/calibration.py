@@ -209,7 +209,7 @@ def read_calibration(index: PlaceIndex) -> Found:
         return Found(None, f"{index.path} is not calibrated, so nothing is known of how sure an answer is. {again}")
     except OSError as error:
         return Found(None, f"cannot read {path}: {error.strerror or error}. Answers are uncalibrated.")
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         return Found(None, f"{path} is damaged or of another release and is not used. {again}")
     if calibration.made_by != index.made_by:
         return Found(None, f"{path} was made for descriptors of another kind and is not used. {again}")
