@@ -62,6 +62,15 @@ def test_what_grew_is_searched_like_what_was_built_at_once(
     assert grown.newest().info()["stored_as"] == "float16"
 
 
+@pytest.mark.parametrize(("more", "segments"), [(10, 1), (11, 2)])
+def test_small_segments_fold_by_the_bytes_that_they_have(
+    tmp_path: Path, more: int, segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "FOLD_BYTES", 20 * 2 * WIDE.dim)
+    grown = added(half(tmp_path / "grown", range(10)), range(10, 10 + more), WIDE).index
+    assert len(grown.snapshot.segments) == segments
+
+
 def test_updating_with_the_same_photos_changes_nothing(index: PlaceIndex) -> None:
     some = range(5)
     change = index.update(photos(some, WIDE), places(some), Path("/photos"), ids=ids(some))
