@@ -132,8 +132,26 @@ def test_bad_photos_are_named_worst_first_and_missing_ones_counted(tmp_path: Pat
     looks = examine(index, root).looks
     assert looks is not None and (looks.seen, looks.missing) == (5, 1)
     assert [one.row for one in looks.blurred] == [1, 2] and [one.row for one in looks.dark] == [3]
+    moved = root.rename(tmp_path / "moved")
+    found = examine(index, moved).looks
+    assert found == looks
     with pytest.raises(InputError, match="none of the 6 photos lies in"):
-        examine(index, tmp_path)
+        examine(index, tmp_path / "index")
+
+
+def test_no_photo_is_taken_for_one_of_the_same_name_below_another_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for number, root in enumerate((tmp_path / "photos/a", tmp_path / "photos/b")):
+        root.mkdir(parents=True)
+        for name in ("000.png", "001.png"):
+            Image.new("RGB", (48, 48), (9 if number else 200,) * 3).save(root / name)  # those below b are dark
+        positions = Positions(grid(2, 9.0)[:2] + 100 * number)
+        parts.append(built(tmp_path / f"index-{root.name}", rng.normal(size=(2, 8)), positions, root))
+    both = parts[0].merge(parts[1]).index
+    whole, first = examine(both, tmp_path / "photos").looks, examine(both, tmp_path / "photos/a").looks
+    assert whole is not None and (whole.seen, [one.row for one in whole.dark]) == (4, [2, 3])
+    assert first is not None and (first.seen, first.missing, first.dark) == (2, 2, ())
 
 
 # --- the page

@@ -21,7 +21,9 @@ def add_parser(actions: Subparsers) -> None:
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("--out", required=True, metavar="PAGE", help="the page, an .html file")
-    parser.add_argument("--photos", metavar="FOLDER", help="the photos of the index: look for blurred and dark ones")
+    parser.add_argument(
+        "--photos", metavar="FOLDER", help="where the photos of the index lie: look for blurred and dark ones"
+    )
     parser.add_argument(
         "--near", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
     )

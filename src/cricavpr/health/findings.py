@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 from cricavpr.health.ground import Hole, holes, main_plane, thin_places
 from cricavpr.health.likeness import Likeness, Pair, likeness
-from cricavpr.health.photos import Look, Looks, look
+from cricavpr.health.photos import Look, Looks, look, path_in
 from cricavpr.index.place_index import PlaceIndex
 
 SAME_M = 25.0
@@ -49,9 +49,9 @@ class Health:
     alike: Likeness
     looks: Looks | None
 
-    def path(self, row: int) -> Path:
-        """Where the photo of a row should lie."""
-        return self.index.photo(row) if self.photos is None else self.photos / self.index.name(row)
+    def path(self, row: int) -> Path | None:
+        """Where the photo of a row should lie, if that is known."""
+        return path_in(self.photos, self.index, row)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON that is written beside the page."""
@@ -118,7 +118,7 @@ def examine(
     alike = likeness(index, same_m, far_m, copy_score, report)
     looks = None
     if photos is not None:
-        paths = [(row, photos / index.name(row)) for row in range(len(index))]
+        paths = [(row, path_in(photos, index, row)) for row in range(len(index))]
         looks = look(paths, None if report is None else _after(report, alike.asked))
         if not looks.seen:
             raise InputError(f"none of the {len(index):,} photos lies in {photos}. Give the folder that was indexed.")

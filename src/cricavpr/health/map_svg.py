@@ -65,5 +65,5 @@ def _scale(half: NDArray[np.float64], unit: float) -> str:
     x, y = -half[0] + 3 * unit, half[1] - 3 * unit
     return (
         f'<path class="scale" d="M{x:.1f} {y:.1f}h{length:.0f}"/>'
-        f'<text x="{x:.1f}" y="{y - 1.2 * unit:.1f}" font-size="{3 * unit:.1f}">{said}</text>'
+        f'<text x="{x:.1f}" y="{y - 1.2 * unit:.1f}" font-size="{2 * unit:.1f}">{said}</text>'
     )

@@ -45,8 +45,8 @@ def _lede(health: Health) -> str:
     alike, parts = health.alike, []
     if alike.usual is not None:
         parts.append(
-            f"Of {alike.asked:,} photos that asked all others, {alike.confused:,} were answered with a place "
-            f"more than {health.far_m:g} m away."
+            f"Of {alike.asked:,} photos that asked all others, {alike.confused:,} "
+            f"{'was' if alike.confused == 1 else 'were'} answered with a place more than {health.far_m:g} m away."
         )
     else:
         everywhere = len(health.thin) == len(health.plane) + health.elsewhere
@@ -89,7 +89,7 @@ def _summary(health: Health) -> str:
 def _map(health: Health) -> str:
     shapes = (*KEY, (ALIKE, health.alike.kind))
     key = "".join(f'<li><svg viewBox="0 0 30 8" aria-hidden="true">{shape}</svg>{what}</li>' for shape, what in shapes)
-    return f'<h2>The map</h2><div class="card">{map_svg(health)}<ul class="key">{key}</ul></div>'
+    return f'<h2>The map, north up</h2><div class="card">{map_svg(health)}<ul class="key">{key}</ul></div>'
 
 
 def _aliases(health: Health) -> str:
@@ -154,9 +154,12 @@ def _worst(health: Health, title: str, why: str, looks: Sequence[Look]) -> str:
 
 
 def _picture(health: Health, row: int) -> str:
+    path = health.path(row)
     try:
-        picture = Image.fromarray(decode(health.path(row)))
+        picture = None if path is None else Image.fromarray(decode(path))
     except ImageError:
+        picture = None
+    if picture is None:
         return '<div class="none">photo not at hand</div>'
     picture.thumbnail((PICTURE_PX, PICTURE_PX))
     data = io.BytesIO()

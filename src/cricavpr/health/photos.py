@@ -13,6 +13,7 @@ from PIL import Image
 
 from cricavpr.errors import ImageError
 from cricavpr.images import decode
+from cricavpr.index.place_index import PlaceIndex
 
 LONG_SIDE = 512  # pixels: sharpness is compared at one size
 BLURRED = 0.1  # of the usual sharpness of these photos
@@ -46,12 +47,30 @@ class Looks:
     dark: tuple[Look, ...]
 
 
-def look(paths: list[tuple[int, Path]], report: Report | None = None) -> Looks:
-    """Look at each photo, given with its row in the index."""
+def path_in(
+    folder: Path | None,  # where the photos of an index lie now, or None for where they lay
+    index: PlaceIndex,
+    row: int,
+) -> Path | None:
+    """Where a photo should lie; None where the folder cannot be meant for it.
+
+    An index that was merged may have names from several folders, the same ones twice: one folder below which they all
+    lie serves all of them, and another one stands for the folder of the first photo only.
+    """
+    before = index.photo(row)
+    if folder is None or before.is_relative_to(folder.absolute()):
+        return before
+    name = index.name(row)
+    return folder / name if before == index.root / name else None
+
+
+def look(paths: list[tuple[int, Path | None]], report: Report | None = None) -> Looks:
+    """Look at each photo, given with its row in the index and where it is to be, if that is known."""
     looks = []
     for number, (row, path) in enumerate(paths, 1):
         with contextlib.suppress(ImageError):  # counted: which photos are unusable is what describing them says
-            looks.append(Look(row, *measure(decode(path))))
+            if path is not None:
+                looks.append(Look(row, *measure(decode(path))))
         if report is not None:
             report(number, len(paths))
     usual = float(np.median([one.sharpness for one in looks])) if looks else 0.0
