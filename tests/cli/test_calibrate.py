@@ -69,7 +69,8 @@ def test_an_index_calibrates_on_itself_and_then_knows_what_it_does_not_know(
     assert sum(found[:PLACES]) >= 0.8 * PLACES and sum(found[PLACES:]) <= 2
     assert 0 < np.median([float(row["radius_m"]) for row in rows if row["status"] == "located"]) < 10
     assert all((row["radius_m"] == row["lat_deg"] == "") == (row["status"] == "unknown") for row in rows)
-    assert "calibrat" not in printed.err
+    assert "is not calibrated" not in printed.err
+    assert printed.err.count("they hold for photos that are taken as those were") == 1
 
 
 def test_labelled_queries_calibrate_too_and_a_plot_is_drawn(

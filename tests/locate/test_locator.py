@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.index.segments import Segment
 from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import Locator
-from cricavpr.locate.calibration import Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Ring, Source
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import Rule
 from tests.index.fake_server import FakeServer
@@ -212,7 +213,7 @@ def test_no_match_is_no_wish(locator: Locator, top: int) -> None:
 def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path: Path) -> None:
     """A calibration by hand: scores above 0.8 are right."""
     model = Logistic((0.8, 0, 0, 0, 0), (0.01, 1, 1, 1, 1), (1.0, 0, 0, 0, 0), 0.0)
-    Calibration(
+    calibration = Calibration(
         made_by=locator.index.made_by,
         version=1,
         photos=3,
@@ -224,7 +225,8 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         levels=(Level(0.5, 0.97, 0.96, 0.9, 0.9),),
         rings=(Ring(0.0, 500.0), Ring(0.9, 7.0)),
         reliability=(),
-    ).save(locator.index)
+    )
+    calibration.save(locator.index)
     knowing = Locator(locator.index, locator.method)
     assert locator.caveat is not None and "not calibrated" in locator.caveat and knowing.caveat is None
     sure = knowing.locate(greenish(tmp_path / "mine.png"))  # score 0.948
@@ -236,6 +238,10 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
     careful = Locator(locator.index, locator.method, precision=0.98)
     assert careful.locate(tmp_path / "mine.png").status == "unknown"
     assert careful.caveat is not None and "promise a precision of 0.96 at most, not 0.98" in careful.caveat
+    replace(calibration, source=replace(calibration.source, cases=LEAVE_PLACE_OUT)).save(locator.index)
+    own, careful = (Locator(locator.index, locator.method, precision) for precision in (0.9, 0.98))
+    assert own.caveat == OWN and careful.caveat is not None
+    assert "not 0.98" in careful.caveat and careful.caveat.endswith(OWN)
 
 
 def test_top_never_changes_the_answer(tmp_path: Path) -> None:

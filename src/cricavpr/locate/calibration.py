@@ -23,6 +23,11 @@ from cricavpr.locate.together import FEATURES, Consensus, Rule
 from cricavpr.locate.values import Doubt
 
 FORMAT = "cricavpr.calibration.3"
+LEAVE_PLACE_OUT, LABELLED = "leave-place-out", "labelled queries"
+OWN = (
+    "radius and confidence were learnt from the photos of the index itself: they hold for photos that are taken as "
+    "those were."
+)
 COVERAGE = 0.9  # of the radius
 SAME_ENOUGH = 0.8  # of the photos must be those that were calibrated
 WAIT_S = 60.0  # for another writer: what was learnt took longer
@@ -69,7 +74,7 @@ class Source:
     """What was calibrated on.
 
     Attributes:
-        cases: "leave-place-out" or "labelled queries".
+        cases: LEAVE_PLACE_OUT or LABELLED.
         answerable, absent: how many cases had their place in the map, and how many had not.
         share_in_map: which share of all questions is taken to be answerable.
         right_m: an answer this near is right.
@@ -130,6 +135,11 @@ class Calibration:
             f"the cases of this calibration promise a precision of {math.floor(1000 * most) / 1000:g} at most, not "
             f"{precision:g}: every answer is unknown. Ask for less, or calibrate on more queries."
         )
+
+    def caveat(self, precision: float) -> str | None:
+        """One line of what the answers do not promise; None where there is nothing to say."""
+        own = OWN if self.source.cases == LEAVE_PLACE_OUT else None
+        return " ".join(filter(None, (self.shortfall(precision), own))) or None
 
     def doubt(self, found: Consensus, precision: float) -> Doubt:
         """What to say of one answer."""

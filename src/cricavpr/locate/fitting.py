@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sketch import sketch_of
-from cricavpr.locate.calibration import COVERAGE, Bin, Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import COVERAGE, LABELLED, LEAVE_PLACE_OUT, Bin, Calibration, Level, Ring, Source
 from cricavpr.locate.cases import Cases
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import Rule
@@ -63,7 +63,7 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
         sketch=sketch_of(index.snapshot.ids_and_metres()),
         rule=rule,
         source=Source(
-            "leave-place-out" if cases.own else "labelled queries",
+            LEAVE_PLACE_OUT if cases.own else LABELLED,
             answerable,
             len(cases) - answerable,
             share_in_map,

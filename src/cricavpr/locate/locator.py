@@ -44,7 +44,7 @@ class Locator:
         source: the index as it is asked: its `choice` says how it is searched and why, its `notes` what had to be
             made for that.
         calibration: what the index knows of its own doubt, or None.
-        caveat: one line for the user where there is none, or where it cannot promise the precision.
+        caveat: one line for the user where there is none, or of what it does not promise.
 
     Raises:
         MadeByError: the method would describe in another way than the photos of the index were described.
@@ -70,7 +70,7 @@ class Locator:
         self.source = source_of(index, engine, where)
         found = self.source.calibrated()
         self.calibration = found.calibration
-        self.caveat = found.why_not if found.calibration is None else found.calibration.shortfall(precision)
+        self.caveat = found.why_not if found.calibration is None else found.calibration.caveat(precision)
         self.rule = Rule() if found.calibration is None else found.calibration.rule
 
     def locate(
