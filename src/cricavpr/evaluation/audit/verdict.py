@@ -14,8 +14,9 @@ CHANCE = 0.05  # a paired sign test above this may be chance
 RULES = (
     f"A drift (1 - cosine) up to {NOISE:g} is rounding. Above it, a descriptor depends on what was changed.",
     "Batches must change nothing: any other recall, or a drift above rounding, is a fault.",
-    f"A gain or loss of R@1 against `alone` may be chance where a paired sign test over queries has p > {CHANCE:g}.",
-    "A shuffled order gains or loses only if every seed lies on the same side of `alone`.",
+    "A gain or loss of R@1 against photos alone may be chance where a paired sign test over the queries has "
+    f"p > {CHANCE:g}.",
+    "A shuffled order gains or loses only if every seed lies on the same side of photos alone.",
     "A gain in file order that a shuffled order does not show is the gain of file order.",
 )
 
