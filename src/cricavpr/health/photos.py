@@ -57,11 +57,10 @@ def path_in(
     An index that was merged may have names from several folders, the same ones twice: one folder below which they all
     lie serves all of them, and another one stands for the folder of the first photo only.
     """
-    before = index.photo(row)
-    if folder is None or before.is_relative_to(folder.absolute()):
-        return before
-    name = index.name(row)
-    return folder / name if before == index.root / name else None
+    root, name = index.snapshot.photo(row)
+    if folder is None or (root / name).is_relative_to(folder.absolute()):
+        return root / name
+    return folder / name if root == index.root else None
 
 
 def look(paths: list[tuple[int, Path | None]], report: Report | None = None) -> Looks:

@@ -22,7 +22,6 @@ from cricavpr.mapped import give_back
 
 ROWS_AT_ONCE = 4096
 
-
 Damage = DamagedError | ArrayFileError | MeasuredError
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
@@ -24,20 +23,19 @@ from cricavpr.index import writing
 from cricavpr.index.auditing import damages
 from cricavpr.index.coding import prepare
 from cricavpr.index.columns import (
-    Bytes,
     Columns,
     Indices,
     make_columns,
     pack_ids,
     refuse_one_name,
     stand_in_ids,
-    unpack_tags,
 )
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.engines import Facts, Filter, LaidOut, Tuning, mask_of
 from cricavpr.index.engines.choosing import RAM_BUDGET_MB
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
 from cricavpr.index.exporting import export
+from cricavpr.index.known import Rows
 from cricavpr.index.manifest import DTYPES, FORMAT, known_dtype
 from cricavpr.index.search import Predictions
 from cricavpr.index.searching import Searcher, Searching, tune
@@ -47,49 +45,6 @@ from cricavpr.index.writing import Report, refuse_foreign
 from cricavpr.times import Times
 
 __all__ = ["Change", "PlaceIndex", "Rows", "photo_ids", "refuse_foreign"]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What is known of each photo, as arrays that a filter can ask; row i is row i of every search.
-
-    Attributes:
-        ids: (N, 32) SHA-256 of each photo's bytes.
-        positions: rows of NaN are unknown.
-        times: (N,) when each was taken, UTC in milliseconds; NaT where unknown.
-    """
-
-    ids: Bytes
-    positions: Positions
-    times: Times
-    _columns: Columns
-
-    @cached_property
-    def tags(self) -> tuple[tuple[str, ...], ...]:
-        """Each photo's tags, sorted."""
-        return tuple(map(unpack_tags, self._columns.tags.all()))
-
-    @property
-    def timed(self) -> int:
-        """How many photos have a known time."""
-        return int((~np.isnat(self.times)).sum())
-
-    def tagged(self, tag: str) -> NDArray[np.bool_]:
-        """(N,) which photos have a tag."""
-        return np.fromiter((tag in tags for tags in self.tags), np.bool_, len(self.ids))
-
-
-@dataclass(frozen=True, eq=False)
-class _TagsOf:
-    """The tags of rows as filters ask for them; nothing is unpacked before one does."""
-
-    rows: Rows
-
-    def having(self, tag: str) -> NDArray[np.bool_]:
-        return self.rows.tagged(tag)
-
-    def known(self) -> set[str]:
-        return {tag for tags in self.rows.tags for tag in tags}
 
 
 @dataclass(frozen=True)
@@ -239,8 +194,7 @@ class PlaceIndex:
     @cached_property
     def rows(self) -> Rows:
         """Ids, positions, times and tags of all photos."""
-        columns = self.snapshot.columns
-        return Rows(columns.ids, columns.positions(), columns.times, columns)
+        return Rows.of(self.snapshot.columns)
 
     @cached_property
     def descriptors(self) -> DescriptorSet:
@@ -314,7 +268,7 @@ class PlaceIndex:
     @cached_property
     def _facts(self) -> Facts:
         """What filters ask."""
-        return Facts(len(self), self.rows.positions, self.rows.times, _TagsOf(self.rows))
+        return self.rows.facts()
 
     def prepare(self, *, learn: bool = False, progress: Report | None = None, wait_s: float = 0.0) -> str | None:
         """Make the codes of the newest version where there are none; `learn` learns anew what makes them.

@@ -17,7 +17,7 @@ from cricavpr.files import write_text
 from cricavpr.geo import Metres
 from cricavpr.index.columns import Bytes, Indices
 from cricavpr.index.durable import read_whole
-from cricavpr.index.sealed import is_sealed, sealed
+from cricavpr.index.sealed import is_sealed, sealed, unsealed
 
 CALIBRATION = "calibration.json"
 MOST_BYTES = 4_000_000
@@ -73,17 +73,14 @@ def wipe(folder: Path, photos: Photos) -> None:
     path = folder / CALIBRATION
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         content = read_whole(path, MOST_BYTES)
-        values = json.loads(content)
+        sound = is_sealed(content)
+        values = unsealed(content) if sound else json.loads(content)
         sketch = tuple(map(int, values["sketch"]))
         left = left_of(sketch, photos)
         if left != sketch:
             counted = int(values.get("wiped", 0)) + len(sketch) - len(left)
-            values |= {"sketch": left, "wiped": counted}
-            if is_sealed(content):
-                del values["checksum"]
-                write_text(path, sealed(values) + "\n")
-            else:
-                write_text(path, json.dumps(values) + "\n")
+            wiped = {**values, "sketch": left, "wiped": counted}
+            write_text(path, (sealed(wiped) if sound else json.dumps(wiped)) + "\n")
 
 
 def _numbers(ids: Bytes, metres: Metres) -> Indices:  # (N, 32), (N, 2) -> (N,)

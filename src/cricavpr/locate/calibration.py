@@ -178,7 +178,7 @@ class Calibration:
             levels=tuple(Level(**one) for one in values["levels"]),
             rings=tuple(Ring(**one) for one in values["rings"]),
             reliability=tuple(Bin(**one) for one in values["reliability"]),
-            wiped=int(values.get("wiped", 0)),
+            wiped=int(values["wiped"]),
         )
         if not 0 <= made.wiped <= SKETCH - len(made.sketch):
             raise ValueError(f"a sketch of {len(made.sketch)} numbers that has lost {made.wiped}")

@@ -20,7 +20,6 @@ MARGIN = 16  # nominated beyond k
 WIDEST = 4096  # nominated at most: of more vectors than this that are equal, the product decides which come first
 ROUNDING = 4e-6  # by which a product of float32 vectors of unit length may be wrong
 QUERIES_AT_ONCE = 512
-
 SINGLE_ROWS = 4096  # fewer are not worth the threads of a matrix product
 
 Queries = NDArray[np.float32]  # (Q, D)
