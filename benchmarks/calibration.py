@@ -23,7 +23,6 @@ from scipy.optimize import isotonic_regression
 
 from cricavpr import describe, load_method
 from cricavpr.datasets.base import ImageSet
-from cricavpr.datasets.town import Town, render_arrays
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
@@ -33,6 +32,7 @@ from cricavpr.locate.fitting import FOLDS, case_weights, fit, out_of_fold
 from cricavpr.locate.reliability import draw
 from cricavpr.locate.together import Rule, consensus
 from cricavpr.plotting import save_figure
+from cricavpr.town import Town, render_arrays
 
 RIGHT_M, PRECISION, RULE = 25.0, 0.95, Rule()
 VIEWS = {"database": 2, "query": 3, "train": 3}  # visits to each place; "train" are visitors' pictures

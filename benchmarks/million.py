@@ -292,8 +292,8 @@ def run(arguments: argparse.Namespace) -> None:
 def fit(arguments: argparse.Namespace) -> None:
     """Describe a town and print what `FIT` says of it."""
     from cricavpr import Grouping, load_method, open_dataset
-    from cricavpr.datasets.town.write import make_town
     from cricavpr.describing import describe
+    from cricavpr.town.write import make_town
 
     with tempfile.TemporaryDirectory() as place:
         make_town(place, arguments.seed, arguments.places, "utm", image_size=(112, 112), workers=2)

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from cricavpr import load_method, open_dataset
-from cricavpr.datasets.town.write import make_town
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import TwoStageMethod
 from cricavpr.reranking import rerank
+from cricavpr.town.write import make_town
 
 ROWS = {  # label: method and settings
     "patch_netvlad": ("patch_netvlad", {}),

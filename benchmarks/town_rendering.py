@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.datasets.town.pixel_matcher import recall_at_1
+from tests.town.pixel_matcher import recall_at_1
 
-from cricavpr.datasets.town import CONDITIONS, Town, contact_sheet, render
+from cricavpr.town import CONDITIONS, Town, contact_sheet, render
 
 SHEET_SEED, SHEET_PLACES = 5, (36, 63, 117, 171, 198, 207, 432)
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from cricavpr import Grouping, evaluate, load_method, open_dataset
-from cricavpr.datasets.town.write import make_town
+from cricavpr.town.write import make_town
 
 ROWS = [  # label, method, weights, grouping
     ("cricavpr-tiny", "cricavpr-tiny", None, "alone"),

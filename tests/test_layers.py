@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "cricavpr"
 ROWS = [  # from the ground up
     {"errors", "geo", "files", "mapped", "times"},
     {"images", "descriptors", "grouping", "config", "matlab", "pca", "whitening", "plotting", "pages"},
-    {"models", "datasets", "index"},
+    {"models", "datasets", "index", "town"},
     {"methods"},
     {"describing"},
     {"reranking"},

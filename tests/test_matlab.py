@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from cricavpr.datasets.town.miniatures.db_struct import cells, write_db_struct
 from cricavpr.matlab import Unreadable, read_variable
+from tests.miniatures.db_struct import cells, write_db_struct
 
 
 def saved(folder: Path, net: object, **more: Any) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures import msls
+from cricavpr.town import Town
+from tests.miniatures import msls
 
 
 def test_a_file_is_written_and_scored_once_the_answers_lie_beside(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.datasets.town.write import make_town
 from cricavpr.evaluation.costs import measure_cost
 from cricavpr.methods import load_method
+from cricavpr.town.write import make_town
 
 
 @pytest.fixture(scope="module")

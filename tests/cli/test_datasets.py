@@ -9,8 +9,8 @@ import pytest
 
 from cricavpr.cli import main
 from cricavpr.datasets.benchmarks import SPLITS, open_split
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures.pittsburgh import write_raw
+from cricavpr.town import Town
+from tests.miniatures.pittsburgh import write_raw
 
 Output = pytest.CaptureFixture[str]
 

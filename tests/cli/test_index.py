@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.datasets.town.write import make_town
 from cricavpr.index.locks import one_writer
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.town.write import make_town
 
 PIXELS = ["--method", "pixels", "--quiet", "--workers", "0"]
 GOLDEN = Path(__file__).parents[1] / "index" / "golden"

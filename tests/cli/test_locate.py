@@ -12,11 +12,11 @@ import pytest
 
 from cricavpr.cli import main
 from cricavpr.datasets.photos import read_photos
-from cricavpr.datasets.town.write import make_town
 from cricavpr.describing import describe
 from cricavpr.index.place_index import PlaceIndex, photo_ids
 from cricavpr.index.remote import Address, RemoteIndex, remote_index
 from cricavpr.methods import load_method
+from cricavpr.town.write import make_town
 from tests.index.fake_server import FakeServer
 
 AT = "milvus://localhost:19530/town"

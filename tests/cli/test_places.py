@@ -8,7 +8,7 @@ import pytest
 
 from cricavpr.cli import main
 from cricavpr.datasets.place_folder import read_places
-from cricavpr.datasets.town.write import make_town
+from cricavpr.town.write import make_town
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.datasets.town.write import make_town
 from cricavpr.index.remote import Address, RemoteIndex, remote_index
+from cricavpr.town.write import make_town
 from tests.index.fake_server import FakeServer
 
 PIXELS = ["--method", "pixels", "--quiet", "--workers", "0"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.datasets.town.write import make_town
 from cricavpr.descriptors import DescriptorSet
+from cricavpr.town.write import make_town
 from tests.odd_files import make_odd_files
 
 PIXELS = ["--method", "pixels", "--quiet"]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cricavpr.datasets.gsv_cities import CITIES, COLUMNS, read_gsv_cities
-from cricavpr.datasets.town.write import make_town
 from cricavpr.errors import ImageError, InputError
+from cricavpr.town.write import make_town
 
 Row = tuple[object, ...]
 FIRST: Row = (17, 2015, 7, 84, "Paris", 48.85, 2.35, "-abc_de-f")

@@ -25,9 +25,9 @@ from cricavpr.datasets.place_folder import (
     write_places,
 )
 from cricavpr.datasets.place_map import places_svg
-from cricavpr.datasets.town.write import make_town
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
+from cricavpr.town.write import make_town
 
 NAN = float("nan")
 

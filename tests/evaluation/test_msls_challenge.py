@@ -11,12 +11,12 @@ import pytest
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks import open_split
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures import msls
 from cricavpr.errors import InputError
 from cricavpr.evaluation.msls_challenge import predict, read_submission, score_submission, write_submission
 from cricavpr.index.search import Predictions
+from cricavpr.town import Town
 from tests.mean_colour import MeanColour
+from tests.miniatures import msls
 
 
 def challenge(

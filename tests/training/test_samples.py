@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.gsv_cities import GsvCities, read_gsv_cities
 from cricavpr.datasets.places import PlaceDataset, TownPlaces
-from cricavpr.datasets.town.write import make_town
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess
+from cricavpr.town.write import make_town
 from cricavpr.training.augment import RandAugment, get_augment
 from cricavpr.training.samplers import make_sampler
 from cricavpr.training.samples import Batch, Reported, Samples, collate, draw_place, normalised

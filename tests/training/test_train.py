@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from cricavpr.cli import main
-from cricavpr.datasets.town.write import make_town
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
 from cricavpr.models.weights import read_weights
+from cricavpr.town.write import make_town
 from cricavpr.training import checkpoints, train
 from cricavpr.training.data import Steps, open_places
 from cricavpr.training.log import elapsed_s

@@ -38,7 +38,7 @@ def make(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from cricavpr.datasets.town.write import make_town
+    from cricavpr.town.write import make_town
 
     with tqdm(unit=" pictures", delay=0.5, disable=args.quiet) as bar:
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.plan import BACK, FRONT, SIDE
 from cricavpr.demo.answers import Answer, Photo, Spot
 from cricavpr.geo import round_length_m
+from cricavpr.town import Town
+from cricavpr.town.plan import BACK, FRONT, SIDE
 
 MARGIN_M = 24.0
 USUAL_PIXELS = 620  # how wide the map is on a usual screen, before the script has measured it

@@ -22,8 +22,6 @@ from PIL import Image
 
 from cricavpr.datasets import open_dataset
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.town import CONDITIONS, Town
-from cricavpr.datasets.town.write import write_photos
 from cricavpr.demo.answers import Answer, Photo, Row, answers_of, by_condition, median_off_m, photos_of, share_right
 from cricavpr.demo.folder import refuse_foreign, workshop
 from cricavpr.demo.map_svg import TownMap
@@ -39,6 +37,8 @@ from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate import Locator
 from cricavpr.methods import DEFAULT_METHOD, load_method
 from cricavpr.methods.base import Method
+from cricavpr.town import CONDITIONS, Town
+from cricavpr.town.write import write_photos
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.datasets.town import Town, render_arrays
-from cricavpr.datasets.town.views import Split
 from cricavpr.files import written_beside
+from cricavpr.town import Town, render_arrays
+from cricavpr.town.views import Split
 
 Pictures = NDArray[np.uint8]  # (places, views, H, W, 3)
 

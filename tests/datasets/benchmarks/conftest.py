@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures import amstertime, msls, nordland, pittsburgh, sped, tokyo, utm_trees
+from cricavpr.town import Town
+from tests.miniatures import amstertime, msls, nordland, pittsburgh, sped, tokyo, utm_trees
 
 
 def _pittsburgh_lists(folder: Path, town: Town) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cricavpr.datasets.town.miniatures.db_struct import cells, write_db_struct
 from tests.datasets.benchmarks.faults import Fault, cut, refused, rename_first
+from tests.miniatures.db_struct import cells, write_db_struct
 
 MAT = "datasets/pitts30k_test.mat"
 TREE = "images/test/database"

@@ -14,11 +14,11 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks import find_split, open_split
 from cricavpr.datasets.benchmarks.msls import TRAIN_CITIES, not_understood
 from cricavpr.datasets.benchmarks.msls_tables import read_side
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures import msls
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
+from cricavpr.town import Town
 from tests.datasets.benchmarks.faults import Fault, cut, refused
+from tests.miniatures import msls
 
 Folder = Callable[[str], Path]
 Table = list[dict[str, str]]

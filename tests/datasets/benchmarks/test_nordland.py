@@ -10,9 +10,9 @@ import pytest
 
 from cricavpr.datasets.benchmarks import find_split, open_split
 from cricavpr.datasets.benchmarks.nordland import read_utm
-from cricavpr.datasets.town.miniatures.amstertime import fake_name
 from cricavpr.errors import InputError
 from tests.datasets.benchmarks.faults import Fault, cut, refused
+from tests.miniatures.amstertime import fake_name
 
 Folder = Callable[[str], Path]
 TREE = "images/test"

@@ -14,9 +14,9 @@ import pytest
 from cricavpr.datasets import EvalDataset
 from cricavpr.datasets.benchmarks import find_split, open_split
 from cricavpr.datasets.benchmarks.db_struct import read_db_struct
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures.db_struct import cells, write_db_struct
-from cricavpr.datasets.town.miniatures.pittsburgh import write_raw, write_tree
+from cricavpr.town import Town
+from tests.miniatures.db_struct import cells, write_db_struct
+from tests.miniatures.pittsburgh import write_raw, write_tree
 
 Folder = Callable[[str], Path]
 

@@ -9,8 +9,8 @@ import pytest
 
 from cricavpr.datasets import utm_names
 from cricavpr.datasets.benchmarks import open_split
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures.utm_trees import write_sf_xl
+from cricavpr.town import Town
+from tests.miniatures.utm_trees import write_sf_xl
 
 Folder = Callable[[str], Path]
 

@@ -10,8 +10,6 @@ import pytest
 
 from cricavpr.datasets.benchmarks import open_split
 from cricavpr.datasets.places import PhotoPlaces, Place
-from cricavpr.datasets.town import Town
-from cricavpr.datasets.town.miniatures import amstertime
 from cricavpr.describing import describe_one
 from cricavpr.errors import InputError
 from cricavpr.evaluation.report import embedding_map, figures, qualitative, regions
@@ -19,8 +17,10 @@ from cricavpr.evaluation.report.pictures import Pictures, thumbnail
 from cricavpr.evaluation.report.runs import Run
 from cricavpr.grouping import ALONE
 from cricavpr.methods import load_method
+from cricavpr.town import Town
 from tests.evaluation.report.made import answer, card, match, run
 from tests.mean_colour import MeanColour, colours, photos
+from tests.miniatures import amstertime
 
 pytest.importorskip("matplotlib")
 

@@ -1,0 +1,297 @@
+"""Painting facades: from wall coordinates (s along the wall, z up, metres) to colour.
+
+Window grids and stripes are box-filtered over the pixel's footprint exactly, so a far facade turns into its
+mean colour instead of flicker.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cricavpr.town.hashing import Array, hash_cells, unit
+from cricavpr.town.looks import Paints
+from cricavpr.town.plan import FLAT, GABLE, STEPPED
+
+
+@dataclass(frozen=True)
+class WallPixels:
+    """N pixels that show walls. A footprint is the piece of wall under one pixel."""
+
+    wall: Array  # (N,) row of Paints
+    s: Array  # (N,) metres along the wall
+    z: Array  # (N,) metres above the street
+    foot_s: Array  # (N,) metres of footprint along the wall
+    foot_z: Array  # (N,) and upwards
+
+    def at(
+        self,
+        on: Array,  # (n,) which of the N
+    ) -> "WallPixels":
+        """Some of them."""
+        return WallPixels(self.wall[on], self.s[on], self.z[on], self.foot_s[on], self.foot_z[on])
+
+    def get(
+        self,
+        column: Array,  # (S,) one value per wall
+    ) -> Array:  # (N,)
+        """The value of each pixel's wall."""
+        return np.take(column, self.wall)
+
+    def colour(
+        self,
+        columns: Array,  # (S, 3) one colour per wall
+    ) -> Array:  # (3, N)
+        """The colour of each pixel's wall."""
+        return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
+
+    def box(
+        self,
+        corners: Array,  # (S, 4): s from, s to, z from, z to
+    ) -> Array:  # (N,)
+        """How much of each footprint a rectangle of its wall covers."""
+        s0, s1, z0, z1 = (np.take(corners[:, k], self.wall) for k in range(4))
+        return np.asarray(_band(self.s, s0, s1, self.foot_s) * _band(self.z, z0, z1, self.foot_z))
+
+
+def wall_tops(
+    s: Array,  # metres along the wall
+    length: Array,
+    eaves: Array,
+    rise: Array,
+    profile: Array,  # int: FLAT, GABLE, STEPPED or RAISED
+) -> Array:  # metres, the broadcast shape
+    """Height of the wall's upper edge at s."""
+    inner = 1 - np.abs(2 * s / length - 1)  # 0 at the ends, 1 in the middle
+    steps = np.floor(inner * 4.999) * np.float32(0.25)
+    shape = np.where(profile == GABLE, inner, np.where(profile == STEPPED, steps, inner > np.float32(0.45)))
+    return np.asarray(eaves + rise * np.where(profile == FLAT, np.float32(0), shape))
+
+
+def _pulses(x: Array, low: Array, high: Array, footprint: Array) -> Array:
+    """Share of the footprint around x that the periodic pulse [low, high] (period 1) covers."""
+    half, width = footprint * np.float32(0.5), high - low
+
+    def integral(at: Array) -> Array:
+        whole = np.floor(at)
+        return np.asarray(whole * width + np.minimum(np.maximum(at - whole - low, 0), width))
+
+    return np.asarray((integral(x + half) - integral(x - half)) / footprint)
+
+
+def _band(x: Array, low: "Array | float", high: "Array | float", footprint: Array) -> Array:
+    """Share of the footprint around x that lies in [low, high]."""
+    half = footprint * np.float32(0.5)
+    return np.asarray(np.maximum(np.minimum(x + half, high) - np.maximum(x - half, low), 0) / footprint)
+
+
+def _mix(colour: Array, layer: Array, cover: Array) -> None:
+    """Lay (N, 3)-gathered colours over (3, N) in place."""
+    for c in range(3):
+        colour[c] += (layer[c] - colour[c]) * cover
+
+
+@dataclass(frozen=True)
+class WallColour:
+    """What `paint_walls` gives."""
+
+    albedo: Array  # (3, N) float32
+    light: Array  # (3, N) float32: what lamps behind glass give at night
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where pixels stand in the window grids of their walls. All (N,)."""
+
+    u: Array  # columns from the left; the fraction is the place within the cell
+    v: Array  # storeys from the ground, likewise
+    foot_u: Array
+    foot_v: Array
+    cell_m: Array  # height of the storey
+    column: Array  # int32
+    row: Array  # int32; -1 on the ground floor
+    below: Array  # bool: on the ground floor
+    storey_m: Array  # height above the storey's floor; on the ground floor, below the next
+    inhabited: Array  # 0 or 1: no ridge, no hedge
+    windows: Array  # 0 or 1: there is a window in this cell
+    in_storeys: Array  # bool: not above the top storey
+    up_to_eaves: Array  # bool: nor above the line over the top storey
+    near: Array  # 1 where single windows can be made out, fading to 0
+
+
+def paint_walls(
+    paints: Paints,
+    pixels: WallPixels,
+    lit_share: float,  # 0..1 of the windows are lit
+    evening: int,  # which windows are lit tonight
+) -> WallColour:
+    """The colour of every wall pixel."""
+    colour = pixels.colour(paints.wall)
+    ground = pixels.get(paints.ground)
+    _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
+    _roughen(colour, pixels, pixels.get(paints.key))
+    _mix(colour, pixels.colour(paints.accent), pixels.box(paints.accent_box))
+    grid = _grid(paints, pixels, ground)
+    trim = pixels.colour(paints.trim)
+    _paint_lines(colour, paints, pixels, grid, trim)
+    light = np.zeros_like(colour)
+    _paint_windows(colour, light, paints, pixels, grid, trim, lit_share, evening)
+    _paint_balconies(colour, paints, pixels, grid, trim)
+    _paint_panels(colour, paints, pixels)
+    _paint_ground_floor(colour, light, paints, pixels, lit_share)
+    eaves = pixels.get(paints.eaves)
+    _mix(colour, trim, _band(pixels.z, eaves - np.float32(0.35), eaves, pixels.foot_z) * grid.inhabited)
+    return WallColour(colour, light)
+
+
+def _grid(paints: Paints, pixels: WallPixels, ground: Array) -> _Grid:
+    z, storey, pitch = pixels.z, pixels.get(paints.storey), pixels.get(paints.pitch)
+    below = z < ground
+    cell_m = np.where(below, ground + np.float32(0.01), storey)
+    u, v = (pixels.s - pixels.get(paints.margin)) / pitch, np.where(below, z, z - ground) / cell_m
+    foot_u, foot_v = pixels.foot_s / pitch, pixels.foot_z / cell_m
+    column, row, storeys = np.floor(u), np.floor(v), pixels.get(paints.storeys)
+    plain = pixels.get(paints.plain)
+    column_i = column.astype(np.int32)
+    windows = (column >= 0) & (column < pixels.get(paints.columns)) & (row < storeys) & (z > 0) & ~plain
+    windows &= (pixels.get(paints.blind) >> (column_i & 7)) & 1 == 0
+    windows &= ~(below & (pixels.get(paints.shop) > 0))
+    return _Grid(
+        u=u,
+        v=v,
+        foot_u=foot_u,
+        foot_v=foot_v,
+        cell_m=cell_m,
+        column=column_i,
+        row=np.where(below, -1, row).astype(np.int32),
+        below=below,
+        storey_m=v * storey,
+        inhabited=(~plain).astype(np.float32),
+        windows=windows.astype(np.float32),
+        in_storeys=row < storeys,
+        up_to_eaves=row <= storeys,
+        near=np.minimum(np.maximum(1.6 - 1.6 * np.maximum(foot_u, foot_v), 0), 1),
+    )
+
+
+def _roughen(
+    colour: Array,  # (3, N) in place
+    pixels: WallPixels,
+    key: Array,  # (N,) uint32
+) -> None:
+    """Courses of stone, and broad stains of the weather, faded where they are smaller than a pixel."""
+    s, z = pixels.s, pixels.z
+    fine = hash_cells(np.floor(s * 1.6).astype(np.int32), np.floor(z * 3.3).astype(np.int32), key)
+    broad_cell = np.floor(s * 0.35).astype(np.int32), np.floor(z * 0.4).astype(np.int32)
+    broad = hash_cells(*broad_cell, key ^ np.uint32(7))
+    sharp = np.minimum(np.maximum(1.5 - np.maximum(pixels.foot_s * 1.6, pixels.foot_z * 3.3), 0), 1)
+    courses = (unit(fine) - np.float32(0.5)) * np.float32(0.08) * sharp
+    colour *= 1 + courses + (unit(broad) - np.float32(0.5)) * np.float32(0.04)
+
+
+def _paint_lines(colour: Array, paints: Paints, pixels: WallPixels, grid: _Grid, trim: Array) -> None:
+    """String courses between storeys, upright timbers between columns."""
+    course, timber = pixels.get(paints.course), pixels.get(paints.timber)
+    height = np.where(grid.below, pixels.z - pixels.get(paints.ground), grid.storey_m)
+    lines = np.minimum(_band(height, -course, course, pixels.foot_z) * (course > 0), 1)
+    _mix(colour, trim, lines * grid.up_to_eaves * grid.inhabited)
+    posts = _pulses(grid.u + timber / 2, np.zeros_like(grid.u), timber, grid.foot_u)
+    _mix(colour, trim * np.float32(0.35), posts * ~grid.below * grid.inhabited * (timber > 0))
+
+
+def _paint_windows(
+    colour: Array,
+    light: Array,
+    paints: Paints,
+    pixels: WallPixels,
+    grid: _Grid,
+    trim: Array,
+    lit_share: float,
+    evening: int,
+) -> None:
+    """Shutters, frames and panes; at night some panes are lit."""
+    u, v, fu, fv = grid.u, grid.v, grid.foot_u, grid.foot_v
+    left, right, sill, head = (np.take(paints.window[:, k], pixels.wall) for k in range(4))
+    frame = pixels.get(paints.frame)
+    frame_u, frame_v = frame / pixels.get(paints.pitch), frame / grid.cell_m
+    pane_z = _pulses(v, sill, head, fv)
+    shutters = pixels.get(paints.shutters)
+    if shutters.any():
+        wing = np.minimum(shutters, left * np.float32(0.9))
+        cover = _pulses(u, left - wing, right + wing, fu) * pane_z * grid.windows
+        _mix(colour, pixels.colour(paints.shutter), cover * (shutters > 0))
+    around = _pulses(u, left - frame_u, right + frame_u, fu) * _pulses(v, sill - frame_v, head + frame_v, fv)
+    _mix(colour, trim, around * grid.windows)
+    pane = _pulses(u, left, right, fu) * pane_z * grid.windows
+    key = pixels.get(paints.key)
+    room = unit(hash_cells(grid.column, grid.row, key))
+    tone = np.float32(0.16) + np.float32(0.2) * grid.near * (room - np.float32(0.5)) + 0.06
+    _mix(colour, np.stack([tone * np.float32(c) for c in (0.80, 0.95, 1.15)]), pane)
+    if lit_share > 0:
+        tonight = unit(hash_cells(grid.column, grid.row, key ^ np.uint32(evening)))
+        lit = grid.near * (tonight < lit_share) + (1 - grid.near) * np.float32(lit_share)
+        for c, share in enumerate((1.0, 0.78, 0.42)):
+            light[c] = pane * lit * (0.75 + 0.25 * room) * np.float32(share)
+
+
+def _paint_balconies(colour: Array, paints: Paints, pixels: WallPixels, grid: _Grid, trim: Array) -> None:
+    chosen = ((pixels.get(paints.balcony) >> (grid.row & 7)) & 1) * (grid.row >= 0)
+    rail = _band(grid.storey_m, 0.0, 0.95, pixels.foot_z)
+    rail = rail * (chosen.astype(np.float32) * grid.inhabited) * grid.in_storeys
+    _mix(colour, trim * np.float32(0.45), rail * np.float32(0.75))
+
+
+def _paint_panels(colour: Array, paints: Paints, pixels: WallPixels) -> None:
+    """Painted advertisements: a field and a mark within it."""
+    on = np.flatnonzero(pixels.get(paints.panel_box[:, 1] > -40))
+    if not len(on):
+        return
+    pixels, part = pixels.at(on), colour[:, on]
+    _mix(part, pixels.colour(paints.panel), pixels.box(paints.panel_box))
+    s0, s1, z0, z1 = (np.take(paints.panel_box[:, k], pixels.wall) for k in range(4))
+    margin_s, margin_z = (s1 - s0) * np.float32(0.25), (z1 - z0) * np.float32(0.28)
+    mark = _band(pixels.s, s0 + margin_s, s1 - margin_s, pixels.foot_s)
+    mark = mark * _band(pixels.z, z0 + margin_z, z1 - margin_z, pixels.foot_z)
+    _mix(part, pixels.colour(paints.panel_mark), mark)
+    colour[:, on] = part
+
+
+def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: WallPixels, lit_share: float) -> None:
+    """Shop windows, signs with lettering, and doors; only where the pixel is that low."""
+    on = np.flatnonzero((pixels.z < pixels.get(paints.ground)) & ~pixels.get(paints.plain))
+    if not len(on):
+        return
+    pixels, part = pixels.at(on), colour[:, on]
+    s, z, foot_s, foot_z = pixels.s, pixels.z, pixels.foot_s, pixels.foot_z
+    length, ground, shop = (pixels.get(a) for a in (paints.length, paints.ground, paints.shop))
+    key = pixels.get(paints.key)
+
+    def strip(low: float, high: float, below_ground_m: float, down_to: "float | Array") -> Array:
+        across = _band(s, length * np.float32(low), length * np.float32(high), foot_s)
+        return across * _band(z, down_to, ground - np.float32(below_ground_m), foot_z)
+
+    mullion = _pulses(s / np.float32(2.1), 0 * s, np.float32(0.07) + 0 * s, foot_s / np.float32(2.1))
+    glass = strip(0.06, 0.94, 1.1, 0.5) * shop * (1 - mullion)
+    wares = hash_cells(np.floor(s * 0.9).astype(np.int32), np.floor(z * 1.1).astype(np.int32), key)
+    tone = np.float32(0.14) + np.float32(0.22) * unit(wares)
+    _mix(part, np.stack([tone, tone, tone * np.float32(1.1)]), glass)
+    board = strip(0.03, 0.97, 0.08, ground - np.float32(1.0)) * shop
+    _mix(part, pixels.colour(paints.sign), board)
+    text = strip(0.2, 0.8, 0.3, ground - np.float32(0.78)) * shop * _lettering(s, foot_s, key)
+    _mix(part, pixels.colour(paints.letters), text)
+    door = pixels.get(paints.door_s)
+    leaf = _band(s, door - np.float32(0.6), door + np.float32(0.6), foot_s) * _band(z, 0.0, 2.3, foot_z)
+    _mix(part, pixels.colour(paints.door), leaf)
+    colour[:, on] = part
+    if lit_share > 0:
+        open_late = (key % np.uint32(3) < 2).astype(np.float32)
+        for c, share in enumerate((1.0, 0.86, 0.60)):
+            shine = glass * (1 - leaf) * open_late * np.float32(0.8 * share) * (np.float32(0.5) + tone * 2)
+            light[c, on] = light[c, on] * (1 - leaf) + shine + board * part[c] * np.float32(0.55)
+
+
+def _lettering(s: Array, foot_s: Array, key: Array) -> Array:  # (N,) 0..1
+    """Blocks of half a metre, three of five written; from afar their mean."""
+    block = hash_cells(np.floor(s * 2.0).astype(np.int32), np.zeros(len(s), np.int32), key)
+    legible = np.minimum(np.maximum(1.5 - foot_s * 2, 0), 1)
+    written = (block % np.uint32(5) < 3).astype(np.float32)
+    return np.asarray(np.float32(0.6) + legible * (written - np.float32(0.6)))

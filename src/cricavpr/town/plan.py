@@ -1,0 +1,334 @@
+"""Blocks become parcels, parcels become houses, houses become walls: the solid part of the town.
+
+Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is
+told by its ridge: one more upright piece in the middle of the house, in the colour of the tiles. From the
+street, which is all that is ever seen, its outline is the outline of the true roof.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cricavpr.town.hashing import Array, between, hash_int, unit_float
+from cricavpr.town.streets import StreetNet
+
+ROW, SLAB, HALL, TOWER, GARDEN = range(5)  # kinds of house
+FRONT, SIDE, BACK, ROOF, HEDGE = range(5)  # faces of a house
+FLAT, GABLE, STEPPED, RAISED = range(4)  # upper edges of a wall
+
+_DEPTH_M = 11.0
+_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulated shares
+_WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (4.5, 11.0), TOWER: (8.0, 10.0)}
+
+
+@dataclass(frozen=True)
+class Houses:
+    """One row per house; what the facade painter needs to know of its body."""
+
+    key: Array  # (H,) uint32: the house's own randomness
+    kind: Array  # (H,) int32
+    storeys: Array  # (H,) int32, ground floor apart
+    storey_m: Array  # (H,) float32
+    ground_m: Array  # (H,) float32 height of the ground floor
+    eaves_m: Array  # (H,) float32
+    width_m: Array  # (H,) float32 of the front
+
+
+@dataclass(frozen=True)
+class Walls:
+    """One row per wall piece. Seen from outside, a is its left end and b its right end."""
+
+    a_m: Array  # (W, 2) float64
+    b_m: Array  # (W, 2) float64
+    eaves_m: Array  # (W,) float32
+    rise_m: Array  # (W,) float32 above the eaves, at the top of the profile
+    profile: Array  # (W,) int32
+    face: Array  # (W,) int32
+    house: Array  # (W,) int32
+    two_sided: Array  # (W,) bool: ridges, which have no inside
+
+
+@dataclass(frozen=True)
+class Plan:
+    houses: Houses
+    walls: Walls
+    near: "Buckets"
+    parks_m: Array  # (P, 4, 2) corners of blocks without houses
+
+
+class Buckets:
+    """Which of many points lie in a square, in time that does not grow with the town."""
+
+    def __init__(
+        self,
+        points_m: Array,  # (N, 2)
+        cell_m: float = 40.0,
+    ) -> None:
+        self._cell_m = cell_m
+        self._low = points_m.min(axis=0) if len(points_m) else np.zeros(2)
+        cells = np.floor((points_m - self._low) / cell_m).astype(np.int64)
+        self._shape = (cells.max(axis=0) + 1) if len(points_m) else np.ones(2, np.int64)
+        flat = cells[:, 1] * self._shape[0] + cells[:, 0]
+        self._order = np.argsort(flat, kind="stable")
+        self._starts = np.searchsorted(flat[self._order], np.arange(self._shape[0] * self._shape[1] + 1))
+
+    def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, ascending cell order
+        """Indices of all points within reach, and some a little beyond."""
+        columns, rows = int(self._shape[0]), int(self._shape[1])
+        low = self._low.tolist()
+        first = [int((v - reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
+        last = [int((v + reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
+        left, right = max(first[0], 0), min(last[0], columns - 1)
+        if left > right:
+            return np.zeros(0, np.int64)
+        parts = [
+            self._order[self._starts[row * columns + left] : self._starts[row * columns + right + 1]]
+            for row in range(max(first[1], 0), min(last[1], rows - 1) + 1)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+class _Builder:
+    """Collects houses and walls as rows, turned into arrays once at the end."""
+
+    def __init__(self) -> None:
+        self.houses: list[tuple[int, int, int, float, float, float, float]] = []
+        self.walls: list[tuple[float, ...]] = []
+
+    def wall(
+        self,
+        a: Array,
+        b: Array,
+        eaves_m: float,
+        face: int,
+        house: int,
+        rise_m: float = 0.0,
+        profile: int = FLAT,
+        two_sided: bool = False,
+    ) -> None:
+        self.walls.append((a[0], a[1], b[0], b[1], eaves_m, rise_m, profile, face, house, two_sided))
+
+
+def make_plan(seed: int, net: StreetNet) -> Plan:
+    """Fill all blocks of the net with houses."""
+    builder = _Builder()
+    parks = []
+    for i in range(net.lines - 1):
+        for j in range(net.lines - 1):
+            corners = _block_corners(net, i, j)
+            if hash_int(seed, 30, i, j) % 13 == 0:
+                parks.append(corners)
+                _build_park(builder, seed, (i, j), corners)
+            else:
+                _build_block(builder, seed, (i, j), corners)
+    walls = _walls(builder)
+    return Plan(
+        houses=_houses(builder),
+        walls=walls,
+        near=Buckets((walls.a_m + walls.b_m) / 2),
+        parks_m=np.array(parks).reshape(-1, 4, 2),
+    )
+
+
+def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) counter-clockwise building line
+    """The block's four crossings, moved inwards by half the width of the street along each side."""
+    cross, (ns, ew) = net.crossings_m, net.widths_m
+    ring = np.array([cross[i, j], cross[i + 1, j], cross[i + 1, j + 1], cross[i, j + 1]])
+    inset = [ew[j] / 2, ns[i + 1] / 2, ew[j + 1] / 2, ns[i] / 2]
+    lines = []
+    for k in range(4):
+        along = _unit(ring[(k + 1) % 4] - ring[k])
+        inward = np.array([-along[1], along[0]])
+        lines.append((ring[k] + inward * inset[k], along))
+    return np.array([_meet(lines[k - 1], lines[k]) for k in range(4)])
+
+
+def _unit(vector: Array) -> Array:
+    return np.asarray(vector / np.sqrt(vector[0] * vector[0] + vector[1] * vector[1]))
+
+
+def _meet(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
+    (p, d), (q, e) = first, second
+    along = ((q[0] - p[0]) * e[1] - (q[1] - p[1]) * e[0]) / (d[0] * e[1] - d[1] * e[0])
+    return np.asarray(p + d * along)
+
+
+def _build_block(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
+    """Two opposite sides take the corner parcels; the other two fill in between."""
+    district = 1 + int(3.2 * unit_float(seed, 31, block[0] // 2, block[1] // 2))
+    for side in range(4):
+        a, b = corners[side], corners[(side + 1) % 4]
+        before, after = _unit(corners[side - 1] - a), _unit(corners[(side + 2) % 4] - b)
+        along = _unit(b - a)
+        owns_corners = side % 2 == 0
+        keys = (seed, 32, block[0], block[1], side)
+        if not owns_corners:
+            a, b = a + along * _DEPTH_M, b - along * _DEPTH_M
+        inward = np.array([-along[1], along[0]])
+        ends = (before, after) if owns_corners else (inward, inward)
+        _build_side(builder, keys, a, b, ends, owns_corners, district)
+
+
+def _build_side(
+    builder: _Builder,
+    keys: tuple[int, ...],
+    a: Array,  # (2,) left end of the building line
+    b: Array,  # (2,) right end
+    ends: tuple[Array, Array],  # directions of the outermost side walls, from the street inwards
+    corners: bool,  # whether the outermost side walls face streets
+    district: int,  # usual number of upper storeys
+) -> None:
+    along = _unit(b - a)
+    inward = np.array([-along[1], along[0]])
+    cuts = _parcels(keys, float(np.sqrt(np.sum((b - a) ** 2))), corners)
+    for index, (start, stop, kind) in enumerate(cuts):
+        first, last = index == 0, index == len(cuts) - 1
+        setback = 0.0 if first or last else max(0.0, between(-1.2, 1.6, *keys, index, 1))
+        depth = _DEPTH_M - (0.0 if first or last else between(0.0, 2.0, *keys, index, 2))
+        left, right = (ends[0] if first else inward), (ends[1] if last else inward)
+        foot = np.array(
+            [
+                a + along * start + left * setback,
+                a + along * stop + right * setback,
+                a + along * stop + right * depth,
+                a + along * start + left * depth,
+            ]
+        )
+        key = hash_int(*keys, index)
+        if kind == GARDEN:
+            _build_garden(builder, key, foot)
+        else:
+            _build_house(builder, key, kind, foot, district, (corners and first, corners and last))
+
+
+def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tuple[float, float, int]]:
+    """Cut a building line into (start, stop, kind of house)."""
+    cuts: list[tuple[float, float, int]] = []
+    position = 0.0
+    while length_m - position > 0.5:
+        number = len(cuts)
+        draw = unit_float(*keys, number, 3)
+        kind = next(kind for bound, kind in _KINDS if draw < bound)
+        low, high = _WIDTHS_M[kind]
+        width = between(low, high, *keys, number, 4)
+        if length_m - position - width < 6.0:
+            width = length_m - position
+        ends_line = position == 0.0 or position + width >= length_m
+        if kind == GARDEN and (ends_line and corners):
+            kind = ROW
+        if kind == TOWER and width > 14.0:
+            kind = SLAB
+        cuts.append((position, position + width, kind))
+        position += width
+    return cuts
+
+
+def _build_garden(builder: _Builder, key: int, foot: Array) -> None:
+    """A gap between houses: a low wall or a hedge along the street, the sky above it."""
+    height = (0.8, 1.3, 2.2, 1.6)[key % 4]
+    house = len(builder.houses)
+    builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))
+    builder.wall(foot[0], foot[1], height, HEDGE, house, two_sided=True)
+
+
+def _build_park(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
+    """A block of green: a hedge around it and, here and there, a church."""
+    key = hash_int(seed, 33, *block)
+    house = len(builder.houses)
+    height = (0.7, 1.1)[key % 2]
+    builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))
+    for k in range(4):
+        a, b = corners[k], corners[(k + 1) % 4]
+        for part in range(4):  # in pieces, so that a search by midpoints finds them; openings between
+            piece = (b - a) / 4
+            builder.wall(a + piece * (part + 0.06), a + piece * (part + 0.94), height, HEDGE, house, two_sided=True)
+    if key >> 8 & 1:
+        centre = corners.mean(axis=0)
+        along = _unit(corners[1] - corners[0])
+        inward = np.array([-along[1], along[0]])
+        nave = [centre + along * u + inward * v for u, v in ((-7, -14), (7, -14), (7, 12), (-7, 12))]
+        tower = [centre + along * u + inward * v for u, v in ((-4, -20), (4, -20), (4, -14), (-4, -14))]
+        _build_house(builder, hash_int(key, 1), HALL, np.array(nave), 2, (True, True))
+        _build_house(builder, hash_int(key, 2), TOWER, np.array(tower), 5, (True, True))
+
+
+def _build_house(
+    builder: _Builder,
+    key: int,
+    kind: int,
+    foot: Array,  # (4, 2) front left, front right, back right, back left
+    district: int,
+    street_sides: tuple[bool, bool],  # whether the left and the right side wall face a street
+) -> None:
+    storeys, storey_m, ground_m = _storeys(key, kind, district)
+    eaves = ground_m + storeys * storey_m + between(0.4, 1.1, key, 1)
+    house = len(builder.houses)
+    width = float(np.sqrt(np.sum((foot[1] - foot[0]) ** 2)))
+    builder.houses.append((key, kind, storeys, storey_m, ground_m, eaves, width))
+    roof = hash_int(key, 2) % 10
+    rise = min(between(2.0, 5.0, key, 3), 0.7 * width)
+    front, side, ridge_along, ridge_across = (FLAT, 0.0), (FLAT, 0.0), 0.0, 0.0
+    if kind == TOWER:
+        ridge_along = ridge_across = between(6.0, 14.0, key, 4)
+    elif kind == SLAB:
+        front = (RAISED, 2.6) if roof < 4 else (FLAT, 0.0)
+    elif roof < 4:  # ridge along the street
+        side, ridge_along = (GABLE, rise), rise
+    elif roof < 6:
+        front, ridge_across = (GABLE, rise), rise
+    elif roof < 7 and kind == ROW:
+        front, ridge_across = (STEPPED, rise), 0.8 * rise
+    elif roof < 8:
+        front = (RAISED, 0.6 * rise)
+    faces = (FRONT, FRONT if street_sides[1] else SIDE, BACK, FRONT if street_sides[0] else SIDE)
+    for k, (profile, up) in enumerate((front, side, front, side)):
+        builder.wall(foot[k], foot[(k + 1) % 4], eaves, faces[k], house, up, profile)
+    middle = [(foot[k] + foot[(k + 1) % 4]) / 2 for k in range(4)]
+    upper = GABLE if kind == TOWER else FLAT
+    if ridge_along:
+        a, b = middle[3], middle[1]
+        top = (eaves, ridge_along) if kind == TOWER else (eaves + ridge_along, 0.0)
+        builder.wall(a, b, top[0], ROOF, house, top[1], upper, two_sided=True)
+    if ridge_across:
+        a, b = middle[0], middle[2]
+        top = (eaves, ridge_across) if kind == TOWER else (eaves + ridge_across, 0.0)
+        builder.wall(a, b, top[0], ROOF, house, top[1], upper, two_sided=True)
+
+
+def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
+    """Upper storeys, storey height and ground-floor height in metres."""
+    draw = hash_int(key, 5)
+    if kind == HALL:
+        return draw % 2, between(3.0, 4.5, key, 6), between(4.0, 5.6, key, 7)
+    if kind == TOWER:
+        return 5 + draw % 3, between(3.4, 4.4, key, 6), between(4.0, 5.0, key, 7)
+    extra = (-1, 0, 0, 1, 1, 2)[draw % 6] + (2 if kind == SLAB else 0)
+    return max(1, min(8, district + extra)), between(2.7, 3.7, key, 6), between(3.1, 4.6, key, 7)
+
+
+def _houses(builder: _Builder) -> Houses:
+    columns = list(zip(*builder.houses, strict=True))
+    f32 = [np.array(column, np.float32) for column in columns[3:]]
+    return Houses(
+        key=np.array(columns[0], np.uint32),
+        kind=np.array(columns[1], np.int32),
+        storeys=np.array(columns[2], np.int32),
+        storey_m=f32[0],
+        ground_m=f32[1],
+        eaves_m=f32[2],
+        width_m=f32[3],
+    )
+
+
+def _walls(builder: _Builder) -> Walls:
+    table = np.array(builder.walls, np.float64)
+    return Walls(
+        a_m=table[:, 0:2].copy(),
+        b_m=table[:, 2:4].copy(),
+        eaves_m=table[:, 4].astype(np.float32),
+        rise_m=table[:, 5].astype(np.float32),
+        profile=table[:, 6].astype(np.int32),
+        face=table[:, 7].astype(np.int32),
+        house=table[:, 8].astype(np.int32),
+        two_sided=table[:, 9] > 0,
+    )

@@ -1,0 +1,101 @@
+"""From a camera and a scene to pixels.
+
+Per pixel only + - * / sqrt floor min max and comparisons are used, all of which IEEE 754 fixes to the last
+bit: the same picture on every machine.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cricavpr.town.bodies import draw_bodies
+from cricavpr.town.camera import Camera, to_camera_frame
+from cricavpr.town.ground import draw_ground
+from cricavpr.town.hashing import Array
+from cricavpr.town.shot import Buffer, Shot, aim, empty_buffer
+from cricavpr.town.walls import draw_walls
+from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, paint_sky
+
+if TYPE_CHECKING:
+    from cricavpr.town.views import Town
+
+_LAMP_COLOUR = (1.0, 0.80, 0.50)
+_LAMP_REACH_M = 55.0
+_LAMP_HEIGHT_M = 4.7
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A picture and what lies behind each pixel."""
+
+    image: Array  # (h, w, 3) uint8
+    depth_m: Array  # (h, w) float32 along the optical axis; infinite in the sky
+    surface: Array  # (h, w) int32: SKY, GROUND, wall number, STANDING + k or PASSING + k
+
+
+def render(
+    town: "Town",
+    camera: Camera,
+    scene: Scene,
+    image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
+) -> Array:  # (h, w, 3) uint8
+    """The picture alone."""
+    return np.asarray(render_with_depth(town, camera, scene, image_size).image)
+
+
+def render_with_depth(
+    town: "Town",
+    camera: Camera,
+    scene: Scene,
+    image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
+) -> Rendering:
+    """Picture, depth in metres and surface number of every pixel."""
+    height, width = image_size
+    shot = aim(town, camera, scene, image_size)
+    buffer = empty_buffer(height * width)
+    draw_walls(buffer, shot)
+    draw_ground(buffer, shot)
+    draw_bodies(buffer, shot)
+    picture = _light(buffer, shot).reshape(3, height, width)
+    add_precipitation(picture, shot.weather, scene.view_seed)
+    depth = buffer.forward.reshape(height, width) / shot.rays.advance
+    return Rendering(develop(picture, scene), depth, buffer.surface.reshape(height, width))
+
+
+def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
+    """Colour times daylight and lamp light, then the air between, then the sky where nothing stands."""
+    weather, axes = shot.weather, shot.axes
+    picture = np.empty_like(buffer.albedo)
+    lamps = _lamp_light(buffer, shot) if weather.lamps > 0 else None
+    for c in range(3):
+        light = np.float32(weather.ambient[c]) + np.float32(weather.sun[c]) * buffer.direct
+        if lamps is not None:
+            light = light + lamps * np.float32(_LAMP_COLOUR[c])
+        picture[c] = buffer.albedo[c] * light + buffer.light[c] * np.float32(0.9 if weather.lit else 0.0)
+    solid = np.isfinite(buffer.forward)
+    reach = np.where(solid, buffer.forward, 0) * np.sqrt(1 + shot.tangent * shot.tangent)
+    add_haze(picture, reach, weather)
+    sky = np.flatnonzero(~solid)
+    if len(sky):
+        t = shot.tangent[sky]
+        east = t * np.float32(axes.right[0]) + np.float32(axes.forward[0])
+        north = t * np.float32(axes.right[1]) + np.float32(axes.forward[1])
+        picture[:, sky] = paint_sky(weather, east, north, shot.slope[sky], shot.scene.view_seed)
+    return picture
+
+
+def _lamp_light(buffer: Buffer, shot: Shot) -> Array:  # (P,) float32
+    """Street lamps, falling off with the square of the distance in space."""
+    furniture, camera = shot.town.furniture, shot.camera
+    index = np.sort(furniture.lamp_near.within(camera.x_m, camera.y_m, _LAMP_REACH_M))
+    right, forward = to_camera_frame(camera, furniture.lamps_m[index, 0], furniture.lamps_m[index, 1])
+    near = (forward > -8) & (forward < 60) & (np.abs(right) < np.abs(forward) * 1.2 + 12)
+    y = np.where(np.isfinite(buffer.forward), buffer.forward, np.float32(1e4))
+    x, z = shot.tangent * y, shot.slope * y
+    total = np.zeros_like(y)
+    lamp_z = np.float32(_LAMP_HEIGHT_M - camera.height_m)
+    for lamp_x, lamp_y in zip(right[near].tolist(), forward[near].tolist(), strict=True):
+        dx, dy, dz = x - np.float32(lamp_x), y - np.float32(lamp_y), z - lamp_z
+        total += 1 / (dx * dx + dy * dy + dz * dz + np.float32(14))
+    return np.asarray(np.minimum(total * np.float32(13.0 * shot.weather.lamps), np.float32(1.1)))

@@ -1,0 +1,100 @@
+"""The street map: an irregular net of streets of differing width, from a seed.
+
+The net is a grid whose lines are unevenly spaced and whose crossings are pushed about, so streets bend and
+blocks are no rectangles. One more ring of blocks stands around the part that is walked, so that nobody sees
+the edge of the world.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cricavpr.town.hashing import Array, between, hash_int, unit_float
+
+_NARROW_M, _WIDE_M = 11.0, 23.0  # facade to facade
+
+
+@dataclass(frozen=True)
+class StreetNet:
+    """Crossings and widths. Line i runs north-south, line j east-west; crossing (i, j) is where they meet."""
+
+    crossings_m: Array  # (n, n, 2) float64 x, y
+    widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west lines
+    edges: "Edges"
+
+    @property
+    def lines(self) -> int:
+        return int(self.crossings_m.shape[0])
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Street pieces between two crossings."""
+
+    start_m: Array  # (E, 2)
+    end_m: Array  # (E, 2)
+    width_m: Array  # (E,) facade to facade
+    walk_m: Array  # (E,) width of one pavement
+    street: Array  # (E,) int64: number of the street; north-south lines first
+    cross_m: Array  # (E, 2) width of the street crossed at the start and at the end
+    inner: Array  # (E,) bool: inside the part where places lie
+
+
+def make_streets(seed: int, blocks: int) -> StreetNet:
+    """A net with `blocks` x `blocks` walked blocks and one more ring around them."""
+    lines = blocks + 3
+    base = [_line_positions(seed, axis, lines) for axis in (0, 1)]
+    crossings = np.zeros((lines, lines, 2))
+    for i in range(lines):
+        for j in range(lines):
+            # Half of the push is shared along the street: it makes bends rather than zigzag.
+            bend_x = between(-9.0, 9.0, seed, 21, i, j // 3)
+            bend_y = between(-9.0, 9.0, seed, 22, j, i // 3)
+            crossings[i, j, 0] = base[0][i] + bend_x + between(-8.0, 8.0, seed, 23, i, j)
+            crossings[i, j, 1] = base[1][j] + bend_y + between(-8.0, 8.0, seed, 24, i, j)
+    widths = tuple(np.array([_width(seed, axis, k) for k in range(lines)]) for axis in (0, 1))
+    return StreetNet(crossings, (widths[0], widths[1]), _edges(crossings, (widths[0], widths[1])))
+
+
+def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
+    """The walked streets as lines to draw on a map."""
+    inside = slice(1, net.lines - 1)
+    west_east = [net.crossings_m[inside, j] for j in range(1, net.lines - 1)]
+    south_north = [net.crossings_m[i, inside] for i in range(1, net.lines - 1)]
+    return south_north + west_east
+
+
+def _line_positions(seed: int, axis: int, lines: int) -> list[float]:
+    position, out = 0.0, []
+    for k in range(lines):
+        out.append(position)
+        position += between(82.0, 122.0, seed, 20, axis, k)
+    return out
+
+
+def _width(seed: int, axis: int, line: int) -> float:
+    draw = unit_float(seed, 25, axis, line)
+    avenue = 2.0 if hash_int(seed, 26, axis, line) % 3 == 0 else 0.0
+    return _NARROW_M + (_WIDE_M - _NARROW_M) * draw * draw + avenue
+
+
+def _edges(crossings: Array, widths: tuple[Array, Array]) -> Edges:
+    lines = crossings.shape[0]
+    rows = []
+    for axis in (0, 1):
+        for line in range(lines):
+            for k in range(lines - 1):
+                a, b = ((line, k), (line, k + 1)) if axis == 0 else ((k, line), (k + 1, line))
+                inner = 1 <= line <= lines - 2 and 1 <= k <= lines - 3
+                crossed = widths[1 - axis][k], widths[1 - axis][k + 1]
+                rows.append((crossings[a], crossings[b], widths[axis][line], axis * lines + line, crossed, inner))
+    width = np.array([row[2] for row in rows])
+    return Edges(
+        start_m=np.array([row[0] for row in rows]),
+        end_m=np.array([row[1] for row in rows]),
+        width_m=width,
+        walk_m=np.minimum(4.0, np.maximum(1.9, width * 0.19)),
+        street=np.array([row[3] for row in rows], np.int64),
+        cross_m=np.array([row[4] for row in rows]),
+        inner=np.array([row[5] for row in rows], bool),
+    )

@@ -1,0 +1,229 @@
+"""Hour and weather: how a condition lights the town, fills the air and colours the sky."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cricavpr.town.hashing import Array, hash_array, hash_cells, unit
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The circumstances of a view: everything a photograph depends on that is neither place nor camera."""
+
+    condition: str  # one of CONDITIONS
+    year: int
+    occluder_seed: int = 0  # which cars and passers-by are about
+    occluders: float = 0.0  # share of parking slots and pavement slots taken, 0 = nobody
+    view_seed: int = 0  # sky, lit windows, falling rain and snow, sensor noise
+    exposure: float = 1.0  # gain
+    cast: RGB = (1.0, 1.0, 1.0)  # white balance gains
+    noise: float = 0.0  # standard deviation of the sensor noise in grey levels of 255
+    sun_azimuth_deg: float = 160.0
+
+
+@dataclass(frozen=True)
+class Weather:
+    """One condition. Colours are display-referred, 0..1."""
+
+    ambient: RGB
+    sun: RGB
+    zenith: RGB
+    horizon: RGB
+    haze_m: float  # half of a colour is haze at this distance
+    clouds: float  # 0..1
+    lamps: float = 0.0  # strength of street lamps
+    lit: float = 0.0  # share of lit windows
+    wet: float = 0.0
+    snow: float = 0.0
+    grey: float = 0.0  # desaturation
+    noise: float = 1.0  # sensor noise relative to day
+
+
+CONDITIONS: dict[str, Weather] = {
+    "day": Weather(
+        ambient=(0.60, 0.63, 0.70),
+        sun=(0.52, 0.47, 0.38),
+        zenith=(0.34, 0.54, 0.86),
+        horizon=(0.76, 0.86, 0.95),
+        haze_m=420,
+        clouds=0.5,
+    ),
+    "overcast": Weather(
+        ambient=(0.82, 0.83, 0.86),
+        sun=(0.08, 0.08, 0.08),
+        zenith=(0.70, 0.72, 0.76),
+        horizon=(0.82, 0.83, 0.85),
+        haze_m=300,
+        clouds=0.3,
+        grey=0.1,
+    ),
+    "dusk": Weather(
+        ambient=(0.40, 0.37, 0.46),
+        sun=(0.46, 0.25, 0.08),
+        zenith=(0.24, 0.26, 0.46),
+        horizon=(0.96, 0.62, 0.38),
+        haze_m=240,
+        clouds=0.4,
+        lamps=0.35,
+        lit=0.25,
+    ),
+    "night": Weather(
+        ambient=(0.24, 0.25, 0.34),
+        sun=(0, 0, 0),
+        zenith=(0.04, 0.05, 0.10),
+        horizon=(0.15, 0.13, 0.15),
+        haze_m=260,
+        clouds=0.2,
+        lamps=1.0,
+        lit=0.26,
+        noise=1.3,
+    ),
+    "rain": Weather(
+        ambient=(0.60, 0.62, 0.66),
+        sun=(0, 0, 0),
+        zenith=(0.50, 0.52, 0.56),
+        horizon=(0.66, 0.68, 0.70),
+        haze_m=110,
+        clouds=0.3,
+        wet=1.0,
+        grey=0.35,
+    ),
+    "fog": Weather(
+        ambient=(0.78, 0.79, 0.80),
+        sun=(0, 0, 0),
+        zenith=(0.80, 0.81, 0.82),
+        horizon=(0.80, 0.81, 0.82),
+        haze_m=46,
+        clouds=0.0,
+        grey=0.2,
+    ),
+    "snow": Weather(
+        ambient=(0.84, 0.87, 0.94),
+        sun=(0, 0, 0),
+        zenith=(0.80, 0.82, 0.86),
+        horizon=(0.84, 0.86, 0.89),
+        haze_m=130,
+        clouds=0.1,
+        snow=1.0,
+        grey=0.15,
+    ),
+}
+
+
+def paint_sky(
+    weather: Weather,
+    east: Array,  # (N,) world direction of the ray, per metre of forward
+    north: Array,  # (N,)
+    slope: Array,  # (N,) upwards, same scale
+    view_seed: int,
+) -> Array:  # (3, N) float32
+    """A gradient with two octaves of cloud on a high plane."""
+    level = np.sqrt(east * east + north * north + slope * slope)
+    up = np.maximum(slope / level, 0)
+    ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
+    sky = np.stack(
+        [np.float32(h) + np.float32(z - h) * ramp for z, h in zip(weather.zenith, weather.horizon, strict=True)]
+    )
+    if weather.clouds > 0:
+        reach = 1 / (slope + np.float32(0.18) * level)
+        x, y = east * reach, north * reach
+        cover = _smooth_noise(x * np.float32(1.3), y * np.float32(1.3), view_seed)
+        cover = cover * np.float32(0.7) + np.float32(0.3) * _smooth_noise(
+            x * np.float32(3.1), y * np.float32(3.1), view_seed + 1
+        )
+        cover = np.minimum(np.maximum((cover - np.float32(0.45)) * 4, 0), 1) * np.float32(weather.clouds)
+        bright = [min(1.0, 0.35 * z + 0.75 * h) for z, h in zip(weather.zenith, weather.horizon, strict=True)]
+        for c in range(3):
+            sky[c] += (np.float32(bright[c]) - sky[c]) * cover
+    return sky
+
+
+def _smooth_noise(x: Array, y: Array, seed: int) -> Array:
+    """Lattice noise in 0..1 with smooth interpolation by a cubic."""
+    x0, y0 = np.floor(x), np.floor(y)
+    fx, fy = x - x0, y - y0
+    fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
+    i, j = x0.astype(np.int32), y0.astype(np.int32)
+    corner = [[unit(hash_cells(i + di, j + dj, seed)) for di in (0, 1)] for dj in (0, 1)]
+    low = corner[0][0] + (corner[0][1] - corner[0][0]) * fx
+    high = corner[1][0] + (corner[1][1] - corner[1][0]) * fx
+    return np.asarray(low + (high - low) * fy)
+
+
+def add_haze(
+    colour: Array,  # (3, N) in place
+    distance_m: Array,  # (N,)
+    weather: Weather,
+) -> None:
+    """Air by distance: a rational curve, which needs no exponential."""
+    square = distance_m * distance_m
+    share = square / (square + np.float32(weather.haze_m**2))
+    for c in range(3):
+        colour[c] += (np.float32(weather.horizon[c]) - colour[c]) * share
+
+
+def add_precipitation(
+    picture: Array,  # (3, h, w) in place
+    weather: Weather,
+    view_seed: int,
+) -> None:
+    """Streaks of rain or flakes of snow, sized by the picture and not by its pixels."""
+    if weather.wet <= 0 and weather.snow <= 0:
+        return
+    height, width = picture.shape[1:]
+    rows = (np.arange(height, dtype=np.float32) + np.float32(0.5)) / np.float32(height)
+    columns = (np.arange(width, dtype=np.float32) + np.float32(0.5)) / np.float32(width)
+    y, x = np.broadcast_to(rows[:, None], (height, width)), np.broadcast_to(columns[None, :], (height, width))
+    if weather.wet > 0:
+        falling = _streaks(x, y, view_seed) * np.float32(0.16 * weather.wet)
+    else:
+        falling = _flakes(x, y, view_seed) * np.float32(0.8 * weather.snow)
+    for c in range(3):
+        picture[c] += (np.float32(0.92) - picture[c]) * falling
+
+
+def _streaks(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32, 0 or 1
+    lean = x + y * np.float32(0.12)
+    cell = hash_cells(np.floor(lean * 110).astype(np.int32), np.floor(y * 9).astype(np.int32), view_seed)
+    return np.asarray((cell % np.uint32(14) == 0).astype(np.float32))
+
+
+def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0..1
+    """Two layers of soft discs, one in every fourth cell of a lattice."""
+    falling = np.zeros(x.shape, np.float32)
+    for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
+        i, j = np.floor(x * cells), np.floor(y * cells)
+        cell = hash_cells(i.astype(np.int32), j.astype(np.int32), view_seed + layer)
+        dx = x * cells - i - (np.float32(0.3) + np.float32(0.4) * unit(cell))
+        dy = y * cells - j - (np.float32(0.3) + np.float32(0.4) * unit(cell * np.uint32(9)))
+        flake = np.minimum(np.maximum((size * size - dx * dx - dy * dy) * np.float32(14), 0), 1)
+        falling = np.maximum(falling, flake * (cell % np.uint32(4) == 0))
+    return falling
+
+
+def develop(
+    picture: Array,  # (3, h, w) float32 0..1, consumed
+    scene: Scene,
+) -> Array:  # (h, w, 3) uint8
+    """Grey, exposure, white balance, sensor noise and rounding: what makes light a photograph."""
+    weather = CONDITIONS[scene.condition]
+    if weather.grey > 0:
+        grey = picture[0] * np.float32(0.3) + picture[1] * np.float32(0.59) + picture[2] * np.float32(0.11)
+        for c in range(3):
+            picture[c] += (grey - picture[c]) * np.float32(weather.grey)
+    _, height, width = picture.shape
+    out = np.empty((height, width, 3), np.uint8)
+    strength = scene.noise * weather.noise
+    bits = hash_array(scene.view_seed, 77, np.arange(height * width, dtype=np.uint32)).reshape(height, width)
+    for c in range(3):
+        levels = picture[c] * np.float32(255 * scene.exposure * scene.cast[c])
+        if strength > 0:
+            # Half of the noise is common to the three channels. Two bytes added are close enough to a bell.
+            own = (bits >> np.uint32(5 * c)).astype(np.int32)
+            bell = ((own & 255) + ((own >> 8) & 255) - 255).astype(np.float32)
+            levels += bell * np.float32(strength / 104.0)
+        out[:, :, c] = np.minimum(np.maximum(levels + np.float32(0.5), 0), 255).astype(np.uint8)
+    return out
