@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cricavpr import EvalDataset, EvalResult, Grouping, ImageSet, evaluate, load_method, read_photos
-from cricavpr.config import read_recipe
 from cricavpr.datasets.place_folder import PlaceRule, places_from_positions, read_headings, write_places
 from cricavpr.methods.base import Method
+from cricavpr.schema import read_recipe
 from cricavpr.training.changes import changed, read_settings
 from cricavpr.training.recipe import Recipe
 from cricavpr.training.train import Machine, train

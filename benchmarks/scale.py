@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.figures import Figures
 
-from cricavpr.config import build
 from cricavpr.files import write_text
+from cricavpr.schema import build
 
 DOCS = Path(__file__).parents[1] / "docs"
 FIGURES, PAGE = DOCS / "results" / "scale.toml", DOCS / "scale.md"

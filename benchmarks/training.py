@@ -34,8 +34,8 @@ def measured(way: str, network: str, places: int, image_size: int, steps: int, g
     """Seconds of the best step and peak GB, in this process: see `in_a_child`."""
     import torch
 
-    from cricavpr.config import build
     from cricavpr.models.vit import BACKBONES
+    from cricavpr.schema import build
     from cricavpr.training.data import StepData
     from cricavpr.training.learning import learn, make_learner
     from cricavpr.training.recipe import Recipe
@@ -118,7 +118,7 @@ def micro_batches(sizes: list[int], warm: int, steps: int) -> None:
     """Drawn towns, the nano network with MulConv adapters: one step's loss and gradient, then a short training."""
     import torch
 
-    from cricavpr.config import build
+    from cricavpr.schema import build
     from cricavpr.training.changes import changed
     from cricavpr.training.data import Steps, open_places
     from cricavpr.training.learning import learn, make_learner

@@ -7,8 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "cricavpr"
 ROWS = [  # from the ground up
-    {"errors", "geo", "files", "mapped", "times"},
-    {"images", "descriptors", "grouping", "config", "matlab", "pca", "whitening", "plotting", "pages"},
+    {"errors", "extras", "files", "geo", "locks", "mapped", "progress", "terminal", "times"},
+    {"images", "descriptors", "grouping", "schema", "matlab", "pca", "whitening", "plotting", "pages"},
     {"models", "datasets", "index", "town"},
     {"methods"},
     {"describing"},
@@ -22,6 +22,8 @@ ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 WITHIN_A_ROW = {  # values that are made of other values
     ("geo", "errors"),
     ("files", "errors"),
+    ("extras", "errors"),
+    ("locks", "errors"),
     ("descriptors", "grouping"),
     ("pca", "descriptors"),
     ("whitening", "descriptors"),

@@ -106,34 +106,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def held_alone(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` during the block; a process that ends in any way lets go of it.
-
-    The lock is POSIX's record lock, which worker processes do not inherit. Where there is none (Windows),
-    nothing is held.
-
-    Raises:
-        InputError: another process holds it, or the file cannot be made.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(path.open("ab"))
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is writing {what}. Wait for it, or choose another place.") from error
-        except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror or error}. Choose another place or free it."
-            ) from error
-        yield
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:

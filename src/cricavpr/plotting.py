@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
 from cricavpr.files import written_beside
 
 if TYPE_CHECKING:
@@ -137,11 +138,7 @@ def require_drawing(formats: Sequence[str]) -> None:
 
 def _matplotlib() -> Any:
     """The library, or one line that names the extra. A Figure made directly draws without a screen (Agg)."""
-    try:
+    with extra("plots", "drawing a figure"):
         import matplotlib
         import matplotlib.figure
-    except ImportError:
-        raise MissingExtraError(
-            "drawing figures needs matplotlib, which is not installed. Run: pip install 'cricavpr[plots]'"
-        ) from None
     return matplotlib

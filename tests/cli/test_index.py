@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.index.locks import one_writer
+from cricavpr.index.durable import writer_of
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.town.write import make_town
 
@@ -214,6 +214,6 @@ def test_wrong_input_gets_one_line_and_exit_code_2(
 
 
 def test_a_locked_index_names_who_holds_it(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with one_writer(index):
+    with writer_of(index):
         assert main(["index", "compact", str(index), "--quiet"]) == 2
     assert "is locked by process" in capsys.readouterr().err

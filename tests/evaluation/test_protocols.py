@@ -263,7 +263,7 @@ def test_a_split_without_its_root_is_told_what_is_missing(capsys: pytest.Capture
 
 KILLED = """
 import os, signal, sys
-import cricavpr.describing.progress as progress
+import cricavpr.progress as progress
 import cricavpr.describing.work as work
 work.STATE_EVERY_S = 0
 left = int(sys.argv[1])
@@ -289,7 +289,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_bytes(
     killed = subprocess.run([sys.executable, "-c", KILLED, str(after), *command("killed")], check=False)
     assert killed.returncode == -9 and list((tmp_path / "killed/out").glob(".unfinished-*"))
     seen: list[int] = []
-    monkeypatch.setattr("cricavpr.describing.progress.Progress.advance", lambda _, count: seen.append(count))
+    monkeypatch.setattr("cricavpr.progress.Progress.advance", lambda _, count: seen.append(count))
     assert main(command("killed")) == 0
     assert 0 < sum(seen) < 20 - after + 3  # what was done was not done again
     assert main(command("whole")) == 0

@@ -10,9 +10,9 @@ import numpy as np
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
+from cricavpr.index.durable import LOCK
 from cricavpr.index.engines import Quantiser
 from cricavpr.index.engines.fast_scan import Scan
-from cricavpr.index.locks import LOCK
 from cricavpr.index.place_index import Change, PlaceIndex
 
 MADE_BY = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 4)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cricavpr.errors import InputError
-from cricavpr.index.locks import LOCK, one_writer
+from cricavpr.index.durable import LOCK, writer_of
 from cricavpr.index.place_index import PlaceIndex
 from tests.index.places import added, built, numbers_of
 from tests.index.test_durable import ROOT, run
@@ -23,8 +23,8 @@ from tests.index.test_durable import ROOT, run
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cricavpr.index.locks import one_writer
-with one_writer(Path(sys.argv[1])):
+from cricavpr.index.durable import writer_of
+with writer_of(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -59,7 +59,7 @@ def test_the_loser_is_told_at_once_who_holds_the_lock_and_readers_are_not_kept(
 
 @pytest.mark.parametrize("wait_s", [float("nan"), -1.0])
 def test_a_time_to_wait_that_is_none_is_refused_and_not_waited_for_ever(index: PlaceIndex, wait_s: float) -> None:
-    with one_writer(index.path), pytest.raises(InputError, match=f"{wait_s:g} seconds"):
+    with writer_of(index.path), pytest.raises(InputError, match=f"{wait_s:g} seconds"):
         index.remove(["1.jpg"], wait_s=wait_s)
     with pytest.raises(InputError, match=f"{wait_s:g} seconds"):
         index.compact(wait_s=wait_s)
@@ -77,13 +77,13 @@ def test_who_waits_gets_the_lock_when_the_holder_ends(index: PlaceIndex, holder:
 
 
 def test_two_writers_of_one_process_keep_each_other_out(index: PlaceIndex) -> None:
-    with one_writer(index.path), pytest.raises(InputError, match=f"process {os.getpid()} "):
+    with writer_of(index.path), pytest.raises(InputError, match=f"process {os.getpid()} "):
         added(index, [7])
     assert added(index, [7]).added == 1
 
 
 def test_a_child_that_was_forked_while_writing_does_not_keep_the_lock(index: PlaceIndex) -> None:
-    with one_writer(index.path):
+    with writer_of(index.path):
         child = os.fork()
         if not child:
             time.sleep(30)
@@ -105,7 +105,7 @@ def test_a_lock_that_was_removed_with_its_folder_is_not_believed(
 ) -> None:
     folder = tmp_path / "index"
     folder.mkdir()
-    from cricavpr.index import locks
+    from cricavpr import locks
 
     seen = []
 
@@ -114,7 +114,7 @@ def test_a_lock_that_was_removed_with_its_folder_is_not_believed(
         return len(seen) > 1
 
     monkeypatch.setattr(locks, "_is_still", once)
-    with one_writer(folder):
+    with writer_of(folder):
         assert len(seen) == 2
 
 
@@ -142,15 +142,15 @@ def test_a_writer_waits_unasked_for_who_only_keeps_what_a_search_has_made(tmp_pa
     held = threading.Event()
 
     def search() -> None:
-        with one_writer(tmp_path, briefly=True):
+        with writer_of(tmp_path, briefly=True):
             held.set()
             time.sleep(0.2)
 
     searching = threading.Thread(target=search)
     searching.start()
     assert held.wait(30)
-    with pytest.raises(InputError, match="for a moment"), one_writer(tmp_path, briefly=True):
+    with pytest.raises(InputError, match="for a moment"), writer_of(tmp_path, briefly=True):
         pass  # another search does not wait
-    with one_writer(tmp_path):
+    with writer_of(tmp_path):
         pass
     searching.join()

@@ -21,6 +21,7 @@ from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
+from cricavpr.index.durable import writer_of
 from cricavpr.index.engines import (
     All,
     ArrayFileError,
@@ -35,7 +36,6 @@ from cricavpr.index.engines import (
     opening,
 )
 from cricavpr.index.engines import tuning as tuning_module
-from cricavpr.index.locks import one_writer
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sealed import sealed, unsealed
 from cricavpr.index.search import search
@@ -193,7 +193,7 @@ def test_where_nothing_can_be_written_search_is_exact_and_says_so(
 
 
 def test_while_another_writes_search_is_exact_and_names_the_writer(plain: PlaceIndex) -> None:
-    with one_writer(plain.path):
+    with writer_of(plain.path):
         assert f"locked by process {os.getpid()}" in str(plain.searcher(engine="compressed").choice)
 
 
@@ -214,7 +214,7 @@ def test_what_is_added_is_coded_when_it_is_first_searched(index: PlaceIndex) -> 
 
 def test_codes_are_used_but_not_kept_while_another_writes(index: PlaceIndex) -> None:
     grown = added(index, range(300, 340), WIDE).index
-    with one_writer(index.path):
+    with writer_of(index.path):
         notes = grown.searcher(engine="compressed").notes
     assert "these codes are not kept" in notes[-1] and len(codes_in(index.path)) == 1
     agree(grown, [*range(340)], QUERIES)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from cricavpr.config import build
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.methods import load_method
 from cricavpr.models.cnn import resnet, vgg16_features
 from cricavpr.models.weights import save_weights
+from cricavpr.schema import build
 from cricavpr.training import train
 from cricavpr.training.baselines import build_baseline, cluster, from_torchvision, start_from_clusters
 from cricavpr.training.data import open_places

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cricavpr.config import build, read_recipe
 from cricavpr.errors import InputError
+from cricavpr.schema import build, read_recipe
 from cricavpr.training.changes import changed, read_settings, refuse_unnamed_changes
 from cricavpr.training.optimisation import rate_at
 from cricavpr.training.recipe import Recipe, Schedule

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from cricavpr.config import build
 from cricavpr.methods.cricavpr import Settings
 from cricavpr.models.cricavpr import CricaVPR
+from cricavpr.schema import build
 from cricavpr.training.changes import changed
 from cricavpr.training.learning import Regions, correlate
 from cricavpr.training.network import Trainable, TrainableCricaVPR

@@ -11,59 +11,36 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from cricavpr import __version__
-from cricavpr.cli import (
-    ablate,
-    audit,
-    challenge,
-    compare,
-    compare_methods,
-    datasets,
-    demo,
-    describe,
-    evaluate,
-    index,
-    locate,
-    methods,
-    pca,
-    places,
-    report,
-    town,
-    train,
-    weights,
-)
-from cricavpr.cli.options import printable
+from cricavpr.cli.verbs import Verb, add_verbs
 from cricavpr.errors import CricaVPRError
+from cricavpr.terminal import printable
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
-VERBS = (
-    demo,
-    town,
-    describe,
-    index,
-    locate,
-    evaluate,
-    compare,
-    pca,
-    train,
-    ablate,
-    compare_methods,
-    audit,
-    report,
-    methods,
-    weights,
-    places,
-    datasets,
-    challenge,
-)
+VERBS = {
+    "demo": Verb("demo", "locate photos in a drawn town, and see the answers on a map"),
+    "town": Verb("town", "draw a town to try things on"),
+    "describe": Verb("describe", "turn photos into descriptors"),
+    "index": Verb("index", "build a database of photos, change it, and see what it holds"),
+    "locate": Verb("locate", "find where photos were taken"),
+    "evaluate": Verb("evaluate", "measure recall on a dataset"),
+    "compare": Verb("compare", "evaluations side by side, and whether they differ"),
+    "pca": Verb("pca", "make descriptors shorter: fit a PCA, apply it"),
+    "train": Verb("train", "train a network by a recipe"),
+    "ablate": Verb("ablate", "train several recipes with several seeds, and draw one table"),
+    "compare-methods": Verb("compare_methods", "several methods on one dataset, and what each costs"),
+    "audit": Verb("audit", "how much descriptors depend on the photos beside them"),
+    "report": Verb("report", "tables, figures and a failure explorer from evaluations"),
+    "methods": Verb("methods", "list the methods"),
+    "weights": Verb("weights", "list, pull, convert and show weights files"),
+    "places": Verb("places", "group photos into places to train on"),
+    "datasets": Verb("datasets", "list, explain and check the benchmarks"),
+    "challenge": Verb("challenge", "write or score the file for the MSLS challenge"),
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line `words`; of all of them where none are given."""
     top = argparse.ArgumentParser(
         prog="cricavpr",
         description="Visual place recognition: photos in, places out.",
@@ -71,9 +48,7 @@ def parser() -> argparse.ArgumentParser:
         "130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"cricavpr {__version__}")
-    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for verb in VERBS:
-        verb.add_parser(verbs)
+    add_verbs(top, VERBS, "verbs", words)
     return top
 
 
@@ -82,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a photo is said once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    args = parser().parse_args(typed, argparse.Namespace(typed=typed))
+    args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import SOME_FAILED
+from cricavpr.errors import InputError
+from cricavpr.training.ablate import Result, ablate, read_rows, results
+from cricavpr.training.ablation_table import write_tables
+from cricavpr.training.changes import read_settings
+from cricavpr.training.train import Machine
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from cricavpr.cli import Subparsers
-    from cricavpr.training.ablate import Result
-
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "ablate",
-        help="train several recipes with several seeds, and draw one table",
-        description="Train each recipe with each seed, and write the table as Markdown, CSV and LaTeX. Run the same "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train each recipe with each seed, and write the table as Markdown, CSV and LaTeX. Run the same "
         "command again after an interruption: finished runs stay, others go on. A run that diverges is named in its "
-        "row (exit code 3).",
+        "row (exit code 3)."
     )
     parser.add_argument("recipes", nargs="+", metavar="RECIPE.toml", help="one row each, in this order")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the runs and the table")
@@ -43,10 +40,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.training.ablate import ablate, read_rows, results
-    from cricavpr.training.ablation_table import write_tables
-    from cricavpr.training.changes import read_settings
-    from cricavpr.training.train import Machine
 
     out, seeds = Path(args.out), _seeds(args.seeds)
     rows = read_rows([Path(recipe) for recipe in args.recipes], read_settings(args.set))
@@ -76,7 +69,6 @@ def _tell(found: Sequence[Result]) -> int:
 
 
 def _seeds(text: str) -> list[int]:
-    from cricavpr.errors import InputError
 
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import existing_folder
+from cricavpr.datasets import open_dataset
+from cricavpr.datasets.base import EvalDataset, Problem
+from cricavpr.datasets.benchmarks import SPLITS, find_split, open_split
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    from cricavpr.datasets.base import EvalDataset, Problem
 
 RADIUS_M = 25.0
 
@@ -22,7 +22,6 @@ def open_asked(
     Raises:
         InputError: it is not there, or the options do not go together.
     """
-    from cricavpr.datasets import open_dataset
 
     if root is not None:
         if positions:
@@ -34,10 +33,6 @@ def open_asked(
 
 
 def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:
-    from dataclasses import replace
-
-    from cricavpr.datasets.base import EvalDataset
-    from cricavpr.datasets.benchmarks import find_split, open_split
 
     split = open_split(name, root)
     if radius_m is not None:
@@ -54,7 +49,6 @@ def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:
 def _hint_at_root(data: str) -> None:
     if Path(data).exists():
         return
-    from cricavpr.datasets.benchmarks import SPLITS
 
     if data in SPLITS:
         raise InputError(f"{data} is a split of a benchmark. Say where that lies: --root DIR.")

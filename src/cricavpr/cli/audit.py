@@ -5,22 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.asked import open_asked
 from cricavpr.cli.options import report
+from cricavpr.evaluation.audit import audit_table, verdicts, write_audit
+from cricavpr.methods import load_method
+from cricavpr.methods.base import Method
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.methods.base import Method
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "audit",
-        help="how much descriptors depend on the photos beside them",
-        description="Describe a dataset alone, in groups of every size, shuffled, among strangers, in other batches "
-        "and precisions; print what changes, and write one page with a verdict in plain words.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Describe a dataset alone, in groups of every size, shuffled, among strangers, in other batches "
+        "and precisions; print what changes, and write one page with a verdict in plain words."
     )
     parser.add_argument("method", metavar="METHOD", help="see `cricavpr methods`")
     parser.add_argument(
@@ -49,8 +45,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation.audit import audit_table, verdicts, write_audit
-    from cricavpr.methods import load_method
 
     dataset, unusable = open_asked(args.on, args.root, args.radius_m)
     method = load_method(args.method, args.weights, args.device)
@@ -76,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
 def _elsewhere(args: argparse.Namespace) -> Method | None:
     """The same method on the other device of this machine, where there is one."""
     import torch
-
-    from cricavpr.methods import load_method
 
     if not torch.cuda.is_available():
         return None

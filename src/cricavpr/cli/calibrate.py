@@ -6,26 +6,29 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
+from cricavpr.datasets import open_photos
+from cricavpr.datasets.base import Problem
+from cricavpr.describing import describe
+from cricavpr.grouping import ALONE
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import folder_named
+from cricavpr.locate.calibration import Calibration
+from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
+from cricavpr.locate.fitting import check_share, fit
+from cricavpr.locate.reliability import draw, precision_table
+from cricavpr.locate.together import Rule
+from cricavpr.methods.base import made_by
+from cricavpr.plotting import require_drawing, save_figure
+from cricavpr.progress import Progress
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import Problem
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.locate.calibration import Calibration
-    from cricavpr.locate.cases import Cases
-    from cricavpr.locate.together import Rule
 
-
-def add_parser(actions: Subparsers) -> None:
-    parser = actions.add_parser(
-        "calibrate",
-        help="learn how far the answers of an index can be trusted",
-        description="Fit radius, confidence and the probability that a place is in the map at all, and keep them in "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fit radius, confidence and the probability that a place is in the map at all, and keep them in "
         "the index. Without --queries the photos of the index ask one another, which is honest only where the photos "
-        "to be located are taken as those were. See docs/calibration.md.",
+        "to be located are taken as those were. See docs/calibration.md."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("--queries", metavar="FOLDER", help="photos with known positions, to calibrate on")
@@ -51,11 +54,6 @@ def add_parser(actions: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import folder_named
-    from cricavpr.locate.fitting import check_share, fit
-    from cricavpr.locate.together import Rule
-    from cricavpr.plotting import require_drawing
 
     check_share(args.share_in_map)  # before the photos ask
     if args.plot:
@@ -74,23 +72,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.locate.cases import cases_of_index
 
     print("the photos of the index ask one another: true where photos to come are taken alike", file=sys.stderr)
     with Progress(not args.quiet, min(args.most, len(index))) as progress:
         progress.start(0)
-        return cases_of_index(
-            index, args.radius, rule, args.most, lambda done, _: progress.advance(done - progress.done)
-        )
+        return cases_of_index(index, args.radius, rule, args.most, progress.reach)
 
 
 def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tuple[Cases, tuple[Problem, ...]]:
-    from cricavpr.datasets import open_photos
-    from cricavpr.describing import describe
-    from cricavpr.grouping import ALONE
-    from cricavpr.locate.cases import cases_of_queries
-    from cricavpr.methods.base import made_by
 
     method = load_method(args)
     index.made_by.require_same(made_by(method, ALONE), f"the photos of {index.path} and the queries")
@@ -104,8 +93,6 @@ def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tupl
 
 
 def _plot(calibration: Calibration, path: Path) -> None:
-    from cricavpr.locate.reliability import draw
-    from cricavpr.plotting import save_figure
 
     for written in save_figure(draw(calibration), path, _formats(path)):
         print(written, file=sys.stderr)
@@ -116,7 +103,6 @@ def _formats(plot: Path) -> tuple[str, ...]:
 
 
 def _text(path: Path, calibration: Calibration) -> str:
-    from cricavpr.locate.reliability import precision_table
 
     source = calibration.source
     return (

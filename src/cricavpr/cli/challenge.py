@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method
-
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import EvalDataset
+from cricavpr.datasets.base import EvalDataset
+from cricavpr.datasets.benchmarks import SPLITS, open_split
+from cricavpr.evaluation.msls_challenge import predict, read_submission, score_submission, write_submission
+from cricavpr.grouping import Grouping
 
 POOLED = "msls-challenge"
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "challenge",
-        help="write or score the file for the MSLS challenge",
-        description="Searching all test cities as one database and searching each by itself give different numbers: "
-        "the file says which it was.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Searching all test cities as one database and searching each by itself give different numbers: "
+        "the file says which it was."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     write = actions.add_parser(
@@ -48,15 +45,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _parts(args: argparse.Namespace) -> list[EvalDataset]:
-    from cricavpr.datasets.benchmarks import SPLITS, open_split
 
     cities = sorted(name for name in SPLITS if name.startswith(f"{POOLED}-"))
     return [open_split(name, existing_folder(args.root)) for name in (cities if args.by_city else [POOLED])]
 
 
 def _write(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation.msls_challenge import predict, write_submission
-    from cricavpr.grouping import Grouping
 
     parts = _parts(args)
     found = predict(
@@ -75,7 +69,6 @@ def _write(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation.msls_challenge import read_submission, score_submission
 
     scores = score_submission(read_submission(Path(args.file)), _parts(args))
     if args.json:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.errors import InputError
+from cricavpr.evaluation import compare
+from cricavpr.evaluation.published import TABLE, beside, read_published
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "compare",
-        help="evaluations side by side, and whether they differ",
-        description="Recall with 95 % intervals, and McNemar's exact test of every card against the first, query by "
-        "query. Cards of other images, rules or N are refused by name: their figures say nothing about each other.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Recall with 95 % intervals, and McNemar's exact test of every card against the first, query by "
+        "query. Cards of other images, rules or N are refused by name: their figures say nothing about each other."
     )
     parser.add_argument("cards", nargs="+", metavar="CARD", help="a card, its folder, or a folder of such folders")
     parser.add_argument("--anyway", action="store_true", help="print unequal cards too, marked, and test what is equal")
@@ -29,8 +25,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation import compare
-    from cricavpr.evaluation.published import TABLE, beside, read_published
 
     runs = compare.read_runs(map(Path, args.cards))
     if len(runs) < 2 and not args.with_published:

@@ -6,22 +6,22 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_work, existing_folder
+from cricavpr.datasets import open_dataset
 from cricavpr.errors import InputError, WeightsError
+from cricavpr.evaluation.costs import format_costs, measure_cost
+from cricavpr.evaluation.evaluate import evaluate, format_table
+from cricavpr.methods import METHODS, load_method
+from cricavpr.methods.base import Method
+from cricavpr.models.registry import KNOWN
+from cricavpr.schema import nearest
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.methods.base import Method
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "compare-methods",
-        help="several methods on one dataset, and what each costs",
-        description="Recall of several methods, every photo alone, and the table of their cost on this machine. "
-        "Methods whose weights are not here are named and left out.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Recall of several methods, every photo alone, and the table of their cost on this machine. "
+        "Methods whose weights are not here are named and left out."
     )
     parser.add_argument(
         "--on", required=True, metavar="DATA", help="an @UTM@ tree, or a folder with database/ and queries/"
@@ -38,9 +38,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.datasets import open_dataset
-    from cricavpr.evaluation.costs import format_costs, measure_cost
-    from cricavpr.evaluation.evaluate import evaluate, format_table
 
     chosen = list(_chosen(args.methods))
     dataset, _ = open_dataset(existing_folder(args.on), args.radius_m)
@@ -66,8 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(text: str) -> Iterator[str]:
-    from cricavpr.config import nearest
-    from cricavpr.methods import METHODS
 
     for name in METHODS if text == "all" else text.split(","):
         if name not in METHODS:
@@ -77,8 +72,6 @@ def _chosen(text: str) -> Iterator[str]:
 
 def _loaded(names: list[str], device: str, random_weights: bool) -> Iterator[tuple[Method, str]]:
     """Methods one at a time, so that one network is in memory; those without weights are said on stderr."""
-    from cricavpr.methods import METHODS, load_method
-    from cricavpr.models.registry import KNOWN
 
     for name in names:
         weights = METHODS[name].default_weights

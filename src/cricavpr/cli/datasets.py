@@ -5,23 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cricavpr.cli.options import SOME_FAILED, existing_folder, printable
+from tqdm import tqdm
+
+from cricavpr.cli.options import SOME_FAILED, existing_folder
+from cricavpr.datasets.benchmarks import BENCHMARKS, SPLITS, Benchmark, Split, find_splits
+from cricavpr.datasets.benchmarks.check import CheckedSplit, check_split, state_of
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.benchmarks import Benchmark, Split
-    from cricavpr.datasets.benchmarks.check import CheckedSplit
+from cricavpr.terminal import printable
 
 NOTHING_THERE = 2  # exit code: as for a folder that is none
 
 _UNANSWERED = {"miss": "count as misses", "skip": "are left out"}
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("datasets", help="list, explain and check the benchmarks")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="every split: counts, rule, layouts that are read")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -43,7 +42,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def show_list(args: argparse.Namespace) -> int:
-    from cricavpr.datasets.benchmarks import BENCHMARKS, SPLITS
 
     if args.json:
         print(json.dumps([_about(*entry) for entry in SPLITS.values()], indent=1))
@@ -65,7 +63,6 @@ def _number(count: int | None) -> str:
 
 
 def show_info(args: argparse.Namespace) -> int:
-    from cricavpr.datasets.benchmarks import find_splits
 
     benchmark, splits = find_splits(args.name)
     if args.json:
@@ -123,10 +120,6 @@ def _about(benchmark: Benchmark, split: Split) -> dict[str, Any]:
 
 
 def check(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from cricavpr.datasets.benchmarks import find_splits
-    from cricavpr.datasets.benchmarks.check import check_split, state_of
 
     benchmark, splits = find_splits(args.name)
     if not splits:

@@ -6,22 +6,18 @@ import argparse
 import os
 import shlex
 import sys
+import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.demo import DemoResult
+from cricavpr.demo import DemoResult, run_demo
 
 MOST_WORKERS = 8
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "demo",
-        help="locate photos in a drawn town, and see the answers on a map",
-        description="Draw a town that training never saw, locate photos in it, and write one page with the map, the "
-        "answers and the recall. Needs no download and no network.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Draw a town that training never saw, locate photos in it, and write one page with the map, the "
+        "answers and the recall. Needs no download and no network."
     )
     parser.add_argument(
         "--out", default="demo", metavar="DIR", help="where to write; an earlier demo there is replaced (default: demo)"
@@ -41,7 +37,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.demo import run_demo
 
     result = run_demo(
         Path(args.out),
@@ -75,7 +70,6 @@ def _next_steps(result: DemoResult, weights: str | None) -> str:
 
 
 def _open(page: Path) -> None:
-    import webbrowser
 
     if not webbrowser.open(page.absolute().as_uri()):
         print("no browser could be opened; open the page above yourself.", file=sys.stderr)

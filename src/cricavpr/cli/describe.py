@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report, size
+from cricavpr.cluster import Address, MethodSpec, describe_on
+from cricavpr.datasets import open_photos
+from cricavpr.datasets.base import Problem
+from cricavpr.describing import Described, describe
+from cricavpr.descriptors import refuse_other_files
+from cricavpr.errors import InputError
+from cricavpr.grouping import Grouping
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import Problem
-    from cricavpr.describing import Described
-    from cricavpr.grouping import Grouping
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "describe",
-        help="turn photos into descriptors",
-        description="Describe a folder of photos. Interrupted, the same command goes on where it stopped.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Describe a folder of photos. Interrupted, the same command goes on where it stopped."
     parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos, searched through")
     parser.add_argument("--out", required=True, metavar="FILE", help="the descriptor file to write (safetensors)")
     add_grouping(parser)
@@ -36,8 +32,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.descriptors import refuse_other_files
-    from cricavpr.grouping import Grouping
 
     grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
     refuse_other_files(Path(args.out))
@@ -51,8 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe_here(args: argparse.Namespace, grouping: Grouping) -> tuple[Described, tuple[Problem, ...]]:
-    from cricavpr.datasets import open_photos
-    from cricavpr.describing import describe
 
     method = load_method(args)
     photos, unusable = open_photos(existing_folder(args.photos))
@@ -69,9 +61,6 @@ def _describe_here(args: argparse.Namespace, grouping: Grouping) -> tuple[Descri
 
 
 def _describe_on(args: argparse.Namespace, grouping: Grouping) -> tuple[Described, tuple[Problem, ...]]:
-    from cricavpr.cluster import Address, MethodSpec, describe_on
-    from cricavpr.datasets import open_photos
-    from cricavpr.errors import InputError
 
     if args.workers is not None:
         raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")

@@ -9,30 +9,27 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.asked import open_asked
 from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report
+from cricavpr.datasets.base import EvalDataset
+from cricavpr.datasets.benchmarks import find_split
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import EvalDataset
-    from cricavpr.evaluation.evaluate import EvalResult
-    from cricavpr.evaluation.protocols import Protocol
-    from cricavpr.grouping import Grouping
-    from cricavpr.methods.base import Method
-    from cricavpr.pca import Pca
+from cricavpr.evaluation.evaluate import EvalResult, evaluate, format_table
+from cricavpr.evaluation.protocols import PAPER_GROUPING, PAPER_NS, Protocol, groupings, protocol
+from cricavpr.evaluation.recording import record
+from cricavpr.grouping import Grouping
+from cricavpr.methods.base import Method
+from cricavpr.pca import Pca
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="measure recall on a dataset",
-        description="Recall@N with everything that decides it. DATASET is a folder (an @UTM@ tree, or one with "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Recall@N with everything that decides it. DATASET is a folder (an @UTM@ tree, or one with "
         "database/ and queries/ of photos), or with --root a split of a benchmark. Each result is written as a card "
-        "with its answers. Interrupted, the same command goes on where it stopped.",
+        "with its answers. Interrupted, the same command goes on where it stopped."
     )
     parser.add_argument("data", metavar="DATASET", help="the dataset's folder, or a split such as pitts30k-test")
     parser.add_argument("--root", metavar="DIR", help="where the benchmark lies that the split is of")
@@ -88,9 +85,6 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation.evaluate import evaluate, format_table
-    from cricavpr.evaluation.protocols import PAPER_NS
-    from cricavpr.evaluation.recording import record
 
     given = [_grouping(text) for text in args.grouping or []]
     protocol, pca = _protocol(args), _pca(args)
@@ -131,7 +125,6 @@ def _command(typed: list[str]) -> str:
 
 
 def _grouping(text: str) -> Grouping:
-    from cricavpr.grouping import Grouping
 
     return Grouping.parse(text)
 
@@ -140,13 +133,11 @@ def _split_option(args: argparse.Namespace, option: str) -> str | None:
     """What a split of a benchmark says about itself; None for a folder."""
     if args.root is None:
         return None
-    from cricavpr.datasets.benchmarks import find_split
 
     return str(getattr(find_split(args.data)[1], option))
 
 
 def _protocol(args: argparse.Namespace) -> Protocol:
-    from cricavpr.evaluation.protocols import protocol
 
     own = None if args.protocol == "paper" else _split_option(args, "unanswered")
     return protocol(
@@ -158,16 +149,12 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 
 def _groupings(args: argparse.Namespace, method: Method) -> tuple[Grouping, ...]:
-    from cricavpr.evaluation.protocols import PAPER_GROUPING, groupings
 
     paper_grouping = _split_option(args, "paper_grouping") or PAPER_GROUPING
     return groupings(args.protocol, method.correlates, paper_grouping)
 
 
 def _pca(args: argparse.Namespace) -> Pca | None:
-    from dataclasses import replace
-
-    from cricavpr.pca import Pca
 
     if args.pca and args.whiten_on_database:
         raise InputError("--whiten-on-database cannot follow --pca. Give one of the two.")

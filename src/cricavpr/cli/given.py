@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import existing_folder, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from cricavpr.datasets.base import ImageSet, Problem
-    from cricavpr.describing import Described
-    from cricavpr.methods.base import Method
+from cricavpr import describing
+from cricavpr.cli.options import existing_folder
+from cricavpr.datasets import open_photos
+from cricavpr.datasets.base import ImageSet, Problem
+from cricavpr.describing import Described
+from cricavpr.errors import InputError
+from cricavpr.methods.base import Method
+from cricavpr.terminal import printable
 
 
 def photos(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
     """The photos of a folder that have a position, and those that cannot be used."""
-    from cricavpr.datasets import open_photos
-    from cricavpr.errors import InputError
 
     if "" in args.tag:  # before hours of describing
         raise InputError("--tag '' is no word. Give one, or leave it out.")
@@ -31,7 +29,6 @@ def photos(args: argparse.Namespace) -> tuple[ImageSet, tuple[Problem, ...]]:
 
 def describe(args: argparse.Namespace, method: Method, images: ImageSet, to: Path) -> Described:
     """Each photo by itself; what is done is kept beside the index until the index has it."""
-    from cricavpr import describing
 
     work = {"batch_size": args.batch_size, "workers": args.workers}
     return describing.describe(method, images, out=unfinished(to), progress=not args.quiet, **work)
@@ -49,7 +46,6 @@ def tags(args: argparse.Namespace, images: ImageSet) -> list[list[str]]:
 
 def chosen(args: argparse.Namespace) -> tuple[list[str], list[bytes]]:
     """Names and ids of the photos that are to go."""
-    from cricavpr.errors import InputError
 
     names = [*args.names, *(_listed(args.list) if args.list else ())]
     if not (names or args.id):
@@ -58,7 +54,6 @@ def chosen(args: argparse.Namespace) -> tuple[list[str], list[bytes]]:
 
 
 def _listed(file: str) -> Iterable[str]:
-    from cricavpr.errors import InputError
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -70,7 +65,6 @@ def _listed(file: str) -> Iterable[str]:
 
 
 def _id(text: str) -> bytes:
-    from cricavpr.errors import InputError
 
     try:
         one = bytes.fromhex(text)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import existing_folder
+from cricavpr.errors import InputError
+from cricavpr.files import refuse_all_but_files, refuse_other_content, write_text
+from cricavpr.health import examine
+from cricavpr.health.ground import MOST_HOLES, counted
+from cricavpr.health.page import page
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import folder_named
+from cricavpr.progress import Progress
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
 
-
-def add_parser(actions: Subparsers) -> None:
-    parser = actions.add_parser(
-        "health",
-        help="holes, thin places, near-duplicates, places that look alike, bad photos",
-        description="Examine an index and write one HTML page with a map, and the same as JSON beside it.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Examine an index and write one HTML page with a map, and the same as JSON beside it."
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("--out", required=True, metavar="PAGE", help="the page, an .html file")
     parser.add_argument(
@@ -42,14 +42,6 @@ def add_parser(actions: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.errors import InputError
-    from cricavpr.files import refuse_all_but_files, refuse_other_content, write_text
-    from cricavpr.health import examine
-    from cricavpr.health.ground import MOST_HOLES, counted
-    from cricavpr.health.page import page
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import folder_named
 
     out = Path(args.out)
     if out.suffix != ".html":
@@ -67,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             same_m=args.near,
             far_m=args.far,
             copy_score=args.copy_score,
-            report=lambda done, _: progress.advance(done - progress.done),
+            report=progress.reach,
         )
     write_text(findings, json.dumps(health.to_dict(), indent=1) + "\n")
     write_text(out, page(health))

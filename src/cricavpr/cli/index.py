@@ -5,40 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli import calibrate, given, health, remote_index, tune
-from cricavpr.cli.options import (
-    SOME_FAILED,
-    add_method,
-    add_work,
-    load_method,
-    print_facts,
-    printable,
-    report,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cricavpr.cli import Subparsers
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.methods.base import Method
+from cricavpr.cli.options import SOME_FAILED, add_method, add_work, load_method, print_facts, report
+from cricavpr.cli.verbs import Subparsers
+from cricavpr.errors import InputError
+from cricavpr.grouping import ALONE
+from cricavpr.index.auditing import damages
+from cricavpr.index.manifest import is_ours, known_dtype
+from cricavpr.index.place_index import PlaceIndex, photo_ids, refuse_foreign
+from cricavpr.index.remote import folder_named
+from cricavpr.methods.base import Method, made_by
+from cricavpr.progress import Progress
+from cricavpr.terminal import printable
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("index", help="build a database of photos, change it, and see what it holds")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     _add_photos_parsers(actions)
     _add_changing_parsers(actions)
     _add_asking_parsers(actions)
-    tune.add_parser(actions)
-    calibrate.add_parser(actions)
-    health.add_parser(actions)
+    tune.add_arguments(actions.add_parser("tune", help="make codes for a large index, and measure their recall"))
+    calibrate.add_arguments(actions.add_parser("calibrate", help="learn how far answers can be trusted"))
+    health.add_arguments(actions.add_parser("health", help="holes, near-duplicates, look-alikes and bad photos"))
 
 
-def _add_photos_parsers(actions: Subparsers) -> None:
+def _add_photos_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
     building = actions.add_parser(
         "build",
         help="index a folder of photos",
@@ -77,7 +71,7 @@ def _add_photos_parsers(actions: Subparsers) -> None:
     updating.set_defaults(run=_or_remote(update))
 
 
-def _add_changing_parsers(actions: Subparsers) -> None:
+def _add_changing_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
     removing = actions.add_parser(
         "remove",
         help="take photos out of an index",
@@ -104,12 +98,9 @@ def _add_changing_parsers(actions: Subparsers) -> None:
     compacting.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_wait(compacting)
     compacting.set_defaults(run=_or_remote(compact))
-    upgrading = actions.add_parser("upgrade", help="bring the index of an earlier release into today's form")
-    upgrading.add_argument("index", metavar="INDEX", help="the folder of the index")
-    upgrading.set_defaults(run=_or_remote(upgrade))
 
 
-def _add_asking_parsers(actions: Subparsers) -> None:
+def _add_asking_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
     asking = actions.add_parser("info", help="what an index holds and how it was made")
     asking.add_argument("index", metavar="INDEX", help="the folder of the index")
     asking.add_argument("--json", action="store_true", help="print JSON")
@@ -167,7 +158,6 @@ def _or_remote(verb: Callable[[argparse.Namespace], int], where: str = "index") 
 
 def _refuse_kind(args: argparse.Namespace) -> None:
     """A folder has no kinds: better said than ignored."""
-    from cricavpr.errors import InputError
 
     if getattr(args, "kind", "flat") != "flat":
         raise InputError(f"--kind {printable(args.kind)} is for the collection of a server. Leave it out for a folder.")
@@ -183,8 +173,6 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> int:
-    from cricavpr.index.manifest import known_dtype
-    from cricavpr.index.place_index import PlaceIndex, photo_ids, refuse_foreign
 
     to = Path(args.to)
     refuse_foreign(to)
@@ -210,7 +198,6 @@ def build(args: argparse.Namespace) -> int:
 
 
 def add(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import photo_ids
 
     index, method = _open_to_write(args)
     photos, unusable = given.photos(args)
@@ -239,7 +226,6 @@ def add(args: argparse.Namespace) -> int:
 
 
 def update(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import photo_ids
 
     index, method = _open_to_write(args)
     photos, unusable = given.photos(args)
@@ -265,9 +251,6 @@ def update(args: argparse.Namespace) -> int:
 
 def _open_to_write(args: argparse.Namespace) -> tuple[PlaceIndex, Method]:
     """The index and the method that made it: worth knowing before the photos are described."""
-    from cricavpr.grouping import ALONE
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.methods.base import made_by
 
     index, method = PlaceIndex.open(Path(args.index)), load_method(args)
     index.made_by.require_same(made_by(method, ALONE), f"the photos of {index.path} and those to add")
@@ -276,9 +259,6 @@ def _open_to_write(args: argparse.Namespace) -> tuple[PlaceIndex, Method]:
 
 def _replaced(to: Path) -> str:
     """What an index holds that is about to be replaced; nothing where there is nothing to lose."""
-    from cricavpr.errors import InputError
-    from cricavpr.index.manifest import is_ours
-    from cricavpr.index.place_index import PlaceIndex
 
     try:
         count = len(PlaceIndex.open(to))
@@ -292,7 +272,6 @@ def _replaced(to: Path) -> str:
 
 
 def remove(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
 
     names, ids = given.chosen(args)
     change = PlaceIndex.open(Path(args.index)).remove(names, ids=ids, wait_s=args.wait)
@@ -303,8 +282,6 @@ def remove(args: argparse.Namespace) -> int:
 
 
 def merge(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import folder_named
 
     index, other = PlaceIndex.open(Path(args.index)), PlaceIndex.open(folder_named(args.other, "merge"))
     change = index.merge(other, wait_s=args.wait)
@@ -313,22 +290,12 @@ def merge(args: argparse.Namespace) -> int:
 
 
 def compact(args: argparse.Namespace) -> int:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.index.place_index import PlaceIndex
 
     index = PlaceIndex.open(Path(args.index))
     with Progress(not args.quiet, len(index)) as progress:
         progress.start(0)
-        index = index.compact(lambda done, _: progress.advance(done - progress.done), wait_s=args.wait)
+        index = index.compact(progress.reach, wait_s=args.wait)
     print(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segments")
-    return 0
-
-
-def upgrade(args: argparse.Namespace) -> int:
-    from cricavpr.index.upgrading import upgrade
-
-    index = upgrade(Path(args.index))
-    print(f"{args.index}: {len(index):,} photos, {index.info()['format']}")
     return 0
 
 
@@ -336,7 +303,6 @@ def upgrade(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
 
     facts = PlaceIndex.open(Path(args.index)).info()
     print_facts(facts, args.json)
@@ -344,14 +310,11 @@ def info(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.index.auditing import damages
-    from cricavpr.index.place_index import PlaceIndex
 
     path = Path(args.index)
     with Progress(not args.quiet, 0) as progress:
         progress.start(0)
-        found = list(damages(path, lambda done, _: progress.advance(done - progress.done)))
+        found = list(damages(path, progress.reach))
     if args.json:
         listed = [{"file": str(one.file), "offset": one.offset, "why": one.why} for one in found]
         print(json.dumps({"sound": not found, "damages": listed}, indent=1))
@@ -363,8 +326,6 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def diff(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import folder_named
 
     found = PlaceIndex.open(Path(args.index)).diff(PlaceIndex.open(folder_named(args.other, "diff")))
     if args.json:
@@ -383,7 +344,6 @@ def diff(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
 
     index = PlaceIndex.open(Path(args.index))
     index.export(Path(args.to))

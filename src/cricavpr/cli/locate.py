@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cricavpr.cli.options import add_method, add_search, add_work, load_method, printable, read_filter, report
+from cricavpr.cli.options import add_method, add_search, add_work, load_method, read_filter, report
+from cricavpr.datasets.base import Problem
+from cricavpr.datasets.photos import read_photos
+from cricavpr.errors import InputError
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import Address, RemoteIndex, is_remote
+from cricavpr.locate import LocationEstimate, Locator, Where
+from cricavpr.locate.formats import FORMATS
+from cricavpr.terminal import printable
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import Problem
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import RemoteIndex
-    from cricavpr.locate import LocationEstimate, Where
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "locate",
-        help="find where photos were taken",
-        description="Find where photos were taken. Each is described alone: no photo changes another's answer.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Find where photos were taken. Each is described alone: no photo changes another's answer."
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, or folders of them")
     parser.add_argument(
         "--index",
@@ -51,8 +47,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.locate import Locator
-    from cricavpr.locate.formats import FORMATS
 
     where = read_filter(args)
     locator = Locator(_opened(args.index), load_method(args), args.precision, engine=args.engine, where=where)
@@ -68,17 +62,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _opened(index: str) -> PlaceIndex | RemoteIndex:
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import Address, RemoteIndex, is_remote
 
     return RemoteIndex.open(Address.parse(index)) if is_remote(index) else PlaceIndex.open(Path(index))
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
     """The photos that were given, those of folders too, and what of a folder is none."""
-    from cricavpr.datasets.base import Problem
-    from cricavpr.datasets.photos import read_photos
-    from cricavpr.errors import InputError
 
     if "" in given:  # as of a variable that is not set: it does not mean the folder that one is in
         raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of them.")

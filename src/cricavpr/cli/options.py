@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from cricavpr import methods
+from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cricavpr.datasets.base import Problem
-    from cricavpr.index.engines import Filter
-    from cricavpr.methods.base import Method
+from cricavpr.geo import LatLon
+from cricavpr.index.engines import All, Box, Filter, Near, Tagged, Taken
+from cricavpr.methods.base import Method
+from cricavpr.terminal import printable
 
 SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
 
@@ -77,8 +79,6 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 
 def read_filter(args: argparse.Namespace) -> Filter | None:
     """What the options of `add_search` allow; None for everything."""
-    from cricavpr.geo import LatLon
-    from cricavpr.index.engines import All, Box, Near, Tagged, Taken
 
     filters: list[Filter] = []
     if args.near is not None:
@@ -105,7 +105,6 @@ def _numbers(option: str, text: str, form: str, count: int) -> list[float]:
 
 def _time(option: str, text: str | None) -> np.datetime64 | None:
     """UTC unless the text names another offset."""
-    import datetime
 
     import numpy as np
 
@@ -121,7 +120,6 @@ def _time(option: str, text: str | None) -> np.datetime64 | None:
 
 def load_method(args: argparse.Namespace) -> Method:
     """The method that the options name."""
-    from cricavpr import methods
 
     settings = {} if args.image_size is None else {"image_size": size(args.image_size)}
     return methods.load_method(args.method, args.weights, args.device, **settings)
@@ -160,8 +158,3 @@ def report(problems: Iterable[Problem]) -> int:
     if found:
         print(f"{len(found):,} photos could not be used; the rest is done.", file=sys.stderr)
     return SOME_FAILED if found else 0
-
-
-def printable(name: str) -> str:
-    """A file name on one line: control characters and stray bytes escaped, so that no name can break a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

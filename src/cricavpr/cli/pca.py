@@ -7,21 +7,22 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report
+from cricavpr.datasets import open_photos
+from cricavpr.datasets.base import Problem
+from cricavpr.describing import describe
+from cricavpr.descriptors import DescriptorSet, refuse_other_files
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.datasets.base import Problem
-    from cricavpr.descriptors import DescriptorSet
+from cricavpr.files import refuse_all_but_files
+from cricavpr.grouping import Grouping
+from cricavpr.pca import Pca, fit_pca
+from cricavpr.progress import Progress
 
 SHUFFLED = "shuffled:16:0"
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("pca", help="make descriptors shorter: fit a PCA, apply it")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     fitting = actions.add_parser(
         "fit",
@@ -49,9 +50,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def fit(args: argparse.Namespace) -> int:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.files import refuse_all_but_files
-    from cricavpr.pca import fit_pca
 
     out = Path(args.out)
     refuse_all_but_files(out)
@@ -62,7 +60,7 @@ def fit(args: argparse.Namespace) -> int:
             args.dim,
             whiten=args.whiten,
             renormalise=not args.no_renormalise,
-            report=lambda done, _: bar.advance(done - bar.done),
+            report=bar.reach,
         )
     pca.save(out)
     print(f"{out}: {pca.describe()}, of {pca.fitted_on.dim} values, method {pca.fitted_on.method}")
@@ -72,10 +70,6 @@ def fit(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tuple[Problem, ...]]]:
     """What is to be fitted on: a file, or photos that are described into a file that is gone afterwards."""
-    from cricavpr.datasets import open_photos
-    from cricavpr.describing import describe
-    from cricavpr.descriptors import DescriptorSet
-    from cricavpr.grouping import Grouping
 
     source = Path(args.source)
     if not source.is_dir():
@@ -100,8 +94,6 @@ def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tupl
 
 
 def apply(args: argparse.Namespace) -> int:
-    from cricavpr.descriptors import DescriptorSet, refuse_other_files
-    from cricavpr.pca import Pca
 
     out = Path(args.out)
     refuse_other_files(out)

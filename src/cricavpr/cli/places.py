@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli.options import existing_folder, report
+from cricavpr.datasets import open_photos
+from cricavpr.datasets.place_folder import PlaceRule, open_places, places_from_positions, read_headings, write_places
+from cricavpr.datasets.place_map import places_svg
+from cricavpr.errors import InputError
+from cricavpr.files import write_text
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
 
-
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("places", help="group photos into places to train on")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     building = actions.add_parser(
         "build",
@@ -53,11 +53,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def build(args: argparse.Namespace) -> int:
-    from cricavpr.datasets import open_photos
-    from cricavpr.datasets.place_folder import PlaceRule, places_from_positions, read_headings, write_places
-    from cricavpr.datasets.place_map import places_svg
-    from cricavpr.errors import InputError
-    from cricavpr.files import write_text
 
     rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
     folder, out = existing_folder(args.photos), Path(args.out)
@@ -79,7 +74,6 @@ def build(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    from cricavpr.datasets.place_folder import open_places
 
     places = open_places(Path(args.data), min_images=1)
     images = [len(place.images) for place in places.places]

@@ -6,21 +6,21 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.cli import given
-from cricavpr.cli.options import SOME_FAILED, load_method, print_facts, printable, report
-
-if TYPE_CHECKING:
-    from cricavpr.datasets.base import ImageSet, Problem
-    from cricavpr.index.remote import Address, RemoteChange, RemoteIndex
-    from cricavpr.methods.base import Method
+from cricavpr.cli.options import SOME_FAILED, load_method, print_facts, report
+from cricavpr.datasets.base import ImageSet, Problem
+from cricavpr.errors import InputError
+from cricavpr.grouping import ALONE
+from cricavpr.index.place_index import PlaceIndex, photo_ids
+from cricavpr.index.remote import Address, RemoteChange, RemoteIndex, folder_named
+from cricavpr.methods.base import Method, made_by
+from cricavpr.progress import Progress
+from cricavpr.terminal import printable
 
 
 def run(verb: str, where: str, args: argparse.Namespace) -> int:
     """One verb of `cricavpr index` on a server."""
-    from cricavpr.errors import InputError
-    from cricavpr.index.remote import Address
 
     address = Address.parse(where)
     if verb not in VERBS:
@@ -33,11 +33,6 @@ def run(verb: str, where: str, args: argparse.Namespace) -> int:
 
 def build(address: Address, args: argparse.Namespace) -> int:
     """Begin an index, or go on with one that was interrupted."""
-    from cricavpr.errors import InputError
-    from cricavpr.grouping import ALONE
-    from cricavpr.index.place_index import photo_ids
-    from cricavpr.index.remote import RemoteIndex
-    from cricavpr.methods.base import made_by
 
     if args.dtype != "float32":
         raise InputError(f"a server stores descriptors as float32. Leave --dtype {printable(args.dtype)} out.")
@@ -55,10 +50,6 @@ def build(address: Address, args: argparse.Namespace) -> int:
 
 
 def add(address: Address, args: argparse.Namespace) -> int:
-    from cricavpr.grouping import ALONE
-    from cricavpr.index.place_index import photo_ids
-    from cricavpr.index.remote import RemoteIndex
-    from cricavpr.methods.base import made_by
 
     index, method = RemoteIndex.open(address), load_method(args)
     index.require(made_by(method, ALONE))
@@ -104,8 +95,6 @@ def _fill(
 
 
 def merge(address: Address, args: argparse.Namespace) -> int:
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import RemoteIndex, folder_named
 
     other = PlaceIndex.open(folder_named(args.other, "merge"))
     index = RemoteIndex.create_or_open(address, other.made_by, args.kind)
@@ -118,15 +107,13 @@ def _sending(
     args: argparse.Namespace, total: int, send: Callable[[Callable[[int, int], None]], RemoteChange]
 ) -> RemoteChange:
     """Send with a bar."""
-    from cricavpr.describing.progress import Progress
 
     with Progress(not getattr(args, "quiet", False), total) as progress:
         progress.start(0)
-        return send(lambda done, _: progress.advance(done - progress.done))
+        return send(progress.reach)
 
 
 def remove(address: Address, args: argparse.Namespace) -> int:
-    from cricavpr.index.remote import RemoteIndex
 
     names, ids = given.chosen(args)
     index = RemoteIndex.open(address)
@@ -138,7 +125,6 @@ def remove(address: Address, args: argparse.Namespace) -> int:
 
 
 def info(address: Address, args: argparse.Namespace) -> int:
-    from cricavpr.index.remote import RemoteIndex
 
     facts = RemoteIndex.open(address).info()
     print_facts(facts, args.json)

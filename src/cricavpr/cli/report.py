@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cricavpr.datasets.place_folder import open_places
 from cricavpr.errors import InputError
-
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.evaluation.report.embedding_map import Embedded
-    from cricavpr.methods.base import Method
+from cricavpr.evaluation.report import Wanted, write_report
+from cricavpr.evaluation.report.embedding_map import Embedded, drawn_places, embed
+from cricavpr.grouping import Grouping
+from cricavpr.methods import load_method
+from cricavpr.methods.base import Method
 
 MOST_MAPS = 3
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "report",
-        help="tables, figures and a failure explorer from evaluations",
-        description="One page with the paper's tables as far as they were run (also as Markdown, CSV and LaTeX), "
-        "figures (SVG and PNG), and for every wrong query why it may have gone wrong. The first result is 'ours'.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "One page with the paper's tables as far as they were run (also as Markdown, CSV and LaTeX), "
+        "figures (SVG and PNG), and for every wrong query why it may have gone wrong. The first result is 'ours'."
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folders of `cricavpr evaluate --out` or `cricavpr ablate`"
@@ -57,7 +55,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.evaluation.report import Wanted, write_report
 
     if args.rows < 1 or args.seed < 0:
         raise InputError(
@@ -77,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _method(text: str, device: str) -> Method:
-    from cricavpr.methods import load_method
 
     name, _, weights = text.partition("=")
     return load_method(name, weights or None, device)
@@ -89,9 +85,6 @@ def _maps(args: argparse.Namespace) -> list[Embedded]:
         return []
     if len(args.map) > MOST_MAPS or args.places is None:
         raise InputError(f"--map takes up to {MOST_MAPS} methods and needs --places with a folder of places.")
-    from cricavpr.datasets.place_folder import open_places
-    from cricavpr.evaluation.report.embedding_map import drawn_places, embed
-    from cricavpr.grouping import Grouping
 
     places, images = _size(args.map_size)
     drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)

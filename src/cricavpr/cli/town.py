@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
+from tqdm import tqdm
+
+from cricavpr.town.write import make_town
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser("town", help="draw a town to try things on")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     making = actions.add_parser(
         "make",
@@ -34,11 +34,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def make(args: argparse.Namespace) -> int:
-    import os
-
-    from tqdm import tqdm
-
-    from cricavpr.town.write import make_town
 
     with tqdm(unit=" pictures", delay=0.5, disable=args.quiet) as bar:
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cricavpr.cli import Subparsers
-    from cricavpr.training.distributed import World
-    from cricavpr.training.recipe import Recipe
-    from cricavpr.training.train import Machine, Outcome
+from cricavpr.errors import InputError
+from cricavpr.schema import read_recipe
+from cricavpr.training.board import require_tensorboard
+from cricavpr.training.changes import changed, read_settings
+from cricavpr.training.distributed import OthersFailed, World, joined
+from cricavpr.training.recipe import Recipe
+from cricavpr.training.train import Machine, Outcome, resume, train
 
 
-def add_parser(subparsers: Subparsers) -> None:
-    parser = subparsers.add_parser(
-        "train",
-        help="train a network by a recipe",
-        description="Train by a recipe. Ctrl-C and SIGTERM write a checkpoint first; --resume goes on to the weights "
-        "that an uninterrupted run would have given.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train by a recipe. Ctrl-C and SIGTERM write a checkpoint first; --resume goes on to the weights "
+        "that an uninterrupted run would have given."
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="may be left out with --resume")
     parser.add_argument(
@@ -46,7 +47,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.training.distributed import OthersFailed, joined
 
     try:
         with joined(args.device) as world:
@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, world: World) -> int:
-    from cricavpr.training.train import resume, train
 
     with world.together():
         machine, recipe, changes = _read(args)
@@ -72,12 +71,6 @@ def _run(args: argparse.Namespace, world: World) -> int:
 
 def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
     """What was asked for. Changes are in the recipe already, but for a run that goes on, which must know them."""
-    from cricavpr.config import read_recipe
-    from cricavpr.errors import InputError
-    from cricavpr.training.board import require_tensorboard
-    from cricavpr.training.changes import changed, read_settings
-    from cricavpr.training.recipe import Recipe
-    from cricavpr.training.train import Machine
 
     if args.resume and args.out:
         raise InputError("--resume goes on in its own folder. Leave --out away.")
@@ -93,7 +86,6 @@ def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, A
 
 
 def _tell(outcome: Outcome, folder: Path, world: World) -> int:
-    import sys
 
     code = 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
     if not world.first:

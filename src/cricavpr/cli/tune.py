@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from cricavpr.index.engines.tuning import SHORTLISTS, require_measurable
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import folder_named
+from cricavpr.progress import Progress
 
-    from cricavpr.cli import Subparsers
-    from cricavpr.index.place_index import PlaceIndex
 
-
-def add_parser(actions: Subparsers) -> None:
-    parser = actions.add_parser(
-        "tune",
-        help="make the codes of a large index, and measure what searching by them finds",
-        description="Make codes where there are none, take some photos of the index as queries, compare several "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make codes where there are none, take some photos of the index as queries, compare several "
         "shortlists with exact search, and keep the shortest that finds 99 % of what exact search finds. Large "
-        "indexes are searched with it from then on.",
+        "indexes are searched with it from then on."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos that ask (default: 100)")
@@ -37,8 +34,6 @@ def add_parser(actions: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cricavpr.describing.progress import Progress
-    from cricavpr.index.place_index import PlaceIndex
 
     index, shortlists = _prepared(args)
     with Progress(not args.quiet, len(index)) as progress:
@@ -46,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         found = index.tune(
             args.sample,
             shortlists,
-            progress=lambda done, _: progress.advance(done - progress.done),
+            progress=progress.reach,
             wait_s=args.wait,
         )
     print(json.dumps(found.to_dict(), indent=1) if args.json else found)
@@ -56,18 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepared(args: argparse.Namespace) -> tuple[PlaceIndex, Sequence[int]]:
     """The newest version, with codes, and the shortlists to measure."""
-    from cricavpr.describing.progress import Progress
-    from cricavpr.index.engines.tuning import SHORTLISTS, require_measurable
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote import folder_named
 
     index, shortlists = PlaceIndex.open(folder_named(args.index, "tune")), args.shortlist or SHORTLISTS
     require_measurable(len(index), args.sample, shortlists)
     with Progress(not args.quiet, len(index)) as progress:
         progress.start(0)
-        note = index.prepare(
-            learn=args.learn, progress=lambda done, _: progress.advance(done - progress.done), wait_s=args.wait
-        )
+        note = index.prepare(learn=args.learn, progress=progress.reach, wait_s=args.wait)
     if note:
         print(note, file=sys.stderr)
     return index.newest(), shortlists

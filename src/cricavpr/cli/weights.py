@@ -8,18 +8,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cricavpr.models import registry
+from cricavpr.models.download import pull
+from cricavpr.models.weights import convert, show
+from cricavpr.terminal import printable
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_parser(subparsers: Subparsers) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb `weights` and its four actions."""
-    parser = subparsers.add_parser(
-        "weights",
-        help="list, pull, convert and show weights files",
-        description="Weights by name: what is known, what is here, where the rest comes from.",
-    )
+    parser.description = "Weights by name: what is known, what is here, where the rest comes from."
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="the known weights, and which of them are on this machine")
@@ -60,7 +59,6 @@ def list_weights(args: argparse.Namespace) -> int:
 
 def pull_weights(args: argparse.Namespace) -> int:
     """Download weights and print where they lie."""
-    from cricavpr.models.download import pull
 
     place = pull(args.name, progress=not args.quiet, url=args.url)
     known = registry.known_weights(args.name)
@@ -71,7 +69,6 @@ def pull_weights(args: argparse.Namespace) -> int:
 
 def convert_weights(args: argparse.Namespace) -> int:
     """Write a safetensors file from another weights file and print where it lies."""
-    from cricavpr.models.weights import convert
 
     source = registry.find_weights(args.source)
     converted = convert(source, args.target, half=args.half)
@@ -82,7 +79,6 @@ def convert_weights(args: argparse.Namespace) -> int:
 
 def show_weights(args: argparse.Namespace) -> int:
     """Print what a weights file holds."""
-    from cricavpr.models.weights import show
 
     shown = show(registry.find_weights(args.weights))
     if args.json:
@@ -92,7 +88,7 @@ def show_weights(args: argparse.Namespace) -> int:
         print(f"{label.replace('_', ' '):<11} {_plain(shown[label])}")
     print(f"{'header':<11} {json.dumps(shown['header'], ensure_ascii=True, sort_keys=True)}")
     for entry in shown["first"]:
-        print(f"  {_printable(entry['name'])} {'x'.join(map(str, entry['shape'])) or 'scalar'}")
+        print(f"  {printable(entry['name'])} {'x'.join(map(str, entry['shape'])) or 'scalar'}")
     if shown["tensors"] > len(shown["first"]):
         print(f"  … and {shown['tensors'] - len(shown['first'])} more")
     return 0
@@ -129,8 +125,4 @@ def _where(row: dict[str, Any]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

@@ -19,12 +19,12 @@ from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import Described, Report
 from cricavpr.describing.flow import begun, finish, plan
-from cricavpr.describing.progress import Progress
 from cricavpr.describing.reading import Batch, Failures
 from cricavpr.describing.work import Work
 from cricavpr.errors import InputError
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.methods.base import Method, made_by
+from cricavpr.progress import Progress
 
 STRETCH = 256  # batches given to the cluster at a time: no batch is further ahead of the first unfinished one
 

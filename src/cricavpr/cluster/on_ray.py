@@ -18,7 +18,8 @@ from typing import Any
 
 from cricavpr.cluster.address import Address
 from cricavpr.cluster.tasks import Answer, Job, Row, Task, answer
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
 
 REACH_S = 5.0  # how long a machine may take to answer at all
 LOOK_EVERY_S = 30.0  # without an answer, how often to look whether any machine is left
@@ -158,13 +159,9 @@ def require_ray() -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or Ray goes on with another cluster when one is lost
-    try:
+    with extra("cluster", "describing on a cluster"):
         import ray
         import ray.exceptions
-    except ImportError as error:
-        raise MissingExtraError(
-            'describing on a cluster needs Ray. Install it with: pip install "cricavpr[cluster]"'
-        ) from error
     return ray
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
+from cricavpr.schema import nearest
 
 CITIES = (  # in the order of the authors' loader, which numbers the places by it
     *("Bangkok", "BuenosAires", "LosAngeles", "MexicoCity", "OSL", "Rome", "Barcelona", "Chicago", "Madrid"),

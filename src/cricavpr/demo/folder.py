@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cricavpr.errors import InputError
-from cricavpr.files import held_alone, write_text
+from cricavpr.files import write_text
+from cricavpr.locks import exclusive
 
 FORMAT = "cricavpr.demo.1"
 MARK = ".cricavpr_demo.json"  # lists every file that the demo wrote
@@ -32,7 +33,7 @@ def workshop(out: Path) -> Iterator[Path]:
     stage = out / STAGE
     with _one_line_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with held_alone(out / LOCK, str(out)):
+    with exclusive(out / LOCK, str(out)):
         try:
             with _one_line_errors(out):
                 shutil.rmtree(stage, ignore_errors=True)

@@ -1,6 +1,6 @@
 """describe: a method, images and a grouping in; descriptors out, and a list of the photos that gave none."""
 
 from cricavpr.describing.flow import Described, cache_key, describe, describe_one
-from cricavpr.describing.progress import Report
+from cricavpr.progress import Report
 
 __all__ = ["Described", "Report", "cache_key", "describe", "describe_one"]

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.describing.progress import Progress, Report
 from cricavpr.describing.reading import Failures, Loaded, default_workers, load
 from cricavpr.describing.work import InMemory, OnDisk, Work
 from cricavpr.descriptors import DescriptorSet, MadeBy, flaws
@@ -28,6 +27,7 @@ from cricavpr.errors import ImageError, InputError
 from cricavpr.files import size_and_time
 from cricavpr.grouping import ALONE, Group, Grouping, pack
 from cricavpr.methods.base import Method, made_by
+from cricavpr.progress import Progress, Report
 
 if TYPE_CHECKING:
     from torch import Tensor

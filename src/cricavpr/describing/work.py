@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from cricavpr.describing.reading import Failures
 from cricavpr.descriptors import DescriptorSet, MadeBy, save_rows
 from cricavpr.errors import InputError
-from cricavpr.files import growing, held_alone, sync, write_text
+from cricavpr.files import growing, sync, write_text
+from cricavpr.locks import exclusive
 
 STATE_EVERY_S = 5.0  # how much work a crash may cost
 
@@ -85,7 +86,7 @@ class OnDisk:
             raise InputError(f"{self.out} is a folder. Give the name of a file for the descriptors.")
         with growing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock.enter_context(held_alone(self.folder / "lock", str(self.out)))
+        self.lock.enter_context(exclusive(self.folder / "lock", str(self.out)))
         try:
             with growing(self.folder):
                 if not self._take_up():

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.search import Distance
+from cricavpr.schema import nearest
 
 Unanswered = Literal["miss", "skip"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 from cricavpr.index import engines
 from cricavpr.index.columns import Indices
+from cricavpr.index.durable import writer_of
 from cricavpr.index.engines import ArrayFileError, CodesOf, Coding, Quantiser, quantiser_of, read_codes, write_codes
-from cricavpr.index.locks import writer_of
 from cricavpr.index.manifest import Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment, Stored
 from cricavpr.index.snapshot import Snapshot

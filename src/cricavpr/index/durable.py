@@ -14,7 +14,9 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.files import sync
+from cricavpr.locks import exclusive
 
+LOCK = ".place_index.lock"
 PARTIAL = ".partial"  # how the name of a file ends that is not whole yet
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -127,3 +129,16 @@ def refuse_too_many_files(folder: Path, error: OSError) -> None:
             f"{folder} has too many files to open all of them. Allow more (ulimit -n), and then join its segments: "
             f"cricavpr index compact {folder}"
         ) from error
+
+
+@contextlib.contextmanager
+def writer_of(path: Path, wait_s: float = 0.0, *, briefly: bool = False) -> Iterator[None]:
+    """Hold the exclusive lock of an index; what the system refuses meanwhile becomes one line.
+
+    Raises:
+        InputError: no such folder, another writer, or a place that cannot be written.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path} is no place index: there is no such folder. Build one there first.")
+    with one_line_errors(path), exclusive(path / LOCK, str(path), wait_s, briefly=briefly):
+        yield

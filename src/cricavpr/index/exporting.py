@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from cricavpr.config import nearest
 from cricavpr.descriptors import MadeBy
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
 from cricavpr.files import written_beside
 from cricavpr.geo import LatLon, point_feature
 from cricavpr.index.columns import Columns, unpack_tags
 from cricavpr.index.snapshot import Snapshot
+from cricavpr.schema import nearest
 
 ROWS_AT_ONCE = 4096
 
@@ -87,11 +88,9 @@ def _feature(row: dict[str, Any]) -> dict[str, Any]:
 
 def _parquet(snapshot: Snapshot, path: Path) -> None:
     """The same columns and the descriptors. What is not UTF-8 is escaped, and `name_bytes` has the bytes of a name."""
-    try:
+    with extra("parquet", "a Parquet file"):
         import pyarrow as arrow
         import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingExtraError("Parquet needs pyarrow. Run: pip install 'cricavpr[parquet]'") from error
     made_by = snapshot.manifest.made_by
     schema = _schema(arrow, made_by)
     rows = _rows(snapshot.columns)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from cricavpr.config import nearest
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.index.damage import DamagedError
 from cricavpr.index.durable import PARTIAL, read_whole
 from cricavpr.index.sealed import sealed, unsealed
+from cricavpr.schema import nearest
 
 FAMILY = "cricavpr.place_index."
 FORMAT = FAMILY + "2"

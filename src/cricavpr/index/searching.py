@@ -18,10 +18,10 @@ from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import size_and_time
 from cricavpr.index import engines
 from cricavpr.index.coding import Keeper, Report, coded, prepare, segments_of
+from cricavpr.index.durable import writer_of
 from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, LaidOut, Quantiser, Tuning
 from cricavpr.index.engines.compressed import SHORTLIST
 from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
-from cricavpr.index.locks import writer_of
 from cricavpr.index.manifest import TUNED
 from cricavpr.index.search import Predictions, search
 from cricavpr.index.snapshot import Snapshot

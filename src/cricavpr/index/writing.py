@@ -24,8 +24,7 @@ from cricavpr.errors import InputError
 from cricavpr.files import sync
 from cricavpr.index.coding import carry
 from cricavpr.index.columns import Bytes, Columns, Indices, one_frame
-from cricavpr.index.durable import one_line_errors, publish, write_new
-from cricavpr.index.locks import LOCK, writer_of
+from cricavpr.index.durable import LOCK, one_line_errors, publish, write_new, writer_of
 from cricavpr.index.manifest import DTYPES, OLD_MANIFEST, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.segments import Segment, write_segment
 from cricavpr.index.sketch import wipe

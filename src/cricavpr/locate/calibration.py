@@ -14,7 +14,7 @@ from typing import Any, Self
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
-from cricavpr.index.locks import writer_of
+from cricavpr.index.durable import writer_of
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sealed import sealed, unsealed
 from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.methods.base import Method
+from cricavpr.schema import nearest
 
 DEFAULT_METHOD = "cricavpr-tiny"
 

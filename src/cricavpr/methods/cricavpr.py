@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess, Resize
 from cricavpr.methods.single import RANDOM, DType, seeded, torch_dtype
+from cricavpr.schema import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

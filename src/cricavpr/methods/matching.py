@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.errors import MissingExtraError
+from cricavpr.extras import extra
 
 FEWEST = 4  # point pairs that a homography needs
 
@@ -51,10 +51,6 @@ def homography_inliers(
 
 def opencv() -> Any:
     """The OpenCV module, or one line that names the extra."""
-    try:
+    with extra("rerank", "re-ranking with RANSAC"):
         import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "re-ranking with RANSAC needs OpenCV, which is not installed. Run: pip install 'cricavpr[rerank]'"
-        ) from None
     return cv2

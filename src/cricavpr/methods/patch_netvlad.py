@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.methods.base import LocalFeatures
 from cricavpr.methods.matching import homography_inliers, mutual_matches
 from cricavpr.methods.netvlad import VLADMethod, VLADSettings, from_torch
+from cricavpr.schema import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

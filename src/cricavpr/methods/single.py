@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.images import Preprocess, Resize
+from cricavpr.schema import nearest
 
 if TYPE_CHECKING:
     import torch

@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, sync, write_text
+from cricavpr.locks import exclusive
 from cricavpr.models import registry
 from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, what_else
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
@@ -72,7 +73,7 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
     part = place.with_name(place.name + ".part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(part):
+        with exclusive(part.with_name(part.name + ".lock"), str(part)):
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
     except OSError as error:
@@ -335,23 +336,6 @@ def _forget(part: Path) -> None:
     if part.exists():
         os.truncate(part, 0)
     _note_of(part).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(part: Path) -> Iterator[None]:
-    """Keep a second pull of the same weights away while this one runs."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    lock = part.with_name(part.name + ".lock")
-    with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WeightsError(f"another pull is already writing {part}. Wait for it.") from None
-        yield
 
 
 # Addresses

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.describing.progress import Progress, Report
 from cricavpr.describing.reading import Failures, default_workers, load
 from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import ALONE
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import LocalFeatures, TwoStageMethod, made_by
+from cricavpr.progress import Progress, Report
 from cricavpr.reranking.journal import Journal
 from cricavpr.reranking.store import LocalStore, identity
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.files import growing, held_alone
+from cricavpr.files import growing
+from cricavpr.locks import exclusive
 
 FORMAT = "cricavpr.reranked.1"
 SYNC_EVERY_S = 5.0  # how much work a crash may cost
@@ -38,7 +39,7 @@ class Journal:
         with growing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(held_alone(self.path.with_suffix(".lock"), str(self.path)))
+            stack.enter_context(exclusive(self.path.with_suffix(".lock"), str(self.path)))
             with growing(self.path):
                 self.file = stack.enter_context(self.path.open("a+b"))
                 self._take_up(self.file)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cricavpr.config import build, read_recipe
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.files import write_text
+from cricavpr.schema import build, read_recipe
 from cricavpr.training import checkpoints
 from cricavpr.training.changes import changed, differences
 from cricavpr.training.curves import read_log

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
+from cricavpr.schema import nearest
 
 Pictures = list[Image.Image]
 

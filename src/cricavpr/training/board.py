@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cricavpr.errors import MissingExtraError
+from cricavpr.extras import extra
 
 FOLDER = "tensorboard"
 _SHOWN = ("loss", "distillation", "mined", "rate")  # of a line of the log
@@ -50,13 +50,8 @@ class Board:
 
 def require_tensorboard() -> None:
     """One line that names the extra where it is missing."""
-    try:
+    with extra("tensorboard", "--tensorboard"):
         import tensorboard  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "event files need TensorBoard, which is not installed. Run: pip install 'cricavpr[tensorboard]', or leave "
-            "--tensorboard away."
-        ) from None
 
 
 def _writer(folder: Path, first_step: int) -> Any:

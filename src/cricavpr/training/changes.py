@@ -6,8 +6,8 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from cricavpr.config import build
 from cricavpr.errors import InputError
+from cricavpr.schema import build
 from cricavpr.training.recipe import Recipe
 
 

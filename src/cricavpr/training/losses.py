@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cricavpr.config import nearest
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
+from cricavpr.schema import nearest
 
 
 class MultiSimilarity(nn.Module):
@@ -27,12 +28,8 @@ class MultiSimilarity(nn.Module):
 
     def __init__(self, alpha: float = 1.0, beta: float = 50.0, base: float = 0.0, epsilon: float = 0.1) -> None:
         super().__init__()
-        try:
+        with extra("train", "training"):
             from pytorch_metric_learning import distances, losses, miners
-        except ImportError:
-            raise MissingExtraError(
-                "training needs pytorch-metric-learning. Run: pip install 'cricavpr[train]'"
-            ) from None
         cosine = distances.DotProductSimilarity()
         self.loss = losses.MultiSimilarityLoss(alpha, beta, base, distance=cosine)
         self.miner = miners.MultiSimilarityMiner(epsilon, distance=distances.CosineSimilarity())

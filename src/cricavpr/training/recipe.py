@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
 from cricavpr.images import Resize
@@ -17,6 +16,7 @@ from cricavpr.models.aggregators import RegionCuts
 from cricavpr.models.cnn import TRUNKS
 from cricavpr.models.cricavpr import Aggregator, CricaVPRConfig, Tuning
 from cricavpr.models.vit import BACKBONES
+from cricavpr.schema import nearest
 from cricavpr.training.augment import get_augment
 from cricavpr.training.losses import LOSSES
 from cricavpr.training.samplers import SAMPLERS

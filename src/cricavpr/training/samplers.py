@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.errors import InputError
+from cricavpr.schema import nearest
 
 Order = NDArray[np.int64]  # indices into `PlaceDataset.places`, each once
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cricavpr.config import build
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
-from cricavpr.files import held_alone
+from cricavpr.locks import exclusive
+from cricavpr.schema import build
 from cricavpr.training import checkpoints
 from cricavpr.training.board import Board
 from cricavpr.training.changes import changed, refuse_unnamed_changes
@@ -365,7 +365,7 @@ def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}. Choose another place.") from None
-    return held_alone(folder / "lock", str(folder))
+    return exclusive(folder / "lock", str(folder))
 
 
 def _go(run: Run, asked: Asked) -> Outcome:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cricavpr.config import nearest
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks.amstertime import BENCHMARK as AMSTERTIME
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
@@ -22,6 +21,7 @@ from cricavpr.datasets.benchmarks.svox import BENCHMARK as SVOX
 from cricavpr.datasets.benchmarks.tokyo import BENCHMARK as TOKYO247
 from cricavpr.datasets.benchmarks.utm_trees import EYNSHAM, ST_LUCIA
 from cricavpr.errors import InputError
+from cricavpr.schema import nearest
 
 __all__ = ["BENCHMARKS", "SPLITS", "Benchmark", "Layout", "Split", "find_split", "find_splits", "open_split"]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import ImageSet
 from cricavpr.datasets.places import PhotoPlaces
 from cricavpr.describing import Report, describe
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
 from cricavpr.grouping import Grouping
 from cricavpr.methods.base import Method
 from cricavpr.plotting import STYLES, looks, new_figure
@@ -123,11 +124,7 @@ def draw(panels: Sequence[Embedded]) -> Figure:
 
 
 def _tsne() -> type:
-    try:
+    with extra("report", "the map of descriptors"):
         from sklearn.manifold import TSNE
-    except ImportError:
-        raise MissingExtraError(
-            "the map of descriptors needs scikit-learn, which is not installed. Run: pip install 'cricavpr[report]'"
-        ) from None
     made: type = TSNE
     return made

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.index.engines.quantiser import Coding
+from cricavpr.schema import nearest
 
 EngineName = Literal["exact", "compressed"]
 EXACT_VALUES = 50_000_000  # 12,000 x 4096: 7 ms of CPU for a query from float32, 80 ms from float16

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.errors import MissingExtraError
+from cricavpr.extras import extra
 from cricavpr.index.engines.cores import share
 
 Codes = NDArray[np.uint8]  # (N, M / 2), two parts a byte
@@ -35,13 +35,8 @@ def require_faiss() -> None:
 
 
 def _faiss() -> Any:
-    try:
+    with extra("faiss", "compressed search"):
         import faiss
-    except ImportError as error:
-        raise MissingExtraError(
-            "the compressed engine needs faiss. Install it with `pip install 'cricavpr[faiss]'`, or search with the "
-            "exact engine."
-        ) from error
     return faiss
 
 

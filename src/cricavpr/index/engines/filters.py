@@ -15,10 +15,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.errors import InputError
 from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, LatLon, Positions, distances_m
 from cricavpr.index.engines.rows import Mask
+from cricavpr.schema import nearest
 from cricavpr.times import Times
 
 T = TypeVar("T")

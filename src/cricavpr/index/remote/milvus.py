@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.errors import InputError, MissingExtraError
+from cricavpr.errors import InputError
+from cricavpr.extras import extra
 from cricavpr.index.remote.address import TOKEN, Address
 from cricavpr.index.remote.entities import LONGEST, MOST_TAGS, VECTOR
 from cricavpr.index.remote.expressions import one_of
@@ -43,12 +44,9 @@ def connect(address: Address) -> MilvusServer:
 
 
 def _pymilvus() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pymilvus
-    except ImportError as error:
-        raise MissingExtraError("A Milvus server needs pymilvus. Run: pip install 'cricavpr[milvus]'") from error
+    with extra("milvus", "an index on a Milvus server"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pymilvus
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "pymilvus"]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise; here that is said once
     return pymilvus

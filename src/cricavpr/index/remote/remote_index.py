@@ -17,7 +17,6 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.config import nearest
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
@@ -40,6 +39,7 @@ from cricavpr.index.remote.server import KINDS, MOST_RESULTS, Entity, Kind, Serv
 from cricavpr.index.search import Predictions
 from cricavpr.index.vectors import Vectors
 from cricavpr.index.writing import Report
+from cricavpr.schema import nearest
 from cricavpr.times import Times
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from cricavpr.config import read_recipe
 from cricavpr.errors import InputError
+from cricavpr.schema import read_recipe
 
 
 @dataclass(frozen=True)

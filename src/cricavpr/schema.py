@@ -1,0 +1,228 @@
+"""One strict reader: plain values of TOML or JSON into the frozen dataclass that the caller names.
+
+Unknown keys, missing keys and values of another type are refused by name. `build` and `to_plain` are inverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cricavpr.errors import InputError
+
+T = TypeVar("T")
+
+
+def read_recipe(path: Path, kind: type[T]) -> T:
+    """Read a TOML file into the dataclass `kind`; tables become the dataclasses of its fields.
+
+    A file may extend another: `base = "other.toml"`, relative to itself. Its own keys override those of the base.
+
+    Raises:
+        InputError: no such file, invalid TOML, a base that extends itself, or keys and values that `kind` does not
+            have.
+    """
+    path = Path(path)
+    return build(kind, _with_bases(path, kind, ()), str(path))
+
+
+def build(kind: type[T], values: Any, where: str) -> T:
+    """Make the dataclass `kind` from plain values, nested ones included.
+
+    Takes dataclasses, str, int, float, bool, Literal, `X | None`, tuples, and dicts with keys of str or int. Floats
+    must be finite. A check of `__post_init__` that raises ValueError is reported like a value of the wrong type.
+
+    Args:
+        where: names the source of the values in messages.
+
+    Raises:
+        InputError: naming the key and the nearest known one, or the value and the expected type.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Size:
+        ...     height: int
+        ...     width: int = 640
+        >>> build(Size, {"height": 480}, "size.toml")
+        Size(height=480, width=640)
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} must be a table of keys and values, got {_shown(values)}.")
+    _refuse_unknown(kind, values, where)
+    hints = typing.get_type_hints(kind)
+    made = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
+    fields = [field for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
+    missing = [field.name for field in fields if field.name not in made and _required(field)]
+    if missing:
+        raise InputError(f"{where}: missing key {missing[0]!r}.")
+    try:
+        return kind(**made)
+    except ValueError as error:
+        raise InputError(f"{where}: {str(error).rstrip('.')}.") from error
+
+
+def to_plain(value: Any) -> Any:
+    """Return the value as JSON and TOML have it: dataclasses and mappings as dicts with text keys, tuples as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Parse JSON from a file that may be damaged or hostile.
+
+    Raises:
+        InputError: invalid JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid JSON ({error}).") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the answer to a wrong name: the nearest known one, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names)}."
+
+
+# --- recipes that extend others
+
+
+def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a file's values merged over those of its base; `above` are the files that extend it, outermost first."""
+    if path.resolve() in [other.resolve() for other in above]:
+        raise InputError(f"the recipe {above[-1]} extends {path}, which extends it. Remove one `base`.")
+    values = _read_toml(path, above)
+    base = values.pop("base", None)
+    _refuse_unknown(kind, values, str(path))  # file by file, so that the right one is named
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base must be the path of a .toml file, got {_shown(base)}.")
+    return _merged(_with_bases(path.parent / base, kind, (*above, path)), values)
+
+
+def _read_toml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    needed = f", the base of {above[-1]}" if above else ""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the recipe {path}{needed}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
+
+
+def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Merge tables key by key; any other value of `upper` replaces that of `lower`."""
+    both = {
+        key: _merged(lower[key], upper[key])
+        for key in lower.keys() & upper.keys()
+        if isinstance(lower[key], dict) and isinstance(upper[key], dict)
+    }
+    return {**lower, **upper, **both}
+
+
+# --- values
+
+
+def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if a key, in nested tables too, is not a field of `kind`; name the nearest one."""
+    hints = typing.get_type_hints(kind)
+    for key, value in values.items():
+        if key not in hints:
+            raise InputError(f"{where}: unknown key {key!r}. {nearest(str(key), hints)}")
+        if isinstance(value, dict):
+            table = _table_of(hints[key], value, f"{where}: {key}")
+            if table is not None:
+                _refuse_unknown(table, value, f"{where}: {key}")
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _table_of(hint: Any, values: dict[str, Any], where: str) -> type[Any] | None:
+    """Return the dataclass that a table becomes; where a field allows several, the key `kind` says which one."""
+    kinds = [one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    if len(kinds) < 2 or "kind" not in values:
+        return kinds[0] if kinds else None  # the default of a choice may be left unsaid
+    by_name = {name: one for one in kinds for name in typing.get_args(typing.get_type_hints(one)["kind"])}
+    if values["kind"] not in by_name:
+        raise InputError(f"{where}: unknown kind {values['kind']!r}. {nearest(str(values['kind']), by_name)}")
+    return by_name[values["kind"]]
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _convert_choice(value, arguments, where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return _convert_tuple(value, arguments, where)
+    if origin is dict and isinstance(value, Mapping):
+        return {_key(key, arguments[0], where): _convert(item, arguments[1], where) for key, item in value.items()}
+    if origin is typing.Literal and value in arguments:
+        return value
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint is not float and isinstance(hint, type) and type(value) is hint:
+        return value
+    raise _wrong(value, hint, where)
+
+
+def _convert_choice(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
+    """A field that may be None, or one of several dataclasses."""
+    others = [one for one in arguments if one is not types.NoneType]
+    if value is None and len(others) < len(arguments):
+        return None
+    table = _table_of(typing.Union[tuple(others)], value, where) if isinstance(value, dict) else None  # noqa: UP007
+    return _convert(value, others[0] if table is None else table, where)
+
+
+def _convert_tuple(value: Iterable[Any], arguments: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    items = list(value)
+    if arguments[-1] is Ellipsis:
+        return tuple(_convert(item, arguments[0], where) for item in items)
+    if len(items) != len(arguments):
+        raise InputError(f"{where} must have {len(arguments)} values, got {len(items)}.")
+    return tuple(_convert(item, one, where) for item, one in zip(items, arguments, strict=True))
+
+
+def _key(key: Any, hint: Any, where: str) -> Any:
+    """JSON has text keys only, so whole numbers come as text."""
+    if hint is int and isinstance(key, str) and key.isdecimal():
+        return int(key)
+    if type(key) is hint:
+        return key
+    raise _wrong(key, hint, where)
+
+
+def _wrong(value: Any, hint: Any, where: str) -> InputError:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        expected = " or ".join(map(repr, arguments))
+    else:
+        expected = getattr(hint, "__name__", str(hint)) if not arguments else str(hint)
+    return InputError(f"{where} must be {expected}, got {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

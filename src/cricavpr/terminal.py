@@ -1,0 +1,13 @@
+"""Names on a terminal: whatever is in a file name, it stays on one line and controls nothing."""
+
+from __future__ import annotations
+
+
+def printable(name: str) -> str:
+    """Return the text on one line, with control characters and stray bytes escaped.
+
+    Example:
+        >>> print(printable("a\\tb\\x1b[2J.jpg"))
+        a\\tb\\x1b[2J.jpg
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
