@@ -454,14 +454,14 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     script = """
         import fcntl, sys
         with open(sys.argv[1], "ab") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             print("held", flush=True)
             input()
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / ".out.partial/lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdin and other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="another process is writing"):
+        with pytest.raises(InputError, match="is locked by another process"):
             describe(MeanColour(), images, out=out)
         other.stdin.write("\n")
         other.stdin.flush()

@@ -139,18 +139,6 @@ def test_a_table_has_every_photo(index: Path, tmp_path: Path, capsys: pytest.Cap
     assert "Known: csv, geojson, parquet" in capsys.readouterr().err
 
 
-def test_an_old_index_is_upgraded_by_the_command_that_its_error_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old = Path(shutil.copytree(GOLDEN / "format_1", tmp_path / "old"))
-    assert main(["index", "info", str(old)]) == 2
-    command = capsys.readouterr().err.rstrip().split("Run: cricavpr ")[1]
-    assert main(command.split(" ")) == 0
-    assert "3 photos" in capsys.readouterr().out
-    assert main(["index", "info", str(old), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["format"] == "cricavpr.place_index.2"
-
-
 def test_an_index_of_half_the_size_finds_the_same_photos(
     parts: tuple[Path, Path], six: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,5 +120,5 @@ def test_without_the_client_one_line_names_the_extra(
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     assert main(["index", "info", AT]) == 2
     assert capsys.readouterr().err == (
-        "cricavpr: A Milvus server needs pymilvus. Run: pip install 'cricavpr[milvus]'\n"
+        "cricavpr: an index on a Milvus server needs the extra 'milvus': pip install 'cricavpr[milvus]'\n"
     )

@@ -17,7 +17,7 @@ from cricavpr.cluster.on_ray import Needs, spread
 from cricavpr.cluster.tasks import Answer, Job, Task, answer, ready
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import describe
-from cricavpr.errors import InputError
+from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, colours, photos
 
@@ -295,7 +295,7 @@ def test_the_door_says_what_is_wrong_in_one_line(
 
 def test_a_missing_ray_is_told_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(on_ray.MissingExtraError, match=r"cricavpr\[cluster\]"):
+    with pytest.raises(MissingExtraError, match=r"cricavpr\[cluster\]"):
         on_ray.require_ray()
 
 

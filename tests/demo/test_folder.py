@@ -107,14 +107,14 @@ def test_two_demos_do_not_write_one_folder_at_once(tmp_path: Path) -> None:
 
     write(tmp_path, page="old")
     hold = (
-        "import fcntl, sys; lock = open(sys.argv[1], 'ab'); fcntl.lockf(lock, fcntl.LOCK_EX); "
+        "import fcntl, sys; lock = open(sys.argv[1], 'ab'); fcntl.flock(lock, fcntl.LOCK_EX); "
         "print('held', flush=True); sys.stdin.read()"
     )
     assert fcntl
     command = [sys.executable, "-c", hold, str(tmp_path / ".cricavpr_demo.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"held\n"
-        with pytest.raises(InputError, match="another process"):
+        with pytest.raises(InputError, match="is locked by"):
             write(tmp_path, page="new")
         other.communicate()
     assert content(tmp_path) == {"page.txt": "old"}

@@ -20,9 +20,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser(prog="cricavpr")
-    weights.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["weights", *arguments])
+    parser = argparse.ArgumentParser(prog="cricavpr weights")
+    weights.add_arguments(parser)
+    args = parser.parse_args(list(arguments))
     code: int = args.run(args)
     return code
 
@@ -77,7 +77,7 @@ def test_pulling_an_unknown_name_raises_for_the_door_to_print() -> None:
 def test_pull_prints_the_place_and_talks_about_the_licence_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("cricavpr.models.download.pull", lambda name, progress, url: tmp_path / name)
+    monkeypatch.setattr("cricavpr.cli.weights.pull", lambda name, progress, url: tmp_path / name)
     assert run("pull", "cricavpr", "--quiet") == 0
     told = capsys.readouterr()
     assert told.out == f"{tmp_path / 'cricavpr'}\n"

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import http.server
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from cricavpr.errors import WeightsError
+from cricavpr.errors import InputError, WeightsError
+from cricavpr.locks import exclusive
 from cricavpr.models import download
 from cricavpr.models.download import pull
 from cricavpr.models.registry import KNOWN, find_weights, place_of, record_of
@@ -360,8 +362,8 @@ def test_a_stranger_cannot_redirect_to_this_machine() -> None:
 def test_two_pulls_do_not_write_one_file(server: Server, place: Path) -> None:
     place.parent.mkdir()
     with (
-        download._alone(place.with_name("CricaVPR.pth.part")),
-        pytest.raises(WeightsError, match="another pull is already writing"),
+        exclusive(place.with_name("CricaVPR.pth.part.lock"), "it"),
+        pytest.raises(InputError, match=f"locked by process {os.getpid()}"),
     ):
         fetch(server)
     fetch(server)

@@ -173,8 +173,8 @@ def test_weights_of_another_trunk_are_refused_by_name(tmp_path: Path) -> None:
     ("network", "says"),
     [
         ({"kind": "netvled"}, "Did you mean 'netvlad'"),
-        ({"kind": "netvlad", "dim": 3}, "'dim', which is not a setting"),
-        ({"kind": "cosplace", "encoder_depth": 1}, "'encoder_depth', which is not a setting"),
+        ({"kind": "netvlad", "dim": 3}, "unknown key 'dim'"),
+        ({"kind": "cosplace", "encoder_depth": 1}, "unknown key 'encoder_depth'"),
         ({"kind": "cosplace", "trunk": "resnet51"}, "network.trunk = 'resnet51'"),
         ({"kind": "cosplace", "dim": 0}, "network.dim = 0"),
         ({"kind": "netvlad", "clusters": 1}, "network.clusters = 1"),
