@@ -1,32 +1,32 @@
-"""Every error that a user can cause: one clear line (what, which, what now), exit code 2, never a traceback."""
+"""Errors that a user can cause. Each is one line: what was expected, what came, what to do; exit code 2."""
 
 
 class CricaVPRError(Exception):
-    """Base of all errors of this package. The message says what, which, and what to do now."""
+    """Base class of all errors of this package."""
 
 
 class InputError(CricaVPRError):
-    """An argument, a file or a folder cannot be used as it is."""
+    """An argument, file or folder is invalid."""
 
 
 class ImageError(CricaVPRError):
-    """One image cannot be used. `stage` says where it failed: find, open, decode, position or size."""
+    """An image cannot be used. `stage` is the step that failed: find, open, decode, position, size or describe."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return type(self), (self.stage, str(self))  # survives the way back from a worker process
+        return type(self), (self.stage, str(self))  # picklable, for worker processes
 
 
 class WeightsError(CricaVPRError):
-    """A weights file is missing, unsafe, or does not fit the network."""
+    """A weights file is missing, unsafe, or does not match the network."""
 
 
 class MadeByError(CricaVPRError):
-    """Two sets of descriptors were not made the same way, so comparing them would be meaningless."""
+    """Two sets of descriptors have different provenance, so their distances mean nothing."""
 
 
 class MissingExtraError(CricaVPRError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra to install."""

@@ -1,4 +1,4 @@
-"""Durable files: written beside, synced, renamed. A reader sees the old file or the new one, never half."""
+"""Durable files: written beside the old one, synced, renamed. A reader sees the old file or the new, never half."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 
-MARKED_BYTES = 1 << 16  # in which a file of ours says what it is
+MARKED_BYTES = 1 << 16  # our files carry their mark within so many first bytes
 
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it is synced and takes `path`'s place.
+    """Yield a temporary path; if the block succeeds, sync that file and rename it to `path`.
 
     Raises:
-        InputError: the folder does not exist or cannot be written.
+        InputError: `path` is not a file, or its folder cannot be written.
     """
     refuse_all_but_files(path)
     # 40 characters are at most 160 bytes, so the longer name still fits where `path` itself fits.
@@ -38,7 +38,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def size_and_time(path: Path) -> tuple[int, int]:
-    """By which a file that was written anew is told from the one before: bytes, and nanoseconds; -1 for no file."""
+    """Return the size (bytes) and mtime (ns) of a file, used to detect changes; -1, -1 if there is no file."""
     try:
         stat = path.stat()
     except (OSError, ValueError):
@@ -47,12 +47,12 @@ def size_and_time(path: Path) -> tuple[int, int]:
 
 
 def refuse_all_but_files(path: Path) -> None:
-    """Make sure that a file may take the place of what is at `path`: another file, or nothing.
+    """Raise if writing a file to `path` would replace anything but a regular file.
 
     Raises:
-        InputError: a folder, a device such as /dev/null, or another thing that renaming would destroy.
+        InputError: `path` is a folder, a device such as /dev/null, or a pipe.
     """
-    with contextlib.suppress(OSError):  # what cannot be looked at cannot be written, and that is said later
+    with contextlib.suppress(OSError):  # an unreadable folder: the write itself reports that
         if not path.name or path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder. Give the name of a file.")
         if path.exists() and not path.is_file():
@@ -60,45 +60,49 @@ def refuse_all_but_files(path: Path) -> None:
 
 
 def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
-    """Make sure that a file may be written to `path`: nothing is there, or a file that bears our mark near its start.
+    """Raise if `path` exists and its first bytes do not contain our mark, so that a typing error replaces no photo.
+
+    Args:
+        mark: bytes near the start of every file of the kind that may be replaced.
+        what: that kind, for the message.
 
     Raises:
-        InputError: something else, such as a photo that a slip of the hand would have replaced.
+        InputError: the file has other content.
     """
     refuse_all_but_files(path)
     try:
         with path.open("rb") as file:
             start = file.read(MARKED_BYTES)
     except OSError:
-        return  # nothing there, or nothing that can be written: that is said by whoever writes
+        return  # missing or unreadable: the write itself reports that
     if start and mark not in start:
-        raise InputError(f"{path} holds something else than {what}. Choose another name, or remove it.")
+        raise InputError(f"{path} exists and is not {what}. Choose another name, or remove the file.")
 
 
 @contextlib.contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Around every write to a file or folder that a later run takes up where this one stopped.
+    """Wrap writes of resumable work: an OSError becomes one line that says how to resume.
 
     Raises:
-        InputError: the write failed; what was finished before it is still there.
+        InputError: a write failed; finished work is kept.
     """
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose another place or free it; "
-            "what is finished is kept, and the next run goes on from there."
+            f"cannot write {path}: {error.strerror or error}. Finished work is kept: free "
+            "the place and run the same command again."
         ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text durably."""
+    """Write UTF-8 text durably. Raises InputError if `path` cannot be written."""
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk."""
+    """Flush a file, or a folder's directory entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -107,6 +111,6 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

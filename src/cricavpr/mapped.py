@@ -1,4 +1,4 @@
-"""Arrays that are files: what was read of them is given back, so that memory stays bounded whatever their size."""
+"""Memory-mapped arrays: pages that were read are released, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 
 def give_back(array: NDArray[Any]) -> None:
-    """Let go of the pages of a memory-mapped file that were read; otherwise they count as this process's memory.
+    """Release the pages of a memory-mapped array that were read; they count as memory of this process otherwise.
 
-    The values stay what they are and are read again when they are needed. Arrays in memory, and those that may be
-    written, are left alone.
+    Values are read from the file again when needed. Arrays in memory and writable maps are left alone.
     """
     mapping = map_of(array)
     if mapping is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
@@ -21,7 +20,7 @@ def give_back(array: NDArray[Any]) -> None:
 
 
 def map_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """The map that an array lies in, or None for an array in memory."""
+    """Return the memory map behind an array, or None for an array in memory."""
     base: Any = array
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj

@@ -152,7 +152,7 @@ def test_health_takes_no_other_json_for_its_own(
     (tmp_path / "town.json").write_text('{"seed": 7}')
     asked = ["index", "health", str(index), "--quiet", "--out"]
     assert main([*asked, str(tmp_path / "town.html")]) == 2
-    assert "town.json holds something else than findings" in capsys.readouterr().err
+    assert "town.json exists and is not findings" in capsys.readouterr().err
     assert (tmp_path / "town.json").read_text() == '{"seed": 7}' and not (tmp_path / "town.html").exists()
     assert main([*asked, str(tmp_path / "page.html")]) == main([*asked, str(tmp_path / "page.html")]) == 0
     (tmp_path / "folder.json").mkdir()
