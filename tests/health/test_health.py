@@ -14,9 +14,9 @@ from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.health import examine
-from cricavpr.health.ground import holes, main_plane, thin_places
+from cricavpr.health.coverage import holes, main_plane, thin_places
 from cricavpr.health.page import page
-from cricavpr.health.photos import measure
+from cricavpr.health.quality import measure
 from cricavpr.index.place_index import PlaceIndex
 
 NAN = float("nan")
@@ -78,21 +78,22 @@ def flawed(tmp_path: Path) -> PlaceIndex:
 
 def test_copies_and_places_that_look_alike_are_named(flawed: PlaceIndex) -> None:
     health = examine(flawed, copy_score=0.9999)
-    assert [(pair.first, pair.second) for pair in health.alike.copies] == [(0, 1)] and health.alike.copies_in_all == 1
-    assert health.alike.copies[0].apart_m == pytest.approx(5.0)
-    assert len(health.alike.aliases) == 1  # four pairs of photos join the same two places
-    pair = health.alike.aliases[0]
+    found = health.similarity
+    assert [(pair.first, pair.second) for pair in found.copies] == [(0, 1)] and found.copy_count == 1
+    assert found.copies[0].apart_m == pytest.approx(5.0)
+    assert len(found.lookalikes) == 1  # four pairs of photos join the same two places
+    pair = found.lookalikes[0]
     assert {pair.first // 2, pair.second // 2} == {3, 7} and pair.apart_m == pytest.approx(800.0, abs=10)
-    assert health.alike.usual is not None and pair.score >= health.alike.usual
-    assert 0 < health.alike.confused <= 4 and len(health.thin) == 0
+    assert found.usual_score is not None and pair.score >= found.usual_score
+    assert 0 < health.similarity.confused <= 4 and len(health.thin) == 0
 
 
 def test_an_answer_from_down_the_street_is_not_one_from_far_away(tmp_path: Path) -> None:
     vectors = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [1.0, 0.1, 0.0], [1.0, 0.6, 0.0]])
     metres = Positions(np.array([[0.0, 0.0], [50.0, 0.0], [NAN, NAN], [500.0, 0.0]]))
-    assert examine(built(tmp_path / "index", vectors, metres)).alike.confused == 0  # nobody knows where 2 is
+    assert examine(built(tmp_path / "index", vectors, metres)).similarity.confused == 0  # nobody knows where 2 is
     metres = Positions(np.array([[0.0, 0.0], [50.0, 0.0], [60.0, 0.0], [500.0, 0.0]]))
-    assert examine(built(tmp_path / "index", vectors, metres)).alike.confused == 1
+    assert examine(built(tmp_path / "index", vectors, metres)).similarity.confused == 1
 
 
 def test_where_every_place_is_thin_the_most_alike_are_shown(tmp_path: Path) -> None:
@@ -100,8 +101,8 @@ def test_where_every_place_is_thin_the_most_alike_are_shown(tmp_path: Path) -> N
     health = examine(
         built(tmp_path / "index", vectors, Positions(np.column_stack([np.arange(5.0) * 500, np.zeros(5)])))
     )
-    assert health.alike.usual is None and len(health.alike.aliases) == 10 and len(health.thin) == 5
-    scores = [pair.score for pair in health.alike.aliases]
+    assert health.similarity.usual_score is None and len(health.similarity.lookalikes) == 10 and len(health.thin) == 5
+    scores = [pair.score for pair in health.similarity.lookalikes]
     assert scores == sorted(scores, reverse=True)
 
 
@@ -129,13 +130,13 @@ def test_bad_photos_are_named_worst_first_and_missing_ones_counted(tmp_path: Pat
         if number != 5:
             picture.save(root / f"{number:03d}.png")
     index = built(tmp_path / "index", rng.normal(size=(6, 8)), Positions(grid(3, 50.0)[:6]), root)
-    looks = examine(index, root).looks
-    assert looks is not None and (looks.seen, looks.missing) == (5, 1)
+    looks = examine(index, root).quality
+    assert looks is not None and (looks.measured, looks.missing) == (5, 1)
     assert [one.row for one in looks.blurred] == [1, 2] and [one.row for one in looks.dark] == [3]
     moved = root.rename(tmp_path / "moved")
-    found = examine(index, moved).looks
+    found = examine(index, moved).quality
     assert found == looks
-    with pytest.raises(InputError, match="none of the 6 photos lies in"):
+    with pytest.raises(InputError, match="none of the 6 photos is in"):
         examine(index, tmp_path / "index")
 
 
@@ -149,9 +150,9 @@ def test_no_photo_is_taken_for_one_of_the_same_name_below_another_folder(tmp_pat
         positions = Positions(grid(2, 9.0)[:2] + 100 * number)
         parts.append(built(tmp_path / f"index-{root.name}", rng.normal(size=(2, 8)), positions, root))
     both = parts[0].merge(parts[1]).index
-    whole, first = examine(both, tmp_path / "photos").looks, examine(both, tmp_path / "photos/a").looks
-    assert whole is not None and (whole.seen, [one.row for one in whole.dark]) == (4, [2, 3])
-    assert first is not None and (first.seen, first.missing, first.dark) == (2, 2, ())
+    whole, first = examine(both, tmp_path / "photos").quality, examine(both, tmp_path / "photos/a").quality
+    assert whole is not None and (whole.measured, [one.row for one in whole.dark]) == (4, [2, 3])
+    assert first is not None and (first.measured, first.missing, first.dark) == (2, 2, ())
 
 
 # --- the page
@@ -159,25 +160,25 @@ def test_no_photo_is_taken_for_one_of_the_same_name_below_another_folder(tmp_pat
 
 def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: PlaceIndex, tmp_path: Path) -> None:
     html = page(examine(flawed, copy_score=0.9999))
-    assert "photo not at hand" in html and "<img" not in html
+    assert "photo not available" in html and "<img" not in html
     for row in (0, 1):
         Image.new("RGB", (64, 48), (200, 0, 0)).save(flawed.photo(row))
     assert page(examine(flawed, copy_score=0.9999)).count('src="data:image/jpeg;base64,') == 2
-    assert 'class="alike"' in html and "<script" not in html
+    assert "cv-link" in html and html.count("<script") == 2
 
 
 @pytest.mark.parametrize("copy_score", [NAN, float("inf"), 98.0, -2.0])
 def test_a_score_that_no_two_photos_can_have_is_refused(flawed: PlaceIndex, copy_score: float) -> None:
-    with pytest.raises(InputError, match=f"score of {copy_score:g}"):
+    with pytest.raises(InputError, match=f"got {copy_score:g}"):
         examine(flawed, copy_score=copy_score)
 
 
 def test_without_two_photos_of_one_place_nothing_is_said_to_look_alike(tmp_path: Path) -> None:
     metres = Positions(np.column_stack([np.arange(5.0) * 500, np.zeros(5)]))
     html = page(examine(built(tmp_path / "index", np.random.default_rng(0).normal(size=(5, 8)), metres)))
-    assert "pairs of places that look alike" not in html and "10 most alike pairs of far places" in html
+    assert "pairs of similar places" not in html and "10 most similar pairs of far places" in html
     alone = page(examine(built(tmp_path / "one", np.eye(1, 8), Positions(np.zeros((1, 2))))))
-    assert "look that alike" not in alone and "0 most alike pairs of far places" in alone
+    assert "have a score" not in alone and "0 most similar pairs of far places" in alone
 
 
 def test_photos_of_one_place_that_do_not_find_one_another_are_not_said_to_be_none(tmp_path: Path) -> None:
@@ -185,15 +186,16 @@ def test_photos_of_one_place_that_do_not_find_one_another_are_not_said_to_be_non
     vectors = looks + 0.05 * np.random.default_rng(0).normal(size=looks.shape)
     metres = np.column_stack([np.tile(np.arange(12.0) * 500, 2), np.zeros(24)])
     health = examine(built(tmp_path / "index", vectors, Positions(metres)))
-    assert health.alike.usual is None and len(health.thin) == 0
+    assert health.similarity.usual_score is None and len(health.thin) == 0
     html = page(health)
-    assert "No place has two photos" not in html and "None of 24 photos that asked all others found another one" in html
+    assert "No place has two photos" not in html and "None of 24 photos has a match at its own place" in html
 
 
 def test_the_page_says_how_alike_no_two_far_places_look(flawed: PlaceIndex) -> None:
     health = examine(flawed, far_m=5000.0)
-    assert health.alike.usual is not None and not health.alike.aliases
-    assert f"score of at least {health.alike.usual:.3f}, which is usual for two photos of one place" in page(health)
+    usual = health.similarity.usual_score
+    assert usual is not None and not health.similarity.lookalikes
+    assert f"score of at least {usual:.3f}, which is usual for two photos of one place" in page(health)
 
 
 def test_a_list_that_was_cut_is_no_count(tmp_path: Path) -> None:
@@ -201,18 +203,18 @@ def test_a_list_that_was_cut_is_no_count(tmp_path: Path) -> None:
     places[::2] += 9.0  # one photo of each place looks like one of each other place: 36 pairs of places
     metres = np.column_stack([np.repeat(np.arange(9.0) * 200, 2), np.tile([0.0, 5.0], 9)])
     health = examine(built(tmp_path / "index", places, Positions(metres)))
-    assert health.alike.said == "20 or more pairs of places that look alike" and "<b>20 or more</b>" in page(health)
-    assert "with 0 holes, 0 thin places and 20 pairs of places that look alike" in page(health)  # so many are drawn
+    assert "20 or more pairs of similar places" in health.summary() and "<b>20 or more</b>" in page(health)
+    assert "with 0 holes, 0 thin places and 20 pairs of similar places" in page(health)  # so many are drawn
 
 
 def test_what_is_said_of_the_map_is_on_it(tmp_path: Path) -> None:
     metres = np.array([[0.0, 0.0], [400.0, 0.0], [900.0, 0.0], [0.0, 0.0], [600.0, 0.0]])
     positions = Positions(metres, ("32N", "32N", "32N", "33N", "33N"))
     health = examine(built(tmp_path / "index", np.random.default_rng(0).normal(size=(5, 8)), positions))
-    assert len(health.thin) == 5 and len(health.alike.aliases) == 10
+    assert len(health.thin) == 5 and len(health.similarity.lookalikes) == 10
     html = page(health)
-    assert "Map of 3 photos with 0 holes, 3 thin places and 3 most alike pairs of far places" in html
-    assert "2 photos lie in other UTM zones: they are not on the map, and no holes are looked for among them." in html
+    assert "Map of 3 photos with 0 holes, 3 thin places and 3 most similar pairs of far places" in html
+    assert "2 photos in other UTM zones are not on the map and not searched for holes." in html
 
 
 def test_the_findings_are_json(flawed: PlaceIndex) -> None:
@@ -225,5 +227,5 @@ def test_an_index_without_a_map_is_one_line(tmp_path: Path) -> None:
     index = built(tmp_path / "index", np.eye(3), Positions(np.full((3, 2), NAN)))
     with pytest.raises(InputError, match=r"no photo of .* has a position"):
         examine(index)
-    with pytest.raises(InputError, match="make no sense"):
+    with pytest.raises(InputError, match="expected 0 < same_m <= far_m"):
         examine(built(tmp_path / "other", np.eye(3), Positions(grid(2, 9.0)[:3])), same_m=50, far_m=10)

@@ -1,4 +1,4 @@
-"""`cricavpr index health`: what could be better about an index, as one page."""
+"""`cricavpr index health`: find what could be better about an index, and write it as one page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from cricavpr.cli.options import existing_folder
 from cricavpr.errors import InputError
 from cricavpr.files import refuse_all_but_files, refuse_other_content, write_text
 from cricavpr.health import examine
-from cricavpr.health.ground import MOST_HOLES, counted
 from cricavpr.health.page import page
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import folder_named
-from cricavpr.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,29 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
     out = Path(args.out)
     if out.suffix != ".html":
-        raise InputError(f"{out} is no name of a page. Give one that ends in .html.")
+        raise InputError(f"--out must end in .html, got {out}.")
     refuse_all_but_files(out)
     findings = out.with_suffix(".json")
-    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # nobody has named it
+    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user has not named it
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
-    with Progress(not args.quiet, len(index) * (2 if photos else 1)) as progress:
-        progress.start(0)
-        health = examine(
-            index,
-            photos,
-            same_m=args.near,
-            far_m=args.far,
-            copy_score=args.copy_score,
-            report=progress.reach,
-        )
+    health = examine(
+        index, photos, same_m=args.near, far_m=args.far, copy_score=args.copy_score, progress=not args.quiet
+    )
     write_text(findings, json.dumps(health.to_dict(), indent=1) + "\n")
     write_text(out, page(health))
-    print(
-        f"{out}: {len(index):,} photos, {counted(len(health.holes), MOST_HOLES)} holes, {len(health.thin):,} "
-        f"thin places, {health.alike.said}, {health.alike.copies_in_all:,} near-duplicates"
-    )
+    print(f"{out}: {health.summary()}")
     return 0

@@ -1,4 +1,4 @@
-"""What could be better about an index: holes, thin places, copies, places that look alike, bad photos."""
+"""What could be better about an index: holes, thin places, near-duplicates, similar places, bad photos."""
 
 from cricavpr.health.findings import Health, examine
 

@@ -1,8 +1,7 @@
-"""All findings about an index in one value, and as JSON."""
+"""All findings about an index as one value, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.health.ground import Hole, holes, main_plane, thin_places
-from cricavpr.health.likeness import Likeness, Pair, likeness
-from cricavpr.health.photos import Look, Looks, look, path_in
+from cricavpr.health.coverage import MOST_HOLES, Hole, holes, main_plane, thin_places
+from cricavpr.health.quality import Measured, Quality, quality
+from cricavpr.health.similarity import MOST_PAIRS, Pair, Similarity, compared_rows, similarity
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.progress import Progress, Report
 
 SAME_M = 25.0
 FAR_M = 100.0
 COPY_SCORE = 0.98
 
-Report = Callable[[int, int], None]  # (done, of)
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Health:
-    """What was found in an index.
+    """Findings about an index.
 
     Attributes:
         index: the version that was examined.
-        photos: the folder that was given to look at photos in, or None.
-        same_m, far_m: photos this near show one place, photos this far apart show two.
-        copy_score: photos of one place this alike are near-duplicates.
-        plane: the photos on the map; `elsewhere` others have a position in another UTM zone.
+        photos: the folder that was given to measure photos in, or None.
+        same_m, far_m: photos within `same_m` show one place; photos more than `far_m` apart show two.
+        copy_score: photos of one place with this score are near-duplicates.
+        plane: rows of the photos on the map.
+        elsewhere: photos with a position in another UTM zone.
         unlocated: photos without a position.
+        thin: rows of photos without another one within `same_m`.
+        quality: None if no folder of photos was given.
     """
 
     index: PlaceIndex
@@ -46,15 +47,41 @@ class Health:
     unlocated: int
     holes: tuple[Hole, ...]
     thin: NDArray[np.int64]
-    alike: Likeness
-    looks: Looks | None
+    similarity: Similarity
+    quality: Quality | None
+
+    def __repr__(self) -> str:
+        return f"Health({self.index.path}: {self.summary()})"
 
     def path(self, row: int) -> Path | None:
-        """Where the photo of a row should lie, if that is known."""
-        return path_in(self.photos, self.index, row)
+        """Return where the photo of a row should be, or None if that is unknown."""
+        return _path_in(self.photos, self.index, row)
+
+    @property
+    def hole_count(self) -> str:
+        return _count(len(self.holes), MOST_HOLES)
+
+    @property
+    def lookalike_count(self) -> str:
+        """Number of pairs of far places; of the most similar there are always as many as are listed."""
+        found = len(self.similarity.lookalikes)
+        return str(found) if self.similarity.usual_score is None else _count(found, MOST_PAIRS)
+
+    @property
+    def lookalike_kind(self) -> str:
+        """Name of these pairs. Without two photos of one place no score is known to be too high."""
+        return "most similar pairs of far places" if self.similarity.usual_score is None else "pairs of similar places"
+
+    def summary(self) -> str:
+        """Return one line for a terminal."""
+        return (
+            f"{len(self.index):,} photos, {self.hole_count} holes, {len(self.thin):,} thin places, "
+            f"{self.lookalike_count} {self.lookalike_kind}, {self.similarity.copy_count:,} near-duplicates"
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON that is written beside the page."""
+        """Return the JSON that is written beside the page."""
+        found, measured = self.similarity, self.quality
         return {
             "index": str(self.index.path),
             "version": self.index.version,
@@ -67,28 +94,25 @@ class Health:
             "copy_score": self.copy_score,
             "holes": [asdict(hole) for hole in self.holes],
             "thin": [self.index.name(row) for row in self.thin.tolist()],
-            "compared": self.alike.asked,
-            "usual_score_at_one_place": self.alike.usual,
-            "best_match_far_away": self.alike.confused,
-            "near_duplicates": self.alike.copies_in_all,
-            "near_duplicates_listed": [self._pair(pair) for pair in self.alike.copies],
-            "look_alikes_listed": [self._pair(pair) for pair in self.alike.aliases],
-            "looked_at": None if self.looks is None else self.looks.seen,
-            "not_readable": None if self.looks is None else self.looks.missing,
-            "blurred": None if self.looks is None else [self._look(one) for one in self.looks.blurred],
-            "dark": None if self.looks is None else [self._look(one) for one in self.looks.dark],
+            "compared": found.compared,
+            "usual_score_at_one_place": found.usual_score,
+            "best_match_far_away": found.confused,
+            "near_duplicates": found.copy_count,
+            "near_duplicates_listed": [self._pair(pair) for pair in found.copies],
+            "look_alikes_listed": [self._pair(pair) for pair in found.lookalikes],
+            "looked_at": measured and measured.measured,
+            "not_readable": measured and measured.missing,
+            "blurred": measured and [self._measured(one) for one in measured.blurred],
+            "dark": measured and [self._measured(one) for one in measured.dark],
         }
 
     def _pair(self, pair: Pair) -> dict[str, Any]:
         names = [self.index.name(row) for row in (pair.first, pair.second)]
         return {"photos": names, "score": round(pair.score, 4), "apart_m": round(pair.apart_m, 1)}
 
-    def _look(self, one: Look) -> dict[str, Any]:
-        return {
-            "photo": self.index.name(one.row),
-            "sharpness": round(one.sharpness, 1),
-            "brightness": round(one.brightness, 1),
-        }
+    def _measured(self, one: Measured) -> dict[str, Any]:
+        sharpness, brightness = round(one.sharpness, 1), round(one.brightness, 1)
+        return {"photo": self.index.name(one.row), "sharpness": sharpness, "brightness": brightness}
 
 
 def examine(
@@ -98,47 +122,73 @@ def examine(
     same_m: float = SAME_M,
     far_m: float = FAR_M,
     copy_score: float = COPY_SCORE,
-    report: Report | None = None,
+    progress: bool | Report = False,
 ) -> Health:
-    """Examine an index; with the folder of its photos also how blurred and dark they are.
+    """Find holes, thin places, near-duplicates and similar places in an index.
+
+    Args:
+        photos: the folder of its photos; they are then measured for blur and darkness.
+        same_m: photos within this many metres show one place.
+        far_m: photos more than this many metres apart show two places.
+        copy_score: photos of one place with at least this score are near-duplicates.
 
     Raises:
-        InputError: an index in which no photo has a position, or distances or a score that make no sense.
+        InputError: no photo of the index has a position, none of them is in `photos`, or distances or a score that
+            are out of range.
+
+    Example:
+        >>> import tempfile
+        >>> from cricavpr.descriptors import DescriptorSet, MadeBy
+        >>> from cricavpr.geo import Positions
+        >>> made_by = MadeBy("mine", "none", None, "none", "none", None, 2)
+        >>> descriptors = DescriptorSet(("a.jpg", "b.jpg"), np.eye(2, dtype=np.float32), made_by)
+        >>> positions = Positions(np.array([[0.0, 0.0], [400.0, 0.0]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     index = PlaceIndex.build(descriptors, positions, Path(folder), Path(folder) / "index")
+        ...     examine(index).summary()
+        '2 photos, 0 holes, 2 thin places, 1 most similar pairs of far places, 0 near-duplicates'
     """
     if not 0 < same_m <= far_m:
-        raise InputError(
-            f"places of {same_m:g} m that are far from {far_m:g} m on make no sense. Give 0 < near <= far."
-        )
+        raise InputError(f"expected 0 < same_m <= far_m, got same_m {same_m:g} and far_m {far_m:g}.")
     if not -1 <= copy_score <= 1:  # NaN too
-        raise InputError(f"no two photos have a score of {copy_score:g}. Give -1 to 1, such as {COPY_SCORE:g}.")
+        raise InputError(f"copy_score must be between -1 and 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
     positions = index.positions if len(index) else None
     if positions is None or not positions.known.any():
         raise InputError(f"no photo of {index.path} has a position, so there is no map to examine.")
-    plane = main_plane(positions)
-    alike = likeness(index, same_m, far_m, copy_score, report)
-    looks = None
-    if photos is not None:
-        paths = [(row, path_in(photos, index, row)) for row in range(len(index))]
-        looks = look(paths, None if report is None else _after(report, alike.asked))
-        if not looks.seen:
-            raise InputError(f"none of the {len(index):,} photos lies in {photos}. Give the folder that was indexed.")
-    known = int(positions.known.sum())
+    plane, known = main_plane(positions), int(positions.known.sum())
+    with Progress(progress, len(compared_rows(index)) + (len(index) if photos else 0)) as counting:
+        counting.start(0)
+        similar = similarity(index, same_m, far_m, copy_score, counting)
+        measured = photos and quality([_path_in(photos, index, row) for row in range(len(index))], counting)
+    if measured and not measured.measured:
+        raise InputError(f"none of the {len(index):,} photos is in {photos}. Give the folder that was indexed.")
     return Health(
-        index,
-        photos,
-        same_m,
-        far_m,
-        copy_score,
-        plane,
-        known - len(plane),
-        len(index) - known,
-        holes(positions.metres[plane], same_m),
-        thin_places(positions, same_m),
-        alike,
-        looks,
+        index=index,
+        photos=photos,
+        same_m=same_m,
+        far_m=far_m,
+        copy_score=copy_score,
+        plane=plane,
+        elsewhere=known - len(plane),
+        unlocated=len(index) - known,
+        holes=holes(positions.metres[plane], same_m),
+        thin=thin_places(positions, same_m),
+        similarity=similar,
+        quality=measured or None,
     )
 
 
-def _after(report: Report, before: int) -> Report:
-    """The progress of a second stage, on top of what the first one did."""
-    return lambda done, of: report(before + done, before + of)
+def _path_in(photos: Path | None, index: PlaceIndex, row: int) -> Path | None:
+    """Return where a photo should be, or None if `photos` cannot be the folder for it.
+
+    A merged index may have photos from several folders, with equal names. If all folders are below `photos`, it serves
+    them all; otherwise it takes the place of the folder of the first photo only.
+    """
+    root, name = index.snapshot.photo(row)
+    if photos is None or (root / name).is_relative_to(photos.absolute()):
+        return root / name
+    return photos / name if root == index.root else None
+
+
+def _count(found: int, most: int) -> str:
+    return f"{found} or more" if found == most else str(found)

@@ -129,17 +129,20 @@
     function hint(mark) {
       tip.hidden = !mark || !(mark.name || mark.photo);
       if (tip.hidden) return;
-      const photo = mark.photo || root.cricavpr.photo(mark.number);
+      const photo = picture(mark);
       tip.replaceChildren(...(photo ? [make('img', { src: photo, alt: '' })] : []), make('span', {}, root.cricavpr.says(mark.number) ?? mark.name));
       const px = (mark.x - view.x) / unit, py = (mark.y - view.y) / unit;
       tip.style.left = `${Math.max(4, px + 250 > frame.clientWidth ? px - tip.offsetWidth - 14 : px + 14)}px`;
       tip.style.top = `${Math.min(Math.max(4, py - 44), Math.max(4, frame.clientHeight - tip.offsetHeight - 4))}px`;
     }
+    function picture(mark) { // "#id" is a picture of the page
+      return mark.photo[0] === '#' ? document.getElementById(mark.photo.slice(1))?.src ?? '' : mark.photo || root.cricavpr.photo(mark.number);
+    }
     function open(mark) {
-      const event = new CustomEvent('cv-open', { detail: mark.number, cancelable: true });
-      if (!root.dispatchEvent(event) || !mark.photo) return;
+      const event = new CustomEvent('cv-open', { detail: mark.number, cancelable: true }), src = picture(mark);
+      if (!root.dispatchEvent(event) || !src) return;
       const close = make('button', { type: 'button' }, 'Close');
-      const dialog = make('dialog', { class: 'cv-photo' }, make('img', { src: mark.photo, alt: mark.name }), make('p', {}, mark.name), close);
+      const dialog = make('dialog', { class: 'cv-photo' }, make('img', { src, alt: mark.name }), make('p', {}, mark.name), close);
       root.append(dialog);
       dialog.addEventListener('click', () => dialog.close());
       dialog.addEventListener('close', () => { dialog.remove(); svg.focus(); });

@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 from cricavpr.geo import Positions, within_radius
 
 MOST_HOLES = 20
-WIDER = 2.0  # than what is usual between photos: streets leave houses between them, and that is no hole
+WIDER = 2.0  # a hole is this much wider than the usual gap; streets leave houses between them
 
 
 @dataclass(frozen=True)
 class Hole:
-    """An empty circle between photos: metres in the plane of the map."""
+    """An empty circle between photos, in metres in the plane of the map."""
 
     easting_m: float
     northing_m: float
     radius_m: float
 
 
-def counted(found: int, most: int) -> str:
-    """How many there are, said of a list that ends at `most`."""
-    return f"{found} or more" if found == most else str(found)
-
-
 def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
-    """Photos with a position and without another one within `same_m`: what they show hangs on one picture."""
+    """Return the rows of photos without another photo within `same_m`. Photos without a position are left out.
+
+    Example:
+        >>> thin_places(Positions(np.array([[0.0, 0.0], [0.0, 20.0], [0.0, 60.0]])), 25.0)
+        array([2])
+    """
     known = np.flatnonzero(positions.known)
     near = within_radius(positions, positions.take(known), same_m)
     lone = np.fromiter((len(others) < 2 for others in near), np.bool_, len(known))
@@ -36,7 +36,7 @@ def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
 
 
 def main_plane(positions: Positions) -> NDArray[np.int64]:
-    """The photos of the UTM zone that has most of them: only within a zone do metres make one map."""
+    """Return the rows of the UTM zone with the most photos: metres of several zones do not make one map."""
     known = np.flatnonzero(positions.known)
     if positions.zones is None or not len(known):
         return known
@@ -50,40 +50,40 @@ def holes(
     metres: NDArray[np.float64],  # (N, 2)
     same_m: float,
 ) -> tuple[Hole, ...]:
-    """The largest empty circles between photos, largest first; none overlaps another.
+    """Return the largest empty circles between photos, largest first, without overlap.
 
-    The centres are those of the Delaunay triangulation that lie within the convex hull. A circle is a hole where it
-    is twice as wide as the ground usually is between photos, and wider than a place.
+    The candidates are the circumcircles of the Delaunay triangulation whose centres lie within the convex hull. One is
+    a hole if it is twice as wide as the circles that cover half of the ground, and wider than a place.
     """
     from scipy.spatial import Delaunay, QhullError
 
     points = np.unique(metres, axis=0)
     if len(points) < 4:
         return ()
+    middle = points.mean(axis=0)
     try:
-        mesh = Delaunay(points - points.mean(axis=0))  # near zero, where squares keep their digits
-    except QhullError:  # all photos on one line
+        mesh = Delaunay(points - middle)  # near zero, where squares keep their digits
+    except QhullError:  # all photos lie on one line
         return ()
-    centres, radii, areas = _circles(mesh.points[mesh.simplices])
+    centres, radii, areas = _circumcircles(mesh.points[mesh.simplices])
     inside = mesh.find_simplex(centres) >= 0
     order = np.argsort(radii)
     half = np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)
     least = max(2 * same_m, WIDER * float(radii[order][min(half, len(order) - 1)]))
     found: list[tuple[NDArray[np.float64], float]] = []
-    for place in np.argsort(-radii, kind="stable").tolist():
-        centre, radius_m = centres[place], float(radii[place])
+    for row in np.argsort(-radii, kind="stable").tolist():
+        centre, radius_m = centres[row], float(radii[row])
         if radius_m < least or len(found) == MOST_HOLES:
             break
-        if inside[place] and all(np.hypot(*(centre - other)) >= radius_m + wide for other, wide in found):
+        if inside[row] and all(np.hypot(*(centre - other)) >= radius_m + wide for other, wide in found):
             found.append((centre, radius_m))
-    middle = points.mean(axis=0)
-    return tuple(Hole(float((c + middle)[0]), float((c + middle)[1]), radius_m) for c, radius_m in found)
+    return tuple(Hole(float(c[0] + middle[0]), float(c[1] + middle[1]), radius_m) for c, radius_m in found)
 
 
-def _circles(
+def _circumcircles(
     corners: NDArray[np.float64],  # (T, 3, 2)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:  # (T, 2), (T,), (T,)
-    """Centre and radius of each triangle's circumcircle, and its area."""
+    """Return centre and radius of each triangle's circumcircle, and the area of the triangle."""
     a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     cross = 2 * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
     cross = np.where(np.abs(cross) < 1e-9, 1e-9, cross)

@@ -1,0 +1,127 @@
+"""An explorer of photos and what they were matched with: a list with filters, a map, and a panel with the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cricavpr.pages.html import text
+
+
+@dataclass(frozen=True)
+class Match:
+    """A database photo in the panel of an item.
+
+    Attributes:
+        picture: key of its picture in the data of the page.
+        note: a line below the score.
+        marker: its number on the map.
+    """
+
+    picture: str
+    name: str
+    score: float
+    off_m: float | None
+    right: bool
+    note: str = ""
+    marker: int | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo in the list.
+
+    Attributes:
+        picture: key of its picture in the data of the page; also its address after the # of the page.
+        note: what is said beside its name, such as "night".
+        verdict: one line above the pictures.
+        off_m: distance of the first match in metres.
+        matches: best first.
+        truth: picture key and caption of the photo that should have been found.
+        facts: term and text.
+        groups: by filter, the values under which the item is found.
+        numbers: by order, what it is sorted by; None comes last.
+        marker: its number on the map.
+    """
+
+    picture: str
+    name: str
+    note: str
+    right: bool
+    verdict: str
+    off_m: float | None
+    matches: Sequence[Match]
+    truth: tuple[str, str] | None = None
+    facts: Sequence[tuple[str, str]] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    marker: int | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A way to sort the list: by a key of `Item.numbers`, or in the given order where that is empty."""
+
+    label: str
+    by: str = ""
+    descending: bool = False
+
+
+def explorer(
+    items: Sequence[Item],
+    filters: Mapping[str, str],
+    orders: Sequence[Order],
+    *,
+    map_html: str = "",
+    presets: Mapping[str, int] | None = None,
+    noun: str = "queries",
+) -> str:
+    """Return the explorer as HTML; the page needs "explorer.js" after "map.js", and `explorer_data` as its data.
+
+    Args:
+        filters: by key of `Item.groups`, the option that allows everything; "" for none, so that one group is shown.
+        map_html: a map whose markers the items name.
+        presets: buttons that show one item.
+    """
+    selects = "".join(_filter(items, name, everything) for name, everything in filters.items())
+    options = "".join(f'<option value="{number}">{text(order.label)}</option>' for number, order in enumerate(orders))
+    buttons = "".join(
+        f'<button type="button" data-item="{number}">{text(label)}</button>'
+        for label, number in (presets or {}).items()
+    )
+    return (
+        '<noscript><p class="card">The explorer needs JavaScript.</p></noscript>'
+        f'<div class="explorer{"" if map_html else " no-map"}" data-noun="{text(noun)}"><div class="list card">'
+        f'<div class="filters">{selects}<label>sorted by <select class="order">{options}</select></label>'
+        '<output></output></div><ol class="items"></ol>'
+        '<button type="button" class="more" hidden>Show more</button></div>'
+        + (f'<div class="mapbox card">{map_html}</div>' if map_html else "")
+        + '<article class="panel card">'
+        f'<div class="presets">{buttons}</div>'
+        '<div aria-live="polite"><h3></h3><p class="verdict"></p></div><div class="details"></div></article></div>'
+    )
+
+
+def _filter(items: Sequence[Item], name: str, everything: str) -> str:
+    values = dict.fromkeys(value for item in items for value in item.groups.get(name, ()))
+    options = [f'<option value="">{text(everything)}</option>'] if everything else []
+    options += [f'<option value="{text(value)}">{text(value)}</option>' for value in values]
+    return f'<label>{text(name)} <select data-filter="{text(name)}">{"".join(options)}</select></label>'
+
+
+def explorer_data(
+    items: Sequence[Item], orders: Sequence[Order], pictures: Mapping[str, str], first: int = 0
+) -> dict[str, Any]:
+    """Return the data of a page with an explorer.
+
+    Args:
+        pictures: addresses by key.
+        first: the item that is shown first.
+    """
+    return {
+        "items": [asdict(item) for item in items],
+        "orders": [asdict(order) for order in orders],
+        "pictures": dict(pictures),
+        "first": first,
+    }
