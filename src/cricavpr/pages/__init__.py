@@ -3,6 +3,8 @@
 from cricavpr.pages.html import (
     base_style,
     content_hash,
+    distance,
+    facts,
     jpeg_address,
     notebook,
     picture,
@@ -20,6 +22,8 @@ __all__ = [
     "Marker",
     "base_style",
     "content_hash",
+    "distance",
+    "facts",
     "jpeg_address",
     "map_of",
     "notebook",

@@ -86,10 +86,8 @@ def explorer(
     """
     selects = "".join(_filter(items, name, everything) for name, everything in filters.items())
     options = "".join(f'<option value="{number}">{text(order.label)}</option>' for number, order in enumerate(orders))
-    buttons = "".join(
-        f'<button type="button" data-item="{number}">{text(label)}</button>'
-        for label, number in (presets or {}).items()
-    )
+    go_to = {**(presets or {}), "any": "any"}
+    buttons = "".join(f'<button type="button" data-item="{n}">{text(label)}</button>' for label, n in go_to.items())
     return (
         '<noscript><p class="card">The explorer needs JavaScript.</p></noscript>'
         f'<div class="explorer{"" if map_html else " no-map"}" data-noun="{text(noun)}"><div class="list card">'

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -34,11 +34,14 @@ def text(value: str) -> str:
 def safe_json(value: Any) -> str:
     """Return JSON for a script element, which it cannot end.
 
+    Raises:
+        ValueError: a number that is NaN or infinite; browsers cannot read it.
+
     Example:
         >>> safe_json({"name": "</script>"})
         '{"name":"\\\\u003c/script>"}'
     """
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def picture(
@@ -57,6 +60,23 @@ def picture(
     out = io.BytesIO()
     small.save(out, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def distance(metres: float) -> str:
+    """Return a distance as people write it.
+
+    Example:
+        >>> distance(4.21), distance(412.4), distance(1314.0)
+        ('4.2 m', '412 m', '1.31 km')
+    """
+    if metres < 9.95:
+        return f"{metres:.1f} m"
+    return f"{metres:.0f} m" if metres < 999.5 else f"{metres / 1000:.2f} km"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return terms and texts as a list; both are escaped."""
+    return f'<dl class="facts">{"".join(f"<dt>{text(term)}</dt><dd>{text(said)}</dd>" for term, said in pairs)}</dl>'
 
 
 def asset(name: str) -> str:
@@ -89,7 +109,6 @@ def render(
     footer: str = "",
     style: str = "",
     scripts: Sequence[str] = (),
-    script: str = "",
     data: Any = None,
 ) -> str:
     """Return a page as text.
@@ -107,7 +126,7 @@ def render(
         (True, True)
     """
     style = base_style() + style
-    sources = [*map(asset, scripts), *([script] if script else [])]
+    sources = [asset(name) for name in scripts]
     allowed = " ".join(f"'{content_hash(source)}'" for source in sources) or "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src '{content_hash(style)}'; script-src {allowed}; "

@@ -10,7 +10,7 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.evaluation.answers import Answer, Match, write_answers
 from cricavpr.evaluation.cards import Card, Counts, Timings
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report.evaluations import Evaluation
 
 
 def card(
@@ -62,9 +62,9 @@ def answer(
     return Answer(query or f"{index}.jpg", index, place, None, condition, positives, 5.0, rank, tuple(matches))
 
 
-def run(answers: Sequence[Answer], label: str = "ours", of: Card | None = None) -> Run:
+def run(answers: Sequence[Answer], label: str = "ours", of: Card | None = None) -> Evaluation:
     made = of or card(method=label)
-    return Run(label, replace(made, counts=replace(made.counts, queries=len(answers))), tuple(answers))
+    return Evaluation(label, replace(made, counts=replace(made.counts, queries=len(answers))), tuple(answers))
 
 
 def write(folder: Path, of: Card, answers: Sequence[Answer] = ()) -> Path:

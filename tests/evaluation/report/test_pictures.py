@@ -12,11 +12,12 @@ from cricavpr.datasets.benchmarks import open_split
 from cricavpr.datasets.places import PhotoPlaces, Place
 from cricavpr.describing import describe_one
 from cricavpr.errors import InputError
-from cricavpr.evaluation.report import embedding_map, figures, qualitative, regions
-from cricavpr.evaluation.report.pictures import Pictures, thumbnail
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report import embedding_map, figures, regions
+from cricavpr.evaluation.report.evaluations import Evaluation
+from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.grouping import ALONE
 from cricavpr.methods import load_method
+from cricavpr.pages import picture
 from cricavpr.town import Town
 from tests.evaluation.report.made import answer, card, match, run
 from tests.mean_colour import MeanColour, colours, photos
@@ -27,7 +28,7 @@ pytest.importorskip("matplotlib")
 WRONG = match(300.0, 0.1)
 
 
-def method(name: str, hits: str, conditions: str = "") -> Run:
+def method(name: str, hits: str, conditions: str = "") -> Evaluation:
     """`x` for a wrong answer and `o` for a right one; `n` for a query at night."""
     night = conditions or "d" * len(hits)
     answers = [
@@ -44,23 +45,22 @@ def method(name: str, hits: str, conditions: str = "") -> Run:
 
 def test_queries_are_chosen_by_the_rule_alone() -> None:
     runs = [method("ours", "ooxxo", "dnndd"), method("a", "oxxox", "dnndd"), method("b", "xxxox", "dnndd")]
-    assert qualitative.candidates(runs, "ours_right") == [1, 4]
-    assert qualitative.candidates(runs, "all_wrong") == [2]
-    assert qualitative.candidates(runs, "night") == [1, 2]
+    assert figures.candidates(runs, "ours_right") == [1, 4]
+    assert figures.candidates(runs, "all_wrong") == [2]
+    assert figures.candidates(runs, "night") == [1, 2]
 
 
 def test_ours_under_another_grouping_is_no_other_method() -> None:
     ours = method("ours", "ox")
-    again = Run("ours, in_order:16", ours.card, ours.answers)
-    assert qualitative.candidates([ours, again, method("a", "xx")], "ours_right") == [0]
-    assert qualitative.candidates([ours, again], "ours_right") == []
+    again = Evaluation("ours, in_order:16", ours.card, ours.answers)
+    assert figures.candidates([ours, again, method("a", "xx")], "ours_right") == [0]
+    assert figures.candidates([ours, again], "ours_right") == []
 
 
 def test_the_draw_depends_on_the_seed_and_on_nothing_else() -> None:
-    runs = [method("ours", "x" * 50)]
-    first = qualitative.chosen(runs, "all_wrong", 5, 0)
-    assert first == qualitative.chosen(runs, "all_wrong", 5, 0) != qualitative.chosen(runs, "all_wrong", 5, 1)
-    assert first == qualitative.chosen(runs, "all_wrong", 9, 0)[:5]
+    first = figures.draw(50, 5, 0)
+    assert first == figures.draw(50, 5, 0) != figures.draw(50, 5, 1)
+    assert first == figures.draw(50, 9, 0)[:5]
     assert len(set(first)) == 5
 
 
@@ -69,7 +69,7 @@ def test_a_row_has_a_tick_or_a_cross_and_the_distance_beside_the_frame(tmp_path:
     photos(tmp_path / "database", colours(2))
     at = [replace(answer(0, [replace(match(4.2), name="0000.png")]), query="0000.png")]
     other = [replace(answer(0, [replace(WRONG, name="0001.png")], 3), query="0000.png")]
-    figure = qualitative.rows([run(at), run(other, "a")], [0], Pictures.below(tmp_path))
+    figure = figures.rows([run(at), run(other, "a")], [0], Pictures.below(tmp_path))
     query, right, wrong = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["query 1", "4.2 m", "300 m"]
     assert [text.get_text() for axes in (right, wrong) for text in axes.texts] == ["✓", "✗"]
@@ -87,7 +87,7 @@ def test_recall_curves_count_ranks_beyond_the_matches_that_are_kept() -> None:
 def test_queries_without_positives_are_left_out_where_the_protocol_skips_them() -> None:
     answers = [answer(0, [match()]), answer(1, [WRONG], None, positives=0)]
     counted = run(answers)
-    skipped = Run(
+    skipped = Evaluation(
         "s", replace(counted.card, protocol=replace(counted.card.protocol, unanswered="skip")), counted.answers
     )
     assert (figures.recall(counted, 1), figures.recall(skipped, 1)) == (0.5, 1.0)
@@ -140,7 +140,7 @@ def test_pictures_of_a_split_are_found_where_its_reader_finds_them(tmp_path: Pat
 
 def test_a_thumbnail_is_small() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
-    assert len(thumbnail(noise)) < 15_000
+    assert len(picture(noise)) < 20_000
 
 
 # --- regions

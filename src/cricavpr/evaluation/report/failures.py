@@ -1,28 +1,28 @@
-"""Why a query went wrong: what the answers alone can tell, by rules that are written down. Pure."""
+"""Why a query went wrong, by rules over the answers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from cricavpr.evaluation.answers import Answer
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report.evaluations import Evaluation
 
-NEAR = 2.0  # a near miss lies outside the radius, and within so many of them: 25 to 50 m
-FAR = 4.0  # so many radii away is another place: beyond 100 m
-SHARED = 2  # so many other wrong queries on the same photo
-UNLIKE = 20  # the best positive behind this rank looks unlike the query
+NEAR = 2.0  # a near miss is within this many radii: 25 to 50 m
+FAR = 4.0  # another place is beyond this many radii: 100 m
+SHARED = 2  # this many other wrong queries with the same first match
+UNLIKE = 20  # a best positive behind this rank looks unlike the query
 
 KINDS = {
-    "near miss": "The first match lies outside the radius by no more than the radius itself (25 to 50 m).",
+    "near miss": "The first match is outside the radius by no more than the radius itself (25 to 50 m).",
     "aliasing": "The first match is another place (beyond 100 m) that looks the same: its score is at least the median "
-    f"score of right first matches, or {SHARED} or more other wrong queries land on the same photo.",
-    "doubtful truth": f"Every positive looks unlike (the best has rank above {UNLIKE}), while photos just outside the "
-    "radius are among the first matches. Positions or directions may be off.",
-    "nothing to find": "No database photo counts as right.",
-    "not described": "The query gave no descriptor.",
+    f"score of right first matches, or {SHARED} or more other wrong queries have the same first match.",
+    "doubtful truth": f"All positives look unlike the query (the best has a rank above {UNLIKE}), but photos just "
+    "outside the radius are among the first matches. Positions or directions may be off.",
+    "nothing to find": "No database photo is right.",
+    "not described": "The query has no descriptor.",
     "other": "None of these.",
 }
 
@@ -33,9 +33,9 @@ class Failure:
 
     Attributes:
         index: its place among the answers.
-        kinds: of KINDS, at least one.
+        kinds: keys of KINDS, at least one.
         shared: other wrong queries with the same first match.
-        distance_m, score: of the first match; None where there is none or its distance is unknown.
+        distance_m, score: of the first match; None if there is none or its distance is unknown.
     """
 
     index: int
@@ -48,28 +48,20 @@ class Failure:
     first_right_rank: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """For a page or a file."""
-        return {
-            "query": self.query,
-            "condition": self.condition,
-            "kinds": list(self.kinds),
-            "shared": self.shared,
-            "distance_m": self.distance_m,
-            "score": self.score,
-            "first_right_rank": self.first_right_rank,
-        }
+        """Return the failure as it is written to failures.json."""
+        return {key: value for key, value in asdict(self).items() if key != "index"}
 
 
 def right(answer: Answer) -> bool:
-    """Whether the first match shows the place."""
+    """Return whether the first match shows the place."""
     return bool(answer.matches) and answer.matches[0].right
 
 
-def failures(run: Run) -> list[Failure]:
-    """All wrong queries of a run, in order."""
-    wrong = [answer for answer in run.answers if not right(answer)]
+def failures(evaluation: Evaluation) -> list[Failure]:
+    """Return the wrong queries of an evaluation, in order."""
+    wrong = [answer for answer in evaluation.answers if not right(answer)]
     landed = Counter(answer.matches[0].name for answer in wrong if answer.matches)
-    scores = [answer.matches[0].score for answer in run.answers if right(answer)]
+    scores = [answer.matches[0].score for answer in evaluation.answers if right(answer)]
     usual = median(scores) if scores else None
     found = []
     for answer in wrong:
@@ -80,7 +72,7 @@ def failures(run: Run) -> list[Failure]:
                 index=answer.index,
                 query=answer.query,
                 condition=answer.condition or "",
-                kinds=_kinds(answer, run.radius_m, usual, shared),
+                kinds=_kinds(answer, evaluation.radius_m, usual, shared),
                 shared=shared,
                 distance_m=first.distance_m if first else None,
                 score=first.score if first else None,

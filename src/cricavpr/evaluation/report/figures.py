@@ -1,106 +1,179 @@
-"""Figures that need answers and no pictures: recall by N, recall by distance, the map of hits and misses.
+"""Figures from answers: recall by N and by distance, the map of hits and misses, and rows of pictures.
 
-Every line has a dash and a marker of its own and every verdict a shape, so that black and white is enough.
+Every line has its own dash and marker and every verdict its own shape, so that black and white is enough. Which
+queries are shown in pictures is decided by a rule and a seeded draw, never by hand (Supplementary Figures 2 to 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cricavpr.evaluation.answers import Answer
+from cricavpr.evaluation.report.evaluations import Evaluation
 from cricavpr.evaluation.report.failures import right
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report.pictures import Pictures
+from cricavpr.pages import distance
 from cricavpr.plotting import looks, new_figure, style
 
 if TYPE_CHECKING:
-    from cricavpr.plotting import Figure
+    from cricavpr.plotting import Axes, Figure
 
 MOST_N = 100
 MARKS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 METRES = np.arange(1, 101)
+RULES = {
+    "ours_right": "the first result is right and all other methods are wrong",
+    "all_wrong": "every result is wrong",
+    "night": "the query was taken at night",
+}
+RIGHT, WRONG = "#117733", "#cc3311"
 
 
-def recall_curves(runs: Sequence[Run]) -> Figure:
-    """recall@N of runs on one split: N from 1 to 100, or the N of the card where it has no answers."""
+# --- recall
+
+
+def recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
+    """Draw recall@N on one split: N from 1 to 100, or the N of the card if there are no answers."""
     figure, (axes,) = new_figure(5.6, 3.8)
-    most = max(1, min(MOST_N, *(run.card.counts.database for run in runs)))
-    for number, run in enumerate(runs):
-        ns = [n for n in run.card.ns if n <= most] if not run.answers else list(range(1, most + 1))
-        values = [100 * run.card.recall_at[n] for n in ns] if not run.answers else [100 * recall(run, n) for n in ns]
+    most = max(1, min(MOST_N, *(each.card.counts.database for each in evaluations)))
+    for number, each in enumerate(evaluations):
+        ns = list(range(1, most + 1)) if each.answers else [n for n in each.card.ns if n <= most]
+        values = [100 * (recall(each, n) if each.answers else each.card.recall_at[n]) for n in ns]
         marked = [place for place, n in enumerate(ns) if n in MARKS]
-        axes.plot(ns, values, label=run.label, markevery=marked, **style(number)._asdict())
+        axes.plot(ns, values, label=each.label, markevery=marked, **style(number)._asdict())
     axes.set_xscale("log")
     ticks = [n for n in (1, 2, 5, 10, 20, 50, 100) if n <= most]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="N: database photos looked at", ylabel="recall@N in per cent", xlim=(0.95, most * 1.05))
-    _finish(figure, runs)
+    axes.set(xlabel="N: matches considered", ylabel="recall@N in %", xlim=(0.95, most * 1.05))
+    _finish(figure, evaluations)
     return figure
 
 
-def recall(run: Run, n: int) -> float:
-    """Fraction of the counted queries with a right photo among the first `n`."""
-    counted = run.counted
+def recall(evaluation: Evaluation, n: int) -> float:
+    """Return the fraction of the counted queries with a right photo among the first `n`."""
+    counted = evaluation.counted
     return sum(answer.found(n) for answer in counted) / len(counted) if counted else 0.0
 
 
-def within(run: Run, metres: float) -> float:
-    """Fraction of the counted queries whose first match stands at most so far away; unknown is not within."""
-    off = [answer.matches[0].distance_m for answer in run.counted if answer.matches]
-    return sum(m is not None and m <= metres for m in off) / len(run.counted) if run.counted else 0.0
+def within(evaluation: Evaluation, metres: float) -> float:
+    """Return the fraction of the counted queries whose first match is within `metres`; unknown distances are not."""
+    off = [answer.matches[0].distance_m for answer in evaluation.counted if answer.matches]
+    return sum(m is not None and m <= metres for m in off) / len(evaluation.counted) if evaluation.counted else 0.0
 
 
-def by_distance(runs: Sequence[Run]) -> Figure | None:
-    """R@1 if right meant within 1, 2, ... 100 m; None where no distance is known."""
-    known = [run for run in runs if any(a.matches and a.matches[0].distance_m is not None for a in run.answers)]
+def by_distance(evaluations: Sequence[Evaluation]) -> Figure | None:
+    """Draw R@1 for radii of 1 to 100 m; None if no distance is known."""
+    known = [e for e in evaluations if any(a.matches and a.matches[0].distance_m is not None for a in e.answers)]
     if not known:
         return None
     figure, (axes,) = new_figure(5.6, 3.8)
-    for number, run in enumerate(known):
-        values = [100 * within(run, float(metres)) for metres in METRES]
-        axes.plot(METRES, values, label=run.label, markevery=(number % 10, 12), **style(number)._asdict())
+    for number, each in enumerate(known):
+        values = [100 * within(each, float(metres)) for metres in METRES]
+        axes.plot(METRES, values, label=each.label, markevery=(number % 10, 12), **style(number)._asdict())
     radius_m = known[0].radius_m
     axes.axvline(radius_m, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(f" {radius_m:g} m", (radius_m, 0.02), xycoords=("data", "axes fraction"), fontsize=8, color="#333333")
-    axes.set(xlabel="right means within so many metres", ylabel="R@1 in per cent", xlim=(0, 101))
+    axes.set(xlabel="radius in m within which a match is right", ylabel="R@1 in %", xlim=(0, 101))
     _finish(figure, known)
     return figure
 
 
-def hits_and_misses(run: Run) -> Figure | None:
-    """Where queries were answered right and wrong; north is up. None without positions."""
-    placed = [answer for answer in run.answers if answer.position is not None]
+def hits_and_misses(evaluation: Evaluation) -> Figure | None:
+    """Draw where queries were answered right and wrong, north up; None if no position is known."""
+    placed = [answer for answer in evaluation.answers if answer.position is not None]
     if not placed:
         return None
     figure, (axes,) = new_figure(5.6, 5.2)
     with looks():
         for verdict, marker, colour, size in ((True, "o", "#0072b2", 14), (False, "x", "#d55e00", 34)):
-            x, y = _spots([answer for answer in placed if right(answer) == verdict])
+            x, y = np.reshape([a.position for a in placed if a.position and right(a) == verdict], (-1, 2)).T
             label = f"{'right' if verdict else 'wrong'} ({len(x):,})"
             axes.scatter(x, y, label=label, marker=marker, c=colour, s=size, linewidths=1.6, zorder=3 - verdict)
         axes.set_aspect("equal", adjustable="datalim")
         axes.ticklabel_format(useOffset=False, style="plain")
         axes.tick_params(labelsize=7)
         axes.tick_params(axis="x", labelrotation=30)
-        axes.set(xlabel="easting in m", ylabel="northing in m", title=run.label)
+        axes.set(xlabel="easting in m", ylabel="northing in m", title=evaluation.label)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def _spots(answers: Sequence[Answer]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:  # (2, n)
-    return np.array([answer.position for answer in answers], np.float64).reshape(-1, 2).T
-
-
-def _finish(figure: Figure, runs: Sequence[Run]) -> None:
-    """Percent up to 100, and a legend below the axes, where it hides no line."""
+def _finish(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
+    """Set the axis of per cent, and a legend below the axes, where it hides no line."""
     axes = figure.axes[0]
-    low = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines[: len(runs)])
+    low = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines[: len(evaluations)])
     axes.set_ylim(max(0.0, 5 * (low // 5) - 2), 101)
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
+    one_column = len(evaluations) > 4 or max(len(each.label) for each in evaluations) > 28
     with looks():
-        figure.legend(
-            loc="outside lower center", ncols=1 if len(runs) > 4 or max(len(r.label) for r in runs) > 28 else 2
-        )
+        figure.legend(loc="outside lower center", ncols=1 if one_column else 2)
+
+
+# --- rows of pictures
+
+
+def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
+    """Return the queries that a key of RULES allows. The evaluations are of one split; the first is "ours"."""
+    hits = [[right(answer) for answer in each.answers] for each in evaluations]
+    queries = range(len(hits[0]))
+    if rule == "ours_right":
+        ours = evaluations[0].card.method
+        others = [of for of, each in zip(hits, evaluations, strict=True) if each.card.method != ours]
+        return [q for q in queries if others and hits[0][q] and not any(of[q] for of in others)]
+    if rule == "all_wrong":
+        return [q for q in queries if not any(of[q] for of in hits)]
+    return [q for q in queries if evaluations[0].answers[q].condition == "night"]
+
+
+def draw(of: int, count: int, seed: int) -> list[int]:
+    """Return the first `count` numbers below `of` in a seeded order."""
+    order: list[int] = np.random.default_rng(seed).permutation(of)[:count].tolist()
+    return order
+
+
+def rows(evaluations: Sequence[Evaluation], queries: Sequence[int], pictures: Pictures) -> Figure:
+    """Draw one row for each query: the query, then the first match of each evaluation."""
+    columns = 1 + len(evaluations)
+    figure, axes = new_figure(1.55 * columns + 0.2, 1.85 * len(queries) + 0.35, len(queries), columns)
+    with looks():
+        for row, query in enumerate(queries):
+            first, *others = axes[row * columns : (row + 1) * columns]
+            answer = evaluations[0].answers[query]
+            _picture(first, pictures.query(answer.query))
+            first.set_xlabel(answer.condition or f"query {query + 1}", fontsize=8)
+            for place, each in zip(others, evaluations, strict=True):
+                _match(place, each.answers[query], pictures)
+        titles = ["query", *(each.label.replace(", ", "\n", 1) for each in evaluations)]
+        for place, title in zip(axes[:columns], titles, strict=True):
+            place.set_title(title, fontsize=8, loc="center", fontweight="bold")
+    return figure
+
+
+def _match(axes: Axes, answer: Answer, pictures: Pictures) -> None:
+    if not answer.matches:
+        _picture(axes, None)
+        axes.set_xlabel("no answer", fontsize=8)
+        return
+    first = answer.matches[0]
+    _picture(axes, pictures.match(first.name))
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=3.2, color=RIGHT if first.right else WRONG)
+    box: dict[str, Any] = {"boxstyle": "square,pad=0.18", "facecolor": "white", "edgecolor": "black", "linewidth": 0.7}
+    sign = "✓" if first.right else "✗"
+    axes.text(0.05, 0.95, sign, transform=axes.transAxes, va="top", ha="left", fontsize=11, fontweight="bold", bbox=box)
+    axes.set_xlabel("" if first.distance_m is None else distance(first.distance_m), fontsize=8)
+
+
+def _picture(axes: Axes, picture: NDArray[np.uint8] | None) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    if picture is None:
+        axes.text(0.5, 0.5, "no picture", transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        axes.set_aspect(1.0)
+        return
+    axes.imshow(picture, interpolation="lanczos")

@@ -1,4 +1,4 @@
-"""report: from folders with cards to a folder with a page, tables and figures."""
+"""Write a report: from folders with cards to a folder with a page, tables and figures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cricavpr.errors import InputError
-from cricavpr.evaluation.report import embedding_map, figures, qualitative, regions, tables
+from cricavpr.evaluation.report import embedding_map, figures, regions, tables
 from cricavpr.evaluation.report.embedding_map import Embedded
+from cricavpr.evaluation.report.evaluations import Evaluation, Sources, find_sources, splits
 from cricavpr.evaluation.report.failures import failures, right
 from cricavpr.evaluation.report.page import Drawn, report_page
 from cricavpr.evaluation.report.pictures import Pictures
-from cricavpr.evaluation.report.runs import Run, Sources, find_sources, splits
 from cricavpr.files import write_text
 from cricavpr.methods.base import Method
 from cricavpr.plotting import save_figure
@@ -24,18 +24,16 @@ if TYPE_CHECKING:
 
 MOST_COMPARED = 6  # methods side by side in a row of pictures
 
-Talk = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a report draws beside what cards and answers alone allow.
+    """What to draw besides what cards and answers alone allow.
 
     Attributes:
-        data: the dataset's folder, for pictures; None for none.
+        data: the dataset's folder, for pictures.
         rows: queries in each figure of pictures.
-        seed: of the draw of queries.
-        look_by: a cricavpr method whose regions are drawn; None for none.
+        seed: seed of the draw of queries.
+        look_by: a cricavpr method whose regions are drawn.
         maps: panels of descriptors in two dimensions, at most three.
         networks: methods whose parameters are counted.
     """
@@ -48,40 +46,46 @@ class Wanted:
     networks: tuple[Method, ...] = ()
 
 
-def write_report(paths: Sequence[Path], out: Path, wanted: Wanted | None = None, talk: Talk = lambda _: None) -> Path:
-    """Write report.html, tables/, figures/ and failures.json into `out`; the path of the page.
+def write_report(
+    paths: Sequence[Path], out: Path, wanted: Wanted | None = None, tell: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Write report.html, tables/, figures/ and failures.json into `out`, and return the path of the page.
+
+    Args:
+        paths: folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote.
+        tell: called with the title of each part before it is written.
 
     Raises:
-        InputError: nothing to report, a card or answers that cannot be read, or a place that cannot be written.
+        InputError: nothing to report, a card or answers that cannot be read, or a folder that cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     wanted = wanted or Wanted()
     sources = find_sources(paths)
-    pictures = _pictures(sources.runs, wanted.data) if wanted.data else None
+    evaluations = sources.evaluations
+    pictures = _pictures(evaluations, wanted.data) if wanted.data else None
     if wanted.look_by is not None and pictures is None:
-        raise InputError("drawing where the regions looked needs the pictures. Give the dataset's folder with --data.")
-    made = tables.tables(sources.runs, sources.ablations, [counted(method) for method in wanted.networks])
+        raise InputError("--regions needs the pictures. Give the dataset's folder with --data.")
+    made = tables.tables(evaluations, sources.ablations, [tables.counted(method) for method in wanted.networks])
     for table in made:
-        talk(table.title)
-        writers = {"md": tables.as_markdown, "csv": tables.as_csv, "tex": tables.as_latex}
-        for kind, write in writers.items():
+        tell(table.title)
+        for kind, write in tables.WRITERS.items():
             write_text(out / "tables" / f"{table.key}.{kind}", write(table))
     drawn = []
     for name, title, caption, figure, broad in _drawn(sources, pictures, wanted):
-        talk(title)
+        tell(title)
         drawn.append(Drawn(title, caption, tuple(save_figure(figure, out / "figures" / name)), broad))
-    write_text(out / "failures.json", _failures(sources.runs))
-    talk("the page")
+    write_text(out / "failures.json", _failures(evaluations))
+    tell("the page")
     page = out / "report.html"
-    write_text(page, report_page(sources.runs, made, drawn, pictures))
+    write_text(page, report_page(evaluations, made, drawn, pictures))
     return page
 
 
-def _pictures(runs: Sequence[Run], data: Path) -> Pictures:
-    """Where the pictures of the first result lie; a folder of another dataset would make a page of empty frames."""
-    pictures = Pictures.below(data, runs[0].card.dataset if runs else "")
-    answered = [run for run in runs if run.answers]
-    if answered and not any(pictures.holds(run.answers[0].query) for run in answered):
+def _pictures(evaluations: Sequence[Evaluation], data: Path) -> Pictures:
+    """Find the pictures of the first result. Raise if the folder is of another dataset."""
+    pictures = Pictures.below(data, evaluations[0].card.dataset if evaluations else "")
+    answered = [each for each in evaluations if each.answers]
+    if answered and not any(pictures.holds(each.answers[0].query) for each in answered):
         raise InputError(
             f"{data} holds no photo {answered[0].answers[0].query}, nor the first query of any other result. Give the "
             "folder of the dataset that was evaluated with --data."
@@ -89,41 +93,26 @@ def _pictures(runs: Sequence[Run], data: Path) -> Pictures:
     return pictures
 
 
-def counted(method: Method) -> dict[str, str]:
-    """One row of Supplementary Table 1, in millions.
-
-    Raises:
-        InputError: a method whose network is not of parts that are counted.
-    """
-    from cricavpr.models.cricavpr import CricaVPR, parameter_counts
-
-    model = getattr(method, "model", None)
-    if not isinstance(model, CricaVPR):
-        raise InputError(f"the parts of {method.name} are not told apart. Give a cricavpr method to --parameters.")
-    counts = parameter_counts(model)
-    return {"method": method.name, **{part: f"{count / 1e6:.1f}" for part, count in counts.items()}}
-
-
-def _failures(runs: Sequence[Run]) -> str:
+def _failures(evaluations: Sequence[Evaluation]) -> str:
     listed = [
-        {"result": run.label, "dataset": run.card.dataset, "failures": [f.to_dict() for f in failures(run)]}
-        for run in runs
-        if run.answers
+        {"result": each.label, "dataset": each.card.dataset, "failures": [f.to_dict() for f in failures(each)]}
+        for each in evaluations
+        if each.answers
     ]
     return json.dumps({"schema": "cricavpr.failures.1", "results": listed}, indent=1, allow_nan=False) + "\n"
 
 
-# --- figures: name of the file, title, caption, figure, whether it is broad
+# --- figures: name of the file, title, caption, figure, whether it takes the whole width
 
 _Figure = tuple[str, str, str, "Figure", bool]
 
 
 def _drawn(sources: Sources, pictures: Pictures | None, wanted: Wanted) -> Iterator[_Figure]:
-    for number, runs in enumerate(splits(sources.runs).values()):
-        name, end = runs[0].card.dataset, f"_{number + 1}" if number else ""
+    for number, evaluations in enumerate(splits(sources.evaluations)):
+        name, end = evaluations[0].card.dataset, f"_{number + 1}" if number else ""
         caption = "Share of queries with a right photo among the first N."
-        yield f"recall_curves{end}", f"recall@N on {name}", caption, figures.recall_curves(runs), False
-        if answered := [run for run in runs if run.answers]:
+        yield f"recall_curves{end}", f"recall@N on {name}", caption, figures.recall_curves(evaluations), False
+        if answered := [each for each in evaluations if each.answers]:
             yield from _of_answers(answered, name, end)
             if pictures:
                 yield from _of_pictures(answered, pictures, wanted, end)
@@ -132,40 +121,39 @@ def _drawn(sources: Sources, pictures: Pictures | None, wanted: Wanted) -> Itera
         yield "embedding_map", "Descriptors in two dimensions", caption, embedding_map.draw(wanted.maps), True
 
 
-def _of_answers(runs: Sequence[Run], name: str, end: str) -> Iterator[_Figure]:
-    if figure := figures.by_distance(runs):
-        yield f"by_distance{end}", f"R@1 by distance on {name}", "R@1 if right meant so many metres.", figure, False
-    for number, run in enumerate(runs):
-        if figure := figures.hits_and_misses(run):
+def _of_answers(evaluations: Sequence[Evaluation], name: str, end: str) -> Iterator[_Figure]:
+    if figure := figures.by_distance(evaluations):
+        caption = "R@1 for each radius within which a match is right."
+        yield f"by_distance{end}", f"R@1 by distance on {name}", caption, figure, False
+    for number, each in enumerate(evaluations):
+        if figure := figures.hits_and_misses(each):
             caption = "Where queries were answered right (dots) and wrong (crosses); north is up."
-            yield f"map{end}_{number + 1}", f"Hits and misses of {run.label}", caption, figure, False
+            yield f"map{end}_{number + 1}", f"Hits and misses of {each.label}", caption, figure, False
 
 
-def _of_pictures(runs: Sequence[Run], pictures: Pictures, wanted: Wanted, end: str) -> Iterator[_Figure]:
-    compared = runs[:MOST_COMPARED]
-    for rule, words in qualitative.RULES.items():
-        queries = qualitative.chosen(compared, rule, wanted.rows, wanted.seed)
-        if not queries:
-            continue
-        allowed = len(qualitative.candidates(compared, rule))
-        caption = (
-            f"{len(queries)} of {allowed} queries where {words}, drawn by seed {wanted.seed}. Tick and green: right."
-        )
-        yield f"rows_{rule}{end}", f"Queries: {words}", caption, qualitative.rows(compared, queries, pictures), True
-    if wanted.look_by is not None and (pairs := _looked(runs[0], pictures, wanted)):
-        caption = f"Share of the cosine that each region gives, in per cent; {wanted.look_by.name}, each photo alone."
+def _of_pictures(evaluations: Sequence[Evaluation], pictures: Pictures, wanted: Wanted, end: str) -> Iterator[_Figure]:
+    compared = evaluations[:MOST_COMPARED]
+    for rule, words in figures.RULES.items():
+        allowed = figures.candidates(compared, rule)
+        queries = [allowed[place] for place in figures.draw(len(allowed), wanted.rows, wanted.seed)]
+        if queries:
+            caption = (
+                f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {wanted.seed}. "
+                "Tick and green: right."
+            )
+            yield f"rows_{rule}{end}", f"Queries: {words}", caption, figures.rows(compared, queries, pictures), True
+    if wanted.look_by is not None and (pairs := _looked(evaluations[0], pictures, wanted.look_by, wanted)):
+        caption = f"Share of each region in the cosine, in per cent; {wanted.look_by.name}, each photo alone."
         yield f"regions{end}", "Where the regions looked", caption, regions.draw(pairs), True
 
 
-def _looked(run: Run, pictures: Pictures, wanted: Wanted) -> list[regions.Pair]:
-    """Right and wrong first matches, drawn by the seed, half each."""
-    assert wanted.look_by is not None
+def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, wanted: Wanted) -> list[regions.Pair]:
+    """Draw right and wrong first matches by the seed, half each."""
     pairs = []
     for verdict in (True, False):
-        allowed = [answer for answer in run.answers if answer.matches and right(answer) == verdict]
-        for place in qualitative.draw(len(allowed), max(1, wanted.rows // 2), wanted.seed):
-            answer = allowed[place]
-            query, match = pictures.query(answer.query), pictures.match(answer.matches[0].name)
+        allowed = [answer for answer in evaluation.answers if answer.matches and right(answer) == verdict]
+        for place in figures.draw(len(allowed), max(1, wanted.rows // 2), wanted.seed):
+            query, match = pictures.query(allowed[place].query), pictures.match(allowed[place].matches[0].name)
             if query is not None and match is not None:
-                pairs.append(regions.Pair(query, match, regions.look(wanted.look_by, query, match), verdict))
+                pairs.append(regions.Pair(query, match, regions.look(method, query, match), verdict))
     return pairs

@@ -1,29 +1,31 @@
-"""The report as one HTML page: tables, figures and the failure explorer, without network."""
+"""The report as one HTML page that needs no network: tables, figures and the failure explorer."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
+from cricavpr.evaluation.answers import Answer
+from cricavpr.evaluation.report.evaluations import Evaluation
 from cricavpr.evaluation.report.failures import KINDS, Failure, failures
-from cricavpr.evaluation.report.pictures import Pictures, thumbnail
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import Cell, Table, spans
-from cricavpr.pages import jpeg_address, render, text
+from cricavpr.pages import Marker, distance, facts, map_of, picture, render, text
+from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
 
-MOST_PICTURED = 400  # wrong queries of a run that have pictures in the page
-SORTS = {
-    "order": "order of the queries",
-    "near": "distance, nearest first",
-    "far": "distance, farthest first",
-    "score": "score, highest first",
-    "rank": "rank of the first right photo",
-    "shared": "other wrong queries there",
-}
+MOST_PICTURED = 400  # wrong queries of an evaluation that have pictures in the page
+ORDERS = (
+    Order("order of the queries"),
+    Order("distance, nearest first", "distance"),
+    Order("distance, farthest first", "distance", descending=True),
+    Order("score, highest first", "score", descending=True),
+    Order("rank of the first right photo", "rank"),
+    Order("other wrong queries there", "shared", descending=True),
+)
+NOWHERE = (float("nan"), float("nan"))
+FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Drawn:
 
     Attributes:
         files: its paths, an SVG and a PNG among them.
-        broad: takes the whole width of the page.
+        broad: whether it takes the whole width of the page.
     """
 
     title: str
@@ -42,73 +44,67 @@ class Drawn:
 
 
 def report_page(
-    runs: Sequence[Run], tables: Sequence[Table], figures: Sequence[Drawn], pictures: Pictures | None
+    evaluations: Sequence[Evaluation], tables: Sequence[Table], figures: Sequence[Drawn], pictures: Pictures | None
 ) -> str:
-    """The page as text, the same for the same values."""
-    explored = [run for run in runs if run.answers]
-    found = [failures(run) for run in explored]
-    parts = [_tables(tables), _figures(figures), _explorer(explored, found)]
+    """Return the page as text, the same for the same values."""
+    explored = [each for each in evaluations if each.answers]
+    body, data = _tables(tables) + _figures(figures), None
+    if explored:
+        found = [(each, failure) for each in explored for failure in failures(each)]
+        map_html, places = _map([each.answers[failure.index] for each, failure in found])
+        items = [_item(each, failure, number, places) for number, (each, failure) in enumerate(found)]
+        body += _explorer(items, map_html)
+        data = explorer_data(items, ORDERS, _embedded(explored, pictures) if pictures else {})
     return render(
         title="A report by cricavpr",
         kicker="cricavpr report",
-        headline=_headline(runs),
-        lede=_lede(runs),
-        body="".join(parts),
-        style=_asset("page.css"),
-        script=_asset("page.js") if explored else "",
-        data=_data(explored, found, pictures) if explored else None,
+        headline=_headline(evaluations),
+        lede=_lede(evaluations),
+        body=body,
+        scripts=("map.js", "explorer.js") if explored else (),
+        data=data,
     )
 
 
-def _asset(name: str) -> str:
-    return resources.files("cricavpr.evaluation.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _headline(runs: Sequence[Run]) -> str:
-    if not runs:
+def _headline(evaluations: Sequence[Evaluation]) -> str:
+    if not evaluations:
         return "Ablations"
-    ours = runs[0]
-    datasets = {run.card.dataset for run in runs}
+    ours, datasets = evaluations[0], {each.card.dataset for each in evaluations}
     if len(datasets) > 1:
-        return f"{len(runs)} results on {len(datasets)} datasets"
+        return f"{len(evaluations)} results on {len(datasets)} datasets"
     n = ours.card.ns[0]
     return f"{ours.label}: R@{n} {100 * ours.card.recall_at[n]:.1f} on {ours.card.dataset}"
 
 
-def _lede(runs: Sequence[Run]) -> str:
-    if not runs:
-        return "Tables of ablations, as they were written."
+def _lede(evaluations: Sequence[Evaluation]) -> str:
     said = []
-    for dataset, card in {run.card.dataset: run.card for run in runs}.items():
+    for dataset, card in {each.card.dataset: each.card for each in evaluations}.items():
         counts = card.counts
         said.append(
-            f"{text(dataset)}: {counts.queries:,} queries against {counts.database:,} database photos, right is "
-            f"{text(card.rule)}; one query is {100 / max(1, counts.queries):.3g} points."
+            f"{text(dataset)}: {counts.queries:,} queries against {counts.database:,} database photos; a match is "
+            f"right {text(card.rule)}; one query is {100 / max(1, counts.queries):.3g} points."
         )
-    return "<br>".join(said)
+    return "<br>".join(said) or "Tables of ablations, as they were written."
 
 
-# --- tables
+# --- tables and figures
 
 
 def _tables(tables: Sequence[Table]) -> str:
-    if not tables:
-        return ""
-    made = "".join(f'<div class="card scroll report-table">{table_html(table)}</div>' for table in tables)
-    return f"<section><h2>Tables</h2>{made}</section>"
+    made = "".join(f'<div class="card scroll">{table_html(table)}</div>' for table in tables)
+    return f'<section class="tables"><h2>Tables</h2>{made}</section>' if made else ""
 
 
 def table_html(table: Table) -> str:
-    """One table, best bold and second underlined."""
-    over = spans(table)
-    first = "".join(
+    """Return one table, the best bold and the second underlined."""
+    over = "".join(
         f'<th scope="colgroup" colspan="{width}" class="over">{text(name)}</th>'
         if name
         else f'<td colspan="{width}"></td>'
-        for name, width in over
+        for name, width in spans(table)
     )
-    second = "".join(f'<th scope="col"{_side(name)}>{text(name)}</th>' for _, name in table.heads)
-    heads = (f"<tr>{first}</tr>" if any(name for name, _ in over) else "") + f"<tr>{second}</tr>"
+    heads = "".join(f'<th scope="col"{_side(name)}>{text(name)}</th>' for _, name in table.heads)
+    over = f"<tr>{over}</tr>" if any(name for name, _ in table.heads) else ""
     rows = "".join(
         "<tr>" + "".join(_cell(cell, head[1]) for cell, head in zip(row, table.heads, strict=True)) + "</tr>"
         for row in table.rows
@@ -116,9 +112,8 @@ def table_html(table: Table) -> str:
     note = f'<p class="files">{text(table.note)}</p>' if table.note else ""
     names = " ".join(f"{table.key}.{kind}" for kind in ("md", "csv", "tex"))
     return (
-        f'<table class="results"><caption>{text(table.title)}</caption><thead>{heads}</thead>'
-        f"<tbody>{rows}</tbody></table>"
-        f'{note}<p class="files">tables/ {text(names)}</p>'
+        f'<table class="results"><caption>{text(table.title)}</caption><thead>{over}<tr>{heads}</tr></thead>'
+        f'<tbody>{rows}</tbody></table>{note}<p class="files">tables/ {text(names)}</p>'
     )
 
 
@@ -132,79 +127,100 @@ def _side(head: str) -> str:
     return "" if head in ("Method", "Grouping", "Version") else ' class="number"'
 
 
-# --- figures
-
-
 def _figures(figures: Sequence[Drawn]) -> str:
-    if not figures:
-        return ""
-    return f'<section><h2>Figures</h2><div class="figures">{"".join(map(_figure, figures))}</div></section>'
+    made = "".join(map(_figure, figures))
+    return f'<section><h2>Figures</h2><div class="figures">{made}</div></section>' if made else ""
 
 
 def _figure(drawn: Drawn) -> str:
-    """Photos as PNG, lines as SVG: what is smaller and as good."""
-    kind = "png" if drawn.broad else "svg"
-    file = next(path for path in drawn.files if path.suffix == f".{kind}")
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
+    """Embed photos as PNG and lines as SVG: whichever is smaller and as good."""
+    suffix, mime = (".png", "image/png") if drawn.broad else (".svg", "image/svg+xml")
+    file = next(path for path in drawn.files if path.suffix == suffix)
     address = f"data:{mime};base64,{base64.b64encode(file.read_bytes()).decode()}"
-    wide = " broad" if drawn.broad else ""
     names = ", ".join(path.name for path in drawn.files)
     return (
-        f'<figure class="card paper{wide}"><figcaption>{text(drawn.title)}</figcaption>'
+        f'<figure class="card{" broad" if drawn.broad else ""}"><figcaption>{text(drawn.title)}</figcaption>'
         f'<img src="{address}" alt="{text(drawn.caption)}">'
-        f'<p class="files">{text(drawn.caption)} figures/ {text(names)}</p>'
-        "</figure>"
+        f'<p class="files">{text(drawn.caption)} figures/ {text(names)}</p></figure>'
     )
 
 
 # --- failures
 
 
-def _explorer(runs: Sequence[Run], found: Sequence[Sequence[Failure]]) -> str:
-    if not runs:
-        return ""
-    names = [f"{run.label}, {run.card.dataset}: {len(of):,} wrong" for run, of in zip(runs, found, strict=True)]
-    kinds = "".join(f"<dt>{text(kind)}</dt><dd>{text(said)}</dd>" for kind, said in KINDS.items())
-    return (
-        "<section><h2>Why the wrong ones went wrong</h2>"
-        '<noscript><p class="card">The explorer needs JavaScript.</p></noscript>'
-        f'<dl class="kinds">{kinds}</dl>'
-        '<div class="controls">'
-        f"<label>Result {_select('f-run', {str(n): name for n, name in enumerate(names)})}</label>"
-        f"<label>kind {_select('f-kind', {'all': 'any', **{kind: kind for kind in KINDS}})}</label>"
-        f"<label>taken {_select('f-condition', {'all': 'at any time'})}</label>"
-        f"<label>sorted by {_select('f-sort', SORTS)}</label>"
-        '<output id="f-count"></output></div><ol id="failures"></ol>'
-        '<p class="more"><button type="button" id="f-more" hidden>Show more</button></p></section>'
+def _explorer(items: Sequence[Item], map_html: str) -> str:
+    explored = explorer(items, FILTERS, ORDERS, map_html=map_html, noun="wrong queries")
+    return f"<section><h2>Why the wrong queries went wrong</h2>{facts(KINDS.items())}<br>{explored}</section>"
+
+
+def _item(evaluation: Evaluation, failure: Failure, number: int, places: Mapping[str, int]) -> Item:
+    first = evaluation.answers[failure.index].matches[:1]
+    off = "unknown" if failure.distance_m is None else distance(failure.distance_m)
+    return Item(
+        picture=f"q:{failure.query}",
+        name=_file(failure.query),
+        note=failure.condition,
+        right=False,
+        verdict=", ".join(failure.kinds),
+        off_m=failure.distance_m,
+        matches=[
+            Match(f"d:{m.name}", _file(m.name), m.score, m.distance_m, m.right, marker=places.get(m.name))
+            for m in first
+        ],
+        facts=[
+            ("query", f"{failure.index + 1:,}: {failure.query}"),
+            ("first match", first[0].name if first else "none"),
+            ("its distance", off),
+            ("its score", "none" if failure.score is None else f"{failure.score:.4f}"),
+            ("rank of the first right photo", f"{failure.first_right_rank or 'none'}"),
+            ("other wrong queries there", f"{failure.shared:,}"),
+        ],
+        groups={
+            "result": [f"{evaluation.label}, {evaluation.card.dataset}"],
+            "kind": failure.kinds,
+            "taken": [failure.condition] if failure.condition else [],
+        },
+        numbers={
+            "distance": failure.distance_m,
+            "score": failure.score,
+            "rank": failure.first_right_rank,
+            "shared": failure.shared,
+        },
+        marker=number,
     )
 
 
-def _select(name: str, options: Mapping[str, str]) -> str:
-    inner = "".join(f'<option value="{text(value)}">{text(said)}</option>' for value, said in options.items())
-    return f'<select id="{name}">{inner}</select>'
+def _map(queries: Sequence[Answer]) -> tuple[str, dict[str, int]]:
+    """Return a map of the wrong queries and their first matches, and the marker of each match by its name."""
+    degrees = any(query.latlon for query in queries)
+    places = [query.latlon if degrees else query.position for query in queries]
+    if not any(places):
+        return "", {}
+    markers = [
+        Marker(place or NOWHERE, _file(query.query), "wrong") for place, query in zip(places, queries, strict=True)
+    ]
+    first = {match.name: match.latlon for query in queries for match in query.matches[:1] if degrees and match.latlon}
+    numbers = {name: len(markers) + number for number, name in enumerate(first)}
+    markers += [Marker(place) for place in first.values()]
+    key = {"wrong": "a wrong query", **({"photo": "a first match"} if first else {})}
+    label = f"Map of {len(queries):,} wrong queries"
+    return map_of(markers, degrees=degrees, key=key, label=label), numbers
 
 
-def _data(runs: Sequence[Run], found: Sequence[Sequence[Failure]], pictures: Pictures | None) -> dict[str, Any]:
-    embedded: dict[str, str] = {}
-    listed = []
-    for run, of in zip(runs, found, strict=True):
-        listed.append({"failures": [_entry(run, failure) for failure in of]})
-        for failure in of[:MOST_PICTURED] if pictures else ():
-            _embed(embedded, run, failure, pictures)
-    return {"runs": listed, "pictures": embedded}
+def _embedded(evaluations: Sequence[Evaluation], pictures: Pictures) -> dict[str, str]:
+    """Return the addresses of the pictures of the explorer, each once, however many results show it."""
+    found: dict[str, str] = {}
+    for each in evaluations:
+        for failure in failures(each)[:MOST_PICTURED]:
+            wanted = {f"q:{failure.query}": (pictures.query, failure.query)}
+            wanted |= {
+                f"d:{match.name}": (pictures.match, match.name) for match in each.answers[failure.index].matches[:1]
+            }
+            for key, (read, name) in wanted.items():
+                if key not in found and (image := read(name)) is not None:
+                    found[key] = picture(image)
+    return found
 
 
-def _entry(run: Run, failure: Failure) -> dict[str, Any]:
-    matches = run.answers[failure.index].matches
-    return {"index": failure.index, "match": matches[0].name if matches else "", **failure.to_dict()}
-
-
-def _embed(embedded: dict[str, str], run: Run, failure: Failure, pictures: Pictures | None) -> None:
-    """Each picture once, however many results show it."""
-    assert pictures is not None
-    matches = run.answers[failure.index].matches
-    wanted = [(f"q:{failure.query}", pictures.query, failure.query)]
-    wanted += [(f"d:{match.name}", pictures.match, match.name) for match in matches[:1]]
-    for key, read, name in wanted:
-        if key not in embedded and (picture := read(name)) is not None:
-            embedded[key] = jpeg_address(thumbnail(picture))
+def _file(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,6 +1,6 @@
-"""The paper's tables in the paper's layout, filled with what was run: Markdown, CSV and LaTeX.
+"""The paper's tables in the paper's layout, filled with what was run, as Markdown, CSV and LaTeX.
 
-Best bold, second underlined, among rows on the same list of photos only; the grouping is always a column.
+The best is bold and the second underlined, among rows on the same list of photos only. Every table has the grouping.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.protocols import describe_protocol
-from cricavpr.evaluation.report.runs import Run
+from cricavpr.evaluation.report.evaluations import Evaluation, grouping_of
+from cricavpr.methods.base import Method
 
 MISSING = ""
 OTHER_SPLIT = "†"
@@ -25,7 +26,7 @@ NOTE = f"{OTHER_SPLIT} on another list of photos or positives than most rows of 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is printed; rank 1 is the best of its column, 2 the second, 0 neither."""
+    """A number as it is printed. Rank 1 is the best of its column, 2 the second, 0 neither."""
 
     text: str
     rank: int = 0
@@ -33,13 +34,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table, whatever it is written as.
+    """One table, before it is written in a format.
 
     Attributes:
-        key: its file name.
-        heads: (over several columns, of one column); the first is "" for columns that stand alone.
+        key: its file name without suffix.
+        heads: (over several columns, of one column); the first is "" for a column that stands alone.
         rows: cells, one for each head.
-        note: what has to be said below it.
+        note: text below the table.
     """
 
     key: str
@@ -51,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table of the paper: its columns of datasets, and the N of recall@N."""
+    """Layout of a table of the paper: its datasets, and the N of recall@N."""
 
     key: str
     title: str
@@ -71,7 +72,7 @@ LAYOUTS = (
     Layout("supplementary_table_8", "Supplementary Table 8: trained on GSV-Cities", ("Pitts250k", "MSLS-val")),
     Layout("supplementary_table_9", "Supplementary Table 9: trained on Pitts30k", ("Pitts30k", "Pitts250k")),
 )
-TRAINED_ON = {"supplementary_table_8": ("Pitts250k",), "supplementary_table_9": ("Pitts250k",)}  # asked for by these
+TRAINED_ON = dict.fromkeys(("supplementary_table_8", "supplementary_table_9"), ("Pitts250k",))  # makes them appear
 ABLATIONS = {
     "3": "Supplementary Table 3: layers of the cross-image encoder",
     "4": "Supplementary Table 4: places in a training batch",
@@ -80,7 +81,7 @@ ABLATIONS = {
 }
 BY_SIZE = ("supplementary_table_5", "Supplementary Table 5: photos in a group at inference")
 
-_NAMES = {  # the paper's name: what a dataset or split may be called here
+_NAMES = {  # the paper's name, and a pattern of names of datasets and splits here
     "Pitts30k": r"pitts30k(-test)?",
     "Pitts250k": r"pitts250k(-test)?",
     "Tokyo24/7": r"tokyo247",
@@ -95,21 +96,29 @@ _NAMES = {  # the paper's name: what a dataset or split may be called here
 
 
 def paper_name(dataset: str) -> str:
-    """The paper's name for a dataset, or its own."""
+    """Return the paper's name for a dataset, or its own name if the paper has none.
+
+    Example:
+        >>> paper_name("pitts30k-test"), paper_name("my town")
+        ('Pitts30k', 'my town')
+    """
     plain = re.sub(r"[ _/]+", "-", dataset.lower()).replace("24-7", "247").replace("queries-", "")
     return next((name for name, pattern in _NAMES.items() if re.fullmatch(pattern, plain)), dataset)
 
 
-def tables(runs: Sequence[Run], ablations: Sequence[Path], parameters: Sequence[Mapping[str, str]] = ()) -> list[Table]:
-    """All tables for which there is something to fill in, the paper's first.
+def tables(
+    evaluations: Sequence[Evaluation], ablations: Sequence[Path], parameters: Sequence[Mapping[str, str]] = ()
+) -> list[Table]:
+    """Return all tables for which there are numbers: every evaluation, then the tables of the paper.
 
     Args:
-        parameters: rows of Supplementary Table 1, from the networks.
+        ablations: tables that `cricavpr ablate` wrote.
+        parameters: rows of Supplementary Table 1, from `counted`.
 
     Raises:
-        InputError: a table of an ablation that is none.
+        InputError: a file of `ablations` that is not such a table.
     """
-    cards = [run.card for run in runs]
+    cards = [each.card for each in evaluations]
     made = [table for layout in LAYOUTS if (table := _from_layout(layout, cards))]
     if by_size := _by_size(cards):
         made.append(by_size)
@@ -127,7 +136,7 @@ _Column = tuple[str, int]  # dataset, N
 
 
 def _from_layout(layout: Layout, cards: Sequence[Card]) -> Table | None:
-    """None where nothing was run on a dataset that makes the table."""
+    """Return None if nothing was run on a dataset that makes the table appear."""
     here = [card for card in cards if paper_name(card.dataset) in layout.datasets]
     wanted = TRAINED_ON.get(layout.key, layout.datasets)
     if not any(paper_name(card.dataset) in wanted for card in here):
@@ -160,7 +169,7 @@ def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Col
 
 
 def _lines(cards: Sequence[Card]) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
-    """Rows by dataset: cards made alike share one, and none takes the place of another on its dataset."""
+    """Return rows with their cards by dataset. Cards that differ only in the dataset share a row."""
     lines: list[tuple[tuple[str, ...], dict[str, Card]]] = []
     for card in cards:
         line, name = _line(card), paper_name(card.dataset)
@@ -173,15 +182,14 @@ def _lines(cards: Sequence[Card]) -> list[tuple[tuple[str, ...], dict[str, Card]
 
 
 def _line(card: Card) -> tuple[str, ...]:
-    """What makes a row: what is printed, and what tells two rows apart that print the same."""
+    """Return what identifies a row: three columns that are printed, then what may tell rows apart."""
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
-    grouping = "none" if card.made_by["grouping"] == "none" else card.grouping
     size = "x".join(map(str, card.made_by["image_size"] or ["native"]))
     return (
         f"{card.method}{random}{again}",
         str(card.made_by["dim"]),
-        grouping,
+        grouping_of(card),
         card.weights[:12],
         size,
         describe_protocol(card.protocol),
@@ -189,7 +197,7 @@ def _line(card: Card) -> tuple[str, ...]:
 
 
 def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """The method of each row, with what differs in brackets where two rows would print the same."""
+    """Return the method of each row, followed in brackets by what differs between rows that print the same."""
     names = []
     for line in lines:
         alike = [other for other in lines if other[:3] == line[:3]]
@@ -199,7 +207,7 @@ def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
-    """Recalls in per cent, ranked as they are printed among the cards of the most common split."""
+    """Return recalls in per cent, ranked as they are printed among the cards of the most common split."""
     here = [card for card in cards if card is not None and n in card.recall_at]
     usual = Counter(card.split_hash for card in here).most_common(1)
     texts = [
@@ -212,7 +220,7 @@ def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
 
 
 def _ranked(texts: Sequence[str]) -> list[Cell]:
-    """The best and the second of a column; equal numbers share a rank. One number alone is no comparison."""
+    """Rank the best and the second of a column. Equal numbers share a rank; a single number has none."""
     numbers = [text for text in texts if text and OTHER_SPLIT not in text]
     best = sorted({float(text) for text in numbers}, reverse=True)[:2] if len(numbers) > 1 else []
     rank_of = {value: rank for rank, value in enumerate(best, 1)} if len(best) > 1 else {}
@@ -220,7 +228,7 @@ def _ranked(texts: Sequence[str]) -> list[Cell]:
 
 
 def _by_size(cards: Sequence[Card]) -> Table | None:
-    """Supplementary Table 5: one method in groups of several sizes, in file order."""
+    """Return Supplementary Table 5: one method in groups of several sizes, in file order."""
     sizes: dict[tuple[str, str], dict[int, list[Card]]] = {}
     for card in cards:
         kind, _, size = card.grouping.partition(":")
@@ -245,8 +253,23 @@ def _by_size(cards: Sequence[Card]) -> Table | None:
 # --- from networks and ablations
 
 
+def counted(method: Method) -> dict[str, str]:
+    """Return one row of Supplementary Table 1, in millions of parameters.
+
+    Raises:
+        InputError: the method is not a cricavpr method.
+    """
+    from cricavpr.models.cricavpr import CricaVPR, parameter_counts
+
+    model = getattr(method, "model", None)
+    if not isinstance(model, CricaVPR):
+        raise InputError(f"--parameters counts the parts of a cricavpr method; {method.name} is not one.")
+    counts = parameter_counts(model)
+    return {"method": method.name, **{part: f"{count / 1e6:.1f}" for part, count in counts.items()}}
+
+
 def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Supplementary Table 1: millions of parameters. The paper counts an adapter in the backbone too; we do not."""
+    """Return Supplementary Table 1. The paper counts an adapter in the backbone as well; here it is counted once."""
     names = ("Method", "Total", "Backbone", "Adapter", "Others", "Tunable")
     return Table(
         "supplementary_table_1",
@@ -257,14 +280,14 @@ def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def _ablations(path: Path) -> list[Table]:
-    """One table for each of the paper's that has rows in a table.csv of `cricavpr ablate`; numbers as they stand."""
+    """Return the tables of the paper that have rows in a table.csv of `cricavpr ablate`."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read the table {path}: {error}. Run `cricavpr ablate` again.") from error
     if not rows or not {"recipe", "title"} <= set(rows[0]):
-        raise InputError(f"{path} has no columns recipe and title, so it is no table of `cricavpr ablate`.")
+        raise InputError(f"{path} must have the columns recipe and title, as `cricavpr ablate` writes them.")
     by_table: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         number = re.match(r"table(\d+)_", row["recipe"])
@@ -277,7 +300,7 @@ def _ablation(number: str, rows: Sequence[Mapping[str, str]], path: Path) -> Tab
     try:
         cells = [_ranked([f"{100 * float(row[name]):.1f}" if row[name] else MISSING for row in rows]) for name in names]
     except ValueError as error:
-        raise InputError(f"{path} has a recall that is no number: {error}.") from error
+        raise InputError(f"invalid recall in {path}: {error}. Run `cricavpr ablate` again.") from error
     title = ABLATIONS.get(number, f"Ablation in {path.parent.name}")
     key = f"supplementary_table_{number}" if number in ABLATIONS else f"ablation_{path.parent.name}"
     heads = (("", "Version"), *((f"grouping {n.partition(' ')[2]}", n.partition(" ")[0]) for n in names))
@@ -290,6 +313,7 @@ def _ablation(number: str, rows: Sequence[Mapping[str, str]], path: Path) -> Tab
 
 
 def as_markdown(table: Table) -> str:
+    """Return a Markdown table with its title."""
     marks: dict[int, Callable[[str], str]] = {1: lambda t: f"**{t}**", 2: lambda t: f"<u>{t}</u>"}
     head = [" ".join(part for part in head if part) for head in table.heads]
     align = ["---:" if _numeric(table, place) else "---" for place in range(len(head))]
@@ -299,7 +323,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Numbers as printed, without marks."""
+    """Return CSV: numbers as printed, without marks."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([" ".join(part for part in head if part) for head in table.heads])
@@ -308,7 +332,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """A tabular in the style of booktabs, heads over several columns as in the paper."""
+    """Return a tabular in the style of booktabs, with heads over several columns as in the paper."""
     marks: dict[int, Callable[[str], str]] = {1: lambda t: f"\\textbf{{{t}}}", 2: lambda t: f"\\underline{{{t}}}"}
     columns = "".join("r" if _numeric(table, place) else "l" for place in range(len(table.heads)))
     over, rules, place = [], [], 1
@@ -325,7 +349,7 @@ def as_latex(table: Table) -> str:
 
 
 def spans(table: Table) -> list[tuple[str, int]]:
-    """Heads over several columns, with their widths, from left to right."""
+    """Return the heads over several columns and their widths, from left to right."""
     found: list[tuple[str, int]] = []
     for name, _ in table.heads:
         if found and found[-1][0] == name:
@@ -353,5 +377,13 @@ _SPECIAL = {
 
 
 def latex(text: str) -> str:
-    """Foreign text for LaTeX."""
+    """Escape text for LaTeX.
+
+    Example:
+        >>> latex("a_b & 5 %")
+        'a\\\\_b \\\\& 5 \\\\%'
+    """
     return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {"md": as_markdown, "csv": as_csv, "tex": as_latex}

@@ -1,4 +1,4 @@
-"""What a report is made from: evaluations with their cards, and tables of ablations, as they lie in folders."""
+"""Evaluations with their cards and answers, and tables of ablations, as they are found in folders."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ USUAL_RADIUS_M = 25.0
 _NOTE = re.compile(r"^(?:.*/)?@.*@([A-Za-z][A-Za-z_-]*)@\.[A-Za-z]+$")
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One evaluation.
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """One evaluation in a report.
 
     Attributes:
-        label: tells it from the other runs of a report, in a few words.
-        answers: one for each query; empty where only the card was kept.
+        label: a short name that no other evaluation of the same split has.
+        answers: one for each query; empty if only the card was kept.
     """
 
     label: str
     card: Card
     answers: tuple[Answer, ...]
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.label!r} on {self.card.dataset}, {len(self.answers):,} answers)"
+
     @property
     def radius_m(self) -> float:
-        """How near is right; the usual 25 m where the rule names no length."""
+        """Distance within which a match is right; 25 m if the rule of the card names none."""
         found = re.search(r"within ([0-9.]+) m\b", self.card.rule)
         return float(found[1]) if found else USUAL_RADIUS_M
 
     @property
     def counted(self) -> tuple[Answer, ...]:
-        """The queries that recall is over."""
+        """The answers over which recall is computed."""
         if self.card.protocol.unanswered == "skip":
             return tuple(answer for answer in self.answers if answer.positives)
         return self.answers
@@ -49,20 +52,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Sources:
-    """Evaluations in the order in which they were given, and tables of ablations."""
+    """Evaluations in the order given, and paths of tables of ablations."""
 
-    runs: tuple[Run, ...]
+    evaluations: tuple[Evaluation, ...]
     ablations: tuple[Path, ...]
 
 
 def find_sources(paths: Sequence[Path]) -> Sources:
-    """Read folders that hold a card or a table, and folders of such folders (one level down).
+    """Read folders that hold a card or a table, or folders of such folders.
 
     Raises:
-        InputError: nothing to report in one of them, or a card or answers that cannot be read.
+        InputError: a folder without cards and tables, or a card or answers that cannot be read.
     """
-    cards: list[Path] = []
-    tables: list[Path] = []
+    cards: dict[Path, None] = {}
+    tables: dict[Path, None] = {}
     for path in paths:
         found_cards, found_tables = _below(path, CARD), _below(path, ABLATION)
         if not found_cards and not found_tables:
@@ -70,8 +73,8 @@ def find_sources(paths: Sequence[Path]) -> Sources:
                 f"{path} holds no {CARD} and no {ABLATION}. Give folders that `cricavpr evaluate --out` or "
                 "`cricavpr ablate` wrote."
             )
-        cards += [card.parent for card in found_cards if card.parent not in cards]
-        tables += [table for table in found_tables if table not in tables]
+        cards |= dict.fromkeys(card.parent for card in found_cards)
+        tables |= dict.fromkeys(found_tables)
     return Sources(_labelled([(folder, Card.read(folder)) for folder in cards]), tuple(tables))
 
 
@@ -81,43 +84,43 @@ def _below(path: Path, name: str) -> list[Path]:
     return [path / name] if (path / name).is_file() else sorted(path.glob(f"*/{name}"))
 
 
-def _labelled(read: Sequence[tuple[Path, Card]]) -> tuple[Run, ...]:
-    """Each with a label that only it has among the runs of its split."""
-    runs = []
-    cards = [card for _, card in read]
+def _labelled(read: Sequence[tuple[Path, Card]]) -> tuple[Evaluation, ...]:
+    """Read the answers, and give each evaluation a label that is unique among those of its split."""
+    found = []
     for folder, card in read:
-        beside = [other for other in cards if other.split_hash == card.split_hash]
+        beside = [other for _, other in read if other.split_hash == card.split_hash]
         answers = tuple(map(_with_note, read_answers_of(card, folder))) if (folder / ANSWERS).is_file() else ()
-        runs.append(Run(_label(card, beside), card, answers))
-    return tuple(runs)
+        found.append(Evaluation(_label(card, beside), card, answers))
+    return tuple(found)
 
 
 def _with_note(answer: Answer) -> Answer:
-    """@ names end in a note, such as @night@.jpg: the condition where the dataset itself does not say."""
+    """Take the condition from an @ name, such as @night@.jpg, if the dataset does not give one."""
     note = None if answer.condition else _NOTE.search(answer.query)
     return replace(answer, condition=note[1]) if note else answer
 
 
 def _label(card: Card, beside: Iterable[Card]) -> str:
-    """The method, and as much of the rest as it takes."""
+    """Return the method, the grouping, and what else is needed to make the label unique."""
     parts: dict[str, Callable[[Card], str]] = {
-        "grouping": lambda c: "" if c.made_by["grouping"] == "none" else c.grouping,
         "weights": lambda c: c.weights[:14],
         "dim": lambda c: f"{c.made_by['dim']}-d",
         "reranked": lambda c: f"re-ranked {c.reranked}" if c.reranked else "",
         "size": lambda c: "x".join(map(str, c.made_by["image_size"] or ["native"])),
         "protocol": lambda c: describe_protocol(c.protocol),
     }
-    others = [other for other in beside if other is not card]
-    said = [parts["grouping"](card)]
-    same = [other for other in others if other.method == card.method and parts["grouping"](other) == said[0]]
-    for name in ("weights", "dim", "reranked", "size", "protocol"):
-        if len({parts[name](other) for other in (*same, card)}) > 1:
-            said.append(parts[name](card))
-    return ", ".join(part for part in (card.method, *said) if part)
+    same = [other for other in beside if (other.method, grouping_of(other)) == (card.method, grouping_of(card))]
+    differing = [part(card) for part in parts.values() if len({part(other) for other in same}) > 1]
+    grouping = "" if grouping_of(card) == "none" else card.grouping
+    return ", ".join(part for part in (card.method, grouping, *differing) if part)
 
 
-def splits(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that may be compared query by query: by split hash, the most common first, each in the given order."""
-    counts = Counter(run.card.split_hash for run in runs)
-    return {hash_: [run for run in runs if run.card.split_hash == hash_] for hash_, _ in counts.most_common()}
+def grouping_of(card: Card) -> str:
+    """Return "none" for a method that does not correlate images."""
+    return "none" if card.made_by["grouping"] == "none" else card.grouping
+
+
+def splits(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """Group evaluations by split, so that each group can be compared query by query; the most common split first."""
+    counts = Counter(each.card.split_hash for each in evaluations)
+    return [[each for each in evaluations if each.card.split_hash == split] for split, _ in counts.most_common()]

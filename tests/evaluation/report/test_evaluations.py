@@ -9,7 +9,7 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.report.runs import find_sources, splits
+from cricavpr.evaluation.report.evaluations import find_sources, splits
 from tests.evaluation.report.made import answer, card, match, run, write
 
 
@@ -18,8 +18,8 @@ def test_a_folder_of_results_is_read_like_its_results(tmp_path: Path) -> None:
     write(tmp_path / "out" / "b", card("b"))
     whole = find_sources([tmp_path / "out"])
     single = find_sources([tmp_path / "out" / "a", tmp_path / "out" / "b", tmp_path / "out"])
-    assert [r.label for r in whole.runs] == [r.label for r in single.runs] == ["a, alone", "b, alone"]
-    assert len(whole.runs[0].answers) == 4 and whole.runs[1].answers == ()
+    assert [r.label for r in whole.evaluations] == [r.label for r in single.evaluations] == ["a, alone", "b, alone"]
+    assert len(whole.evaluations[0].answers) == 4 and whole.evaluations[1].answers == ()
 
 
 def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
@@ -27,14 +27,14 @@ def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
     write(tmp_path / "2", card("a", "in_order:16"))
     write(tmp_path / "3", card("a", "alone", weights="random:0"))
     write(tmp_path / "4", card("b", "none"))
-    labels = [r.label for r in find_sources([tmp_path]).runs]
+    labels = [r.label for r in find_sources([tmp_path]).evaluations]
     assert labels == ["a, alone, wwwwwwwwwwwwww", "a, in_order:16", "a, alone, random:0", "b"]
 
 
 def test_labels_tell_protocols_apart_that_share_a_name(tmp_path: Path) -> None:
     write(tmp_path / "1", card("a", "none"))
     write(tmp_path / "2", replace(card("a", "none"), protocol=protocol("honest", one_hit_per_panorama=True)))
-    assert [r.label for r in find_sources([tmp_path]).runs] == ["a, honest", "a, honest; one hit per panorama"]
+    assert [r.label for r in find_sources([tmp_path]).evaluations] == ["a, honest", "a, honest; one hit per panorama"]
 
 
 def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
         card(recalls=(1.0, 1.0, 1.0)),
         [answer(n, [match()], query=name) for n, name in enumerate(names)],
     )
-    (of,) = find_sources([tmp_path]).runs
+    (of,) = find_sources([tmp_path]).evaluations
     assert [a.condition for a in of.answers] == ["night", None, None, None]
 
 
 def test_runs_on_other_photos_are_kept_apart() -> None:
     runs = [run((), of=card("a")), run((), of=card("b", split="1" * 64)), run((), of=card("c"))]
-    assert [[r.card.method for r in of] for of in splits(runs).values()] == [["a", "c"], ["b"]]
+    assert [[r.card.method for r in of] for of in splits(runs)] == [["a", "c"], ["b"]]
 
 
 @pytest.mark.parametrize("card_text", ["{}", "no json", '{"schema": "cricavpr.card.9"}'])
