@@ -12,7 +12,7 @@ from PIL import Image
 from cricavpr.datasets.photos import read_photos
 from cricavpr.datasets.utm_names import read_utm_dataset
 from cricavpr.errors import InputError
-from cricavpr.town import Town, make_town, write_gsv_cities, write_photos, write_utm_tree
+from cricavpr.town import Town, make_town, write_town
 
 SIZE = (40, 56)
 
@@ -33,7 +33,7 @@ def small() -> Town:
 
 
 def test_gps_in_exif_brings_the_camera_back_to_two_centimetres(small, tmp_path):
-    write_photos(small, tmp_path / "town", image_size=SIZE)
+    write_town(small, tmp_path / "town", "photos", image_size=SIZE)
     for shelf, split in (("database", "database"), ("queries", "query")):
         for place in small.places:
             path = tmp_path / "town" / shelf / f"{place.id:06d}_00.jpg"
@@ -50,7 +50,7 @@ def test_gps_in_exif_brings_the_camera_back_to_two_centimetres(small, tmp_path):
 
 
 def test_our_reader_of_photos_agrees(small, tmp_path):
-    write_photos(small, tmp_path / "town", image_size=SIZE, queries_per_place=2)
+    write_town(small, tmp_path / "town", "photos", image_size=SIZE, queries_per_place=2)
     images, problems = read_photos(tmp_path / "town" / "queries", need_positions=True)
     views = [small.view(place.id, visit, "query") for place in small.places for visit in range(2)]
     assert not problems and len(images) == 10
@@ -60,7 +60,7 @@ def test_our_reader_of_photos_agrees(small, tmp_path):
 
 def test_night_photos_are_dated_at_night_and_snow_in_winter(tmp_path):
     town = Town(8, 40)
-    write_utm_tree(town, tmp_path / "town", image_size=(16, 16))
+    write_town(town, tmp_path / "town", "utm", image_size=(16, 16))
     for path in (tmp_path / "town").rglob("*.jpg"):
         *_, stamp, note, _ = path.name.split("@")
         taken = datetime.strptime(stamp, "%Y%m%d_%H%M%S")
@@ -69,7 +69,7 @@ def test_night_photos_are_dated_at_night_and_snow_in_winter(tmp_path):
 
 
 def test_utm_names_have_the_sixteen_fields_and_parse_back(small, tmp_path):
-    write_utm_tree(small, tmp_path / "town", image_size=SIZE)
+    write_town(small, tmp_path / "town", "utm", image_size=SIZE)
     views = {f"town6x{place.id:06d}x00": small.view(place.id, 0, "query") for place in small.places}
     paths = sorted((tmp_path / "town/images/test/queries").iterdir())
     assert len(paths) == 5
@@ -88,7 +88,7 @@ def test_utm_names_have_the_sixteen_fields_and_parse_back(small, tmp_path):
 
 
 def test_every_query_of_the_utm_tree_has_its_place_as_positive(small, tmp_path):
-    write_utm_tree(small, tmp_path / "town", image_size=SIZE)
+    write_town(small, tmp_path / "town", "utm", image_size=SIZE)
     dataset = read_utm_dataset(tmp_path / "town")
     assert len(dataset.database) == len(dataset.queries) == 5
     for query, found in enumerate(dataset.positives):
@@ -97,7 +97,7 @@ def test_every_query_of_the_utm_tree_has_its_place_as_positive(small, tmp_path):
 
 
 def test_gsv_cities_have_a_row_for_every_picture_named_as_published(small, tmp_path):
-    write_gsv_cities(small, tmp_path / "gsv", views_per_place=4, image_size=SIZE)
+    write_town(small, tmp_path / "gsv", "gsv", views_per_place=4, image_size=SIZE)
     with (tmp_path / "gsv/Dataframes/Town6.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"]
@@ -112,13 +112,13 @@ def test_gsv_cities_have_a_row_for_every_picture_named_as_published(small, tmp_p
 
 
 def test_several_cities_share_a_folder_of_gsv(small, tmp_path):
-    write_gsv_cities(small, tmp_path / "gsv", image_size=SIZE)
-    write_gsv_cities(Town(7, 3), tmp_path / "gsv", image_size=SIZE, city="Harbour")
+    write_town(small, tmp_path / "gsv", "gsv", image_size=SIZE)
+    write_town(Town(7, 3), tmp_path / "gsv", "gsv", image_size=SIZE, city="Harbour")
     assert sorted(path.name for path in (tmp_path / "gsv/Dataframes").iterdir()) == ["Harbour.csv", "Town6.csv"]
     with pytest.raises(InputError, match="holds another town"):
-        write_gsv_cities(Town(9, 3), tmp_path / "gsv", image_size=SIZE, city="Harbour")
+        write_town(Town(9, 3), tmp_path / "gsv", "gsv", image_size=SIZE, city="Harbour")
     with pytest.raises(InputError, match="holds another town"):
-        write_photos(small, tmp_path / "gsv", image_size=SIZE)
+        write_town(small, tmp_path / "gsv", "photos", image_size=SIZE)
 
 
 @pytest.mark.parametrize("layout", ["photos", "utm", "gsv"])
@@ -162,11 +162,11 @@ def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
 
 
 def test_wrong_wishes_are_answered_in_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"known are photos, utm, gsv\. Did you mean 'photos'"):
+    with pytest.raises(InputError, match=r"unknown layout 'photo'\. Did you mean 'photos'\?"):
         make_town(tmp_path / "town", 1, 5, "photo")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "holiday.jpg").touch()
-    with pytest.raises(InputError, match="holds something else than a town"):
+    with pytest.raises(InputError, match="was not written by a town"):
         make_town(tmp_path / "mine", 1, 5)
     with pytest.raises(InputError, match="is a file, not a folder"):
         make_town(tmp_path / "mine" / "holiday.jpg", 1, 5)
@@ -175,11 +175,35 @@ def test_wrong_wishes_are_answered_in_one_line(tmp_path):
         make_town(tmp_path / "town", 2, 2, image_size=SIZE)
     with pytest.raises(InputError, match="holds another town"):
         make_town(tmp_path / "town", 1, 2, "gsv", image_size=SIZE)
-    with pytest.raises(InputError, match="views_per_place is 3"):
+    with pytest.raises(InputError, match="views_per_place must be at least 4, got 3"):
         make_town(tmp_path / "gsv", 1, 2, "gsv", views_per_place=3)
     with pytest.raises(InputError, match="letters and digits"):
-        write_gsv_cities(Town(1, 2), tmp_path / "gsv", city="New_York")
+        write_town(Town(1, 2), tmp_path / "gsv", "gsv", city="New_York")
     with pytest.raises(InputError, match="16 to 4096 pixels"):
         make_town(tmp_path / "tiny", 1, 2, image_size=(8, 8))
-    with pytest.raises(InputError, match="jpeg_quality 0"):
+    with pytest.raises(InputError, match="jpeg_quality must be 1 to 100, got 0"):
         make_town(tmp_path / "tiny", 1, 2, jpeg_quality=0)
+    with pytest.raises(InputError, match="queried must be places below 2, got 2"):
+        make_town(tmp_path / "tiny", 1, 2, queried=[0, 2])
+    with pytest.raises(InputError, match="workers must be at least 1, got 0"):
+        make_town(tmp_path / "tiny", 1, 2, workers=0)
+
+
+def test_queries_of_some_places_are_the_same_as_in_the_whole_town(small, tmp_path):
+    whole, some = tmp_path / "whole", tmp_path / "some"
+    write_town(small, whole, image_size=SIZE)
+    assert write_town(small, some, image_size=SIZE, queried=[1, 3]).pictures == 7
+    assert [path.name for path in sorted((some / "queries").iterdir())] == ["000001_00.jpg", "000003_00.jpg"]
+    assert {name: digest for name, digest in digests(whole).items() if name in digests(some)} | {
+        "town.json": digests(some)["town.json"]
+    } == digests(some)
+
+
+def test_a_town_that_cannot_be_written_is_one_line_that_says_that_it_goes_on(small, tmp_path):
+    write_town(small, tmp_path / "town", image_size=SIZE)
+    for path in (tmp_path / "town" / "queries").iterdir():
+        path.unlink()
+    (tmp_path / "town" / "queries").rmdir()
+    (tmp_path / "town" / "queries").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot write .*town.*finished is kept"):
+        write_town(small, tmp_path / "town", image_size=SIZE)

@@ -1,14 +1,11 @@
-"""`cricavpr town`: draw a town, so that everything can be tried without a download."""
+"""`cricavpr town`: draw a town, to try everything without a download."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
-from tqdm import tqdm
-
-from cricavpr.town.write import make_town
+from cricavpr.town.write import LAYOUTS, make_town
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     making = actions.add_parser(
         "make",
         help="write a town's pictures in the layout of a dataset",
-        description="The same seed gives the same town on every machine. Interrupted, the same command goes on.",
+        description="The same seed gives the same town on every machine. Interrupted, the same command continues.",
     )
     making.add_argument("folder", metavar="DIR")
     making.add_argument("--seed", type=int, default=0, metavar="N", help="which town (default: 0)")
     making.add_argument("--places", type=int, default=200, metavar="N", help="how many places (default: 200)")
     making.add_argument(
         "--layout",
-        choices=("photos", "utm", "gsv"),
+        choices=LAYOUTS,
         default="photos",
         help="photos: JPEGs with GPS in EXIF; utm: the @UTM@ tree; gsv: GSV-Cities (default: photos)",
     )
@@ -34,21 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make(args: argparse.Namespace) -> int:
-
-    with tqdm(unit=" pictures", delay=0.5, disable=args.quiet) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        written = make_town(
-            Path(args.folder),
-            args.seed,
-            args.places,
-            args.layout,
-            image_size=(args.image_size, args.image_size),
-            workers=args.workers or os.cpu_count() or 1,
-            progress=progress,
-        )
+    written = make_town(
+        args.folder,
+        args.seed,
+        args.places,
+        args.layout,
+        image_size=(args.image_size, args.image_size),
+        workers=args.workers if args.workers is not None else os.cpu_count() or 1,
+        progress=not args.quiet,
+    )
     print(f"{written.folder}: {written.pictures:,} pictures of town {args.seed}, layout {written.layout}")
     return 0

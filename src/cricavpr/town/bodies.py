@@ -1,13 +1,11 @@
-"""Boxes and ellipsoids in a picture, each intersected exactly within the rectangle it can touch."""
+"""Draw boxes and ellipsoids, each intersected exactly within the rectangle of pixels that it can touch."""
 
 import numpy as np
 
 from cricavpr.town.camera import Axes, project_local, to_camera_frame
-from cricavpr.town.furniture import standing_bodies
 from cricavpr.town.hashing import Array, hash_array, unit
-from cricavpr.town.occluders import passing_bodies
+from cricavpr.town.objects import BOX, Bodies, joined, passing_bodies, standing_bodies
 from cricavpr.town.shot import PASSING, STANDING, Buffer, Shot
-from cricavpr.town.solids import BOX, Bodies, joined
 
 _PASSING_REACH_M = 60.0
 _BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # of a box's faces: ends, sides, top
@@ -16,7 +14,7 @@ _NEAREST = np.float32(0.3)  # metres: nothing nearer to the lens is drawn
 
 
 def draw_bodies(buffer: Buffer, shot: Shot) -> None:
-    """Put trees, lamps, cars and passers-by in front of what is further away."""
+    """Draw trees, lamps, cars and passers-by in front of everything farther away."""
     bodies = standing_bodies(shot.town.furniture, shot.camera, shot.weather.snow)
     if shot.scene.occluders > 0:
         near = shot.town.near_edges(shot.camera, _PASSING_REACH_M)
@@ -40,7 +38,7 @@ def draw_bodies(buffer: Buffer, shot: Shot) -> None:
 def _pixel_boxes(
     x: Array, y: Array, z: Array, along: Array, half_m: Array, axes: Axes, image_size: tuple[int, int]
 ) -> Array:  # (B, 4) int64: top, bottom, left, right
-    """The rectangles of pixels that the bodies can touch."""
+    """Return the rectangles of pixels that the bodies can touch."""
     height, width = image_size
     signs = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], np.float64)  # (8, 3)
     reach = half_m[:, None, :] * signs  # (B, 8, 3)
@@ -67,7 +65,7 @@ def _draw_body(
     along: Array,  # (2,) direction of the body's first axis in the camera frame
     window: tuple[slice, slice],
 ) -> None:
-    """Intersect the window's rays with body k; keep what is nearer than the picture so far."""
+    """Draw body k within a window, where it is nearer than the picture so far."""
     f32 = np.float32
     tangent, slope = shot.rays.tangent[window], shot.rays.slope[window]
     ux, uy = f32(along[0]), f32(along[1])
@@ -109,7 +107,7 @@ _Triple = tuple[Array, Array, Array]
 
 
 def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Where rays enter the unit sphere around `offset`, whether they do, and no face."""
+    """Return where rays enter the unit sphere around `offset`, whether they do, and face 0."""
     (du, dv, dw), (ou, ov, ow) = ray, offset
     a, b = du * du + dv * dv + dw * dw, du * ou + dv * ov + dw * ow
     inside = b * b - a * (ou * ou + ov * ov + ow * ow - 1)
@@ -118,7 +116,7 @@ def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.floa
 
 
 def _enter_box(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Where rays enter the unit cube around `offset`, whether they do, and by which axis's face."""
+    """Return where rays enter the unit cube around `offset`, whether they do, and the axis of the face."""
     tiny = np.float32(1e-6)
     shape = ray[0].shape
     near, far = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)

@@ -1,25 +1,37 @@
-"""From a camera and a scene to pixels.
+"""Render views of a town: from a camera and a scene to pixels, one view or many.
 
-Per pixel only + - * / sqrt floor min max and comparisons are used, all of which IEEE 754 fixes to the last
-bit: the same picture on every machine.
+Per pixel only + - * / sqrt floor min max and comparisons are used. IEEE 754 defines their results to the last bit, so
+the picture is the same on every machine.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
+from cricavpr.progress import Progress, Report
 from cricavpr.town.bodies import draw_bodies
 from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.ground import draw_ground
 from cricavpr.town.hashing import Array
 from cricavpr.town.shot import Buffer, Shot, aim, empty_buffer
+from cricavpr.town.views import Split, Town, View
 from cricavpr.town.walls import draw_walls
-from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, paint_sky
+from cricavpr.town.weather import CONDITIONS, Scene, add_haze, add_precipitation, develop, paint_sky
 
-if TYPE_CHECKING:
-    from cricavpr.town.views import Town
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
+EVERY_CONDITION: tuple[tuple[Split, str | None], ...] = (
+    ("database", None),
+    *[("query", condition) for condition in CONDITIONS],
+)
+_CHUNK = 32  # pictures that a process renders at a time
 _LAMP_COLOUR = (1.0, 0.80, 0.50)
 _LAMP_REACH_M = 55.0
 _LAMP_HEIGHT_M = 4.7
@@ -27,7 +39,7 @@ _LAMP_HEIGHT_M = 4.7
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture and what lies behind each pixel."""
+    """A picture, and the depth and surface of each pixel."""
 
     image: Array  # (h, w, 3) uint8
     depth_m: Array  # (h, w) float32 along the optical axis; infinite in the sky
@@ -35,22 +47,29 @@ class Rendering:
 
 
 def render(
-    town: "Town",
+    town: Town,
     camera: Camera,
     scene: Scene,
     image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
 ) -> Array:  # (h, w, 3) uint8
-    """The picture alone."""
+    """Render one view.
+
+    Example:
+        >>> town = Town(seed=1, places=5)
+        >>> view = town.view(0, visit=0, split="query", condition="night")
+        >>> render(town, view.camera, view.scene, (48, 64)).shape
+        (48, 64, 3)
+    """
     return np.asarray(render_with_depth(town, camera, scene, image_size).image)
 
 
 def render_with_depth(
-    town: "Town",
+    town: Town,
     camera: Camera,
     scene: Scene,
     image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
 ) -> Rendering:
-    """Picture, depth in metres and surface number of every pixel."""
+    """Render one view with the depth in metres and the surface number of every pixel."""
     height, width = image_size
     shot = aim(town, camera, scene, image_size)
     buffer = empty_buffer(height * width)
@@ -64,7 +83,7 @@ def render_with_depth(
 
 
 def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
-    """Colour times daylight and lamp light, then the air between, then the sky where nothing stands."""
+    """Return colour times daylight and lamp light, with haze in between, and sky elsewhere."""
     weather, axes = shot.weather, shot.axes
     picture = np.empty_like(buffer.albedo)
     lamps = _lamp_light(buffer, shot) if weather.lamps > 0 else None
@@ -86,7 +105,7 @@ def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
 
 
 def _lamp_light(buffer: Buffer, shot: Shot) -> Array:  # (P,) float32
-    """Street lamps, falling off with the square of the distance in space."""
+    """Return the light of street lamps, which falls with the square of the distance."""
     furniture, camera = shot.town.furniture, shot.camera
     index = np.sort(furniture.lamp_near.within(camera.x_m, camera.y_m, _LAMP_REACH_M))
     right, forward = to_camera_frame(camera, furniture.lamps_m[index, 0], furniture.lamps_m[index, 1])
@@ -99,3 +118,82 @@ def _lamp_light(buffer: Buffer, shot: Shot) -> Array:  # (P,) float32
         dx, dy, dz = x - np.float32(lamp_x), y - np.float32(lamp_y), z - lamp_z
         total += 1 / (dx * dx + dy * dy + dz * dz + np.float32(14))
     return np.asarray(np.minimum(total * np.float32(13.0 * shot.weather.lamps), np.float32(1.1)))
+
+
+# --- many views
+
+
+def render_arrays(
+    town: Town,
+    views: Sequence[View],
+    image_size: tuple[int, int] = (112, 112),  # (h, w) pixels
+    workers: int = 1,
+    progress: bool | Report = False,
+) -> Array:  # (N, h, w, 3) uint8
+    """Render views into one array. The result does not depend on `workers`, the number of processes.
+
+    Example:
+        >>> town = Town(seed=1, places=5)
+        >>> render_arrays(town, [town.view(place, 0, "database") for place in range(5)], (32, 32)).shape
+        (5, 32, 32, 3)
+    """
+    height, width = image_size
+    pictures = np.empty((len(views), height, width, 3), np.uint8)
+    chunks = [(list(views[k : k + _CHUNK]), image_size) for k in range(0, len(views), _CHUNK)]
+    done = 0
+    with Progress(progress, len(views), "pictures") as counting:
+        for part in in_order(_render_chunk, town, chunks, workers):
+            pictures[done : done + len(part)] = part
+            done += len(part)
+            counting.reach(done, len(views))
+    return pictures
+
+
+def _render_chunk(town: Town, chunk: tuple[list[View], tuple[int, int]]) -> Array:
+    views, image_size = chunk
+    return np.stack([render(town, view.camera, view.scene, image_size) for view in views])
+
+
+def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    """Yield `work(town, job)` in the order of the jobs, computed here or in fresh processes."""
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(partial(work, town), jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _receive, (town,)) as pool:
+        try:
+            yield from pool.map(partial(_work_on_received, work), jobs)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_received: list[Town] = []  # in a worker process: the town, which is sent once
+
+
+def _receive(town: Town) -> None:
+    _received[:] = [town]
+
+
+def _work_on_received(work: Callable[[Town, Job], Result], job: Job) -> Result:
+    return work(_received[0], job)
+
+
+def contact_sheet(
+    town: Town,
+    places: Sequence[int],
+    visits: Sequence[tuple[Split, str | None]] = EVERY_CONDITION,
+    image_size: tuple[int, int] = (112, 112),  # (h, w) pixels of one picture
+    gap: int = 2,
+) -> Image.Image:
+    """Return a sheet of pictures: a row for each place, a column for each visit.
+
+    Args:
+        visits: split, and condition or None for the condition that the visit has by itself.
+    """
+    height, width = image_size
+    sheet = np.full((len(places) * (height + gap) - gap, len(visits) * (width + gap) - gap, 3), 255, np.uint8)
+    for row, place in enumerate(places):
+        for column, (split, condition) in enumerate(visits):
+            view = town.view(place, column, split, condition)
+            top, left = row * (height + gap), column * (width + gap)
+            sheet[top : top + height, left : left + width] = render(town, view.camera, view.scene, image_size)
+    return Image.fromarray(sheet)

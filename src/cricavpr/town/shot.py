@@ -1,16 +1,13 @@
 """What the painters of one picture share: the shot to take, and the buffer that fills up."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cricavpr.town.camera import Axes, Camera, Rays, axes_of, rays_of
 from cricavpr.town.hashing import Array
+from cricavpr.town.views import Town
 from cricavpr.town.weather import CONDITIONS, Scene, Weather
-
-if TYPE_CHECKING:
-    from cricavpr.town.views import Town
 
 SKY, GROUND = -2, -1  # surface ids below 0; walls have their number in the plan
 STANDING, PASSING = 1 << 28, 1 << 29  # surface ids of trees and lamps, of cars and passers-by
@@ -20,7 +17,7 @@ STANDING, PASSING = 1 << 28, 1 << 29  # surface ids of trees and lamps, of cars 
 class Shot:
     """One picture to be taken. P = h * w pixels, row by row."""
 
-    town: "Town"
+    town: Town
     camera: Camera
     scene: Scene
     image_size: tuple[int, int]  # (h, w)
@@ -32,7 +29,7 @@ class Shot:
     focal: float  # pixels
 
 
-def aim(town: "Town", camera: Camera, scene: Scene, image_size: tuple[int, int]) -> Shot:
+def aim(town: Town, camera: Camera, scene: Scene, image_size: tuple[int, int]) -> Shot:
     """Everything that is computed once per picture."""
     axes, rays = axes_of(camera), rays_of(camera, image_size)
     return Shot(

@@ -9,9 +9,9 @@ import numpy as np
 
 from cricavpr.errors import InputError
 from cricavpr.town.camera import DIGITS, Camera, axes_of
-from cricavpr.town.furniture import make_furniture
 from cricavpr.town.hashing import Array, between, hash_int, unit_float
 from cricavpr.town.looks import FIRST_YEAR
+from cricavpr.town.objects import make_furniture
 from cricavpr.town.plan import Buckets, make_plan
 from cricavpr.town.streets import StreetNet, make_streets, polylines
 from cricavpr.town.weather import CONDITIONS, Scene
@@ -238,20 +238,3 @@ def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:
     """Leave out the surplus evenly, and number what stays in order of the streets."""
     order = sorted(range(len(found)), key=lambda k: hash_int(seed, 74, k))[:places]
     return [Place(number, *found[k]) for number, k in enumerate(sorted(order))]
-
-
-_TOWNS: dict[tuple[int, int], Town] = {}
-
-
-def get_town(seed: int, places: int) -> Town:
-    """A town, laid out once per process."""
-    if (seed, places) not in _TOWNS:
-        remember_town(Town(seed, places))
-    return _TOWNS[seed, places]
-
-
-def remember_town(town: Town) -> None:
-    """Let `get_town` answer with this one; the few latest are kept."""
-    _TOWNS[town.seed, len(town.places)] = town
-    while len(_TOWNS) > 8:
-        del _TOWNS[next(iter(_TOWNS))]

@@ -1,37 +1,33 @@
-"""Writing a town to disk, in the layouts that the readers of this package know.
+"""Write a town to disk, in three layouts that the readers of this package know.
 
-Three layouts: `photos` (pictures with GPS in EXIF, as a phone takes them), `utm` (positions in file names, as
-most benchmarks come) and `gsv` (GSV-Cities: training places with a table per city). Each file is written
-beside its name and then moved there, so an interruption leaves no half picture, and a second run makes only
-what is missing. The bytes do not depend on the number of workers.
+`photos` has positions in EXIF, as a phone takes pictures; `utm` has them in file names, as most benchmarks do; `gsv` is
+GSV-Cities, training places with a table for each city. Each file is written beside its name and then moved, so an
+interruption leaves no half picture, and a second run makes only what is missing. The bytes do not depend on the number
+of workers.
 """
 
 import csv
-import difflib
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from cricavpr.errors import InputError
-from cricavpr.files import write_text
+from cricavpr.files import growing, write_text
 from cricavpr.geo import Positions
-from cricavpr.town.batch import in_order
+from cricavpr.progress import Progress, Report
+from cricavpr.schema import nearest
 from cricavpr.town.hashing import hash_int
-from cricavpr.town.render import render
-from cricavpr.town.views import Split, Town, View, get_town, remember_town
-
-Layout = Literal["photos", "utm", "gsv"]
-Progress = Callable[[int, int], None]  # called with (pictures done, pictures in all)
+from cricavpr.town.render import in_order, render
+from cricavpr.town.views import Split, Town, View
 
 _MARKER = "town.json"
-_CHUNK = 16  # pictures handed to a process at a time
+_CHUNK = 16  # pictures that a process writes at a time
 _EXIF, _GPS = 0x8769, 0x8825
 _HOURS = {"day": 12, "overcast": 10, "dusk": 20, "night": 23, "rain": 15, "fog": 8, "snow": 13}
 _WINTER = (1, 2, 12)
@@ -39,20 +35,25 @@ _WINTER = (1, 2, 12)
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer did."""
+    """Result of writing a town.
+
+    Attributes:
+        pictures: how many are in the folder now.
+        skipped: how many of them existed before.
+    """
 
     folder: Path
     layout: str
-    pictures: int  # in the folder now
-    skipped: int  # of these were there before
+    pictures: int
+    skipped: int
 
 
 @dataclass(frozen=True)
 class _Photo:
-    """One picture to be written: what to render and what to say about it."""
+    """One picture to write: what to render, and what to record with it."""
 
-    path: str  # relative to the folder, with /
     view: View
+    side: str  # database or queries
     place: int
     visit: int
     lat_deg: float
@@ -61,149 +62,116 @@ class _Photo:
     north_m: float
     taken: tuple[int, int, int, int, int, int]  # year, month, day, hour, minute, second
 
+    @property
+    def northdeg(self) -> int:
+        return round(self.view.camera.yaw_deg) % 360
 
-def make_town(
+    @property
+    def panoid(self) -> str:
+        return f"p{self.place:06d}v{self.visit:02d}"
+
+
+def make_town(folder: str | Path, seed: int, places: int, layout: str = "photos", **options: object) -> Written:
+    """Lay out a town and write its pictures. The same call continues a run that was interrupted.
+
+    Args:
+        options: as for `write_town`.
+
+    Raises:
+        InputError: as for `Town` and `write_town`.
+
+    Example:
+        >>> import tempfile
+        >>> make_town(tempfile.mkdtemp(), seed=7, places=3, image_size=(32, 32)).pictures
+        6
+    """
+    _refuse_foreign(Path(folder))  # before a large town is laid out for nothing
+    return write_town(Town(seed, places), folder, layout, **options)  # type: ignore[arg-type]  # checked there
+
+
+def write_town(
+    town: Town,
     folder: str | Path,
-    seed: int,
-    places: int,
     layout: str = "photos",
     *,
     image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
     jpeg_quality: int = 90,
-    queries_per_place: int = 1,  # photos and utm
-    views_per_place: int = 4,  # gsv
+    queries_per_place: int = 1,
+    queried: Sequence[int] | None = None,
+    views_per_place: int = 4,
+    city: str | None = None,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: bool | Report = False,
 ) -> Written:
-    """Lay out a town and write its pictures. The same call continues a run that was interrupted.
+    """Write the pictures of a town.
+
+    Args:
+        layout: photos: `database/` and `queries/` with position, direction and time in EXIF; the names tell nothing.
+            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, the tree of most benchmarks. Published
+            readers split the whole path at @, so the folder's own path must have none.
+            gsv: `Images/CITY/` and `Dataframes/CITY.csv`, as GSV-Cities; several towns may share the folder.
+        queries_per_place: for photos and utm.
+        queried: places of which queries are written, for photos and utm; None for all.
+        views_per_place: for gsv, at least 4.
+        city: name in the layout gsv, of letters and digits; None for "Town" and the seed.
+        workers: processes that render.
 
     Raises:
-        InputError: an unknown layout, values that no town or picture can have, or a folder that holds
-            something else.
+        InputError: an unknown layout, an option out of range, or a folder that holds something else.
     """
-    if layout not in get_args(Layout):
-        known = get_args(Layout)
-        near = difflib.get_close_matches(str(layout), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"{layout!r} is no layout of a town; known are {', '.join(known)}.{hint}")
-    how = _How(image_size, jpeg_quality, workers, progress)
-    _refuse_foreign(Path(folder))  # before a large town is laid out for nothing
-    town = Town(seed, places)
-    if layout == "photos":
-        return _write_photos(town, Path(folder), how, queries_per_place)
-    if layout == "utm":
-        return _write_utm_tree(town, Path(folder), how, queries_per_place)
-    return _write_gsv_cities(town, Path(folder), how, views_per_place, None)
-
-
-def write_photos(
-    town: Town,
-    folder: str | Path,
-    *,
-    queries_per_place: int = 1,
-    image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
-    jpeg_quality: int = 90,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> Written:
-    """`database/` and `queries/` with GPS position, direction and time in EXIF; names tell nothing."""
-    how = _How(image_size, jpeg_quality, workers, progress)
-    return _write_photos(town, Path(folder), how, queries_per_place)
-
-
-def write_utm_tree(
-    town: Town,
-    folder: str | Path,
-    *,
-    queries_per_place: int = 1,
-    image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
-    jpeg_quality: int = 90,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> Written:
-    """`images/test/{database,queries}/@easting@northing@...@.jpg`, the tree of most benchmarks.
-
-    Published readers split the whole path at @; for them the folder's own path must have none.
-    """
-    how = _How(image_size, jpeg_quality, workers, progress)
-    return _write_utm_tree(town, Path(folder), how, queries_per_place)
-
-
-def write_gsv_cities(
-    town: Town,
-    folder: str | Path,
-    *,
-    views_per_place: int = 4,
-    city: str | None = None,  # "Town" and the seed, unless named
-    image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
-    jpeg_quality: int = 90,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> Written:
-    """`Images/<city>/` and `Dataframes/<City>.csv`, as GSV-Cities. Several towns may share the folder."""
-    how = _How(image_size, jpeg_quality, workers, progress)
-    return _write_gsv_cities(town, Path(folder), how, views_per_place, city)
-
-
-# ---- the three layouts
-
-
-@dataclass(frozen=True)
-class _How:
-    """How pictures are made, whatever their layout."""
-
-    image_size: tuple[int, int]
-    jpeg_quality: int
-    workers: int
-    progress: Progress | None
-
-    def __post_init__(self) -> None:
-        if min(self.image_size) < 16 or max(self.image_size) > 4096:
-            raise InputError(f"image_size {self.image_size} is (height, width); each must be 16 to 4096 pixels.")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise InputError(f"jpeg_quality {self.jpeg_quality} must be 1 to 100.")
-        if self.workers < 1:
-            raise InputError(f"workers {self.workers} must be 1 or more.")
-
-
-def _write_photos(town: Town, folder: Path, how: _How, queries_per_place: int) -> Written:
-    _claim(folder, town, "photos", how, queries_per_place=_at_least(queries_per_place, 1, "queries_per_place"))
-    photos = _test_photos(town, queries_per_place, lambda shelf, p: f"{shelf}/{p.place:06d}_{p.visit:02d}.jpg")
-    return _write_pictures(town, folder, "photos", how, photos)
-
-
-def _write_utm_tree(town: Town, folder: Path, how: _How, queries_per_place: int) -> Written:
-    _claim(folder, town, "utm", how, queries_per_place=_at_least(queries_per_place, 1, "queries_per_place"))
-    photos = _test_photos(town, queries_per_place, lambda shelf, p: f"images/test/{shelf}/{_utm_name(town, p)}")
-    return _write_pictures(town, folder, "utm", how, photos)
-
-
-def _write_gsv_cities(town: Town, folder: Path, how: _How, views_per_place: int, city: str | None) -> Written:
+    if layout not in _LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}. {nearest(layout, _LAYOUTS)}")
+    if min(image_size) < 16 or max(image_size) > 4096:
+        raise InputError(f"image_size must be (height, width) of 16 to 4096 pixels, got {image_size}.")
     city = city or f"Town{town.seed}"
     if not city.isalnum():
-        raise InputError(f"The city name {city!r} becomes part of file names; give letters and digits only.")
-    _claim(folder, town, f"gsv-{city}", how, views_per_place=_at_least(views_per_place, 4, "views_per_place"))
-    visits = [(place.id, visit) for place in town.places for visit in range(views_per_place)]
-    photos = _photos(town, "train", visits, lambda p: f"Images/{city}/{_gsv_name(city, p)}")
-    written = _write_pictures(town, folder, "gsv", how, photos)
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"])
-    for p in photos:
-        rows.writerow([p.place, *p.taken[:2], _northdeg(p), city, p.lat_deg, p.lon_deg, _panoid(p)])
-    # The table comes last: a reader that finds it finds every picture it names.
-    write_text(folder / "Dataframes" / f"{city}.csv", table.getvalue())
-    return written
+        raise InputError(f"city must consist of letters and digits, because file names contain it; got {city!r}.")
+    if wrong := [place for place in queried or () if not 0 <= place < len(town.places)]:
+        raise InputError(f"queried must be places below {len(town.places):,}, got {wrong[0]:,}.")
+    per_place, least = (views_per_place, 4) if layout == "gsv" else (queries_per_place, 1)
+    name = "views_per_place" if layout == "gsv" else "queries_per_place"
+    _check_range(jpeg_quality=(jpeg_quality, 1, 100), workers=(workers, 1, None), **{name: (per_place, least, None)})
+    wish = {
+        "seed": town.seed,
+        "places": len(town.places),
+        "image_size": list(image_size),
+        "jpeg_quality": jpeg_quality,
+        name: per_place,
+        **({} if queried is None else {"queried": sorted(queried)}),
+    }
+    _claim(Path(folder), f"gsv-{city}" if layout == "gsv" else layout, wish)
+    asked = range(len(town.places)) if queried is None else queried
+    if layout == "gsv":
+        photos = list(_photos(town, "train", city, range(len(town.places)), views_per_place))
+    else:
+        photos = [
+            *_photos(town, "database", "database", range(len(town.places)), 1),
+            *_photos(town, "query", "queries", asked, queries_per_place),
+        ]
+    paths = {_LAYOUTS[layout](town, photo): photo for photo in photos}
+    writer = _Writer(Path(folder), image_size, jpeg_quality)
+    skipped = _write_pictures(writer, town, paths, workers, progress)
+    if layout == "gsv":  # the table comes last: a reader that finds it finds every picture it names
+        write_text(Path(folder) / "Dataframes" / f"{city}.csv", _gsv_table(city, photos))
+    return Written(Path(folder), layout, len(photos), skipped)
 
 
-def _at_least(value: int, least: int, name: str) -> int:
-    if value < least:
-        raise InputError(f"{name} is {value}; this layout needs {least} or more.")
-    return value
+def _check_range(**values: tuple[int, int, int | None]) -> None:
+    for name, (value, least, most) in values.items():
+        if value < least or (most is not None and value > most):
+            allowed = f"at least {least}" if most is None else f"{least} to {most}"
+            raise InputError(f"{name} must be {allowed}, got {value}.")
 
 
-def _utm_name(town: Town, photo: _Photo) -> str:
-    """The sixteen fields of the convention, from the easting on; roll and height stay empty."""
+# --- the three layouts: the path of a picture below the folder
+
+
+def _photos_path(town: Town, photo: _Photo) -> str:
+    return f"{photo.side}/{photo.place:06d}_{photo.visit:02d}.jpg"
+
+
+def _utm_path(town: Town, photo: _Photo) -> str:
+    """Return a path with the sixteen fields of the convention; roll and height are empty."""
     camera, origin = photo.view.camera, town.origin
     year, month, day, hour, minute, second = photo.taken
     fields = (
@@ -215,160 +183,142 @@ def _utm_name(town: Town, photo: _Photo) -> str:
         f"{photo.lon_deg:010.5f}",
         f"town{town.seed}x{photo.place:06d}x{photo.visit:02d}",
         "00",
-        f"{round(camera.yaw_deg) % 360:03d}",
+        f"{photo.northdeg:03d}",
         f"{round(camera.pitch_deg):03d}",
         "",
         "",
         f"{year:04d}{month:02d}{day:02d}_{hour:02d}{minute:02d}{second:02d}",
         photo.view.scene.condition,
     )
-    return "@" + "@".join(fields) + "@.jpg"
+    return f"images/test/{photo.side}/@{'@'.join(fields)}@.jpg"
 
 
-def _gsv_name(city: str, photo: _Photo) -> str:
-    year, month = photo.taken[:2]
+def _gsv_path(town: Town, photo: _Photo) -> str:
+    city, (year, month, *_) = photo.side, photo.taken
     where = f"{photo.lat_deg!r}_{photo.lon_deg!r}"
     place = f"{photo.place % 100_000:07d}"
-    return f"{city}_{place}_{year:04d}_{month:02d}_{_northdeg(photo):03d}_{where}_{_panoid(photo)}.jpg"
+    return f"Images/{city}/{city}_{place}_{year:04d}_{month:02d}_{photo.northdeg:03d}_{where}_{photo.panoid}.jpg"
 
 
-def _northdeg(photo: _Photo) -> int:
-    return round(photo.view.camera.yaw_deg) % 360
+_LAYOUTS: dict[str, Callable[[Town, _Photo], str]] = {"photos": _photos_path, "utm": _utm_path, "gsv": _gsv_path}
+LAYOUTS = tuple(_LAYOUTS)
 
 
-def _panoid(photo: _Photo) -> str:
-    return f"p{photo.place:06d}v{photo.visit:02d}"
+def _gsv_table(city: str, photos: Sequence[_Photo]) -> str:
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"])
+    for p in photos:
+        rows.writerow([p.place, *p.taken[:2], p.northdeg, city, p.lat_deg, p.lon_deg, p.panoid])
+    return table.getvalue()
 
 
-# ---- which pictures
+# --- which pictures
 
 
-def _test_photos(town: Town, queries_per_place: int, name: Callable[[str, _Photo], str]) -> list[_Photo]:
-    once = [(place.id, 0) for place in town.places]
-    asked = [(place.id, visit) for place in town.places for visit in range(queries_per_place)]
-    return [
-        *_photos(town, "database", once, lambda photo: name("database", photo)),
-        *_photos(town, "query", asked, lambda photo: name("queries", photo)),
-    ]
-
-
-def _photos(town: Town, split: Split, visits: Sequence[tuple[int, int]], name: Callable[[_Photo], str]) -> list[_Photo]:
-    """Views with their positions on the earth; seven digits of a degree are one centimetre."""
-    views = [town.view(place, visit, split) for place, visit in visits]
+def _photos(town: Town, split: Split, side: str, places: Sequence[int], visits: int) -> Iterator[_Photo]:
+    """Yield views with their positions on the earth; seven digits of a degree are a centimetre."""
+    keys = [(place, visit) for place in places for visit in range(visits)]
+    views = [town.view(place, visit, split) for place, visit in keys]
     origin = town.origin
     metres = np.array([(view.camera.x_m, view.camera.y_m) for view in views])
     metres += np.array((origin.easting_m, origin.northing_m))
     degrees = Positions(metres, (f"{origin.zone}N",) * len(views)).latlon()
-    photos = []
     for (place, visit), view, (east, north), (lat, lon) in zip(
-        visits, views, metres.tolist(), degrees.tolist(), strict=True
+        keys, views, metres.tolist(), degrees.tolist(), strict=True
     ):
         taken = _when(view, town.seed, place, visit)
-        photo = _Photo("", view, place, visit, round(lat, 7), round(lon, 7), east, north, taken)
-        photos.append(replace(photo, path=name(photo)))
-    return photos
+        yield _Photo(view, side, place, visit, round(lat, 7), round(lon, 7), east, north, taken)
 
 
 def _when(view: View, *keys: int) -> tuple[int, int, int, int, int, int]:
-    """A date and an hour that go with the condition."""
+    """Return a date and a time of day that go with the condition."""
     draws = [hash_int(view.scene.view_seed, 95, k, *keys) for k in range(4)]
     month = _WINTER[draws[0] % 3] if view.scene.condition == "snow" else 1 + draws[0] % 12
     hour = _HOURS[view.scene.condition]
     return view.scene.year, month, 1 + draws[1] % 28, hour, draws[2] % 60, draws[3] % 60
 
 
-# ---- to disk
+# --- to disk
 
 
 def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder. Choose another name.")
     if folder.is_dir() and not (folder / _MARKER).exists() and any(folder.iterdir()):
-        raise InputError(f"The folder {folder} holds something else than a town. Choose an empty or new one.")
+        raise InputError(f"{folder} is not empty and was not written by a town. Choose an empty or new folder.")
 
 
-def _claim(folder: Path, town: Town, layout: str, how: _How, **counts: int) -> None:
-    """Write down what this folder is to hold, or check that it agrees with what is there."""
+def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
+    """Record what the folder is to hold, or check that it agrees with what it holds already."""
     _refuse_foreign(folder)
-    wish: dict[str, object] = {
-        "seed": town.seed,
-        "places": len(town.places),
-        "image_size": list(how.image_size),
-        "jpeg_quality": how.jpeg_quality,
-        **counts,
-    }
     marker = folder / _MARKER
     held: dict[str, object] = _read_marker(marker) if marker.exists() else {}
     # GSV-Cities folders grow city by city; of the other layouts a folder holds one.
-    cities = layout.startswith("gsv-") and all(name.startswith("gsv-") for name in held)
-    if held.get(layout, wish) != wish or not (cities or set(held) <= {layout}):
+    cities = key.startswith("gsv-") and all(name.startswith("gsv-") for name in held)
+    if held.get(key, wish) != wish or not (cities or set(held) <= {key}):
         raise InputError(
-            f"The folder {folder} holds another town, {json.dumps(held)}, than the one asked for, "
-            f"{json.dumps({layout: wish})}. Choose another folder, or ask for the same again."
+            f"{folder} holds another town, {json.dumps(held)}, than {json.dumps({key: wish})}. Choose another folder, "
+            "or ask for the same town."
         )
-    if layout not in held:
-        write_text(marker, json.dumps({**held, layout: wish}, indent=1) + "\n")
+    if key not in held:
+        write_text(marker, json.dumps({**held, key: wish}, indent=1) + "\n")
 
 
 def _read_marker(marker: Path) -> dict[str, object]:
     try:
-        held = json.loads(marker.read_text())
+        held = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{marker} cannot be read: {error}. Choose another folder.") from error
+        raise InputError(f"cannot read {marker}: {error}. Choose another folder.") from error
     if not isinstance(held, dict):
         raise InputError(f"{marker} was not written by a town. Choose another folder.")
     return held
 
 
-def _write_pictures(town: Town, folder: Path, layout: str, how: _How, photos: Sequence[_Photo]) -> Written:
-    for parent in sorted({(folder / photo.path).parent for photo in photos}):
-        parent.mkdir(parents=True, exist_ok=True)
-    todo = [photo for photo in photos if not _is_there(folder / photo.path)]
-    done = skipped = len(photos) - len(todo)
-    remember_town(town)
-    jobs = [
-        _Job(town.seed, len(town.places), str(folder), how.image_size, how.jpeg_quality, todo[k : k + _CHUNK])
-        for k in range(0, len(todo), _CHUNK)
-    ]
-    for count in in_order(_write_chunk, jobs, how.workers):
-        done += count
-        if how.progress is not None:
-            how.progress(done, len(photos))
-    return Written(folder, layout, len(photos), skipped)
+@dataclass(frozen=True)
+class _Writer:
+    folder: Path
+    image_size: tuple[int, int]
+    jpeg_quality: int
+
+    def __call__(self, town: Town, chunk: Sequence[tuple[str, _Photo]]) -> int:
+        """Render, compress and move into place; runs in worker processes."""
+        for path, photo in chunk:
+            image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, self.image_size))
+            data = io.BytesIO()
+            image.save(data, "JPEG", quality=self.jpeg_quality, exif=_exif(photo))
+            _put(self.folder / path, data.getvalue())
+        return len(chunk)
 
 
-def _is_there(path: Path) -> bool:
+def _write_pictures(
+    writer: _Writer, town: Town, paths: dict[str, _Photo], workers: int, progress: bool | Report
+) -> int:
+    """Write what is missing, and return how many pictures existed before."""
+    with growing(writer.folder):
+        for parent in sorted({(writer.folder / path).parent for path in paths}):
+            parent.mkdir(parents=True, exist_ok=True)
+        todo = [(path, photo) for path, photo in paths.items() if not _exists(writer.folder / path)]
+    done = skipped = len(paths) - len(todo)
+    chunks = [todo[k : k + _CHUNK] for k in range(0, len(todo), _CHUNK)]
+    with growing(writer.folder), Progress(progress, len(paths), "pictures") as counting:
+        for count in in_order(writer, town, chunks, workers):
+            done += count
+            counting.reach(done, len(paths))
+    return skipped
+
+
+def _exists(path: Path) -> bool:
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
 
 
-@dataclass(frozen=True)
-class _Job:
-    seed: int
-    places: int
-    folder: str
-    image_size: tuple[int, int]
-    jpeg_quality: int
-    photos: list[_Photo]
-
-
-def _write_chunk(job: _Job) -> int:
-    """Runs in a worker process: render, compress and put in place."""
-    town = get_town(job.seed, job.places)
-    for photo in job.photos:
-        image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, job.image_size))
-        data = io.BytesIO()
-        image.save(data, "JPEG", quality=job.jpeg_quality, exif=_exif(photo))
-        _put(Path(job.folder) / photo.path, data.getvalue())
-    return len(job.photos)
-
-
 def _put(path: Path, data: bytes) -> None:
-    """All of the file or nothing; what lies beside it until then does not end in .jpg.
+    """Write the whole file or nothing; the temporary file does not end in .jpg.
 
-    Not synced, which would take longer than drawing: an empty file after a power cut counts as missing.
+    It is not synced, which would take longer than rendering: an empty file after a power cut counts as missing.
     """
     beside = path.with_name(path.name + ".part")
     beside.write_bytes(data)
@@ -376,7 +326,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _exif(photo: _Photo) -> bytes:
-    """GPS position to a centimetre, the direction of the lens, and the time."""
+    """Return EXIF with the position to a centimetre, the direction of the lens, and the time."""
     exif = Image.Exif()
     year, month, day, hour, minute, second = photo.taken
     time = f"{year:04d}:{month:02d}:{day:02d} {hour:02d}:{minute:02d}:{second:02d}"
@@ -397,7 +347,7 @@ def _exif(photo: _Photo) -> bytes:
 
 
 def _degrees(value: float) -> tuple[IFDRational, IFDRational, IFDRational]:
-    """Degrees, minutes and seconds; seconds to a hundred-thousandth, a third of a millimetre."""
+    """Return degrees, minutes and seconds; seconds to a hundred-thousandth, a third of a millimetre."""
     units = round(abs(value) * 3600 * 100_000)
     minutes, seconds = divmod(units, 60 * 100_000)
     return IFDRational(minutes // 60, 1), IFDRational(minutes % 60, 1), IFDRational(seconds, 100_000)
