@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,8 @@ from cricavpr.cli import main
 from cricavpr.datasets import open_dataset
 from cricavpr.demo import DemoResult, run_demo
 from cricavpr.errors import InputError
+from cricavpr.evaluation.answers import read_answers
+from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.evaluate import evaluate
 from cricavpr.grouping import ALONE
 from cricavpr.index.place_index import PlaceIndex
@@ -31,20 +32,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     return run_demo(tmp_path_factory.mktemp("pixels") / "demo", seed=SEED, places=PLACES, method="pixels")
 
 
-def numbers(result: DemoResult) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((result.page.parent / "results.json").read_text())
-    assert content.pop("timings_s")
-    return content
+def numbers(folder: Path) -> list[object]:
+    """Cards without dates and times, and answers."""
+    cards = [json.loads(path.read_text()) for path in sorted(folder.glob("*/card.json"))]
+    for card in cards:
+        del card["date"], card["timings"]
+    return [cards, [path.read_text() for path in sorted(folder.glob("*/answers.jsonl"))]]
 
 
 def test_the_page_holds_every_query_and_every_picture_it_can_show(demo: DemoResult) -> None:
     data = data_of(demo.page.read_text())
     files = sorted(path.name for path in (demo.photos / "queries").iterdir())
-    assert [query["key"] for query in data["queries"]] == [f"queries/{name}" for name in files]
-    assert len(files) == PLACES // 2 and len(data["database"]) == PLACES
-    rows = {match["row"] for query in data["queries"] for match in query["matches"]}
-    rows |= {query["nearest"] for query in data["queries"]}
-    wanted = {data["database"][row]["key"] for row in rows} | {query["key"] for query in data["queries"]}
+    assert [item["picture"] for item in data["items"]] == [f"queries/{name}" for name in files]
+    assert len(files) == PLACES // 2 and len(list((demo.photos / "database").iterdir())) == PLACES
+    wanted = {match["picture"] for item in data["items"] for match in item["matches"]}
+    wanted |= {item["truth"][0] for item in data["items"]} | {item["picture"] for item in data["items"]}
     assert set(data["pictures"]) == wanted
 
 
@@ -54,12 +56,27 @@ def test_the_page_asks_the_network_for_nothing(demo: DemoResult) -> None:
     assert set(re.findall(r'(?:src|href)="([^#"]*)', page)) <= {"data:,", ""}
 
 
-def test_page_table_and_results_tell_the_same_recall(demo: DemoResult) -> None:
-    right = sum(answer.right for answer in demo.answers)
+def test_page_table_and_cards_tell_the_same_recall(demo: DemoResult) -> None:
+    right = sum(answer.matches[0].right for answer in demo.answers)
     assert 0 < right < PLACES // 2
-    assert demo.rows[0].recall(1) == right / len(demo.answers)
-    assert numbers(demo)["recall_at_1_alone"] == demo.rows[0].recall(1)
+    assert demo.rows[0].recall(1) == demo.rows[0].result.recall_at[1] == right / len(demo.answers)
+    (card,) = (Card.read(path) for path in demo.evaluations.glob("*/card.json"))
+    assert card.recall_at[1] == demo.rows[0].recall(1) and card.command == f"cricavpr demo --seed {SEED} --places 24"
     assert f"<h1>{right} of {PLACES // 2} photos" in demo.page.read_text()
+    assert repr(demo) == f"DemoResult({demo.page}: {right} of 12 photos located)"
+
+
+def test_the_locator_answers_as_the_evaluation_does(demo: DemoResult) -> None:
+    (folder,) = (path.parent for path in demo.evaluations.glob("*/card.json"))
+    recorded = read_answers(folder)
+    for located, evaluated in zip(demo.answers, recorded, strict=True):
+        assert (located.query, located.condition, located.position) == (
+            evaluated.query,
+            evaluated.condition,
+            evaluated.position,
+        )
+        assert [m.name for m in located.matches] == [m.name for m in evaluated.matches[:5]]
+        assert [m.distance_m for m in located.matches] == [m.distance_m for m in evaluated.matches[:5]]
 
 
 def test_the_kept_photos_and_index_give_the_same_numbers_to_anybody(demo: DemoResult) -> None:
@@ -72,20 +89,21 @@ def test_the_kept_photos_and_index_give_the_same_numbers_to_anybody(demo: DemoRe
     assert index.root == demo.photos / "database"
     assert index.photo(0).is_file()
     first = demo.answers[0]
-    estimate = Locator(index, method).locate(demo.photos / first.photo.key)
+    estimate = Locator(index, method).locate(demo.photos / "queries" / first.query)
     assert [match.score for match in estimate.matches] == pytest.approx([match.score for match in first.matches])
 
 
 def test_an_answer_is_graded_by_where_the_photo_was_truly_taken(demo: DemoResult) -> None:
     for answer in demo.answers:
-        assert answer.right == (answer.off_m <= 25.0)
-        assert answer.nearest_m <= answer.off_m
-        assert answer.nearest_m < 6.0
+        first = answer.matches[0]
+        assert first.distance_m is not None and answer.nearest_m is not None
+        assert first.right == (first.distance_m <= 25.0)
+        assert answer.nearest_m <= first.distance_m and answer.nearest_m < 6.0
 
 
 def test_the_same_seed_gives_the_same_numbers(demo: DemoResult, tmp_path: Path) -> None:
     again = run_demo(tmp_path, seed=SEED, places=PLACES, method="pixels")
-    assert numbers(again) == numbers(demo)
+    assert numbers(again.evaluations) == numbers(demo.evaluations)
     assert data_of(again.page.read_text()) == data_of(demo.page.read_text())
 
 
@@ -96,15 +114,16 @@ def test_a_second_demo_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert len(list((tmp_path / "photos" / "database").iterdir())) == 10
     assert len(PlaceIndex.open(tmp_path / "place-index")) == 10
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
+        "evaluations",
         "index.html",
         "photos",
         "place-index",
-        "results.json",
     ]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"), [({"seed": 8}, "trained on"), ({"places": 3}, "Give 10 to"), ({"places": 10**6}, "Give 10 to")]
+    ("wrong", "words"),
+    [({"seed": 8}, "at least 1000"), ({"places": 3}, "must be 10 to"), ({"places": 10**6}, "must be 10 to")],
 )
 def test_what_cannot_be_a_demo_is_refused_before_any_work(tmp_path: Path, wrong: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -143,11 +162,11 @@ def test_the_verb_measures_a_network_under_every_grouping_and_against_pixels(
     ]
     assert "drawing the town" in said.err and "drawing" not in said.out
     commands = [shlex.split(line) for line in lines if line.startswith("  cricavpr ")]
-    assert [command[1] for command in commands] == ["locate", "evaluate", "index"]
-    assert Path(commands[0][2]).is_file() and Path(commands[0][4]).is_dir()
-    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert [command[1] for command in commands] == ["locate", "evaluate", "report", "index"]
+    assert Path(commands[0][2]).is_file() and Path(commands[0][4]).is_dir() and Path(commands[2][2]).is_dir()
+    cards = [Card.read(path) for path in out.glob("evaluations/*/card.json")]
     # With equal numbers one seed would put the places of a query's group into one group of the database.
-    assert all(row["database"] != row["queries"] for row in rows)
+    assert len(cards) == 4 and all(card.counts.database != card.counts.queries for card in cards)
 
 
 def test_the_verb_answers_a_foreign_folder_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

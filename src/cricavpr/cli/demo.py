@@ -1,4 +1,4 @@
-"""`cricavpr demo`: a drawn town, photos located in it, and a page that shows what came of it."""
+"""`cricavpr demo`: draw a town, locate photos in it, and write a page with the results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=400,
         metavar="N",
-        help="size of the town; half of them, at most 200, are asked for (default: 400)",
+        help="size of the town; half of the places, at most 200, are queried (default: 400)",
     )
-    parser.add_argument("--seed", type=int, default=7001, metavar="N", help="which town, from 1000 on (default: 7001)")
+    parser.add_argument("--seed", type=int, default=7001, metavar="N", help="which town, 1000 or more (default: 7001)")
     parser.add_argument("--weights", metavar="W", help="other weights for cricavpr-tiny: a file or random:SEED")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
     result = run_demo(
         Path(args.out),
         seed=args.seed,
@@ -57,35 +56,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _next_steps(result: DemoResult, weights: str | None) -> str:
-    """Commands that work on what was written, with the paths as they are."""
-    photo = result.photos / result.answers[0].photo.key
+    """Return commands that work on what was written, with the paths as they are."""
+    photo = result.photos / "queries" / result.answers[0].query
     other = [] if weights is None else ["--weights", weights]
     commands = (
         ["locate", str(photo), "--index", str(result.index), *other],
         ["evaluate", str(result.photos), "--grouping", "alone", "--grouping", "in_order:16", *other],
+        ["report", str(result.evaluations), "--data", str(result.photos)],
         ["index", "info", str(result.index)],
     )
     lines = (shlex.join(["cricavpr", *command]) for command in commands)
-    return "\n".join(["The photos and the index stay there. Try", *(f"  {line}" for line in lines)])
+    return "\n".join(["The photos, the index and the evaluations stay there. Try", *(f"  {line}" for line in lines)])
 
 
 def _open(page: Path) -> None:
-
     if not webbrowser.open(page.absolute().as_uri()):
         print("no browser could be opened; open the page above yourself.", file=sys.stderr)
 
 
 class _Talk:
-    """One line for each stage on stderr, rewritten in place where that is a screen."""
+    """One line for each stage on stderr, rewritten in place on a terminal."""
 
     def __init__(self) -> None:
         self.stage = ""
         self.screen = sys.stderr.isatty()
 
-    def __call__(self, stage: str, done: int, of: int) -> None:
+    def __call__(self, stage: str, done: int, total: int) -> None:
         if self.screen:
-            end = "\n" if done == of else ""
-            print(f"\r{stage}: {done:,} of {of:,}", end=end, file=sys.stderr, flush=True)
+            end = "\n" if done == total else ""
+            print(f"\r{stage}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
         elif stage != self.stage:
-            print(f"{stage}: {of:,}", file=sys.stderr, flush=True)
+            print(f"{stage}: {total:,}", file=sys.stderr, flush=True)
         self.stage = stage

@@ -1,4 +1,4 @@
-"""The demo: a drawn town, 200 photos to locate, and one page that shows what came of it."""
+"""The demo: a drawn town, 200 photos to locate, and one page with the results."""
 
 from cricavpr.demo.run import DemoResult, run_demo
 

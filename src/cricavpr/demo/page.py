@@ -1,271 +1,352 @@
-"""One HTML page that holds everything: map, pictures, answers, table, charts. It asks the network for nothing.
-
-Names of files are foreign text. In HTML they are escaped; in the data they are JSON in which no "<" occurs, so
-none can end the script; and the script sets them as text alone. A content security policy with the hashes of
-style and script says the same to the browser.
-"""
+"""The demo as one HTML page that needs no network: explorer, table and charts."""
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
-from cricavpr.demo.answers import (
-    Answer,
-    Photo,
-    Row,
-    Spot,
-    boldest_wrong,
-    by_condition,
-    hardest_right,
-    interval,
-    may_be_chance,
-    median_off_m,
-    share_right,
-    shown_first,
-    won_and_lost,
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import EvalDataset
+from cricavpr.evaluation.answers import Answer
+from cricavpr.evaluation.evaluate import EvalResult
+from cricavpr.evaluation.intervals import mcnemar
+from cricavpr.images import decode
+from cricavpr.pages import Ground, Line, Marker, charts, distance, facts, map_of, picture, render, text
+from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
+from cricavpr.town import CONDITIONS, Town
+from cricavpr.town.plan import BACK, FRONT, SIDE
+
+MARGIN_M = 24.0  # houses this far beyond the outermost streets are on the map
+MOST_N = 20  # of the curves of recall@N
+PICTURE_BYTES = 5_000_000  # of the pictures in the page
+FINENESS = ((128, 78), (112, 72), (112, 55), (96, 45), (80, 40), (64, 35))  # (longer side, JPEG quality), finest first
+FILTERS = {"show": "all", "taken": "at any time"}
+ORDERS = (
+    Order("name"),
+    Order("error, largest first", "error", descending=True),
+    Order("error, smallest first", "error"),
+    Order("score, highest first", "score", descending=True),
 )
-from cricavpr.demo.map_svg import TownMap, distance, map_svg, metres_per_pixel
-from cricavpr.pages import base_style, charts, content_hash, safe_json, text
+KEY = {
+    "right": "a query, located within {radius}",
+    "wrong": "a query, located wrong",
+    "line:wrong": "from where it was taken to where it was located",
+    "photo": "a database picture",
+}
+GROUPINGS = {
+    "alone": "Every picture by itself, as for one photo from a stranger. The explorer shows this one",
+    "in_order": "{size} pictures that follow one another along the streets are in one group. Their order tells the "
+    "network which pictures belong together; a single photo does not have that",
+    "shuffled": "The same, but the {size} are drawn at random: company without that hint",
+}
 
-_SLOT = re.compile(r"\{\{(\w+)\}\}")
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        weights: which weights, in a word or two.
+    """
+
+    weights: str
+    result: EvalResult
+
+    @property
+    def grouping(self) -> str:
+        return "sees no others" if self.result.made_by.grouping == "none" else self.result.grouping
+
+    @property
+    def name(self) -> str:
+        """The row in one line."""
+        return f"{self.result.method} ({self.weights}), {self.grouping}"
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:  # (Q,)
+        """Whether the first match of each query is right."""
+        return np.asarray(self.result.ranks == 1)
+
+    def recall(self, n: int) -> float:
+        """Return recall@N as a fraction."""
+        return float(np.mean((self.result.ranks > 0) & (self.result.ranks <= n)))
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text, recalls in per cent."""
+        return self.result.method, self.weights, self.grouping, *(f"{100 * self.recall(n):.1f}" for n in (1, 5, 10))
 
 
 @dataclass(frozen=True)
 class Story:
-    """All that the page tells.
+    """Everything that the page tells.
 
     Attributes:
-        seed: of the town.
-        radius_m: a match this near is right.
-        conditions: every hour and weather, in the order to show them.
-        rows: the table of results; the first is what the map shows.
-        pictures: JPEG bytes by key.
-        facts: how the page came about, term and text.
+        radius_m: a match within this distance is right.
+        rows: rows of the table; the explorer shows the first.
+        facts: how the page was made, term and text.
     """
 
-    seed: int
+    town: Town
     radius_m: float
-    town: TownMap
-    database: tuple[Photo, ...]
+    split: EvalDataset
     answers: tuple[Answer, ...]
-    conditions: tuple[str, ...]
     rows: tuple[Row, ...]
-    pictures: Mapping[str, bytes]
-    facts: tuple[tuple[str, str], ...]
+    facts: Mapping[str, str]
 
 
 def render_page(story: Story) -> str:
-    """The page as text, the same for the same story."""
-    unit = metres_per_pixel(story.town.frame()[2])
-    style = base_style() + _asset("page.css").replace("--px: 2.4;", f"--px: {unit:.3f};")
-    script = _asset("page.js")
-    conditions = by_condition(story.answers, story.conditions)
-    slots = {
-        "style": style,
-        "style_hash": content_hash(style),
-        "script": script,
-        "script_hash": content_hash(script),
-        "title": f"{_headline(story)}: a demo of cricavpr",
-        "headline": _headline(story),
-        "lede": _lede(story),
-        "caveat": _caveat(story),
-        "map": map_svg(story.town, story.database, story.answers, shown_first(story.answers)),
-        "radius": f"{story.radius_m:g} m",
-        "list": "".join(map(_list_item, story.answers)),
-        "count": f"{len(story.answers)}",
-        "conditions": "".join(f"<option>{text(name)}</option>" for name in conditions),
-        "presets": _presets(story.answers),
-        "rule": "right answer with the lowest score"
-        if any(a.right for a in story.answers)
-        else "mistake with the highest score",
-        "top": str(max(len(answer.matches) for answer in story.answers)),
-        "groups": _groups(story.rows),
-        "caption": _caption(story),
-        "rows": "".join(map(_table_row, story.rows)),
-        "bars": "".join(_condition_row(name, *counts) for name, counts in conditions.items()),
-        "errors": charts.error_curve([answer.off_m for answer in story.answers], story.radius_m),
-        "curves": charts.recall_curves([(row_name(row), list(row.result.recall_at.values())) for row in story.rows]),
-        "curve_key": charts.key([row_name(row) for row in story.rows]),
-        "facts": "".join(f"<dt>{text(term)}</dt><dd>{text(said)}</dd>" for term, said in story.facts),
-        "data": safe_json(_data(story)),
-    }
-    # In one pass, so that nothing that was filled in is looked at again.
-    return _SLOT.sub(lambda slot: slots[slot[1]], _asset("page.html"))
+    """Return the page as text, the same for the same story."""
+    right = sum(map(_right, story.answers))
+    headline = f"{right} of {len(story.answers)} photos were located within {story.radius_m:g} m"
+    items = _items(story)
+    return render(
+        title=f"{headline}: a demo of cricavpr",
+        kicker="cricavpr: photos in, latitude and longitude out",
+        headline=headline,
+        lede=_lede(story),
+        body=f'<p class="caveat">{_caveat(story)}</p>{_explorer(story, items)}{_groups(story.rows)}{_charts(story)}',
+        footer=f"<h2>How this page was made</h2>{facts(story.facts.items())}",
+        scripts=("map.js", "explorer.js"),
+        data=explorer_data(items, ORDERS, _pictures(story, items), _shown_first(story.answers)),
+    )
 
 
-def row_name(row: Row) -> str:
-    """A row of the table in one line."""
-    return f"{row.result.method} ({row.weights}), {grouping_name(row)}"
+# --- words
 
 
-def grouping_name(row: Row) -> str:
-    return "sees no others" if row.result.made_by.grouping == "none" else row.result.grouping
+def _lede(story: Story) -> str:
+    first = story.rows[0]
+    low, high = first.result.intervals[1]
+    median_m = float(np.median(_errors_m(story)))
+    return (
+        f"Each photo went through {text(first.result.method)} ({text(first.weights)}) by itself, without its GPS, "
+        "and was located where the database picture with the highest score was taken. "
+        f"That is <strong>R@1 {_percent(first.recall(1))}</strong> (95 % interval {100 * low:.0f} to "
+        f"{100 * high:.0f}); half of the photos are located within <strong>{distance(median_m)}</strong>."
+    )
 
 
-def _asset(name: str) -> str:
-    return resources.files("cricavpr.demo").joinpath(name).read_text(encoding="utf-8")
+def _caveat(story: Story) -> str:
+    farthest_m = max(answer.nearest_m or 0.0 for answer in story.answers)
+    return (
+        f"The database has a picture within {distance(farthest_m)} of each query, so an answer is nearly exact or "
+        "wrong; the two differ by years, hour, weather, traffic and camera. "
+        f"The town is drawn by a program from the number {story.town.seed:,}; training draws only towns below 1,000, "
+        "so these streets are new to the network. A drawn town is no promise for real streets."
+    )
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-# --- words
+# --- the explorer
 
 
-def _headline(story: Story) -> str:
-    right = sum(answer.right for answer in story.answers)
-    return f"{right} of {len(story.answers)} photos were placed within {story.radius_m:g} m"
+def _explorer(story: Story, items: Sequence[Item]) -> str:
+    answers = story.answers
+    presets = {
+        "hardest right answer": _extreme(answers, right=True),
+        "boldest mistake": _extreme(answers, right=False),
+        "largest error": int(np.argmax(_errors_m(story))),
+    }
+    there = {label: number for label, number in presets.items() if number is not None}
+    made = explorer(items, FILTERS, ORDERS, map_html=_map(story), presets=there)
+    return f'<section id="explore"><h2>Every photo on the map</h2>{made}</section>'
 
 
-def _lede(story: Story) -> str:
-    answers, first = story.answers, story.rows[0]
-    low, high = interval(sum(answer.right for answer in answers), len(answers))
-    return (
-        f"Each photo went through {text(first.result.method)} ({text(first.weights)}) by itself, without its GPS, "
-        "and was placed where the database picture most like it stands. "
-        f"That is <strong>R@1 {_percent(share_right(answers))}</strong> "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f}); half of the photos are placed within "
-        f"<strong>{distance(median_off_m(answers))}</strong>."
-    )
+def _items(story: Story) -> list[Item]:
+    database, queries = story.split.database, story.split.queries
+    assert database.positions is not None and queries.positions is not None
+    degrees = [f"{lat:.6f}, {lon:.6f}" for lat, lon in database.positions.latlon().tolist()]
+    taken = [f"{lat:.6f}, {lon:.6f}" for lat, lon in queries.positions.latlon().tolist()]
+    items = []
+    for number, answer in enumerate(story.answers):
+        first, right, off = answer.matches[0], _right(answer), distance(_off_m(answer))
+        away = np.hypot(*(database.positions.metres - queries.positions.metres[number]).T)
+        nearest = int(np.argmin(away))
+        found = next((n for n, match in enumerate(answer.matches, 1) if match.index == nearest), None)
+        rank = "not found" if found is None else "the same" if found == 1 else f"match {found}"
+        items.append(
+            Item(
+                picture=f"queries/{answer.query}",
+                name=answer.query,
+                note=answer.condition or "",
+                right=right,
+                verdict=f"located {off} from where it was taken" + ("" if right else ": the wrong place"),
+                off_m=_off_m(answer),
+                matches=[
+                    Match(
+                        picture=f"database/{match.name}",
+                        name=match.name,
+                        score=match.score,
+                        off_m=match.distance_m,
+                        right=match.right,
+                        note=degrees[match.index],
+                        marker=len(story.answers) + match.index,
+                    )
+                    for match in answer.matches
+                ],
+                truth=(f"database/{database.names[nearest]}", f"true place: {rank}"),
+                facts=[("taken at", taken[number]), ("located at", degrees[first.index])],
+                groups={"show": ["right" if right else "wrong"], "taken": [answer.condition or ""]},
+                numbers={"error": _off_m(answer), "score": first.score},
+                marker=number,
+            )
+        )
+    return items
 
 
-def _caveat(story: Story) -> str:
-    furthest_m = max(answer.nearest_m for answer in story.answers)
-    return (
-        f"The database has a picture within {distance(furthest_m)} of each query, so an answer is nearly exact or "
-        "wrong; the two differ by years, hour, weather, traffic and camera. "
-        f"The town is drawn by a program from the number {story.seed:,}; training draws only towns below 1,000, so "
-        "these streets are new to the network. A drawn town is no promise for real streets."
-    )
+def _map(story: Story) -> str:
+    database, queries = story.split.database.positions, story.split.queries.positions
+    assert database is not None and queries is not None
+    there, asked = database.metres.tolist(), queries.metres.tolist()
+    looks = ["right" if _right(answer) else "wrong" for answer in story.answers]
+    names = zip(asked, story.answers, looks, strict=True)
+    markers = [Marker(at, answer.query, look) for at, answer, look in names] + [Marker(at) for at in there]
+    lines = [
+        Line((at, there[answer.matches[0].index]), look=look, marker=number)
+        for number, (at, answer, look) in enumerate(zip(asked, story.answers, looks, strict=True))
+    ]
+    label = f"Map of the town with {looks.count('right')} queries located right and {looks.count('wrong')} wrong"
+    key = {look: meaning.format(radius=f"{story.radius_m:g} m") for look, meaning in KEY.items()}
+    return map_of(markers, (), lines, ground=ground_of(story.town), key=key, label=label)
+
+
+def ground_of(town: Town) -> list[Ground]:
+    """Return parks, streets and houses of the part of a town in which places lie."""
+    corner = np.array((town.origin.easting_m, town.origin.northing_m))
+    inner = slice(1, town.net.lines - 1)
+    widths = [float(width) for side in town.net.widths_m for width in side[inner]]
+    points = np.concatenate(town.streets)
+    low, high = points.min(axis=0) - MARGIN_M, points.max(axis=0) + MARGIN_M
+    walls = town.plan.walls
+    standing = np.isin(walls.face, (FRONT, SIDE, BACK))  # four for each house; roofs and hedges are left out
+    houses = walls.a_m[standing].reshape(-1, 4, 2)
+    parks = town.plan.parks_m
+
+    def near(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+        middles = areas.mean(axis=1)
+        kept: NDArray[np.float64] = areas[((middles > low) & (middles < high)).all(axis=1)]
+        return kept
+
+    return [
+        *(Ground(park + corner, "park") for park in near(parks)),
+        *(Ground(street + corner, "street", width) for street, width in zip(town.streets, widths, strict=True)),
+        *(Ground(house + corner, "house") for house in near(houses)),
+    ]
+
+
+def _pictures(story: Story, items: Sequence[Item]) -> dict[str, str]:
+    """Return every picture that the page can show, once each, as fine as the page may be large."""
+    wanted = dict.fromkeys(key for item in items for key in (item.picture, *(match.picture for match in item.matches)))
+    wanted |= dict.fromkeys(item.truth[0] for item in items if item.truth)
+    sides = {"queries": story.split.queries.root, "database": story.split.database.root}
+    images = {key: decode(sides[key.partition("/")[0]] / key.partition("/")[2]) for key in wanted}
+    made: dict[str, str] = {}
+    for side, quality in FINENESS:
+        made = {key: picture(image, side, quality) for key, image in images.items()}
+        if sum(map(len, made.values())) <= PICTURE_BYTES:
+            break
+    return made
+
+
+# --- answers
+
+
+def _right(answer: Answer) -> bool:
+    return answer.matches[0].right
+
+
+def _off_m(answer: Answer) -> float:
+    return answer.matches[0].distance_m or 0.0
+
+
+def _errors_m(story: Story) -> list[float]:
+    return [_off_m(answer) for answer in story.answers]
+
+
+def _extreme(answers: Sequence[Answer], *, right: bool) -> int | None:
+    """Return the right answer with the lowest score, or the wrong answer with the highest; None if there is none."""
+    chosen = [number for number, answer in enumerate(answers) if _right(answer) is right]
+    pick = min if right else max
+    return pick(chosen, key=lambda number: answers[number].matches[0].score) if chosen else None
+
+
+def _shown_first(answers: Sequence[Answer]) -> int:
+    """Return the hardest right answer, or the boldest mistake if nothing is right."""
+    hardest = _extreme(answers, right=True)
+    return hardest if hardest is not None else _extreme(answers, right=False) or 0
+
+
+# --- groups and charts
 
 
 def _groups(rows: Sequence[Row]) -> str:
-    said = (
-        "<p>CricaVPR lets the pictures that are described together look at one another: they are a "
-        "<strong>group</strong>. A descriptor then depends on its company, so a recall says little until one "
-        "knows the grouping, and every table here has a column for it.</p>"
-    )
-    meanings = {
-        "alone": "Every picture by itself, as it is for one photo from a stranger. Map and panel show this one",
-        "in_order": "{size} pictures that follow one another along the streets share a group. Their order "
-        "tells the network which pictures belong together; a lone photo does not have that",
-        "shuffled": "The same, but the {size} are drawn at random: company without that hint",
-    }
     items = []
     for row in rows:
         kind, *numbers = row.result.made_by.grouping.split(":")
-        same = row.result.made_by.weights == rows[0].result.made_by.weights
-        if kind in meanings and same:
-            meaning = meanings[kind].format(size=numbers[0] if numbers else "")
-            name = text(row.result.grouping)
+        if kind in GROUPINGS and row.result.made_by.weights == rows[0].result.made_by.weights:
+            meaning = GROUPINGS[kind].format(size=numbers[0] if numbers else "")
             change = "" if row is rows[0] else f" {_change(row, rows[0])}"
-            items.append(
-                f"<li><code>{name}</code>: <strong>{_percent(row.recall(1))}</strong>. {meaning}.{change}</li>"
-            )
-    return said + (f"<ul>{''.join(items)}</ul>" if len(items) > 1 else "")
+            share = _percent(row.recall(1))
+            items.append(f"<li><code>{text(row.grouping)}</code>: <strong>{share}</strong>. {meaning}.{change}</li>")
+    listed = f"<ul>{''.join(items)}</ul>" if len(items) > 1 else ""
+    first = rows[0].result
+    caption = (
+        f"Recall in per cent. {first.queries:,} queries against {first.database:,} database pictures; a match is right "
+        f"{first.rule}. One query is {100 / first.queries:.1f} points."
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("method", "weights", "grouping"))
+    heads += "".join(f'<th scope="col" class="number">R@{n}</th>' for n in (1, 5, 10))
+    return (
+        '<section><h2>Which pictures were described together</h2><div class="side-by-side"><div class="prose"><p>'
+        "CricaVPR lets the pictures that are described together influence each other: they are a "
+        "<strong>group</strong>. A descriptor then depends on its company, so a recall means little without the "
+        f"grouping, and every table here has a column for it.</p>{listed}"
+        f'</div><div class="card scroll"><table class="results"><caption>{text(caption)}</caption>'
+        f'<thead><tr>{heads}<td class="wide"></td></tr></thead><tbody>{"".join(map(_table_row, rows))}</tbody></table>'
+        "</div></div></section>"
+    )
 
 
 def _change(row: Row, against: Row) -> str:
-    """What the company changed, query by query: two recalls alone do not say whether that is much."""
-    won, lost = won_and_lost(row, against)
-    chance = "that may be chance" if may_be_chance(won, lost) else "that is hardly chance"
-    name = text(grouping_name(against))
-    return f"Against {name}, {_queries(won)} won and {lost} lost: {chance}."
-
-
-def _queries(count: int) -> str:
-    return f"{count} {'query is' if count == 1 else 'queries are'}"
-
-
-def _caption(story: Story) -> str:
-    result = story.rows[0].result
-    return text(
-        f"Recall in per cent. {result.queries:,} queries against {result.database:,} database pictures; "
-        f"right is {result.rule}. One query is {100 / result.queries:.1f} points."
-    )
-
-
-# --- parts
-
-
-def _presets(answers: Sequence[Answer]) -> str:
-    targets = {
-        "hardest right answer": hardest_right(answers),
-        "boldest mistake": boldest_wrong(answers),
-        "largest error": max(range(len(answers)), key=lambda row: answers[row].off_m),
-    }
-    buttons = [
-        f'<button type="button" data-q="{number}">{name}</button>'
-        for name, number in targets.items()
-        if number is not None
-    ]
-    return "".join([*buttons, '<button type="button">any</button>'])
-
-
-def _list_item(answer: Answer) -> str:
-    kind = "right" if answer.right else "wrong"
-    return (
-        f'<li><button type="button" tabindex="-1"><span class="name">{text(_file(answer.photo.key))}</span>'
-        f'<span class="when">{text(answer.condition)}</span>'
-        f'<span class="off {kind}">{distance(answer.off_m)}</span></button></li>'
-    )
+    """Say what the company changed, query by query: two recalls alone do not show whether that is much."""
+    paired = mcnemar(row.hits, against.hits)
+    chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
+    won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"
+    return f"Against {text(against.grouping)}, {won} won and {paired.only_second} lost: {chance}."
 
 
 def _table_row(row: Row) -> str:
     main = ' class="main"' if row.result.made_by.grouping == "alone" and row.weights != "untrained" else ""
-    numbers = "".join(f'<td class="number">{100 * row.recall(n):.1f}</td>' for n in (1, 5, 10))
+    method, *words = row.cells()
+    cells = "".join(f"<td{' class=number' if n > 1 else ''}>{text(cell)}</td>" for n, cell in enumerate(words))
+    return f'<tr{main}><th scope="row">{text(method)}</th>{cells}<td class="wide">{charts.bar(row.recall(1))}</td></tr>'
+
+
+def _charts(story: Story) -> str:
+    bars = "".join(_condition_row(story.answers, condition) for condition in CONDITIONS)
+    curves = [(row.name, [row.recall(n) for n in range(1, MOST_N + 1)]) for row in story.rows]
     return (
-        f'<tr{main}><th scope="row">{text(row.result.method)}</th><td>{text(row.weights)}</td>'
-        f'<td>{text(grouping_name(row))}</td>{numbers}<td class="wide">{charts.bar(row.recall(1))}</td></tr>'
+        '<section><h2>How far off, and when</h2><div class="charts">'
+        '<figure class="card"><figcaption>R@1 by hour and weather of the query, each photo alone</figcaption>'
+        '<table class="bars"><thead class="hidden"><tr><th scope="col">condition</th>'
+        f'<th scope="col" colspan="2">right of all</th></tr></thead><tbody>{bars}</tbody></table></figure>'
+        '<figure class="card"><figcaption>Share of queries located within a distance</figcaption>'
+        f"{charts.error_curve(_errors_m(story), story.radius_m)}</figure>"
+        '<figure class="card"><figcaption>recall@N of every row of the table</figcaption>'
+        f"{charts.recall_curves(curves)}{charts.key([name for name, _ in curves])}</figure></div></section>"
     )
 
 
-def _condition_row(name: str, right: int, count: int) -> str:
-    share = right / count
+def _condition_row(answers: Sequence[Answer], condition: str) -> str:
+    here = [_right(answer) for answer in answers if answer.condition == condition]
+    if not here:
+        return ""
+    share = sum(here) / len(here)
     return (
-        f'<tr><th scope="row">{text(name)}</th><td>{charts.bar(share)}</td>'
-        f"<td>{_percent(share)} ({right} of {count})</td></tr>"
+        f'<tr><th scope="row">{text(condition)}</th><td>{charts.bar(share)}</td>'
+        f"<td>{_percent(share)} ({sum(here)} of {len(here)})</td></tr>"
     )
-
-
-def _file(key: str) -> str:
-    return key.rpartition("/")[2]
-
-
-# --- what the script needs
-
-
-def _data(story: Story) -> dict[str, Any]:
-    return {
-        "shown": shown_first(story.answers),
-        "queries": [
-            {
-                "key": answer.photo.key,
-                "when": answer.condition,
-                "at": _at(answer.photo.spot),
-                "nearest": answer.nearest,
-                "matches": [
-                    {
-                        "row": match.row,
-                        "score": round(match.score, 4),
-                        "off": round(match.off_m, 2),
-                        "right": match.right,
-                    }
-                    for match in answer.matches
-                ],
-            }
-            for answer in story.answers
-        ],
-        "database": [{"key": photo.key, "at": _at(photo.spot)} for photo in story.database],
-        "pictures": {key: base64.b64encode(jpeg).decode() for key, jpeg in story.pictures.items()},
-    }
-
-
-def _at(spot: Spot) -> list[float]:
-    return [round(spot.lat_deg, 7), round(spot.lon_deg, 7), round(spot.east_m, 2), round(spot.north_m, 2)]

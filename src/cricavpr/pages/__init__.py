@@ -1,11 +1,9 @@
 """HTML pages and notebook fragments that need no network: frame, map, charts, tables, pictures."""
 
 from cricavpr.pages.html import (
-    base_style,
     content_hash,
     distance,
     facts,
-    jpeg_address,
     notebook,
     picture,
     render,
@@ -20,11 +18,9 @@ __all__ = [
     "Ground",
     "Line",
     "Marker",
-    "base_style",
     "content_hash",
     "distance",
     "facts",
-    "jpeg_address",
     "map_of",
     "notebook",
     "picture",

@@ -84,16 +84,6 @@ def asset(name: str) -> str:
     return resources.files("cricavpr.pages").joinpath(name).read_text(encoding="utf-8")
 
 
-def base_style() -> str:
-    """Return the style sheets that all pages share."""
-    return asset("theme.css") + asset("base.css") + asset("map.css")
-
-
-def jpeg_address(jpeg: bytes) -> str:
-    """Return a JPEG as a data: URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-
-
 def content_hash(content: str) -> str:
     """Return the hash of a style or script for a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -125,7 +115,7 @@ def render(
         >>> "<h1>&lt;h&gt;</h1>" in html, "script-src 'none'" in html
         (True, True)
     """
-    style = base_style() + style
+    style = asset("theme.css") + asset("base.css") + asset("map.css") + style
     sources = [asset(name) for name in scripts]
     allowed = " ".join(f"'{content_hash(source)}'" for source in sources) or "'none'"
     policy = (
@@ -146,12 +136,13 @@ def render(
 <style>{style}</style>
 </head>
 <body>
+<a class="skip" href="#main">Skip to the content</a>
 <header>
 <p class="kicker">{text(kicker)}</p>
 <h1>{text(headline)}</h1>
 <p class="lede">{lede}</p>
 </header>
-<main>
+<main id="main">
 {body}
 </main>
 {f"<footer>{footer}</footer>" if footer else ""}

@@ -3,9 +3,10 @@
 (() => {
   const LEAST_UNIT = 0.02; // metres per pixel
   const MANY = 5000; // more dots than that are drawn on a canvas, because SVG becomes slow
+  const namespace = document.querySelector('.cv-map svg')?.namespaceURI;
   const make = (tag, attributes, ...children) => {
     const element = tag[0] === '<'
-      ? document.createElementNS('http://www.w3.org/2000/svg', tag.slice(1)) : document.createElement(tag);
+      ? document.createElementNS(namespace, tag.slice(1)) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;

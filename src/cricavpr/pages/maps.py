@@ -19,7 +19,7 @@ from cricavpr.geo import EARTH_RADIUS_M, round_length_m
 from cricavpr.pages.html import safe_json, text
 
 USUAL_PX = 620  # width of the map before the script has measured it
-MARGIN = 0.06  # share of the longer side around everything
+MARGIN = 0.05  # share of the longer side around everything; none around ground
 LEAST_SIDE_M = 60.0
 LARGE = 1_000  # more marks than that leave the default look "photo" small
 
@@ -133,7 +133,7 @@ def map_of(
     ends = np.cumsum([len(array) for array in arrays])[:-1]
     plane = np.split(_plane(np.concatenate(arrays), degrees), ends)
     radii = np.array([circle.radius_m for circle in circles])
-    box = _box(plane, radii)
+    box = _box(plane, radii, 0.0 if ground else MARGIN)
     unit = box[2] / USUAL_PX
     marks, circled, stretched = plane[0], plane[1], plane[2:]
     drawn = (
@@ -181,14 +181,16 @@ def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]
     return plane
 
 
-def _box(plane: Sequence[NDArray[np.float64]], radii: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of everything, with a margin."""
+def _box(
+    plane: Sequence[NDArray[np.float64]], radii: NDArray[np.float64], margin: float
+) -> tuple[float, float, float, float]:
+    """Return left, top, width and height of everything, with a margin."""
     reach = radii[:, None]
     points = np.concatenate([*plane, plane[1] - reach, plane[1] + reach])
     points = points[~np.isnan(points).any(axis=1)]
     low, high = (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(2), np.zeros(2))
     side = max(LEAST_SIDE_M, float((high - low).max()))
-    half = np.maximum((high - low) / 2, side / 4) + MARGIN * side
+    half = np.maximum((high - low) / 2, side / 4) + margin * side
     (left, top), (width, height) = (low + high) / 2 - half, 2 * half
     return float(left), float(top), float(width), float(height)
 
