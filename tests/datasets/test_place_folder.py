@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from cricavpr.datasets.place_folder import (
     read_places,
     write_places,
 )
-from cricavpr.datasets.place_map import places_svg
+from cricavpr.datasets.place_map import places_page
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.town.write import make_town
@@ -137,7 +136,7 @@ def test_a_place_may_lie_across_a_zone_border() -> None:
     images = ImageSet(Path("photos"), ("a", "b", "c", "d"), positions)
     found = places_from_positions(images, PlaceRule(min_images=2))
     assert members(found) == [[1, 2]]
-    assert places_svg(found, "border").count("<circle") == 1
+    assert places_page(found, "border").count('class="cv-circle') == 1
 
 
 @pytest.mark.parametrize(
@@ -290,19 +289,16 @@ def test_where_no_place_is_found_the_reasons_are_told(tmp_path: Path) -> None:
 def test_the_map_shows_every_photo_once_and_every_place(tmp_path: Path) -> None:
     images, headings = crowd(200, 3)
     found = places_from_positions(images, PlaceRule(min_images=2), headings)
-    svg = places_svg(found, "<my & town>")
-    root = ET.fromstring(svg)
-    kind = "{http://www.w3.org/2000/svg}"
-    assert len(root.findall(f".//{kind}circle")) == len(found)
-    assert svg.count("h0") == 200
-    assert svg.count("l") >= int((~np.isnan(headings)).sum())
-    title = root.find(f"{kind}title")
-    assert title is not None and title.text == f"<my & town>: {len(found)} places from {found.used} of 200 photos"
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    spots = [tuple(map(float, pair)) for pair in re.findall(r"M([\d.-]+) ([\d.-]+)h0", svg)]
-    assert all(0 < x < width and 0 < y < height for x, y in spots)
+    page = places_page(found, "<my & town>")
+    assert page.count('class="cv-circle cv-group') == len(found)
+    names = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[0])
+    shown = [name.partition(":")[0] for path in names for name in path.get("names", ())]
+    assert sorted(shown) == sorted(images.names)
+    ticked = sum(len(path["numbers"]) for path in names if "names" not in path)
+    assert ticked == int((~np.isnan(headings)).sum())
+    assert f"<h1>&lt;my &amp; town&gt;: {len(found)} places from {found.used} of 200 photos</h1>" in page
 
 
 def test_a_single_spot_has_a_map(tmp_path: Path) -> None:
     found = places_from_positions(images_at(*[(7, 7)] * 4, (NAN, NAN)))
-    assert "nan" not in places_svg(found, "spot")
+    assert not re.search(r'="[^"]*nan', places_page(found, "spot"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from cricavpr.cli.options import existing_folder, report
 from cricavpr.datasets import open_photos
 from cricavpr.datasets.place_folder import PlaceRule, open_places, places_from_positions, read_headings, write_places
-from cricavpr.datasets.place_map import places_svg
+from cricavpr.datasets.place_map import places_page
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "build",
         help="group a folder of photos into places",
         description="Photos near one another that look the same way become a place. Writes the places as JSON, and a "
-        "map of them as SVG beside it.",
+        "page with a map of them beside it.",
     )
     building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
@@ -57,19 +57,19 @@ def build(args: argparse.Namespace) -> int:
     rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
     folder, out = existing_folder(args.photos), Path(args.out)
     if out.suffix != ".json":
-        raise InputError(f"--out {out} should end in .json; the map is written beside it as .svg.")
+        raise InputError(f"--out {out} should end in .json; the map is written beside it as .html.")
     positions_file = Path(args.positions) if args.positions else None
     photos, unusable = open_photos(folder, positions_file, need_positions=True)
     headings = read_headings(photos)
     found = places_from_positions(photos, rule, headings)
     name = folder.absolute().name
     write_places(found, out, name)
-    write_text(out.with_suffix(".svg"), places_svg(found, name))
+    write_text(out.with_suffix(".html"), places_page(found, name))
     print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
     print(f"{int((headings == headings).sum()):,} of them say which way they look")
     for reason, count in found.left_out():
         print(f"{count:,} left out: they {reason}")
-    print(f"{out.with_suffix('.svg')}: the map")
+    print(f"{out.with_suffix('.html')}: the map")
     return report(unusable)
 
 

@@ -147,12 +147,13 @@ def map_of(
     view = " ".join(f"{value:.1f}" for value in box)
     return (
         f'<div class="cv-map" data-unit="{unit:.6g}"><div class="cv-frame"><svg viewBox="{view}" tabindex="0" '
-        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>{_key(key or {})}'
+        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>{_key(key or {})}<p class="cv-hint">{HINT}</p>'
         f'<script type="application/json">{safe_json(data)}</script></div>'
     )
 
 
 KEYS = "Arrow keys go from mark to mark, Enter opens one, plus and minus zoom, 0 shows everything."
+HINT = "Drag to move; zoom with the buttons, a pinch, or Ctrl and the wheel."
 CONTROLS = (
     '<div class="cv-zoom"><button type="button" aria-label="Zoom in">+</button>'
     '<button type="button" aria-label="Zoom out">−</button>'
