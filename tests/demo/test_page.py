@@ -64,10 +64,11 @@ def story(tmp_path: Path) -> Story:
             Image.new("RGB", (64, 48), (200, 100, 0)).save(tmp_path / side / name)
         sides.append(ImageSet(tmp_path / side, of, Positions(at, ("31N", "31N")), conditions=("day", "night")))
     split = EvalDataset("town", sides[0], sides[1], (np.array([0]), np.array([0])), "within 25 m")
+    taken = [tuple(at) for at in metres[1].tolist()]
     near, far = Match("a.jpg", 0, 0.9, 3.0, True), Match("b.jpg", 1, 0.8, 400.0, False)
     answers = (
-        Answer("1.jpg", 0, None, None, "day", 1, 3.0, 1, (near, replace(far, distance_m=397.0))),
-        Answer(HOSTILE, 1, None, None, "night", 1, 0.0, 2, (far, replace(near, distance_m=0.0))),
+        Answer("1.jpg", 0, taken[0], None, "day", 1, 3.0, 1, (near, replace(far, distance_m=397.0))),
+        Answer(HOSTILE, 1, taken[1], None, "night", 1, 0.0, 2, (far, replace(near, distance_m=0.0))),
     )
     rows = (row(), row("in_order:16", (1, 1)), row("shuffled:16:0", (2, 0)))
     return Story(town, 25.0, split, answers, rows, {"town": "<seed 7001>"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.evaluate import EvalResult
 from cricavpr.evaluation.intervals import mcnemar
-from cricavpr.images import decode
-from cricavpr.pages import Ground, Line, Marker, charts, distance, facts, map_of, picture, render, text
-from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
+from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of, position_text
+from cricavpr.evaluation.report.failures import right
+from cricavpr.evaluation.report.pictures import Pictures
+from cricavpr.pages import Ground, charts, distance, facts, render, text
+from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
 from cricavpr.town import CONDITIONS, Town
 from cricavpr.town.plan import BACK, FRONT, SIDE
 
@@ -97,18 +99,19 @@ class Story:
 
 def render_page(story: Story) -> str:
     """Return the page as text, the same for the same story."""
-    right = sum(map(_right, story.answers))
-    headline = f"{right} of {len(story.answers)} photos were located within {story.radius_m:g} m"
-    items = _items(story)
+    headline = (
+        f"{sum(map(right, story.answers))} of {len(story.answers)} photos were located within {story.radius_m:g} m"
+    )
+    explorer_html, data = _explorer(story)
     return render(
         title=f"{headline}: a demo of cricavpr",
         kicker="cricavpr: photos in, latitude and longitude out",
         headline=headline,
         lede=_lede(story),
-        body=f'<p class="caveat">{_caveat(story)}</p>{_explorer(story, items)}{_groups(story.rows)}{_charts(story)}',
+        body=f'<p class="caveat">{_caveat(story)}</p>{explorer_html}{_groups(story.rows)}{_charts(story)}',
         footer=f"<h2>How this page was made</h2>{facts(story.facts.items())}",
         scripts=("map.js", "explorer.js"),
-        data=explorer_data(items, ORDERS, _pictures(story, items), _shown_first(story.answers)),
+        data=data,
     )
 
 
@@ -144,74 +147,41 @@ def _percent(share: float) -> str:
 # --- the explorer
 
 
-def _explorer(story: Story, items: Sequence[Item]) -> str:
-    answers = story.answers
-    presets = {
-        "hardest right answer": _extreme(answers, right=True),
-        "boldest mistake": _extreme(answers, right=False),
-        "largest error": int(np.argmax(_errors_m(story))),
-    }
-    there = {label: number for label, number in presets.items() if number is not None}
-    made = explorer(items, FILTERS, ORDERS, map_html=_map(story), presets=there)
-    return f'<section id="explore"><h2>Every photo on the map</h2>{made}</section>'
-
-
-def _items(story: Story) -> list[Item]:
-    database, queries = story.split.database, story.split.queries
-    assert database.positions is not None and queries.positions is not None
-    degrees = [f"{lat:.6f}, {lon:.6f}" for lat, lon in database.positions.latlon().tolist()]
-    taken = [f"{lat:.6f}, {lon:.6f}" for lat, lon in queries.positions.latlon().tolist()]
-    items = []
-    for number, answer in enumerate(story.answers):
-        first, right, off = answer.matches[0], _right(answer), distance(_off_m(answer))
-        away = np.hypot(*(database.positions.metres - queries.positions.metres[number]).T)
-        nearest = int(np.argmin(away))
-        found = next((n for n, match in enumerate(answer.matches, 1) if match.index == nearest), None)
-        rank = "not found" if found is None else "the same" if found == 1 else f"match {found}"
-        items.append(
-            Item(
-                picture=f"queries/{answer.query}",
-                name=answer.query,
-                note=answer.condition or "",
-                right=right,
-                verdict=f"located {off} from where it was taken" + ("" if right else ": the wrong place"),
-                off_m=_off_m(answer),
-                matches=[
-                    Match(
-                        picture=f"database/{match.name}",
-                        name=match.name,
-                        score=match.score,
-                        off_m=match.distance_m,
-                        right=match.right,
-                        note=degrees[match.index],
-                        marker=len(story.answers) + match.index,
-                    )
-                    for match in answer.matches
-                ],
-                truth=(f"database/{database.names[nearest]}", f"true place: {rank}"),
-                facts=[("taken at", taken[number]), ("located at", degrees[first.index])],
-                groups={"show": ["right" if right else "wrong"], "taken": [answer.condition or ""]},
-                numbers={"error": _off_m(answer), "score": first.score},
-                marker=number,
-            )
-        )
-    return items
-
-
-def _map(story: Story) -> str:
-    database, queries = story.split.database.positions, story.split.queries.positions
-    assert database is not None and queries is not None
-    there, asked = database.metres.tolist(), queries.metres.tolist()
-    looks = ["right" if _right(answer) else "wrong" for answer in story.answers]
-    names = zip(asked, story.answers, looks, strict=True)
-    markers = [Marker(at, answer.query, look) for at, answer, look in names] + [Marker(at) for at in there]
-    lines = [
-        Line((at, there[answer.matches[0].index]), look=look, marker=number)
-        for number, (at, answer, look) in enumerate(zip(asked, story.answers, looks, strict=True))
-    ]
-    label = f"Map of the town with {looks.count('right')} queries located right and {looks.count('wrong')} wrong"
+def _explorer(story: Story) -> tuple[str, dict[str, object]]:
+    """Return the explorer, and its data."""
+    answers, (database, queries) = story.answers, (story.split.database, story.split.queries)
+    assert database.positions is not None
+    places = {name: len(answers) + row for row, name in enumerate(database.names)}
+    items = [_item(story, item_of(answer, n, places, len(answer.matches)), n) for n, answer in enumerate(answers)]
+    positions = dict(zip(database.names, map(tuple, database.positions.metres.tolist()), strict=True))
     key = {look: meaning.format(radius=f"{story.radius_m:g} m") for look, meaning in KEY.items()}
-    return map_of(markers, (), lines, ground=ground_of(story.town), key=key, label=label)
+    map_html = answers_map(answers, positions, degrees=False, key=key, lines=True, ground=ground_of(story.town))
+    hardest, boldest = _extreme(answers, verdict=True), _extreme(answers, verdict=False)
+    farthest = int(np.argmax(_errors_m(story)))
+    presets = {"hardest right answer": hardest, "boldest mistake": boldest, "largest error": farthest}
+    there = {label: number for label, number in presets.items() if number is not None}
+    made = explorer(items, FILTERS, ORDERS, map_html=map_html, presets=there)
+    pictures = embedded(items, Pictures(database.root, queries.root), FINENESS, PICTURE_BYTES)
+    first = hardest if hardest is not None else boldest or 0
+    return f"<section><h2>Every photo on the map</h2>{made}</section>", explorer_data(items, ORDERS, pictures, first)
+
+
+def _item(story: Story, item: Item, number: int) -> Item:
+    answer, (database, queries) = story.answers[number], (story.split.database, story.split.queries)
+    assert database.positions is not None and queries.positions is not None
+    away = np.hypot(*(database.positions.metres - queries.positions.metres[number]).T)
+    nearest = int(np.argmin(away))
+    found = next((n for n, match in enumerate(answer.matches, 1) if match.index == nearest), None)
+    rank = "not found" if found is None else "the same" if found == 1 else f"match {found}"
+    first, off_m = answer.matches[0], _off_m(answer)
+    return replace(
+        item,
+        verdict=f"located {distance(off_m)} from where it was taken" + ("" if first.right else ": the wrong place"),
+        facts=[("taken at", position_text(answer.latlon)), ("located at", position_text(first.latlon))],
+        groups={"show": ["right" if first.right else "wrong"], "taken": [item.note]},
+        numbers={"error": off_m, "score": first.score},
+        truth=(f"database/{database.names[nearest]}", f"true place: {rank}"),
+    )
 
 
 def ground_of(town: Town) -> list[Ground]:
@@ -238,25 +208,7 @@ def ground_of(town: Town) -> list[Ground]:
     ]
 
 
-def _pictures(story: Story, items: Sequence[Item]) -> dict[str, str]:
-    """Return every picture that the page can show, once each, as fine as the page may be large."""
-    wanted = dict.fromkeys(key for item in items for key in (item.picture, *(match.picture for match in item.matches)))
-    wanted |= dict.fromkeys(item.truth[0] for item in items if item.truth)
-    sides = {"queries": story.split.queries.root, "database": story.split.database.root}
-    images = {key: decode(sides[key.partition("/")[0]] / key.partition("/")[2]) for key in wanted}
-    made: dict[str, str] = {}
-    for side, quality in FINENESS:
-        made = {key: picture(image, side, quality) for key, image in images.items()}
-        if sum(map(len, made.values())) <= PICTURE_BYTES:
-            break
-    return made
-
-
 # --- answers
-
-
-def _right(answer: Answer) -> bool:
-    return answer.matches[0].right
 
 
 def _off_m(answer: Answer) -> float:
@@ -267,17 +219,11 @@ def _errors_m(story: Story) -> list[float]:
     return [_off_m(answer) for answer in story.answers]
 
 
-def _extreme(answers: Sequence[Answer], *, right: bool) -> int | None:
+def _extreme(answers: Sequence[Answer], *, verdict: bool) -> int | None:
     """Return the right answer with the lowest score, or the wrong answer with the highest; None if there is none."""
-    chosen = [number for number, answer in enumerate(answers) if _right(answer) is right]
-    pick = min if right else max
+    chosen = [number for number, answer in enumerate(answers) if right(answer) is verdict]
+    pick = min if verdict else max
     return pick(chosen, key=lambda number: answers[number].matches[0].score) if chosen else None
-
-
-def _shown_first(answers: Sequence[Answer]) -> int:
-    """Return the hardest right answer, or the boldest mistake if nothing is right."""
-    hardest = _extreme(answers, right=True)
-    return hardest if hardest is not None else _extreme(answers, right=False) or 0
 
 
 # --- groups and charts
@@ -342,7 +288,7 @@ def _charts(story: Story) -> str:
 
 
 def _condition_row(answers: Sequence[Answer], condition: str) -> str:
-    here = [_right(answer) for answer in answers if answer.condition == condition]
+    here = [right(answer) for answer in answers if answer.condition == condition]
     if not here:
         return ""
     share = sum(here) / len(here)

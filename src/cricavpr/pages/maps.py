@@ -24,6 +24,7 @@ LEAST_SIDE_M = 60.0
 LARGE = 1_000  # more marks than that leave the default look "photo" small
 
 Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
+NOWHERE: Place = (math.nan, math.nan)
 
 LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle; colours are in map.css
     "photo": "h0",
@@ -147,7 +148,8 @@ def map_of(
     view = " ".join(f"{value:.1f}" for value in box)
     return (
         f'<div class="cv-map" data-unit="{unit:.6g}"><div class="cv-frame"><svg viewBox="{view}" tabindex="0" '
-        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>{_key(key or {})}<p class="cv-hint">{HINT}</p>'
+        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>'
+        f'{_key(key or {})}<p class="cv-hint">{HINT}</p>'
         f'<script type="application/json">{safe_json(data)}</script></div>'
     )
 

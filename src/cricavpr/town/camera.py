@@ -1,8 +1,8 @@
-"""The pinhole camera: where it stands, what each pixel looks along, where a point of the world lands.
+"""Pinhole camera: its pose, the rays of its pixels, and projection to pixels and back.
 
-World: x east, y north, z up, metres, in the town's own frame. Camera frame used throughout the renderer: X to
-the right, Y forward (both horizontal), Z up relative to the lens. There is no roll, so a ray is fully told by
-two numbers: its tangent X / Y and its slope Z / Y. The pitch is inside those numbers, exactly.
+World: x east, y north, z up, metres, in the frame of the town. Camera frame of the renderer: X to the right, Y forward
+(both horizontal), Z up relative to the lens. There is no roll, so two numbers describe a ray: its tangent X / Y and its
+slope Z / Y. Both include the pitch exactly.
 """
 
 import math
@@ -13,12 +13,12 @@ import numpy as np
 
 from cricavpr.town.hashing import Array
 
-DIGITS = 9  # trigonometry is rounded so that the last bit of a machine's libm cannot reach a pixel
+DIGITS = 9  # trigonometry is rounded, so that the last bit of a machine's libm cannot reach a pixel
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pose and a lens. Yaw 0 looks north and grows clockwise; pitch grows upwards; fov is horizontal."""
+    """Pose and lens. Yaw 0 looks north and grows clockwise; pitch grows upwards; fov is horizontal."""
 
     x_m: float
     y_m: float
@@ -30,7 +30,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Axes:
-    """A camera's scalars, each computed once."""
+    """Sines, cosines and directions of a camera."""
 
     right: tuple[float, float]  # world direction (x, y) of the camera's right
     forward: tuple[float, float]  # world direction (x, y) of its horizontal forward
@@ -41,7 +41,7 @@ class Axes:
 
 @lru_cache(maxsize=256)
 def axes_of(camera: Camera) -> Axes:
-    """Round every sine and tangent to nine digits: the only trigonometry of a picture."""
+    """Compute the only trigonometry of a picture, rounded to nine digits."""
     yaw, pitch = math.radians(camera.yaw_deg), math.radians(camera.pitch_deg)
     sine, cosine = round(math.sin(yaw), DIGITS), round(math.cos(yaw), DIGITS)
     return Axes(
@@ -55,7 +55,7 @@ def axes_of(camera: Camera) -> Axes:
 
 @dataclass(frozen=True)
 class Rays:
-    """What every pixel looks along, in the camera frame, row by row from the top left."""
+    """Rays through the pixels in the camera frame, row by row from the top left."""
 
     tangent: Array  # (h, w) float32: X / Y
     slope: Array  # (h, w) float32: Z / Y
@@ -63,7 +63,7 @@ class Rays:
 
 
 def rays_of(camera: Camera, image_size: tuple[int, int]) -> Rays:
-    """The rays through all pixel centres of an (h, w) picture."""
+    """Return the rays through all pixel centres of an (h, w) picture."""
     height, width = image_size
     axes = axes_of(camera)
     focal = width / 2 / axes.half_tan
@@ -83,7 +83,7 @@ def to_camera_frame(
     x_m: Array,  # (...,) world
     y_m: Array,  # (...,) world
 ) -> tuple[Array, Array]:  # X right, Y forward, float64
-    """World positions as seen from the lens, heights apart."""
+    """Convert world positions to the camera frame, without heights."""
     axes = axes_of(camera)
     east, north = x_m - camera.x_m, y_m - camera.y_m
     return (
@@ -97,9 +97,14 @@ def project(
     points_m: Array,  # (N, 3) x, y, z in the town's frame
     image_size: tuple[int, int],
 ) -> tuple[Array, Array]:  # (N, 2) u, v in pixels; (N,) depth in metres along the optical axis
-    """Where points land. Pixel (row i, column j) covers u in [j, j + 1) and v in [i, i + 1).
+    """Project points to pixels. Pixel (row i, column j) covers u in [j, j + 1) and v in [i, i + 1).
 
-    A point with depth <= 0 lies behind the lens and its u, v mean nothing.
+    A point with depth <= 0 is behind the lens, and its u and v are undefined.
+
+    Example:
+        >>> camera = Camera(x_m=0, y_m=0, height_m=2, yaw_deg=0, pitch_deg=0, fov_deg=90)
+        >>> project(camera, np.array([[0.0, 10.0, 2.0]]), (100, 200))
+        (array([[100.,  50.]]), array([10.]))
     """
     height, width = image_size
     axes = axes_of(camera)
@@ -116,7 +121,7 @@ def project_local(
     height: int,
     width: int,
 ) -> tuple[Array, Array]:  # (..., 2) pixels; (...,) depth in metres
-    """`project` for points that are in the camera frame already."""
+    """Project points that are already in the camera frame."""
     focal = width / 2 / axes.half_tan
     depth = forward * axes.pitch_cos + up * axes.pitch_sin
     safe = np.where(np.abs(depth) < 1e-6, 1e-6, depth)
@@ -131,7 +136,13 @@ def lift(
     depth_m: Array,  # (N,) along the optical axis
     image_size: tuple[int, int],
 ) -> Array:  # (N, 3) x, y, z in the town's frame
-    """The inverse of `project`: pixels with depth back to points of the world."""
+    """Return the world points of pixels with depth: the inverse of `project`.
+
+    Example:
+        >>> camera = Camera(x_m=0, y_m=0, height_m=2, yaw_deg=0, pitch_deg=0, fov_deg=90)
+        >>> lift(camera, np.array([[100.0, 50.0]]), np.array([10.0]), (100, 200))
+        array([[ 0., 10.,  2.]])
+    """
     height, width = image_size
     axes = axes_of(camera)
     focal = width / 2 / axes.half_tan

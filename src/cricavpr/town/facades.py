@@ -1,7 +1,7 @@
-"""Painting facades: from wall coordinates (s along the wall, z up, metres) to colour.
+"""Paint facades: from wall coordinates (s along the wall, z up, metres) to colour.
 
-Window grids and stripes are box-filtered over the pixel's footprint exactly, so a far facade turns into its
-mean colour instead of flicker.
+Window grids and stripes are box-filtered exactly over the footprint of the pixel, so a far facade becomes its mean
+colour instead of flicker.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from cricavpr.town.plan import FLAT, GABLE, STEPPED
 
 @dataclass(frozen=True)
 class WallPixels:
-    """N pixels that show walls. A footprint is the piece of wall under one pixel."""
+    """N pixels that show walls. A footprint is the piece of wall that one pixel covers."""
 
     wall: Array  # (N,) row of Paints
     s: Array  # (N,) metres along the wall
@@ -27,28 +27,28 @@ class WallPixels:
         self,
         on: Array,  # (n,) which of the N
     ) -> "WallPixels":
-        """Some of them."""
+        """Return some of the pixels."""
         return WallPixels(self.wall[on], self.s[on], self.z[on], self.foot_s[on], self.foot_z[on])
 
     def get(
         self,
         column: Array,  # (S,) one value per wall
     ) -> Array:  # (N,)
-        """The value of each pixel's wall."""
+        """Return the value of each pixel's wall."""
         return np.take(column, self.wall)
 
     def colour(
         self,
         columns: Array,  # (S, 3) one colour per wall
     ) -> Array:  # (3, N)
-        """The colour of each pixel's wall."""
+        """Return the colour of each pixel's wall."""
         return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
 
     def box(
         self,
         corners: Array,  # (S, 4): s from, s to, z from, z to
     ) -> Array:  # (N,)
-        """How much of each footprint a rectangle of its wall covers."""
+        """Return the share of each footprint that a rectangle of its wall covers."""
         s0, s1, z0, z1 = (np.take(corners[:, k], self.wall) for k in range(4))
         return np.asarray(_band(self.s, s0, s1, self.foot_s) * _band(self.z, z0, z1, self.foot_z))
 
@@ -60,7 +60,7 @@ def wall_tops(
     rise: Array,
     profile: Array,  # int: FLAT, GABLE, STEPPED or RAISED
 ) -> Array:  # metres, the broadcast shape
-    """Height of the wall's upper edge at s."""
+    """Return the height of a wall's upper edge at s."""
     inner = 1 - np.abs(2 * s / length - 1)  # 0 at the ends, 1 in the middle
     steps = np.floor(inner * 4.999) * np.float32(0.25)
     shape = np.where(profile == GABLE, inner, np.where(profile == STEPPED, steps, inner > np.float32(0.45)))
@@ -68,7 +68,7 @@ def wall_tops(
 
 
 def _pulses(x: Array, low: Array, high: Array, footprint: Array) -> Array:
-    """Share of the footprint around x that the periodic pulse [low, high] (period 1) covers."""
+    """Return the share of the footprint around x that the periodic pulse [low, high] (period 1) covers."""
     half, width = footprint * np.float32(0.5), high - low
 
     def integral(at: Array) -> Array:
@@ -79,20 +79,20 @@ def _pulses(x: Array, low: Array, high: Array, footprint: Array) -> Array:
 
 
 def _band(x: Array, low: "Array | float", high: "Array | float", footprint: Array) -> Array:
-    """Share of the footprint around x that lies in [low, high]."""
+    """Return the share of the footprint around x that is in [low, high]."""
     half = footprint * np.float32(0.5)
     return np.asarray(np.maximum(np.minimum(x + half, high) - np.maximum(x - half, low), 0) / footprint)
 
 
 def _mix(colour: Array, layer: Array, cover: Array) -> None:
-    """Lay (N, 3)-gathered colours over (3, N) in place."""
+    """Blend (3, N) colours of a layer into `colour` in place."""
     for c in range(3):
         colour[c] += (layer[c] - colour[c]) * cover
 
 
 @dataclass(frozen=True)
 class WallColour:
-    """What `paint_walls` gives."""
+    """Result of `paint_walls`."""
 
     albedo: Array  # (3, N) float32
     light: Array  # (3, N) float32: what lamps behind glass give at night
@@ -100,7 +100,7 @@ class WallColour:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where pixels stand in the window grids of their walls. All (N,)."""
+    """Positions of pixels in the window grids of their walls. All (N,)."""
 
     u: Array  # columns from the left; the fraction is the place within the cell
     v: Array  # storeys from the ground, likewise
@@ -111,10 +111,10 @@ class _Grid:
     row: Array  # int32; -1 on the ground floor
     below: Array  # bool: on the ground floor
     storey_m: Array  # height above the storey's floor; on the ground floor, below the next
-    inhabited: Array  # 0 or 1: no ridge, no hedge
+    inhabited: Array  # 0 for ridges and hedges, 1 otherwise
     windows: Array  # 0 or 1: there is a window in this cell
     in_storeys: Array  # bool: not above the top storey
-    up_to_eaves: Array  # bool: nor above the line over the top storey
+    up_to_eaves: Array  # bool: not above the line over the top storey
     near: Array  # 1 where single windows can be made out, fading to 0
 
 
@@ -124,7 +124,7 @@ def paint_walls(
     lit_share: float,  # 0..1 of the windows are lit
     evening: int,  # which windows are lit tonight
 ) -> WallColour:
-    """The colour of every wall pixel."""
+    """Return the colour of every wall pixel."""
     colour = pixels.colour(paints.wall)
     ground = pixels.get(paints.ground)
     _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
@@ -178,7 +178,7 @@ def _roughen(
     pixels: WallPixels,
     key: Array,  # (N,) uint32
 ) -> None:
-    """Courses of stone, and broad stains of the weather, faded where they are smaller than a pixel."""
+    """Add courses of stone and broad stains, faded where they are smaller than a pixel."""
     s, z = pixels.s, pixels.z
     fine = hash_cells(np.floor(s * 1.6).astype(np.int32), np.floor(z * 3.3).astype(np.int32), key)
     broad_cell = np.floor(s * 0.35).astype(np.int32), np.floor(z * 0.4).astype(np.int32)
@@ -189,7 +189,7 @@ def _roughen(
 
 
 def _paint_lines(colour: Array, paints: Paints, pixels: WallPixels, grid: _Grid, trim: Array) -> None:
-    """String courses between storeys, upright timbers between columns."""
+    """Paint string courses between storeys, and upright timbers between columns."""
     course, timber = pixels.get(paints.course), pixels.get(paints.timber)
     height = np.where(grid.below, pixels.z - pixels.get(paints.ground), grid.storey_m)
     lines = np.minimum(_band(height, -course, course, pixels.foot_z) * (course > 0), 1)
@@ -208,7 +208,7 @@ def _paint_windows(
     lit_share: float,
     evening: int,
 ) -> None:
-    """Shutters, frames and panes; at night some panes are lit."""
+    """Paint shutters, frames and panes; at night some panes are lit."""
     u, v, fu, fv = grid.u, grid.v, grid.foot_u, grid.foot_v
     left, right, sill, head = (np.take(paints.window[:, k], pixels.wall) for k in range(4))
     frame = pixels.get(paints.frame)
@@ -241,7 +241,7 @@ def _paint_balconies(colour: Array, paints: Paints, pixels: WallPixels, grid: _G
 
 
 def _paint_panels(colour: Array, paints: Paints, pixels: WallPixels) -> None:
-    """Painted advertisements: a field and a mark within it."""
+    """Paint advertisements: a field with a mark."""
     on = np.flatnonzero(pixels.get(paints.panel_box[:, 1] > -40))
     if not len(on):
         return
@@ -256,7 +256,7 @@ def _paint_panels(colour: Array, paints: Paints, pixels: WallPixels) -> None:
 
 
 def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: WallPixels, lit_share: float) -> None:
-    """Shop windows, signs with lettering, and doors; only where the pixel is that low."""
+    """Paint shop windows, signs with lettering, and doors on pixels of the ground floor."""
     on = np.flatnonzero((pixels.z < pixels.get(paints.ground)) & ~pixels.get(paints.plain))
     if not len(on):
         return
@@ -290,7 +290,7 @@ def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: Wal
 
 
 def _lettering(s: Array, foot_s: Array, key: Array) -> Array:  # (N,) 0..1
-    """Blocks of half a metre, three of five written; from afar their mean."""
+    """Return blocks of half a metre, three of five written; from far away their mean."""
     block = hash_cells(np.floor(s * 2.0).astype(np.int32), np.zeros(len(s), np.int32), key)
     legible = np.minimum(np.maximum(1.5 - foot_s * 2, 0), 1)
     written = (block % np.uint32(5) < 3).astype(np.float32)

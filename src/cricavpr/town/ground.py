@@ -1,4 +1,4 @@
-"""The flat ground of a picture: carriageways, pavements, kerbs and markings, wet or under snow."""
+"""Draw the flat ground: carriageways, pavements, kerbs and markings, dry, wet or under snow."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ _ROAD, _ROAD_TINT = (0.30, 0.30, 0.31), (1.0, 0.8, 0.65)
 
 
 def draw_ground(buffer: Buffer, shot: Shot) -> None:
-    """Paint every pixel below the horizon that no wall has taken."""
+    """Paint every pixel below the horizon that shows no wall."""
     on = np.flatnonzero((buffer.surface == SKY) & (shot.slope < -0.004))
     if not len(on):
         return
     weather = shot.weather
     forward = np.float32(-shot.camera.height_m) / shot.slope[on]
     right = shot.tangent[on] * forward
-    # Along the view a pixel covers far more ground than across it; detail goes by something between the two.
+    # A pixel covers more ground along the view than across it; detail depends on a value in between.
     across = forward / np.float32(shot.focal)
     foot = across * (1 + forward / np.float32(2 * shot.camera.height_m))
     foot = np.maximum(np.minimum(foot, 12), np.float32(0.01))
@@ -45,7 +45,7 @@ def _pave(
     forward: Array,  # (N,) metres
     foot: Array,  # (N,) metres of ground under the pixel
 ) -> Array:  # (3, N)
-    """Colours from the distance to the nearest street pieces."""
+    """Return colours by the distance to the nearest street pieces."""
     town, edges = shot.town, shot.town.net.edges
     inside = np.full(len(right), -99.0, np.float32)  # metres inside the carriageway, negative outside
     walk = np.full(len(right), -99.0, np.float32)  # metres inside the street, pavements included
@@ -73,7 +73,7 @@ def _pave(
 def _along_edge(
     edges: Edges, e: int, camera: Camera, right: Array, forward: Array
 ) -> tuple[Array, Array, float] | None:
-    """Metres along the street piece and beside its axis, and its length; None if it lies behind the lens."""
+    """Return metres along a street piece and beside its axis, and its length; None if it is behind the lens."""
     (ax, bx), (ay, by) = to_camera_frame(
         camera,
         np.array([edges.start_m[e, 0], edges.end_m[e, 0]]),
@@ -88,7 +88,7 @@ def _along_edge(
 
 
 def _share(metres: Array, foot: Array) -> Array:
-    """How much of the footprint lies on the positive side of an edge `metres` away."""
+    """Return the share of the footprint on the positive side of an edge `metres` away."""
     return np.asarray(np.minimum(np.maximum(metres / foot + np.float32(0.5), 0), 1))
 
 

@@ -1,9 +1,8 @@
-"""Counter-based randomness from integers alone: the same number on every machine, for ever.
+"""Counter-based random numbers: the same number for the same integers, on every machine.
 
-A value is a pure function of its keys (seed, house, storey, ...), so nothing has to be drawn in order and a
-house looks the same from whichever side, in whichever process, it is seen. numpy's generators promise no
-such stability between versions, hence this small mixer (the finaliser of MurmurHash3, a public-domain
-construction: xor-shifts and two odd multipliers).
+A value is a pure function of its keys (seed, house, storey, ...), so a house looks the same from every side and in
+every process. numpy's generators may change between versions, hence this small mixer (the finaliser of MurmurHash3, in
+the public domain: xor-shifts and two odd multipliers).
 """
 
 from typing import Any
@@ -19,7 +18,12 @@ _STEP = 0x9E3779B9  # 2^32 / golden ratio: spreads small keys over all bits befo
 
 
 def hash_int(*keys: int) -> int:
-    """32 well-mixed bits of a few integers, as a Python int. The scalar twin of `hash_array`."""
+    """Return 32 well-mixed bits of a few integers.
+
+    Example:
+        >>> hash_int(1, 2) == int(hash_array(1, 2)[0])
+        True
+    """
     value = 0
     for key in keys:
         value = ((value ^ (key & _MASK)) * _STEP + _STEP) & _MASK
@@ -34,7 +38,7 @@ def hash_int(*keys: int) -> int:
 def hash_array(
     *keys: "int | Array",  # ints, or integer arrays that broadcast
 ) -> Array:  # uint32, the broadcast shape
-    """The same bits as `hash_int`, for whole arrays of keys."""
+    """Return the same bits as `hash_int`, for arrays of keys."""
     scalars = 0
     while scalars < len(keys) and isinstance(keys[scalars], int):
         scalars += 1
@@ -55,7 +59,7 @@ def hash_cells(
     row: Array,  # (N,) int32
     key: "int | Array",  # one key, or (N,) uint32
 ) -> Array:  # (N,) uint32
-    """One round for two cell numbers and a key: cheap enough to be asked once per pixel."""
+    """Mix two cell numbers and a key in one round, which is cheap enough for every pixel."""
     value = column.view(np.uint32) * np.uint32(_STEP)
     value ^= row.view(np.uint32) * np.uint32(0x7FEB352D)
     value ^= _as_uint32(key)
@@ -70,17 +74,17 @@ def hash_cells(
 def unit(
     bits: Array,  # uint32
 ) -> Array:  # float32 in [0, 1)
-    """24 of the 32 bits as a fraction: exact in float32."""
+    """Return 24 of the 32 bits as a fraction, exact in float32."""
     return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def unit_float(*keys: int) -> float:
-    """A fraction in [0, 1) of a few integers."""
+    """Return a fraction in [0, 1) for a few integers."""
     return (hash_int(*keys) >> 8) * 2.0**-24
 
 
 def between(low: float, high: float, *keys: int) -> float:
-    """A number in [low, high) of a few integers."""
+    """Return a number in [low, high) for a few integers."""
     return low + (high - low) * unit_float(*keys)
 
 

@@ -1,7 +1,7 @@
-"""What a house looks like: a few recurring styles, its own combination of them, and the years.
+"""The look of houses: a few recurring styles, which each house combines in its own way.
 
-Every decision is drawn from the house's key. Only signs, shutters, panels and a rare coat of paint depend on
-the year, so a place stays itself.
+Every decision is drawn from the key of the house. Only signs, shutters, panels and a rare coat of paint depend on the
+year, so a place stays recognisable.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from cricavpr.town.plan import (
 )
 
 _DRAWS = 60  # decisions per wall piece
-FIRST_YEAR = 2012  # the year in which the databases are photographed
+FIRST_YEAR = 2012  # year of the database pictures
 
 # Few colours, so that they recur; far apart in lightness, because lightness survives night and fog.
 _WALLS = np.array(
@@ -64,7 +64,7 @@ _SANDSTONE = (0.62, 0.55, 0.46)
 
 @dataclass(frozen=True)
 class Paints:
-    """Decisions per visible wall piece, all (S,) or (S, 3) float32 unless said otherwise."""
+    """Decisions for each visible wall piece; (S,) or (S, 3) float32 unless stated otherwise."""
 
     key: Array  # (S,) uint32
     length: Array
@@ -105,7 +105,7 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 
 
 class _Draws:
-    """The decisions of S wall pieces, by number. Numbers name what is decided; they are never reused."""
+    """Random bits for S wall pieces by the number of the decision. Numbers are never reused."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _Draws:
         return unit(self.bits(number))
 
     def era(self, number: int, shortest: int, longest: int, year: int) -> Array:  # (S,) uint32
-        """Which tenant, owner or coat of paint it is by now; every house has its own rhythm in years."""
+        """Return the number of the tenant, owner or coat of paint in a year; each house has its own period."""
         period = shortest + self.bits(number) % np.uint32(longest - shortest)
         phase = self.bits(number + 1) % period
         return np.asarray(((np.uint32(year - FIRST_YEAR + 1000) + phase) // period).astype(np.uint32))
@@ -130,7 +130,7 @@ class _Draws:
 
 @dataclass(frozen=True)
 class _Body:
-    """The shapes that the decisions refer to. All (S,)."""
+    """Shapes of the wall pieces and their houses. All (S,)."""
 
     kind: Array
     face: Array
@@ -148,7 +148,7 @@ def paints_of(
     index: Array,  # (S,) wall numbers
     year: int,
 ) -> Paints:
-    """Draw every decision for these walls."""
+    """Draw every decision for some walls."""
     house, face = walls.house[index], walls.face[index]
     edge = walls.b_m[index] - walls.a_m[index]
     body = _Body(
@@ -197,7 +197,7 @@ def paints_of(
 
 
 def _windows(draws: _Draws, body: _Body, plain: Array) -> dict[str, Array]:
-    """The window grid: a style of the street, stretched to fit this front."""
+    """Return the window grid: a style, stretched to fit the front."""
     slab, tower = (body.kind == SLAB)[:, None], (body.kind == TOWER)[:, None]
     style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
     style = np.where(tower, np.array(_BELFRY, np.float32), style)
@@ -255,7 +255,7 @@ def _wall_colour(draws: _Draws, body: _Body, coat: Array) -> Array:  # (S, 3)
 
 
 def _lower_colour(draws: _Draws, body: _Body, wall: Array) -> Array:  # (S, 3)
-    """Of the ground floor: another colour, or the same one darker."""
+    """Return the colour of the ground floor: another colour, or the same one darker."""
     other = np.where((draws.share(22) < 0.5)[:, None], _pick(_WALLS, draws.bits(23)), wall * np.float32(0.72))
     return np.where((body.front & (draws.share(24) < 0.6))[:, None], other, wall)
 
@@ -265,7 +265,7 @@ def _accents(
     body: _Body,
     wall: Array,  # (S, 3)
 ) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
-    """One broad area of another colour on every second front: a stair strip, a top storey, a half."""
+    """Return one broad area of another colour on every second front: a strip, the top storey or a half."""
     choice, place = draws.share(50), draws.share(51)
     length, top = body.length, body.eaves + 9  # past any gable
     zero, none = np.zeros_like(length), np.full_like(length, -50.0)
@@ -281,7 +281,7 @@ def _accents(
 
 
 def _panels(draws: _Draws, body: _Body) -> Array:  # (S, 4)
-    """Where a painted advertisement hangs is the house's; what it shows is the tenant's."""
+    """Return the boxes of painted advertisements, which belong to the house; their content belongs to the tenant."""
     place, size = draws.share(54), draws.share(55)
     wide = body.length * (0.35 + 0.35 * size)
     start = (body.length - wide) * place

@@ -94,13 +94,18 @@ def make_furniture(seed: int, edges: Edges, plan: Plan) -> Furniture:
     return Furniture(trees_m, key, Buckets(trees_m), lamps_m, Buckets(lamps_m))
 
 
-def _line_street(seed: int, edges: Edges, e: int, trees: list[Array], lamps: list[Array]) -> None:
-    """Place trees and lamps along the kerbs of one street piece."""
+def _piece(edges: Edges, e: int, clear_m: float) -> tuple[Array, Array, Array, float, float]:
+    """Return start, direction and right of a street piece, and its range in metres without the crossings."""
     start, delta = edges.start_m[e], edges.end_m[e] - edges.start_m[e]
     length = float(np.sqrt(delta[0] * delta[0] + delta[1] * delta[1]))
     along = delta / length
-    across = np.array([along[1], -along[0]])
-    first, last = edges.cross_m[e, 0] / 2 + 3.0, length - edges.cross_m[e, 1] / 2 - 3.0
+    first, last = edges.cross_m[e, 0] / 2 + clear_m, length - edges.cross_m[e, 1] / 2 - clear_m
+    return start, along, np.array([along[1], -along[0]]), first, last
+
+
+def _line_street(seed: int, edges: Edges, e: int, trees: list[Array], lamps: list[Array]) -> None:
+    """Place trees and lamps along the kerbs of one street piece."""
+    start, along, across, first, last = _piece(edges, e, 3.0)
     kerb = edges.width_m[e] / 2 - edges.walk_m[e] + 0.5
     street = int(edges.street[e])
     kind = hash_int(seed, 50, street, e) % 8
@@ -170,15 +175,11 @@ _Row = tuple[object, ...]  # the first six fields of Bodies, for one body
 
 _CARS = np.array(
     [
-        (0.75, 0.76, 0.78),
-        (0.16, 0.17, 0.19),
-        (0.60, 0.10, 0.10),
-        (0.14, 0.24, 0.50),
-        (0.90, 0.90, 0.90),
-        (0.40, 0.42, 0.44),
+        (0.75, 0.76, 0.78), (0.16, 0.17, 0.19), (0.60, 0.10, 0.10),
+        (0.14, 0.24, 0.50), (0.90, 0.90, 0.90), (0.40, 0.42, 0.44),
     ],
     np.float32,
-)
+)  # fmt: skip
 _CLOTHES = np.array(
     [(0.15, 0.15, 0.18), (0.50, 0.14, 0.14), (0.20, 0.26, 0.44), (0.66, 0.62, 0.54), (0.24, 0.36, 0.24)],
     np.float32,
@@ -195,12 +196,8 @@ def passing_bodies(
     """Return the parked cars and passers-by of a scene; none is within arm's reach of the lens."""
     rows: list[_Row] = []
     for e in near.tolist():
-        start, delta = edges.start_m[e], edges.end_m[e] - edges.start_m[e]
-        length = float(np.sqrt(delta[0] * delta[0] + delta[1] * delta[1]))
-        along = delta / length
-        across = np.array([along[1], -along[0]])
+        start, along, across, first, last = _piece(edges, e, 4.0)
         half = edges.width_m[e] / 2
-        first, last = edges.cross_m[e, 0] / 2 + 4.0, length - edges.cross_m[e, 1] / 2 - 4.0
         for side in (-1, 1):
             lane = across * (side * (half - edges.walk_m[e] - 1.05))
             path = across * (side * (half - edges.walk_m[e] * 0.5))

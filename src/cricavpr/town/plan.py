@@ -1,8 +1,8 @@
-"""Blocks become parcels, parcels become houses, houses become walls: the solid part of the town.
+"""Divide blocks into parcels, houses and walls: the solid part of the town.
 
-Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is
-told by its ridge: one more upright piece in the middle of the house, in the colour of the tiles. From the
-street, which is all that is ever seen, its outline is the outline of the true roof.
+Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is one more
+upright piece, its ridge, in the middle of the house and in the colour of the tiles: seen from the street, its outline
+is that of the true roof.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ FRONT, SIDE, BACK, ROOF, HEDGE = range(5)  # faces of a house
 FLAT, GABLE, STEPPED, RAISED = range(4)  # upper edges of a wall
 
 _DEPTH_M = 11.0
-_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulated shares
+_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulative shares
 _WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (4.5, 11.0), TOWER: (8.0, 10.0)}
 
 
 @dataclass(frozen=True)
 class Houses:
-    """One row per house; what the facade painter needs to know of its body."""
+    """Houses, one row each."""
 
-    key: Array  # (H,) uint32: the house's own randomness
+    key: Array  # (H,) uint32: random bits of the house
     kind: Array  # (H,) int32
-    storeys: Array  # (H,) int32, ground floor apart
+    storeys: Array  # (H,) int32, without the ground floor
     storey_m: Array  # (H,) float32
     ground_m: Array  # (H,) float32 height of the ground floor
     eaves_m: Array  # (H,) float32
@@ -36,7 +36,7 @@ class Houses:
 
 @dataclass(frozen=True)
 class Walls:
-    """One row per wall piece. Seen from outside, a is its left end and b its right end."""
+    """Wall pieces, one row each. Seen from outside, a is the left end and b the right end."""
 
     a_m: Array  # (W, 2) float64
     b_m: Array  # (W, 2) float64
@@ -45,11 +45,13 @@ class Walls:
     profile: Array  # (W,) int32
     face: Array  # (W,) int32
     house: Array  # (W,) int32
-    two_sided: Array  # (W,) bool: ridges, which have no inside
+    two_sided: Array  # (W,) bool: ridges and hedges, which have no inside
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The solid part of a town."""
+
     houses: Houses
     walls: Walls
     near: "Buckets"
@@ -57,7 +59,7 @@ class Plan:
 
 
 class Buckets:
-    """Which of many points lie in a square, in time that does not grow with the town."""
+    """Points by cells, to find those in a square in a time that does not grow with the town."""
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Buckets:
         self._starts = np.searchsorted(flat[self._order], np.arange(self._shape[0] * self._shape[1] + 1))
 
     def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, ascending cell order
-        """Indices of all points within reach, and some a little beyond."""
+        """Return the indices of all points within reach, and of some beyond."""
         columns, rows = int(self._shape[0]), int(self._shape[1])
         low = self._low.tolist()
         first = [int((v - reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
@@ -89,7 +91,7 @@ class Buckets:
 
 
 class _Builder:
-    """Collects houses and walls as rows, turned into arrays once at the end."""
+    """Rows of houses and walls, which become arrays at the end."""
 
     def __init__(self) -> None:
         self.houses: list[tuple[int, int, int, float, float, float, float]] = []
@@ -110,7 +112,7 @@ class _Builder:
 
 
 def make_plan(seed: int, net: StreetNet) -> Plan:
-    """Fill all blocks of the net with houses."""
+    """Fill all blocks of a street net with houses and parks."""
     builder = _Builder()
     parks = []
     for i in range(net.lines - 1):
@@ -122,16 +124,11 @@ def make_plan(seed: int, net: StreetNet) -> Plan:
             else:
                 _build_block(builder, seed, (i, j), corners)
     walls = _walls(builder)
-    return Plan(
-        houses=_houses(builder),
-        walls=walls,
-        near=Buckets((walls.a_m + walls.b_m) / 2),
-        parks_m=np.array(parks).reshape(-1, 4, 2),
-    )
+    return Plan(_houses(builder), walls, Buckets((walls.a_m + walls.b_m) / 2), np.array(parks).reshape(-1, 4, 2))
 
 
 def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) counter-clockwise building line
-    """The block's four crossings, moved inwards by half the width of the street along each side."""
+    """Return the four crossings of a block, moved inwards by half the width of the street on each side."""
     cross, (ns, ew) = net.crossings_m, net.widths_m
     ring = np.array([cross[i, j], cross[i + 1, j], cross[i + 1, j + 1], cross[i, j + 1]])
     inset = [ew[j] / 2, ns[i + 1] / 2, ew[j + 1] / 2, ns[i] / 2]
@@ -154,7 +151,7 @@ def _meet(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
 
 
 def _build_block(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
-    """Two opposite sides take the corner parcels; the other two fill in between."""
+    """Build a block: two opposite sides take the corner parcels, the other two fill in between."""
     district = 1 + int(3.2 * unit_float(seed, 31, block[0] // 2, block[1] // 2))
     for side in range(4):
         a, b = corners[side], corners[(side + 1) % 4]
@@ -202,7 +199,7 @@ def _build_side(
 
 
 def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tuple[float, float, int]]:
-    """Cut a building line into (start, stop, kind of house)."""
+    """Divide a building line into (start, stop, kind of house)."""
     cuts: list[tuple[float, float, int]] = []
     position = 0.0
     while length_m - position > 0.5:
@@ -224,7 +221,7 @@ def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tupl
 
 
 def _build_garden(builder: _Builder, key: int, foot: Array) -> None:
-    """A gap between houses: a low wall or a hedge along the street, the sky above it."""
+    """Build a gap between houses: a low wall or a hedge along the street."""
     height = (0.8, 1.3, 2.2, 1.6)[key % 4]
     house = len(builder.houses)
     builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))
@@ -232,7 +229,7 @@ def _build_garden(builder: _Builder, key: int, foot: Array) -> None:
 
 
 def _build_park(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
-    """A block of green: a hedge around it and, here and there, a church."""
+    """Build a park: a hedge around it and, in some parks, a church."""
     key = hash_int(seed, 33, *block)
     house = len(builder.houses)
     height = (0.7, 1.1)[key % 2]
@@ -296,7 +293,7 @@ def _build_house(
 
 
 def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
-    """Upper storeys, storey height and ground-floor height in metres."""
+    """Return upper storeys, storey height and ground-floor height in metres."""
     draw = hash_int(key, 5)
     if kind == HALL:
         return draw % 2, between(3.0, 4.5, key, 6), between(4.0, 5.6, key, 7)
@@ -307,28 +304,14 @@ def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
 
 
 def _houses(builder: _Builder) -> Houses:
-    columns = list(zip(*builder.houses, strict=True))
-    f32 = [np.array(column, np.float32) for column in columns[3:]]
+    kinds = (np.uint32, np.int32, np.int32, *[np.float32] * 4)
     return Houses(
-        key=np.array(columns[0], np.uint32),
-        kind=np.array(columns[1], np.int32),
-        storeys=np.array(columns[2], np.int32),
-        storey_m=f32[0],
-        ground_m=f32[1],
-        eaves_m=f32[2],
-        width_m=f32[3],
+        *(np.array(column, kind) for column, kind in zip(zip(*builder.houses, strict=True), kinds, strict=True))
     )
 
 
 def _walls(builder: _Builder) -> Walls:
     table = np.array(builder.walls, np.float64)
-    return Walls(
-        a_m=table[:, 0:2].copy(),
-        b_m=table[:, 2:4].copy(),
-        eaves_m=table[:, 4].astype(np.float32),
-        rise_m=table[:, 5].astype(np.float32),
-        profile=table[:, 6].astype(np.int32),
-        face=table[:, 7].astype(np.int32),
-        house=table[:, 8].astype(np.int32),
-        two_sided=table[:, 9] > 0,
-    )
+    kinds = (np.float32, np.float32, np.int32, np.int32, np.int32, bool)
+    columns = (table[:, number].astype(kind) for number, kind in enumerate(kinds, 4))
+    return Walls(table[:, 0:2].copy(), table[:, 2:4].copy(), *columns)

@@ -1,4 +1,4 @@
-"""What the painters of one picture share: the shot to take, and the buffer that fills up."""
+"""What the modules that draw one picture share: its camera and scene, and the buffer they draw into."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from cricavpr.town.hashing import Array
 from cricavpr.town.views import Town
 from cricavpr.town.weather import CONDITIONS, Scene, Weather
 
-SKY, GROUND = -2, -1  # surface ids below 0; walls have their number in the plan
-STANDING, PASSING = 1 << 28, 1 << 29  # surface ids of trees and lamps, of cars and passers-by
+SKY, GROUND = -2, -1  # surface numbers below 0; walls have their row in the plan
+STANDING, PASSING = 1 << 28, 1 << 29  # surface numbers of trees and lamps, of cars and passers-by
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to be taken. P = h * w pixels, row by row."""
+    """Everything that is computed once for a picture. P = h * w pixels, row by row."""
 
     town: Town
     camera: Camera
@@ -30,7 +30,7 @@ class Shot:
 
 
 def aim(town: Town, camera: Camera, scene: Scene, image_size: tuple[int, int]) -> Shot:
-    """Everything that is computed once per picture."""
+    """Prepare a picture of a town."""
     axes, rays = axes_of(camera), rays_of(camera, image_size)
     return Shot(
         town=town,
@@ -48,7 +48,7 @@ def aim(town: Town, camera: Camera, scene: Scene, image_size: tuple[int, int]) -
 
 @dataclass(frozen=True)
 class Buffer:
-    """The picture while it is being painted."""
+    """The picture while it is drawn."""
 
     albedo: Array  # (3, P) float32 colour in white light
     light: Array  # (3, P) float32 light of its own
@@ -58,7 +58,7 @@ class Buffer:
 
 
 def empty_buffer(pixels: int) -> Buffer:
-    """Nothing but sky."""
+    """Return a buffer of nothing but sky."""
     return Buffer(
         albedo=np.zeros((3, pixels), np.float32),
         light=np.zeros((3, pixels), np.float32),

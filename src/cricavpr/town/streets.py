@@ -1,8 +1,7 @@
-"""The street map: an irregular net of streets of differing width, from a seed.
+"""The street map: an irregular net of streets of different widths, from a seed.
 
-The net is a grid whose lines are unevenly spaced and whose crossings are pushed about, so streets bend and
-blocks are no rectangles. One more ring of blocks stands around the part that is walked, so that nobody sees
-the edge of the world.
+The net is a grid with uneven spacing and displaced crossings, so streets bend and blocks are not rectangles. One more
+ring of blocks surrounds the part in which places lie, so that no picture shows the edge of the world.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ _NARROW_M, _WIDE_M = 11.0, 23.0  # facade to facade
 
 @dataclass(frozen=True)
 class StreetNet:
-    """Crossings and widths. Line i runs north-south, line j east-west; crossing (i, j) is where they meet."""
+    """Crossings and widths. Line i runs north-south, line j east-west; they meet at crossing (i, j)."""
 
     crossings_m: Array  # (n, n, 2) float64 x, y
     widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west lines
@@ -41,13 +40,13 @@ class Edges:
 
 
 def make_streets(seed: int, blocks: int) -> StreetNet:
-    """A net with `blocks` x `blocks` walked blocks and one more ring around them."""
+    """Return a net of `blocks` x `blocks` blocks and one more ring around them."""
     lines = blocks + 3
     base = [_line_positions(seed, axis, lines) for axis in (0, 1)]
     crossings = np.zeros((lines, lines, 2))
     for i in range(lines):
         for j in range(lines):
-            # Half of the push is shared along the street: it makes bends rather than zigzag.
+            # Half of the displacement is shared along the street, which makes bends rather than a zigzag.
             bend_x = between(-9.0, 9.0, seed, 21, i, j // 3)
             bend_y = between(-9.0, 9.0, seed, 22, j, i // 3)
             crossings[i, j, 0] = base[0][i] + bend_x + between(-8.0, 8.0, seed, 23, i, j)
@@ -57,7 +56,7 @@ def make_streets(seed: int, blocks: int) -> StreetNet:
 
 
 def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
-    """The walked streets as lines to draw on a map."""
+    """Return the inner streets as lines for a map."""
     inside = slice(1, net.lines - 1)
     west_east = [net.crossings_m[inside, j] for j in range(1, net.lines - 1)]
     south_north = [net.crossings_m[i, inside] for i in range(1, net.lines - 1)]

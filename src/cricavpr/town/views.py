@@ -1,4 +1,4 @@
-"""The town itself: its streets, its places, and the views that a visit to a place gives."""
+"""The town: its streets, its places, and the views of visits to a place."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cricavpr.errors import InputError
+from cricavpr.schema import nearest
 from cricavpr.town.camera import DIGITS, Camera, axes_of
 from cricavpr.town.hashing import Array, between, hash_int, unit_float
 from cricavpr.town.looks import FIRST_YEAR
@@ -19,25 +20,25 @@ from cricavpr.town.weather import CONDITIONS, Scene
 Split = Literal["database", "query", "train"]
 _Spot = tuple[float, float, float, float]  # x_m, y_m, heading_deg, street_deg
 
-PLACE_SPACING_M = 30.0  # beyond the 25 m of the evaluation, so a place is its own only answer
+PLACE_SPACING_M = 30.0  # beyond the 25 m of the evaluation, so only a place itself is right
 _PATCH_M, _PATCHES = 12_000, 1_500  # squares of open sea, one per seed
 _MAX_PLACES = 30_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """A spot on a street with the direction in which its pictures look."""
+    """A position on a street, and the direction in which its pictures look."""
 
     id: int
     x_m: float
     y_m: float
     heading_deg: float  # of the pictures
-    street_deg: float  # of the street, along which visitors are displaced
+    street_deg: float  # of the street, along which cameras are displaced
 
 
 @dataclass(frozen=True)
 class Origin:
-    """UTM position of the town's own (0, 0)."""
+    """UTM position of the (0, 0) of a town."""
 
     zone: int
     letter: str
@@ -47,23 +48,37 @@ class Origin:
 
 @dataclass(frozen=True)
 class View:
-    """One visit to a place: how the camera was held and what the world was like."""
+    """Camera and scene of one visit to a place."""
 
     camera: Camera
     scene: Scene
 
 
 class Town:
-    """A drawn town with as many places as asked for, the same on every machine.
+    """A synthetic town, the same for the same seed on every machine.
 
-    Costs about a second per thousand places to lay out; pictures are rendered one by one from then on.
+    The layout takes about a second for a thousand places; pictures are rendered later, one by one.
+
+    Args:
+        seed: 0 or more.
+        places: 1 to 30,000.
+
+    Raises:
+        InputError: a seed or a number of places out of range.
+
+    Example:
+        >>> town = Town(seed=7, places=20)
+        >>> town
+        Town(seed=7, places=20)
+        >>> town.view(3, visit=0, split="database").scene.condition
+        'day'
     """
 
     def __init__(self, seed: int, places: int) -> None:
         if seed < 0 or not 1 <= places <= _MAX_PLACES:
             raise InputError(
-                f"A town needs a seed of 0 or more and 1 to {_MAX_PLACES:,} places; got seed {seed} and "
-                f"{places:,} places. For more places draw several towns of different seeds."
+                f"a town needs a seed of 0 or more and 1 to {_MAX_PLACES:,} places, got seed {seed} and {places:,} "
+                "places. For more places use several towns with different seeds."
             )
         self.seed = seed
         blocks = 2
@@ -82,22 +97,36 @@ class Town:
         self.paving = [(0.0, 0.06, 0.14, 0.0, 0.22)[hash_int(seed, 80, k) % 5] for k in range(streets)]
         self.zebra = [hash_int(seed, 81, e) % 3 == 0 for e in range(len(middles))]
 
+    def __repr__(self) -> str:
+        return f"Town(seed={self.seed}, places={len(self.places)})"
+
     @property
     def origin(self) -> Origin:
-        """Zone 31N, in the Gulf of Guinea between 0.2 and 3.5 degrees north: nobody's street."""
+        """Position in UTM zone 31N, in the Gulf of Guinea between 0.2 and 3.5 degrees north, where nobody lives."""
         patch = self.seed % _PATCHES
         return Origin(31, "N", 190_000.0 + _PATCH_M * (patch % 50), 25_000.0 + _PATCH_M * (patch // 50))
 
     def near_edges(self, camera: Camera, reach_m: float) -> Array:  # (n,) ascending
-        """Street pieces whose middle lies within reach."""
+        """Return the street pieces with their middle within reach."""
         return np.sort(self._edge_near.within(camera.x_m, camera.y_m, reach_m))
 
     def view(self, place_index: int, visit: int, split: Split, condition: str | None = None) -> View:
-        """The view of one visit: the same for the same arguments, whatever was asked before."""
+        """Return the view of one visit, the same for the same arguments.
+
+        Args:
+            place_index: index of the place.
+            visit: number of the visit, 0 or more.
+            split: database: by day from a mapping car; query: years later from hand height in any condition; train:
+                both kinds.
+            condition: a key of `CONDITIONS`; None for the one that the visit has by itself.
+
+        Raises:
+            InputError: an unknown split or condition.
+        """
         if split not in _VIEWS:
-            raise InputError(f"{split!r} is no split of the town; known are {', '.join(_VIEWS)}.")
+            raise InputError(f"unknown split {split!r}. {nearest(split, _VIEWS)}")
         if condition is not None and condition not in CONDITIONS:
-            raise InputError(f"{condition!r} is no condition of the town; known are {', '.join(CONDITIONS)}.")
+            raise InputError(f"unknown condition {condition!r}. {nearest(condition, CONDITIONS)}")
         place = self.places[place_index]
         keys = (self.seed, 90, place.id, visit, list(_VIEWS).index(split))
         habits = _VIEWS[split]
@@ -108,7 +137,7 @@ class Town:
 
 @dataclass(frozen=True)
 class _Habits:
-    """How far views of a split stray from the place's nominal pose; and when they are taken."""
+    """Largest deviations of views from the nominal pose of the place, and the time and weather of views."""
 
     along_m: float
     across_m: float
@@ -157,7 +186,7 @@ _VIEWS: dict[Split, _Habits] = {
     "query": _VISITOR,
     "train": replace(_VISITOR, height_m=(1.5, 2.4), years=(FIRST_YEAR, FIRST_YEAR + 10)),
 }
-_MAPPED_SHARE = 0.35  # of the training views are taken as the database's are
+_MAPPED_SHARE = 0.35  # share of the training views that are taken like those of the database
 
 
 def _camera(place: Place, habits: _Habits, keys: tuple[int, ...]) -> Camera:
@@ -191,12 +220,12 @@ def _scene(habits: _Habits, keys: tuple[int, ...], condition: str | None) -> Sce
 
 
 def _bell(reach: float, *keys: int) -> float:
-    """Between -reach and reach, small values more often: the mean of four even draws."""
+    """Return a number between -reach and reach, small values more often: the mean of four uniform draws."""
     return reach * (sum(unit_float(*keys, 101 + k) for k in range(4)) / 2.0 - 1.0)
 
 
 def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
-    """Spots along the walked streets, at least PLACE_SPACING_M from one another."""
+    """Find positions along the inner streets, at least PLACE_SPACING_M apart."""
     edges, cell = net.edges, PLACE_SPACING_M
     taken: dict[tuple[int, int], list[tuple[float, float]]] = {}
     found: list[_Spot] = []
@@ -224,7 +253,7 @@ def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
 
 
 def _heading(seed: int, edge: int, number: int, street_deg: float) -> float:
-    """Along the street one way or the other, turned towards one of its sides by 10 to 70 degrees."""
+    """Return a direction along the street, one way or the other, turned to one side by 10 to 70 degrees."""
     way = 180.0 * (hash_int(seed, 71, edge, number) & 1)
     side = 1.0 if hash_int(seed, 72, edge, number) & 1 else -1.0
     return round((street_deg + way + side * between(10.0, 60.0, seed, 73, edge, number)) % 360, 2)
@@ -235,6 +264,6 @@ def _bearing(east: float, north: float) -> float:
 
 
 def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:
-    """Leave out the surplus evenly, and number what stays in order of the streets."""
+    """Drop the surplus evenly, and number the rest in order of the streets."""
     order = sorted(range(len(found)), key=lambda k: hash_int(seed, 74, k))[:places]
     return [Place(number, *found[k]) for number, k in enumerate(sorted(order))]

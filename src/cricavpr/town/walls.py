@@ -1,8 +1,8 @@
-"""The upright walls of a picture: which of them a pixel sees, where on them, and what is painted there.
+"""Draw the upright walls: which of them a pixel shows, where on the wall, and its colour.
 
-For every fine column of directions the wall pieces it meets are listed by distance, each one higher in the
-picture than those before it; a pixel takes the first that reaches up to it. Its depth then comes from the
-exact plane of that wall, so geometry is true perspective.
+For every narrow column of directions the wall pieces it meets are listed by distance, each higher in the picture than
+those before it; a pixel takes the first that reaches up to it. Its depth comes from the exact plane of that wall, so
+the perspective is true.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _COLUMNS_PER_PIXEL = 2
 
 @dataclass(frozen=True)
 class _Seen:
-    """Wall pieces in front of the camera, in its frame. All (S,) float32 but index."""
+    """Wall pieces in front of the camera, in its frame. All (S,) float32 except index."""
 
     tangent_low: float
     tangent_high: float
@@ -37,7 +37,7 @@ class _Seen:
 
 
 def draw_walls(buffer: Buffer, shot: Shot) -> None:
-    """Paint every pixel whose ray ends on a wall."""
+    """Paint every pixel whose ray hits a wall."""
     walls = shot.town.plan.walls
     seen = _visible_walls(shot)
     if not len(seen.index):
@@ -54,7 +54,7 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
 
 
 def _visible_walls(shot: Shot) -> _Seen:
-    """Cull by distance, by facing and by field of view."""
+    """Select walls by distance, facing and field of view."""
     camera, plan = shot.camera, shot.town.plan
     walls = plan.walls
     index = np.sort(plan.near.within(camera.x_m, camera.y_m, _REACH_M))
@@ -76,9 +76,9 @@ def _visible_walls(shot: Shot) -> _Seen:
 
 
 def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple[Array, Array]:
-    """Where each of C directions meets each of S walls.
+    """Intersect C directions with S walls.
 
-    Returns (C, S) metres along Y, infinite for a miss, and (C, S) slopes of the walls' upper edges there.
+    Returns (C, S) metres along Y, infinite for a miss, and (C, S) slopes of the upper edges of the walls there.
     """
     step = (seen.tangent_high - seen.tangent_low) / columns
     tangent = (seen.tangent_low + step * (np.arange(columns) + 0.5)).astype(np.float32)[:, None]  # (C, 1)
@@ -104,7 +104,7 @@ def _layers(
     distance: Array,  # (C, S)
     rise: Array,  # (C, S)
 ) -> tuple[Array, Array]:  # (K, C) int32 positions in S; (K, C) float32 slopes of the upper edges
-    """Per direction the walls in order of distance, each rising above all nearer ones."""
+    """List the walls of each direction by distance, each rising above all nearer ones."""
     columns = len(distance)
     which = np.zeros((_LAYERS, columns), np.int32)
     edge = np.full((_LAYERS, columns), -np.inf, np.float32)
@@ -123,7 +123,7 @@ def _layers(
 
 
 def _strike(shot: Shot, seen: _Seen) -> tuple[Array, WallPixels, Array]:
-    """Which pixels (N,) end on a wall, where on it, and how far away along Y (N,)."""
+    """Return the pixels (N,) whose rays hit a wall, where on the wall, and how far away along Y (N,)."""
     columns = _COLUMNS_PER_PIXEL * shot.image_size[1]
     height_m = np.float32(shot.camera.height_m)
     which, edge = _layers(*_meetings(shot.town.plan.walls, seen, shot.camera.height_m, columns))
@@ -139,7 +139,7 @@ def _strike(shot: Shot, seen: _Seen) -> tuple[Array, WallPixels, Array]:
     closing = np.where(np.abs(closing) < 1e-5, np.float32(1e-5), closing)
     forward = np.take(seen.offset, wall) / closing
     z = height_m + shot.slope[on] * forward
-    # Between a low wall and what stands behind it the ground shows.
+    # The ground shows between a low wall and what stands behind it.
     solid = np.flatnonzero((z >= 0) & (forward > 0))
     on, wall = on[solid], wall[solid]
     tangent, closing, forward, z = (v[solid] for v in (tangent, closing, forward, z))
@@ -159,7 +159,7 @@ def _lay_snow(
     roof: Array,  # (N,) bool
     snow: float,
 ) -> None:
-    """White along every upper edge and over most of the roofs."""
+    """Lay snow along every upper edge and over most of the roofs."""
     columns = (walls.eaves_m[seen.index], walls.rise_m[seen.index], walls.profile[seen.index])
     eaves, rise, profile = (np.take(column, pixels.wall) for column in columns)
     above = pixels.z - wall_tops(pixels.s, np.take(seen.length, pixels.wall), eaves, rise, profile)
@@ -170,7 +170,7 @@ def _lay_snow(
 
 
 def _sunlit(walls: Walls, index: Array, sun_azimuth_deg: float) -> Array:  # (S,) float32
-    """Cosine between the walls' outward normals and the sun; ridges take the middle."""
+    """Return the cosine between the outward normals of walls and the sun; a medium value for ridges."""
     sun = axes_of(Camera(0, 0, 0, sun_azimuth_deg, 0, 60)).forward
     edge = walls.b_m[index] - walls.a_m[index]
     length = np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1])

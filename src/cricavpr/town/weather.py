@@ -1,4 +1,4 @@
-"""Hour and weather: how a condition lights the town, fills the air and colours the sky."""
+"""Hour and weather: light, air and sky of each condition, and the camera's noise."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """The circumstances of a view: everything a photograph depends on that is neither place nor camera."""
+    """Everything that a photograph depends on besides place and camera."""
 
     condition: str  # one of CONDITIONS
     year: int
-    occluder_seed: int = 0  # which cars and passers-by are about
-    occluders: float = 0.0  # share of parking slots and pavement slots taken, 0 = nobody
+    occluder_seed: int = 0  # which cars and passers-by there are
+    occluders: float = 0.0  # share of the parking and pavement slots that are taken
     view_seed: int = 0  # sky, lit windows, falling rain and snow, sensor noise
     exposure: float = 1.0  # gain
     cast: RGB = (1.0, 1.0, 1.0)  # white balance gains
@@ -26,13 +26,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Weather:
-    """One condition. Colours are display-referred, 0..1."""
+    """Light and air of one condition. Colours are display-referred, 0 to 1."""
 
     ambient: RGB
     sun: RGB
     zenith: RGB
     horizon: RGB
-    haze_m: float  # half of a colour is haze at this distance
+    haze_m: float  # at this distance half of a colour is haze
     clouds: float  # 0..1
     lamps: float = 0.0  # strength of street lamps
     lit: float = 0.0  # share of lit windows
@@ -42,73 +42,23 @@ class Weather:
     noise: float = 1.0  # sensor noise relative to day
 
 
-CONDITIONS: dict[str, Weather] = {
-    "day": Weather(
-        ambient=(0.60, 0.63, 0.70),
-        sun=(0.52, 0.47, 0.38),
-        zenith=(0.34, 0.54, 0.86),
-        horizon=(0.76, 0.86, 0.95),
-        haze_m=420,
-        clouds=0.5,
-    ),
+CONDITIONS: dict[str, Weather] = {  # ambient, sun, zenith, horizon, haze_m, clouds
+    "day": Weather((0.60, 0.63, 0.70), (0.52, 0.47, 0.38), (0.34, 0.54, 0.86), (0.76, 0.86, 0.95), 420, 0.5),
     "overcast": Weather(
-        ambient=(0.82, 0.83, 0.86),
-        sun=(0.08, 0.08, 0.08),
-        zenith=(0.70, 0.72, 0.76),
-        horizon=(0.82, 0.83, 0.85),
-        haze_m=300,
-        clouds=0.3,
-        grey=0.1,
+        (0.82, 0.83, 0.86), (0.08, 0.08, 0.08), (0.70, 0.72, 0.76), (0.82, 0.83, 0.85), 300, 0.3, grey=0.1
     ),
     "dusk": Weather(
-        ambient=(0.40, 0.37, 0.46),
-        sun=(0.46, 0.25, 0.08),
-        zenith=(0.24, 0.26, 0.46),
-        horizon=(0.96, 0.62, 0.38),
-        haze_m=240,
-        clouds=0.4,
-        lamps=0.35,
-        lit=0.25,
+        (0.40, 0.37, 0.46), (0.46, 0.25, 0.08), (0.24, 0.26, 0.46), (0.96, 0.62, 0.38), 240, 0.4, lamps=0.35, lit=0.25
     ),
     "night": Weather(
-        ambient=(0.24, 0.25, 0.34),
-        sun=(0, 0, 0),
-        zenith=(0.04, 0.05, 0.10),
-        horizon=(0.15, 0.13, 0.15),
-        haze_m=260,
-        clouds=0.2,
-        lamps=1.0,
-        lit=0.26,
-        noise=1.3,
+        (0.24, 0.25, 0.34), (0, 0, 0), (0.04, 0.05, 0.10), (0.15, 0.13, 0.15), 260, 0.2, lamps=1.0, lit=0.26, noise=1.3
     ),
     "rain": Weather(
-        ambient=(0.60, 0.62, 0.66),
-        sun=(0, 0, 0),
-        zenith=(0.50, 0.52, 0.56),
-        horizon=(0.66, 0.68, 0.70),
-        haze_m=110,
-        clouds=0.3,
-        wet=1.0,
-        grey=0.35,
+        (0.60, 0.62, 0.66), (0, 0, 0), (0.50, 0.52, 0.56), (0.66, 0.68, 0.70), 110, 0.3, wet=1.0, grey=0.35
     ),
-    "fog": Weather(
-        ambient=(0.78, 0.79, 0.80),
-        sun=(0, 0, 0),
-        zenith=(0.80, 0.81, 0.82),
-        horizon=(0.80, 0.81, 0.82),
-        haze_m=46,
-        clouds=0.0,
-        grey=0.2,
-    ),
+    "fog": Weather((0.78, 0.79, 0.80), (0, 0, 0), (0.80, 0.81, 0.82), (0.80, 0.81, 0.82), 46, 0.0, grey=0.2),
     "snow": Weather(
-        ambient=(0.84, 0.87, 0.94),
-        sun=(0, 0, 0),
-        zenith=(0.80, 0.82, 0.86),
-        horizon=(0.84, 0.86, 0.89),
-        haze_m=130,
-        clouds=0.1,
-        snow=1.0,
-        grey=0.15,
+        (0.84, 0.87, 0.94), (0, 0, 0), (0.80, 0.82, 0.86), (0.84, 0.86, 0.89), 130, 0.1, snow=1.0, grey=0.15
     ),
 }
 
@@ -120,7 +70,7 @@ def paint_sky(
     slope: Array,  # (N,) upwards, same scale
     view_seed: int,
 ) -> Array:  # (3, N) float32
-    """A gradient with two octaves of cloud on a high plane."""
+    """Return the sky: a gradient with two octaves of clouds on a high plane."""
     level = np.sqrt(east * east + north * north + slope * slope)
     up = np.maximum(slope / level, 0)
     ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
@@ -142,7 +92,7 @@ def paint_sky(
 
 
 def _smooth_noise(x: Array, y: Array, seed: int) -> Array:
-    """Lattice noise in 0..1 with smooth interpolation by a cubic."""
+    """Return lattice noise, 0 to 1, with cubic interpolation."""
     x0, y0 = np.floor(x), np.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
@@ -158,7 +108,7 @@ def add_haze(
     distance_m: Array,  # (N,)
     weather: Weather,
 ) -> None:
-    """Air by distance: a rational curve, which needs no exponential."""
+    """Blend colours with the air by distance, along a rational curve, which needs no exponential."""
     square = distance_m * distance_m
     share = square / (square + np.float32(weather.haze_m**2))
     for c in range(3):
@@ -170,7 +120,7 @@ def add_precipitation(
     weather: Weather,
     view_seed: int,
 ) -> None:
-    """Streaks of rain or flakes of snow, sized by the picture and not by its pixels."""
+    """Draw streaks of rain or flakes of snow, whose size depends on the picture and not on its pixels."""
     if weather.wet <= 0 and weather.snow <= 0:
         return
     height, width = picture.shape[1:]
@@ -192,7 +142,7 @@ def _streaks(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32, 0 
 
 
 def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0..1
-    """Two layers of soft discs, one in every fourth cell of a lattice."""
+    """Return two layers of soft discs, one in every fourth cell of a lattice."""
     falling = np.zeros(x.shape, np.float32)
     for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
         i, j = np.floor(x * cells), np.floor(y * cells)
@@ -208,7 +158,7 @@ def develop(
     picture: Array,  # (3, h, w) float32 0..1, consumed
     scene: Scene,
 ) -> Array:  # (h, w, 3) uint8
-    """Grey, exposure, white balance, sensor noise and rounding: what makes light a photograph."""
+    """Turn light into a photograph: grey, exposure, white balance, sensor noise and rounding."""
     weather = CONDITIONS[scene.condition]
     if weather.grey > 0:
         grey = picture[0] * np.float32(0.3) + picture[1] * np.float32(0.59) + picture[2] * np.float32(0.11)

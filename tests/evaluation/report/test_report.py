@@ -127,7 +127,7 @@ def test_a_hostile_file_name_stays_a_name() -> None:
     data = re.search(r'id="data">(.*?)</script>', html, re.S)
     assert data is not None
     (item,) = json.loads(data[1])["items"]
-    assert (item["picture"], item["matches"][0]["picture"]) == (f"q:{HOSTILE}", f"d:{HOSTILE}")
+    assert (item["picture"], item["matches"][0]["picture"]) == (f"queries/{HOSTILE}", f"database/{HOSTILE}")
     assert (item["note"], item["groups"]["taken"]) == (HOSTILE, [HOSTILE])
 
 
@@ -135,7 +135,7 @@ def test_the_page_asks_the_network_for_nothing_and_says_so_to_the_browser() -> N
     html = page()
     for tag, attributes in Outline(html).elements:
         for name in ("src", "href"):
-            assert str(attributes.get(name) or "data:").startswith("data:"), tag
+            assert str(attributes.get(name) or "#").startswith(("#", "data:")), tag
     assert "default-src 'none'" in html and "http://" not in html.replace("http://www.w3.org", "")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.report.evaluations import Evaluation
+from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of
 from cricavpr.evaluation.report.failures import KINDS, Failure, failures
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import Cell, Table, spans
-from cricavpr.pages import Marker, distance, facts, map_of, picture, render, text
-from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
+from cricavpr.pages import distance, facts, render, text
+from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
 
 MOST_PICTURED = 400  # wrong queries of an evaluation that have pictures in the page
 ORDERS = (
@@ -24,7 +24,6 @@ ORDERS = (
     Order("rank of the first right photo", "rank"),
     Order("other wrong queries there", "shared", descending=True),
 )
-NOWHERE = (float("nan"), float("nan"))
 FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 
@@ -47,21 +46,18 @@ def report_page(
     evaluations: Sequence[Evaluation], tables: Sequence[Table], figures: Sequence[Drawn], pictures: Pictures | None
 ) -> str:
     """Return the page as text, the same for the same values."""
-    explored = [each for each in evaluations if each.answers]
+    answered = [each for each in evaluations if each.answers]
     body, data = _tables(tables) + _figures(figures), None
-    if explored:
-        found = [(each, failure) for each in explored for failure in failures(each)]
-        map_html, places = _map([each.answers[failure.index] for each, failure in found])
-        items = [_item(each, failure, number, places) for number, (each, failure) in enumerate(found)]
-        body += _explorer(items, map_html)
-        data = explorer_data(items, ORDERS, _embedded(explored, pictures) if pictures else {})
+    if answered:
+        html, data = _failures(answered, pictures)
+        body += html
     return render(
         title="A report by cricavpr",
         kicker="cricavpr report",
         headline=_headline(evaluations),
         lede=_lede(evaluations),
         body=body,
-        scripts=("map.js", "explorer.js") if explored else (),
+        scripts=("map.js", "explorer.js") if answered else (),
         data=data,
     )
 
@@ -148,29 +144,33 @@ def _figure(drawn: Drawn) -> str:
 # --- failures
 
 
-def _explorer(items: Sequence[Item], map_html: str) -> str:
-    explored = explorer(items, FILTERS, ORDERS, map_html=map_html, noun="wrong queries")
-    return f"<section><h2>Why the wrong queries went wrong</h2>{facts(KINDS.items())}<br>{explored}</section>"
+def _failures(evaluations: Sequence[Evaluation], pictures: Pictures | None) -> tuple[str, dict[str, object]]:
+    """Return the explorer of wrong queries, and its data."""
+    found = [(each, failures(each)) for each in evaluations]
+    answers = [each.answers[failure.index] for each, wrong in found for failure in wrong]
+    database = {match.name: match.latlon for answer in answers for match in answer.matches[:1] if match.latlon}
+    places = {name: len(answers) + row for row, name in enumerate(database)}
+    items: list[Item] = []
+    pictured: list[Item] = []
+    for each, wrong in found:
+        for number, failure in enumerate(wrong):
+            items.append(_item(each, failure, item_of(each.answers[failure.index], len(items), places, shown=1)))
+            pictured += items[-1:] if number < MOST_PICTURED else []
+    key = {"wrong": "a wrong query", **({"photo": "a first match"} if database else {})}
+    map_html = answers_map(answers, database, degrees=any(answer.latlon for answer in answers), key=key)
+    made = explorer(items, FILTERS, ORDERS, map_html=map_html, noun="wrong queries")
+    html = f"<section><h2>Why the wrong queries went wrong</h2>{facts(KINDS.items())}<br>{made}</section>"
+    return html, explorer_data(items, ORDERS, embedded(pictured, pictures) if pictures else {})
 
 
-def _item(evaluation: Evaluation, failure: Failure, number: int, places: Mapping[str, int]) -> Item:
-    first = evaluation.answers[failure.index].matches[:1]
-    off = "unknown" if failure.distance_m is None else distance(failure.distance_m)
-    return Item(
-        picture=f"q:{failure.query}",
-        name=_file(failure.query),
-        note=failure.condition,
-        right=False,
+def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
+    return replace(
+        item,
         verdict=", ".join(failure.kinds),
-        off_m=failure.distance_m,
-        matches=[
-            Match(f"d:{m.name}", _file(m.name), m.score, m.distance_m, m.right, marker=places.get(m.name))
-            for m in first
-        ],
         facts=[
             ("query", f"{failure.index + 1:,}: {failure.query}"),
-            ("first match", first[0].name if first else "none"),
-            ("its distance", off),
+            ("first match", item.matches[0].name if item.matches else "none"),
+            ("its distance", "unknown" if failure.distance_m is None else distance(failure.distance_m)),
             ("its score", "none" if failure.score is None else f"{failure.score:.4f}"),
             ("rank of the first right photo", f"{failure.first_right_rank or 'none'}"),
             ("other wrong queries there", f"{failure.shared:,}"),
@@ -186,41 +186,4 @@ def _item(evaluation: Evaluation, failure: Failure, number: int, places: Mapping
             "rank": failure.first_right_rank,
             "shared": failure.shared,
         },
-        marker=number,
     )
-
-
-def _map(queries: Sequence[Answer]) -> tuple[str, dict[str, int]]:
-    """Return a map of the wrong queries and their first matches, and the marker of each match by its name."""
-    degrees = any(query.latlon for query in queries)
-    places = [query.latlon if degrees else query.position for query in queries]
-    if not any(places):
-        return "", {}
-    markers = [
-        Marker(place or NOWHERE, _file(query.query), "wrong") for place, query in zip(places, queries, strict=True)
-    ]
-    first = {match.name: match.latlon for query in queries for match in query.matches[:1] if degrees and match.latlon}
-    numbers = {name: len(markers) + number for number, name in enumerate(first)}
-    markers += [Marker(place) for place in first.values()]
-    key = {"wrong": "a wrong query", **({"photo": "a first match"} if first else {})}
-    label = f"Map of {len(queries):,} wrong queries"
-    return map_of(markers, degrees=degrees, key=key, label=label), numbers
-
-
-def _embedded(evaluations: Sequence[Evaluation], pictures: Pictures) -> dict[str, str]:
-    """Return the addresses of the pictures of the explorer, each once, however many results show it."""
-    found: dict[str, str] = {}
-    for each in evaluations:
-        for failure in failures(each)[:MOST_PICTURED]:
-            wanted = {f"q:{failure.query}": (pictures.query, failure.query)}
-            wanted |= {
-                f"d:{match.name}": (pictures.match, match.name) for match in each.answers[failure.index].matches[:1]
-            }
-            for key, (read, name) in wanted.items():
-                if key not in found and (image := read(name)) is not None:
-                    found[key] = picture(image)
-    return found
-
-
-def _file(name: str) -> str:
-    return name.rpartition("/")[2]
