@@ -1,7 +1,7 @@
-"""Whose folder is it? The demo replaces what it wrote itself, and refuses a folder with anything else in it.
+"""The folder of a demo: a demo replaces what an earlier one wrote, and refuses a folder with anything else in it.
 
-All is made in a hidden folder first and moved to its place at the end, so a run that fails or is killed
-leaves an earlier demo as it was.
+Everything is made in a hidden folder first and moved to its place at the end, so a run that fails or is killed leaves
+an earlier demo as it was.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ STAGE = ".cricavpr_demo.unfinished"
 
 @contextlib.contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """Yield a folder to work in; when the block ends well its content takes the place of an earlier demo's.
+    """Yield a folder to work in; when the block ends well its content replaces that of an earlier demo.
 
     Raises:
-        InputError: `out` is a file, holds things that no demo wrote, is in use, or cannot be written.
+        InputError: `out` is a file, holds something that no demo wrote, is in use, or cannot be written.
     """
     refuse_foreign(out)
     stage = out / STAGE
@@ -46,20 +46,20 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Make sure that everything in `out` was written by a demo.
+    """Raise if `out` holds something that no demo wrote.
 
     Raises:
-        InputError: naming the first thing that was not.
+        InputError: naming the first such thing.
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
+    if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. The demo is a folder: choose another place with --out.")
-    strange = sorted(_files_below(out) - _written(out))
-    if strange:
+    paths = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(out) for path in paths)
+    visible = {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
+    if strange := sorted(visible - _written(out)):
         raise InputError(
-            f"{out} holds {strange[0]!r}, which the demo did not write. "
-            "Choose another place with --out, or move it away."
+            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another place with --out, or move it "
+            "away."
         )
 
 
@@ -67,13 +67,15 @@ def _move(stage: Path, out: Path) -> None:
     old = _written(out)
     new = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
     _mark(out, old | new)  # both, so that a run killed half-way leaves nothing that looks foreign
-    for name in sorted(old - new):
+    for name in old - new:
         (out / name).unlink(missing_ok=True)
-    for name in sorted(new):
+    for name in new:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).replace(out / name)
     _mark(out, new)
-    _remove_empty_folders(out, old - new)
+    for folder in sorted({(out / name).parent for name in old - new} - {out}, reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _mark(out: Path, names: Iterable[str]) -> None:
@@ -81,30 +83,13 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _written(out: Path) -> set[str]:
-    """What earlier demos wrote here; nothing where there is no mark that can be read."""
+    """Return what earlier demos wrote, or nothing if there is no valid mark. Names that lead elsewhere are ignored."""
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf-8"))
-        names = mark["files"] if mark["format"] == FORMAT else []
-        return {name for name in names if isinstance(name, str) and _stays_inside(name)}
+        names = [Path(name) for name in mark["files"] if mark["format"] == FORMAT]
+        return {name.as_posix() for name in names if not name.is_absolute() and ".." not in name.parts}
     except (OSError, ValueError, TypeError, KeyError):
         return set()
-
-
-def _stays_inside(name: str) -> bool:
-    """A mark may have been edited: it must never make us remove a file elsewhere."""
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
-
-
-def _files_below(out: Path) -> set[str]:
-    """Every file, and every link, that is not hidden. Hidden ones are never touched."""
-    names = (path.relative_to(out) for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
-
-
-def _remove_empty_folders(out: Path, gone: Iterable[str]) -> None:
-    for folder in sorted({(out / name).parent for name in gone} - {out}, reverse=True):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from cricavpr.index.search import Predictions
 from cricavpr.locate import LocationEstimate, Locator
 from cricavpr.methods import DEFAULT_METHOD, load_method
 from cricavpr.methods.base import Method
+from cricavpr.progress import Report
 from cricavpr.town import Town, write_town
 
 PAGE, PHOTOS, INDEX, EVALUATIONS = "index.html", "photos", "place-index", "evaluations"
@@ -43,6 +45,8 @@ TOP = 5
 GROUPINGS = (ALONE, Grouping("in_order", 16), Grouping("shuffled", 16, 0))
 UNTRAINED = "random:0"
 USUAL_SIZE = (112, 112)
+
+Tell = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,11 +79,7 @@ class DemoResult:
         """Return the table of recalls as text; it always has a column for the grouping."""
         lines = [("method", "weights", "grouping", "R@1", "R@5", "R@10"), *(row.cells() for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = (
-            [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
-            + [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
-            for line in lines
-        )
+        padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
         return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
@@ -91,7 +91,7 @@ def run_demo(
     method: str = DEFAULT_METHOD,
     weights: str | Path | None = None,
     workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> DemoResult:
     """Draw a town, locate photos in it, and write one page with the results.
 
@@ -113,8 +113,8 @@ def run_demo(
 
     Example:
         >>> import tempfile
-        >>> run_demo(Path(tempfile.mkdtemp()) / "demo", places=10, method="pixels").rows[0].result.grouping
-        'none (does not correlate)'
+        >>> run_demo(Path(tempfile.mkdtemp()) / "demo", places=10, method="pixels").rows[0].name
+        'pixels (none), sees no others'
     """
     out = Path(out)
     if seed < FIRST_SEED:
@@ -123,154 +123,98 @@ def run_demo(
         raise InputError(f"places must be {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
     refuse_foreign(out)  # before minutes are spent
     used = load_method(method, weights)
-    command = f"cricavpr demo --seed {seed} --places {places}{_weights_option(weights)}"
-    work = _Work(used, workers, progress or (lambda stage, done, total: None))
+    shown_weights = "" if weights is None else f" --weights {Path(weights).name}"  # without the folder: others see it
+    command = f"cricavpr demo --seed {seed} --places {places}{shown_weights}"
+    stages = _Stages(progress or (lambda stage, done, total: None))
     with workshop(out) as stage:
-        town, split = work.draw(seed, places, stage / PHOTOS)
-        index = work.build_index(split, out / PHOTOS / "database", stage / INDEX)
-        estimates = work.locate(index, split)
-        rows = work.evaluate(split, _contenders(used, weights))
+        with stages("draw", "drawing the town") as report:
+            town, split = _draw(Town(seed, places), stage / PHOTOS, used, workers or 1, report)
+        with stages("index", "indexing the database") as report:
+            index = _build_index(used, split, out / PHOTOS / "database", stage / INDEX, workers, report)
+        with stages("locate", "locating the queries") as report:
+            estimates = _locate(Locator(index, used), split, workers, report)
+        with stages("evaluate", "") as _:
+            rows = _evaluate(split, _contenders(used, weights), workers, stages.tell)
         for row in rows:
             record(row.result, split, stage / EVALUATIONS, command)
         answers = _answers(estimates, split, rows[0].result)
-        story = Story(town, RADIUS_M, split, answers, rows, work.facts(town, split, command))
-        write_text(stage / PAGE, render_page(story))
-    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, rows, answers, work.timings)
+        facts = {**_facts(used, town, split, stages.timings), "again with": command}
+        write_text(stage / PAGE, render_page(Story(town, RADIUS_M, split, answers, rows, facts)))
+    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, rows, answers, stages.timings)
 
 
-@dataclass(frozen=True)
-class _Contender:
-    """One row of the table before it is evaluated; `label` names its weights."""
+class _Stages:
+    """Names and times the stages."""
 
-    label: str
-    method: Method
-    grouping: Grouping
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, words: str) -> Iterator[Report]:
+        started = time.perf_counter()
+        yield partial(self.tell, words)
+        self.timings[name] = time.perf_counter() - started
 
 
-def _contenders(method: Method, weights: str | Path | None) -> list[_Contender]:
-    """Return the method under each grouping, the same network untrained, and the pixel matcher."""
-    label = _weights_label(method, weights)
-    groupings = GROUPINGS if method.correlates else GROUPINGS[:1]
-    found = [_Contender(label, method, grouping) for grouping in groupings]
-    if method.weights != "none" and label != "untrained":
-        found.append(_Contender("untrained", load_method(method.name, UNTRAINED), ALONE))
+def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report) -> tuple[Town, EvalDataset]:
+    """Write the photos and read them back like any others."""
+    places = len(town.places)
+    queried = np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)  # evenly along the streets
+    size = method.image_size or USUAL_SIZE
+    write_town(town, folder, image_size=size, queried=queried.tolist(), workers=workers, progress=report)
+    split, problems = open_dataset(folder, RADIUS_M)
+    if problems:
+        raise InputError(f"{problems[0].name} was written and cannot be read: {problems[0].reason}")
+    visits = [map(int, Path(name).stem.split("_")) for name in split.queries.names]
+    conditions = tuple(town.view(place, visit, "query").scene.condition for place, visit in visits)
+    return town, replace(split, name=f"town {town.seed}", queries=replace(split.queries, conditions=conditions))
+
+
+def _build_index(
+    method: Method, split: EvalDataset, root: Path, to: Path, workers: int | None, report: Report
+) -> PlaceIndex:
+    """Index the database, each photo alone. `root` is where the photos will be in the end."""
+    described = describe(method, split.database, ALONE, workers=workers, progress=report)
+    assert split.database.positions is not None
+    return PlaceIndex.build(described.descriptors, split.database.positions.take(described.kept), root, to)
+
+
+def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: Report) -> tuple[LocationEstimate, ...]:
+    """Locate every query by its picture alone."""
+    paths = [split.queries.path(number) for number in range(len(split.queries))]
+    report(0, len(paths))
+    located = locator.locate_many(paths, TOP, workers=workers)
+    report(len(paths), len(paths))
+    if located.problems:
+        raise InputError(f"{located.problems[0].name} cannot be located: {located.problems[0].reason}")
+    return located.estimates
+
+
+def _contenders(method: Method, weights: str | Path | None) -> list[tuple[str, Method, Grouping]]:
+    """Return label of the weights, method and grouping of each row: the method, untrained, and the pixel matcher."""
+    if method.weights == "none":
+        label = "none"
+    elif str(weights).startswith("random:"):
+        label = "untrained"
+    else:
+        label = "trained" if weights is None else f"weights {method.weights[:8]}"
+    found = [(label, method, grouping) for grouping in (GROUPINGS if method.correlates else GROUPINGS[:1])]
+    if label not in ("none", "untrained"):
+        found.append(("untrained", load_method(method.name, UNTRAINED), ALONE))
     if method.name != "pixels":
-        found.append(_Contender("none", load_method("pixels"), ALONE))
+        found.append(("none", load_method("pixels"), ALONE))
     return found
 
 
-def _weights_option(weights: str | Path | None) -> str:
-    """Return the option without the folder of the weights: a page is shown to others."""
-    return "" if weights is None else f" --weights {Path(weights).name}"
-
-
-def _weights_label(method: Method, weights: str | Path | None) -> str:
-    if method.weights == "none":
-        return "none"
-    if str(weights).startswith("random:"):
-        return "untrained"
-    return "trained" if weights is None else f"weights {method.weights[:8]}"
-
-
-@dataclass
-class _Work:
-    """The stages of the demo, and how long each took."""
-
-    method: Method
-    workers: int | None
-    progress: Callable[[str, int, int], None]
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def draw(self, seed: int, places: int, folder: Path) -> tuple[Town, EvalDataset]:
-        """Write the photos and read them back like any others."""
-        with self._timed("draw"):
-            town, count = Town(seed, places), min(MOST_QUERIES, places // 2)
-            write_town(
-                town,
-                folder,
-                image_size=self.method.image_size or USUAL_SIZE,
-                queried=np.linspace(0, places - 1, count).round().astype(int).tolist(),  # evenly along the streets
-                workers=self.workers or 1,
-                progress=self._report("drawing the town"),
-            )
-            split, problems = open_dataset(folder, RADIUS_M)
-        if problems:
-            raise InputError(f"{problems[0].name} was written and cannot be read: {problems[0].reason}")
-        conditions = tuple(_condition(town, name) for name in split.queries.names)
-        return town, replace(split, name=f"town {seed}", queries=replace(split.queries, conditions=conditions))
-
-    def build_index(self, split: EvalDataset, root: Path, to: Path) -> PlaceIndex:
-        """Index the database, each photo alone. `root` is where the photos will be in the end."""
-        with self._timed("index"):
-            report = self._report("indexing the database")
-            described = describe(self.method, split.database, ALONE, workers=self.workers, progress=report)
-            assert split.database.positions is not None
-            return PlaceIndex.build(described.descriptors, split.database.positions.take(described.kept), root, to)
-
-    def locate(self, index: PlaceIndex, split: EvalDataset) -> tuple[LocationEstimate, ...]:
-        """Locate every query by its picture alone."""
-        queries, report = split.queries, self._report("locating the queries")
-        report(0, len(queries))
-        with self._timed("locate"):
-            paths = [queries.path(number) for number in range(len(queries))]
-            located = Locator(index, self.method).locate_many(paths, TOP, workers=self.workers)
-        report(len(queries), len(queries))
-        if located.problems:
-            raise InputError(f"{located.problems[0].name} cannot be located: {located.problems[0].reason}")
-        return located.estimates
-
-    def evaluate(self, split: EvalDataset, contenders: Sequence[_Contender]) -> tuple[Row, ...]:
-        """Evaluate every contender on the same split."""
-        rows = []
-        with self._timed("evaluate"):
-            for number, one in enumerate(contenders, 1):
-                report = self._report(f"measuring {number} of {len(contenders)}")
-                result = evaluate(one.method, split, one.grouping, workers=self.workers, progress=report)
-                rows.append(Row(one.label, result))
-        return tuple(rows)
-
-    def facts(self, town: Town, split: EvalDataset, command: str) -> dict[str, str]:
-        """Return how the page was made, by term."""
-        import torch
-
-        method, seconds, count = self.method, self.timings, len(split.queries)
-        size = "native" if method.image_size is None else "{} x {} px (height x width)".format(*method.image_size)
-        return {
-            "method": f"{method.name}, descriptors of {method.dim:,} values",
-            "weights": "none" if method.weights == "none" else f"SHA-256 {method.weights}",
-            "image size": size,
-            "preprocessing": method.preprocessing,
-            "grouping": "alone in the explorer; in the table as its column says",
-            "town": f"seed {town.seed:,}; {len(town.places):,} places, drawn, in open sea in the Gulf of Guinea",
-            "database": f"{len(split.database):,} pictures, one of each place, by day or under clouds",
-            "queries": f"{count:,} pictures of {count:,} of the places",
-            "right is": f"a database picture {split.rule} of the query",
-            "split": f"SHA-256 {split.split_hash()}",
-            "time": (
-                f"{seconds['draw']:.1f} s drawing, {seconds['index']:.1f} s indexing, {seconds['locate']:.1f} s "
-                f"locating ({1000 * seconds['locate'] / count:.0f} ms a photo), {seconds['evaluate']:.1f} s "
-                "evaluating, on a CPU"
-            ),
-            "software": (
-                f"cricavpr {version('cricavpr')}, Python {platform.python_version()}, torch {torch.__version__}"
-            ),
-            "again with": command,
-        }
-
-    def _report(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.progress(stage, done, total)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.timings[stage] = time.perf_counter() - started
-
-
-def _condition(town: Town, name: str) -> str:
-    """Return the hour or weather of a query, whose name is its place and visit."""
-    place, visit = map(int, Path(name).stem.split("_"))
-    return town.view(place, visit, "query").scene.condition
+def _evaluate(
+    split: EvalDataset, contenders: Sequence[tuple[str, Method, Grouping]], workers: int | None, tell: Tell
+) -> tuple[Row, ...]:
+    rows = []
+    for number, (label, method, grouping) in enumerate(contenders, 1):
+        report = partial(tell, f"measuring {number} of {len(contenders)}")
+        rows.append(Row(label, evaluate(method, split, grouping, workers=workers, progress=report)))
+    return tuple(rows)
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
@@ -279,3 +223,27 @@ def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: E
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)
     return tuple(answers_of(replace(alone, predictions=Predictions(indices, scores)), split))
+
+
+def _facts(method: Method, town: Town, split: EvalDataset, seconds: Mapping[str, float]) -> dict[str, str]:
+    """Return how the page was made, by term."""
+    import torch
+
+    count = len(split.queries)
+    size = "native" if method.image_size is None else "{} x {} px (height x width)".format(*method.image_size)
+    return {
+        "method": f"{method.name}, descriptors of {method.dim:,} values",
+        "weights": "none" if method.weights == "none" else f"SHA-256 {method.weights}",
+        "image size": size,
+        "preprocessing": method.preprocessing,
+        "grouping": "alone in the explorer; in the table as its column says",
+        "town": f"seed {town.seed:,}; {len(town.places):,} places, drawn, in open sea in the Gulf of Guinea",
+        "database": f"{len(split.database):,} pictures, one of each place, by day or under clouds",
+        "queries": f"{count:,} pictures of {count:,} of the places",
+        "right is": f"a database picture {split.rule} of the query",
+        "split": f"SHA-256 {split.split_hash()}",
+        "time": f"{seconds['draw']:.1f} s drawing, {seconds['index']:.1f} s indexing, {seconds['locate']:.1f} s "
+        f"locating ({1000 * seconds['locate'] / count:.0f} ms a photo), {seconds['evaluate']:.1f} s evaluating, "
+        "on a CPU",
+        "software": f"cricavpr {version('cricavpr')}, Python {platform.python_version()}, torch {torch.__version__}",
+    }

@@ -92,6 +92,19 @@ def test_group_sizes_make_supplementary_table_5() -> None:
     assert "supplementary_table_5" not in made(card("a", "alone"), card("b", "in_order:16"))
 
 
+def test_no_run_takes_the_place_of_another_in_the_table_of_group_sizes() -> None:
+    panorama = replace(card("a", "alone", (0.4,)), protocol=protocol("honest", one_hit_per_panorama=True))
+    elsewhere = card("a", "in_order:16", (0.9,), split="1" * 64)
+    table = made(card("a", "alone"), panorama, card("a", "in_order:16", (0.6,)), elsewhere)["supplementary_table_5"]
+    assert [[cell.text for cell in row[:4]] for row in table.rows] == [
+        ["a (honest)", "1", "alone", "50.0"],
+        ["a (honest; one hit per panorama)", "1", "alone", "40.0"],
+        ["a", "16", "in_order:16", "60.0"],
+        ["a", "16", "in_order:16", f"90.0{OTHER_SPLIT}"],
+    ]
+    assert "another list of photos" in as_markdown(table)  # a mark is always explained
+
+
 def test_latex_has_the_papers_heads_and_escapes_foreign_text() -> None:
     text = as_latex(made(card("a_b & c", "in_order:16", dataset="pitts30k"), card("d", dataset="pitts30k"))["table_2"])
     assert "&& & \\multicolumn{3}{c}{Pitts30k} & \\multicolumn{3}{c}{Tokyo24/7}" in text
@@ -144,8 +157,40 @@ def test_ablations_fill_the_tables_that_their_recipes_name(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", ABLATION.replace("0.250000", "much")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        *(ABLATION.replace("0.250000", wrong) for wrong in ("much", "nan", "inf", "-0.1", "25.0")),
+    ],
+)
 def test_a_table_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "table.csv").write_text(text)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as error:
         made(ablations=(tmp_path / "table.csv",))
+    assert "\n" not in str(error.value) and "table.csv" in str(error.value)
+
+
+def test_a_row_that_was_cut_off_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("title,recipe,R@1 alone\nNo encoder\n")
+    (table,) = tables([], [tmp_path / "table.csv"])
+    assert [[cell.text for cell in row] for row in table.rows] == [["No encoder"]]
+
+
+def test_two_ablations_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder / "run").mkdir(parents=True)
+        paths.append(tmp_path / folder / "run" / "table.csv")
+        paths[-1].write_text(ABLATION + "mine,Own,0,,,0.1,0.1,0.1,1,1,1\n")
+    keys = [table.key for table in tables([], paths)]
+    assert len(set(keys)) == len(keys) == 6
+    assert {"ablation_run", "ablation_run_2", "supplementary_table_3_2"} <= set(keys)
+
+
+def test_names_of_others_break_no_table() -> None:
+    of = made(card("a|<script>\n%x", dataset="town\n\\end"))["every_run"]
+    markdown, tex = as_markdown(of).splitlines(), as_latex(of).splitlines()
+    assert [line.count(" | ") for line in markdown[2:5]] == [5, 5, 5] and "<script>" not in "".join(markdown)
+    assert len(tex) == 10 and "\\%x" in tex[7] and tex[8] == "\\bottomrule"

@@ -141,6 +141,8 @@ def _of_pictures(evaluations: Sequence[Evaluation], pictures: Pictures, wanted: 
                 f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {wanted.seed}. "
                 "Tick and green: right."
             )
+            if len(evaluations) > MOST_COMPARED:
+                caption += f" The first {MOST_COMPARED} of {len(evaluations)} results."
             yield f"rows_{rule}{end}", f"Queries: {words}", caption, figures.rows(compared, queries, pictures), True
     if wanted.look_by is not None and (pairs := _looked(evaluations[0], pictures, wanted.look_by, wanted)):
         caption = f"Share of each region in the cosine, in per cent; {wanted.look_by.name}, each photo alone."

@@ -10,7 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cricavpr.errors import InputError
@@ -18,6 +18,7 @@ from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.evaluation.report.evaluations import Evaluation, grouping_of
 from cricavpr.methods.base import Method
+from cricavpr.terminal import printable
 
 MISSING = ""
 OTHER_SPLIT = "†"
@@ -127,7 +128,19 @@ def tables(
     for path in ablations:
         made += _ablations(path)
     made.sort(key=lambda table: (table.key.startswith("supplementary"), table.key))
-    return [*([_every_run(cards)] if cards else []), *made]
+    return _with_own_keys([*([_every_run(cards)] if cards else []), *made])
+
+
+def _with_own_keys(made: Sequence[Table]) -> list[Table]:
+    """Number tables of the same key, such as those of two ablations, because the key is a file name."""
+    counts: Counter[str] = Counter()
+    found = []
+    for table in made:
+        counts[table.key] += 1
+        if (number := counts[table.key]) > 1:
+            table = replace(table, key=f"{table.key}_{number}", title=f"{table.title} ({number})")
+        found.append(table)
+    return found
 
 
 # --- from cards
@@ -154,25 +167,25 @@ def _every_run(cards: Sequence[Card]) -> Table:
     return _recalls("every_run", "Every run of this report", cards, columns)
 
 
-def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Column]) -> Table:
-    lines = _lines(cards)
+def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Column], second: str = "Dim") -> Table:
+    """Return a table of recalls. `second` is the head of its second column, Dim or Group."""
+    lines = _lines(cards, second)
     cells = [_column([of.get(name) for _, of in lines], n) for name, n in columns]
-    heads = (("", "Method"), ("", "Dim"), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
+    heads = (("", "Method"), ("", second), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
     names = _told_apart([line for line, _ in lines])
     rows = tuple(
         (Cell(name), Cell(line[1]), Cell(line[2]), *numbers)
         for name, (line, _), *numbers in zip(names, lines, *cells, strict=True)
     )
-    return Table(
-        key, title, heads, rows, NOTE if any(OTHER_SPLIT in c.text for column in cells for c in column) else ""
-    )
+    marked = any(OTHER_SPLIT in cell.text for column in cells for cell in column)
+    return Table(key, title, heads, rows, NOTE if marked else "")
 
 
-def _lines(cards: Sequence[Card]) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
+def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
     """Return rows with their cards by dataset. Cards that differ only in the dataset share a row."""
     lines: list[tuple[tuple[str, ...], dict[str, Card]]] = []
     for card in cards:
-        line, name = _line(card), paper_name(card.dataset)
+        line, name = _line(card, second), paper_name(card.dataset)
         free = next((of for other, of in lines if other == line and name not in of), None)
         if free is None:
             lines.append((line, {name: card}))
@@ -181,19 +194,14 @@ def _lines(cards: Sequence[Card]) -> list[tuple[tuple[str, ...], dict[str, Card]
     return lines
 
 
-def _line(card: Card) -> tuple[str, ...]:
+def _line(card: Card, second: str) -> tuple[str, ...]:
     """Return what identifies a row: three columns that are printed, then what may tell rows apart."""
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
     size = "x".join(map(str, card.made_by["image_size"] or ["native"]))
-    return (
-        f"{card.method}{random}{again}",
-        str(card.made_by["dim"]),
-        grouping_of(card),
-        card.weights[:12],
-        size,
-        describe_protocol(card.protocol),
-    )
+    number = str(card.made_by["dim"] if second == "Dim" else _group_size(card))
+    told = card.weights[:12], size, describe_protocol(card.protocol)
+    return f"{card.method}{random}{again}", number, grouping_of(card), *told
 
 
 def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
@@ -229,25 +237,23 @@ def _ranked(texts: Sequence[str]) -> list[Cell]:
 
 def _by_size(cards: Sequence[Card]) -> Table | None:
     """Return Supplementary Table 5: one method in groups of several sizes, in file order."""
-    sizes: dict[tuple[str, str], dict[int, list[Card]]] = {}
+    sizes: dict[tuple[str, str], set[int]] = {}
     for card in cards:
-        kind, _, size = card.grouping.partition(":")
-        if card.made_by["grouping"] != "none" and kind in ("alone", "in_order"):
-            sizes.setdefault((card.method, card.weights), {}).setdefault(int(size or 1), []).append(card)
-    several = {who: of for who, of in sizes.items() if len(of) > 1}
-    if not several:
+        if size := _group_size(card):
+            sizes.setdefault((card.method, card.weights), set()).add(size)
+    used = [card for card in cards if _group_size(card) and len(sizes[card.method, card.weights]) > 1]
+    if not used:
         return None
-    used = [card for of in several.values() for group in of.values() for card in group]
+    order = list(sizes)
+    used.sort(key=lambda card: (order.index((card.method, card.weights)), _group_size(card)))
     columns = [(name, n) for name in dict.fromkeys(paper_name(card.dataset) for card in used) for n in (1, 5, 10)]
-    lines = [(who, size, of[size]) for who, of in several.items() for size in sorted(of)]
-    found = [{paper_name(card.dataset): card for card in group} for _, _, group in lines]
-    cells = [_column([of.get(name) for of in found], n) for name, n in columns]
-    heads = (("", "Method"), ("", "Group"), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
-    rows = tuple(
-        (Cell(who[0]), Cell(str(size)), Cell(group[0].grouping), *numbers)
-        for (who, size, group), *numbers in zip(lines, *cells, strict=True)
-    )
-    return Table(*BY_SIZE, heads, rows)
+    return _recalls(*BY_SIZE, used, columns, "Group")
+
+
+def _group_size(card: Card) -> int:
+    """Return the photos in a group in file order; 0 for other groupings."""
+    kind, _, size = grouping_of(card).partition(":")
+    return int(size or 1) if kind in ("alone", "in_order") else 0
 
 
 # --- from networks and ablations
@@ -290,7 +296,7 @@ def _ablations(path: Path) -> list[Table]:
         raise InputError(f"{path} must have the columns recipe and title, as `cricavpr ablate` writes them.")
     by_table: dict[str, list[dict[str, str]]] = {}
     for row in rows:
-        number = re.match(r"table(\d+)_", row["recipe"])
+        number = re.match(r"table(\d+)_", row["recipe"] or "")
         by_table.setdefault(number[1] if number else "", []).append(row)
     return [_ablation(number, of, path) for number, of in by_table.items()]
 
@@ -298,15 +304,20 @@ def _ablations(path: Path) -> list[Table]:
 def _ablation(number: str, rows: Sequence[Mapping[str, str]], path: Path) -> Table:
     names = [name for name in rows[0] if re.fullmatch(r"R@\d+ \S+", name) and any(row[name] for row in rows)]
     try:
-        cells = [_ranked([f"{100 * float(row[name]):.1f}" if row[name] else MISSING for row in rows]) for name in names]
+        cells = [_ranked([_percent(row[name]) if row[name] else MISSING for row in rows]) for name in names]
     except ValueError as error:
         raise InputError(f"invalid recall in {path}: {error}. Run `cricavpr ablate` again.") from error
     title = ABLATIONS.get(number, f"Ablation in {path.parent.name}")
     key = f"supplementary_table_{number}" if number in ABLATIONS else f"ablation_{path.parent.name}"
     heads = (("", "Version"), *((f"grouping {n.partition(' ')[2]}", n.partition(" ")[0]) for n in names))
-    return Table(
-        key, title, heads, tuple((Cell(row["title"]), *numbers) for row, *numbers in zip(rows, *cells, strict=True))
-    )
+    lines = zip([row["title"] or "" for row in rows], *cells, strict=True)
+    return Table(key, title, heads, tuple((Cell(name), *numbers) for name, *numbers in lines))
+
+
+def _percent(fraction: str) -> str:
+    if not 0 <= float(fraction) <= 1:  # NaN too
+        raise ValueError(f"expected a fraction from 0 to 1, got {fraction!r}")
+    return f"{100 * float(fraction):.1f}"
 
 
 # --- as text
@@ -319,7 +330,7 @@ def as_markdown(table: Table) -> str:
     align = ["---:" if _numeric(table, place) else "---" for place in range(len(head))]
     body = [[marks.get(cell.rank, str)(_plain(cell.text)) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (list(map(_plain, head)), align, *body)]
-    return "\n".join([f"### {table.title}", "", *lines, *(["", table.note] if table.note else []), ""])
+    return "\n".join([f"### {_plain(table.title)}", "", *lines, *(["", table.note] if table.note else []), ""])
 
 
 def as_csv(table: Table) -> str:
@@ -343,7 +354,7 @@ def as_latex(table: Table) -> str:
     two = [" & ".join(over) + " \\\\", " ".join(rules)] if rules else []
     head = " & ".join(latex(name) for _, name in table.heads) + " \\\\"
     body = [" & ".join(marks.get(cell.rank, str)(latex(cell.text)) for cell in row) + " \\\\" for row in table.rows]
-    top = [f"% {table.title}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule", *two, head, "\\midrule"]
+    top = [f"% {printable(table.title)}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule", *two, head, "\\midrule"]
     note = [f"% {table.note}"] if table.note else []
     return "\n".join([*top, *body, "\\bottomrule", "\\end{tabular}", *note, ""])
 
@@ -364,7 +375,8 @@ def _numeric(table: Table, place: int) -> bool:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Escape text for a cell of a Markdown table."""
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 _SPECIAL = {
@@ -383,7 +395,7 @@ def latex(text: str) -> str:
         >>> latex("a_b & 5 %")
         'a\\\\_b \\\\& 5 \\\\%'
     """
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    return "".join(_SPECIAL.get(character, character) for character in printable(text))
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {"md": as_markdown, "csv": as_csv, "tex": as_latex}
