@@ -1,7 +1,6 @@
-"""Figures with the looks of the house. matplotlib has its home here; it is the extra "plots".
+"""Figures in one style, by matplotlib, which is imported nowhere else; it is the extra "plots".
 
-Figures are objects that nobody else holds: pyplot, with its current figure for the whole process, is never imported.
-The same data gives the same bytes.
+pyplot, which keeps one current figure for the whole process, is never imported. The same data gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,24 +15,21 @@ from cricavpr.extras import extra
 from cricavpr.files import written_beside
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Axes  # for others to name: they import nothing of matplotlib
+    from matplotlib.axes import Axes as Axes  # for the annotations of others, which do not import matplotlib
     from matplotlib.figure import Figure as Figure
 
 Dash = str | tuple[int, tuple[float, ...]]
 
 
 class Style(NamedTuple):
-    """How one line is told from another: by colour, and in black and white by dash and marker.
-
-    All three are names of arguments of `Axes.plot`: `axes.plot(x, y, **STYLES[0]._asdict())`.
-    """
+    """Colour, dash and marker of a line, as arguments of `Axes.plot`: `axes.plot(x, y, **STYLES[0]._asdict())`."""
 
     color: str
     linestyle: Dash
     marker: str
 
 
-STYLES = (  # colours of Okabe and Ito, which colour-blind eyes tell apart
+STYLES = (  # colours of Okabe and Ito, which colour-blind people can tell apart
     Style("#0072b2", "-", "o"),
     Style("#d55e00", (0, (5, 2)), "s"),
     Style("#009e73", (0, (1, 1.3)), "^"),
@@ -45,7 +41,7 @@ STYLES = (  # colours of Okabe and Ito, which colour-blind eyes tell apart
 )
 
 _LOOKS: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is there on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -67,10 +63,11 @@ _LOOKS: Mapping[str, Any] = {
     "lines.markersize": 4.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.hashsalt": "cricavpr",  # ids inside the file are drawn by chance otherwise
-    "svg.fonttype": "path",  # looks the same where the font is not there
+    "text.parse_math": False,  # a $ in a name is a $
+    "svg.hashsalt": "cricavpr",  # ids inside the file are random otherwise
+    "svg.fonttype": "path",  # looks the same without the font
 }
-_UNDATED: Mapping[str, Mapping[str, None]] = {  # neither the day nor the version of what drew it
+_UNDATED: Mapping[str, Mapping[str, None]] = {  # without date and version
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -78,13 +75,17 @@ _UNDATED: Mapping[str, Mapping[str, None]] = {  # neither the day nor the versio
 
 
 def style(number: int) -> Style:
-    """The look of line 0, 1, 2 ...; they come again after the last."""
+    """Return the style of line 0, 1, 2, ...; after the last they repeat.
+
+    Example:
+        >>> style(0) == style(len(STYLES)), style(1).marker
+        (True, 's')
+    """
     return STYLES[number % len(STYLES)]
 
 
 def looks() -> AbstractContextManager[None]:
-    """During the block matplotlib draws as the house does. Titles and legends take their looks when they are made,
-    so make them inside; axes of `new_figure` have theirs already.
+    """Return a context in which matplotlib uses this style; make titles and legends inside.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -94,7 +95,7 @@ def looks() -> AbstractContextManager[None]:
 
 
 def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure of a size in inches, and its axes row by row. Panels and legends make room for one another.
+    """Return an empty figure and its axes, row by row. Panels and legends make room for each other.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -107,10 +108,17 @@ def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 
 
 
 def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "png"), dpi: float = 150) -> list[Path]:
-    """Write the figure durably to `path` with the suffix of each format; the paths written.
+    """Write a figure durably to `path` with the suffix of each format, and return the paths.
 
     Raises:
-        InputError: a format that is not svg, png or pdf, or a place that cannot be written.
+        InputError: a format that is not svg, png or pdf, or a file that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> figure, (axes,) = new_figure(3.0, 2.0)
+        >>> lines = axes.plot([1, 2], [3, 4])
+        >>> [path.name for path in save_figure(figure, Path(tempfile.mkdtemp()) / "line", ["png"])]
+        ['line.png']
     """
     plain = path.with_suffix("") if path.suffix.removeprefix(".") in _UNDATED else path
     written = []
@@ -124,7 +132,7 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "pn
 
 
 def require_drawing(formats: Sequence[str]) -> None:
-    """Make sure that figures can be drawn and written so: worth asking before long work.
+    """Raise if figures cannot be drawn in these formats: worth checking before long work.
 
     Raises:
         InputError: a format that is not svg, png or pdf.
@@ -132,12 +140,12 @@ def require_drawing(formats: Sequence[str]) -> None:
     """
     for kind in formats:
         if kind not in _UNDATED:
-            raise InputError(f"a figure cannot be written as {kind!r}. Known: {', '.join(_UNDATED)}.")
+            raise InputError(f"unknown figure format {kind!r}. Known: {', '.join(_UNDATED)}.")
     _matplotlib()
 
 
 def _matplotlib() -> Any:
-    """The library, or one line that names the extra. A Figure made directly draws without a screen (Agg)."""
+    """Import matplotlib. A Figure that is made directly needs no screen."""
     with extra("plots", "drawing a figure"):
         import matplotlib
         import matplotlib.figure

@@ -1,4 +1,4 @@
-"""`cricavpr report`: tables, figures and a failure explorer from the cards of evaluations."""
+"""`cricavpr report`: write tables, figures and a failure explorer from the cards of evaluations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cricavpr.evaluation.report.embedding_map import Embedded, drawn_places, emb
 from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method
+from cricavpr.terminal import printable
 
 MOST_MAPS = 3
 
@@ -28,24 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
     parser.add_argument("--data", metavar="DIR", help="the dataset's folder, for pictures")
     parser.add_argument("--rows", type=int, default=5, metavar="N", help="queries in a figure of pictures (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw of queries (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draw of queries (default: 0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    networks = parser.add_argument_group("what needs a network", "M is a method, or METHOD=WEIGHTS")
-    networks.add_argument("--regions", metavar="M", help="draw where the regions of this cricavpr method looked")
+    networks = parser.add_argument_group("parts that need a network", "M is a method, or METHOD=WEIGHTS")
+    networks.add_argument("--regions", metavar="M", help="draw the contributions of the regions of a cricavpr method")
     networks.add_argument(
-        "--parameters",
-        action="append",
-        default=[],
-        metavar="M",
-        help="count its parameters; may be given several times",
+        "--parameters", action="append", default=[], metavar="M", help="count its parameters; repeatable"
     )
     networks.add_argument(
         "--map",
         action="append",
         default=[],
         metavar="M@G",
-        help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (left out: alone); up to three",
+        help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (default: alone); up to three",
     )
     networks.add_argument("--places", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
     networks.add_argument(
@@ -55,11 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
-    if args.rows < 1 or args.seed < 0:
-        raise InputError(
-            f"{args.rows} rows by seed {args.seed} cannot be drawn. Give 1 row or more, and seed 0 or more."
-        )
+    for option, value, least in (("--rows", args.rows, 1), ("--seed", args.seed, 0)):
+        if value < least:
+            raise InputError(f"{option} must be at least {least}, got {value}.")
     wanted = Wanted(
         data=Path(args.data) if args.data else None,
         rows=args.rows,
@@ -68,47 +63,36 @@ def run(args: argparse.Namespace) -> int:
         maps=tuple(_maps(args)),
         networks=tuple(_method(each, args.device) for each in args.parameters),
     )
-    page = write_report([Path(each) for each in args.runs], Path(args.out), wanted, _silent if args.quiet else _talk)
-    print(page)
+
+    def tell(part: str) -> None:
+        if not args.quiet:
+            print(f"writing: {printable(part)}", file=sys.stderr, flush=True)
+
+    print(write_report([Path(each) for each in args.runs], Path(args.out), wanted, tell))
     return 0
 
 
 def _method(text: str, device: str) -> Method:
-
     name, _, weights = text.partition("=")
     return load_method(name, weights or None, device)
 
 
 def _maps(args: argparse.Namespace) -> list[Embedded]:
-    """The panels of Supplementary Figure 1."""
+    """Return the panels of Supplementary Figure 1."""
     if not args.map:
         return []
     if len(args.map) > MOST_MAPS or args.places is None:
-        raise InputError(f"--map takes up to {MOST_MAPS} methods and needs --places with a folder of places.")
-
-    places, images = _size(args.map_size)
-    drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)
+        raise InputError(f"--map may be given up to {MOST_MAPS} times, and needs --places with a folder of places.")
+    places, _, images = args.map_size.partition("x")
+    if not (places.isdecimal() and images.isdecimal() and int(places) > 1 and int(images) > 1):
+        raise InputError(f"--map-size must be places x images of each, such as 36x12, got {args.map_size!r}.")
+    drawn = drawn_places(open_places(Path(args.places), min_images=int(images)), int(places), int(images))
     panels = []
     for text in args.map:
         who, _, grouping = text.partition("@")
         method, company = _method(who, args.device), Grouping.parse(grouping or "alone")
-        _, _, weights = who.partition("=")
+        weights = who.partition("=")[2]
         of = f" ({Path(weights).name})" if weights else ""
         title = f"{method.name}{of}, {company}" if method.correlates else f"{method.name}{of}"
-        panels.append(embed(method, drawn, company, title, progress=not args.quiet))
+        panels.append(embed(method, drawn, company, printable(title), progress=not args.quiet))
     return panels
-
-
-def _size(text: str) -> tuple[int, int]:
-    places, _, images = text.partition("x")
-    if not (places.isdecimal() and images.isdecimal() and int(places) > 1 and int(images) > 1):
-        raise InputError(f"--map-size {text!r} is not understood. Give places x images of each, such as 36x12.")
-    return int(places), int(images)
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
-def _talk(what: str) -> None:
-    print(f"writing: {what}", file=sys.stderr, flush=True)

@@ -89,7 +89,8 @@ def test_the_same_report_is_the_same_bytes(results: Path) -> None:
     [
         (["--regions", "pixels"], "needs the pictures"),
         (["--data", "/nowhere"], "no folder /nowhere"),
-        (["--rows", "0"], "Give 1 row or more"),
+        (["--rows", "0"], "--rows must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
         (["--map", "pixels"], "needs --places"),
         (["--parameters", "pixels"], "pixels is not one"),
     ],
@@ -100,6 +101,15 @@ def test_a_wrong_wish_is_one_line(
     assert report(results, *more) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a$\\frac$b", "a\udcffb", "a\nb\x1b[2J", "<script>alert(1)</script>"])
+def test_a_name_that_no_figure_can_draw_is_drawn_all_the_same(results: Path, name: str) -> None:
+    """An invalid formula, bytes that are not UTF-8, and control characters, in a method and a condition."""
+    found = [answer(0, [match()], condition=name), *(answer(n, [match(300.0)], 3, condition=name) for n in (1, 2, 3))]
+    write(results / "out" / "hostile", card(name, recalls=(0.25, 1.0)), found)
+    assert report(results, "--data", str(results / "data")) == 0
+    assert "<script>alert" not in (results / "report" / "report.html").read_text()
 
 
 class Outline(HTMLParser):

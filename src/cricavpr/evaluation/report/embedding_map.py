@@ -1,6 +1,6 @@
-"""Descriptors of many places in two dimensions by t-SNE (Supplementary Figure 1). scikit-learn has its home here.
+"""Descriptors of many places in two dimensions by t-SNE (Supplementary Figure 1), by scikit-learn.
 
-One place has one colour and one marker together, so that black and white still tells neighbours apart.
+Each place has one combination of colour and marker, so that neighbours differ in black and white.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Embedded:
     """One panel.
 
     Attributes:
-        points: (N, 2) without unit.
-        places: (N,) the number of the place of each.
-        apart: how often the nearest neighbour of a descriptor, before t-SNE, shows the same place.
+        points: (N, 2), without unit.
+        places: (N,) number of the place of each point.
+        apart: share of descriptors whose nearest neighbour, before t-SNE, shows the same place.
     """
 
     title: str
@@ -45,16 +45,16 @@ class Embedded:
 
 
 def drawn_places(dataset: PhotoPlaces, places: int = PLACES, images: int = IMAGES, seed: int = SEED) -> ImageSet:
-    """A seeded draw of places with enough images, and of the images of each; keys are the places.
+    """Draw places with enough images by a seed, and images of each. The keys of the result are the places.
 
     Raises:
-        InputError: too few places with so many images.
+        InputError: too few places with that many images.
     """
     enough = [place for place in dataset.places if len(place.images) >= images]
     if len(enough) < places:
         raise InputError(
-            f"{dataset.name} has {len(enough)} places with {images} images, and the figure shows {places}. "
-            "Give more data, or ask for fewer places or images."
+            f"expected {places} places with {images} images, got {len(enough)} in {dataset.name}. Give more data, or "
+            "ask for fewer places or images."
         )
     generator = np.random.default_rng(seed)
     names, keys = [], []
@@ -75,17 +75,17 @@ def embed(
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Embedded:
-    """Describe and lay out; the same seed gives the same picture.
+    """Describe images and lay out the descriptors; the same input gives the same points.
 
     Raises:
-        InputError: as for `describe`, or a photo that cannot be read.
+        InputError: as for `describe`, or a photo that cannot be described.
         MissingExtraError: scikit-learn is not installed.
     """
     tsne = _tsne()
     described = describe(method, images, grouping, workers=workers, progress=progress)
     if described.problems:
         problem = described.problems[0]
-        raise InputError(f"{problem.name} cannot be described ({problem.reason}), and every point counts here.")
+        raise InputError(f"{problem.name} cannot be described ({problem.reason}). Remove it, or give other places.")
     assert images.keys is not None
     numbers = {key: number for number, key in enumerate(dict.fromkeys(images.keys))}
     places = np.array([numbers[key] for key in images.keys])
@@ -97,14 +97,19 @@ def embed(
 
 
 def neighbours(vectors: NDArray[np.float32], places: NDArray[np.int64]) -> float:  # (N, D), (N,)
-    """How often the nearest other descriptor shows the same place."""
+    """Return the share of descriptors whose nearest other descriptor shows the same place.
+
+    Example:
+        >>> neighbours(np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.array([0, 0, 1]))
+        0.6666666666666666
+    """
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
     return float((places[scores.argmax(axis=1)] == places).mean())
 
 
 def draw(panels: Sequence[Embedded]) -> Figure:
-    """Up to three panels side by side."""
+    """Draw up to three panels side by side."""
     figure, axes = new_figure(3.5 * len(panels), 3.8, 1, len(panels))
     markers = "os^DvPX<>ph*"
     with looks():

@@ -14,6 +14,7 @@ from cricavpr.evaluation.answers import Answer, read_answers_of
 from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.protocols import describe_protocol
+from cricavpr.terminal import printable
 
 ABLATION = "table.csv"  # as `cricavpr ablate` writes it
 USUAL_RADIUS_M = 25.0
@@ -112,7 +113,7 @@ def _label(card: Card, beside: Iterable[Card]) -> str:
     same = [other for other in beside if (other.method, grouping_of(other)) == (card.method, grouping_of(card))]
     differing = [part(card) for part in parts.values() if len({part(other) for other in same}) > 1]
     grouping = "" if grouping_of(card) == "none" else card.grouping
-    return ", ".join(part for part in (card.method, grouping, *differing) if part)
+    return printable(", ".join(part for part in (card.method, grouping, *differing) if part))
 
 
 def grouping_of(card: Card) -> str:

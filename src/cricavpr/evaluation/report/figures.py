@@ -18,6 +18,7 @@ from cricavpr.evaluation.report.failures import right
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.pages import distance
 from cricavpr.plotting import looks, new_figure, style
+from cricavpr.terminal import printable
 
 if TYPE_CHECKING:
     from cricavpr.plotting import Axes, Figure
@@ -145,7 +146,7 @@ def rows(evaluations: Sequence[Evaluation], queries: Sequence[int], pictures: Pi
             first, *others = axes[row * columns : (row + 1) * columns]
             answer = evaluations[0].answers[query]
             _picture(first, pictures.query(answer.query))
-            first.set_xlabel(answer.condition or f"query {query + 1}", fontsize=8)
+            first.set_xlabel(printable(answer.condition or f"query {query + 1}"), fontsize=8)
             for place, each in zip(others, evaluations, strict=True):
                 _match(place, each.answers[query], pictures)
         titles = ["query", *(each.label.replace(", ", "\n", 1) for each in evaluations)]

@@ -1,7 +1,7 @@
-"""Where the regions looked: how much each region of a CricaVPR descriptor gives to a match.
+"""Contribution of each region of a CricaVPR descriptor to the score of a match.
 
-A descriptor is the regions one after the other (paper section 3.2), at unit length as a whole. So the cosine of two
-descriptors is the sum over regions of the dot products of their parts: each part is that region's contribution.
+A descriptor is the regions one after the other (paper section 3.2), with unit length as a whole. So the cosine of two
+descriptors is the sum over regions of the dot products of their parts.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Box = tuple[float, float, float, float]  # top, left, height, width as fractions
 
 @dataclass(frozen=True)
 class Looked:
-    """One pair of pictures.
+    """Contributions of the regions of one pair of pictures.
 
     Attributes:
-        levels: of the pyramid, such as (1, 2, 3).
+        levels: levels of the pyramid, such as (1, 2, 3).
         boxes: one for each region.
-        contributions: (R,) that add up to the cosine.
+        contributions: (R,), whose sum is the cosine.
     """
 
     levels: tuple[int, ...]
@@ -44,7 +44,7 @@ class Looked:
         return float(self.contributions.sum())
 
     def level(self, number: int) -> tuple[tuple[Box, ...], NDArray[np.float64]]:
-        """The regions of one level, row by row."""
+        """Return the boxes and contributions of one level, row by row."""
         start = sum(level**2 for level in self.levels[:number])
         stop = start + self.levels[number] ** 2
         return self.boxes[start:stop], self.contributions[start:stop]
@@ -52,7 +52,7 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A query and its first match, and whether that is right."""
+    """A query and its first match."""
 
     query: NDArray[np.uint8]  # (H, W, 3)
     match: NDArray[np.uint8]  # (H, W, 3)
@@ -61,10 +61,10 @@ class Pair:
 
 
 def look(method: Method, query: NDArray[np.uint8], match: NDArray[np.uint8]) -> Looked:  # (H, W, 3) twice
-    """Describe both pictures, each alone, and take their similarity apart.
+    """Describe both pictures, each alone, and split their cosine by region.
 
     Raises:
-        InputError: the method's descriptor is not made of regions.
+        InputError: the method is not a cricavpr method with a pyramid of regions.
     """
     config = _config(method)
     a, b = (describe_one(method, picture).reshape(config.regions, -1) for picture in (query, match))
@@ -75,13 +75,18 @@ def contributions(
     a: NDArray[np.float32],  # (R, C)
     b: NDArray[np.float32],  # (R, C)
 ) -> NDArray[np.float64]:  # (R,)
-    """What each region gives to the dot product."""
+    """Return the part of each region in the dot product.
+
+    Example:
+        >>> contributions(np.float32([[1, 0], [0, 1]]), np.float32([[0.5, 0], [0, 0.25]]))
+        array([0.5 , 0.25])
+    """
     parts: NDArray[np.float64] = (a.astype(np.float64) * b).sum(axis=1)
     return parts
 
 
 def boxes(method: Method) -> tuple[Box, ...]:
-    """Where the regions of a method lie, as fractions of the picture."""
+    """Return the boxes of the regions of a method, as fractions of the picture."""
     from cricavpr.models.aggregators import pyramid_regions
 
     config = _config(method)
@@ -98,13 +103,15 @@ def _config(method: Method) -> CricaVPRConfig:
 
     model = getattr(method, "model", None)
     if not isinstance(model, CricaVPR) or model.config.aggregator != "pyramid":
-        raise InputError(f"{method.name} has no pyramid of regions to look at. Give a cricavpr method.")
+        raise InputError(f"{method.name} has no pyramid of regions. Give a cricavpr method.")
     return model.config
 
 
 def draw(pairs: Sequence[Pair]) -> Figure:
-    """A row for each pair: query and match with the contributions of each level but the first, in per cent of the
-    cosine. A darker cell gives more than its even share; the numbers say how much."""
+    """Draw a row for each pair: query and match with the contributions of each level but the first.
+
+    Numbers are per cent of the cosine; a darker cell contributes more.
+    """
     levels = [number for number, level in enumerate(pairs[0].looked.levels) if level > 1]
     columns = 2 * len(levels)
     figure, axes = new_figure(1.75 * columns + 0.2, 2.15 * len(pairs) + 0.3, len(pairs), columns)

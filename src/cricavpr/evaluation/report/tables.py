@@ -337,8 +337,8 @@ def as_csv(table: Table) -> str:
     """Return CSV: numbers as printed, without marks."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([" ".join(part for part in head if part) for head in table.heads])
-    writer.writerows([[cell.text for cell in row] for row in table.rows])
+    writer.writerow([printable(" ".join(part for part in head if part)) for head in table.heads])
+    writer.writerows([[printable(cell.text) for cell in row] for row in table.rows])
     return out.getvalue()
 
 
