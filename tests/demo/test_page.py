@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,38 +17,28 @@ import pytest
 from PIL import Image
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.demo.page import Row, Story, ground_of, render_page
-from cricavpr.descriptors import MadeBy
+from cricavpr.demo.page import Story, ground_of, render_page
 from cricavpr.evaluation.answers import Answer, Match
-from cricavpr.evaluation.evaluate import EvalResult
+from cricavpr.evaluation.report import Evaluation
 from cricavpr.geo import Positions
-from cricavpr.index.search import Predictions
 from cricavpr.pages import distance
 from cricavpr.town import Town
+from tests.evaluation.report.made import card
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u2028.jpg"
 
 
-def row(grouping: str = "alone", ranks: tuple[int, ...] = (1, 2)) -> Row:
-    made = MadeBy("cricavpr-tiny", "3fa2" * 16, (112, 112), "plain", grouping, None, 8)
-    result = EvalResult(
-        dataset="town",
-        split_hash="0" * 64,
-        rule="within 25 m",
-        made_by=made,
-        recall_at={n: sum(0 < rank <= n for rank in ranks) / len(ranks) for n in (1, 5, 10)},
-        database=2,
-        queries=2,
-        queries_without_positives=0,
-        failed_database=(),
-        failed_queries=(),
-        describe_s=1.0,
-        search_s=0.1,
-        predictions=Predictions(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32)),
-        ranks=np.array(ranks),
-        intervals={1: (0.3, 0.7)},
-    )
-    return Row("trained", result)
+def row(answers: Sequence[Answer], grouping: str = "alone", right: Sequence[bool] = (True, False)) -> Evaluation:
+    """An evaluation of two queries."""
+    hits = [
+        replace(answer, first_right_rank=1 if hit else 2, matches=(replace(answer.matches[0], right=hit),))
+        for answer, hit in zip(answers, right, strict=True)
+    ]
+    share = sum(right) / len(right)
+    recalls = {1: share, 5: 1.0, 10: 1.0}
+    made = card("cricavpr-tiny", grouping, dataset="town", queries=2)
+    intervals = {n: (0.3, 0.7) if n == 1 else (0.0, 1.0) for n in recalls}
+    return Evaluation(f"cricavpr-tiny, {grouping}", replace(made, recall_at=recalls, intervals=intervals), tuple(hits))
 
 
 @pytest.fixture
@@ -70,8 +61,12 @@ def story(tmp_path: Path) -> Story:
         Answer("1.jpg", 0, taken[0], None, "day", 1, 3.0, 1, (near, replace(far, distance_m=397.0))),
         Answer(HOSTILE, 1, taken[1], None, "night", 1, 0.0, 2, (far, replace(near, distance_m=0.0))),
     )
-    rows = (row(), row("in_order:16", (1, 1)), row("shuffled:16:0", (2, 0)))
-    return Story(town, 25.0, split, answers, rows, {"town": "<seed 7001>"})
+    rows = (
+        row(answers),
+        row(answers, "in_order:16", (True, True)),
+        row(answers, "shuffled:16:0", (False, False)),
+    )
+    return Story(town, split, answers, rows, {"town": "<seed 7001>"})
 
 
 class Outline(HTMLParser):
@@ -161,7 +156,7 @@ def test_the_table_always_has_its_grouping(story: Story) -> None:
         assert f"<td>{name}</td>" in page
     assert "<code>in_order:16</code>: <strong>100.0 %</strong>" in page
     assert "Against alone, 1 query is won and 0 lost: that may be chance." in page
-    assert story.rows[2].cells() == ("cricavpr-tiny", "trained", "shuffled:16:0", "0.0", "50.0", "50.0")
+    assert "town: 2 queries against 100 database photos; a match is right within 25 m; one query is 50 points." in page
 
 
 def test_pictures_are_in_the_page_once(story: Story) -> None:

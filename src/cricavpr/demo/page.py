@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.evaluation.answers import Answer
-from cricavpr.evaluation.evaluate import EvalResult
 from cricavpr.evaluation.intervals import mcnemar
+from cricavpr.evaluation.report.evaluations import Evaluation
 from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of, position_text
 from cricavpr.evaluation.report.failures import right
+from cricavpr.evaluation.report.figures import recall
+from cricavpr.evaluation.report.page import card_text, table_html
 from cricavpr.evaluation.report.pictures import Pictures
+from cricavpr.evaluation.report.tables import tables
 from cricavpr.pages import Ground, charts, distance, facts, render, text
 from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
 from cricavpr.town import CONDITIONS, Town
@@ -46,55 +49,25 @@ GROUPINGS = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Attributes:
-        weights: which weights, in a word or two.
-    """
-
-    weights: str
-    result: EvalResult
-
-    @property
-    def grouping(self) -> str:
-        return "sees no others" if self.result.made_by.grouping == "none" else self.result.grouping
-
-    @property
-    def name(self) -> str:
-        """The row in one line."""
-        return f"{self.result.method} ({self.weights}), {self.grouping}"
-
-    @property
-    def hits(self) -> NDArray[np.bool_]:  # (Q,)
-        """Whether the first match of each query is right."""
-        return np.asarray(self.result.ranks == 1)
-
-    def recall(self, n: int) -> float:
-        """Return recall@N as a fraction."""
-        return float(np.mean((self.result.ranks > 0) & (self.result.ranks <= n)))
-
-    def cells(self) -> tuple[str, ...]:
-        """Return the row as text, recalls in per cent."""
-        return self.result.method, self.weights, self.grouping, *(f"{100 * self.recall(n):.1f}" for n in (1, 5, 10))
-
-
-@dataclass(frozen=True)
 class Story:
     """Everything that the page tells.
 
     Attributes:
-        radius_m: a match within this distance is right.
-        rows: rows of the table; the explorer shows the first.
+        answers: answers of the Locator, which the explorer shows.
+        evaluations: rows of the table, the method alone first.
         facts: how the page was made, term and text.
     """
 
     town: Town
-    radius_m: float
     split: EvalDataset
     answers: tuple[Answer, ...]
-    rows: tuple[Row, ...]
+    evaluations: tuple[Evaluation, ...]
     facts: Mapping[str, str]
+
+    @property
+    def radius_m(self) -> float:
+        """Distance within which a match is right."""
+        return self.evaluations[0].radius_m
 
 
 def render_page(story: Story) -> str:
@@ -108,7 +81,7 @@ def render_page(story: Story) -> str:
         kicker="cricavpr: photos in, latitude and longitude out",
         headline=headline,
         lede=_lede(story),
-        body=f'<p class="caveat">{_caveat(story)}</p>{explorer_html}{_groups(story.rows)}{_charts(story)}',
+        body=f'<p class="caveat">{_caveat(story)}</p>{explorer_html}{_groups(story.evaluations)}{_charts(story)}',
         footer=f"<h2>How this page was made</h2>{facts(story.facts.items())}",
         scripts=("map.js", "explorer.js"),
         data=data,
@@ -119,13 +92,13 @@ def render_page(story: Story) -> str:
 
 
 def _lede(story: Story) -> str:
-    first = story.rows[0]
-    low, high = first.result.intervals[1]
+    card = story.evaluations[0].card
+    low, high = card.intervals[1]
     median_m = float(np.median(_errors_m(story)))
     return (
-        f"Each photo went through {text(first.result.method)} ({text(first.weights)}) by itself, without its GPS, "
+        f"Each photo went through {text(card.method)} by itself, without its GPS, "
         "and was located where the database picture with the highest score was taken. "
-        f"That is <strong>R@1 {_percent(first.recall(1))}</strong> (95 % interval {100 * low:.0f} to "
+        f"That is <strong>R@1 {_percent(card.recall_at[1])}</strong> (95 % interval {100 * low:.0f} to "
         f"{100 * high:.0f}); half of the photos are located within <strong>{distance(median_m)}</strong>."
     )
 
@@ -229,52 +202,39 @@ def _extreme(answers: Sequence[Answer], *, verdict: bool) -> int | None:
 # --- groups and charts
 
 
-def _groups(rows: Sequence[Row]) -> str:
-    items = []
-    for row in rows:
-        kind, *numbers = row.result.made_by.grouping.split(":")
-        if kind in GROUPINGS and row.result.made_by.weights == rows[0].result.made_by.weights:
-            meaning = GROUPINGS[kind].format(size=numbers[0] if numbers else "")
-            change = "" if row is rows[0] else f" {_change(row, rows[0])}"
-            share = _percent(row.recall(1))
-            items.append(f"<li><code>{text(row.grouping)}</code>: <strong>{share}</strong>. {meaning}.{change}</li>")
+def _groups(evaluations: Sequence[Evaluation]) -> str:
+    first, items = evaluations[0], []
+    for each in evaluations:
+        kind, _, size = each.card.grouping.partition(":")
+        if kind in GROUPINGS and each.card.weights == first.card.weights:
+            meaning = GROUPINGS[kind].format(size=size.partition(":")[0])
+            change = "" if each is first else f" {_change(each, first)}"
+            share = _percent(each.card.recall_at[1])
+            items.append(
+                f"<li><code>{text(each.card.grouping)}</code>: <strong>{share}</strong>. {meaning}.{change}</li>"
+            )
     listed = f"<ul>{''.join(items)}</ul>" if len(items) > 1 else ""
-    first = rows[0].result
-    caption = (
-        f"Recall in per cent. {first.queries:,} queries against {first.database:,} database pictures; a match is right "
-        f"{first.rule}. One query is {100 / first.queries:.1f} points."
-    )
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("method", "weights", "grouping"))
-    heads += "".join(f'<th scope="col" class="number">R@{n}</th>' for n in (1, 5, 10))
+    table = table_html(replace(tables(evaluations, ())[0], title=f"Recall in per cent; {card_text(first.card)}"))
     return (
         '<section><h2>Which pictures were described together</h2><div class="side-by-side"><div class="prose"><p>'
         "CricaVPR lets the pictures that are described together influence each other: they are a "
         "<strong>group</strong>. A descriptor then depends on its company, so a recall means little without the "
-        f"grouping, and every table here has a column for it.</p>{listed}"
-        f'</div><div class="card scroll"><table class="results"><caption>{text(caption)}</caption>'
-        f'<thead><tr>{heads}<td class="wide"></td></tr></thead><tbody>{"".join(map(_table_row, rows))}</tbody></table>'
-        "</div></div></section>"
+        f"grouping, and every table here has a column for it.</p>{listed}<p>In the table, random:0 is the same network "
+        f'untrained, and pixels compares pixels.</p></div><div class="card scroll">{table}</div></div></section>'
     )
 
 
-def _change(row: Row, against: Row) -> str:
+def _change(evaluation: Evaluation, against: Evaluation) -> str:
     """Say what the company changed, query by query: two recalls alone do not show whether that is much."""
-    paired = mcnemar(row.hits, against.hits)
+    paired = mcnemar(list(map(right, evaluation.answers)), list(map(right, against.answers)))
     chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
     won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"
-    return f"Against {text(against.grouping)}, {won} won and {paired.only_second} lost: {chance}."
-
-
-def _table_row(row: Row) -> str:
-    main = ' class="main"' if row.result.made_by.grouping == "alone" and row.weights != "untrained" else ""
-    method, *words = row.cells()
-    cells = "".join(f"<td{' class=number' if n > 1 else ''}>{text(cell)}</td>" for n, cell in enumerate(words))
-    return f'<tr{main}><th scope="row">{text(method)}</th>{cells}<td class="wide">{charts.bar(row.recall(1))}</td></tr>'
+    return f"Against {text(against.card.grouping)}, {won} won and {paired.only_second} lost: {chance}."
 
 
 def _charts(story: Story) -> str:
     bars = "".join(_condition_row(story.answers, condition) for condition in CONDITIONS)
-    curves = [(row.name, [row.recall(n) for n in range(1, MOST_N + 1)]) for row in story.rows]
+    curves = [(each.label, [recall(each, n) for n in range(1, MOST_N + 1)]) for each in story.evaluations]
     return (
         '<section><h2>How far off, and when</h2><div class="charts">'
         '<figure class="card"><figcaption>R@1 by hour and weather of the query, each photo alone</figcaption>'

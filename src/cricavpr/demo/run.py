@@ -19,12 +19,13 @@ import numpy as np
 from cricavpr.datasets import open_dataset
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.demo.folder import refuse_foreign, workshop
-from cricavpr.demo.page import Row, Story, render_page
+from cricavpr.demo.page import Story, render_page
 from cricavpr.describing import describe
 from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import Answer
-from cricavpr.evaluation.evaluate import EvalResult, evaluate
+from cricavpr.evaluation.evaluate import EvalResult, evaluate, format_table
 from cricavpr.evaluation.recording import answers_of, record
+from cricavpr.evaluation.report import find_sources
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.place_index import PlaceIndex
@@ -58,7 +59,7 @@ class DemoResult:
         photos: the folder with `database` and `queries`.
         index: the place index of the database.
         evaluations: the folder of cards and answers, one folder for each row.
-        rows: rows of the table, the method alone first.
+        results: rows of the table, the method alone first.
         answers: one for each query, from the Locator.
         timings: seconds by stage.
     """
@@ -67,7 +68,7 @@ class DemoResult:
     photos: Path
     index: Path
     evaluations: Path
-    rows: tuple[Row, ...]
+    results: tuple[EvalResult, ...]
     answers: tuple[Answer, ...]
     timings: Mapping[str, float]
 
@@ -76,11 +77,8 @@ class DemoResult:
         return f"DemoResult({self.page}: {right} of {len(self.answers)} photos located)"
 
     def table(self) -> str:
-        """Return the table of recalls as text; it always has a column for the grouping."""
-        lines = [("method", "weights", "grouping", "R@1", "R@5", "R@10"), *(row.cells() for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-        return "\n".join("  ".join(cells).rstrip() for cells in padded)
+        """Return the table that `cricavpr evaluate` prints; it always has a column for the grouping."""
+        return format_table(self.results).rstrip()
 
 
 def run_demo(
@@ -113,8 +111,9 @@ def run_demo(
 
     Example:
         >>> import tempfile
-        >>> run_demo(Path(tempfile.mkdtemp()) / "demo", places=10, method="pixels").rows[0].name
-        'pixels (none), sees no others'
+        >>> demo = run_demo(Path(tempfile.mkdtemp()) / "demo", places=10, method="pixels")
+        >>> len(demo.answers), demo.results[0].grouping
+        (5, 'none (does not correlate)')
     """
     out = Path(out)
     if seed < FIRST_SEED:
@@ -134,13 +133,13 @@ def run_demo(
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
         with stages("evaluate", "") as _:
-            rows = _evaluate(split, _contenders(used, weights), workers, stages.tell)
-        for row in rows:
-            record(row.result, split, stage / EVALUATIONS, command)
-        answers = _answers(estimates, split, rows[0].result)
+            results = _evaluate(split, _contenders(used), workers, stages.tell)
+        folders = [record(result, split, stage / EVALUATIONS, command) for result in results]
+        answers = _answers(estimates, split, results[0])
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
-        write_text(stage / PAGE, render_page(Story(town, RADIUS_M, split, answers, rows, facts)))
-    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, rows, answers, stages.timings)
+        story = Story(town, split, answers, find_sources(folders).evaluations, facts)
+        write_text(stage / PAGE, render_page(story))
+    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, results, answers, stages.timings)
 
 
 class _Stages:
@@ -191,30 +190,24 @@ def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: R
     return located.estimates
 
 
-def _contenders(method: Method, weights: str | Path | None) -> list[tuple[str, Method, Grouping]]:
-    """Return label of the weights, method and grouping of each row: the method, untrained, and the pixel matcher."""
-    if method.weights == "none":
-        label = "none"
-    elif str(weights).startswith("random:"):
-        label = "untrained"
-    else:
-        label = "trained" if weights is None else f"weights {method.weights[:8]}"
-    found = [(label, method, grouping) for grouping in (GROUPINGS if method.correlates else GROUPINGS[:1])]
-    if label not in ("none", "untrained"):
-        found.append(("untrained", load_method(method.name, UNTRAINED), ALONE))
+def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
+    """Return the method under each grouping, the same network untrained, and the pixel matcher."""
+    found = [(method, grouping) for grouping in (GROUPINGS if method.correlates else GROUPINGS[:1])]
+    if method.weights != "none" and not method.weights.startswith("random:"):
+        found.append((load_method(method.name, UNTRAINED), ALONE))
     if method.name != "pixels":
-        found.append(("none", load_method("pixels"), ALONE))
+        found.append((load_method("pixels"), ALONE))
     return found
 
 
 def _evaluate(
-    split: EvalDataset, contenders: Sequence[tuple[str, Method, Grouping]], workers: int | None, tell: Tell
-) -> tuple[Row, ...]:
-    rows = []
-    for number, (label, method, grouping) in enumerate(contenders, 1):
+    split: EvalDataset, contenders: Sequence[tuple[Method, Grouping]], workers: int | None, tell: Tell
+) -> tuple[EvalResult, ...]:
+    results = []
+    for number, (method, grouping) in enumerate(contenders, 1):
         report = partial(tell, f"measuring {number} of {len(contenders)}")
-        rows.append(Row(label, evaluate(method, split, grouping, workers=workers, progress=report)))
-    return tuple(rows)
+        results.append(evaluate(method, split, grouping, workers=workers, progress=report))
+    return tuple(results)
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.report.evaluations import Evaluation
 from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of
 from cricavpr.evaluation.report.failures import KINDS, Failure, failures
 from cricavpr.evaluation.report.pictures import Pictures
-from cricavpr.evaluation.report.tables import Cell, Table, spans
+from cricavpr.evaluation.report.tables import WRITERS, Cell, Table, spans
 from cricavpr.pages import distance, facts, render, text
 from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
 
@@ -73,21 +74,27 @@ def _headline(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _lede(evaluations: Sequence[Evaluation]) -> str:
-    said = []
-    for dataset, card in {each.card.dataset: each.card for each in evaluations}.items():
-        counts = card.counts
-        said.append(
-            f"{text(dataset)}: {counts.queries:,} queries against {counts.database:,} database photos; a match is "
-            f"right {text(card.rule)}; one query is {100 / max(1, counts.queries):.3g} points."
-        )
-    return "<br>".join(said) or "Tables of ablations, as they were written."
+    cards = {each.card.dataset: each.card for each in evaluations}
+    return "<br>".join(text(card_text(card)) for card in cards.values()) or "Tables of ablations, as they were written."
+
+
+def card_text(card: Card) -> str:
+    """Return the dataset of a card and its rule in one line."""
+    counts = card.counts
+    return (
+        f"{card.dataset}: {counts.queries:,} queries against {counts.database:,} database photos; a match is right "
+        f"{card.rule}; one query is {100 / max(1, counts.queries):.3g} points."
+    )
 
 
 # --- tables and figures
 
 
 def _tables(tables: Sequence[Table]) -> str:
-    made = "".join(f'<div class="card scroll">{table_html(table)}</div>' for table in tables)
+    made = ""
+    for table in tables:
+        names = " ".join(f"{table.key}.{kind}" for kind in WRITERS)
+        made += f'<div class="card scroll">{table_html(table)}<p class="files">tables/ {text(names)}</p></div>'
     return f'<section class="tables"><h2>Tables</h2>{made}</section>' if made else ""
 
 
@@ -106,10 +113,9 @@ def table_html(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="files">{text(table.note)}</p>' if table.note else ""
-    names = " ".join(f"{table.key}.{kind}" for kind in ("md", "csv", "tex"))
     return (
         f'<table class="results"><caption>{text(table.title)}</caption><thead>{over}<tr>{heads}</tr></thead>'
-        f'<tbody>{rows}</tbody></table>{note}<p class="files">tables/ {text(names)}</p>'
+        f"<tbody>{rows}</tbody></table>{note}"
     )
 
 
