@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from tests.town.pixel_matcher import recall_at_1
 
-from cricavpr.town import CONDITIONS, Town, contact_sheet, render
+from cricavpr.town import CONDITIONS, Town, render
+from cricavpr.town.views import Split
 
 SHEET_SEED, SHEET_PLACES = 5, (36, 63, 117, 171, 198, 207, 432)
 
@@ -71,7 +72,15 @@ def tabulate_recall(seeds: list[int], places: int, workers: int) -> None:
 
 def draw_sheet(path: Path) -> None:
     """Rows are places; columns the database picture, then a query in each condition."""
-    sheet = contact_sheet(Town(SHEET_SEED, 500), SHEET_PLACES)
+    town, side, gap = Town(SHEET_SEED, 500), 112, 2
+    visits: list[tuple[Split, str | None]] = [("database", None), *(("query", name) for name in CONDITIONS)]
+    pixels = np.full((len(SHEET_PLACES) * (side + gap) - gap, len(visits) * (side + gap) - gap, 3), 255, np.uint8)
+    for row, place in enumerate(SHEET_PLACES):
+        for column, (split, condition) in enumerate(visits):
+            view = town.view(place, column, split, condition)
+            top, left = row * (side + gap), column * (side + gap)
+            pixels[top : top + side, left : left + side] = render(town, view.camera, view.scene, (side, side))
+    sheet = Image.fromarray(pixels)
     sheet.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 

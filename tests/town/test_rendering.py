@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cricavpr.town import CONDITIONS, Scene, Town, contact_sheet, render, render_arrays, render_with_depth
+from cricavpr.town import CONDITIONS, Scene, Town, render, render_arrays, render_with_depth
 from cricavpr.town.shot import PASSING, STANDING
 
 SIZE = (112, 112)
@@ -128,8 +128,3 @@ def test_arrays_do_not_depend_on_workers_and_come_in_order(town):
     assert alone.dtype == np.uint8 and alone.shape == (40, 48, 64, 3)
     assert (alone == shared).all() and done == [(32, 40), (40, 40)]
     assert (alone[7] == render(town, views[7].camera, views[7].scene, (48, 64))).all()
-
-
-def test_a_contact_sheet_has_a_row_per_place_and_a_column_per_visit(town):
-    sheet = contact_sheet(town, [0, 5, 9], [("database", None), ("query", "night")], (32, 48), gap=2)
-    assert sheet.size == (2 * 48 + 2, 3 * 32 + 2 * 2)

@@ -25,7 +25,7 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.evaluate import EvalResult, evaluate, format_table
 from cricavpr.evaluation.recording import answers_of, record
-from cricavpr.evaluation.report import find_sources
+from cricavpr.evaluation.report import find_evaluations
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.place_index import PlaceIndex
@@ -137,7 +137,7 @@ def run_demo(
         folders = [record(result, split, stage / EVALUATIONS, command) for result in results]
         answers = _answers(estimates, split, results[0])
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
-        story = Story(town, split, answers, find_sources(folders).evaluations, facts)
+        story = Story(town, split, answers, find_evaluations(folders), facts)
         write_text(stage / PAGE, render_page(story))
     return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, results, answers, stages.timings)
 

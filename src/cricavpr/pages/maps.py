@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Outlines that lie below everything else: streets (lines of a width in metres), houses and parks (areas)."""
+    """An outline below everything else. Looks: street, a line of a width in metres; house and park, areas."""
 
     points: ArrayLike  # (n, 2)
     look: str
@@ -110,7 +110,7 @@ def map_of(
     Args:
         markers: points; a script knows them by their number in this sequence.
         degrees: positions are (latitude, longitude) instead of (easting, northing) in metres.
-        key: legend, from a look to what it means.
+        key: legend, from looks to meanings; looks of lines and circles begin with "line:" and "circle:".
         label: description for screen readers.
 
     Raises:
@@ -124,33 +124,28 @@ def map_of(
     unknown = {marker.look for marker in markers} - set(LOOKS)
     if unknown:
         raise ValueError(f"unknown look {min(unknown)!r}; known are {', '.join(LOOKS)}")
-    parts = [
-        [marker.at for marker in markers],
-        [circle.at for circle in circles],
-        *(line.points for line in lines),
-        *(shape.points for shape in ground),
-    ]
+    singles = [[marker.at for marker in markers], [circle.at for circle in circles]]
+    parts = [*singles, *(line.points for line in lines), *(shape.points for shape in ground)]
     arrays = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
     ends = np.cumsum([len(array) for array in arrays])[:-1]
     plane = np.split(_plane(np.concatenate(arrays), degrees), ends)
     radii = np.array([circle.radius_m for circle in circles])
     box = _box(plane, radii, 0.0 if ground else MARGIN)
     unit = box[2] / USUAL_PX
-    marks, circled, stretched = plane[0], plane[1], plane[2:]
+    marks = list(_marks(markers, plane[0], unit))
     drawn = (
-        f'<g class="cv-ground">{_ground(ground, stretched[len(lines) :])}</g>'
-        + "".join(map(_circle, circles, circled))
-        + "".join(map(_line, lines, stretched))
-        + "".join(_marks(markers, marks, unit, look) for look in LOOKS)
+        f'<g class="cv-ground">{_ground(ground, plane[2 + len(lines) :])}</g>'
+        + "".join(map(_circle, circles, plane[1]))
+        + "".join(map(_line, lines, plane[2:]))
+        + "".join(path for path, _ in marks)
         + f'<g class="cv-over"></g>{_furniture(box, unit)}'
     )
-    data = [path for look in LOOKS for path in _data(markers, marks, look)]
     view = " ".join(f"{value:.1f}" for value in box)
     return (
         f'<div class="cv-map" data-unit="{unit:.6g}"><div class="cv-frame"><svg viewBox="{view}" tabindex="0" '
         f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>'
         f'{_key(key or {})}<p class="cv-hint">{HINT}</p>'
-        f'<script type="application/json">{safe_json(data)}</script></div>'
+        f'<script type="application/json">{safe_json([data for _, data in marks])}</script></div>'
     )
 
 
@@ -201,34 +196,24 @@ def _box(
 # --- what is drawn
 
 
-def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float, look: str) -> str:
-    """All marks of one look as one path, and their headings as another: any number of them is one element."""
-    rows = _rows(markers, plane, look)
-    if not rows:
-        return ""
-    stamp = _scaled(LOOKS[look], unit)
-    many = " cv-many" if len(rows) > LARGE else ""
-    ticks = "".join(f"M{_xy(plane[row])}{_tick(markers[row].heading_deg, unit)}" for row in _headed(markers, rows))
-    return (f'<path class="cv-mark cv-tick cv-{look}" d="{ticks}"/>' if ticks else "") + (
-        f'<path class="cv-mark cv-{look}{many}" d="{"".join(f"M{_xy(plane[row])}{stamp}" for row in rows)}"/>'
-    )
+def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield one path for all marks of a look, and one for their headings, with the numbers, names and photos.
 
-
-def _rows(markers: Sequence[Marker], plane: NDArray[np.float64], look: str) -> list[int]:
-    return [row for row, marker in enumerate(markers) if marker.look == look and not np.isnan(plane[row]).any()]
-
-
-def _headed(markers: Sequence[Marker], rows: Sequence[int]) -> list[int]:
-    return [row for row in rows if not math.isnan(markers[row].heading_deg)]
-
-
-def _data(markers: Sequence[Marker], plane: NDArray[np.float64], look: str) -> list[dict[str, Any]]:
-    """Numbers, names and photos of the marks of each path of a look, in the order of the path."""
-    rows = _rows(markers, plane, look)
-    headed = _headed(markers, rows)
-    photos = {place: markers[row].photo for place, row in enumerate(rows) if markers[row].photo}
-    ticks = [{"numbers": headed}] if headed else []
-    return [*ticks, {"numbers": rows, "names": [markers[row].name for row in rows], "photos": photos}] if rows else []
+    So any number of marks is one element.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row in np.flatnonzero(~np.isnan(plane).any(axis=1)).tolist():
+        rows_of.setdefault(markers[row].look, []).append(row)
+    at = [f"M{x + 0.0:.1f} {y + 0.0:.1f}" for x, y in plane.tolist()]
+    for look in filter(rows_of.get, LOOKS):
+        rows, stamp = rows_of[look], _scaled(LOOKS[look], unit)
+        if headed := [row for row in rows if not math.isnan(markers[row].heading_deg)]:
+            steps = "".join(at[row] + _tick(markers[row].heading_deg, unit) for row in headed)
+            yield f'<path class="cv-mark cv-tick cv-{look}" d="{steps}"/>', {"numbers": headed}
+        photos = {place: markers[row].photo for place, row in enumerate(rows) if markers[row].photo}
+        data = {"numbers": rows, "names": [markers[row].name for row in rows], "photos": photos}
+        many = " cv-many" if len(rows) > LARGE else ""
+        yield f'<path class="cv-mark cv-{look}{many}" d="{"".join(at[row] + stamp for row in rows)}"/>', data
 
 
 def _scaled(steps: str, unit: float) -> str:
@@ -264,23 +249,16 @@ def _title(name: str) -> str:
 
 
 def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> str:
-    """One path for all outlines of one look and width; parks first, houses last."""
-    paths: dict[tuple[str, float], list[str]] = {}
-    for shape, corners in zip(ground, points, strict=True):
-        end = "" if shape.width_m else "z"
-        paths.setdefault((shape.look, shape.width_m), []).append(f"{_outline(corners)}{end}")
+    """Draw one path for all outlines of one look and width, in whole metres and relative steps to save text."""
+    paths: dict[tuple[str, float], str] = {}
+    for shape, outline in zip(ground, points, strict=True):
+        corners = np.rint(outline).astype(int)
+        steps = " ".join(f"{x} {y}" for x, y in np.diff(corners, axis=0).tolist())
+        drawn = f"M{corners[0, 0]} {corners[0, 1]}l{steps}{'' if shape.width_m else 'z'}"
+        paths[shape.look, shape.width_m] = paths.get((shape.look, shape.width_m), "") + drawn
     return "".join(
-        f'<path class="cv-{text(look)}"{f" stroke-width={chr(34)}{width:.1f}{chr(34)}" if width else ""} '
-        f'd="{"".join(outlines)}"/>'
-        for (look, width), outlines in paths.items()
+        f'<path class="cv-{text(look)}" stroke-width="{width:.1f}" d="{d}"/>' for (look, width), d in paths.items()
     )
-
-
-def _outline(points: NDArray[np.float64]) -> str:
-    """Whole metres, each step relative to the last: thousands of houses in little text."""
-    corners = np.rint(points).astype(int)
-    steps = " ".join(f"{x} {y}" for x, y in np.diff(corners, axis=0).tolist())
-    return f"M{corners[0, 0]} {corners[0, 1]}" + (f"l{steps}" if steps else "")
 
 
 def _xy(point: NDArray[np.float64]) -> str:
@@ -291,7 +269,7 @@ def _xy(point: NDArray[np.float64]) -> str:
 
 
 def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
-    """Scale bar and north arrow in pixels; the script keeps them in their corners."""
+    """Draw scale bar and north arrow in pixels; the script keeps them in their corners."""
     left, top, width, height = box
     length = round_length_m(width / 6)
     bar = length / unit
@@ -309,7 +287,7 @@ def _length(metres: float) -> str:
 
 
 def _key(key: Mapping[str, str]) -> str:
-    """The legend: a mark of each look and what it means."""
+    """Return the legend: a mark of each look, and its meaning."""
     items = "".join(
         f'<li><svg viewBox="-13 -8 26 16" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
         for look, meaning in key.items()
@@ -318,9 +296,8 @@ def _key(key: Mapping[str, str]) -> str:
 
 
 def _sample(look: str) -> str:
-    kind, _, name = look.rpartition(":")  # "line:wrong", "circle:hole"; a mark otherwise
-    if kind == "line":
-        return f'<path class="cv-line cv-{text(name)}" d="M-12 0H12"/>'
+    kind, _, name = look.rpartition(":")
     if kind == "circle":
         return f'<circle class="cv-circle cv-{text(name)}" r="6.5"/>'
-    return f'<path class="cv-mark cv-{text(name)}" d="M0 0{LOOKS[name]}"/>'
+    steps = "M-12 0H12" if kind == "line" else f"M0 0{LOOKS[name]}"
+    return f'<path class="cv-{kind or "mark"} cv-{text(name)}" d="{steps}"/>'

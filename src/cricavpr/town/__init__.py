@@ -5,7 +5,7 @@ them. `make_town` writes datasets in the layouts that the readers of this packag
 """
 
 from cricavpr.town.camera import Camera, lift, project
-from cricavpr.town.render import Rendering, contact_sheet, render, render_arrays, render_with_depth
+from cricavpr.town.render import Rendering, render, render_arrays, render_with_depth
 from cricavpr.town.views import Place, Town, View
 from cricavpr.town.weather import CONDITIONS, Scene
 from cricavpr.town.write import Written, make_town, write_town
@@ -19,7 +19,6 @@ __all__ = [
     "Town",
     "View",
     "Written",
-    "contact_sheet",
     "lift",
     "make_town",
     "project",

@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
 from cricavpr.progress import Progress, Report
 from cricavpr.town.bodies import draw_bodies
@@ -20,17 +19,13 @@ from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.ground import draw_ground
 from cricavpr.town.hashing import Array
 from cricavpr.town.shot import Buffer, Shot, aim, empty_buffer
-from cricavpr.town.views import Split, Town, View
+from cricavpr.town.views import Town, View
 from cricavpr.town.walls import draw_walls
-from cricavpr.town.weather import CONDITIONS, Scene, add_haze, add_precipitation, develop, paint_sky
+from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, paint_sky
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-EVERY_CONDITION: tuple[tuple[Split, str | None], ...] = (
-    ("database", None),
-    *[("query", condition) for condition in CONDITIONS],
-)
 _CHUNK = 32  # pictures that a process renders at a time
 _LAMP_COLOUR = (1.0, 0.80, 0.50)
 _LAMP_REACH_M = 55.0
@@ -175,25 +170,3 @@ def _receive(town: Town) -> None:
 
 def _work_on_received(work: Callable[[Town, Job], Result], job: Job) -> Result:
     return work(_received[0], job)
-
-
-def contact_sheet(
-    town: Town,
-    places: Sequence[int],
-    visits: Sequence[tuple[Split, str | None]] = EVERY_CONDITION,
-    image_size: tuple[int, int] = (112, 112),  # (h, w) pixels of one picture
-    gap: int = 2,
-) -> Image.Image:
-    """Return a sheet of pictures: a row for each place, a column for each visit.
-
-    Args:
-        visits: split, and condition or None for the condition that the visit has by itself.
-    """
-    height, width = image_size
-    sheet = np.full((len(places) * (height + gap) - gap, len(visits) * (width + gap) - gap, 3), 255, np.uint8)
-    for row, place in enumerate(places):
-        for column, (split, condition) in enumerate(visits):
-            view = town.view(place, column, split, condition)
-            top, left = row * (height + gap), column * (width + gap)
-            sheet[top : top + height, left : left + width] = render(town, view.camera, view.scene, image_size)
-    return Image.fromarray(sheet)

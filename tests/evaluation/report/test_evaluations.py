@@ -9,17 +9,17 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.report.evaluations import find_sources, splits
+from cricavpr.evaluation.report.evaluations import find_evaluations, splits
 from tests.evaluation.report.made import answer, card, match, run, write
 
 
 def test_a_folder_of_results_is_read_like_its_results(tmp_path: Path) -> None:
     write(tmp_path / "out" / "a", card("a", recalls=(1.0, 1.0, 1.0)), [answer(n, [match()]) for n in range(4)])
     write(tmp_path / "out" / "b", card("b"))
-    whole = find_sources([tmp_path / "out"])
-    single = find_sources([tmp_path / "out" / "a", tmp_path / "out" / "b", tmp_path / "out"])
-    assert [r.label for r in whole.evaluations] == [r.label for r in single.evaluations] == ["a, alone", "b, alone"]
-    assert len(whole.evaluations[0].answers) == 4 and whole.evaluations[1].answers == ()
+    whole = find_evaluations([tmp_path / "out"])
+    single = find_evaluations([tmp_path / "out" / "a", tmp_path / "out" / "b", tmp_path / "out"])
+    assert [r.label for r in whole] == [r.label for r in single] == ["a, alone", "b, alone"]
+    assert len(whole[0].answers) == 4 and whole[1].answers == ()
 
 
 def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
@@ -27,14 +27,14 @@ def test_labels_say_as_much_as_it_takes(tmp_path: Path) -> None:
     write(tmp_path / "2", card("a", "in_order:16"))
     write(tmp_path / "3", card("a", "alone", weights="random:0"))
     write(tmp_path / "4", card("b", "none"))
-    labels = [r.label for r in find_sources([tmp_path]).evaluations]
+    labels = [r.label for r in find_evaluations([tmp_path])]
     assert labels == ["a, alone, wwwwwwwwwwwwww", "a, in_order:16", "a, alone, random:0", "b"]
 
 
 def test_labels_tell_protocols_apart_that_share_a_name(tmp_path: Path) -> None:
     write(tmp_path / "1", card("a", "none"))
     write(tmp_path / "2", replace(card("a", "none"), protocol=protocol("honest", one_hit_per_panorama=True)))
-    assert [r.label for r in find_sources([tmp_path]).evaluations] == ["a, honest", "a, honest; one hit per panorama"]
+    assert [r.label for r in find_evaluations([tmp_path])] == ["a, honest", "a, honest; one hit per panorama"]
 
 
 def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_note_of_an_at_name_is_the_condition(tmp_path: Path) -> None:
         card(recalls=(1.0, 1.0, 1.0)),
         [answer(n, [match()], query=name) for n, name in enumerate(names)],
     )
-    (of,) = find_sources([tmp_path]).evaluations
+    (of,) = find_evaluations([tmp_path])
     assert [a.condition for a in of.answers] == ["night", None, None, None]
 
 
@@ -57,13 +57,13 @@ def test_runs_on_other_photos_are_kept_apart() -> None:
 def test_a_card_that_is_none_is_one_line(tmp_path: Path, card_text: str) -> None:
     (tmp_path / "card.json").write_text(card_text)
     with pytest.raises(InputError) as error:
-        find_sources([tmp_path])
+        find_evaluations([tmp_path])
     assert "\n" not in str(error.value)
 
 
 def test_an_empty_folder_and_lost_answers_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no card\.json and no table\.csv"):
-        find_sources([tmp_path])
+        find_evaluations([tmp_path])
     write(tmp_path / "a", card(), [answer(0, [match()])])
     with pytest.raises(InputError, match="1 answers to 4 queries"):
-        find_sources([tmp_path])
+        find_evaluations([tmp_path])

@@ -51,32 +51,25 @@ class Evaluation:
         return self.answers
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Evaluations in the order given, and paths of tables of ablations."""
-
-    evaluations: tuple[Evaluation, ...]
-    ablations: tuple[Path, ...]
-
-
-def find_sources(paths: Sequence[Path]) -> Sources:
-    """Read folders that hold a card or a table, or folders of such folders.
+def find_evaluations(paths: Sequence[Path]) -> tuple[Evaluation, ...]:
+    """Read the evaluations in folders, or in folders of such folders, in the order given.
 
     Raises:
         InputError: a folder without cards and tables, or a card or answers that cannot be read.
     """
-    cards: dict[Path, None] = {}
-    tables: dict[Path, None] = {}
     for path in paths:
-        found_cards, found_tables = _below(path, CARD), _below(path, ABLATION)
-        if not found_cards and not found_tables:
+        if not _below(path, CARD) and not _below(path, ABLATION):
             raise InputError(
                 f"{path} holds no {CARD} and no {ABLATION}. Give folders that `cricavpr evaluate --out` or "
                 "`cricavpr ablate` wrote."
             )
-        cards |= dict.fromkeys(card.parent for card in found_cards)
-        tables |= dict.fromkeys(found_tables)
-    return Sources(_labelled([(folder, Card.read(folder)) for folder in cards]), tuple(tables))
+    folders = dict.fromkeys(card.parent for path in paths for card in _below(path, CARD))
+    return _labelled([(folder, Card.read(folder)) for folder in folders])
+
+
+def find_ablations(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the tables of ablations in folders, or in folders of such folders."""
+    return tuple(dict.fromkeys(table for path in paths for table in _below(path, ABLATION)))
 
 
 def _below(path: Path, name: str) -> list[Path]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cricavpr.errors import InputError
 from cricavpr.evaluation.report import embedding_map, figures, regions, tables
 from cricavpr.evaluation.report.embedding_map import Embedded
-from cricavpr.evaluation.report.evaluations import Evaluation, Sources, find_sources, splits
+from cricavpr.evaluation.report.evaluations import Evaluation, find_ablations, find_evaluations, splits
 from cricavpr.evaluation.report.failures import failures, right
-from cricavpr.evaluation.report.page import Drawn, report_page
+from cricavpr.evaluation.report.page import Drawing, report_page
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.files import write_text
 from cricavpr.methods.base import Method
@@ -60,20 +60,19 @@ def write_report(
         MissingExtraError: matplotlib is not installed.
     """
     wanted = wanted or Wanted()
-    sources = find_sources(paths)
-    evaluations = sources.evaluations
+    evaluations, ablations = find_evaluations(paths), find_ablations(paths)
     pictures = _pictures(evaluations, wanted.data) if wanted.data else None
     if wanted.look_by is not None and pictures is None:
         raise InputError("--regions needs the pictures. Give the dataset's folder with --data.")
-    made = tables.tables(evaluations, sources.ablations, [tables.counted(method) for method in wanted.networks])
+    made = tables.tables(evaluations, ablations, [tables.counted(method) for method in wanted.networks])
     for table in made:
         tell(table.title)
         for kind, write in tables.WRITERS.items():
             write_text(out / "tables" / f"{table.key}.{kind}", write(table))
     drawn = []
-    for name, title, caption, figure, broad in _drawn(sources, pictures, wanted):
-        tell(title)
-        drawn.append(Drawn(title, caption, tuple(save_figure(figure, out / "figures" / name)), broad))
+    for drawing, figure in _drawings(evaluations, pictures, wanted):
+        tell(drawing.title)
+        drawn.append((drawing, save_figure(figure, out / "figures" / drawing.name)))
     write_text(out / "failures.json", _failures(evaluations))
     tell("the page")
     page = out / "report.html"
@@ -102,51 +101,47 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
     return json.dumps({"schema": "cricavpr.failures.1", "results": listed}, indent=1, allow_nan=False) + "\n"
 
 
-# --- figures: name of the file, title, caption, figure, whether it takes the whole width
+# --- figures
 
-_Figure = tuple[str, str, str, "Figure", bool]
+_Drawn = tuple[Drawing, "Figure"]
 
 
-def _drawn(sources: Sources, pictures: Pictures | None, wanted: Wanted) -> Iterator[_Figure]:
-    for number, evaluations in enumerate(splits(sources.evaluations)):
-        name, end = evaluations[0].card.dataset, f"_{number + 1}" if number else ""
+def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, wanted: Wanted) -> Iterator[_Drawn]:
+    for number, split in enumerate(splits(evaluations)):
+        name, end = split[0].card.dataset, f"_{number + 1}" if number else ""
         caption = "Share of queries with a right photo among the first N."
-        yield f"recall_curves{end}", f"recall@N on {name}", caption, figures.recall_curves(evaluations), False
-        if answered := [each for each in evaluations if each.answers]:
-            yield from _of_answers(answered, name, end)
-            if pictures:
-                yield from _of_pictures(answered, pictures, wanted, end)
+        yield Drawing(f"recall_curves{end}", f"recall@N on {name}", caption), figures.recall_curves(split)
+        answered = [each for each in split if each.answers]
+        if figure := figures.by_distance(answered):
+            caption = "R@1 for each radius within which a match is right."
+            yield Drawing(f"by_distance{end}", f"R@1 by distance on {name}", caption), figure
+        for place, each in enumerate(answered, 1):
+            if figure := figures.hits_and_misses(each):
+                caption = "Where queries were answered right (dots) and wrong (crosses); north is up."
+                yield Drawing(f"map{end}_{place}", f"Hits and misses of {each.label}", caption), figure
+        if answered and pictures:
+            yield from _of_pictures(answered, pictures, wanted, end)
     if wanted.maps:
         caption = "t-SNE of the descriptors: every sign and colour is one place."
-        yield "embedding_map", "Descriptors in two dimensions", caption, embedding_map.draw(wanted.maps), True
+        figure = embedding_map.draw(wanted.maps)
+        yield Drawing("embedding_map", "Descriptors in two dimensions", caption, broad=True), figure
 
 
-def _of_answers(evaluations: Sequence[Evaluation], name: str, end: str) -> Iterator[_Figure]:
-    if figure := figures.by_distance(evaluations):
-        caption = "R@1 for each radius within which a match is right."
-        yield f"by_distance{end}", f"R@1 by distance on {name}", caption, figure, False
-    for number, each in enumerate(evaluations):
-        if figure := figures.hits_and_misses(each):
-            caption = "Where queries were answered right (dots) and wrong (crosses); north is up."
-            yield f"map{end}_{number + 1}", f"Hits and misses of {each.label}", caption, figure, False
-
-
-def _of_pictures(evaluations: Sequence[Evaluation], pictures: Pictures, wanted: Wanted, end: str) -> Iterator[_Figure]:
+def _of_pictures(evaluations: Sequence[Evaluation], pictures: Pictures, wanted: Wanted, end: str) -> Iterator[_Drawn]:
     compared = evaluations[:MOST_COMPARED]
     for rule, words in figures.RULES.items():
         allowed = figures.candidates(compared, rule)
         queries = [allowed[place] for place in figures.draw(len(allowed), wanted.rows, wanted.seed)]
-        if queries:
-            caption = (
-                f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {wanted.seed}. "
-                "Tick and green: right."
-            )
-            if len(evaluations) > MOST_COMPARED:
-                caption += f" The first {MOST_COMPARED} of {len(evaluations)} results."
-            yield f"rows_{rule}{end}", f"Queries: {words}", caption, figures.rows(compared, queries, pictures), True
+        if not queries:
+            continue
+        caption = f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {wanted.seed}."
+        if len(evaluations) > MOST_COMPARED:
+            caption += f" The first {MOST_COMPARED} of {len(evaluations)} results."
+        figure = figures.rows(compared, queries, pictures)
+        yield Drawing(f"rows_{rule}{end}", f"Queries: {words}", f"{caption} Tick and green: right.", broad=True), figure
     if wanted.look_by is not None and (pairs := _looked(evaluations[0], pictures, wanted.look_by, wanted)):
         caption = f"Share of each region in the cosine, in per cent; {wanted.look_by.name}, each photo alone."
-        yield f"regions{end}", "Where the regions looked", caption, regions.draw(pairs), True
+        yield Drawing(f"regions{end}", "Where the regions looked", caption, broad=True), regions.draw(pairs)
 
 
 def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, wanted: Wanted) -> list[regions.Pair]:

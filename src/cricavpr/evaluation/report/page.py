@@ -29,24 +29,26 @@ FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure that was written.
+class Drawing:
+    """Words of a figure: its file name without suffix, and whether it takes the whole width of the page."""
 
-    Attributes:
-        files: its paths, an SVG and a PNG among them.
-        broad: whether it takes the whole width of the page.
-    """
-
+    name: str
     title: str
     caption: str
-    files: tuple[Path, ...]
     broad: bool = False
 
 
 def report_page(
-    evaluations: Sequence[Evaluation], tables: Sequence[Table], figures: Sequence[Drawn], pictures: Pictures | None
+    evaluations: Sequence[Evaluation],
+    tables: Sequence[Table],
+    figures: Sequence[tuple[Drawing, Sequence[Path]]],
+    pictures: Pictures | None,
 ) -> str:
-    """Return the page as text, the same for the same values."""
+    """Return the page as text, the same for the same values.
+
+    Args:
+        figures: with the files of each, an SVG and a PNG among them.
+    """
     answered = [each for each in evaluations if each.answers]
     body, data = _tables(tables) + _figures(figures), None
     if answered:
@@ -129,21 +131,21 @@ def _side(head: str) -> str:
     return "" if head in ("Method", "Grouping", "Version") else ' class="number"'
 
 
-def _figures(figures: Sequence[Drawn]) -> str:
-    made = "".join(map(_figure, figures))
+def _figures(figures: Sequence[tuple[Drawing, Sequence[Path]]]) -> str:
+    made = "".join(_figure(drawing, files) for drawing, files in figures)
     return f'<section><h2>Figures</h2><div class="figures">{made}</div></section>' if made else ""
 
 
-def _figure(drawn: Drawn) -> str:
+def _figure(drawing: Drawing, files: Sequence[Path]) -> str:
     """Embed photos as PNG and lines as SVG: whichever is smaller and as good."""
-    suffix, mime = (".png", "image/png") if drawn.broad else (".svg", "image/svg+xml")
-    file = next(path for path in drawn.files if path.suffix == suffix)
+    suffix, mime = (".png", "image/png") if drawing.broad else (".svg", "image/svg+xml")
+    file = next(path for path in files if path.suffix == suffix)
     address = f"data:{mime};base64,{base64.b64encode(file.read_bytes()).decode()}"
-    names = ", ".join(path.name for path in drawn.files)
+    names = ", ".join(path.name for path in files)
     return (
-        f'<figure class="card{" broad" if drawn.broad else ""}"><figcaption>{text(drawn.title)}</figcaption>'
-        f'<img src="{address}" alt="{text(drawn.caption)}">'
-        f'<p class="files">{text(drawn.caption)} figures/ {text(names)}</p></figure>'
+        f'<figure class="card{" broad" if drawing.broad else ""}"><figcaption>{text(drawing.title)}</figcaption>'
+        f'<img src="{address}" alt="{text(drawing.caption)}">'
+        f'<p class="files">{text(drawing.caption)} figures/ {text(names)}</p></figure>'
     )
 
 
