@@ -91,14 +91,6 @@ def _mix(colour: Array, layer: Array, cover: Array) -> None:
 
 
 @dataclass(frozen=True)
-class WallColour:
-    """Result of `paint_walls`."""
-
-    albedo: Array  # (3, N) float32
-    light: Array  # (3, N) float32: what lamps behind glass give at night
-
-
-@dataclass(frozen=True)
 class _Grid:
     """Positions of pixels in the window grids of their walls. All (N,)."""
 
@@ -123,8 +115,8 @@ def paint_walls(
     pixels: WallPixels,
     lit_share: float,  # 0..1 of the windows are lit
     evening: int,  # which windows are lit tonight
-) -> WallColour:
-    """Return the colour of every wall pixel."""
+) -> tuple[Array, Array]:  # (3, N) float32 twice
+    """Return the colour of every wall pixel, and at night the light of lamps behind glass."""
     colour = pixels.colour(paints.wall)
     ground = pixels.get(paints.ground)
     _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
@@ -140,7 +132,7 @@ def paint_walls(
     _paint_ground_floor(colour, light, paints, pixels, lit_share)
     eaves = pixels.get(paints.eaves)
     _mix(colour, trim, _band(pixels.z, eaves - np.float32(0.35), eaves, pixels.foot_z) * grid.inhabited)
-    return WallColour(colour, light)
+    return colour, light
 
 
 def _grid(paints: Paints, pixels: WallPixels, ground: Array) -> _Grid:

@@ -44,10 +44,10 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
         return
     on, pixels, forward = _strike(shot, seen)
     paints = paints_of(walls, shot.town.plan.houses, seen.index, shot.scene.year)
-    colour = paint_walls(paints, pixels, shot.weather.lit, shot.scene.view_seed)
+    albedo, light = paint_walls(paints, pixels, shot.weather.lit, shot.scene.view_seed)
     if shot.weather.snow > 0:
-        _lay_snow(colour.albedo, walls, seen, pixels, np.take(paints.roof_like, pixels.wall), shot.weather.snow)
-    buffer.albedo[:, on], buffer.light[:, on] = colour.albedo, colour.light
+        _lay_snow(albedo, walls, seen, pixels, np.take(paints.roof_like, pixels.wall), shot.weather.snow)
+    buffer.albedo[:, on], buffer.light[:, on] = albedo, light
     buffer.direct[on] = np.take(_sunlit(walls, seen.index, shot.scene.sun_azimuth_deg), pixels.wall)
     buffer.forward[on] = forward
     buffer.surface[on] = np.take(seen.index.astype(np.int32), pixels.wall)
