@@ -26,9 +26,15 @@ def grid(side: int, step_m: float) -> NDArray[np.float64]:
     return np.array([(step_m * (p % side), step_m * (p // side)) for p in range(side * side)])
 
 
-def built(to: Path, vectors: NDArray[np.float64], positions: Positions, root: Path | None = None) -> PlaceIndex:
+def built(
+    to: Path,
+    vectors: NDArray[np.float64],
+    positions: Positions,
+    root: Path | None = None,
+    names: tuple[str, ...] | None = None,
+) -> PlaceIndex:
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    names = tuple(f"{number:03d}.png" for number in range(len(unit)))
+    names = names or tuple(f"{number:03d}.png" for number in range(len(unit)))
     made = MadeBy("made_up", "none", None, "none", "none", None, unit.shape[1])
     return PlaceIndex.build(DescriptorSet(names, unit, made), positions, root or to.parent, to)
 
@@ -167,6 +173,24 @@ def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: 
     assert "cv-link" in html and html.count("<script") == 2
 
 
+def test_names_are_never_markup(tmp_path: Path) -> None:
+    """In similar places, near-duplicates, thin places, blurred and dark photos, on the map and in the title."""
+    names = tuple(f"<img src=x onerror=alert({number})>'&\".png" for number in range(6))
+    rng, root = np.random.default_rng(0), tmp_path / "photos"
+    root.mkdir()
+    for number, name in enumerate(names):
+        noise = Image.fromarray(rng.integers(0, 256 if number else 9, (48, 48, 3)).astype(np.uint8))
+        noise.filter(ImageFilter.GaussianBlur(9 if number == 1 else 0)).save(root / name)
+    vectors = np.repeat(rng.normal(size=(3, 8)), 2, axis=0) + 1e-3
+    metres = np.array([[0.0, 0.0], [5.0, 0.0], [400.0, 0.0], [405.0, 0.0], [800.0, 0.0], [900.0, 0.0]])
+    index = built(tmp_path / "<index>", vectors, Positions(metres), root, names)
+    health = examine(index, root, copy_score=-1.0)
+    assert health.quality is not None and health.quality.blurred and health.quality.dark
+    assert health.similarity.copies and len(health.thin) == 2
+    html = page(health)
+    assert "<img src=x" not in html and "<index>" not in html and html.count("&lt;img src=x onerror=alert(0)&gt;") >= 3
+
+
 @pytest.mark.parametrize("copy_score", [NAN, float("inf"), 98.0, -2.0])
 def test_a_score_that_no_two_photos_can_have_is_refused(flawed: PlaceIndex, copy_score: float) -> None:
     with pytest.raises(InputError, match=f"got {copy_score:g}"):
@@ -227,5 +251,5 @@ def test_an_index_without_a_map_is_one_line(tmp_path: Path) -> None:
     index = built(tmp_path / "index", np.eye(3), Positions(np.full((3, 2), NAN)))
     with pytest.raises(InputError, match=r"no photo of .* has a position"):
         examine(index)
-    with pytest.raises(InputError, match="expected 0 < same_m <= far_m"):
+    with pytest.raises(InputError, match=r"above 0 and at most .*, got 50 and 10 m"):
         examine(built(tmp_path / "other", np.eye(3), Positions(grid(2, 9.0)[:3])), same_m=50, far_m=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -52,9 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for option, value, least in (("--rows", args.rows, 1), ("--seed", args.seed, 0)):
-        if value < least:
-            raise InputError(f"{option} must be at least {least}, got {value}.")
     wanted = Wanted(
         data=Path(args.data) if args.data else None,
         rows=args.rows,
@@ -83,10 +81,10 @@ def _maps(args: argparse.Namespace) -> list[Embedded]:
         return []
     if len(args.map) > MOST_MAPS or args.places is None:
         raise InputError(f"--map may be given up to {MOST_MAPS} times, and needs --places with a folder of places.")
-    places, _, images = args.map_size.partition("x")
-    if not (places.isdecimal() and images.isdecimal() and int(places) > 1 and int(images) > 1):
+    size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", args.map_size)
+    if size is None or min(places := int(size[1]), images := int(size[2])) < 2:
         raise InputError(f"--map-size must be places x images of each, such as 36x12, got {args.map_size!r}.")
-    drawn = drawn_places(open_places(Path(args.places), min_images=int(images)), int(places), int(images))
+    drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)
     panels = []
     for text in args.map:
         who, _, grouping = text.partition("@")

@@ -149,9 +149,12 @@ def examine(
         '2 photos, 0 holes, 2 thin places, 1 most similar pairs of far places, 0 near-duplicates'
     """
     if not 0 < same_m <= far_m:
-        raise InputError(f"expected 0 < same_m <= far_m, got same_m {same_m:g} and far_m {far_m:g}.")
+        raise InputError(
+            "the distance within which photos show one place must be above 0 and at most the distance of far places, "
+            f"got {same_m:g} and {far_m:g} m."
+        )
     if not -1 <= copy_score <= 1:  # NaN too
-        raise InputError(f"copy_score must be between -1 and 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
+        raise InputError(f"the score of copies must be -1 to 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
     positions = index.positions if len(index) else None
     if positions is None or not positions.known.any():
         raise InputError(f"no photo of {index.path} has a position, so there is no map to examine.")

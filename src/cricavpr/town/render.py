@@ -32,13 +32,16 @@ _LAMP_REACH_M = 55.0
 _LAMP_HEIGHT_M = 4.7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rendering:
     """A picture, and the depth and surface of each pixel."""
 
     image: Array  # (h, w, 3) uint8
     depth_m: Array  # (h, w) float32 along the optical axis; infinite in the sky
     surface: Array  # (h, w) int32: SKY, GROUND, wall number, STANDING + k or PASSING + k
+
+    def __repr__(self) -> str:
+        return "Rendering({} x {} px)".format(*self.depth_m.shape)
 
 
 def render(

@@ -89,8 +89,10 @@ def test_the_same_report_is_the_same_bytes(results: Path) -> None:
     [
         (["--regions", "pixels"], "needs the pictures"),
         (["--data", "/nowhere"], "no folder /nowhere"),
-        (["--rows", "0"], "--rows must be at least 1, got 0"),
-        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--rows", "0"], "rows must be 1 to 200, got 0"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--rows", "201"], "rows must be 1 to 200, got 201"),
+        (["--map", "pixels", "--places", "x", "--map-size", "9" * 5000 + "x2"], "such as 36x12"),
         (["--map", "pixels"], "needs --places"),
         (["--parameters", "pixels"], "pixels is not one"),
     ],

@@ -6,7 +6,7 @@ Each place has one combination of colour and marker, so that neighbours differ i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +39,8 @@ class Embedded:
     """
 
     title: str
-    points: NDArray[np.float64]
-    places: NDArray[np.int64]
+    points: NDArray[np.float64] = field(repr=False)
+    places: NDArray[np.int64] = field(repr=False)
     apart: float
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cricavpr.plotting import Figure
 
 MOST_COMPARED = 6  # methods side by side in a row of pictures
+MOST_ROWS = 200  # a figure of more is too high for a PNG
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Wanted:
 
     Attributes:
         data: the dataset's folder, for pictures.
-        rows: queries in each figure of pictures.
+        rows: queries in each figure of pictures, 1 to 200.
         seed: seed of the draw of queries.
         look_by: a cricavpr method whose regions are drawn.
         maps: panels of descriptors in two dimensions, at most three.
@@ -44,6 +45,12 @@ class Wanted:
     look_by: Method | None = None
     maps: tuple[Embedded, ...] = ()
     networks: tuple[Method, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rows <= MOST_ROWS:
+            raise InputError(f"rows must be 1 to {MOST_ROWS}, got {self.rows}.")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0, got {self.seed}.")
 
 
 def write_report(
