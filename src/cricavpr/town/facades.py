@@ -90,24 +90,29 @@ def _mix(colour: Array, layer: Array, cover: Array) -> None:
         colour[c] += (layer[c] - colour[c]) * cover
 
 
-@dataclass(frozen=True)
 class _Grid:
     """Positions of pixels in the window grids of their walls. All (N,)."""
 
-    u: Array  # columns from the left; the fraction is the place within the cell
-    v: Array  # storeys from the ground, likewise
-    foot_u: Array
-    foot_v: Array
-    cell_m: Array  # height of the storey
-    column: Array  # int32
-    row: Array  # int32; -1 on the ground floor
-    below: Array  # bool: on the ground floor
-    storey_m: Array  # height above the storey's floor; on the ground floor, below the next
-    inhabited: Array  # 0 for ridges and hedges, 1 otherwise
-    windows: Array  # 0 or 1: there is a window in this cell
-    in_storeys: Array  # bool: not above the top storey
-    up_to_eaves: Array  # bool: not above the line over the top storey
-    near: Array  # 1 where single windows can be made out, fading to 0
+    def __init__(self, paints: Paints, pixels: WallPixels, ground: Array) -> None:
+        z, storey, pitch, plain = pixels.z, *map(pixels.get, (paints.storey, paints.pitch, paints.plain))
+        self.below = z < ground  # on the ground floor
+        self.cell_m = np.where(self.below, ground + np.float32(0.01), storey)  # height of the storey
+        # Columns from the left and storeys from the ground; the fraction is the position within the cell.
+        self.u = (pixels.s - pixels.get(paints.margin)) / pitch
+        self.v = np.where(self.below, z, z - ground) / self.cell_m
+        self.foot_u, self.foot_v = pixels.foot_s / pitch, pixels.foot_z / self.cell_m
+        column, row, storeys = np.floor(self.u), np.floor(self.v), pixels.get(paints.storeys)
+        self.column = column.astype(np.int32)
+        self.row = np.where(self.below, -1, row).astype(np.int32)  # -1 on the ground floor
+        self.storey_m = self.v * storey  # height above the floor of the storey; on the ground floor, below the next
+        self.inhabited = (~plain).astype(np.float32)  # 0 for ridges and hedges
+        windows = (column >= 0) & (column < pixels.get(paints.columns)) & (row < storeys) & (z > 0) & ~plain
+        windows &= (pixels.get(paints.blind) >> (self.column & 7)) & 1 == 0
+        windows &= ~(self.below & (pixels.get(paints.shop) > 0))
+        self.windows = windows.astype(np.float32)  # 1 where the cell has a window
+        self.in_storeys, self.up_to_eaves = row < storeys, row <= storeys  # not above the top storey, nor its line
+        # 1 where single windows can be made out, fading to 0.
+        self.near = np.minimum(np.maximum(1.6 - 1.6 * np.maximum(self.foot_u, self.foot_v), 0), 1)
 
 
 def paint_walls(
@@ -122,7 +127,7 @@ def paint_walls(
     _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
     _roughen(colour, pixels, pixels.get(paints.key))
     _mix(colour, pixels.colour(paints.accent), pixels.box(paints.accent_box))
-    grid = _grid(paints, pixels, ground)
+    grid = _Grid(paints, pixels, ground)
     trim = pixels.colour(paints.trim)
     _paint_lines(colour, paints, pixels, grid, trim)
     light = np.zeros_like(colour)
@@ -133,36 +138,6 @@ def paint_walls(
     eaves = pixels.get(paints.eaves)
     _mix(colour, trim, _band(pixels.z, eaves - np.float32(0.35), eaves, pixels.foot_z) * grid.inhabited)
     return colour, light
-
-
-def _grid(paints: Paints, pixels: WallPixels, ground: Array) -> _Grid:
-    z, storey, pitch = pixels.z, pixels.get(paints.storey), pixels.get(paints.pitch)
-    below = z < ground
-    cell_m = np.where(below, ground + np.float32(0.01), storey)
-    u, v = (pixels.s - pixels.get(paints.margin)) / pitch, np.where(below, z, z - ground) / cell_m
-    foot_u, foot_v = pixels.foot_s / pitch, pixels.foot_z / cell_m
-    column, row, storeys = np.floor(u), np.floor(v), pixels.get(paints.storeys)
-    plain = pixels.get(paints.plain)
-    column_i = column.astype(np.int32)
-    windows = (column >= 0) & (column < pixels.get(paints.columns)) & (row < storeys) & (z > 0) & ~plain
-    windows &= (pixels.get(paints.blind) >> (column_i & 7)) & 1 == 0
-    windows &= ~(below & (pixels.get(paints.shop) > 0))
-    return _Grid(
-        u=u,
-        v=v,
-        foot_u=foot_u,
-        foot_v=foot_v,
-        cell_m=cell_m,
-        column=column_i,
-        row=np.where(below, -1, row).astype(np.int32),
-        below=below,
-        storey_m=v * storey,
-        inhabited=(~plain).astype(np.float32),
-        windows=windows.astype(np.float32),
-        in_storeys=row < storeys,
-        up_to_eaves=row <= storeys,
-        near=np.minimum(np.maximum(1.6 - 1.6 * np.maximum(foot_u, foot_v), 0), 1),
-    )
 
 
 def _roughen(

@@ -4,8 +4,6 @@ Every decision is drawn from the key of the house. Only signs, shutters, panels 
 year, so a place stays recognisable.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cricavpr.town.hashing import Array, hash_array, unit
@@ -62,44 +60,6 @@ _BELFRY = (5.0, 0.22, 0.5, 0.25, 0.2)
 _SANDSTONE = (0.62, 0.55, 0.46)
 
 
-@dataclass(frozen=True)
-class Paints:
-    """Decisions for each visible wall piece; (S,) or (S, 3) float32 unless stated otherwise."""
-
-    key: Array  # (S,) uint32
-    length: Array
-    ground: Array  # height of the ground floor
-    storey: Array
-    storeys: Array
-    eaves: Array
-    columns: Array
-    margin: Array
-    pitch: Array
-    window: Array  # (S, 4): left, right, sill, head as fractions of a cell
-    frame: Array
-    blind: Array  # (S,) int32: bit i % 8 set where column i has no windows
-    balcony: Array  # (S,) int32: bit j set where storey j has a balcony
-    shutters: Array  # 0 or the shutters' width as a fraction of a cell
-    course: Array  # half-height of a string course between storeys, 0 for none
-    timber: Array  # width of upright stripes between columns as a fraction, 0 for none
-    accent_box: Array  # (S, 4): s from, s to, z from, z to
-    panel_box: Array  # (S, 4)
-    shop: Array  # 0 or 1
-    door_s: Array  # centre of the door, or far off the wall
-    wall: Array  # (S, 3) and so on: colours
-    lower: Array
-    trim: Array
-    accent: Array
-    panel: Array
-    panel_mark: Array
-    shutter: Array
-    sign: Array
-    letters: Array
-    door: Array
-    plain: Array  # (S,) bool: no windows at all: ridges, hedges
-    roof_like: Array  # (S,) bool
-
-
 def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
     return np.asarray(table[bits % np.uint32(len(table))])
 
@@ -128,166 +88,126 @@ class _Draws:
         return np.asarray(((np.uint32(year - FIRST_YEAR + 1000) + phase) // period).astype(np.uint32))
 
 
-@dataclass(frozen=True)
-class _Body:
-    """Shapes of the wall pieces and their houses. All (S,)."""
+class Paints:
+    """Decisions for S visible wall pieces; (S,) or (S, 3) float32 unless stated otherwise."""
 
-    kind: Array
-    face: Array
-    front: Array  # bool
-    length: Array
-    ground: Array
-    storey: Array
-    storeys: Array
-    eaves: Array
+    def __init__(
+        self,
+        walls: Walls,
+        houses: Houses,
+        index: Array,  # (S,) wall numbers
+        year: int,
+    ) -> None:
+        house, edge = walls.house[index], walls.b_m[index] - walls.a_m[index]
+        self.kind, self.face = houses.kind[house], walls.face[index]
+        self.front = self.face == FRONT
+        self.length = np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1]).astype(np.float32)
+        self.house_ground = houses.ground_m[house]
+        self.storey, self.storeys = houses.storey_m[house], houses.storeys[house].astype(np.float32)
+        self.eaves = walls.eaves_m[index]
+        draws = _Draws(houses.key[house])
+        tenant, owner = draws.era(1, 6, 14, year), draws.era(3, 12, 30, year)
+        plain = (self.face == ROOF) | (self.face == HEDGE) | (self.kind == GARDEN)
+        self.ground = np.where(plain, 0.0, self.house_ground).astype(np.float32)  # height of the ground floor
+        wall = self._wall_colour(draws, draws.era(5, 90, 180, year))
+        panel_bits = hash_array(draws.key, tenant, 40)
+        accent_box, accent = self._accents(draws, wall)
+        self._set_windows(draws, plain)
+        self.key = hash_array(draws.key, self.face)  # (S,) uint32
+        balconies = self.front & (draws.share(25) < 0.3) & (self.kind != TOWER)
+        self.balcony = np.where(balconies, draws.bits(26) & np.uint32(0xFF), 0).astype(np.int32)  # bit of each storey
+        course = np.where(draws.share(28) < 0.35, 0.08 + 0.22 * draws.share(29), 0.0)
+        self.course = course.astype(np.float32)  # half-height of a string course between storeys, 0 for none
+        timbered = (draws.share(30) < 0.14) & (self.kind == ROW)
+        self.timber = np.where(timbered, 0.14, 0.0).astype(np.float32)  # width of upright stripes, 0 for none
+        self.accent_box = accent_box.astype(np.float32)  # (S, 4)
+        self.panel_box = self._panels(draws)  # (S, 4)
+        self.shop = self._shops(draws)  # 0 or 1
+        self.door_s = self._doors(draws)  # centre of the door, or far off the wall
+        self.wall, self.accent = wall.astype(np.float32), accent.astype(np.float32)  # from here on colours
+        self.lower = self._lower_colour(draws, wall).astype(np.float32)
+        self.trim = _pick(_TRIMS, draws.bits(32))
+        self.panel, self.panel_mark = _pick(_VIVID, panel_bits), _pick(_VIVID, panel_bits >> np.uint32(8))
+        self.shutter = _pick(_VIVID, hash_array(draws.key, owner, 41)) * np.float32(0.75)
+        self.sign = _pick(_VIVID, hash_array(draws.key, tenant, 42))
+        self.letters = _pick(_VIVID, hash_array(draws.key, tenant, 43))
+        self.door = _pick(_VIVID, hash_array(draws.key, owner, 44)) * np.float32(0.7)
+        self.plain = plain | (self.kind == HALL) & (self.face == SIDE)  # (S,) bool: without windows
+        self.roof_like = self.face == ROOF
 
+    def _set_windows(self, draws: _Draws, plain: Array) -> None:
+        """Draw the window grid: a style, stretched to fit the front."""
+        slab, tower = (self.kind == SLAB)[:, None], (self.kind == TOWER)[:, None]
+        style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
+        style = np.where(tower, np.array(_BELFRY, np.float32), style)
+        pitch_wish, wide, tall, sill, frame = (style[:, k] for k in range(5))
+        wide = np.minimum(wide * (0.88 + 0.24 * draws.share(9)), np.float32(0.97))
+        margin = np.minimum(0.3 + 0.9 * draws.share(10), 0.12 * self.length)
+        room = self.length - 2 * margin
+        columns = np.maximum(1.0, np.floor(room / (pitch_wish * (0.85 + 0.3 * draws.share(11))) + 0.5))
+        head = np.minimum(sill + tall, np.float32(0.94))
+        blind = np.where(draws.share(12) < 0.45, draws.bits(13) & draws.bits(14) & np.uint32(0xFF), 0)
+        blind = np.where(self.face == SIDE, (draws.bits(15) | draws.bits(16)) & np.uint32(0xFF), blind)
+        shutters = (draws.share(27) < 0.34) & (self.kind == ROW) & ~plain
+        self.columns, self.margin = columns.astype(np.float32), margin.astype(np.float32)
+        self.pitch, self.frame = (room / columns).astype(np.float32), frame
+        sides = 0.5 - wide / 2, 0.5 + wide / 2
+        self.window = np.stack([*sides, sill, head], axis=1).astype(np.float32)  # (S, 4) fractions of a cell
+        self.blind = blind.astype(np.int32)  # bit i % 8 is set where column i has no windows
+        self.shutters = np.where(shutters, 0.5 * wide, 0.0).astype(np.float32)  # width as a fraction of a cell, or 0
 
-def paints_of(
-    walls: Walls,
-    houses: Houses,
-    index: Array,  # (S,) wall numbers
-    year: int,
-) -> Paints:
-    """Draw every decision for some walls."""
-    house, face = walls.house[index], walls.face[index]
-    edge = walls.b_m[index] - walls.a_m[index]
-    body = _Body(
-        kind=houses.kind[house],
-        face=face,
-        front=face == FRONT,
-        length=np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1]).astype(np.float32),
-        ground=houses.ground_m[house],
-        storey=houses.storey_m[house],
-        storeys=houses.storeys[house].astype(np.float32),
-        eaves=walls.eaves_m[index],
-    )
-    draws = _Draws(houses.key[house])
-    tenant, owner = draws.era(1, 6, 14, year), draws.era(3, 12, 30, year)
-    coat = draws.era(5, 90, 180, year)
-    plain = (face == ROOF) | (face == HEDGE) | (body.kind == GARDEN)
-    wall = _wall_colour(draws, body, coat)
-    panel_bits = hash_array(draws.key, tenant, 40)
-    accent_box, accent = _accents(draws, body, wall)
-    return Paints(
-        key=hash_array(draws.key, face),
-        length=body.length,
-        ground=np.where(plain, 0.0, body.ground).astype(np.float32),
-        storey=body.storey,
-        storeys=body.storeys,
-        eaves=body.eaves,
-        **_windows(draws, body, plain),
-        **_ornaments(draws, body),
-        accent_box=np.where(body.front[:, None], accent_box, np.float32(-50.0)).astype(np.float32),
-        panel_box=_panels(draws, body),
-        shop=_shops(draws, body),
-        door_s=_doors(draws, body),
-        wall=wall.astype(np.float32),
-        lower=_lower_colour(draws, body, wall).astype(np.float32),
-        trim=_pick(_TRIMS, draws.bits(32)),
-        accent=accent.astype(np.float32),
-        panel=_pick(_VIVID, panel_bits),
-        panel_mark=_pick(_VIVID, panel_bits >> np.uint32(8)),
-        shutter=_pick(_VIVID, hash_array(draws.key, owner, 41)) * np.float32(0.75),
-        sign=_pick(_VIVID, hash_array(draws.key, tenant, 42)),
-        letters=_pick(_VIVID, hash_array(draws.key, tenant, 43)),
-        door=_pick(_VIVID, hash_array(draws.key, owner, 44)) * np.float32(0.7),
-        plain=plain | (body.kind == HALL) & (face == SIDE),
-        roof_like=face == ROOF,
-    )
+    def _shops(self, draws: _Draws) -> Array:
+        likely = np.where(self.kind == SLAB, 0.7, np.where(self.kind == ROW, 0.42, 0.12))
+        return np.asarray((self.front & (draws.share(17) < likely)).astype(np.float32))
 
+    def _doors(self, draws: _Draws) -> Array:
+        where = self.length * (0.15 + 0.7 * draws.share(31))
+        return np.where(self.front & (self.kind != TOWER), where, -50.0).astype(np.float32)
 
-def _windows(draws: _Draws, body: _Body, plain: Array) -> dict[str, Array]:
-    """Return the window grid: a style, stretched to fit the front."""
-    slab, tower = (body.kind == SLAB)[:, None], (body.kind == TOWER)[:, None]
-    style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
-    style = np.where(tower, np.array(_BELFRY, np.float32), style)
-    pitch_wish, wide, tall, sill, frame = (style[:, k] for k in range(5))
-    wide = np.minimum(wide * (0.88 + 0.24 * draws.share(9)), np.float32(0.97))
-    margin = np.minimum(0.3 + 0.9 * draws.share(10), 0.12 * body.length)
-    room = body.length - 2 * margin
-    columns = np.maximum(1.0, np.floor(room / (pitch_wish * (0.85 + 0.3 * draws.share(11))) + 0.5))
-    head = np.minimum(sill + tall, np.float32(0.94))
-    blind = np.where(draws.share(12) < 0.45, draws.bits(13) & draws.bits(14) & np.uint32(0xFF), 0)
-    blind = np.where(body.face == SIDE, (draws.bits(15) | draws.bits(16)) & np.uint32(0xFF), blind)
-    shutters = (draws.share(27) < 0.34) & (body.kind == ROW) & ~plain
-    return {
-        "columns": columns.astype(np.float32),
-        "margin": margin.astype(np.float32),
-        "pitch": (room / columns).astype(np.float32),
-        "window": np.stack([0.5 - wide / 2, 0.5 + wide / 2, sill, head], axis=1).astype(np.float32),
-        "frame": frame,
-        "blind": blind.astype(np.int32),
-        "shutters": np.where(shutters, 0.5 * wide, 0.0).astype(np.float32),
-    }
+    def _wall_colour(self, draws: _Draws, coat: Array) -> Array:  # (S, 3)
+        key = draws.key
+        jitter = 0.92 + 0.16 * np.stack([unit(hash_array(key, coat, 20 + c)) for c in range(3)], axis=1)
+        chosen = np.where(draws.share(18) < 0.5, hash_array(key, coat, 30), hash_array(key, coat, 31))
+        wall = np.minimum(_pick(_WALLS, chosen) * jitter, np.float32(1.0))
+        wall = np.where((self.kind == TOWER)[:, None], np.array(_SANDSTONE, np.float32) * jitter, wall)
+        party = 0.5 * wall + 0.5 * _pick(_WALLS, draws.bits(19)) * np.float32(0.8)
+        wall = np.where((self.face == SIDE)[:, None], party, wall)
+        wall = np.where((self.face == BACK)[:, None], 0.6 * wall + np.float32(0.2), wall)
+        wall = np.where((self.face == ROOF)[:, None], _pick(_ROOFS, draws.bits(20)) * jitter, wall)
+        return np.where((self.face == HEDGE)[:, None], _pick(_STONE, draws.bits(21)), wall)
 
+    def _lower_colour(self, draws: _Draws, wall: Array) -> Array:  # (S, 3)
+        """Return the colour of the ground floor: another colour, or the same one darker."""
+        other = np.where((draws.share(22) < 0.5)[:, None], _pick(_WALLS, draws.bits(23)), wall * np.float32(0.72))
+        return np.where((self.front & (draws.share(24) < 0.6))[:, None], other, wall)
 
-def _ornaments(draws: _Draws, body: _Body) -> dict[str, Array]:
-    balconies = body.front & (draws.share(25) < 0.3) & (body.kind != TOWER)
-    timbered = (draws.share(30) < 0.14) & (body.kind == ROW)
-    return {
-        "balcony": np.where(balconies, draws.bits(26) & np.uint32(0xFF), 0).astype(np.int32),
-        "course": np.where(draws.share(28) < 0.35, 0.08 + 0.22 * draws.share(29), 0.0).astype(np.float32),
-        "timber": np.where(timbered, 0.14, 0.0).astype(np.float32),
-    }
+    def _accents(
+        self,
+        draws: _Draws,
+        wall: Array,  # (S, 3)
+    ) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
+        """Return one broad area of another colour on every second front: a strip, the top storey or a half."""
+        choice, place = draws.share(50), draws.share(51)
+        length, top = self.length, self.eaves + 9  # past any gable
+        zero, none = np.zeros_like(length), np.full_like(length, -50.0)
+        strip = np.stack([length * (0.1 + 0.5 * place), length * (0.3 + 0.5 * place), self.house_ground, top], axis=1)
+        attic = np.stack([zero, length, self.house_ground + (self.storeys - 1) * self.storey, top], axis=1)
+        start, stop = np.where(place < 0.5, 0, 0.55), np.where(place < 0.5, 0.45, 1)
+        half = np.stack([length * start, length * stop, zero, top], axis=1)
+        box = np.stack([none, none, none, none], axis=1)
+        for bound, option in ((0.44, half), (0.32, attic), (0.16, strip)):
+            box = np.where(((choice < bound) & self.front)[:, None], option, box)
+        other = np.where((draws.share(52) < 0.5)[:, None], _pick(_WALLS, draws.bits(53)), wall * np.float32(0.62))
+        return box, other
 
-
-def _shops(draws: _Draws, body: _Body) -> Array:
-    likely = np.where(body.kind == SLAB, 0.7, np.where(body.kind == ROW, 0.42, 0.12))
-    return np.asarray((body.front & (draws.share(17) < likely)).astype(np.float32))
-
-
-def _doors(draws: _Draws, body: _Body) -> Array:
-    where = body.length * (0.15 + 0.7 * draws.share(31))
-    return np.where(body.front & (body.kind != TOWER), where, -50.0).astype(np.float32)
-
-
-def _wall_colour(draws: _Draws, body: _Body, coat: Array) -> Array:  # (S, 3)
-    key = draws.key
-    jitter = 0.92 + 0.16 * np.stack([unit(hash_array(key, coat, 20 + c)) for c in range(3)], axis=1)
-    chosen = np.where(draws.share(18) < 0.5, hash_array(key, coat, 30), hash_array(key, coat, 31))
-    wall = np.minimum(_pick(_WALLS, chosen) * jitter, np.float32(1.0))
-    wall = np.where((body.kind == TOWER)[:, None], np.array(_SANDSTONE, np.float32) * jitter, wall)
-    party = 0.5 * wall + 0.5 * _pick(_WALLS, draws.bits(19)) * np.float32(0.8)
-    wall = np.where((body.face == SIDE)[:, None], party, wall)
-    wall = np.where((body.face == BACK)[:, None], 0.6 * wall + np.float32(0.2), wall)
-    wall = np.where((body.face == ROOF)[:, None], _pick(_ROOFS, draws.bits(20)) * jitter, wall)
-    return np.where((body.face == HEDGE)[:, None], _pick(_STONE, draws.bits(21)), wall)
-
-
-def _lower_colour(draws: _Draws, body: _Body, wall: Array) -> Array:  # (S, 3)
-    """Return the colour of the ground floor: another colour, or the same one darker."""
-    other = np.where((draws.share(22) < 0.5)[:, None], _pick(_WALLS, draws.bits(23)), wall * np.float32(0.72))
-    return np.where((body.front & (draws.share(24) < 0.6))[:, None], other, wall)
-
-
-def _accents(
-    draws: _Draws,
-    body: _Body,
-    wall: Array,  # (S, 3)
-) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
-    """Return one broad area of another colour on every second front: a strip, the top storey or a half."""
-    choice, place = draws.share(50), draws.share(51)
-    length, top = body.length, body.eaves + 9  # past any gable
-    zero, none = np.zeros_like(length), np.full_like(length, -50.0)
-    strip = np.stack([length * (0.1 + 0.5 * place), length * (0.3 + 0.5 * place), body.ground, top], axis=1)
-    attic = np.stack([zero, length, body.ground + (body.storeys - 1) * body.storey, top], axis=1)
-    start, stop = np.where(place < 0.5, 0, 0.55), np.where(place < 0.5, 0.45, 1)
-    half = np.stack([length * start, length * stop, zero, top], axis=1)
-    box = np.stack([none, none, none, none], axis=1)
-    for bound, option in ((0.44, half), (0.32, attic), (0.16, strip)):
-        box = np.where((choice < bound)[:, None], option, box)
-    other = np.where((draws.share(52) < 0.5)[:, None], _pick(_WALLS, draws.bits(53)), wall * np.float32(0.62))
-    return box, other
-
-
-def _panels(draws: _Draws, body: _Body) -> Array:  # (S, 4)
-    """Return the boxes of painted advertisements, which belong to the house; their content belongs to the tenant."""
-    place, size = draws.share(54), draws.share(55)
-    wide = body.length * (0.35 + 0.35 * size)
-    start = (body.length - wide) * place
-    low = body.ground + 0.4 + 0.2 * (body.eaves - body.ground) * draws.share(56)
-    tall = (body.eaves - low) * (0.5 + 0.4 * draws.share(57))
-    box = np.stack([start, start + wide, low, low + tall], axis=1).astype(np.float32)
-    rare = body.front & (draws.share(33) < 0.13) & (body.kind != TOWER)
-    hung = ((body.face == SIDE) & (draws.share(33) < 0.5)) | rare
-    return np.where(hung[:, None], box, np.float32(-50.0))
+    def _panels(self, draws: _Draws) -> Array:  # (S, 4)
+        """Return the boxes of painted advertisements, which belong to the house; their content is the tenant's."""
+        place, size = draws.share(54), draws.share(55)
+        wide = self.length * (0.35 + 0.35 * size)
+        start = (self.length - wide) * place
+        low = self.house_ground + 0.4 + 0.2 * (self.eaves - self.house_ground) * draws.share(56)
+        tall = (self.eaves - low) * (0.5 + 0.4 * draws.share(57))
+        box = np.stack([start, start + wide, low, low + tall], axis=1).astype(np.float32)
+        rare = self.front & (draws.share(33) < 0.13) & (self.kind != TOWER)
+        hung = ((self.face == SIDE) & (draws.share(33) < 0.5)) | rare
+        return np.where(hung[:, None], box, np.float32(-50.0))

@@ -18,7 +18,7 @@ from cricavpr.town.bodies import draw_bodies
 from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.ground import draw_ground
 from cricavpr.town.hashing import Array
-from cricavpr.town.shot import Buffer, Shot, aim, empty_buffer
+from cricavpr.town.shot import Buffer, Shot
 from cricavpr.town.views import Town, View
 from cricavpr.town.walls import draw_walls
 from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, paint_sky
@@ -69,8 +69,8 @@ def render_with_depth(
 ) -> Rendering:
     """Render one view with the depth in metres and the surface number of every pixel."""
     height, width = image_size
-    shot = aim(town, camera, scene, image_size)
-    buffer = empty_buffer(height * width)
+    shot = Shot(town, camera, scene, image_size)
+    buffer = Buffer(height * width)
     draw_walls(buffer, shot)
     draw_ground(buffer, shot)
     draw_bodies(buffer, shot)

@@ -12,7 +12,7 @@ import numpy as np
 from cricavpr.town.camera import Camera, axes_of, to_camera_frame
 from cricavpr.town.facades import WallPixels, paint_walls, wall_tops
 from cricavpr.town.hashing import Array
-from cricavpr.town.looks import paints_of
+from cricavpr.town.looks import Paints
 from cricavpr.town.plan import Walls
 from cricavpr.town.shot import Buffer, Shot
 
@@ -43,7 +43,7 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
     if not len(seen.index):
         return
     on, pixels, forward = _strike(shot, seen)
-    paints = paints_of(walls, shot.town.plan.houses, seen.index, shot.scene.year)
+    paints = Paints(walls, shot.town.plan.houses, seen.index, shot.scene.year)
     albedo, light = paint_walls(paints, pixels, shot.weather.lit, shot.scene.view_seed)
     if shot.weather.snow > 0:
         _lay_snow(albedo, walls, seen, pixels, np.take(paints.roof_like, pixels.wall), shot.weather.snow)
