@@ -162,7 +162,7 @@ def test_the_verb_measures_a_network_under_every_grouping_and_against_pixels(
     ]
     assert "drawing the town" in said.err and "drawing" not in said.out
     commands = [shlex.split(line) for line in lines if line.startswith("  cricavpr ")]
-    assert [command[1] for command in commands] == ["locate", "evaluate", "report", "index"]
+    assert [command[1] for command in commands] == ["locate", "evaluate", "compare", "index"]
     assert Path(commands[0][2]).is_file() and Path(commands[0][4]).is_dir() and Path(commands[2][2]).is_dir()
     cards = [Card.read(path) for path in out.glob("evaluations/*/card.json")]
     # With equal numbers one seed would put the places of a query's group into one group of the database.

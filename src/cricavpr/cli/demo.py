@@ -62,7 +62,7 @@ def _next_steps(result: DemoResult, weights: str | None) -> str:
     commands = (
         ["locate", str(photo), "--index", str(result.index), *other],
         ["evaluate", str(result.photos), "--grouping", "alone", "--grouping", "in_order:16", *other],
-        ["report", str(result.evaluations), "--data", str(result.photos)],
+        ["compare", str(result.evaluations)],
         ["index", "info", str(result.index)],
     )
     lines = (shlex.join(["cricavpr", *command]) for command in commands)

@@ -4,8 +4,10 @@ Per pixel only + - * / sqrt floor min max and comparisons are used. IEEE 754 def
 the picture is the same on every machine.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -157,11 +159,26 @@ def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job
     if workers <= 1 or len(jobs) <= 1:
         yield from map(partial(work, town), jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _receive, (town,)) as pool:
-        try:
-            yield from pool.map(partial(_work_on_received, work), jobs)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _receive, (town,))
+    try:
+        with _ctrl_c_blocked():
+            results = pool.map(partial(_work_on_received, work), jobs)  # starts the processes
+        yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that do not get Ctrl-C: their parent does, and ends them without a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _received: list[Town] = []  # in a worker process: the town, which is sent once

@@ -5,8 +5,6 @@ those before it; a pixel takes the first that reaches up to it. Its depth comes 
 the perspective is true.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cricavpr.town.camera import Camera, axes_of, to_camera_frame
@@ -21,25 +19,37 @@ _LAYERS = 7
 _COLUMNS_PER_PIXEL = 2
 
 
-@dataclass(frozen=True)
 class _Seen:
     """Wall pieces in front of the camera, in its frame. All (S,) float32 except index."""
 
-    tangent_low: float
-    tangent_high: float
-    index: Array  # (S,) wall numbers
-    a_right: Array
-    a_forward: Array
-    along_right: Array  # unit direction from a to b
-    along_forward: Array
-    offset: Array  # distance of the lens from the wall's line, signed
-    length: Array
+    def __init__(self, shot: Shot) -> None:
+        """Select walls by distance, facing and field of view."""
+        camera, plan = shot.camera, shot.town.plan
+        walls = plan.walls
+        index = np.sort(plan.near.within(camera.x_m, camera.y_m, _REACH_M))
+        ends = np.concatenate([walls.a_m[index], walls.b_m[index]])
+        right, forward = to_camera_frame(camera, ends[:, 0], ends[:, 1])
+        n = len(index)
+        ax, ay, bx, by = right[:n], forward[:n], right[n:], forward[n:]
+        dx, dy = bx - ax, by - ay
+        length = np.sqrt(dx * dx + dy * dy)
+        ux, uy = dx / length, dy / length
+        offset = ay * ux - ax * uy  # > 0 where the camera stands outside
+        low, high = float(shot.tangent.min()) - 1e-3, float(shot.tangent.max()) + 1e-3
+        keep = (offset > 0) | walls.two_sided[index]
+        keep &= (ay > 0.2) | (by > 0.2)
+        keep &= ~((ax > high * ay) & (bx > high * by)) & ~((ax < low * ay) & (bx < low * by))
+        keep &= np.abs(offset) > 1e-3
+        columns = [v[keep].astype(np.float32) for v in (ax, ay, ux, uy, offset, length)]
+        self.tangent_low, self.tangent_high, self.index = low, high, index[keep]
+        self.a_right, self.a_forward, self.along_right, self.along_forward = columns[:4]  # along: unit direction a to b
+        self.offset, self.length = columns[4:]  # offset: signed distance of the lens from the line of the wall
 
 
 def draw_walls(buffer: Buffer, shot: Shot) -> None:
     """Paint every pixel whose ray hits a wall."""
     walls = shot.town.plan.walls
-    seen = _visible_walls(shot)
+    seen = _Seen(shot)
     if not len(seen.index):
         return
     on, pixels, forward = _strike(shot, seen)
@@ -51,28 +61,6 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
     buffer.direct[on] = np.take(_sunlit(walls, seen.index, shot.scene.sun_azimuth_deg), pixels.wall)
     buffer.forward[on] = forward
     buffer.surface[on] = np.take(seen.index.astype(np.int32), pixels.wall)
-
-
-def _visible_walls(shot: Shot) -> _Seen:
-    """Select walls by distance, facing and field of view."""
-    camera, plan = shot.camera, shot.town.plan
-    walls = plan.walls
-    index = np.sort(plan.near.within(camera.x_m, camera.y_m, _REACH_M))
-    ends = np.concatenate([walls.a_m[index], walls.b_m[index]])
-    right, forward = to_camera_frame(camera, ends[:, 0], ends[:, 1])
-    n = len(index)
-    ax, ay, bx, by = right[:n], forward[:n], right[n:], forward[n:]
-    dx, dy = bx - ax, by - ay
-    length = np.sqrt(dx * dx + dy * dy)
-    ux, uy = dx / length, dy / length
-    offset = ay * ux - ax * uy  # > 0 where the camera stands outside
-    low, high = float(shot.tangent.min()) - 1e-3, float(shot.tangent.max()) + 1e-3
-    keep = (offset > 0) | walls.two_sided[index]
-    keep &= (ay > 0.2) | (by > 0.2)
-    keep &= ~((ax > high * ay) & (bx > high * by)) & ~((ax < low * ay) & (bx < low * by))
-    keep &= np.abs(offset) > 1e-3
-    columns = [v[keep].astype(np.float32) for v in (ax, ay, ux, uy, offset, length)]
-    return _Seen(low, high, index[keep], *columns)
 
 
 def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple[Array, Array]:
