@@ -221,6 +221,7 @@
       else if (current && (event.key === 'Enter' || event.key === ' ')) open(current);
       else return;
       event.preventDefault();
+      event.stopPropagation(); // a notebook has shortcuts of its own
     });
     function step([wx, wy]) {
       const from = current ?? nearest({ x: view.x + view.w / 2, y: view.y + view.h / 2 }, Infinity);

@@ -141,10 +141,11 @@ def map_of(
         + f'<g class="cv-over"></g>{_furniture(box, unit)}'
     )
     view = " ".join(f"{value:.1f}" for value in box)
+    # The second attribute keeps JupyterLab from taking keys as its own shortcuts.
     return (
-        f'<div class="cv-map" data-unit="{unit:.6g}"><div class="cv-frame"><svg viewBox="{view}" tabindex="0" '
-        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>'
-        f'{_key(key or {})}<p class="cv-hint">{HINT}</p>'
+        f'<div class="cv-map" data-unit="{unit:.6g}" data-lm-suppress-shortcuts="true"><div class="cv-frame">'
+        f'<svg viewBox="{view}" tabindex="0" role="application" aria-label="{text(label)}. {KEYS}">{drawn}'
+        f'</svg>{CONTROLS}</div>{_key(key or {})}<p class="cv-hint">{HINT}</p>'
         f'<script type="application/json">{safe_json([data for _, data in marks])}</script></div>'
     )
 
