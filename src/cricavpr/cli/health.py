@@ -1,4 +1,4 @@
-"""`cricavpr index health`: find what could be better about an index, and write it as one page."""
+"""`cricavpr index health`: find weak points of an index, and write them as one page."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cricavpr.datasets.place_folder import open_places
 from cricavpr.errors import InputError
-from cricavpr.evaluation.report import Wanted, write_report
+from cricavpr.evaluation.report import ReportOptions, write_report
 from cricavpr.evaluation.report.embedding_map import Embedded, drawn_places, embed
 from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    wanted = Wanted(
+    options = ReportOptions(
         data=Path(args.data) if args.data else None,
         rows=args.rows,
         seed=args.seed,
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"writing: {printable(part)}", file=sys.stderr, flush=True)
 
-    print(write_report([Path(each) for each in args.runs], Path(args.out), wanted, tell))
+    print(write_report([Path(each) for each in args.runs], Path(args.out), options, tell))
     return 0
 
 

@@ -50,7 +50,7 @@ GROUPINGS = {
 
 @dataclass(frozen=True)
 class Story:
-    """Everything that the page tells.
+    """Everything that is on the page.
 
     Attributes:
         answers: answers of the Locator, which the explorer shows.
@@ -225,7 +225,7 @@ def _groups(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _change(evaluation: Evaluation, against: Evaluation) -> str:
-    """Say what the company changed, query by query: two recalls alone do not show whether that is much."""
+    """Compare two groupings query by query, because two recalls alone do not show whether a change is large."""
     paired = mcnemar(list(map(right, evaluation.answers)), list(map(right, against.answers)))
     chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
     won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"

@@ -52,7 +52,7 @@ Tell = Callable[[str, int, int], None]  # stage, done, total
 
 @dataclass(frozen=True, repr=False)
 class DemoResult:
-    """What the demo wrote, and its numbers.
+    """Paths and numbers of a demo.
 
     Attributes:
         page: the HTML page.
@@ -143,7 +143,7 @@ def run_demo(
 
 
 class _Stages:
-    """Names and times the stages."""
+    """Reports progress by stage, and records how long each stage takes."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell

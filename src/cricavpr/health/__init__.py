@@ -1,4 +1,4 @@
-"""What could be better about an index: holes, thin places, near-duplicates, similar places, bad photos."""
+"""Weak points of an index: holes, thin places, near-duplicates, similar places, bad photos."""
 
 from cricavpr.health.findings import Health, examine
 

@@ -1,4 +1,4 @@
-"""Where an index has photos and where it has none: thin places and holes."""
+"""Coverage of an index: thin places and holes."""
 
 from __future__ import annotations
 

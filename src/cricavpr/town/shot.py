@@ -1,4 +1,4 @@
-"""What the modules that draw one picture share: its camera and scene, and the buffer they draw into."""
+"""Camera, scene and buffer of one picture, which the modules that draw it share."""
 
 import numpy as np
 

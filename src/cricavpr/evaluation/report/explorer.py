@@ -1,4 +1,4 @@
-"""Answers in an explorer: queries in a list and on a map, with what they were matched with. The demo uses it too."""
+"""Items, map and pictures of an explorer of answers, for the report and the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cricavpr.pages.maps import NOWHERE, Place
 
 
 def item_of(answer: Answer, number: int, places: Mapping[str, int], shown: int) -> Item:
-    """Return the item of an answer; what a page tells besides its matches is still empty.
+    """Return the item of an answer. Verdict, facts, groups and numbers are left for the page to fill in.
 
     Args:
         number: the marker of the query.

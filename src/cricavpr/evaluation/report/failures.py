@@ -1,4 +1,4 @@
-"""Why a query went wrong, by rules over the answers."""
+"""Rules that tell from the answers why a query may have gone wrong."""
 
 from __future__ import annotations
 

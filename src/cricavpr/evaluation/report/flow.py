@@ -27,8 +27,8 @@ MOST_ROWS = 200  # a figure of more is too high for a PNG
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to draw besides what cards and answers alone allow.
+class ReportOptions:
+    """Options of a report.
 
     Attributes:
         data: the dataset's folder, for pictures.
@@ -54,7 +54,7 @@ class Wanted:
 
 
 def write_report(
-    paths: Sequence[Path], out: Path, wanted: Wanted | None = None, tell: Callable[[str], None] = lambda _: None
+    paths: Sequence[Path], out: Path, options: ReportOptions | None = None, tell: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Write report.html, tables/, figures/ and failures.json into `out`, and return the path of the page.
 
@@ -66,18 +66,18 @@ def write_report(
         InputError: nothing to report, a card or answers that cannot be read, or a folder that cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    wanted = wanted or Wanted()
+    options = options or ReportOptions()
     evaluations, ablations = find_evaluations(paths), find_ablations(paths)
-    pictures = _pictures(evaluations, wanted.data) if wanted.data else None
-    if wanted.look_by is not None and pictures is None:
+    pictures = _pictures(evaluations, options.data) if options.data else None
+    if options.look_by is not None and pictures is None:
         raise InputError("--regions needs the pictures. Give the dataset's folder with --data.")
-    made = tables.tables(evaluations, ablations, [tables.counted(method) for method in wanted.networks])
+    made = tables.tables(evaluations, ablations, [tables.counted(method) for method in options.networks])
     for table in made:
         tell(table.title)
         for kind, write in tables.WRITERS.items():
             write_text(out / "tables" / f"{table.key}.{kind}", write(table))
     drawn = []
-    for drawing, figure in _drawings(evaluations, pictures, wanted):
+    for drawing, figure in _drawings(evaluations, pictures, options):
         tell(drawing.title)
         drawn.append((drawing, save_figure(figure, out / "figures" / drawing.name)))
     write_text(out / "failures.json", _failures(evaluations))
@@ -113,7 +113,7 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
 _Drawn = tuple[Drawing, "Figure"]
 
 
-def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, wanted: Wanted) -> Iterator[_Drawn]:
+def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, options: ReportOptions) -> Iterator[_Drawn]:
     for number, split in enumerate(splits(evaluations)):
         name, end = split[0].card.dataset, f"_{number + 1}" if number else ""
         caption = "Share of queries with a right photo among the first N."
@@ -127,36 +127,38 @@ def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, want
                 caption = "Where queries were answered right (dots) and wrong (crosses); north is up."
                 yield Drawing(f"map{end}_{place}", f"Hits and misses of {each.label}", caption), figure
         if answered and pictures:
-            yield from _of_pictures(answered, pictures, wanted, end)
-    if wanted.maps:
+            yield from _of_pictures(answered, pictures, options, end)
+    if options.maps:
         caption = "t-SNE of the descriptors: every sign and colour is one place."
-        figure = embedding_map.draw(wanted.maps)
+        figure = embedding_map.draw(options.maps)
         yield Drawing("embedding_map", "Descriptors in two dimensions", caption, broad=True), figure
 
 
-def _of_pictures(evaluations: Sequence[Evaluation], pictures: Pictures, wanted: Wanted, end: str) -> Iterator[_Drawn]:
+def _of_pictures(
+    evaluations: Sequence[Evaluation], pictures: Pictures, options: ReportOptions, end: str
+) -> Iterator[_Drawn]:
     compared = evaluations[:MOST_COMPARED]
     for rule, words in figures.RULES.items():
         allowed = figures.candidates(compared, rule)
-        queries = [allowed[place] for place in figures.draw(len(allowed), wanted.rows, wanted.seed)]
+        queries = [allowed[place] for place in figures.draw(len(allowed), options.rows, options.seed)]
         if not queries:
             continue
-        caption = f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {wanted.seed}."
+        caption = f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {options.seed}."
         if len(evaluations) > MOST_COMPARED:
             caption += f" The first {MOST_COMPARED} of {len(evaluations)} results."
         figure = figures.rows(compared, queries, pictures)
         yield Drawing(f"rows_{rule}{end}", f"Queries: {words}", f"{caption} Tick and green: right.", broad=True), figure
-    if wanted.look_by is not None and (pairs := _looked(evaluations[0], pictures, wanted.look_by, wanted)):
-        caption = f"Share of each region in the cosine, in per cent; {wanted.look_by.name}, each photo alone."
+    if options.look_by is not None and (pairs := _looked(evaluations[0], pictures, options.look_by, options)):
+        caption = f"Share of each region in the cosine, in per cent; {options.look_by.name}, each photo alone."
         yield Drawing(f"regions{end}", "Where the regions looked", caption, broad=True), regions.draw(pairs)
 
 
-def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, wanted: Wanted) -> list[regions.Pair]:
+def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, options: ReportOptions) -> list[regions.Pair]:
     """Draw right and wrong first matches by the seed, half each."""
     pairs = []
     for verdict in (True, False):
         allowed = [answer for answer in evaluation.answers if answer.matches and right(answer) == verdict]
-        for place in figures.draw(len(allowed), max(1, wanted.rows // 2), wanted.seed):
+        for place in figures.draw(len(allowed), max(1, options.rows // 2), options.seed):
             query, match = pictures.query(allowed[place].query), pictures.match(allowed[place].matches[0].name)
             if query is not None and match is not None:
                 pairs.append(regions.Pair(query, match, regions.look(method, query, match), verdict))

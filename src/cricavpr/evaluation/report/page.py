@@ -30,7 +30,7 @@ FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """Words of a figure: its file name without suffix, and whether it takes the whole width of the page."""
+    """Title and caption of a figure; `name` is its file name without suffix, `broad` makes it as wide as the page."""
 
     name: str
     title: str
