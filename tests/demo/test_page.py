@@ -37,7 +37,7 @@ def row(answers: Sequence[Answer], grouping: str = "alone", right: Sequence[bool
     share = sum(right) / len(right)
     recalls = {1: share, 5: 1.0, 10: 1.0}
     made = card("cricavpr-tiny", grouping, dataset="town", queries=2)
-    intervals = {n: (0.3, 0.7) if n == 1 else (0.0, 1.0) for n in recalls}
+    intervals = {n: (max(0.0, recall - 0.2), min(1.0, recall + 0.2)) for n, recall in recalls.items()}
     return Evaluation(f"cricavpr-tiny, {grouping}", replace(made, recall_at=recalls, intervals=intervals), tuple(hits))
 
 
