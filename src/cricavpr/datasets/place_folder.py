@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cricavpr.datasets.base import ImageSet
 from cricavpr.datasets.gsv_cities import read_gsv_cities
@@ -28,13 +27,11 @@ from cricavpr.datasets.places import PhotoPlaces, Place
 from cricavpr.errors import ImageError, InputError
 from cricavpr.files import write_text
 from cricavpr.geo import Indices, within_radius
-from cricavpr.images.opening import MAX_PIXELS, open_image, open_stream, stage
-from cricavpr.images.png import png_chunks
+from cricavpr.images import read_header
 
 FORMAT = "cricavpr places 1"
 
 _THREADS = 8  # as for other headers: they hide a slow disk
-_GPS, _DIRECTION = 0x8825, 17
 
 Headings = NDArray[np.float64]  # (N,) degrees clockwise from north, NaN unknown
 
@@ -200,14 +197,10 @@ def _heading(path: Path) -> float:
     if len(parts) > 10 and not parts[0]:
         return _degrees(parts[9])
     try:
-        with open_stream(path) as stream, open_image(stream, MAX_PIXELS, 1) as image, stage("open"):
-            exif = Image.Image.getexif(image)  # not PNG's own, which decodes the picture to look behind it
-            if image.format == "PNG" and not exif:
-                behind = (stream.read(length) for kind, length in png_chunks(stream) if kind == b"eXIf")
-                exif.load(next(behind, b""))
-            return _degrees(exif.get_ifd(_GPS).get(_DIRECTION))
-    except ImageError:  # nothing in an EXIF block makes a photo unusable
+        heading = read_header(path, min_side=1).heading_deg
+    except ImageError:  # a photo that cannot be opened is named elsewhere
         return math.nan
+    return math.nan if heading is None else heading
 
 
 def _degrees(value: Any) -> float:

@@ -1,0 +1,135 @@
+"""Find which photo each row of a table is about, by names that need not be whole paths.
+
+A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as long
+as one photo fits best; letters may be of either case, and accents of either Unicode form. A name that says another
+folder is about another photo, and so fits none.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Parts = tuple[str, ...]
+Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the whole path, is spelled the same
+
+
+@dataclass
+class Matches:
+    """Rows of photos, and why other rows have none.
+
+    Attributes:
+        rows: for each photo that has any, the rows that fit it best.
+        reasons: for each row without a photo, why, as the rest of a sentence.
+        doubtful: for photos that an ambiguous row may be about, that row.
+    """
+
+    rows: dict[int, list[int]] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    doubtful: dict[int, int] = field(default_factory=dict)
+
+
+class PhotoNames:
+    """Photos, to be looked up by what a table calls them.
+
+    Args:
+        names: paths below `root`.
+        root: the folder of the photos; a row may name it, and folders above it.
+    """
+
+    def __init__(self, names: Sequence[str], root: Path) -> None:
+        self.names, self.folder = names, root.resolve().name
+        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # a link has two names
+        self.above = {tuple(map(_key, folder.parts)) for folder in folders}
+        self.by_file: dict[str, list[int]] = defaultdict(list)
+        self.by_stem: dict[str, list[int]] = defaultdict(list)
+        for photo, name in enumerate(names):
+            file = _key(name.rpartition("/")[2])
+            self.by_file[file].append(photo)
+            self.by_stem[file.rpartition(".")[0]].append(photo)
+
+    def match(self, rows: Sequence[str]) -> Matches:
+        """Find the photo of each row, and for each photo the rows that fit it best."""
+        matches = Matches()
+        found: dict[int, list[tuple[Fit, int]]] = defaultdict(list)
+        for row, text in enumerate(rows):
+            fits = self._fits(text)
+            best = max(fits.values(), default=None)
+            photos = [photo for photo, fit in fits.items() if fit == best]
+            if best is not None and len(photos) == 1:
+                found[photos[0]].append((best, row))
+                continue
+            matches.reasons[row] = self._why(text, photos)
+            for photo in photos:
+                matches.doubtful.setdefault(photo, row)
+        for photo, fitting in found.items():
+            best = max(fit for fit, _ in fitting)
+            matches.rows[photo] = [row for fit, row in fitting if fit == best]
+            for row in (row for fit, row in fitting if fit != best):
+                matches.reasons[row] = f"names {rows[row]!r}, which another row names more exactly"
+        return matches
+
+    def _fits(self, text: str) -> dict[int, Fit]:
+        """The photos that a row can be about, and how well it fits."""
+        for parts in dict.fromkeys((_parts(text), _parts(text.replace("\\", "/")))):
+            fits = {photo: fit for photo in self._called(parts) if (fit := self._fit(parts, photo))}
+            if fits:
+                return fits
+        return {}
+
+    def _called(self, parts: Parts) -> list[int]:
+        """Photos of this file name, whatever their folder."""
+        last = _key(parts[-1]) if parts else ""
+        return list(dict.fromkeys((*self.by_file.get(last, ()), *self.by_stem.get(last, ()))))
+
+    def _fit(self, parts: Parts, photo: int) -> Fit | None:
+        path = tuple(self.names[photo].split("/"))
+        with_suffix = _key(parts[-1]) == _key(path[-1])
+        if not with_suffix:
+            path = (*path[:-1], path[-1].rpartition(".")[0])
+        keys, here = tuple(map(_key, parts)), tuple(map(_key, path))
+        common = max(_common(keys, folder + here) for folder in self.above)
+        if common < len(keys) and common <= len(here):
+            return None
+        return with_suffix, common, common == len(here), parts[-len(path) :] == path[-len(parts) :]
+
+    def _why(self, text: str, photos: Sequence[int]) -> str:
+        if not text.strip():
+            return "names no photo"
+        if photos:
+            shown = ", ".join(self.names[photo] for photo in photos[:3]) + (", ..." if len(photos) > 3 else "")
+            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); give their folders"
+        elsewhere = self._called(_parts(text.replace("\\", "/")))
+        if elsewhere:
+            folder = self.names[elsewhere[0]].rpartition("/")[0] or self.folder
+            return f"names {text!r}, but the photo of this name is in the folder {folder!r}"
+        return f"names {text!r}, and there is no such photo"
+
+
+def _parts(text: str) -> Parts:
+    """The parts of a path, without ./ and whatever lies before ../"""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    while ".." in parts:
+        parts = parts[parts.index("..") + 1 :]
+    return tuple(parts)
+
+
+def _key(text: str) -> str:
+    """What is equal for names that differ in case, in the Unicode form of accents, or in the bytes of an old encoding."""
+    if any("\udc80" <= letter <= "\udcff" for letter in text):
+        text = os.fsencode(text).decode("cp1252", "replace")
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _common(one: Parts, other: Parts) -> int:
+    """How many parts at the end are equal."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
