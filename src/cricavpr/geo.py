@@ -253,7 +253,7 @@ def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
     x = (angle - np.sin(angle)) * (np.sin(mean) * np.cos(half) / np.cos(angle / 2)) ** 2
     y = (angle + np.sin(angle)) * (np.cos(mean) * np.sin(half) / np.sin(angle / 2)) ** 2
     metres[far] = WGS84_A_M * (angle - WGS84_F / 2 * (x + y))
-    return metres
+    return np.asarray(metres)
 
 
 def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -407,8 +407,8 @@ def _pairs_across_zones(database: Positions, queries: Positions, radius_m: float
         return np.empty(0, np.int64), np.empty(0, np.int64)
     d, q = np.flatnonzero(database.known), np.flatnonzero(queries.known)
     chord_m = 2 * EARTH_RADIUS_M * math.sin(min(radius_m / (2 * EARTH_RADIUS_M), math.pi / 2))
-    sides = ((rows, _earth_centred(side.take(rows).latlon())) for rows, side in ((d, database), (q, queries)))
-    rows, columns = _pairs(*sides, chord_m)
+    base_m, asked_m = (_earth_centred(side.take(rows).latlon()) for rows, side in ((d, database), (q, queries)))
+    rows, columns = _pairs((d, base_m), (q, asked_m), chord_m)
     differ = asked[rows] != base[columns]  # pairs of one zone are decided in its plane
     return rows[differ], columns[differ]
 

@@ -340,6 +340,6 @@ def test_a_table_that_names_no_photo_is_named_itself(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     (tmp_path / "positions.csv").write_text("name,lat,lon\nb.jpg,55.7,13.2\n")
     with pytest.raises(
-        InputError, match=r"without a position in positions\.csv \(first: 'positions\.csv' line 2 names 'b\.jpg'"
+        InputError, match=r"a position in positions\.csv \(first: 'positions\.csv' line 2 names 'b\.jpg'"
     ):
         read_photos(tmp_path, need_positions=True)

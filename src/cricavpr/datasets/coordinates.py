@@ -56,7 +56,7 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
         raise ValueError(f"has {plain!r} with {plus}, which contradicts the minus")
     if len(values) > 1 and not (letter or sign):
         raise ValueError(f"has {plain!r} without {plus} or {minus}")
-    size = sum(value / 60**power for power, value in enumerate(values))
+    size = math.fsum(value / 60.0**power for power, value in enumerate(values))
     return -size if sign == "-" or letter == minus else size
 
 
@@ -85,7 +85,7 @@ def rounding_m(text: str) -> float:
     numbers = [part for part in parts if any(letter.isdigit() for letter in part)]
     behind = re.match(r"[0-9]*", numbers[-1].partition(".")[2]) if numbers else None
     digits = len(behind[0]) if behind else 0
-    return 111_320.0 / 60 ** max(len(numbers) - 1, 0) / 10**digits
+    return 111_320.0 / math.pow(60, max(len(numbers) - 1, 0)) / math.pow(10, digits)
 
 
 def parse_metres(text: str, decimal_comma: bool = False) -> float:

@@ -1,7 +1,7 @@
 """Read tables that say where photos were taken, and perhaps when: CSV as many programs write it, or GeoJSON.
 
-Understood without a change are tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and
-`cricavpr index export`. Which column holds the names of the photos is decided later, by the photos that there are.
+Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` are
+understood as they are. Which column holds the names of the photos is decided later, by the photos that there are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from cricavpr.datasets.coordinates import parse_degrees, parse_metres, parse_zon
 from cricavpr.datasets.written_positions import SAME_M, Written, Zone, look_like_degrees
 from cricavpr.errors import InputError
 from cricavpr.geo import Degrees, Metres, ground_distances_m
-from cricavpr.spreadsheet import plain_cell
 from cricavpr.times import EXAMPLE, read_time
 
 BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
@@ -162,7 +161,7 @@ def _read_csv(path: Path, raw: bytes) -> PhotoTable:
         if header[0].startswith("#") and cells[0].startswith("#"):
             continue  # sums below the table, as Metashape writes them
         cell = {role: _cell(cells, at[0]) for role, at in roles.items()}
-        read.append(reader.read(number, [plain_cell(_cell(cells, at)) for at in roles["name"]], cell))
+        read.append(reader.read(number, [_cell(cells, at) for at in roles["name"]], cell))
     return _made(path, "line", [header[at] for at in roles["name"]], read, "time" in roles)
 
 
@@ -302,9 +301,8 @@ class _RowReader:
         return row
 
     def _metres(self, cell: Mapping[str, str], east: str, north: str) -> tuple[float, float]:
-        return parse_metres(cell.get(east, ""), self.decimal_comma), parse_metres(
-            cell.get(north, ""), self.decimal_comma
-        )
+        first, second = (parse_metres(cell.get(role, ""), self.decimal_comma) for role in (east, north))
+        return first, second
 
     def _zone(self, cell: Mapping[str, str], needed: bool) -> Zone | None:
         text, letter = cell.get("zone", "").strip(), cell.get("letter", "").strip()[:1]

@@ -1,7 +1,7 @@
 """Read any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
 
-Positions come from a table where there is one (given, or lying in the folder as positions.csv or positions.geojson), and
-then from it alone; otherwise from each photo's EXIF block. So do times, where the table has a column for them.
+Positions come from a table if there is one (given, or lying in the folder as positions.csv or positions.geojson), and
+then from it alone; otherwise from each photo's EXIF block. So do times, if the table has a column for them.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class _Located:
     def take_table(self, photos: Sequence[_Photo], table: PhotoTable, folder: Path, need_times: bool) -> None:
         """Positions of a table, for the photos that it names."""
         written, zones = table.written, table.written.resolve()
-        matches, texts = _match(photos, table, folder)
+        matches = _match(photos, table, folder)
         if table.timed:
             self.taken = [None] * len(photos)
         for i, photo in enumerate(photos):
@@ -181,7 +181,7 @@ class _Located:
             if need_times and row in table.wrong_times:
                 self.problems.append(Problem(photo.name, "time", f"{table.where(row)} {table.wrong_times[row]}"))
         self._refuse_copies(folder, photos)
-        self.problems += _notes(table, matches, texts)
+        self.problems += _notes(table, matches)
         self._compare_with_exif(photos, table)
 
     def _refuse_copies(self, folder: Path, photos: Sequence[_Photo]) -> None:
@@ -226,11 +226,11 @@ class _Located:
         return ImageSet(folder, names, self.positions(), keys, times=times)
 
 
-def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> tuple[Matches, list[str]]:
-    """The rows of the photos, by the column of names that fits most of them; and that column."""
+def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> Matches:
+    """The rows of the photos, by the column of names that fits most of them."""
     names = PhotoNames([photo.name for photo in photos], folder)
-    tried = [(names.match(column), column) for column in table.names.values()] or [(Matches(), [])]
-    return max(tried, key=lambda one: len(one[0].rows))  # the first of several
+    tried = [names.match(column) for column in table.names.values()] or [names.match([""] * len(table.numbers))]
+    return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
 
 
 def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
@@ -243,20 +243,17 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
         return 0, f"has no position in {table.file}{why}"
     if not sound:
         return 0, f"{table.where(rows[0])} {table.written.reasons[rows[0]]}"
-    places = {
-        (*table.written.degrees[row].round(9).tolist(), *table.written.metres[row].round(3).tolist()) for row in sound
-    }
-    if len({str(place) for place in places}) > 1:
+    places = np.concatenate([table.written.degrees[sound], table.written.metres[sound]], axis=1)
+    if not np.allclose(places, places[0], rtol=0, atol=1e-9, equal_nan=True):
         return 0, f"{table.where(sound[0])} and {table.unit} {table.numbers[sound[1]]} give it different positions"
     return sound[0], ""
 
 
-def _notes(table: PhotoTable, matches: Matches, texts: Sequence[str]) -> list[Problem]:
+def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
     """Rows that are about no photo, and what was decided for the whole table."""
     rows = sorted(matches.reasons)
-    notes = [
-        Problem(table.file, "row", f"{table.unit} {table.numbers[row]} {matches.reasons[row]}") for row in rows[:_NAMED]
-    ]
+    reasons = [f"{table.unit} {table.numbers[row]} {matches.reasons[row]}" for row in rows[:_NAMED]]
+    notes = [Problem(table.file, "row", reason) for reason in reasons]
     if len(rows) > _NAMED:
         notes.append(Problem(table.file, "row", f"{len(rows) - _NAMED:,} more rows are about no photo here"))
     return notes + [Problem(table.file, "note", note) for note in table.written.notes]

@@ -1,8 +1,8 @@
 """Find which photo each row of a table is about, by names that need not be whole paths.
 
-A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as long
-as one photo fits best; letters may be of either case, and accents of either Unicode form. A name that says another
-folder is about another photo, and so fits none.
+A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as
+long as one photo fits best; letters may be of either case, and accents of either Unicode form. A name with another
+folder is about another photo.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cricavpr.spreadsheet import plain_cell
 
 Parts = tuple[str, ...]
 Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the whole path, is spelled the same
@@ -75,7 +77,9 @@ class PhotoNames:
 
     def _fits(self, text: str) -> dict[int, Fit]:
         """The photos that a row can be about, and how well it fits."""
-        for parts in dict.fromkeys((_parts(text), _parts(text.replace("\\", "/")))):
+        plain = plain_cell(text)  # as it was before it was made safe for a spreadsheet
+        variants = (plain, plain.replace("\\", "/"), text)
+        for parts in dict.fromkeys(map(_parts, variants)):
             fits = {photo: fit for photo in self._called(parts) if (fit := self._fit(parts, photo))}
             if fits:
                 return fits
@@ -119,7 +123,7 @@ def _parts(text: str) -> Parts:
 
 
 def _key(text: str) -> str:
-    """What is equal for names that differ in case, in the Unicode form of accents, or in the bytes of an old encoding."""
+    """A text that is equal for names which differ only in case, Unicode form or an old encoding of accents."""
     if any("\udc80" <= letter <= "\udcff" for letter in text):
         text = os.fsencode(text).decode("cp1252", "replace")
     return unicodedata.normalize("NFC", text).casefold()

@@ -60,14 +60,14 @@ def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple
     """Read a folder where most photos have @ names; the others are left out and named, or stay without a position.
 
     Raises:
-        InputError: no such folder, or no photo with a possible position.
+        InputError: no such folder, or positions are needed and no photo has a possible one.
     """
     names, problems = _listed(folder), list[Problem]()
     if names is None:
         found, problems = find_files(folder, SUFFIXES)
         names = tuple(sorted(found))
     images, reasons = _read(folder, names, strict=False)
-    if len(reasons) == len(names):
+    if len(reasons) == len(names) and need_positions:
         first = f" (first: {names[0]!r} {reasons[0]})" if names else ""
         raise InputError(f"none of {len(names):,} photos in {folder} has a position{first}. Expected {_EXPECTED}.")
     if not need_positions:
@@ -94,7 +94,7 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
 
 def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
-    """Make a dataset of two folders of @ names; if only one of them has zones, none are used, as published readers do."""
+    """Make a dataset of two folders of @ names; if only one of them has zones, none are used (as published)."""
     sides = database, queries
     if len({side.positions is not None and side.positions.zones is None for side in sides}) == 2:
         sides = _without_zones(sides[0]), _without_zones(sides[1])
@@ -125,14 +125,14 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
             return there, base / ("queries" if "queries" in found else found[0])
         if not found:
             raise InputError(
-                f"{base} holds {there.name} and no folder queries beside it. Put the queries there, or name their folder "
-                "with --queries."
+                f"{base} holds {there.name} and no folder queries beside it. Put the queries there, "
+                "or name their folder with --queries."
             )
         raise InputError(f"{base} has the query folders {', '.join(found)}. Choose one: --queries {found[0]}.")
     wanted = database or "database"
     raise InputError(
-        f"{root} is not a dataset. Give a folder that holds the folders {wanted} and queries, or holds images/test/ with "
-        "them; --database and --queries say other names."
+        f"{root} is not a dataset. Give a folder that holds the folders {wanted} and queries, or images/test/ with "
+        "them; name other folders with --database and --queries."
     )
 
 
@@ -192,10 +192,8 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
         keys[row] = parts[7] if len(parts) > 8 and parts[7] != "None" else ""
         found = _metres(parts)
         if found is None:
-            shown = (
-                "has no position in its name" if len(parts) < 4 or parts[0] else "has no easting, northing in its name"
-            )
-            reasons[row] = shown
+            what = "position" if len(parts) < 4 or parts[0] else "easting, northing"
+            reasons[row] = f"has no {what} in its name"
             continue
         metres[row] = found
         number, letter = (parts[3], parts[4]) if len(parts) > 5 else ("", "")

@@ -19,6 +19,7 @@ Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or
 
 EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # of positions in their own UTM zone
 SAME_M = 1.0  # metres and degrees that are not rounded agree to this
+COARSEST_M = 1_113.0  # degrees of two decimals; coarser ones are no reason to believe metres far from them
 MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
 # Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
 # Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
@@ -161,22 +162,24 @@ class Written:
 
     def _compare(self, zones: list[str], tolerance_m: float) -> None:
         both = self._has_metres() & self._has_degrees()
-        allowed_m = tolerance_m + 1.5 * self.rounding_m  # degrees rounded or cut off, in both axes
+        # The finest row counts, since many programs drop zeros at the end: among 48.20824, a 48.2 is 48.20000.
+        rounding_m = min(float(self.rounding_m[both].min(initial=COARSEST_M)), COARSEST_M)
+        allowed_m = tolerance_m + 1.5 * rounding_m  # rounded or cut off, in both axes
         free = np.array([row for row in np.flatnonzero(both).tolist() if not zones[row]], np.int64)
         if free.size:  # metres without a zone: UTM if they agree in some zone, otherwise of another grid
             found, apart_m = zones_of(self.metres[free], self.degrees[free])
-            for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m[free]).tolist(), strict=True):
+            for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m).tolist(), strict=True):
                 zones[row] = zone if agree else ""
         rows = np.array([row for row in np.flatnonzero(both).tolist() if zones[row]], np.int64)
         apart_m = ground_distances_m(self._latlon(rows, [zones[row] for row in rows.tolist()]), self.degrees[rows])
-        for at in np.flatnonzero(~(apart_m <= allowed_m[rows])).tolist():  # NaN is refused too
+        for at in np.flatnonzero(~(apart_m <= allowed_m)).tolist():  # NaN is refused too
             (lat, lon), (east, north) = self.degrees[rows[at]].tolist(), self.metres[rows[at]].tolist()
             hint = "" if _inside(east, EASTINGS_M) else f"; it {_why_outside(east, north)}"
             apart = f"{apart_m[at] / 1000:,.0f} km" if apart_m[at] > 10_000 else f"{apart_m[at]:,.0f} m"
             self._refuse(
                 int(rows[at]),
-                f"names two places, {apart} apart: latitude {lat:g}, longitude {lon:g}, and easting {east:.0f}, northing "
-                f"{north:.0f} in zone {zones[rows[at]]}{hint}",
+                f"names two places, {apart} apart: latitude {lat:g}, longitude {lon:g}, and easting {east:.0f}, "
+                f"northing {north:.0f} in zone {zones[rows[at]]}{hint}",
             )
         self.degrees[rows] = np.nan
         self.metres[both & np.fromiter((not zone for zone in zones), bool, len(zones))] = np.nan

@@ -1,4 +1,4 @@
-"""Decode a photo, from a path or bytes, to upright sRGB pixels, or read its header: size, where and when it was taken."""
+"""Decode a photo, from a path or bytes, to upright sRGB pixels, or read its header: size, position and time."""
 
 from __future__ import annotations
 

@@ -73,10 +73,11 @@ class Exif:
 
 
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
-    """Read what can be read; a damaged block makes no picture unusable, and one damaged part does not cost the others."""
+    """Read what can be read: a damaged block makes no picture unusable, nor a damaged part the others."""
     exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
     gps, camera = _directory(exif, _GPS), _directory(exif, _CAMERA)
-    where, why = _unless_damaged(lambda: _position(gps), (None, "its GPS tags are damaged"))
+    damaged: tuple[LatLon | None, str] = (None, "its GPS tags are damaged")
+    where, why = _unless_damaged(lambda: _position(gps), damaged)
     heading = _unless_damaged(lambda: float(gps[_DIRECTION]), -1.0)
     return Exif(
         where,

@@ -153,7 +153,7 @@ FAULTS = [
             (
                 "a zone that is none",
                 lambda root: rename_first(root / TREE, "@17@T", "@71@T"),
-                "zone 71T in its name, which is not a UTM zone",
+                "zone 71T in its name",
             ),
             ("columns swapped in names", swap(TREE), "easting 4477.* and northing 585.*, which seem swapped"),
         )
