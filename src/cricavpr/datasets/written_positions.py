@@ -164,15 +164,16 @@ class Written:
         both = self._has_metres() & self._has_degrees()
         # The finest row counts, since many programs drop zeros at the end: among 48.20824, a 48.2 is 48.20000.
         rounding_m = min(float(self.rounding_m[both].min(initial=COARSEST_M)), COARSEST_M)
-        allowed_m = tolerance_m + 1.5 * rounding_m  # rounded or cut off, in both axes
+        inside = _inside(self.metres[:, 0], EASTINGS_M) & _inside(self.metres[:, 1], NORTHINGS_M)
+        allowed_m = tolerance_m + np.where(inside, 1.5 * rounding_m, 0.0)  # rounded or cut off, in both axes
         free = np.array([row for row in np.flatnonzero(both).tolist() if not zones[row]], np.int64)
         if free.size:  # metres without a zone: UTM if they agree in some zone, otherwise of another grid
             found, apart_m = zones_of(self.metres[free], self.degrees[free])
-            for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m).tolist(), strict=True):
+            for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m[free]).tolist(), strict=True):
                 zones[row] = zone if agree else ""
         rows = np.array([row for row in np.flatnonzero(both).tolist() if zones[row]], np.int64)
         apart_m = ground_distances_m(self._latlon(rows, [zones[row] for row in rows.tolist()]), self.degrees[rows])
-        for at in np.flatnonzero(~(apart_m <= allowed_m)).tolist():  # NaN is refused too
+        for at in np.flatnonzero(~(apart_m <= allowed_m[rows])).tolist():  # NaN is refused too
             (lat, lon), (east, north) = self.degrees[rows[at]].tolist(), self.metres[rows[at]].tolist()
             hint = "" if _inside(east, EASTINGS_M) else f"; it {_why_outside(east, north)}"
             apart = f"{apart_m[at] / 1000:,.0f} km" if apart_m[at] > 10_000 else f"{apart_m[at]:,.0f} m"
