@@ -1,7 +1,7 @@
-"""Pairs by number: benchmarks whose photos are numbered alike on both sides, so that no distance decides.
+"""Read benchmarks whose photos are numbered alike on both sides: numbers decide, not distances.
 
-The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back
-into the numbers that they stand for.
+The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back into
+the numbers that they stand for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHOWN_M = 0.1  # names of @ trees give metres with one decimal, cut or rounded
 
 
 def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[Numbers, ...]:
-    """For each query the sorted indices of the database images whose number is at most `tolerance` off."""
+    """Return for each query the sorted indices of the database images whose number differs by at most `tolerance`."""
     order = np.argsort(database, kind="stable")
     numbers = database[order]
     first = np.searchsorted(numbers, queries - tolerance, "left").tolist()
@@ -33,7 +33,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """A dataset of two sides that carry numbers (`frames`), positives by number.
+    """Make a dataset of two sides that carry numbers (`frames`), positives by number.
 
     Raises:
         InputError: the two sides do not have the same numbers, or one has a number twice.
@@ -68,7 +68,7 @@ def has_tree(root: Path) -> bool:
 
 
 def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
-    """Database and queries of a tree of @ names whose northing is a number times `spacing_m`; by rising number.
+    """Read database and queries of a tree of @ names whose northing is a number times `spacing_m`, sorted by number.
 
     Raises:
         InputError: a missing folder, or a name whose position is not such a number.
@@ -95,7 +95,7 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
 
 
 def _check_written(images: ImageSet, frames: Numbers) -> None:
-    """The number that a name gives in words must be that of its position."""
+    """Raise if the number in a name is not that of its position."""
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
@@ -105,17 +105,17 @@ def _check_written(images: ImageSet, frames: Numbers) -> None:
 
 
 def read_stems(folder: Path) -> ImageSet:
-    """A folder of photos called by number, `0000.png` or `0000000.jpg`, by rising number (`frames`).
+    """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`).
 
     Raises:
-        InputError: no such folder, no photo, or a photo not called by a number.
+        InputError: no such folder, no photo, or a photo whose name is not a number.
     """
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
         raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
     stems = [name.rpartition(".")[0] for name in names]
     if wrong := [name for name, stem in zip(names, stems, strict=True) if not (stem.isascii() and stem.isdigit())]:
-        raise InputError(f"{folder / wrong[0]} is not called by a number. Expected names such as 0000.jpg.")
+        raise InputError(f"{folder / wrong[0]} has a name that is not a number. Expected names such as 0000.jpg.")
     frames = np.array([int(stem[-18:]) for stem in stems], np.int64)
     order = np.argsort(frames, kind="stable")
     return ImageSet(folder, tuple(names[row] for row in order.tolist()), frames=frames[order])
