@@ -192,7 +192,7 @@ def test_a_tree_is_cut_down_to_the_official_queries_by_what_lies_beside(
     root = copy_of("msls-tree")
     if beside == "keys":  # one line, separated by spaces
         official = [row.ljust(22, "-") for row in OFFICIAL]
-        (root / "key_mslsval.txt").write_text(" ".join(official))
+        (root / "key_mslsval.txt").write_text("\ufeff" + " ".join(official) + "\r\n")
     elif beside == "tables":  # the downloader has moved the photos away and left the tables
         for path in miniature("msls-raw").glob("train_val/*/query/*.csv"):
             target = root / path.relative_to(miniature("msls-raw"))

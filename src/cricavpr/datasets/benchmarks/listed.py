@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.object_arrays import read_index_lists, rising
+from cricavpr.datasets.numpy_lists import read_index_lists, rising
 from cricavpr.errors import InputError
 from cricavpr.geo import Metres, Positions
 

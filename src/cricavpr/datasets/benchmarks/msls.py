@@ -21,9 +21,10 @@ from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.listed import first_file, folder_of, needed_file, with_listed_positives
 from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_columns, read_side
-from cricavpr.datasets.object_arrays import read_integers, read_names
+from cricavpr.datasets.numpy_lists import read_integers, read_names
 from cricavpr.datasets.utm_names import has_utm_names, read_utm_dataset
 from cricavpr.errors import InputError
+from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
 TRAIN_CITIES = (
@@ -226,7 +227,7 @@ def _official_keys(root: Path) -> tuple[Path, set[str]]:
         return root / "train_val", {key for city in VAL_CITIES for key in _subtask_keys(root / "train_val" / city)}
     listed = first_file(root, [KEY_LIST])
     if listed is not None:
-        return listed, set(listed.read_text("utf-8", "replace").split())
+        return listed, {key for line in read_lines(listed) for key in line.split()}
     return _list(root, _NPY_QUERIES), {Path(name).stem for name in _listed_queries(root)}
 
 

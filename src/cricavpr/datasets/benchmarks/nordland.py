@@ -20,7 +20,7 @@ from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.listed import first_file, needed_file, with_listed_positives
 from cricavpr.datasets.benchmarks.numbered import IMAGES, has_tree, paired, read_stems, read_tree, within_frames
 from cricavpr.datasets.find_files import find_files
-from cricavpr.datasets.object_arrays import read_names, read_numbered_lists, read_plain_arrays, rising
+from cricavpr.datasets.numpy_lists import read_names, read_numbered_lists, read_plain_arrays, rising
 from cricavpr.datasets.utm_names import find_sides, read_utm_folder
 from cricavpr.errors import InputError
 from cricavpr.files import read_lines

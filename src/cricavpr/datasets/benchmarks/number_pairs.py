@@ -17,7 +17,7 @@ import numpy as np
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.numbered import has_tree, paired, read_stems, read_tree
-from cricavpr.datasets.object_arrays import read_numbered_lists
+from cricavpr.datasets.numpy_lists import read_numbered_lists
 from cricavpr.errors import InputError
 
 TREE_SPACING_M = 1000.0  # in the @UTM@ tree: one kilometre between made-up positions, so only partners are near

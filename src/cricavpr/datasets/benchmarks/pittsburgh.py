@@ -15,7 +15,7 @@ from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.db_struct import read_db_struct
 from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas, with_listed_positives
 from cricavpr.datasets.benchmarks.utm_trees import WITHIN_25_M, bases, tree
-from cricavpr.datasets.object_arrays import read_names
+from cricavpr.datasets.numpy_lists import read_names
 
 AREA = Area("Pittsburgh", 40.44, -79.99)
 DATABASE_FOLDERS = (".", "images", "Pittsburgh", "Pittsburgh/images")
