@@ -119,12 +119,15 @@ def read_lines(source: Path | bytes) -> list[str]:
         raw = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the list {source!s}: {error.strerror or error}.") from error
-    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        text = raw.decode("utf-16", "replace")
-    else:
-        text = raw.decode("utf-8-sig", "surrogateescape")
-    lines = (line.rstrip("\r") for line in text.split("\n"))
+    lines = (line.rstrip("\r") for line in decoded(raw).split("\n"))
     return [line for line in lines if line.strip()]
+
+
+def decoded(raw: bytes) -> str:
+    """Decode text in UTF-8 or UTF-16, with or without a byte-order mark; other bytes are kept as surrogates."""
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
+    return raw.decode("utf-8-sig", "surrogateescape")
 
 
 def sync(path: Path) -> None:

@@ -4,6 +4,8 @@ An array of lists of different lengths is kept in a .npy file as a pickle, which
 allow_pickle runs it. Here the few instructions that such lists need are interpreted, and they can build only ints,
 texts, tuples, lists and arrays of ints. Any other instruction, and any function but those that make numpy's own arrays,
 is refused by name.
+
+All readers raise InputError, in one line, for a file that is missing or damaged or holds something else.
 """
 
 from __future__ import annotations
@@ -39,11 +41,7 @@ class _Unreadable(ValueError):
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read a list of texts, such as paths of images.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read a list of texts, such as paths of images."""
     what = "a list of names"
     values = _read(path, what)
     try:
@@ -56,11 +54,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
-    """Read a list of whole numbers.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read a list of whole numbers."""
     values = _read(path, "a list of whole numbers")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         return values.astype(np.int64)
@@ -68,11 +62,7 @@ def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
 
 
 def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
-    """Read one list of indices per row: an array of lists, or a plain array (N, k) or (N,) of whole numbers.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read one list of indices per row: an array of lists, or a plain array (N, k) or (N,) of whole numbers."""
     what = "a list of indices for each query"
     values = _read(path, what)
     if isinstance(values, np.ndarray):
@@ -85,11 +75,7 @@ def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
 
 
 def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
-    """Read rows of (number, indices), as VPR-Bench keeps its ground truth: an array (N, 2) of objects.
-
-    Raises:
-        InputError: no such file, another kind of file, or a number twice.
-    """
+    """Read rows of (number, indices), as VPR-Bench keeps its ground truth: an array (N, 2) of objects."""
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
@@ -119,11 +105,7 @@ def rising(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[
 
 
 def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
-    """Read arrays of numbers from an .npz file.
-
-    Raises:
-        InputError: no such file, another kind of file, or one without these arrays.
-    """
+    """Read arrays of numbers from an .npz file."""
     what = f"the arrays {', '.join(names)}"
     try:
         with zipfile.ZipFile(path) as archive:

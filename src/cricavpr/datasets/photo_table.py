@@ -22,6 +22,7 @@ import numpy as np
 from cricavpr.datasets.coordinates import parse_degrees, parse_metres, parse_zone, rounding_m
 from cricavpr.datasets.written_positions import SAME_M, Written, Zone, look_like_degrees
 from cricavpr.errors import InputError
+from cricavpr.files import decoded
 from cricavpr.geo import Degrees, Metres, ground_distances_m
 from cricavpr.times import EXAMPLE, read_time
 
@@ -45,6 +46,8 @@ ROLES = {  # of columns: their names in small letters, without blanks, signs and
     "letter": ("zoneletter", "utmzoneletter", "utmletter", "band", "utmband", "hemisphere"),
     "lat reference": ("gpslatituderef", "latituderef", "latref"),
     "lon reference": ("gpslongituderef", "longituderef", "lonref"),
+    "point x": ("geometryx",),  # of GeoJSON
+    "point y": ("geometryy",),
     "time": ("time",),  # no other word: what is called a timestamp elsewhere is as often a number as a date
 }
 _UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
@@ -69,7 +72,7 @@ class PhotoTable:
     file: str
     unit: str
     numbers: list[int]
-    names: dict[str, list[str]]
+    names: list[list[str]]
     written: Written
     times: list[datetime | None]
     wrong_times: dict[int, str]
@@ -100,52 +103,11 @@ def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
     if raw is None:
         raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
     if given.suffix.lower() in (".geojson", ".json"):
-        return _read_geojson(given, raw)
-    return _read_csv(given, raw)
+        return _read_geojson(given, decoded(raw))
+    return _read_csv(given, decoded(raw))
 
 
-def _text(raw: bytes) -> str:
-    """Decode UTF-8 or UTF-16; other bytes are kept, so that file names which are not UTF-8 are still found."""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
-    return raw.decode("utf-8-sig", "surrogateescape")
-
-
-def _word(header: str) -> str:
-    """A column's name in small letters, without blanks, signs and known units."""
-    return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
-
-
-def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
-    """The columns of each role; of positions one, of names all.
-
-    Raises:
-        InputError: columns are missing, or a coordinate has two of the same name.
-    """
-    words = [_word(cell) for cell in header]
-    found: dict[str, list[int]] = {}
-    for role, known in ROLES.items():
-        columns = [at for word in known for at, name in enumerate(words) if name == word]
-        if role != "name" and len(columns) > 1 and words[columns[0]] == words[columns[1]]:
-            raise InputError(f"{path} has two columns called {header[columns[0]].strip()!r}. Rename or remove one.")
-        if columns:
-            found[role] = columns if role == "name" else columns[:1]
-    if {"lat", "lon"} <= found.keys() or {"east", "north"} <= found.keys():
-        found.pop("x", None)
-        found.pop("y", None)
-    elif not {"x", "y"} <= found.keys():
-        found.pop("name", None)
-    if "name" not in found:
-        shown = ", ".join(header)[:100] or "nothing"
-        raise InputError(f"{path} must have {_EXPECTED}, got {shown!r}. Name the columns in the first line.")
-    return found
-
-
-# --- files
-
-
-def _read_csv(path: Path, raw: bytes) -> PhotoTable:
-    text = _text(raw)
+def _read_csv(path: Path, text: str) -> PhotoTable:
     skipped, delimiter, comments = _find_header(text)
     try:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -153,20 +115,12 @@ def _read_csv(path: Path, raw: bytes) -> PhotoTable:
     except csv.Error as error:
         raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
     rows = [(number, cells) for number, cells in rows if number > skipped]
-    header = rows[0][1] if rows else []
-    roles = _roles(path, header)
-    reader = _RowReader(delimiter != ",", _zone_of_comments(comments))
-    read = []
-    for number, cells in rows[1:]:
-        if header[0].startswith("#") and cells[0].startswith("#"):
-            continue  # sums below the table, as Metashape writes them
-        cell = {role: _cell(cells, at[0]) for role, at in roles.items()}
-        read.append(reader.read(number, [_cell(cells, at) for at in roles["name"]], cell))
-    return _made(path, "line", [header[at] for at in roles["name"]], read, "time" in roles)
-
-
-def _cell(cells: Sequence[str], at: int) -> str:
-    return cells[at] if at < len(cells) else ""
+    (_, header), *rows = rows or [(0, [""])]
+    if header[0].startswith("#"):  # Metashape writes sums below the table, as comments
+        rows = [(number, cells) for number, cells in rows if not cells[0].startswith("#")]
+    epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # WGS 84 / UTM zone 33N (EPSG::32633)
+    zone = next((zone for match in epsg if match and (zone := parse_zone(match[0]))), None)
+    return _table(path, "line", header, rows, _Style(delimiter != ",", zone))
 
 
 def _find_header(text: str) -> tuple[int, str, list[str]]:
@@ -186,31 +140,16 @@ def _find_header(text: str) -> tuple[int, str, list[str]]:
     return 0, given or ",", comments
 
 
-def _zone_of_comments(comments: Sequence[str]) -> Zone | None:
-    """The zone of a coordinate system that a comment names, such as # WGS 84 / UTM zone 33N (EPSG::32633)."""
-    found = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)
-    return next((zone for match in found if match and (zone := parse_zone(match[0]))), None)
-
-
-def _read_geojson(path: Path, raw: bytes) -> PhotoTable:
+def _read_geojson(path: Path, text: str) -> PhotoTable:
     try:
-        document = json.loads(_text(raw))
+        document = json.loads(text)
         features = list(document["features"] if document["type"] == "FeatureCollection" else [document])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not GeoJSON ({error}). Give a FeatureCollection of Points.") from error
-    zone = _zone_of_crs(path, document)
-    properties = [_properties(feature) for feature in features]
-    keys = {key: _word(key) for known in properties for key in known}
-    roles = {role: [key for word in known for key in keys if keys[key] == word] for role, known in ROLES.items()}
-    columns = roles.pop("name")
-    reader = _RowReader(False, zone)
-    read = []
-    for number, (feature, known) in enumerate(zip(features, properties, strict=True), start=1):
-        cell = {role: next((known[key] for key in at if known.get(key)), "") for role, at in roles.items()}
-        read.append(
-            reader.read(number, [known.get(key, "") for key in columns], cell | {"x": "", "y": ""}, _point(feature))
-        )
-    return _made(path, "feature", columns, read, bool(roles["time"]))
+    known = [{**_properties(feature), **_point(feature)} for feature in features]
+    keys = list(dict.fromkeys(key for properties in known for key in properties))
+    rows = [(number, [cells.get(key, "") for key in keys]) for number, cells in enumerate(known, start=1)]
+    return _table(path, "feature", keys, rows, _Style(False, _zone_of_crs(path, document)))
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
@@ -232,13 +171,44 @@ def _properties(feature: Any) -> dict[str, str]:
         return {}
 
 
-def _point(feature: Any) -> tuple[str, str] | None:
-    """The coordinates of a Point as text, longitude or easting first, or None."""
+def _point(feature: Any) -> dict[str, str]:
+    """The coordinates of a Point, longitude or easting first."""
     try:
-        east, north = feature["geometry"]["coordinates"][:2]
-        return (str(east), str(north)) if feature["geometry"]["type"] == "Point" else None
+        x, y = feature["geometry"]["coordinates"][:2]
+        return {"geometry x": str(x), "geometry y": str(y)} if feature["geometry"]["type"] == "Point" else {}
     except (KeyError, TypeError, ValueError):
-        return None
+        return {}
+
+
+# --- columns
+
+
+def _word(header: str) -> str:
+    """A column's name in small letters, without blanks, signs and known units."""
+    return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
+
+
+def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
+    """The columns of each role; of names all, of anything else one.
+
+    Raises:
+        InputError: columns are missing, or two have one name.
+    """
+    words = [_word(cell) for cell in header]
+    found: dict[str, list[int]] = {}
+    for role, known in ROLES.items():
+        columns = [at for word in known for at, name in enumerate(words) if name == word]
+        if role != "name" and len(columns) > 1 and words[columns[0]] == words[columns[1]]:
+            raise InputError(f"{path} has two columns called {header[columns[0]].strip()!r}. Rename or remove one.")
+        if columns:
+            found[role] = columns
+    pairs = [pair for pair in (("lat", "lon"), ("east", "north"), ("point x", "point y")) if found.keys() >= {*pair}]
+    if pairs:
+        found = {role: columns for role, columns in found.items() if role not in ("x", "y")}
+    if "name" not in found or not (pairs or {"x", "y"} <= found.keys()):
+        shown = ", ".join(header)[:100] or "nothing"
+        raise InputError(f"{path} must have {_EXPECTED}, got {shown!r}. Name the columns in the first line.")
+    return found
 
 
 # --- rows
@@ -246,118 +216,113 @@ def _point(feature: Any) -> tuple[str, str] | None:
 _UNKNOWN = (math.nan, math.nan)
 
 
+@dataclass(frozen=True)
+class _Style:
+    """How a table writes numbers, and the zone of rows that do not name one."""
+
+    decimal_comma: bool
+    zone: Zone | None
+
+
 @dataclass
 class _Row:
     """What a row says, and what is wrong with it."""
 
-    number: int
-    names: list[str]
     degrees: tuple[float, float] = _UNKNOWN
     metres: tuple[float, float] = _UNKNOWN
     plane: tuple[float, float] = _UNKNOWN  # x and y: longitude and latitude, or metres
     zone: Zone | None = None
     rounding_m: float = 0.0
     reason: str = ""
-    time: datetime | None = None
-    wrong_time: str = ""
 
 
-@dataclass(frozen=True)
-class _RowReader:
-    """Parses cells.
-
-    Attributes:
-        zone: that all rows have, unless they name one.
-    """
-
-    decimal_comma: bool
-    zone: Zone | None
-
-    def read(
-        self, number: int, names: list[str], cell: Mapping[str, str], point: tuple[str, str] | None = None
-    ) -> _Row:
-        """Parse a row; what is wrong with it is its reason, and a wrong time does not cost the row.
-
-        Args:
-            cell: text by role.
-            point: coordinates of a GeoJSON point.
-        """
-        row = _Row(number, names)
-        try:
-            row.degrees, row.rounding_m = _degrees(cell), _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
-            if point and self.zone:
-                cell = {**cell, "east": point[0], "north": point[1]}
-            elif point:
-                _take_point(row, point)
-            row.metres, row.plane = self._metres(cell, "east", "north"), self._metres(cell, "x", "y")
-            if not math.isnan(row.metres[0]) or not math.isnan(row.plane[0]):
-                row.zone = self._zone(cell, needed=math.isnan(row.degrees[0]))
-        except ValueError as error:
-            row.reason = str(error)
-        text = cell.get("time", "")
-        row.time = read_time(text)
-        if row.time is None and text.strip():
-            row.wrong_time = f"has the time {text!r}, which is not one such as {EXAMPLE}; the photo is used without it"
-        return row
-
-    def _metres(self, cell: Mapping[str, str], east: str, north: str) -> tuple[float, float]:
-        first, second = (parse_metres(cell.get(role, ""), self.decimal_comma) for role in (east, north))
-        return first, second
-
-    def _zone(self, cell: Mapping[str, str], needed: bool) -> Zone | None:
-        text, letter = cell.get("zone", "").strip(), cell.get("letter", "").strip()[:1]
-        if letter and (found := re.match("[0-9]+", text)):
-            text = found[0] + letter
-        zone = parse_zone(text) if text else self.zone
-        if text and zone is None and needed:
-            raise ValueError(f"has the zone {text!r}, which is not a UTM zone such as 33N")
-        return zone
+def _table(
+    path: Path, unit: str, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], style: _Style
+) -> PhotoTable:
+    roles = _roles(path, header)
+    cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
+    texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
+    read = [_read_row(text, style) for text in texts]
+    degrees, metres, plane = (
+        np.array(pairs, np.float64).reshape(-1, 2)
+        for pairs in ([row.degrees for row in read], [row.metres for row in read], [row.plane for row in read])
+    )
+    reasons = [row.reason for row in read]
+    _place_plane(plane, degrees, metres, reasons)
+    for at in np.flatnonzero(np.isnan(degrees).all(axis=1) & np.isnan(metres).all(axis=1)).tolist():
+        reasons[at] = reasons[at] or "has no position"
+    rounding_m = np.array([row.rounding_m for row in read])
+    times = [read_time(text.get("time", "")) for text in texts]
+    unread = (at for at, time in enumerate(times) if time is None and texts[at].get("time", "").strip())
+    return PhotoTable(
+        path.name,
+        unit,
+        [number for number, _ in rows],
+        [[row[at] for row in cells] for at in roles["name"]],
+        Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
+        times,
+        {at: f"has the time {texts[at]['time']!r}, not one such as {EXAMPLE}; used without it" for at in unread},
+        "time" in roles,
+    )
 
 
-def _degrees(cell: Mapping[str, str]) -> tuple[float, float]:
-    lat, lon = (parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", "")) for axis in ("lat", "lon"))
-    return lat, lon
+def _read_row(cell: Mapping[str, str], style: _Style) -> _Row:
+    """Parse the cells of a row, by role."""
+    row = _Row()
+    try:
+        lat, lon = (
+            parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", "")) for axis in ("lat", "lon")
+        )
+        row.degrees, row.rounding_m = (lat, lon), _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
+        row.metres, row.plane = _metres(cell, "east", "north", style), _metres(cell, "x", "y", style)
+        point = cell.get("point x", ""), cell.get("point y", "")
+        if any(point) and style.zone:
+            row.metres = _metres(cell, "point x", "point y", style)
+        elif any(point):
+            _take_point(row, *point)
+        if not math.isnan(row.metres[0]) or not math.isnan(row.plane[0]):
+            row.zone = _zone(cell, style, needed=math.isnan(row.degrees[0]))
+    except ValueError as error:
+        row.reason = str(error)
+    return row
+
+
+def _degrees(cell: Mapping[str, str], axis: str) -> float:
+    return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
+
+
+def _metres(cell: Mapping[str, str], east: str, north: str, style: _Style) -> tuple[float, float]:
+    first, second = (parse_metres(cell.get(role, ""), style.decimal_comma) for role in (east, north))
+    return first, second
 
 
 def _rounding_m(*texts: str) -> float:
     return max((rounding_m(text) for text in texts if text.strip()), default=0.0)
 
 
-def _take_point(row: _Row, point: tuple[str, str]) -> None:
+def _zone(cell: Mapping[str, str], style: _Style, needed: bool) -> Zone | None:
+    text, letter = cell.get("zone", "").strip(), cell.get("letter", "").strip()[:1]
+    if letter and (found := re.match("[0-9]+", text)):
+        text = found[0] + letter
+    zone = parse_zone(text) if text else style.zone
+    if text and zone is None and needed:
+        raise ValueError(f"has the zone {text!r}, which is not a UTM zone such as 33N")
+    return zone
+
+
+def _take_point(row: _Row, x: str, y: str) -> None:
     """The geometry of a feature counts; degrees among its properties must agree."""
-    there = parse_degrees(point[1], "lat"), parse_degrees(point[0], "lon")
-    if abs(row.degrees[0]) <= 90 and abs(there[0]) <= 90:
-        apart_m = ground_distances_m(np.array([there]), np.array([row.degrees]))[0]
-        if apart_m > SAME_M + 1.5 * max(row.rounding_m, _rounding_m(*point)):
-            ours, others = ("{:g}, {:g}".format(*pair) for pair in (there, row.degrees))
+    point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
+    if abs(said[0]) <= 90 and abs(point[0]) <= 90:
+        apart_m = ground_distances_m(np.array([point]), np.array([said]))[0]
+        if apart_m > SAME_M + 1.5 * max(row.rounding_m, _rounding_m(x, y)):
+            ours, others = ("{:g}, {:g}".format(*pair) for pair in (point, said))
             raise ValueError(f"has its geometry at latitude, longitude {ours}, but its properties say {others}")
-    row.degrees, row.rounding_m = there, _rounding_m(*point)
-
-
-def _made(path: Path, unit: str, columns: list[str], rows: Sequence[_Row], timed: bool) -> PhotoTable:
-    degrees, metres, plane = (
-        np.array([getattr(row, key) for row in rows], np.float64).reshape(-1, 2)
-        for key in ("degrees", "metres", "plane")
-    )
-    reasons = [row.reason for row in rows]
-    _place_plane(plane, degrees, metres, reasons)
-    for at in np.flatnonzero(np.isnan(degrees).all(axis=1) & np.isnan(metres).all(axis=1)).tolist():
-        reasons[at] = reasons[at] or "has no position"
-    rounding = np.array([row.rounding_m for row in rows])
-    return PhotoTable(
-        path.name,
-        unit,
-        [row.number for row in rows],
-        {column: [row.names[at] for row in rows] for at, column in enumerate(columns)},
-        Written(degrees, metres, [row.zone for row in rows], rounding, reasons),
-        [row.time for row in rows],
-        {at: row.wrong_time for at, row in enumerate(rows) if row.wrong_time},
-        timed,
-    )
+    row.degrees, row.rounding_m = point, _rounding_m(x, y)
 
 
 def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[str]) -> None:
-    """Take x and y for longitude and latitude, or for metres, where the numbers leave no doubt."""
+    """Take x and y for longitude and latitude, or for metres, if the numbers leave no doubt."""
     known = ~np.isnan(plane).any(axis=1)
     if known.any() and look_like_degrees(plane[known]):
         degrees[known] = plane[known][:, ::-1]

@@ -229,7 +229,7 @@ class _Located:
 def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> Matches:
     """The rows of the photos, by the column of names that fits most of them."""
     names = PhotoNames([photo.name for photo in photos], folder)
-    tried = [names.match(column) for column in table.names.values()] or [names.match([""] * len(table.numbers))]
+    tried = [names.match(column) for column in table.names] or [names.match([""] * len(table.numbers))]
     return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
 
 

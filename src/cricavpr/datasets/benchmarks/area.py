@@ -33,11 +33,7 @@ class Area:
         return zones[0]
 
     def check(self, images: ImageSet) -> ImageSet:
-        """Return the images if all of them lie here. Images without zones are taken to be in this zone.
-
-        Raises:
-            InputError: naming the first that does not.
-        """
+        """Return the images if all of them lie here, or raise. Images without zones are taken to be in this zone."""
         if images.positions is None:
             return images
         zones = images.positions.zones

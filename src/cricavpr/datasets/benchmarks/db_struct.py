@@ -40,11 +40,7 @@ class DbStruct:
 
 
 def read_db_struct(path: Path) -> DbStruct:
-    """Read one of the published .mat files; no code in it is run.
-
-    Raises:
-        InputError: no such file, damaged, or not a dbStruct whose lists fit one another.
-    """
+    """Read one of the published .mat files; no code in it is run."""
     try:
         fields = read_variable(path, "dbStruct")
         if not isinstance(fields, dict):

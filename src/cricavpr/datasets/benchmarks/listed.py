@@ -17,11 +17,7 @@ def first_file(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
-    """Return the first of several paths below a root that is a file.
-
-    Raises:
-        InputError: none is, with the first of them and `what_now`.
-    """
+    """Return the first of several paths below a root that is a file."""
     found = first_file(root, names)
     if found is None:
         raise InputError(f"{root} has no {names[0]}. {what_now}.")
@@ -29,11 +25,7 @@ def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
 
 
 def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_in: Path) -> Path:
-    """Return the first of several folders below a root that holds the first of the photos `names`.
-
-    Raises:
-        InputError: none does, or there are no names.
-    """
+    """Return the first of several folders below a root that holds the first of the photos `names`."""
     if not names:
         raise InputError(f"{listed_in} lists no photo. Fetch the list again.")
     for folder in folders:
@@ -46,11 +38,7 @@ def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_i
 
 
 def with_listed_positives(name: str, database: ImageSet, queries: ImageSet, truth: Path, rule: str) -> EvalDataset:
-    """Make a dataset of two sides and a numpy file with the positives of each query.
-
-    Raises:
-        InputError: the file is missing or damaged, or does not fit the two sides.
-    """
+    """Make a dataset of two sides and a numpy file with the positives of each query."""
     positives = rising(truth, read_index_lists(truth), len(database))
     if len(positives) != len(queries):
         raise InputError(f"{truth} has {len(positives):,} rows for {len(queries):,} queries. Fetch all lists again.")

@@ -40,9 +40,6 @@ def read_side(
         posed: read positions from postprocessed.csv and, if it is there or the city is no test city, raw.csv.
         subtask: only images of the subtask `all`, from subtask_index.csv.
         with_panoramas: keep panoramas, which raw.csv marks.
-
-    Raises:
-        InputError: a table or column is missing, a value is invalid, or rows of two tables do not correspond.
     """
     folder = root / city / side
     table = read_columns(folder / SEQUENCES, ("key", "frame_number"), ("sequence_key", "sequence_id"))
@@ -69,11 +66,7 @@ def read_side(
 
 
 def read_columns(path: Path, columns: Sequence[str], one_of: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Read columns of a csv by name; the unnamed first column of row numbers is ignored.
-
-    Raises:
-        InputError: no such file, a column that it does not have, or a row that is too short.
-    """
+    """Read columns of a csv by name; the unnamed first column of row numbers is ignored."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)

@@ -33,11 +33,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of two sides that carry numbers (`frames`), positives by number.
-
-    Raises:
-        InputError: the two sides do not have the same numbers, or one has a number twice.
-    """
+    """Make a dataset of two sides that carry numbers (`frames`), positives by number."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -68,11 +64,7 @@ def has_tree(root: Path) -> bool:
 
 
 def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
-    """Read database and queries of a tree of @ names whose northing is a number times `spacing_m`, sorted by number.
-
-    Raises:
-        InputError: a missing folder, or a name whose position is not such a number.
-    """
+    """Read database and queries of a tree of @ names whose northing is a number times `spacing_m`, sorted by number."""
     database, queries = find_sides(root, "queries")
     return _numbered(read_utm_folder(database), spacing_m), _numbered(read_utm_folder(queries), spacing_m)
 
@@ -105,11 +97,7 @@ def _check_written(images: ImageSet, frames: Numbers) -> None:
 
 
 def read_stems(folder: Path) -> ImageSet:
-    """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`).
-
-    Raises:
-        InputError: no such folder, no photo, or a photo whose name is not a number.
-    """
+    """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`)."""
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
         raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
