@@ -270,10 +270,8 @@ def _read_row(cell: Mapping[str, str], style: _Style) -> _Row:
     """Parse the cells of a row, by role."""
     row = _Row()
     try:
-        lat, lon = (
-            parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", "")) for axis in ("lat", "lon")
-        )
-        row.degrees, row.rounding_m = (lat, lon), _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
+        row.degrees = _degrees(cell, "lat"), _degrees(cell, "lon")
+        row.rounding_m = _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
         row.metres, row.plane = _metres(cell, "east", "north", style), _metres(cell, "x", "y", style)
         point = cell.get("point x", ""), cell.get("point y", "")
         if any(point) and style.zone:
