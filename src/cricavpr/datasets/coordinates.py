@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+"
 _SIGNED = re.compile(rf"([+-]?)({_NUMBER})")
@@ -103,6 +104,7 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
     return -float(found[2]) if found[1] == "-" else float(found[2])
 
 
+@cache
 def parse_zone(text: str) -> tuple[int, str] | None:
     """Parse a UTM zone: 33N, `33 n`, 33U or EPSG:32633 to its number and letter; None for anything else.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,12 +47,14 @@ class PhotoNames:
         self.names, self.folder = names, root.resolve().name
         folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # a link has two names
         self.above = {tuple(map(_key, folder.parts)) for folder in folders}
+        self.keys = [tuple(_key(name).split("/")) for name in names]
+        self.by_path: dict[Parts, list[int]] = defaultdict(list)
         self.by_file: dict[str, list[int]] = defaultdict(list)
         self.by_stem: dict[str, list[int]] = defaultdict(list)
-        for photo, name in enumerate(names):
-            file = _key(name.rpartition("/")[2])
-            self.by_file[file].append(photo)
-            self.by_stem[file.rpartition(".")[0]].append(photo)
+        for photo, keys in enumerate(self.keys):
+            self.by_path[keys].append(photo)
+            self.by_file[keys[-1]].append(photo)
+            self.by_stem[keys[-1].rpartition(".")[0]].append(photo)
 
     def match(self, rows: Sequence[str]) -> Matches:
         """Find the photo of each row, and for each photo the rows that fit it best."""
@@ -80,26 +82,31 @@ class PhotoNames:
         plain = plain_cell(text)  # as it was before it was made safe for a spreadsheet
         variants = (plain, plain.replace("\\", "/"), text)
         for parts in dict.fromkeys(map(_parts, variants)):
-            fits = {photo: fit for photo in self._called(parts) if (fit := self._fit(parts, photo))}
+            keys = tuple(map(_key, parts))
+            fits = {photo: fit for photo in self._called(keys) if (fit := self._fit(parts, keys, photo))}
             if fits:
                 return fits
         return {}
 
-    def _called(self, parts: Parts) -> list[int]:
-        """Photos of this file name, whatever their folder."""
-        last = _key(parts[-1]) if parts else ""
-        return list(dict.fromkeys((*self.by_file.get(last, ()), *self.by_stem.get(last, ()))))
+    def _called(self, keys: Parts) -> Iterable[int]:
+        """Photos that a path may be about: those whose whole path it is, or else those of its file name."""
+        for start in range(len(keys)):
+            found = self.by_path.get(keys[start:])
+            if found and (start == 0 or any(folder[-start:] == keys[:start] for folder in self.above)):
+                return found
+        last = keys[-1] if keys else ""
+        return dict.fromkeys((*self.by_file.get(last, ()), *self.by_stem.get(last, ())))
 
-    def _fit(self, parts: Parts, photo: int) -> Fit | None:
-        path = tuple(self.names[photo].split("/"))
-        with_suffix = _key(parts[-1]) == _key(path[-1])
+    def _fit(self, parts: Parts, keys: Parts, photo: int) -> Fit | None:
+        here, path = self.keys[photo], self.names[photo].split("/")
+        with_suffix = keys[-1] == here[-1]
         if not with_suffix:
-            path = (*path[:-1], path[-1].rpartition(".")[0])
-        keys, here = tuple(map(_key, parts)), tuple(map(_key, path))
+            here = (*here[:-1], here[-1].rpartition(".")[0])
+            path[-1] = path[-1].rpartition(".")[0]
         common = max(_common(keys, folder + here) for folder in self.above)
         if common < len(keys) and common <= len(here):
             return None
-        return with_suffix, common, common == len(here), parts[-len(path) :] == path[-len(parts) :]
+        return with_suffix, common, common == len(here), list(parts[-len(path) :]) == path[-len(parts) :]
 
     def _why(self, text: str, photos: Sequence[int]) -> str:
         if not text.strip():
@@ -107,9 +114,9 @@ class PhotoNames:
         if photos:
             shown = ", ".join(self.names[photo] for photo in photos[:3]) + (", ..." if len(photos) > 3 else "")
             return f"names {text!r}, which fits {len(photos):,} photos ({shown}); give their folders"
-        elsewhere = self._called(_parts(text.replace("\\", "/")))
-        if elsewhere:
-            folder = self.names[elsewhere[0]].rpartition("/")[0] or self.folder
+        elsewhere = next(iter(self._called(tuple(map(_key, _parts(text.replace("\\", "/")))))), None)
+        if elsewhere is not None:
+            folder = self.names[elsewhere].rpartition("/")[0] or self.folder
             return f"names {text!r}, but the photo of this name is in the folder {folder!r}"
         return f"names {text!r}, and there is no such photo"
 

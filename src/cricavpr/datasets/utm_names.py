@@ -21,7 +21,7 @@ from cricavpr.datasets.find_files import find_files, walk
 from cricavpr.datasets.written_positions import Written, Zone
 from cricavpr.errors import InputError
 from cricavpr.files import read_lines
-from cricavpr.geo import Positions, off_the_map
+from cricavpr.geo import UTM_LATITUDES_DEG, Positions
 from cricavpr.images import SUFFIXES
 
 PUBLISHED_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -29,7 +29,7 @@ DATABASES = ("database", "gallery")
 SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
 
 _SAMPLE = 10_000  # photos whose names decide what a folder is; the largest benchmark has 2.8 million
-_DEGREES_MAY_BE_OFF_M = 1000.0  # degrees in names are a check of the metres, which are the position
+_DEGREES_MAY_BE_OFF_M = 2500.0  # in names they only check the metres, and some have two decimals
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 
@@ -184,7 +184,7 @@ def _listed(folder: Path) -> tuple[str, ...] | None:
 def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, dict[int, str]]:
     """The images, and for those without a position why, by their row."""
     count = len(names)
-    metres, degrees, rounding_m = np.full((count, 2), np.nan), np.full((count, 2), np.nan), np.zeros(count)
+    metres, degrees = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
     zones: list[Zone | None] = [None] * count
     reasons, keys = [""] * count, [""] * count
     for row, name in enumerate(names):  # one name at a time: the largest benchmark has 2.8 million
@@ -201,11 +201,14 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
             zones[row] = parse_zone(number + letter)
             if zones[row] is None:
                 reasons[row] = f"has zone {number}{letter} in its name, which is not a UTM zone"
-            degrees[row], rounding_m[row] = _degrees(parts)
+            degrees[row] = _numbers(parts, 5)
+    low, high = UTM_LATITUDES_DEG
+    lat, lon = degrees.T
+    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # no check
     located = [row for row in range(count) if not reasons[row]]
     if strict and any(zones[row] is None for row in located):  # published readers never look at zones
         zones, degrees = [None] * count, np.full_like(degrees, np.nan)
-    written = Written(degrees, metres, zones, rounding_m, reasons)
+    written = Written(degrees, metres, zones, np.zeros(count), reasons)
     resolved = written.resolve(_DEGREES_MAY_BE_OFF_M)
     bad = np.fromiter(map(bool, reasons), bool, count)
     metres[bad] = np.nan
@@ -222,22 +225,16 @@ def _fields(name: str) -> Sequence[str]:
 def _metres(parts: Sequence[str]) -> tuple[float, float] | None:
     if len(parts) < 4 or parts[0]:
         return None
-    try:
-        east, north = float(parts[1]), float(parts[2])
-    except ValueError:
-        return None
+    east, north = _numbers(parts, 1)
     return (east, north) if math.isfinite(east) and math.isfinite(north) else None
 
 
-def _degrees(parts: Sequence[str]) -> tuple[tuple[float, float], float]:
-    """Latitude and longitude, and metres that they are exact to; unknown where they are no position."""
+def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
+    """Two numbers of a name; NaN for anything else."""
     try:
-        lat, lon = float(parts[5]), float(parts[6])
+        return float(parts[at]), float(parts[at + 1])
     except (ValueError, IndexError):
-        return (math.nan, math.nan), 0.0
-    if off_the_map(lat, lon) or (lat == 0 and lon == 0):
-        return (math.nan, math.nan), 0.0
-    return (lat, lon), 111_320.0 / 10 ** min(len(part.partition(".")[2]) for part in parts[5:7])
+        return math.nan, math.nan
 
 
 def _keys(names: Sequence[str], panoramas: Sequence[str]) -> tuple[str, ...] | None:
