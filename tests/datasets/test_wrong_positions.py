@@ -343,6 +343,12 @@ def test_tables_of_other_programs_are_understood_as_they_are(one: Path, table: s
     assert where["a.jpg"] == pytest.approx(VIENNA, abs=3e-5) and not lost and not notes
 
 
+@pytest.mark.parametrize("lat, lon", [("84", "13"), ("-80", "-180"), ("0", "180"), ("0", "13"), ("51", "0")])
+def test_the_edges_of_the_map_are_on_it(one: Path, lat: str, lon: str) -> None:
+    where = read(one, f"{HEADER}a.jpg,{lat},{lon}\n")[0]["a.jpg"]
+    assert where[0] == pytest.approx(float(lat), abs=1e-4) and abs(where[1]) == pytest.approx(abs(float(lon)), abs=1e-4)
+
+
 @pytest.mark.parametrize("lat, lon", [("33 deg 51' 24.48'' S", "151 deg 12' 33.48'' E"), ("-33.8568", "151.2093")])
 def test_south_stays_south(one: Path, lat: str, lon: str) -> None:
     assert read(one, f"{HEADER}a.jpg,{lat},{lon}\n")[0]["a.jpg"] == pytest.approx((-33.8568, 151.2093), abs=1e-5)
