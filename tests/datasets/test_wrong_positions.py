@@ -87,10 +87,22 @@ def test_a_bare_name_that_fits_several_photos_is_about_none(two_walks: Path) -> 
 
 
 def test_two_rows_that_fit_a_photo_equally_well_give_it_no_position(two_walks: Path) -> None:
-    rows = THIS_WALK + "101/IMG_0.jpg,47.5,15.5\n101/IMG_1.jpg,47.01,15.00\n"
+    rows = THIS_WALK + "101/IMG_0.jpg,47.0,15.0\n101/IMG_0.jpg,47.5,15.5\n101/IMG_1.jpg,47.01,15.00\n"
     where, lost, _ = read(two_walks / "101", HEADER + rows)
     assert where == {"IMG_1.jpg": (47.01, 15.0)}  # said twice, and the same both times
-    assert lost[0].reason == "line 2 of where.csv and line 4 give it different positions"
+    assert lost[0].reason == "line 2 of where.csv and line 5 give it different positions"
+
+
+def test_a_wrong_row_beside_a_sound_one_is_said(two_walks: Path) -> None:
+    where, lost, notes = read(two_walks / "101", HEADER + THIS_WALK + "101/IMG_0.jpg,147.5,15.5\n")
+    assert where["IMG_0.jpg"] == (47.0, 15.0) and not lost
+    assert notes[0].stage == "row" and notes[0].reason.startswith("line 4 is wrong: latitude 147.5")
+
+
+def test_many_rows_of_other_photos_are_counted(two_walks: Path) -> None:
+    others = "".join(f"102/IMG_{number}.jpg,48.0,16.0\n" for number in range(500))
+    _, lost, notes = read(two_walks / "101", HEADER + others + THIS_WALK)
+    assert not lost and len(notes) == 11 and notes[-1].reason == "490 more rows were not used"
 
 
 def test_a_row_with_a_folder_wins_over_one_without(two_walks: Path) -> None:
@@ -178,6 +190,7 @@ def test_names_that_were_made_safe_for_a_spreadsheet_are_found(tmp_path: Path, n
         ("nan,nan,33N", "has no position"),
         ("6e5,inf,33N", "'inf', which is not a number of metres"),
         ("602 065,5340354,33N", "'602 065', which is not a number of metres"),
+        ('"602065,2",5340354,33N', "'602065,2', which is not a number of metres"),  # or a comma of thousands
     ],
 )
 def test_metres_that_are_not_in_their_zone_are_refused_with_row_and_reason(one: Path, row: str, why: str) -> None:
@@ -329,6 +342,7 @@ def test_degrees_that_are_none_are_refused_with_row_and_reason(one: Path, lat: s
         "#Cameras (1)\n# WGS 84 / UTM zone 33N (EPSG::32633)\n#Label,X/Easting,Y/Northing,Z\n"
         "a,602064.82,5340353.03,190\n",
         "image,latitude(deg),longitude(deg),height(m)\na.jpg,48.2082,16.3738,190\n",  # RTKLIB
+        "name;easting;northing;zone\na.jpg;602065,21;5340353,59;33N\n",
         "sep=;\r\nDatei;name;Latitude;Longitude\r\nx;a.jpg;48,2082;16,3738\r\n",  # Excel
         'name,lat,lon\na.jpg,"48,2082","16,3738"\n',
         "file\tlat\tlon\na.jpg\t48°12'29.52\"N\tE 16°22.428'\n",

@@ -244,16 +244,21 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
     if not sound:
         return 0, f"{table.where(rows[0])} {table.written.reasons[rows[0]]}"
     places = np.concatenate([table.written.degrees[sound], table.written.metres[sound]], axis=1)
-    if not np.allclose(places, places[0], rtol=0, atol=1e-9, equal_nan=True):
-        return 0, f"{table.where(sound[0])} and {table.unit} {table.numbers[sound[1]]} give it different positions"
+    same = np.isclose(places, places[0], rtol=0, atol=1e-9, equal_nan=True).all(axis=1)
+    if not same.all():
+        other = table.numbers[sound[int(np.argmin(same))]]
+        return 0, f"{table.where(sound[0])} and {table.unit} {other} give it different positions"
     return sound[0], ""
 
 
 def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
-    """Rows that are about no photo, and what was decided for the whole table."""
-    rows = sorted(matches.reasons)
-    reasons = [f"{table.unit} {table.numbers[row]} {matches.reasons[row]}" for row in rows[:_NAMED]]
-    notes = [Problem(table.file, "row", reason) for reason in reasons]
-    if len(rows) > _NAMED:
-        notes.append(Problem(table.file, "row", f"{len(rows) - _NAMED:,} more rows are about no photo here"))
+    """Rows that were not used, and what was decided for the whole table."""
+    unused = dict(matches.reasons)
+    for rows in matches.rows.values():  # of a photo whose other row was used
+        wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}
+        unused |= wrong if len(wrong) < len(rows) else {}
+    said = [f"{table.unit} {table.numbers[row]} {unused[row]}" for row in sorted(unused)]
+    if len(said) > _NAMED:
+        said[_NAMED:] = [f"{len(said) - _NAMED:,} more rows were not used"]
+    notes = [Problem(table.file, "row", reason) for reason in said]
     return notes + [Problem(table.file, "note", note) for note in table.written.notes]
