@@ -33,7 +33,7 @@ Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
 class Unreadable(ValueError):
-    """Why a file cannot be read, as the rest of a sentence about it."""
+    """A file cannot be read; the message is the rest of a sentence about it."""
 
 
 class Head(NamedTuple):

@@ -34,7 +34,7 @@ class Problem:
 
     @property
     def is_note(self) -> bool:
-        """Whether all photos could be used in spite of it."""
+        """True if no photo was left out because of it."""
         return self.stage in ("row", "time", "note")
 
 

@@ -30,7 +30,7 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
         Degrees, or NaN for an empty text.
 
     Raises:
-        ValueError: anything else, with a reason that completes "the row ...".
+        ValueError: anything else; the message completes "the row ...".
 
     Example:
         >>> parse_degrees("33 deg 51' 24.48\\" S", "lat")
@@ -62,7 +62,7 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
 
 
 def _split_letter(text: str) -> tuple[str, str]:
-    """A letter before or after a number, and the number."""
+    """Split off a letter before or after a number."""
     if text[-1:].isalpha():
         return text[-1].upper(), text[:-1].strip()
     if text[:1].isalpha() and not text[1:2].isalpha():
@@ -71,7 +71,7 @@ def _split_letter(text: str) -> tuple[str, str]:
 
 
 def _decimal_point(text: str) -> str:
-    """One comma without a point is a decimal comma; others stand between degrees and minutes, as in XMP."""
+    """Replace a decimal comma: one comma without a point. Others separate degrees and minutes, as in XMP."""
     return text.replace(",", "." if text.count(",") == 1 and "." not in text else " ")
 
 
@@ -93,7 +93,7 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
     """Parse a length in metres; NaN for an empty text.
 
     Raises:
-        ValueError: anything else than one number, with a reason that completes "the row ...".
+        ValueError: anything but one number; the message completes "the row ...".
     """
     plain = text.strip().replace("\N{MINUS SIGN}", "-")
     if not plain or plain.casefold() == "nan":

@@ -37,7 +37,7 @@ _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Unreadable(ValueError):
-    """Why a file cannot be read, as the rest of a sentence about it."""
+    """A file cannot be read; the message is the rest of a sentence about it."""
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def _plain(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: b
 
 
 def _index_arrays(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
-    """Lists, tuples, arrays or single numbers, as arrays; nothing nested."""
+    """Return lists, tuples, arrays or single numbers as arrays; refuse nested ones."""
     values = [_flat(item) for item in items]
     if sum(np.size(v) if isinstance(v, np.ndarray) else len(v) for v in values if v is not None) > MOST_INDICES:
         raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices")
@@ -337,7 +337,7 @@ def _damaged() -> _Unreadable:
 
 
 def _result(function: str, arguments: tuple[Any, ...]) -> Any:
-    """The result of one of the allowed functions."""
+    """Return the result of one of the allowed functions."""
     if function == "array" and len(arguments) == 3:
         return _Array()
     if function == "dtype" and isinstance(arguments[0], str):

@@ -56,17 +56,17 @@ _EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
 
 @dataclass
 class PhotoTable:
-    """Rows of a table, before it is known which photos they are of.
+    """Rows of a table that are not matched to photos yet.
 
     Attributes:
         file: name of the table, for messages.
-        unit: what its rows are called: line or feature.
+        unit: the word for its rows: line or feature.
         numbers: the number of each row in the file.
-        names: for each column that may hold the photos' names, its cells.
+        names: the cells of each column that may hold the photos' names.
         written: the positions.
         times: UTC, None where unknown.
-        wrong_times: reason by row, for times that cannot be read.
-        timed: whether it says when photos were taken.
+        wrong_times: reasons, by row, of times that cannot be read.
+        timed: True if it has a column of times.
     """
 
     file: str
@@ -124,7 +124,7 @@ def _read_csv(path: Path, text: str) -> PhotoTable:
 
 
 def _find_header(text: str) -> tuple[int, str, list[str]]:
-    """How many lines stand before the header, the delimiter, and the comments among these lines."""
+    """Return the number of lines before the header, the delimiter, and the comments among these lines."""
     comments: list[str] = []
     given = ""
     for number, line in enumerate(text.split("\n")[:50]):
@@ -153,7 +153,7 @@ def _read_geojson(path: Path, text: str) -> PhotoTable:
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
-    """The UTM zone of a document that is not in degrees; programs still write the member that the standard removed."""
+    """Return the UTM zone of a document that is not in degrees; `crs` is not in the standard any more, but in use."""
     try:
         name = str(document["crs"]["properties"]["name"])
     except (KeyError, TypeError):
@@ -172,7 +172,7 @@ def _properties(feature: Any) -> dict[str, str]:
 
 
 def _point(feature: Any) -> dict[str, str]:
-    """The coordinates of a Point, longitude or easting first."""
+    """Return the coordinates of a Point, longitude or easting first."""
     try:
         x, y = feature["geometry"]["coordinates"][:2]
         return {"geometry x": str(x), "geometry y": str(y)} if feature["geometry"]["type"] == "Point" else {}
@@ -184,12 +184,12 @@ def _point(feature: Any) -> dict[str, str]:
 
 
 def _word(header: str) -> str:
-    """A column's name in small letters, without blanks, signs and known units."""
+    """Return a column's name in small letters, without blanks, signs and known units."""
     return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
 
 
 def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
-    """The columns of each role; of names all, of anything else one.
+    """Return the columns of each role.
 
     Raises:
         InputError: columns are missing, or two have one name.
@@ -218,7 +218,7 @@ _UNKNOWN = (math.nan, math.nan)
 
 @dataclass(frozen=True)
 class _Style:
-    """How a table writes numbers, and the zone of rows that do not name one."""
+    """Number format of a table, and the zone of rows that do not name one."""
 
     decimal_comma: bool
     zone: Zone | None
@@ -226,7 +226,7 @@ class _Style:
 
 @dataclass
 class _Row:
-    """What a row says, and what is wrong with it."""
+    """One row, parsed; `reason` is what is wrong with it."""
 
     degrees: tuple[float, float] = _UNKNOWN
     metres: tuple[float, float] = _UNKNOWN
@@ -309,7 +309,7 @@ def _zone(cell: Mapping[str, str], style: _Style, needed: bool) -> Zone | None:
 
 
 def _take_point(row: _Row, x: str, y: str) -> None:
-    """The geometry of a feature counts; degrees among its properties must agree."""
+    """Use the geometry of a feature; raise if degrees among its properties contradict it."""
     point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
     if abs(said[0]) <= 90 and abs(point[0]) <= 90:
         apart_m = ground_distances_m(np.array([point]), np.array([said]))[0]
@@ -320,7 +320,7 @@ def _take_point(row: _Row, x: str, y: str) -> None:
 
 
 def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[str]) -> None:
-    """Take x and y for longitude and latitude, or for metres, if the numbers leave no doubt."""
+    """Use x and y as longitude and latitude, or as metres, if the numbers leave no doubt."""
     known = ~np.isnan(plane).any(axis=1)
     if known.any() and look_like_degrees(plane[known]):
         degrees[known] = plane[known][:, ::-1]

@@ -140,7 +140,7 @@ def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple
 
 @dataclass
 class _Located:
-    """Where and when the photos were taken: degrees, or metres with or without a zone; NaN where unknown."""
+    """Position and time of each photo: degrees, or metres with or without a zone; NaN where unknown."""
 
     degrees: Degrees  # (N, 2)
     metres: Metres  # (N, 2)
@@ -150,7 +150,7 @@ class _Located:
 
     @classmethod
     def nowhere(cls, photos: Sequence[_Photo]) -> _Located:
-        """No position is known yet; times are those of the photos."""
+        """Start without positions, and with the photos' own times."""
         unknown = np.full((len(photos), 2), np.nan)
         return cls(unknown, unknown.copy(), [""] * len(photos), [photo.header.taken for photo in photos], [])
 
@@ -165,7 +165,7 @@ class _Located:
                 self.degrees[i] = gps.lat_deg, gps.lon_deg
 
     def take_table(self, photos: Sequence[_Photo], table: PhotoTable, folder: Path, need_times: bool) -> None:
-        """Positions of a table, for the photos that it names."""
+        """Take the positions of a table for the photos that it names."""
         written, zones = table.written, table.written.resolve()
         matches = _match(photos, table, folder)
         if table.timed:
@@ -191,7 +191,7 @@ class _Located:
             self.problems.append(Problem(photos[i].name, "position", reason))
 
     def _compare_with_exif(self, photos: Sequence[_Photo], table: PhotoTable) -> None:
-        """Make a note where the photos themselves say something else than the table."""
+        """Add a note if photos have GPS far from their position in the table."""
         positions = self.positions()
         if positions is None or positions.zones is None:
             return
@@ -206,7 +206,7 @@ class _Located:
             self.problems.append(Problem(table.file, "note", f"{says} ({first}); the table counts"))
 
     def positions(self) -> Positions | None:
-        """UTM for degrees and zones, otherwise a local frame; None if no position is known."""
+        """Return UTM positions, or those of a local frame; None if no position is known."""
         of_degrees, of_metres = ~np.isnan(self.degrees[:, 0]), ~np.isnan(self.metres[:, 0])
         if not (of_degrees | of_metres).any():
             return None
@@ -227,14 +227,14 @@ class _Located:
 
 
 def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> Matches:
-    """The rows of the photos, by the column of names that fits most of them."""
+    """Match rows to photos, by the column of names that fits most photos."""
     names = PhotoNames([photo.name for photo in photos], folder)
     tried = [names.match(column) for column in table.names] or [names.match([""] * len(table.numbers))]
     return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
 
 
 def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
-    """The row of a photo, or why it has none."""
+    """Return the row of a photo, and "" or the reason why there is none."""
     rows = matches.rows.get(photo, [])
     sound = [row for row in rows if not table.written.reasons[row]]
     if not rows:
@@ -252,7 +252,7 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
 
 
 def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
-    """Rows that were not used, and what was decided for the whole table."""
+    """Return notes on rows that were not used, and on decisions about the whole table."""
     unused = dict(matches.reasons)
     for rows in matches.rows.values():  # of a photo whose other row was used
         wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ from cricavpr.files import sha256_of
 from cricavpr.geo import Degrees, Positions, distances_m, ground_distances_m
 
 SAME_M = 1.0  # copies of a photo may differ by this
-FAR_M = 1_000_000.0  # photos of one folder this far apart are worth a remark
+FAR_M = 1_000_000.0  # photos of one folder this far apart deserve a note
 
 
 def copies_elsewhere(images: ImageSet) -> dict[int, str]:
-    """Find photos with equal bytes and different positions; nobody can know which position is right.
+    """Find photos with equal bytes and different positions; it is unknown which position is right.
 
     Returns:
         For the row of each such photo the reason, as the rest of a sentence.
@@ -38,7 +39,8 @@ def copies_elsewhere(images: ImageSet) -> dict[int, str]:
 def _copies(images: ImageSet, positions: Positions, rows: Sequence[int]) -> dict[int, str]:
     by_bytes: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        by_bytes[sha256_of(images.path(row))].append(row)
+        with contextlib.suppress(OSError):  # a photo that cannot be read is named when it is decoded
+            by_bytes[sha256_of(images.path(row))].append(row)
     reasons = {}
     for first, *others in by_bytes.values():
         apart_m = distances_m(positions.take([first] * len(others)), positions.take(others))
@@ -61,7 +63,7 @@ def _size(images: ImageSet, row: int) -> int:
 
 
 def far_from_others(images: ImageSet) -> list[Problem]:
-    """Make a note of the folder with the most photos that lie over 1,000 km from its other photos, if there is one."""
+    """Return a note on the folder with the most photos over 1,000 km from its other photos; none if all are near."""
     positions = images.positions
     if positions is None or positions.zones is None or _near_one_another(positions):
         return []
@@ -80,7 +82,7 @@ def far_from_others(images: ImageSet) -> list[Problem]:
 
 
 def _near_one_another(positions: Positions) -> bool:
-    """A quick look: all in one zone, and no two of them far apart."""
+    """Check quickly whether all are in one zone and close together."""
     if len({zone for zone in positions.zones or () if zone}) > 1:
         return False
     known = positions.metres[positions.known]
@@ -88,7 +90,7 @@ def _near_one_another(positions: Positions) -> bool:
 
 
 def _far(degrees: Degrees, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows far from the middle one of all, on a sphere without a date line."""
+    """Return the rows far from the middle one; computed in 3-D, so the date line does not matter."""
     lat, lon = np.deg2rad(degrees[rows]).T
     points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     middle = rows[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))]

@@ -22,12 +22,12 @@ Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the wh
 
 @dataclass
 class Matches:
-    """Rows of photos, and why other rows have none.
+    """The rows of each photo, and the reasons of rows without a photo.
 
     Attributes:
-        rows: for each photo that has any, the rows that fit it best.
-        reasons: for each row without a photo, why, as the rest of a sentence.
-        doubtful: for photos that an ambiguous row may be about, that row.
+        rows: the rows that fit a photo best, by photo.
+        reasons: why a row has no photo, by row, as the rest of a sentence.
+        doubtful: a row that may be about a photo and about others, by photo.
     """
 
     rows: dict[int, list[int]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Matches:
 
 
 class PhotoNames:
-    """Photos, to be looked up by what a table calls them.
+    """Photos that can be looked up by the names that a table gives them.
 
     Args:
         names: paths below `root`.
@@ -78,7 +78,7 @@ class PhotoNames:
         return matches
 
     def _fits(self, text: str) -> dict[int, Fit]:
-        """The photos that a row can be about, and how well it fits."""
+        """Return the photos that a row may be about, each with how well it fits."""
         plain = plain_cell(text)  # as it was before it was made safe for a spreadsheet
         variants = (plain, plain.replace("\\", "/"), text)
         for parts in dict.fromkeys(map(_parts, variants)):
@@ -89,7 +89,7 @@ class PhotoNames:
         return {}
 
     def _called(self, keys: Parts) -> Iterable[int]:
-        """Photos that a path may be about: those whose whole path it is, or else those of its file name."""
+        """Return the photos with this path, or else those with its file name."""
         for start in range(len(keys)):
             found = self.by_path.get(keys[start:])
             if found and (start == 0 or any(folder[-start:] == keys[:start] for folder in self.above)):
@@ -122,7 +122,7 @@ class PhotoNames:
 
 
 def _parts(text: str) -> Parts:
-    """The parts of a path, without ./ and whatever lies before ../"""
+    """Split a path; drop ./ and everything before ../"""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     while ".." in parts:
         parts = parts[parts.index("..") + 1 :]
@@ -130,14 +130,14 @@ def _parts(text: str) -> Parts:
 
 
 def _key(text: str) -> str:
-    """A text that is equal for names which differ only in case, Unicode form or an old encoding of accents."""
+    """Return a text that is equal for names that differ only in case, Unicode form or an old encoding of accents."""
     if any("\udc80" <= letter <= "\udcff" for letter in text):
         text = os.fsencode(text).decode("cp1252", "replace")
     return unicodedata.normalize("NFC", text).casefold()
 
 
 def _common(one: Parts, other: Parts) -> int:
-    """How many parts at the end are equal."""
+    """Count the parts that are equal, from the end."""
     count = 0
     for a, b in zip(reversed(one), reversed(other), strict=False):
         if a != b:

@@ -148,7 +148,7 @@ def dataset_name(database: Path, queries: Path) -> str:
 
 
 def has_utm_names(folder: Path) -> bool:
-    """Whether most photos of a folder have @ names; its list or the first 10,000 photos decide."""
+    """Return whether most photos of a folder have @ names; its list or the first 10,000 photos decide."""
     if _list_beside(folder).is_file():
         return True
     photos = (entry.name for _, entry in walk(folder) if entry.name.lower().endswith(SUFFIXES))
@@ -167,7 +167,7 @@ def _list_beside(folder: Path) -> Path:
 
 
 def _listed(folder: Path) -> tuple[str, ...] | None:
-    """The photos that a list beside the folder names, or None where there is none."""
+    """Return the photos in the list beside the folder, or None without a list."""
     path = _list_beside(folder)
     if not path.is_file():
         return None
@@ -182,7 +182,7 @@ def _listed(folder: Path) -> tuple[str, ...] | None:
 
 
 def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, dict[int, str]]:
-    """The images, and for those without a position why, by their row."""
+    """Return the images, and the reasons, by row, why some have no position."""
     count = len(names)
     metres, degrees = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
     zones: list[Zone | None] = [None] * count
@@ -218,7 +218,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
 
 
 def _fields(name: str) -> Sequence[str]:
-    """The parts of the file name alone: an @ in a folder's name is none of them."""
+    """Split the file name at @; the folder's name does not count."""
     return name.rpartition("/")[2].split("@")
 
 
@@ -230,7 +230,7 @@ def _metres(parts: Sequence[str]) -> tuple[float, float] | None:
 
 
 def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
-    """Two numbers of a name; NaN for anything else."""
+    """Return two numbers of a name; NaN for anything else."""
     try:
         return float(parts[at]), float(parts[at + 1])
     except (ValueError, IndexError):

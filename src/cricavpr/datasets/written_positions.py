@@ -19,7 +19,7 @@ Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or
 
 EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # of positions in their own UTM zone
 SAME_M = 1.0  # metres and degrees that are not rounded agree to this
-COARSEST_M = 1_113.0  # degrees of two decimals; coarser ones are no reason to believe metres far from them
+COARSEST_M = 1_113.0  # of degrees with two decimals; coarser degrees do not confirm metres that are further away
 MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
 # Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
 # Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
@@ -30,15 +30,15 @@ _RENAME = "call the columns lat and lon"
 
 @dataclass(eq=False)
 class Written:
-    """Positions of N rows as they are written: NaN and None where nothing is. `resolve` changes it.
+    """Positions of N rows as they are written; `resolve` checks and changes them.
 
     Attributes:
-        degrees: (N, 2) latitude, longitude.
-        metres: (N, 2) easting, northing.
-        zones: zone of the metres; None is unknown, as in a local frame.
-        rounding_m: (N,) how exact the degrees are, by their last digit.
+        degrees: (N, 2) latitude, longitude; NaN where nothing is written.
+        metres: (N, 2) easting, northing; NaN where nothing is written.
+        zones: zone of the metres; None where none is written.
+        rounding_m: (N,) metres that the last digit of the degrees stands for.
         reasons: why a row cannot be used, as the rest of a sentence; "" where it can.
-        notes: what was decided for the table and could be doubted.
+        notes: decisions about the table that a user may doubt.
     """
 
     degrees: Degrees
@@ -55,7 +55,7 @@ class Written:
         all in one local frame.
 
         Args:
-            tolerance_m: how far apart degrees and metres of one row may be, beyond their rounding.
+            tolerance_m: distance between degrees and metres of one row that is allowed, beyond their rounding.
 
         Returns:
             The zone of each row such as "33N"; "" where it has no metres, or they are of a local frame.
@@ -83,7 +83,7 @@ class Written:
         return np.fromiter((not reason for reason in self.reasons), bool, len(self.reasons))
 
     def _latlon(self, rows: NDArray[np.int64], zones: list[str]) -> Degrees:
-        with np.errstate(all="ignore"):  # metres that are no UTM position
+        with np.errstate(all="ignore"):  # of metres that are not a UTM position
             return Positions(self.metres[rows], tuple(zones)).latlon()
 
     # --- single rows
@@ -103,7 +103,7 @@ class Written:
             self._refuse(row, f"is wrong: {reason}" if reason else "has 0, 0, which stands for an unknown position")
 
     def _hemispheres(self) -> list[str]:
-        """Zones such as "33N", by their letters; "" where there is no zone."""
+        """Return zones such as "33N", by their letters; "" where none is written."""
         zones = ["" if zone is None else f"{zone[0]}{_hemisphere(zone[1])}" for zone in self.zones]
         doubtful = np.fromiter((zone is not None and zone[1] == "S" for zone in self.zones), bool, len(zones))
         if (rows := np.flatnonzero(doubtful & self._has_metres())).size:
@@ -111,7 +111,7 @@ class Written:
         return zones
 
     def _decide_s(self, zones: list[str], rows: NDArray[np.int64]) -> None:
-        """The letter S is the latitude band of 32 to 40 degrees north, or the southern hemisphere."""
+        """Decide whether the letter S is the latitude band of 32 to 40 degrees north or the southern hemisphere."""
         numbers = [zones[row][:-1] for row in rows.tolist()]
         north, south = (self._latlon(rows, [number + side for number in numbers]) for side in "NS")
         in_band = np.abs(north[:, 0] - 36) <= 4 + MARGIN_DEG
@@ -136,7 +136,7 @@ class Written:
             )
 
     def _convention(self) -> str:
-        """Whether zone letters are "bands" or "hemispheres"; "" where other rows do not show it."""
+        """Return "bands" or "hemispheres", whichever the zone letters of other rows are; "" if they do not show it."""
         letters = {zone[1] for zone in self.zones if zone is not None}
         of_n = np.fromiter((zone is not None and zone[1] == "N" for zone in self.zones), bool, len(self.zones))
         beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
@@ -144,7 +144,7 @@ class Written:
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
 
     def _check_metres(self, zones: list[str]) -> None:
-        """Refuse metres outside their zone. Where there are degrees too, these decide: `_compare`."""
+        """Refuse metres outside their zone; rows with degrees too are checked by `_compare`."""
         zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
         east, north = self.metres.T
         outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
@@ -200,7 +200,7 @@ class Written:
                 self._refuse(row, _why_outside(*self.metres[row].tolist()))
 
     def _refuse_a_swapped_table(self) -> None:
-        """Where most rows are swapped, the others are too, although they are possible both ways."""
+        """Refuse all rows if most are swapped: the others are swapped too, but possible both ways."""
         swapped = sum(_SWAPPED in reason for reason in self.reasons)
         known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
         if swapped > known.sum() / 2:
@@ -209,7 +209,7 @@ class Written:
 
 
 def look_like_degrees(rows: Metres) -> bool:
-    """Whether numbers are degrees rather than metres: in their range, with many decimals, and far from 0."""
+    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0."""
     in_range = bool((np.abs(rows) <= (180, 90)).all())
     fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more exact than a millimetre
     spread, middle = np.ptp(rows, axis=0), np.abs(np.median(rows, axis=0))
@@ -223,7 +223,7 @@ def _hemisphere(letter: str) -> str:
 
 
 def _band(letter: str) -> tuple[float, float]:
-    """The latitudes of a band; of a hemisphere, those that UTM has."""
+    """Return the latitudes of a band; for a hemisphere, those of the whole UTM map."""
     if letter in ("N", "S", NORTH, SOUTH):
         return UTM_LATITUDES_DEG
     low = -80 + 8 * BANDS.index(letter)

@@ -16,7 +16,7 @@ from cricavpr.images.pixels import as_rgb
 
 @dataclass(frozen=True)
 class Header(Exif):
-    """What a photo says about itself before its pixels are decoded: its `Exif`, size and format."""
+    """Metadata of a photo, read without decoding its pixels: its `Exif`, size and format."""
 
     width: int = 0  # pixels as stored, before any turn
     height: int = 0

@@ -1,4 +1,4 @@
-"""Read the EXIF block of a photo: which way is up, where it was taken, when, and which way it looks.
+"""Read the EXIF block of a photo: orientation, position, time and heading.
 
 A GPS position that stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as Pillow does.
 """
@@ -57,13 +57,13 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 @dataclass(frozen=True)
 class Exif:
-    """What an EXIF block says; None where it says nothing.
+    """Contents of an EXIF block; None where a value is missing or invalid.
 
     Attributes:
-        gps: where the photo was taken.
-        no_gps: why the GPS tags that are there give no position, or "".
-        taken: when, in UTC.
-        heading_deg: which way it looks, 0..360 clockwise from north, true and magnetic north taken for the same.
+        gps: the position of the camera.
+        no_gps: why GPS tags that exist give no position, or "".
+        taken: capture time in UTC.
+        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not told apart.
     """
 
     gps: LatLon | None = None
@@ -107,7 +107,7 @@ def _find(image: Image.Image, stream: IO[bytes]) -> Image.Exif:
 
 
 def _position(gps: dict[int, Any]) -> tuple[LatLon | None, str]:
-    """The position of the GPS tags, or why there is none."""
+    """Return the position in the GPS tags, or the reason why there is none."""
     if _LAT not in gps or _LON not in gps:
         return None, ""
     datum = text_of(gps.get(_DATUM))
@@ -119,7 +119,7 @@ def _position(gps: dict[int, Any]) -> tuple[LatLon | None, str]:
     lat, lon = _degrees(gps[_LAT]), _degrees(gps[_LON])
     if lat is None or lon is None:
         return None, "its GPS position is not in degrees, minutes and seconds"
-    if lat == 0.0 and lon == 0.0:  # lies in the ocean, and is what a receiver without a fix writes
+    if lat == 0.0 and lon == 0.0:  # in the ocean; receivers without a fix write it
         return None, "its GPS position is 0, 0, which stands for an unknown one"
     try:
         return LatLon(north * lat, east * lon), ""
@@ -132,7 +132,7 @@ def _sign(reference: object, plus: str, minus: str) -> float | None:
 
 
 def _degrees(value: object) -> float | None:
-    """Degrees, minutes and seconds as one number without a sign."""
+    """Return degrees, minutes and seconds as one number without a sign."""
     if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(part, numbers.Real) for part in value):
         return None
     degrees, minutes, seconds = map(float, value)

@@ -63,7 +63,7 @@ def _gps_time(tags: Mapping[int, Any]) -> datetime | None:
 
 
 def _seconds_of_day(stamp: object) -> float | None:
-    """Hours, minutes and seconds as one number."""
+    """Return hours, minutes and seconds as one number."""
     if not isinstance(stamp, tuple) or len(stamp) != 3 or not all(isinstance(part, numbers.Real) for part in stamp):
         return None
     hours, minutes, seconds = map(float, stamp)
@@ -88,13 +88,13 @@ def _camera_time(tags: Mapping[int, Any]) -> datetime | None:
 
 
 def _microseconds(value: object) -> int:
-    """The digits after the decimal point of the seconds; 0 for anything but digits."""
+    """Return the fraction of a second in microseconds; 0 for anything but digits."""
     digits = text_of(value)
     return int(digits[:3].ljust(3, "0")) * 1000 if re.fullmatch("[0-9]+", digits) else 0
 
 
 def _offset(value: object) -> timezone:
-    """The offset of a local time; UTC where none or an invalid one is written."""
+    """Return the time zone of a local time; UTC if the offset is missing or invalid."""
     found = _OFFSET.fullmatch(text_of(value))
     if found is None:
         return UTC

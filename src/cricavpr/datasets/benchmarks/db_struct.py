@@ -99,9 +99,9 @@ def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
 
 
 def _check_count(fields: dict[str, Any], count: int, what: str, *names: str) -> None:
-    told = next((_number(fields[name]) for name in names if name in fields), None)
-    if told is not None and told != count:
-        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {told:,.0f}")
+    stated = next((_number(fields[name]) for name in names if name in fields), None)
+    if stated is not None and stated != count:
+        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {stated:,.0f}")
 
 
 def _number(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What readers of lists share: lists name photos, and the photos lie in one of a few places below a root."""
+"""Find the files of a benchmark that are named by lists, in one of several folders below a root."""
 
 from __future__ import annotations
 

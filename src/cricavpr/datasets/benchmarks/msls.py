@@ -111,8 +111,8 @@ def _read_cities(
     subtask: bool = False,
     with_panoramas: bool = False,
 ) -> EvalDataset:
-    """Cities in one database. Positives are looked for within each city: two of them may have equal eastings and
-    northings, in another zone."""
+    """Read cities as one database. Positives are searched within each city: two cities may have equal eastings and
+    northings, in different zones."""
     read = partial(read_side, root, posed=posed, subtask=subtask, with_panoramas=with_panoramas)
     sides = [(read(city, "database"), read(city, "query")) for city in cities]
     positives: list[NDArray[np.int64]] = []
@@ -135,7 +135,7 @@ def _near(database: Positions, queries: Positions) -> list[NDArray[np.int64]]:
 
 
 def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
-    """Several sets below one root; what only some of them know is left out."""
+    """Join sets below one root; fields that only some of them have are left out."""
     positions = [part.positions for part in parts if part.positions is not None and part.positions.zones is not None]
     alone = parts[0].positions if len(parts) == 1 else None  # metres without a zone mean nothing beside other cities
     keys = [part.keys for part in parts if part.keys is not None]
@@ -152,7 +152,7 @@ def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
 
 
 def _answered(dataset: EvalDataset) -> EvalDataset:
-    """Only the queries that have positives."""
+    """Keep only the queries that have positives."""
     return _only(dataset, [row for row, found in enumerate(dataset.positives) if found.size])
 
 
@@ -209,7 +209,7 @@ def read_all_utm(root: Path) -> EvalDataset:
 
 
 def read_official_utm(root: Path) -> EvalDataset:
-    """Read of the tree only the official queries: those whose key is in a list that lies beside."""
+    """Read the tree with the official queries only: those whose key is in a list beside it."""
     whole = replace(read_all_utm(root), name="msls-val")
     listed, official = _official_keys(root)
     keys = whole.queries.keys or ()
@@ -222,7 +222,7 @@ def read_official_utm(root: Path) -> EvalDataset:
 
 
 def _official_keys(root: Path) -> tuple[Path, set[str]]:
-    """The list, and its keys: 740, or 747 with those that have no positives."""
+    """Return the list and its keys: 740, or 747 with those that have no positives."""
     if _has_subtasks(root):
         return root / "train_val", {key for city in VAL_CITIES for key in _subtask_keys(root / "train_val" / city)}
     listed = first_file(root, [KEY_LIST])
@@ -248,8 +248,8 @@ def _tree(root: Path) -> Path | None:
 
 
 def _has_photos(root: Path, cities: Sequence[str]) -> bool:
-    """Whether one of the cities has photos and a table. The downloader moves the photos away and leaves the tables; a
-    download for use with lists has photos alone."""
+    """Return whether one of the cities has photos and a table: the downloader moves the photos away and leaves the
+    tables, and a download for use with lists has only photos."""
     queries = [root / city / "query" for city in cities]
     return any(_listing(query / "images") and any(query.glob("*.csv")) for query in queries)
 

@@ -37,7 +37,7 @@ def read_side(
     Images come in the order of the tables; keys are sequences, frames the place in the sequence.
 
     Args:
-        posed: read positions from postprocessed.csv and, if it is there or the city is no test city, raw.csv.
+        posed: read positions from postprocessed.csv, and from raw.csv if it exists or must exist (train_val).
         subtask: only images of the subtask `all`, from subtask_index.csv.
         with_panoramas: keep panoramas, which raw.csv marks.
     """
@@ -161,7 +161,7 @@ def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
-    """Metres of the one table with the zone that the other's degrees say: beside a border it may be the next one."""
+    """Return the metres of one table in the zone that fits the degrees of the other; near a border, the next zone."""
     for row, (lat, lon) in enumerate(degrees.tolist()):
         if reason := off_the_map(lat, lon):
             raise InputError(f"row {row} of {raw}: {reason}. The columns lat and lon may be swapped.")

@@ -103,12 +103,12 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
 
 
 def _reach(positives: Sequence[NDArray[np.int64]]) -> int:
-    """How many frames the furthest positive is away."""
+    """Return the distance of the furthest positive in frames."""
     return max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
-    """Paths below `root`; the list writes them below its parent, as ./nordland/winter/images-00202.png."""
+    """Return paths below `root`; the list has them below its parent, as ./nordland/winter/images-00202.png."""
     names = tuple(line.removeprefix("./") for line in lines)
     if not (root / names[0]).is_file():
         names = tuple(name.partition("/")[2] or name for name in names)

@@ -56,7 +56,7 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
 
 
 def has_tree(root: Path) -> bool:
-    """Whether a folder is a tree of @ names."""
+    """Return whether a folder is a tree of @ names."""
     try:
         return has_utm_names(find_sides(root, "queries")[0])
     except InputError:

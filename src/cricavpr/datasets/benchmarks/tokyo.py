@@ -69,7 +69,7 @@ def _queries(root: Path, struct: DbStruct) -> ImageSet:
 
 
 def _check_csv(queries: ImageSet, row: int, listed_in: Path) -> None:
-    """Compare a query's csv, if there is one: file name, latitude and longitude in its first line."""
+    """Raise if a query's csv, which has file name, latitude and longitude, contradicts the list."""
     path = queries.path(row).with_suffix(".csv")
     if not path.is_file():
         return
