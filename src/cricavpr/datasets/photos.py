@@ -98,8 +98,8 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
         return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
     reasons = [f"{count:,} failed at stage {stage}" for stage, count in sorted(Counter(p.stage for p in lost).items())]
     if readable:
-        where = "" if table is None else f" in {table.file}"
-        reasons.insert(0, f"{readable:,} without a {'GPS ' * (table is None)}position{where}")
+        what = "GPS position" if table is None else f"position in {table.file}"
+        reasons.insert(0, f"{readable:,} without a {what}")
     told = [p for p in problems if p.stage == "row"] if table is not None and not lost else lost
     told = told or [p for p in problems if not p.is_note]
     first = f" (first: {told[0].name!r} {told[0].reason})"
@@ -195,10 +195,9 @@ class _Located:
         positions = self.positions()
         if positions is None or positions.zones is None:
             return
-        own = np.array(
-            [(p.header.gps.lat_deg, p.header.gps.lon_deg) if p.header.gps else (np.nan,) * 2 for p in photos]
-        )
-        apart_m = ground_distances_m(positions.latlon(), own)
+        of_photos = _Located.nowhere(photos)
+        of_photos.take_exif(photos, needed=False)
+        apart_m = ground_distances_m(positions.latlon(), of_photos.degrees)
         if (apart_m > _SAME_PLACE_M).any():
             far = np.flatnonzero(apart_m > _SAME_PLACE_M)
             says = f"{len(far):,} photos have a GPS position of their own over 1 km from that of the table"
