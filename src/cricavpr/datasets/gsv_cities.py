@@ -7,7 +7,6 @@ Opening reads only the tables, half a million rows; a missing photo is noticed w
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import Problem
+from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
 from cricavpr.errors import ImageError, InputError
 from cricavpr.geo import off_the_map
@@ -108,23 +108,12 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 def _read_table(table: Path) -> dict[int, list[str]]:
     """Return the names of photos by place, places in the order of their first row."""
     places: dict[int, list[str]] = {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            if missing := [column for column in COLUMNS if column not in header]:
-                raise InputError(f"{table} has no column {missing[0]!r}. Expected {', '.join(COLUMNS)}.")
-            columns = [header.index(column) for column in COLUMNS]
-            for row in rows:
-                if row:
-                    place, name = _photo(*(row[column] for column in columns))
-                    places.setdefault(place, []).append(name)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {table}: {error}. Restore it from the data set.") from None
-    except (ValueError, IndexError) as error:
-        raise InputError(
-            f"line {rows.line_num} of {table} is invalid: {error}. Restore it from the data set."
-        ) from None
+    for row, cells in enumerate(zip(*read_columns(table, COLUMNS).values(), strict=True), start=1):
+        try:
+            place, name = _photo(*cells)
+        except ValueError as error:
+            raise InputError(f"row {row} of {table} is invalid: {error}. Restore it from the data set.") from None
+        places.setdefault(place, []).append(name)
     return places
 
 

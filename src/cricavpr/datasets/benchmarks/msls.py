@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.listed import first_file, folder_of, needed_file, with_listed_positives
-from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_columns, read_side
+from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_side
+from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.numpy_lists import read_integers, read_names
 from cricavpr.datasets.utm_names import has_utm_names, read_utm_dataset
 from cricavpr.errors import InputError

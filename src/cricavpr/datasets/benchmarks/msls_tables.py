@@ -6,7 +6,6 @@ calls its sequence `sequence_key`, and the data set's description `sequence_id`.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
+from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.errors import InputError
 from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
@@ -63,31 +63,6 @@ def read_side(
     if poses.panoramas is not None and not with_panoramas:
         keep &= ~poses.panoramas
     return images.take(keep)
-
-
-def read_columns(path: Path, columns: Sequence[str], one_of: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Read columns of a csv by name; the unnamed first column of row numbers is ignored."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            header = next(lines, [])
-            wanted = [*columns, *(column for column in one_of if column in header)]
-            if missing := [column for column in wanted if column not in header]:
-                shown = ", ".join(filter(None, header))[:100] or "nothing"
-                raise InputError(f"{path} has no column {missing[0]!r} but {shown}. Restore it from the download.")
-            places = [header.index(column) for column in wanted]
-            values: dict[str, list[str]] = {column: [] for column in wanted}
-            for line in lines:
-                if line:
-                    for column, place in zip(wanted, places, strict=True):
-                        values[column].append(line[place])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing. It comes with msls_metadata.zip.") from None
-    except IndexError:
-        raise InputError(f"line {lines.line_num} of {path} is too short. Restore it from the download.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}. Restore it from the download.") from None
-    return values
 
 
 @dataclass(frozen=True, eq=False)
