@@ -95,7 +95,7 @@ def test_a_folder_that_is_missing_or_empty_or_all_broken_is_an_input_error(tmp_p
     with pytest.raises(InputError, match=r"no photo in .* Known are jpg, jpeg, "):
         read_photos(tmp_path)
     put(tmp_path, broken=b"rubbish")
-    with pytest.raises(InputError, match=r"none of 1 photos .*first: 'broken.jpg' is not a picture"):
+    with pytest.raises(InputError, match=r"none of 1 photos .*first: 'broken.jpg' is not a picture.*Give other photos"):
         read_photos(tmp_path)
 
 

@@ -104,6 +104,7 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
     told = told or [p for p in problems if not p.is_note]
     first = f" (first: {told[0].name!r} {told[0].reason})"
     what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the table or its names"
+    what_now = what_now if readable else "Give other photos"
     return f"none of {total:,} photos in {folder} can be used: {', '.join(reasons)}{first}. {what_now}."
 
 
