@@ -87,7 +87,7 @@ def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
     return dict(zip(numbers, _index_arrays(path, what, items[1::2]), strict=True))
 
 
-def rising(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[NDArray[np.int64], ...]:
+def sorted_indices(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[NDArray[np.int64], ...]:
     """Return lists of indices, each sorted and without repetition.
 
     Raises:

@@ -19,7 +19,7 @@ from cricavpr.errors import ImageError
 from cricavpr.images.opening import png_chunks
 
 
-def loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
+def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
     """Decode the first frame; raise ImageError for damage that libjpeg only warns about."""
     if image.format == "PNG":
         _check_png(stream)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.images.damage import loaded
-from cricavpr.images.exif import Exif, read_exif, turned
+from cricavpr.images.damage import load_pixels
+from cricavpr.images.exif import Exif, read_exif, turn_upright
 from cricavpr.images.opening import MAX_PIXELS, MIN_SIDE, open_image, open_stream, stage
 from cricavpr.images.pixels import as_rgb
 
@@ -53,7 +53,7 @@ def decode(
     with open_stream(source) as stream:
         image = open_image(stream, max_pixels, min_side)
         with stage("decode"), image:
-            upright = turned(as_rgb(loaded(image, stream)), image)
+            upright = turn_upright(as_rgb(load_pixels(image, stream)), image)
             return np.array(upright)
 
 

@@ -35,7 +35,7 @@ _TURNS = {
 }
 
 
-def turned(upright: Image.Image, source: Image.Image) -> Image.Image:
+def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
     """Turn by the orientation tag alone: exif_transpose re-encodes the whole EXIF block, which can fail."""
     if source.format == "TIFF":
         return upright  # Pillow has already turned it while loading

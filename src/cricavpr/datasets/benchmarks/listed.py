@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.numpy_lists import read_index_lists, rising
+from cricavpr.datasets.numpy_lists import read_index_lists, sorted_indices
 from cricavpr.errors import InputError
 from cricavpr.geo import Metres, Positions
 
@@ -39,7 +39,7 @@ def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_i
 
 def with_listed_positives(name: str, database: ImageSet, queries: ImageSet, truth: Path, rule: str) -> EvalDataset:
     """Make a dataset of two sides and a numpy file with the positives of each query."""
-    positives = rising(truth, read_index_lists(truth), len(database))
+    positives = sorted_indices(truth, read_index_lists(truth), len(database))
     if len(positives) != len(queries):
         raise InputError(f"{truth} has {len(positives):,} rows for {len(queries):,} queries. Fetch all lists again.")
     return EvalDataset(name, database, queries, positives, rule)

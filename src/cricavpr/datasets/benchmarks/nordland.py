@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.listed import first_file, needed_file, with_listed_positives
-from cricavpr.datasets.benchmarks.numbered import IMAGES, has_tree, paired, read_stems, read_tree, within_frames
+from cricavpr.datasets.benchmarks.numbered import (
+    IMAGES,
+    has_tree,
+    paired,
+    read_numbered_folder,
+    read_tree,
+    within_frames,
+)
 from cricavpr.datasets.find_files import find_files
-from cricavpr.datasets.numpy_lists import read_names, read_numbered_lists, read_plain_arrays, rising
+from cricavpr.datasets.numpy_lists import read_names, read_numbered_lists, read_plain_arrays, sorted_indices
 from cricavpr.datasets.utm_names import find_sides, read_utm_folder
 from cricavpr.errors import InputError
 from cricavpr.files import read_lines
@@ -122,7 +129,7 @@ def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
 
 def read_vpr_bench(root: Path) -> EvalDataset:
     """Read `ref/` (winter) and `query/` (summer): query i shows frames 10i-1 to 10i+1, or what its list says."""
-    database, queries = read_stems(root / "ref"), read_stems(root / "query")
+    database, queries = read_numbered_folder(root / "ref"), read_numbered_folder(root / "query")
     for images in (database, queries):
         if not np.array_equal(images.frames if images.frames is not None else (), np.arange(len(images))):
             raise InputError(f"{images.root} is not numbered from 0 without a gap. Unpack all of it again.")
@@ -137,7 +144,7 @@ def read_vpr_bench(root: Path) -> EvalDataset:
     lists = read_numbered_lists(truth)
     if sorted(lists) != list(range(len(queries))):
         raise InputError(f"{truth} has {len(lists):,} rows for {len(queries):,} queries. Fetch it again.")
-    positives = rising(truth, (lists[query] for query in range(len(queries))), len(database))
+    positives = sorted_indices(truth, (lists[query] for query in range(len(queries))), len(database))
     return EvalDataset("nordland-2760", database, queries, positives, f"the list of {_VPR_BENCH}")
 
 

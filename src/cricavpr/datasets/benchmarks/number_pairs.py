@@ -16,7 +16,7 @@ import numpy as np
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.numbered import has_tree, paired, read_stems, read_tree
+from cricavpr.datasets.benchmarks.numbered import has_tree, paired, read_numbered_folder, read_tree
 from cricavpr.datasets.numpy_lists import read_numbered_lists
 from cricavpr.errors import InputError
 
@@ -27,7 +27,7 @@ _MADE_UP = "positions in the @UTM@ tree are made up (north = number x 1000 m), s
 
 def read_folders(root: Path, name: str, folders: tuple[str, str], rule: str) -> EvalDataset:
     """Read two folders of photos by number; SPED's own list, if it is there, must say the same."""
-    dataset = paired(name, read_stems(root / folders[0]), read_stems(root / folders[1]), 0, rule)
+    dataset = paired(name, read_numbered_folder(root / folders[0]), read_numbered_folder(root / folders[1]), 0, rule)
     if name == "sped" and (root / SPED_TRUTH).exists():
         _check_truth(root / SPED_TRUTH, len(dataset.queries))
     return dataset

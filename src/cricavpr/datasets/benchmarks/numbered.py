@@ -96,7 +96,7 @@ def _check_written(images: ImageSet, frames: Numbers) -> None:
             )
 
 
-def read_stems(folder: Path) -> ImageSet:
+def read_numbered_folder(folder: Path) -> ImageSet:
     """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`)."""
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
