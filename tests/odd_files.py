@@ -32,8 +32,11 @@ def picture() -> NDArray[np.uint8]:  # (64, 96, 3)
 
 
 def expected_picture(name: str) -> NDArray[np.uint8]:
-    """What the sound file `name` shows: the picture, in grey or black and white if its name says so."""
+    """What the sound file `name` shows: the picture, in grey or black and white if its name says so, or plain red."""
     image = Image.fromarray(picture())
+    if name.startswith("sizes/"):
+        width, height = map(int, name[len("sizes/") : -len(".png")].split("x"))
+        return np.array(Image.new("RGB", (width, height), "red"))
     if "grey" in name:
         return np.array(image.convert("L").convert("RGB"))
     if "1-bit" in name:
@@ -148,6 +151,13 @@ def _sound_formats(folder: Path, made: dict[str, str]) -> None:
     files = {
         "plain.jpg": encoded(),
         "UPPER.JPG": encoded(),
+        "plain.jfif": encoded(),
+        "plain.JPE": encoded(),
+        "plain.gif": encoded(kind="GIF"),
+        "gif-called.jpg": encoded(kind="GIF"),
+        "animated.gif": encoded(kind="GIF", save_all=True, append_images=[other]),
+        "plain.ppm": encoded(kind="PPM"),
+        "plain.pnm": encoded(kind="PPM"),
         "mixed.JpEg": encoded(),
         "progressive.jpg": encoded(progressive=True),
         "restart.jpg": encoded(restart_marker_blocks=4),
@@ -182,6 +192,9 @@ def _sound_modes(folder: Path, made: dict[str, str]) -> None:
         "grey.jpg": encoded(Image.fromarray(grey)),
         "grey-alpha.png": encoded(Image.merge("LA", (Image.fromarray(grey), Image.fromarray(clear))), "PNG"),
         "grey-16-bit.png": encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"),
+        "grey.pgm": encoded(Image.fromarray(grey), "PPM"),
+        "grey-16-bit.pgm": encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PPM"),
+        "1-bit.pbm": encoded(colour.convert("L").convert("1", dither=Image.Dither.NONE), "PPM"),
         "grey-16-bit.tif": encoded(Image.fromarray(grey.astype(np.uint16) * 257), "TIFF"),
         "grey-float.tif": encoded(Image.fromarray(grey.astype(np.float32) / 255), "TIFF"),
         "grey-float-255.tif": encoded(Image.fromarray(grey.astype(np.float32)), "TIFF"),
@@ -308,9 +321,11 @@ def _broken(folder: Path, made: dict[str, str]) -> None:
         "cut.webp": (encoded(kind="WEBP", lossless=True)[:-50], "open"),
         "cut.tif": (encoded(kind="TIFF")[:-3000], "decode"),
         "cut.bmp": (encoded(kind="BMP")[:-3000], "decode"),
+        "cut.gif": (encoded(kind="GIF")[:-3000], "open"),
+        "cut.ppm": (encoded(kind="PPM")[:-3000], "decode"),
+        "ico-called.jpg": (encoded(kind="ICO"), "open"),
         "text.jpg": (b"hello, this is not a picture\n" * 9, "open"),
         "pickle.png": (pickle.dumps(Canary()), "open"),
-        "gif-called.jpg": (encoded(kind="GIF"), "open"),
         "eps-called.jpg": (encoded(kind="EPS"), "open"),
         "pdf-called.jpg": (encoded(kind="PDF"), "open"),
         "svg-called.png": (b"<svg xmlns='http://www.w3.org/2000/svg' width='99' height='99'/>", "open"),
@@ -326,7 +341,7 @@ def _broken(folder: Path, made: dict[str, str]) -> None:
 def _sizes(folder: Path, made: dict[str, str]) -> None:
     for width, height in ((1, 1), (2, 2), (7, 7), (10000, 1), (1, 10000), (31, 500)):
         data = encoded(Image.new("RGB", (width, height), "red"), "PNG")
-        _write(folder, made, f"sizes/{width}x{height}.png", data, "size")
+        _write(folder, made, f"sizes/{width}x{height}.png", data, "size" if min(width, height) < 2 else "ok")
     sparse = folder / "sizes" / "sparse.jpg"
     with sparse.open("wb") as file:
         file.write(encoded())

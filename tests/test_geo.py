@@ -11,8 +11,10 @@ from cricavpr.geo import (
     Positions,
     distances_m,
     feature_collection,
+    ground_distances_m,
     point_feature,
     within_radius,
+    zones_of,
 )
 
 LUND = (55.7047, 13.1910)
@@ -27,7 +29,7 @@ def plane(*rows, zone=None):
     "lat, lon", [(math.nan, 0), (0, math.nan), (math.inf, 0), (90.1, 0), (-91, 0), (0, 180.5), (0, -181)]
 )
 def test_a_place_that_is_not_on_earth_is_refused(lat, lon):
-    with pytest.raises(InputError, match="not a place on earth"):
+    with pytest.raises(InputError, match="latitude must be in"):
         LatLon(lat, lon)
 
 
@@ -87,7 +89,7 @@ def test_rows_off_the_map_or_half_known_are_refused_by_number(row):
 
 @pytest.mark.parametrize("shape", [(2, 3), (4, 1), (3, 4), (2,), (1, 2, 2)])
 def test_rows_that_are_not_a_latitude_and_a_longitude_are_refused_and_never_cut_anew(shape):
-    with pytest.raises(InputError, match=r"have shape \(.*\(N, 2\) degrees: latitude, longitude"):
+    with pytest.raises(InputError, match=r"\(N, 2\) degrees \(latitude, longitude\), got shape \("):
         Positions.from_latlon(np.zeros(shape))
 
 
@@ -214,13 +216,96 @@ def test_a_radius_that_is_no_length_is_refused(radius_m):
 def test_distances_are_row_by_row_and_unknown_is_nan():
     a, b = plane((0, 0), (3, 4), (np.nan, np.nan)), plane((0, 25), (0, 0), (1, 1))
     np.testing.assert_array_equal(distances_m(a, b), [25, 5, np.nan])
-    with pytest.raises(InputError, match="row by row"):
+    with pytest.raises(InputError, match="got 3 and 1"):
         distances_m(a, plane((0, 0)))
 
 
-def test_a_distance_around_the_world_goes_along_the_ground():
-    lund, sydney = Positions.from_latlon([LUND]), Positions.from_latlon([(-33.8688, 151.2093)])
-    assert distances_m(lund, sydney)[0] == pytest.approx(16_000_000, rel=0.02)
+FAR_APART = np.array(
+    [  # latitude, longitude twice, and metres between them by GeographicLib (Karney 2013)
+        (35.4158, 110.8587, 35.4153, 110.8595, 91.415),
+        (-57.9442, -41.9872, -57.9453, -41.9888, 154.883),
+        (-59.0215, 179.7034, -59.0209, 179.7009, 158.392),
+        (-7.0999, 170.707, -7.0995, 170.7036, 378.199),
+        (-11.7962, -2.5117, -11.7975, -2.5127, 180.438),
+        (6.0636, -82.2774, 6.0635, -82.2786, 133.301),
+        (19.904, 133.2319, 19.4111, 133.1548, 55159.88),
+        (45.0052, -173.3338, 44.6184, -173.3276, 42987.147),
+        (0.3662, -22.7999, 0.0518, -22.9187, 37194.971),
+        (35.5779, -66.0772, 35.6453, -66.4101, 31075.178),
+        (-5.6106, 107.6182, -6.2099, 107.6999, 66888.836),
+        (34.7343, 2.5445, 34.7474, 1.948, 54643.763),
+        (-67.2767, 155.9606, -62.4667, 150.0534, 604365.938),
+        (-14.5383, 162.3683, -16.1947, 158.1659, 486973.257),
+        (6.1253, -93.5513, 18.284, -90.3417, 1389507.63),
+        (20.4867, -13.0232, 17.4536, -13.3734, 337758.512),
+        (-48.2907, 69.2, -47.3467, 69.0939, 105260.605),
+        (34.5548, -110.1508, 33.793, -108.9389, 140086.849),
+        (-13.1262, 76.7728, 40.6208, -1.136, 9956657.162),
+        (69.097, 80.5235, 83.0, 58.8869, 1631511.377),
+        (23.8593, 125.1448, 49.1271, 61.8543, 6114185.655),
+        (-2.2336, 165.0683, -74.036, 145.722, 8076749.028),
+        (-71.4871, -28.7336, -74.7328, 51.5928, 2428157.84),
+        (53.6089, -62.1541, -56.5959, -74.44, 12268501.97),
+        (37.8923, -123.3866, -41.6062, 52.7843, 19484401.019),
+        (42.8651, 118.3673, -41.5832, -64.6755, 19728703.49),
+        (-27.3569, -2.9607, 31.1898, 164.4305, 18730668.094),
+        (43.8135, -79.6693, -51.3448, 107.5871, 19009865.342),
+        (-70.8712, -109.7426, 65.8031, 62.31, 19352904.852),
+        (47.7726, -7.0196, -50.3731, 176.347, 19630141.819),
+        (42.9715, -58.5729, -42.8942, 121.3352, 19994715.209),
+        (10.2942, 85.4881, -10.2988, -94.3817, 20001870.23),
+        (22.0179, -177.9434, -21.8012, 2.1455, 19979421.365),
+        (-32.9627, -106.8427, 33.1091, 73.7052, 19968066.24),
+        (11.0578, 138.9871, -10.8449, -41.2887, 19975275.002),
+        (-9.1019, 64.923, 9.2911, -114.6124, 19968260.757),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "upto_m, error", [(1e5, lambda m: 0.01), (1.8e7, lambda m: 1e-5 * m), (2.1e7, lambda m: 2e-3 * m)]
+)
+def test_distances_between_zones_are_as_exact_as_is_said(upto_m, error):
+    exact_m = FAR_APART[:, 4]
+    found_m = ground_distances_m(FAR_APART[:, :2], FAR_APART[:, 2:4])
+    assert (exact_m < upto_m).sum() >= 12
+    assert (np.abs(found_m - exact_m) < error(exact_m) + 0.01)[exact_m < upto_m].all()
+    one_by_one = [distances_m(*(Positions.from_latlon([p]) for p in (r[:2], r[2:4])))[0] for r in FAR_APART]
+    across = [
+        len({*Positions.from_latlon([r[:2]]).zones, *Positions.from_latlon([r[2:4]]).zones}) == 2 for r in FAR_APART
+    ]
+    np.testing.assert_allclose(np.array(one_by_one)[across], found_m[across], rtol=1e-9, atol=0.01)
+
+
+def test_a_distance_between_opposite_points_is_half_way_around_the_earth():
+    poles_and_equator = (
+        np.array([(90.0, 0.0), (0.0, 0.0), (45.0, 10.0)]),
+        np.array([(-90.0, 0.0), (0.0, 180.0), (-45.0, -170.0)]),
+    )
+    np.testing.assert_allclose(ground_distances_m(*poles_and_equator), 20_003_931, rtol=2e-3)
+    assert ground_distances_m(*(poles_and_equator[0],) * 2).tolist() == [0, 0, 0]
+
+
+def test_distances_in_the_plane_of_a_zone_are_right_to_two_thousandths():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        lat, lon, spread = rng.uniform(-79, 83), rng.uniform(-180, 180), 10 ** rng.uniform(-4, 0.5)
+        pair = np.clip([(lat, lon), (lat + rng.normal(0, spread), lon + rng.normal(0, spread))], [-80, -180], [84, 180])
+        there = Positions.from_latlon(pair)
+        if len(set(there.zones)) == 1:
+            plane_m = distances_m(there.take([0]), there.take([1]))
+            np.testing.assert_allclose(plane_m, ground_distances_m(pair[:1], pair[1:]), rtol=2e-3, atol=1e-3)
+
+
+def test_the_zone_of_metres_is_found_by_degrees_beside_them():
+    metres = Positions.from_latlon([(48.0, 11.9), (-33.86, 151.2), (0.5, 12.1)])
+    degrees = metres.latlon()
+    zones, apart_m = zones_of(metres.metres, degrees)
+    assert zones == metres.zones and (apart_m < 1e-3).all()
+    shared = Positions.from_latlon([(48.0, 11.9), (48.0, 12.01)])  # both in zone 32
+    assert zones_of(shared.metres, shared.latlon())[0] == ("32N", "32N")
+    assert (zones_of(metres.metres + 500, degrees)[1] > 700).all()
+    assert zones_of(np.full((1, 2), np.nan), degrees[:1])[1].tolist() == [np.inf]
 
 
 def test_a_local_frame_has_no_latitude():
@@ -237,3 +322,15 @@ def test_geojson_puts_longitude_first():
 def test_a_radius_beyond_the_earth_takes_in_everything() -> None:
     far = Positions(np.array([[0.0, 0.0], [1e6, 1e6]]))
     assert [found.tolist() for found in within_radius(far, far, 1e300)] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    "positions, shown",
+    [
+        (plane((0, 0), (np.nan, np.nan)), "Positions(1 of 2 known, local frame)"),
+        (plane((5e5, 6e6), zone="33N"), "Positions(1 of 1 known, UTM 33N)"),
+        (Positions.from_latlon([(40, 6 * n - 177) for n in range(60)]), "Positions(60 of 60 known, UTM worldwide)"),
+    ],
+)
+def test_positions_are_shown_in_one_line(positions, shown):
+    assert repr(positions) == shown

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile, features
 
 from cricavpr.errors import ImageError, InputError
 from cricavpr.geo import LatLon
-from cricavpr.images import TRANSPARENT, Preprocess, decode, read_gps, read_header
+from cricavpr.images import TRANSPARENT, Preprocess, decode, opening, read_header
 from tests.odd_files import (
     HEIGHT,
     NO_POSITION,
@@ -44,6 +44,10 @@ def stage_of(source, **limits):
         decode(source, **limits)
     assert str(caught.value) == " ".join(str(caught.value).split()) != ""  # one line
     return caught.value.stage
+
+
+def gps_of(data):
+    return read_header(data).gps
 
 
 # --- decoding
@@ -83,8 +87,10 @@ def test_a_bomb_is_refused_before_it_is_decoded():
 
 
 def test_a_side_below_the_minimum_is_refused():
-    assert stage_of(encoded(photo(31, 500))) == "size"
+    assert stage_of(encoded(photo(31, 500)), min_side=32) == "size"
     assert decode(encoded(photo(31, 500)), min_side=31).shape == (31, 500, 3)
+    assert stage_of(encoded(photo(1, 500))) == "size"
+    assert decode(encoded(photo(8, 8))).shape == (8, 8, 3)
 
 
 def test_see_through_pixels_become_the_mean_colour_whatever_hides_behind_them():
@@ -143,12 +149,50 @@ def test_a_heic_photo_names_the_extra_that_reads_it():
         assert caught.value.stage == "open"
 
 
+XMP_TURNED = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
 def test_a_heic_photo_is_turned_once():
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
     stored = Image.fromarray(np.rot90(picture(), 1).copy())
     image = decode(encoded(stored, "HEIF", exif=exif_with(orientation=6), quality=95))
     assert image.shape == picture().shape and np.abs(image.astype(int) - picture()).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "exif, xmp", [(None, XMP_TURNED), (exif_with(orientation=1), XMP_TURNED), (exif_with(orientation=6), None)]
+)
+def test_what_the_opener_of_heic_has_turned_is_not_turned_again(monkeypatch, exif, xmp):
+    """pillow-heif gives upright pixels, and leaves in EXIF the turn that is still due; XMP it leaves as it was."""
+    due = exif is not None and xmp is None
+
+    class Opener(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            pixels = np.rot90(picture(), 1) if due else picture()
+            self._mode, self._size = "RGB", (pixels.shape[1], pixels.shape[0])
+            self.im = Image.fromarray(np.ascontiguousarray(pixels)).im
+            self.info.update({key: value for key, value in (("exif", exif), ("xmp", xmp)) if value is not None})
+            self.tile = []
+
+        def load(self):
+            return Image.Image.load(self)
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Opener, lambda start: start[4:8] == b"ftyp"))
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+    monkeypatch.setattr(opening, "_formats", lambda: ("HEIF",))
+    np.testing.assert_array_equal(decode(b"\0\0\0\x18ftypheic" + bytes(100)), picture())
+
+
+def test_an_avif_photo_is_turned_by_its_own_box_and_not_by_xmp():
+    if not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    assert np.abs(decode(encoded(kind="AVIF", xmp=XMP_TURNED, quality=95)).astype(int) - picture()).mean() < 3
+    stored = Image.fromarray(np.rot90(picture(), 1).copy())
+    turned = encoded(stored, "AVIF", xmp=XMP_TURNED, exif=exif_with(orientation=6), quality=95)
+    assert np.abs(decode(turned).astype(int) - picture()).mean() < 3
 
 
 def test_threads_decode_alike(tmp_path):
@@ -197,6 +241,19 @@ def test_every_jpeg_that_was_cut_is_flagged_even_with_an_end_mark():
     assert silent > 200
 
 
+def test_damage_in_the_first_frame_of_an_mpo_is_noticed():
+    """Phones save portraits and stereo pictures as MPO, whose first frame is a JPEG like any other."""
+    frames = encoded(photo(120, 160), "MPO", save_all=True, append_images=[photo(120, 160, 1)])
+    assert Image.open(io.BytesIO(frames)).format == "MPO"
+    decode(frames)
+    start = frames.index(b"\xff\xda") + 14
+    end = frames.index(b"\xff\xd9", start)
+    padded = bytes(200)
+    assert stage_of(frames[: start + 200] + padded + frames[start + 400 :]) == "decode"
+    cut = frames[: (start + end) // 2]
+    assert stage_of(cut + b"\xff\xd9" + bytes(end - len(cut)) + frames[end + 2 :]) == "decode"
+
+
 def test_random_damage_never_raises_anything_but_an_image_error():
     rng = random.Random(2)
     sources = [data for data, _ in _jpegs()][:20]
@@ -232,20 +289,22 @@ def test_random_damage_never_raises_anything_but_an_image_error():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_positions_are_read_to_a_millionth_of_a_degree(lat, north, lon, east, expected, kind):
     data = encoded(kind=kind, exif=exif_with({1: north, 2: lat, 3: east, 4: lon}))
-    found = read_gps(data)
+    found = gps_of(data)
     assert (found.lat_deg, found.lon_deg) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("tags", NO_POSITION.values(), ids=NO_POSITION.keys())
 def test_no_position_is_ever_invented(tags):
-    assert read_gps(encoded(exif=exif_with(tags))) is None
+    header = read_header(encoded(exif=exif_with(tags)))
+    assert header.gps is None
+    assert bool(header.no_gps) == (2 in tags and 4 in tags)  # where there are coordinates, the reason is told
 
 
 def test_damaged_exif_is_no_position_and_no_error():
     sound = exif_with({1: "N", 2: dms(55, 42, 0), 3: "E", 4: dms(13, 11, 0)})
-    assert read_gps(encoded(exif=sound)) == LatLon(55.7, 13 + 11 / 60)
+    assert gps_of(encoded(exif=sound)) == LatLon(55.7, 13 + 11 / 60)
     for cut in range(6, len(sound)):
-        assert read_gps(encoded(exif=sound[:cut])) in (None, LatLon(55.7, 13 + 11 / 60))
+        assert gps_of(encoded(exif=sound[:cut])) in (None, LatLon(55.7, 13 + 11 / 60))
 
 
 def test_a_position_behind_the_pixels_of_a_png_is_found_without_decoding_them():
@@ -254,12 +313,33 @@ def test_a_position_behind_the_pixels_of_a_png_is_found_without_decoding_them():
     at = data.index(b"eXIf") - 4
     chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4], "big")]
     moved = data.replace(chunk, b"")[:-12] + chunk + data[-12:]
-    assert read_gps(moved) == LatLon(55.7, 13 + 11 / 60)
+    assert gps_of(moved) == LatLon(55.7, 13 + 11 / 60)
 
 
 def test_a_header_tells_size_and_format():
     header = read_header(encoded(photo(50, 80), "PNG"))
     assert (header.width, header.height, header.format, header.gps) == (80, 50, "PNG", None)
+
+
+def test_a_position_in_another_datum_is_refused_because_it_is_hundreds_of_metres_off():
+    tags = {1: "N", 2: dms(35, 41, 0), 3: "E", 4: dms(139, 42, 0)}
+    assert read_header(encoded(exif=exif_with({**tags, 18: "WGS-84"}))).gps is not None
+    header = read_header(encoded(exif=exif_with({**tags, 18: "TOKYO"})))
+    assert header.gps is None and "datum 'TOKYO'" in header.no_gps
+
+
+def test_a_heading_is_read_and_a_damaged_one_is_none():
+    for value, heading in ((dms((12345, 100)), 123.45), (dms(360), 0.0), (dms((1, 0)), None), (dms(400), None)):
+        assert read_header(encoded(exif=exif_with({17: value}))).heading_deg == heading
+    assert read_header(encoded()).heading_deg is None
+
+
+def test_a_dark_16_bit_pgm_is_not_taken_for_8_bits():
+    dark = np.full((40, 40), 2570, np.uint16)
+    data = b"P5 40 40 65535\n" + dark.astype(">u2").tobytes()
+    assert (decode(data) == 10).all()
+    faint = np.full((40, 40), 200, np.uint16)  # nearly black: below 1 of 255
+    assert (decode(b"P5 40 40 65535\n" + faint.astype(">u2").tobytes()) == 1).all()
 
 
 # --- to a tensor

@@ -109,5 +109,5 @@ def test_a_damaged_list_is_refused_in_one_line_or_read(tmp_path: Path, compresse
 
 def test_the_form_that_is_hdf5_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
-    with pytest.raises(Unreadable, match="save it with -v7"):
+    with pytest.raises(Unreadable, match="save it again with -v7"):
         read_variable(tmp_path / "a.mat", "dbStruct")

@@ -1,8 +1,8 @@
-"""Positions on the earth: degrees at the edges, UTM metres inside, and what is near to what.
+"""Positions on the earth: degrees at the edges, UTM metres inside, and which positions are near each other.
 
-Two positions in one UTM zone are compared in the plane, as every benchmark of place recognition does. Two
-positions in different zones are compared through earth-centred coordinates on the WGS84 ellipsoid, so a zone
-border is no cliff, and a worldwide set never matches places that merely share an easting and a northing.
+Two positions in one UTM zone are compared in the plane, as every benchmark of place recognition does. Two positions in
+different zones are compared on the WGS84 ellipsoid, so a zone border separates nothing, and places of two zones that
+share an easting and a northing do not match.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ Indices = NDArray[np.int64]
 
 ONE_ZONE_DEG = 4.0  # this far from a central meridian a UTM plane still keeps lengths to 0.2 %: 5 cm in 25 m
 UTM_LATITUDES_DEG = (-80.0, 84.0)
-EARTH_RADIUS_M = 6371008.8  # mean radius, to turn a chord into the way along the ground
+EARTH_RADIUS_M = 6371008.8  # mean radius
 WGS84_A_M = 6378137.0
+WGS84_F = 1 / 298.257223563
 WGS84_E2 = 0.00669437999014
+NEAR_M = 100_000.0  # up to here the chord through the earth gives the distance along the ground to 1 cm
 
 _ZONE = re.compile(r"([1-9]|[1-5][0-9]|60)[NS]")
 
@@ -38,6 +40,10 @@ class LatLon:
 
     Raises:
         InputError: not finite, |latitude| above 90 or |longitude| above 180.
+
+    Example:
+        >>> LatLon(55.7047, 13.191)
+        LatLon(lat_deg=55.7047, lon_deg=13.191)
     """
 
     lat_deg: float
@@ -47,22 +53,25 @@ class LatLon:
         # The comparison is written so that NaN fails it.
         if not (abs(self.lat_deg) <= 90.0 and abs(self.lon_deg) <= 180.0):
             raise InputError(
-                f"latitude {self.lat_deg}, longitude {self.lon_deg} is not a place on earth. "
-                "Give latitude in -90..90 and longitude in -180..180 degrees."
+                f"latitude must be in -90..90 and longitude in -180..180 degrees, got {self.lat_deg}, {self.lon_deg}."
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Positions:
     """Positions of N images in metres; a row of NaN is an unknown position.
 
     Attributes:
         metres: (N, 2) float64 easting, northing; read-only.
-        zones: one UTM zone per image such as "33N", where N or S is the hemisphere ("" where the position is
-            unknown), or None for a local frame, which has no latitude and longitude.
+        zones: the UTM zone of each image, such as "33N" (N or S is the hemisphere), "" where the position is unknown;
+            or None for a local frame, which has no latitude and longitude.
 
     Raises:
-        InputError: shapes that do not fit, infinite or half-known rows, or something that is not a zone.
+        InputError: wrong shapes, rows that are infinite or known by half, or an invalid zone.
+
+    Example:
+        >>> Positions.from_latlon([(55.7047, 13.191), (55.7049, 13.1912)])
+        Positions(2 of 2 known, UTM 33N)
     """
 
     metres: Metres
@@ -71,7 +80,7 @@ class Positions:
     def __post_init__(self) -> None:
         metres = np.array(self.metres, dtype=np.float64)  # a copy: an alias could still be written to
         if metres.ndim != 2 or metres.shape[1] != 2:
-            raise InputError(f"positions have shape {metres.shape}. Give (N, 2) metres: easting, northing.")
+            raise InputError(f"positions must be (N, 2) metres (easting, northing), got shape {metres.shape}.")
         _refuse_half_known(metres, "easting, northing")
         metres.setflags(write=False)
         object.__setattr__(self, "metres", metres)
@@ -82,21 +91,28 @@ class Positions:
     def from_latlon(cls, latlon: ArrayLike) -> Self:
         """Project (N, 2) degrees to UTM; rows of NaN stay unknown.
 
-        All images share one zone where they fit within about 4 degrees of its central meridian, so that a
-        town on a zone border is not torn apart; otherwise each gets its own zone.
+        All images share one zone where they fit within about 4 degrees of its central meridian, so that a town on a
+        zone border stays in one plane; otherwise each gets its own zone.
 
         Raises:
-            InputError: another shape, or a row that is no place on earth, half known, or nearer to a pole than UTM
-                goes.
+            InputError: another shape, a row that is not on earth or known by half, or a latitude outside the UTM map.
+
+        Example:
+            >>> Positions.from_latlon([(43.642567, -79.387139)]).metres.round().tolist()
+            [[630084.0, 4833439.0]]
         """
         degrees = np.asarray(latlon, dtype=np.float64)
         if not degrees.size:
             degrees = degrees.reshape(0, 2)
         if degrees.ndim != 2 or degrees.shape[1] != 2:
-            raise InputError(f"positions have shape {degrees.shape}. Give (N, 2) degrees: latitude, longitude.")
+            raise InputError(f"positions must be (N, 2) degrees (latitude, longitude), got shape {degrees.shape}.")
         _refuse_half_known(degrees, "latitude, longitude")
         known: NDArray[np.bool_] = ~np.isnan(degrees[:, 0])
-        _refuse_off_the_map(degrees, known)
+        low, high = UTM_LATITUDES_DEG
+        inside = (low <= degrees[:, 0]) & (degrees[:, 0] <= high) & (np.abs(degrees[:, 1]) <= 180)
+        if (known & ~inside).any():
+            row = int(np.argmax(known & ~inside))
+            raise InputError(f"row {row}: {off_the_map(*degrees[row].tolist())}.")
         metres = np.full_like(degrees, np.nan)
         zones = np.full(len(degrees), "", dtype="<U3")
         zones[known] = _choose_zones(degrees[known])
@@ -115,7 +131,7 @@ class Positions:
         if not parts:
             return cls(np.empty((0, 2)))
         if len({part.zones is None for part in parts}) == 2:
-            raise InputError("positions with UTM zones cannot be joined with positions of a local frame.")
+            raise InputError("cannot join positions with UTM zones and positions of a local frame.")
         zones = None
         if parts[0].zones is not None:
             zones = tuple(itertools.chain.from_iterable(part.zones or () for part in parts))
@@ -124,19 +140,24 @@ class Positions:
     def __len__(self) -> int:
         return len(self.metres)
 
+    def __repr__(self) -> str:
+        zones = sorted({*(self.zones or ())} - {""})
+        frame = "local frame" if self.zones is None else "UTM " + (", ".join(zones) if len(zones) < 9 else "worldwide")
+        return f"Positions({int(self.known.sum()):,} of {len(self):,} known, {frame})"
+
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) True where the position is known."""
         return ~np.isnan(self.metres[:, 0])
 
     def latlon(self) -> Degrees:
-        """(N, 2) latitude, longitude in degrees; NaN where unknown.
+        """Return (N, 2) latitude, longitude in degrees; NaN where unknown.
 
         Raises:
-            InputError: a local frame has none.
+            InputError: the positions are of a local frame.
         """
         if self.zones is None:
-            raise InputError("these positions are metres without a UTM zone, so they have no latitude.")
+            raise InputError("these positions have no latitude: they are metres without a UTM zone.")
         degrees = np.full_like(self.metres, np.nan)
         zones = np.array(self.zones, dtype="<U3")
         for zone in np.unique(zones[self.known]):
@@ -145,22 +166,39 @@ class Positions:
         return degrees
 
     def take(self, indices: ArrayLike) -> Self:
-        """The positions at `indices` (or where a mask is True), in that order."""
+        """Return the positions at `indices` (or where a mask is True), in that order."""
         chosen = np.arange(len(self))[np.asarray(indices, dtype=_index_type(indices))]
         zones = None if self.zones is None else tuple(self.zones[i] for i in chosen.tolist())
         return type(self)(self.metres[chosen], zones)
 
 
-def within_radius(database: Positions, queries: Positions, radius_m: float) -> list[Indices]:
-    """For each query the sorted indices of the database images at most `radius_m` away.
+def off_the_map(lat_deg: float, lon_deg: float) -> str:
+    """Return why UTM has no place for a position; "" where it has one."""
+    low, high = UTM_LATITUDES_DEG
+    if not (abs(lat_deg) <= 90 and abs(lon_deg) <= 180):
+        swapped = abs(lat_deg) <= 180 and abs(lon_deg) <= 90
+        hint = "; latitude and longitude seem swapped" if swapped else ""
+        return f"latitude {lat_deg}, longitude {lon_deg} is not on earth{hint}"
+    if not (low <= lat_deg <= high):
+        return f"latitude {lat_deg} is outside the UTM map, which covers {low:.0f} to {high:.0f} degrees"
+    return ""
 
-    Exactly `radius_m` counts. An unknown position is near nothing.
+
+def within_radius(database: Positions, queries: Positions, radius_m: float) -> list[Indices]:
+    """Return for each query the sorted indices of the database images at most `radius_m` away.
+
+    A distance of exactly `radius_m` counts. An unknown position is near nothing.
 
     Raises:
-        InputError: a radius that is no length, or one side in UTM zones and the other in a local frame.
+        InputError: an invalid radius, or one side in UTM zones and the other in a local frame.
+
+    Example:
+        >>> database = Positions([(0.0, 0.0), (20.0, 15.0), (400.0, 0.0)])
+        >>> [found.tolist() for found in within_radius(database, Positions([(0.0, 0.0)]), 25.0)]
+        [[0, 1]]
     """
     if not (0.0 <= radius_m < math.inf):
-        raise InputError(f"a radius of {radius_m} m is not a length. Give 0 or more metres.")
+        raise InputError(f"the radius must be 0 or more metres, got {radius_m}.")
     radius_m = min(radius_m, 1e150)  # its square stays finite
     found = [_pairs(*sides, radius_m) for sides in _sides_in_one_zone(database, queries)]
     if database.zones is not None and queries.zones is not None:
@@ -173,34 +211,80 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
 
 
 def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
-    """(N,) metres between row i of `a` and row i of `b`; NaN where one of them is unknown.
+    """Return (N,) metres between row i of `a` and row i of `b`; NaN where one of them is unknown.
 
-    Within a zone that is in the plane, between zones along the ground of a sphere (to 0.5 % at any distance).
+    Within a zone that is the distance in its plane, right to 0.2 % for positions from `Positions.from_latlon`. Between
+    zones it is the distance along the ground: right to 1 cm up to 100 km, to 0.001 % up to 18,000 km, and to 0.2 %
+    near the other end of the earth.
 
     Raises:
         InputError: lengths differ, or one side has UTM zones and the other has none.
+
+    Example:
+        >>> lund, sydney = Positions.from_latlon([(55.7047, 13.191)]), Positions.from_latlon([(-33.8688, 151.2093)])
+        >>> (distances_m(lund, sydney) / 1000).round().tolist()
+        [15995.0]
     """
     if len(a) != len(b):
-        raise InputError(f"{len(a)} positions cannot be compared with {len(b)} row by row.")
+        raise InputError(f"both sides must have the same number of positions, got {len(a)} and {len(b)}.")
     _require_one_kind_of_frame(a, b)
     difference = a.metres - b.metres
     metres = np.hypot(difference[:, 0], difference[:, 1])
     if a.zones is not None and b.zones is not None:
-        far = a.known & b.known & (np.array(a.zones, "<U3") != np.array(b.zones, "<U3"))
-        rows = np.flatnonzero(far)
-        chord = np.linalg.norm(_earth_centred(a.take(rows)) - _earth_centred(b.take(rows)), axis=1)
-        metres[rows] = 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1.0))
+        across = a.known & b.known & (np.array(a.zones, "<U3") != np.array(b.zones, "<U3"))
+        rows = np.flatnonzero(across)
+        metres[rows] = ground_distances_m(a.take(rows).latlon(), b.take(rows).latlon())
     return metres
 
 
+def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
+    """Return (N,) metres along the ground between rows of degrees; see `distances_m` for how exact they are.
+
+    Source for far positions: Lambert's formula of 1942, of first order in the flattening.
+    """
+    chord = np.linalg.norm(_earth_centred(a) - _earth_centred(b), axis=1)
+    metres = 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1.0))
+    far = metres > NEAR_M
+    (lat_a, lon_a), (lat_b, lon_b) = np.deg2rad(a[far]).T, np.deg2rad(b[far]).T
+    reduced_a, reduced_b = (np.arctan((1 - WGS84_F) * np.tan(lat)) for lat in (lat_a, lat_b))
+    mean, half = (reduced_a + reduced_b) / 2, (reduced_b - reduced_a) / 2
+    lon_part = np.cos(reduced_a) * np.cos(reduced_b) * np.sin((lon_b - lon_a) / 2) ** 2
+    angle = 2 * np.arcsin(np.sqrt(np.clip(np.sin(half) ** 2 + lon_part, 0.0, 1 - 1e-15)))  # below pi
+    x = (angle - np.sin(angle)) * (np.sin(mean) * np.cos(half) / np.cos(angle / 2)) ** 2
+    y = (angle + np.sin(angle)) * (np.cos(mean) * np.sin(half) / np.sin(angle / 2)) ** 2
+    metres[far] = WGS84_A_M * (angle - WGS84_F / 2 * (x + y))
+    return np.asarray(metres)
+
+
+def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Find the zone in which metres name the same place as degrees: the one of the longitude, or one beside it.
+
+    Returns:
+        The zone of each row, and how many metres the two are apart then; inf where they cannot be compared.
+    """
+    own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
+    best, apart_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
+    for step in (0, 1, -1):
+        numbers = np.char.mod("%d", (own + step) % 60 + 1)
+        zones = np.char.add(numbers, np.where(degrees[:, 0] >= 0, "N", "S"))
+        with np.errstate(all="ignore"):  # eastings of another zone may lie outside the map
+            back = Positions(metres, tuple(zones.tolist())).latlon()
+            found_m = np.nan_to_num(ground_distances_m(back, degrees), nan=np.inf)
+        nearer = found_m < apart_m
+        best[nearer], apart_m[nearer] = zones[nearer], found_m[nearer]
+        if (apart_m <= 1.0).all():
+            break
+    return tuple(best.tolist()), apart_m
+
+
 def point_feature(latlon: LatLon, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A GeoJSON feature; GeoJSON puts longitude first."""
+    """Return a GeoJSON feature; GeoJSON puts longitude first."""
     geometry = {"type": "Point", "coordinates": [round(latlon.lon_deg, 8), round(latlon.lat_deg, 8)]}
     return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
 
 
 def feature_collection(features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A GeoJSON document of several features."""
+    """Return a GeoJSON document of several features."""
     return {"type": "FeatureCollection", "features": [dict(feature) for feature in features]}
 
 
@@ -211,36 +295,24 @@ def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (
     bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{what} of row {row} is {rows[row].tolist()}. Give two finite numbers or NaN twice.")
-
-
-def _refuse_off_the_map(degrees: Degrees, known: NDArray[np.bool_]) -> None:
-    low, high = UTM_LATITUDES_DEG
-    lat, lon = degrees.T
-    bad = known & ~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180.0))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"latitude {lat[row]}, longitude {lon[row]} of row {row} is outside the UTM map. "
-            f"Give latitude in {low:.0f}..{high:.0f} and longitude in -180..180 degrees."
-        )
+        raise InputError(f"{what} of row {row} must be two finite numbers, or NaN twice, got {rows[row].tolist()}.")
 
 
 def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
     if len(zones) != len(known):
-        raise InputError(f"{len(zones)} UTM zones do not fit {len(known)} positions.")
+        raise InputError(f"there must be one UTM zone for each position, got {len(zones)} for {len(known)}.")
     wrong = {zone for zone in set(zones) if zone and not _ZONE.fullmatch(zone)}
     if "" in zones and any(not zones[row] for row in np.flatnonzero(known)):
         wrong.add("")
     if wrong:
-        raise InputError(f"{min(wrong)!r} is not a UTM zone. Write number and hemisphere, as in '33N'.")
+        raise InputError(f"a UTM zone must be a number and a hemisphere, such as '33N', got {min(wrong)!r}.")
 
 
 def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
     if (a.zones is None) != (b.zones is None) and a.known.any() and b.known.any():
         raise InputError(
-            "one set of positions has UTM zones and the other is a local frame, so distances between them "
-            "mean nothing. Give zones for both or for neither."
+            "cannot compare positions with UTM zones and positions of a local frame. "
+            "Give zones for both or for neither."
         )
 
 
@@ -253,7 +325,7 @@ def _index_type(indices: ArrayLike) -> type[np.bool_ | np.int64]:
 
 
 def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such as "33N"
-    """One zone for all where that is sound, each image's own otherwise."""
+    """One zone for all where they fit into it, each image's own otherwise."""
     import utm
 
     if not len(degrees):
@@ -268,23 +340,14 @@ def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such 
 
 
 def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
-    """The zone whose central meridian is near to all longitudes, or None."""
+    """The zone whose central meridian is near all longitudes, or None."""
     turns = np.exp(1j * np.deg2rad(lon_deg))  # a mean on the circle, where 180 is -180
     mean_deg = float(np.rad2deg(np.angle(turns.mean())))
     middle = int((mean_deg + 180) // 6)
     nearby = [(middle + step) % 60 + 1 for step in (-1, 0, 1)]
-    furthest_deg = [np.abs(_turn(lon_deg - _central_meridian_deg(zone))).max() for zone in nearby]
+    furthest_deg = [np.abs((lon_deg - (6 * zone - 183) + 180.0) % 360.0 - 180.0).max() for zone in nearby]
     best = int(np.argmin(furthest_deg))
     return nearby[best] if furthest_deg[best] <= ONE_ZONE_DEG else None
-
-
-def _central_meridian_deg(zone: int) -> int:
-    return zone * 6 - 183
-
-
-def _turn(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring angles into -180..180."""
-    return (degrees + 180.0) % 360.0 - 180.0
 
 
 def _to_utm(degrees: Degrees, zone: str) -> Metres:
@@ -303,9 +366,9 @@ def _from_utm(metres: Metres, zone: str) -> Degrees:
     return np.stack([lat, lon], axis=1)
 
 
-def _earth_centred(positions: Positions) -> NDArray[np.float64]:
+def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:
     """(N, 3) metres from the earth's centre, at height 0 on WGS84."""
-    lat, lon = np.deg2rad(positions.latlon()).T
+    lat, lon = np.deg2rad(degrees).T
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
     x = normal * np.cos(lat) * np.cos(lon)
     y = normal * np.cos(lat) * np.sin(lon)
@@ -344,8 +407,8 @@ def _pairs_across_zones(database: Positions, queries: Positions, radius_m: float
         return np.empty(0, np.int64), np.empty(0, np.int64)
     d, q = np.flatnonzero(database.known), np.flatnonzero(queries.known)
     chord_m = 2 * EARTH_RADIUS_M * math.sin(min(radius_m / (2 * EARTH_RADIUS_M), math.pi / 2))
-    sides = (d, _earth_centred(database.take(d))), (q, _earth_centred(queries.take(q)))
-    rows, columns = _pairs(*sides, chord_m)
+    base_m, asked_m = (_earth_centred(side.take(rows).latlon()) for rows, side in ((d, database), (q, queries)))
+    rows, columns = _pairs((d, base_m), (q, asked_m), chord_m)
     differ = asked[rows] != base[columns]  # pairs of one zone are decided in its plane
     return rows[differ], columns[differ]
 
@@ -365,6 +428,6 @@ def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, I
 
 
 def round_length_m(metres: float) -> float:
-    """The greatest of 1, 2, 5, 10, 20, 50 ... that is not longer: what the scale bar of a map shows."""
+    """Return the greatest of 1, 2, 5, 10, 20, 50 ... that is at most `metres`: the length of a map's scale bar."""
     power = 10.0 ** math.floor(math.log10(metres))
     return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

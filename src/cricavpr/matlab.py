@@ -1,8 +1,8 @@
-"""Arrays, texts, cells and structures out of a MATLAB file (level 5, as MATLAB writes by default), in Python alone.
+"""Read arrays, texts, cells and structures from MATLAB files (level 5, MATLAB's default), in Python alone.
 
-scipy reads these files too, and runs nothing of them, but its compiled reader crashes on about one damaged file in
-a hundred; files from strangers deserve one that cannot. Objects, functions and sparse or complex arrays are stepped
-over. Source: MathWorks, "MAT-File Format".
+scipy reads these files too, and runs no code in them, but its compiled reader crashes on about one damaged file in a
+hundred; files from strangers need a reader that cannot. Objects, functions and sparse or complex arrays are skipped.
+Source: MathWorks, "MAT-File Format".
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"MATLAB 5.0"
-LARGEST_BYTES = 2**31  # of all that is unpacked of a file; the largest published network has 0.6e9
-DEEPEST = 24  # cells in structures in cells
+LARGEST_BYTES = 2**31  # unpacked from one file; the largest published network has 0.6e9
+DEEPEST = 24  # levels of cells in structures in cells
 HEADER_BYTES = 128
 
 MATRIX, COMPRESSED = 14, 15  # kinds of elements
 STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-LETTERS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}  # how elements hold texts
+ENCODINGS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}  # of texts in elements
 CELL, STRUCTURE, TEXT = 1, 2, 4  # classes of matrices
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = 0x0800
@@ -33,34 +33,34 @@ Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
 class Unreadable(ValueError):
-    """Why a file cannot be read: half a sentence."""
+    """A file cannot be read; the message is the rest of a sentence about it."""
 
 
 class Head(NamedTuple):
-    """What stands before the data of a matrix."""
+    """The header of a matrix, before its data."""
 
-    kind: int  # its class
+    kind: int  # class of the matrix
     complex: bool
     shape: tuple[int, ...]
     name: bytes
 
 
 def is_matlab(path: Path) -> bool:
-    """Whether a file begins like one of MATLAB's."""
+    """Return whether a file begins like one of MATLAB's."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def read_variable(path: Path, name: str) -> Value:
-    """One variable of a file, sides of length 1 left out.
+    """Read one variable of a file; axes of length 1 are dropped.
 
     Raises:
-        Unreadable: it is damaged, too large, from a big-endian machine, or has no such variable.
+        Unreadable: the file is damaged, too large, from a big-endian machine, or has no such variable.
     """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
         if header.startswith(b"MATLAB 7.3"):
-            raise Unreadable("it is in MATLAB's form 7.3, which is HDF5; save it with -v7 there")
+            raise Unreadable("it is in MATLAB's format 7.3, which is HDF5; save it again with -v7")
         if header[126:] != b"IM":
             raise Unreadable("it was written on a big-endian machine, or is cut off")
         left = LARGEST_BYTES
@@ -77,7 +77,7 @@ def read_variable(path: Path, name: str) -> Value:
             reader = _Reader(memoryview(content))
             if kind == MATRIX and reader.head().name == name.encode():
                 return _Reader(memoryview(content)).matrix(0)
-    raise Unreadable(f"it holds nothing called {name}")
+    raise Unreadable(f"it has no variable {name}")
 
 
 def _inflated(content: bytes, left: int) -> bytes:
@@ -101,13 +101,13 @@ def _first_element(content: bytes) -> tuple[int, bytes]:
 
 
 class _Reader:
-    """Elements one after the other out of the bytes of a matrix."""
+    """Reads elements one after the other from the bytes of a matrix."""
 
     def __init__(self, content: memoryview) -> None:
         self.content, self.at = content, 0
 
     def element(self) -> tuple[int, memoryview]:
-        """The next element's kind and data; short ones have both in eight bytes."""
+        """Return the next element's kind and data; short elements have both in eight bytes."""
         (first,) = _unpacked("<I", self._take(4))
         if first >> 16:
             kind, length = first & 0xFFFF, first >> 16
@@ -138,7 +138,7 @@ class _Reader:
         if depth > DEEPEST:
             raise Unreadable("its cells and structures are nested too deeply")
         if not len(self.content):
-            return np.empty(0)  # how an empty cell is written
+            return np.empty(0)  # an empty cell
         head = self.head()
         if head.kind in NUMBERS and not head.complex:
             return self._array(head)
@@ -159,19 +159,19 @@ class _Reader:
     def _array(self, head: Head) -> NDArray[Any]:
         values = self._numbers()
         if values.size != math.prod(head.shape):
-            raise Unreadable("it is damaged (a matrix has more or fewer values than its sides say)")
+            raise Unreadable("it is damaged (the values of a matrix do not match its shape)")
         return values.astype(NUMBERS[head.kind], copy=False).reshape(head.shape, order="F").squeeze()
 
     def _text(self, shape: tuple[int, ...]) -> Value:
-        """One line of text, or the lines of a block of them, which are stored column by column."""
+        """Return one line of text, or the lines of a block of text, which is stored column by column."""
         kind, data = self.element()
         try:
-            text = bytes(data).decode(LETTERS[kind])
+            text = bytes(data).decode(ENCODINGS[kind])
         except (KeyError, UnicodeDecodeError):
-            raise Unreadable("it is damaged (the letters of a text)") from None
+            raise Unreadable("it is damaged (the encoding of a text)") from None
         rows, width = shape[0], math.prod(shape[1:])
         if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # a width may count bytes
-            raise Unreadable("it is damaged (a text has more or fewer letters than its sides say)")
+            raise Unreadable("it is damaged (the length of a text does not match its shape)")
         return text if rows == 1 or not text else [text[row::rows] for row in range(rows)]
 
     def _structure(self, count: int, depth: int) -> Value:
@@ -186,9 +186,9 @@ class _Reader:
         return found[0] if len(found) == 1 else list(found)
 
     def _countable(self, count: int) -> int:
-        """Every matrix inside takes eight bytes or more, so no more of them are believed."""
+        """Return the count unless it exceeds the data: every matrix inside takes eight bytes or more."""
         if 8 * count > len(self.content) - self.at:
-            raise Unreadable("it is damaged (more things are announced than there is room for)")
+            raise Unreadable("it is damaged (more elements are announced than the file can hold)")
         return count
 
     def _numbers(self) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""When a photo was taken: milliseconds in UTC, and which of what is written down can be true."""
+"""Capture times of photos: milliseconds in UTC, and which written times are possible."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.datetime64]  # milliseconds, UTC; NaT where unknown
 
-OLDEST = datetime(1826, 1, 1, tzinfo=UTC)  # the oldest photograph that is left is of 1826 or 1827
+OLDEST = datetime(1826, 1, 1, tzinfo=UTC)  # the oldest surviving photograph is of 1826 or 1827
 AHEAD = timedelta(days=1)  # a local time without its offset may be 14 hours ahead of UTC
 EXAMPLE = "2026-05-01T12:00Z"
 
 
 def read_time(text: str) -> datetime | None:
-    """A time in ISO 8601, UTC unless it names another offset; a day alone is its first moment in UTC.
+    """Parse a time in ISO 8601, UTC unless it names another offset; a date alone is its first moment in UTC.
 
-    None for what is no time, and for one at which no photo can have been taken: before 1826 or later than a day
-    from now.
+    Returns:
+        The time in UTC; None for anything else, and for a time before 1826 or later than a day from now.
+
+    Example:
+        >>> read_time("2026-05-01T14:00+02:00")
+        datetime.datetime(2026, 5, 1, 12, 0, tzinfo=datetime.timezone.utc)
     """
     try:
         return possible(datetime.fromisoformat(text.strip()))
@@ -28,7 +32,7 @@ def read_time(text: str) -> datetime | None:
 
 
 def possible(time: datetime) -> datetime | None:
-    """The time in UTC (what has no offset is taken as UTC), or None where no photo can have been taken then."""
+    """Return the time in UTC (without an offset it is taken as UTC), or None if no photo can be from then."""
     try:
         utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:  # an offset that leads out of the years 1 to 9999
@@ -37,6 +41,6 @@ def possible(time: datetime) -> datetime | None:
 
 
 def as_times(times: Iterable[datetime | None]) -> Times:
-    """(N,) times in UTC, rounded down to milliseconds; NaT for None."""
+    """Return (N,) times in UTC, rounded down to milliseconds; NaT for None."""
     plain = [None if time is None else time.astimezone(UTC).replace(tzinfo=None) for time in times]
     return np.array(plain, "datetime64[us]").astype("datetime64[ms]")

@@ -88,9 +88,11 @@ def test_what_is_wrong_with_a_folder_or_a_table_is_said(tmp_path: Path) -> None:
     write_table(tmp_path, "PRS", rows_of(1, 4), [*COLUMNS[:-1], "pano"])
     with pytest.raises(InputError, match=r"PRS.csv has no column 'panoid'"):
         read_gsv_cities(tmp_path)
-    for damaged in (("x", *FIRST[1:]), FIRST[:5], (*FIRST[:4], "..", *FIRST[5:]), (*FIRST[:7], "../../etc/passwd")):
+    off_the_map = (*FIRST[:5], 139.7, 35.6, FIRST[7]), (*FIRST[:5], float("nan"), 2.35, FIRST[7])
+    off_the_disk = (*FIRST[:4], "..", *FIRST[5:]), (*FIRST[:7], "../../etc/passwd")
+    for damaged in (("x", *FIRST[1:]), FIRST[:5], *off_the_disk, *off_the_map):
         write_table(tmp_path, "PRS", [*rows_of(1, 4), damaged])
-        with pytest.raises(InputError, match=r"line 6 of .*PRS.csv is damaged"):
+        with pytest.raises(InputError, match=r"(line 6|row 5) of .*PRS.csv is (invalid|too short)"):
             read_gsv_cities(tmp_path)
 
 

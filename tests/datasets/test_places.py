@@ -59,7 +59,7 @@ def test_a_photo_that_is_not_on_the_disk_is_named(tmp_path: Path) -> None:
     "places, says",
     [
         ((), "no place"),
-        ((Place(3, "a", ("x",)), Place(3, "b", ("y",))), "place id 3 .* given to two"),
+        ((Place(3, "a", ("x",)), Place(3, "b", ("y",))), "place id 3 .* used for two"),
         ((Place(-1, "a", ("x",)),), "below zero"),
         ((Place(0, "a", ()),), "no image"),
     ],
@@ -110,7 +110,7 @@ def test_pictures_of_several_towns_are_counted_through(tmp_path: Path) -> None:
         [[1, 1, 0], [1, 1, 1]],
         [[1, 2, 0], [1, 2, 1]],
     ]
-    with pytest.raises(ImageError, match="no picture 12"):
+    with pytest.raises(ImageError, match="picture 12 does not exist"):
         towns.read(12)
 
 

@@ -28,38 +28,53 @@ def tree(root, east=(0, 10, 100), queries=(20, 500), **options):
 
 
 def test_names_are_sorted_as_text_and_positions_zones_and_panoramas_read(tmp_path):
-    folder = touch(tmp_path / "db", utm_name(99.5, pano="b", letter="S", zone="54"), utm_name(100.25, pano="a"))
-    images = read_utm_folder(folder)
+    tokyo = utm_name(386999.5, 3950000, pano="b", letter="S", zone="54")
+    images = read_utm_folder(touch(tmp_path / "db", tokyo, utm_name(387000.25, pano="a")))
     assert images.names == tuple(sorted(images.names))
-    assert images.positions.metres.tolist() == [[99.5, 6173000], [100.25, 6173000]]
-    assert images.positions.zones == ("54N", "33N")  # band S lies in the north: Tokyo
+    assert images.positions.metres.tolist() == [[386999.5, 3950000], [387000.25, 6173000]]
+    assert images.positions.zones == ("54N", "33N")  # band S lies in the north
     assert images.keys == ("b", "a")
 
 
-@pytest.mark.parametrize("letter, hemisphere", [("C", "S"), ("H", "S"), ("M", "S"), ("N", "N"), ("S", "N"), ("X", "N")])
-def test_the_band_letter_gives_the_hemisphere(tmp_path, letter, hemisphere):
-    folder = touch(tmp_path / "db", utm_name(1, letter=letter, zone="07"))
+@pytest.mark.parametrize(
+    "letter, north, hemisphere",
+    [
+        *(("C", 1_300_000, "S"), ("H", 6_200_000, "S"), ("L", 8_600_000, "S"), ("M", 9_300_000, "S")),
+        *(("N", 400_000, "N"), ("P", 1_000_000, "N"), ("S", 3_950_000, "N"), ("X", 8_500_000, "N")),
+        ("N", 6_173_000, "N"),  # beyond band N: the hemisphere
+        ("S", 6_250_000, "S"),  # beyond band S: the hemisphere, as in Sydney
+    ],
+)
+def test_the_band_letter_gives_the_hemisphere(tmp_path, letter, north, hemisphere):
+    folder = touch(tmp_path / "db", utm_name(400_000, north, letter=letter, zone="07"))
     assert read_utm_folder(folder).positions.zones == (f"7{hemisphere}",)
+
+
+@pytest.mark.parametrize("letter, north", [("H", 9_300_000), ("M", 8_600_000), ("T", 6_173_000), ("U", 6_300_000)])
+def test_a_band_letter_that_the_northing_contradicts_is_refused(tmp_path, letter, north):
+    with pytest.raises(InputError, match=rf"zone 7{letter} covers latitude -?\d+ to -?\d+, but northing {north}"):
+        read_utm_folder(touch(tmp_path / "db", utm_name(400_000, north, letter=letter, zone="07")))
 
 
 def test_without_zones_and_panoramas_the_frame_is_local_and_there_are_no_keys(tmp_path):
     images = read_utm_folder(touch(tmp_path / "db", "@0@00023.8@@@@@17@@@@@@@@.jpg", "@1.5@2@.jpg"))
     assert images.positions.zones is None and images.positions.metres.tolist() == [[0, 23.8], [1.5, 2]]
     assert images.keys == ("17", "@1.5@2@.jpg")
-    nobody = read_utm_folder(touch(tmp_path / "none", utm_name(1, pano="None"), utm_name(2)))
+    nobody = read_utm_folder(touch(tmp_path / "none", utm_name(400001, pano="None"), utm_name(400002)))
     assert nobody.keys is None
 
 
 def test_an_at_sign_in_a_folders_name_does_no_harm(tmp_path):
-    folder = touch(tmp_path / "me@home", "city@1/" + utm_name(5))
-    assert read_utm_folder(folder).positions.metres.tolist() == [[5, 6173000]]
+    folder = touch(tmp_path / "me@home", "city@1/" + utm_name(400005))
+    assert read_utm_folder(folder).positions.metres.tolist() == [[400005, 6173000]]
 
 
 def test_a_list_beside_the_folder_gives_the_images_and_their_order(tmp_path):
-    first, second, third = utm_name(1), utm_name(2), utm_name(3)
+    first, second, third = utm_name(400001), utm_name(400002), utm_name(400003)
     folder = touch(tmp_path / "database", first, second, third)
-    (tmp_path / "database_images_paths.txt").write_text(f"{third}\r\n{first}\r\n\r\n")
-    assert read_utm_folder(folder).names == (third, first)
+    for mark in ("", "\ufeff"):
+        (tmp_path / "database_images_paths.txt").write_text(f"{mark}{third}\r\n{first}\r\n\r\n", newline="")
+        assert read_utm_folder(folder).names == (third, first)
     (tmp_path / "database_images_paths.txt").write_text("gone.jpg\n")
     with pytest.raises(InputError, match=r"'gone\.jpg', which is not below"):
         read_utm_folder(folder)
@@ -150,17 +165,20 @@ def test_one_table_may_serve_both_folders(tmp_path, given):
     assert dataset.database.names == ("a.jpg", "x/b.jpg") and dataset.database.keys == ("database", "x")
     assert dataset.queries.names == ("q.jpg",) and dataset.queries.path(0).is_file()
     assert [indices.tolist() for indices in dataset.positives] == [[0, 1]]
-    assert {problem.name for problem in problems} == {"gone.jpg", "queries/r.jpg"}
+    assert {(problem.name, problem.stage) for problem in problems} == {
+        ("queries/r.jpg", "position"),
+        (table.name, "row"),
+    }
 
 
 def test_a_folder_that_is_no_dataset_says_what_is_expected(tmp_path):
     with pytest.raises(InputError, match="Give a folder that holds the folders database and queries"):
         open_dataset(put(tmp_path, a=PLAIN))
-    touch(tmp_path / "database", utm_name(1))
+    touch(tmp_path / "database", utm_name(400001))
     with pytest.raises(InputError, match="no folder queries beside it"):
         open_dataset(tmp_path)
     (tmp_path / "queries").mkdir()
-    with pytest.raises(InputError, match=r"no image in .*queries"):
+    with pytest.raises(InputError, match=r"none of 0 photos in .*queries"):
         open_dataset(tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_what_is_no_netvlad_is_refused_by_what_it_is(tmp_path: Path, net: object
 
 def test_a_file_without_a_network_is_refused(tmp_path: Path) -> None:
     savemat(tmp_path / "a.mat", {"other": np.ones(3)})
-    with pytest.raises(WeightsError, match="nothing called net"):
+    with pytest.raises(WeightsError, match="has no variable net"):
         read_matconvnet(tmp_path / "a.mat")
 
 

@@ -29,7 +29,7 @@ class Shot:
     @property
     def metres(self) -> tuple[float, float]:
         """Easting, northing, to the centimetre."""
-        east, north = (self.area.middle.metres[0] + (self.view.camera.x_m, self.view.camera.y_m)).tolist()
+        east, north = (self.area.centre.metres[0] + (self.view.camera.x_m, self.view.camera.y_m)).tolist()
         return round(east, 2), round(north, 2)
 
     @property

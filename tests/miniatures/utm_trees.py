@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cricavpr.datasets.benchmarks import sf_xl, svox
+from cricavpr.datasets.benchmarks import utm_trees
 from cricavpr.datasets.benchmarks.area import Area
 from cricavpr.town.views import Split, Town
 from tests.miniatures.pictures import Shot, draw, shoot, utm_name
@@ -18,18 +18,18 @@ _SCENES = {"night": "night", "overcast": "overcast", "rain": "rain", "snow": "sn
 def write_svox(folder: Path, town: Town) -> None:
     """`images/test/gallery`, `queries`, and `queries_<weather>`; night has one query more than the others."""
     base = folder / "images" / "test"
-    _write(town, base / "gallery", svox.AREA, DATABASE, "database")
-    _write(town, base / "queries", svox.AREA, QUERIES, "query")
+    _write(town, base / "gallery", utm_trees.OXFORD, DATABASE, "database")
+    _write(town, base / "queries", utm_trees.OXFORD, QUERIES, "query")
     for number, (weather, scene) in enumerate(_SCENES.items(), start=1):
         places = (0, *QUERIES) if weather == "night" else QUERIES
-        _write(town, base / f"queries_{weather}", svox.AREA, places, "query", number, scene)
+        _write(town, base / f"queries_{weather}", utm_trees.OXFORD, places, "query", number, scene)
 
 
 def write_sf_xl(folder: Path, town: Town, lists: bool = True) -> None:
     """`processed/{val,test}/...` and `small/...` without a level `images`; `database_images_paths.txt` beside."""
     for size in ("processed", "small"):
         base = folder / size / "test"
-        names = _write(town, base / "database", sf_xl.AREA, DATABASE, "database", below="37.7")
+        names = _write(town, base / "database", utm_trees.SAN_FRANCISCO, DATABASE, "database", below="37.7")
         if lists:
             _list(base / "database", names)
         sets = (
@@ -39,9 +39,9 @@ def write_sf_xl(folder: Path, town: Town, lists: bool = True) -> None:
         )
         for number, queries in enumerate(sets, start=1):
             condition = "night" if queries == "queries_night" else None
-            _write(town, base / queries, sf_xl.AREA, QUERIES, "query", number, condition)
-        _write(town, folder / size / "val" / "database", sf_xl.AREA, DATABASE, "database")
-        _write(town, folder / size / "val" / "queries", sf_xl.AREA, QUERIES, "query")
+            _write(town, base / queries, utm_trees.SAN_FRANCISCO, QUERIES, "query", number, condition)
+        _write(town, folder / size / "val" / "database", utm_trees.SAN_FRANCISCO, DATABASE, "database")
+        _write(town, folder / size / "val" / "queries", utm_trees.SAN_FRANCISCO, QUERIES, "query")
 
 
 def write_eynsham(folder: Path, town: Town) -> None:

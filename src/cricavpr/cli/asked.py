@@ -15,9 +15,15 @@ RADIUS_M = 25.0
 
 
 def open_asked(
-    data: str, root: str | None, radius_m: float | None, positions: str | None = None
+    data: str,
+    root: str | None,
+    radius_m: float | None,
+    positions: str | None = None,
+    *,
+    queries: str | None = None,
+    database: str | None = None,
 ) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    """Open it; a radius replaces the rule of a split.
+    """Open it; a radius replaces the rule of a split. `queries` and `database` are names of folders in a folder.
 
     Raises:
         InputError: it is not there, or the options do not go together.
@@ -26,10 +32,15 @@ def open_asked(
     if root is not None:
         if positions:
             raise InputError("a split of a benchmark has its own positions. Leave --positions out, or --root.")
+        if queries or database:
+            raise InputError(
+                "a split of a benchmark has its own folders. Leave --queries and --database out, or --root."
+            )
         return _open_split(data, existing_folder(root), radius_m), ()
     _hint_at_root(data)
     radius_m = RADIUS_M if radius_m is None else radius_m
-    return open_dataset(existing_folder(data), radius_m, Path(positions) if positions else None)
+    table = Path(positions) if positions else None
+    return open_dataset(existing_folder(data), radius_m, table, queries=queries, database=database)
 
 
 def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:

@@ -1,4 +1,4 @@
-"""`cricavpr challenge`: the file for the MSLS challenge, and its scores where the answers are known."""
+"""`cricavpr challenge`: write the file for the MSLS challenge, or score it where the answers are known."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the file says which it was."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    write = actions.add_parser(
-        "write", help="find the best database images of each query, and write the file to hand in"
-    )
+    write = actions.add_parser("write", help="search the database for each query, and write the file to submit")
     _add_data(write)
     write.add_argument("--out", required=True, metavar="FILE", help="a .csv, or a .zip with one inside")
     write.add_argument("--count", type=int, default=25, metavar="N", help="predictions per query (default: 25)")
@@ -32,26 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_method(write)
     add_work(write)
     write.set_defaults(run=_write)
-    score = actions.add_parser("score", help="recall and mAP of a file, where the released answers lie in the dataset")
-    score.add_argument("file", metavar="FILE", help="what `write` wrote")
+    score = actions.add_parser("score", help="print recall and mAP of a file, if the answers lie in the dataset")
+    score.add_argument("file", metavar="FILE", help="a file from `challenge write`")
     _add_data(score)
     score.add_argument("--json", action="store_true", help="print JSON")
     score.set_defaults(run=_score)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", required=True, metavar="DIR", help="where MSLS lies")
+    parser.add_argument("--root", required=True, metavar="DIR", help="the folder of MSLS")
     parser.add_argument("--by-city", action="store_true", help="search each city by itself (default: all pooled)")
 
 
 def _parts(args: argparse.Namespace) -> list[EvalDataset]:
-
     cities = sorted(name for name in SPLITS if name.startswith(f"{POOLED}-"))
     return [open_split(name, existing_folder(args.root)) for name in (cities if args.by_city else [POOLED])]
 
 
 def _write(args: argparse.Namespace) -> int:
-
     parts = _parts(args)
     found = predict(
         load_method(args),
@@ -69,7 +65,6 @@ def _write(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-
     scores = score_submission(read_submission(Path(args.file)), _parts(args))
     if args.json:
         print(json.dumps({"recall_at": scores.recall_at, "map_at": scores.map_at, "queries": scores.queries}))

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _describe_here(args: argparse.Namespace, grouping: Grouping) -> tuple[Described, tuple[Problem, ...]]:
 
     method = load_method(args)
-    photos, unusable = open_photos(existing_folder(args.photos))
+    photos, unusable = open_photos(existing_folder(args.photos), with_positions=False)
     described = describe(
         method,
         photos,
@@ -67,7 +67,7 @@ def _describe_on(args: argparse.Namespace, grouping: Grouping) -> tuple[Describe
     wanted = None if args.image_size is None else size(args.image_size)
     spec = MethodSpec(args.method, args.weights, args.device, wanted)
     address = Address.parse(args.on)
-    photos, unusable = open_photos(existing_folder(args.photos))
+    photos, unusable = open_photos(existing_folder(args.photos), with_positions=False)
     described = describe_on(
         address,
         spec,

@@ -49,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     parser.add_argument(
+        "--queries", metavar="NAME", help="folder of the queries, such as queries_night, if there are several"
+    )
+    parser.add_argument("--database", metavar="NAME", help="folder of the database (default: database or gallery)")
+    parser.add_argument(
         "--recall-at", type=_numbers, metavar="N,N", help="default: 1,5,10; with --protocol paper 1,5,10,100"
     )
     parser.add_argument("--pca", metavar="FILE", help="reduce descriptors by what `cricavpr pca fit` wrote")
@@ -89,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
     given = [_grouping(text) for text in args.grouping or []]
     protocol, pca = _protocol(args), _pca(args)
     method = load_method(args)
-    dataset, unusable = open_asked(args.data, args.root, args.radius_m, args.positions)
+    dataset, unusable = open_asked(
+        args.data, args.root, args.radius_m, args.positions, queries=args.queries, database=args.database
+    )
     results = []
     with _kept(args, dataset, method) as cache:
         for grouping in given or _groupings(args, method):

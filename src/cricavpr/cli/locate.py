@@ -78,7 +78,7 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
         path = Path(text)
         if path.is_dir():
             try:
-                photos, problems = read_photos(path)
+                photos, problems = read_photos(path, with_positions=False)
             except InputError as error:  # says nothing against what else was given
                 unusable.append(Problem(text, "find", str(error)))
                 empty.append(error)

@@ -151,10 +151,15 @@ def print_facts(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def report(problems: Iterable[Problem]) -> int:
-    """Name each unusable photo on stderr; the exit code for the verb."""
-    found = list(problems)
-    for problem in found:
-        print(f"cannot use {printable(problem.name)}: {problem.reason} [{problem.stage}]", file=sys.stderr)
-    if found:
-        print(f"{len(found):,} photos could not be used; the rest is done.", file=sys.stderr)
-    return SOME_FAILED if found else 0
+    """Name each photo that was left out, and print notes, on stderr; return the exit code of the verb."""
+    lost = 0
+    for problem in problems:
+        name, reason = printable(problem.name), printable(problem.reason)
+        if problem.is_note:
+            print(f"note: {reason}" if name == "." else f"note: {name}: {reason}", file=sys.stderr)
+        else:
+            print(f"cannot use {name}: {reason} [{problem.stage}]", file=sys.stderr)
+            lost += 1
+    if lost:
+        print(f"{lost:,} photos could not be used; the rest is done.", file=sys.stderr)
+    return SOME_FAILED if lost else 0

@@ -79,7 +79,7 @@ def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tupl
         return
     grouping = Grouping.parse(args.grouping or SHUFFLED)
     method = load_method(args)
-    photos, unusable = open_photos(source)
+    photos, unusable = open_photos(source, with_positions=False)
     with tempfile.TemporaryDirectory(prefix="cricavpr-") as folder:
         described = describe(
             method,

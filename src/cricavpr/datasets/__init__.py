@@ -1,19 +1,21 @@
-"""What is on disk: photo folders and benchmarks, read into `ImageSet` and `EvalDataset`."""
+"""Read what is on disk: photo folders and benchmarks, as `ImageSet` and `EvalDataset`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
+from cricavpr.datasets.photo_table import BESIDE
 from cricavpr.datasets.photos import read_photos
-from cricavpr.datasets.positions_table import BESIDE
+from cricavpr.datasets.position_checks import copies_elsewhere, far_from_others
 from cricavpr.datasets.utm_names import (
     dataset_name,
     find_sides,
     has_utm_names,
+    join_utm_sides,
     read_utm_dataset,
-    read_utm_folder,
+    read_utm_photos,
 )
 from cricavpr.errors import InputError
 
@@ -27,20 +29,39 @@ __all__ = [
     "read_utm_dataset",
 ]
 
+Problems = tuple[Problem, ...]
+
 
 def open_photos(
-    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False, need_times: bool = False
-) -> tuple[ImageSet, tuple[Problem, ...]]:
+    folder: Path,
+    positions_file: Path | None = None,
+    *,
+    need_positions: bool = False,
+    need_times: bool = False,
+    with_positions: bool = True,
+) -> tuple[ImageSet, Problems]:
     """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
 
-    What an @UTM@ name may say of the time is not read.
+    The arguments are those of `read_photos`. A time that an @UTM@ name may contain is not read.
 
     Raises:
-        InputError: as `read_photos`, or names that start like @ names and are none.
+        InputError: as `read_photos`.
     """
-    if positions_file is None and has_utm_names(folder):
-        return read_utm_folder(folder), ()
-    return read_photos(folder, positions_file, need_positions=need_positions, need_times=need_times)
+    if positions_file is not None or not has_utm_names(folder):
+        return read_photos(
+            folder,
+            positions_file,
+            need_positions=need_positions,
+            need_times=need_times,
+            with_positions=with_positions,
+        )
+    images, problems = read_utm_photos(Path(folder), need_positions)
+    if not need_positions:
+        return images, problems
+    copies = copies_elsewhere(images)
+    problems += tuple(Problem(images.names[row], "position", reason) for row, reason in copies.items())
+    images = images.take([row for row in range(len(images)) if row not in copies])
+    return images, (*problems, *far_from_others(images))
 
 
 def open_dataset(
@@ -49,46 +70,55 @@ def open_dataset(
     positions_file: Path | None = None,
     *,
     queries: str | None = None,
-) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    """Open a folder for evaluation after a look at what it is.
+    database: str | None = None,
+) -> tuple[EvalDataset, Problems]:
+    """Open a folder for evaluation, whatever it holds.
 
-    Either the tree of @ names shared by most benchmarks, or two folders `database` and `queries` of photos
-    with positions from EXIF or a table; photos without one are left out and listed.
+    Either the tree of @ names shared by most benchmarks, or two folders `database` and `queries` of photos with
+    positions from EXIF or a table. Photos without a position are left out and listed.
 
     Args:
         path: the dataset's folder.
-        radius_m: how far a positive may be; the border counts.
+        radius_m: how far a positive may be; exactly this far counts.
         positions_file: table of positions for photos of both folders; see `read_photos`.
-        queries: which of several folders `queries*`.
+        queries: name of the folder of queries, if there are several.
+        database: name of the folder of the database, if it is not `database` or `gallery`.
 
     Raises:
-        InputError: neither of the two, or a side without any usable photo.
+        InputError: the folders are missing, or a side has no usable photo.
     """
     path = Path(path)
-    database, query_folder = find_sides(path, queries)
-    if has_utm_names(database):
+    base, asked = find_sides(path, queries, database)
+    name = dataset_name(base, asked)
+    if has_utm_names(base):
         if positions_file is not None:
             raise InputError(f"the photos of {path} have their positions in their names. Leave --positions out.")
-        return read_utm_dataset(path, radius_m, queries=queries), ()
-    sides, problems = _read_sides(database, query_folder, positions_file)
-    name = dataset_name(database, query_folder)
+        read = [read_utm_photos(side, need_positions=True) for side in (base, asked)]
+        return join_utm_sides(name, read[0][0], read[1][0], radius_m), _both(read)
+    sides, problems = _read_sides(base, asked, positions_file)
     return EvalDataset.within_radius(name, *sides, radius_m), problems
+
+
+def _both(read: list[tuple[ImageSet, Problems]]) -> Problems:
+    """The problems of several folders, named with their folders."""
+    return tuple(
+        replace(problem, name=str(PurePosixPath(images.root.name) / problem.name))
+        for images, found in read
+        for problem in found
+    )
 
 
 def _read_sides(
     database: Path, queries: Path, positions_file: Path | None
-) -> tuple[tuple[ImageSet, ImageSet], tuple[Problem, ...]]:
+) -> tuple[tuple[ImageSet, ImageSet], Problems]:
     base = database.parent
     if positions_file is None and not any((base / name).is_file() for name in BESIDE):
         read = [read_photos(side, need_positions=True) for side in (database, queries)]
-        problems = [
-            replace(problem, name=f"{images.root.name}/{problem.name}") for images, found in read for problem in found
-        ]
-        return (read[0][0], read[1][0]), tuple(problems)
+        return (read[0][0], read[1][0]), _both(read)
     # One table for both sides: read them together, so that a row for the one does not look lost in the other.
     both, found = read_photos(base, positions_file, need_positions=True)
-    sides = _below(both, database), _below(both, queries)
-    return sides, found
+    used = tuple(p for p in found if p.is_note or p.name.startswith((f"{database.name}/", f"{queries.name}/")))
+    return (_below(both, database), _below(both, queries)), used
 
 
 def _below(images: ImageSet, side: Path) -> ImageSet:

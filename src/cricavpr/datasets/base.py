@@ -1,4 +1,4 @@
-"""What every dataset comes down to: ordered images, and which of them show the same place."""
+"""Sets of images, datasets for evaluation, and problems with single photos."""
 
 from __future__ import annotations
 
@@ -20,28 +20,43 @@ from cricavpr.times import Times
 
 @dataclass(frozen=True)
 class Problem:
-    """One photo that cannot be used: `stage` is find, open, decode, size, position, time or describe."""
+    """A photo that was left out, or a note that costs no photo.
+
+    Attributes:
+        name: the photo's path below its folder; of a note also a table or "." for the folder.
+        stage: find, open, decode, size, position or describe for a photo; row (of a table), time or note for a note.
+        reason: what is wrong, as the rest of a sentence that begins with the name.
+    """
 
     name: str
     stage: str
     reason: str
 
+    @property
+    def is_note(self) -> bool:
+        """True if no photo was left out because of it."""
+        return self.stage in ("row", "time", "note")
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
-    """Images in a fixed order. The order is part of a result wherever images see one another.
+    """Images in a fixed order. The order changes results wherever images of one group see one another.
 
     Attributes:
         root: the folder that the names are relative to.
         names: unique POSIX paths below `root`; bytes that are not UTF-8 are kept as `os.fsdecode` gives them.
-        positions: N positions, NaN rows unknown, or None when nothing is known.
+        positions: N positions, NaN rows unknown, or None if none is known.
         keys: panorama, sequence or folder of each image, or None.
         frames: (N,) frame numbers of a video or journey, or None.
-        conditions: what each image was taken in, such as day, night or snow, or None.
+        conditions: the condition of each image, such as day, night or snow, or None.
         times: (N,) when each image was taken, UTC in milliseconds, NaT where unknown, or None.
 
     Raises:
-        InputError: fields of different lengths, times that are none, a name twice, or a name that leaves the root.
+        InputError: fields of different lengths, invalid times, a name twice, or a name that leaves the root.
+
+    Example:
+        >>> ImageSet(Path("photos"), ("a.jpg", "b.jpg"), keys=("walk", "walk"))
+        ImageSet('photos': 2 images, with keys)
     """
 
     root: Path
@@ -59,7 +74,7 @@ class ImageSet:
         fields.update(conditions=self.conditions, times=self.times)
         for field, values in fields.items():
             if values is not None and len(values) != len(self.names):
-                raise InputError(f"{len(values)} {field} do not fit {len(self.names)} images in {self.root}.")
+                raise InputError(f"{field} must be one for each of {len(self.names)} images, got {len(values)}.")
         if self.times is not None:
             object.__setattr__(self, "times", _in_milliseconds(self.times))
         _check_names(self.root, self.names)
@@ -67,12 +82,20 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self):,} images"]
+        if self.positions is not None:
+            parts.append(repr(self.positions).removeprefix("Positions(").removesuffix(")").replace("known", "located"))
+        held = [word for word in ("keys", "frames", "conditions", "times") if getattr(self, word) is not None]
+        parts += [f"with {' and '.join(held)}"] if held else []
+        return f"ImageSet({str(self.root)!r}: {', '.join(parts)})"
+
     def path(self, index: int) -> Path:
-        """Where image `index` lies."""
+        """Return the path of image `index`."""
         return self.root / self.names[index]
 
     def take(self, indices: ArrayLike) -> Self:
-        """The images at `indices` (or where a mask is True), in that order."""
+        """Return the images at `indices` (or where a mask is True), in that order."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         return type(self)(
@@ -88,7 +111,7 @@ class ImageSet:
 
 def _in_milliseconds(times: Times) -> Times:
     if times.dtype.kind != "M" or times.ndim != 1:
-        raise InputError(f"times are {times.dtype} of shape {times.shape}. Give one numpy datetime64 (UTC) an image.")
+        raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {times.dtype} of shape {times.shape}.")
     return times.astype("datetime64[ms]")
 
 
@@ -102,19 +125,29 @@ def _check_names(root: Path, names: tuple[str, ...]) -> None:
             raise InputError(f"{name!r} is not a path below {root}. Give relative paths without '..'.")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvalDataset:
     """A database, queries, and the database images that show the same place as each query.
 
     Attributes:
-        name: what to call it in a table.
-        positives: one sorted array of database indices per query; empty where nothing can be found.
+        name: its name in tables.
+        positives: one sorted array of database indices per query; empty where no image shows the place.
         rule: how the positives were decided, such as "within 25 m".
-        per_panorama: database images cut out of each panorama, where a rule "one hit per panorama" is in use; images
-            of one panorama share their key.
+        per_panorama: number of database images cut out of each panorama, where the rule "one hit per panorama" is in
+            use; images of one panorama share their key.
 
     Raises:
         InputError: positives that do not fit the images.
+
+    Example:
+        >>> from cricavpr.geo import Positions
+        >>> database = ImageSet(Path("db"), ("a.jpg", "b.jpg"), Positions([(0, 0), (90, 0)]))
+        >>> queries = ImageSet(Path("q"), ("c.jpg",), Positions([(20, 0)]))
+        >>> dataset = EvalDataset.within_radius("town", database, queries)
+        >>> dataset
+        EvalDataset('town': 1 queries, 2 database images, positives within 25 m)
+        >>> dataset.positives[0].tolist()
+        [0]
     """
 
     name: str
@@ -128,19 +161,25 @@ class EvalDataset:
         positives = tuple(np.asarray(indices, dtype=np.int64) for indices in self.positives)
         object.__setattr__(self, "positives", positives)
         if len(positives) != len(self.queries):
-            counts = f"{len(positives)} lists of positives do not fit {len(self.queries)} queries"
-            raise InputError(f"{counts} of {self.name}.")
+            raise InputError(
+                f"{self.name} must have one list of positives for each of {len(self.queries)} queries, "
+                f"got {len(positives)} lists."
+            )
         for query, indices in enumerate(positives):
             rising = bool((np.diff(indices) > 0).all())
             if indices.size and not (rising and indices[0] >= 0 and indices[-1] < len(self.database)):
                 raise InputError(
-                    f"the positives of query {self.queries.names[query]!r} of {self.name} are not rising "
-                    f"indices below {len(self.database)}, the number of database images."
+                    f"the positives of query {self.queries.names[query]!r} of {self.name} must be sorted indices "
+                    f"below {len(self.database)}, the number of database images."
                 )
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.queries):,} queries, {len(self.database):,} database images"
+        return f"EvalDataset({self.name!r}: {sizes}, positives {self.rule})"
 
     @classmethod
     def within_radius(cls, name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> Self:
-        """Positives are the database images at most `radius_m` away from the query, the border included.
+        """Make a dataset whose positives are the database images at most `radius_m` away from the query.
 
         Raises:
             InputError: a side without positions.
@@ -148,15 +187,15 @@ class EvalDataset:
         for side, images in (("database", database), ("queries", queries)):
             if images.positions is None:
                 raise InputError(
-                    f"the {side} of {name} in {images.root} have no positions, so nothing is within "
-                    f"{radius_m:g} m. Give positions, or lists of positives."
+                    f"cannot find images within {radius_m:g} m: the {side} of {name} in {images.root} have no "
+                    "positions. Give positions, or lists of positives."
                 )
         assert database.positions is not None and queries.positions is not None
         positives = tuple(within_radius(database.positions, queries.positions, radius_m))
         return cls(name, database, queries, positives, f"within {radius_m:g} m")
 
     def split_hash(self) -> str:
-        """SHA-256 over names, positions to the millimetre and positives: equal means the same split."""
+        """Return the SHA-256 of names, positions to the millimetre and positives; equal for the same split only."""
         return self._split_hash
 
     @cached_property

@@ -1,21 +1,33 @@
-"""Finding files below a folder: every folder once, in natural order (img2 before img10)."""
+"""Find photos below a folder: every folder once, in natural order (img2 before img10)."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
+from cricavpr.images import UNREAD
+
+_NOT_OF_THE_USER = {  # thumbnails, deleted files and snapshots: NAS systems, Windows, macOS, Linux
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin", "recycler"),
+    *("system volume information", "__macosx", "lost+found"),
+}
 
 
 def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[Problem]]:
-    """Names below `folder` with one of `suffixes` in any case, in natural order, and what could not be
-    entered.
+    """Find the files below `folder` that have one of `suffixes`, in any case.
+
+    Hidden files, and folders in which other programs keep thumbnails and deleted files, are skipped.
+
+    Returns:
+        Names in natural order; and problems: what could not be entered, and notes on what was skipped and on pictures
+        and videos of formats that are not read.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -28,17 +40,30 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
         raise InputError(f"{folder} is not a folder. Give the folder that holds the photos.")
     names: list[str] = []
     problems: list[Problem] = []
-    for name, entry in walk(folder, problems):
-        if name.lower().endswith(tuple(suffixes)):
+    skipped: list[tuple[str, bool]] = []
+    unread: Counter[str] = Counter()
+    known = tuple(suffixes)
+    for name, entry in walk(folder, problems, skipped):
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if suffix in known:
             if _is_folder(entry):
                 problems.append(Problem(name, "find", "is a folder, not a file"))
             else:
                 names.append(name)
-    return sorted(names, key=natural_key), problems
+        elif suffix in UNREAD and not _is_folder(entry):
+            unread[suffix] += 1
+    return sorted(names, key=natural_key), [*problems, *_notes(skipped, unread, known)]
 
 
-def walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below, every real folder once; links to folders come last, so that a real name wins."""
+def walk(
+    folder: Path, problems: list[Problem] | None = None, skipped: list[tuple[str, bool]] | None = None
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every file and folder below; each real folder once, links to folders last, so that a real name wins.
+
+    Args:
+        problems: gets what cannot be entered.
+        skipped: gets the names that are skipped, and whether each is a folder.
+    """
     seen: set[tuple[int, int]] = set()
     folders = [(folder, "")]
     links: list[tuple[Path, str]] = []
@@ -52,10 +77,13 @@ def walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, os.DirEnt
             with os.scandir(path) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            problems.append(Problem(prefix.rstrip("/") or ".", "find", error.strerror or "cannot be read"))
+            if problems is not None:
+                problems.append(Problem(prefix.rstrip("/") or ".", "find", error.strerror or "cannot be read"))
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if entry.name.startswith(".") or entry.name.casefold() in _NOT_OF_THE_USER:
+                if skipped is not None:
+                    skipped.append((entry.name, _is_folder(entry)))
                 continue
             name = prefix + entry.name
             if _is_folder(entry):
@@ -63,8 +91,25 @@ def walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, os.DirEnt
             yield name, entry
 
 
+def _notes(skipped: Sequence[tuple[str, bool]], unread: Counter[str], known: tuple[str, ...]) -> Iterator[Problem]:
+    folders = sorted({name for name, is_folder in skipped if is_folder})
+    hidden = sum(name.lower().endswith(known) for name, is_folder in skipped if not is_folder)
+    parts = []
+    if folders:
+        count = sum(is_folder for _, is_folder in skipped)
+        shown = ", ".join(folders[:4]) + (", ..." if len(folders) > 4 else "")
+        parts.append(f"{count:,} folder{'s' * (count > 1)} of hidden or deleted files ({shown})")
+    if hidden:
+        parts.append(f"{hidden:,} hidden photo{'s' * (hidden > 1)}")
+    if parts:
+        yield Problem(".", "note", f"skipped {' and '.join(parts)}")
+    if unread:
+        shown = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()))
+        yield Problem(".", "note", f"files of formats that are not read: {shown}")
+
+
 def natural_key(name: str) -> tuple[Any, ...]:
-    """Sort key under which img2 comes before img10, folder by folder."""
+    """Return a sort key under which img2 comes before img10, folder by folder."""
     parts = [re.split(r"([0-9]+)", part.casefold()) for part in name.split("/")]
     return tuple(tuple(int(p) if i % 2 else p for i, p in enumerate(part)) for part in parts), name
 

@@ -1,13 +1,12 @@
-"""GSV-Cities as it lies on disk: `Dataframes/<City>.csv`, and the photos in `Images/<city_id>/`.
+"""Read GSV-Cities: the tables `Dataframes/<City>.csv`, and the photos in `Images/<city_id>/`.
 
 Source: Ali-bey et al., "GSV-Cities: Toward appropriate supervised visual place recognition" (Neurocomputing 2022).
-A row names its photo: `{city_id}_{place_id, 7 digits}_{year}_{month}_{northdeg, 3 digits}_{lat}_{lon}_{panoid}.jpg`.
-Opening reads the tables alone, half a million rows of them; whether a photo is there shows when it is read.
+A row's photo is `{city_id}_{place_id, 7 digits}_{year}_{month}_{northdeg, 3 digits}_{lat}_{lon}_{panoid}.jpg`.
+Opening reads only the tables, half a million rows; a missing photo is noticed when it is read.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import Problem
+from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
 from cricavpr.errors import ImageError, InputError
+from cricavpr.geo import off_the_map
 from cricavpr.images import decode
 from cricavpr.schema import nearest
 
@@ -35,8 +36,8 @@ COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "pa
 class GsvCities(PhotoPlaces):
     """The places of some cities.
 
-    A photo that is not where its row says is looked for by panorama and place id, since the coordinates in a name
-    are numbers that were printed by somebody else's program.
+    A photo that does not have the name that its row gives is looked for by panorama and place id, because other
+    programs print the same coordinates with other digits.
     """
 
     _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
@@ -52,11 +53,11 @@ class GsvCities(PhotoPlaces):
             return decode(self.root / other)
 
     def missing(self) -> list[Problem]:
-        """Each photo that is in a table and not on the disk, under no name that it could have."""
+        """Return a problem for each photo that is in a table and not on the disk under any possible name."""
         return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
 
     def _elsewhere(self, name: str) -> str | None:
-        """The file of the same panorama and place: that with the same heading, or else the first."""
+        """The file of the same panorama and place, with the same heading if there is one."""
         folder, _, file = name.rpartition("/")
         if folder not in self._shelves:
             self._shelves[folder] = _by_panorama(self.root / folder)
@@ -78,8 +79,8 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
     Args:
         root: the folder that holds `Dataframes` and `Images`.
-        cities: which, in the order that numbers their places; by default all that are there, the published ones
-            in the order of the authors' loader and others after them by name.
+        cities: which ones; their order numbers the places. By default all, the published ones in the order of the
+            authors' loader and others after them by name.
         min_images: leave out places with fewer photos.
 
     Raises:
@@ -100,42 +101,33 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
             if len(images) >= min_images:
                 places.append(Place(first_id + place_id, city, tuple(images)))
     if not places:
-        raise InputError(f"no place of {', '.join(cities)} in {root} has {min_images} photos. Ask for fewer.")
+        raise InputError(f"no place of {', '.join(cities)} in {root} has {min_images} photos. Lower the minimum.")
     return GsvCities("gsv_cities", tuple(places), root)
 
 
 def _read_table(table: Path) -> dict[int, list[str]]:
-    """Names of photos by place, places in the order of their first row."""
+    """Return the names of photos by place, places in the order of their first row."""
     places: dict[int, list[str]] = {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            if missing := [column for column in COLUMNS if column not in header]:
-                raise InputError(f"{table} has no column {missing[0]!r}. Expected {', '.join(COLUMNS)}.")
-            columns = [header.index(column) for column in COLUMNS]
-            for row in rows:
-                if row:
-                    place, name = _photo(*(row[column] for column in columns))
-                    places.setdefault(place, []).append(name)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {table}: {error}. Restore it from the data set.") from None
-    except (ValueError, IndexError) as error:
-        raise InputError(
-            f"line {rows.line_num} of {table} is damaged: {error}. Restore it from the data set."
-        ) from None
+    for row, cells in enumerate(zip(*read_columns(table, COLUMNS).values(), strict=True), start=1):
+        try:
+            place, name = _photo(*cells)
+        except ValueError as error:
+            raise InputError(f"row {row} of {table} is invalid: {error}. Restore it from the data set.") from None
+        places.setdefault(place, []).append(name)
     return places
 
 
 def _photo(
     place: str, year: str, month: str, north: str, city: str, lat: str, lon: str, panorama: str
 ) -> tuple[int, str]:
-    """The place id of a row, and where its photo lies below the root."""
+    """Return the place id of a row, and the path of its photo below the root."""
     if not city or "/" in city + panorama or "\0" in city + panorama or city in (".", ".."):
         raise ValueError(f"{city!r}, {panorama!r} cannot be part of a file name")
     place_id = int(place)
     if place_id < 0:
         raise ValueError(f"place id {place_id} is negative")
+    if reason := off_the_map(float(lat), float(lon)):
+        raise ValueError(reason)
     where = f"{float(lat)!r}_{float(lon)!r}"  # the shortest text that gives the number again
     number = f"{place_id % PLACES_PER_CITY:07d}"
     return (
@@ -153,7 +145,7 @@ def _by_panorama(folder: Path) -> dict[tuple[int, str], list[str]]:
 
 
 def _parts(folder: str, file: str) -> tuple[int, str, str] | None:
-    """Place number, panorama and heading in a file's name; a panorama's id may itself hold _ and -."""
+    """Return place number, panorama and heading from a file's name; a panorama's id may contain _ and -."""
     stem, dot, suffix = file.rpartition(".")
     fields = stem.removeprefix(folder.rpartition("/")[2] + "_").split("_", 6)
     if not dot or suffix.lower() not in ("jpg", "jpeg") or len(fields) != 7 or not fields[0].isdecimal():

@@ -1,111 +1,111 @@
-"""Any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
+"""Read any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
 
-Positions come from a table where there is one (given, or lying in the folder as positions.csv or
-positions.geojson), and then from it alone; otherwise from each photo's EXIF block. So do times, where the table has
-a column for them.
+Positions come from a table if there is one (given, or lying in the folder as positions.csv or positions.geojson), and
+then from it alone; otherwise from each photo's EXIF block. So do times, if the table has a column for them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.datasets.find_files import find_files
-from cricavpr.datasets.positions_table import Row, Table, find_table, off_the_map
+from cricavpr.datasets.photo_table import PhotoTable, find_table
+from cricavpr.datasets.position_checks import copies_elsewhere, far_from_others
+from cricavpr.datasets.row_matching import Matches, PhotoNames
 from cricavpr.errors import ImageError, InputError
-from cricavpr.geo import Positions
-from cricavpr.images import read_header
+from cricavpr.geo import Degrees, Metres, Positions, ground_distances_m, off_the_map
+from cricavpr.images import SUFFIXES, Header, read_header
 from cricavpr.times import as_times
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif")
-
 _THREADS = 8  # a header costs a third of a millisecond of Python; threads hide a slow disk
-_OF_TABLES = ("position", "time")  # stages that say nothing against the photo itself
 _BLOCK = 10_000  # photos handed to the threads at a time
+_NAMED = 10  # rows of a table that are named one by one; the rest are counted
+_SAME_PLACE_M = 1_000.0  # a phone's GPS may be this far from a surveyed position
 
 
 def read_photos(
-    folder: Path, positions_file: Path | None = None, *, need_positions: bool = False, need_times: bool = False
+    folder: Path,
+    positions_file: Path | None = None,
+    *,
+    need_positions: bool = False,
+    need_times: bool = False,
+    with_positions: bool = True,
 ) -> tuple[ImageSet, tuple[Problem, ...]]:
     """Read a folder and all below it, in natural order (img2 before img10).
 
-    Only headers are read: damage further on shows when a photo is decoded. Hidden files and folders are
-    skipped, each folder is visited once however many links lead to it, and nothing that is not a regular file
-    is opened. The key of a photo is its folder's path below `folder`, "." for `folder` itself.
+    Only headers are read: damage further on shows when a photo is decoded. Hidden files and folders are skipped, each
+    folder is visited once however many links lead to it, and nothing that is not a regular file is opened. The key of
+    a photo is its folder's path below `folder`, "." for `folder` itself.
 
     Args:
-        folder: where the photos lie.
-        positions_file: CSV with columns name, lat, lon or name, easting, northing[, zone], both with [, time] in
-            ISO 8601 (UTC unless it names an offset); or GeoJSON.
+        folder: the folder of the photos.
+        positions_file: CSV with a column of file names, and lat, lon or easting, northing[, zone], perhaps time in ISO
+            8601 (UTC unless it names an offset); or GeoJSON. See docs/photos.md.
         need_positions: leave out photos without a position, each with its Problem.
-        need_times: name each time of a table that is none, as a Problem of a photo that stays usable.
+        need_times: name each time of a table that cannot be read, as a note.
+        with_positions: False to read no positions, and no table even if one lies in the folder.
 
     Returns:
-        The usable photos, and one Problem for each photo that is not; for a table of positions also one for
-        each row that names no photo and each photo without a row, which stays usable unless positions are
-        needed.
+        The photos that can be used, and problems: one for each photo that was left out, and notes on rows of the table,
+        photos far from all others, and files that were skipped (`Problem.is_note`).
 
     Raises:
         InputError: no such folder, a table that cannot be read, or no usable photo at all.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (64, 48)).save(folder / "a.jpg")
+        >>> _ = (folder / "positions.csv").write_text("name,lat,lon\\na.jpg,55.7047,13.191\\n")
+        >>> images, problems = read_photos(folder, need_positions=True)
+        >>> images.names, images.positions, problems
+        (('a.jpg',), Positions(1 of 1 known, UTM 33N), ())
     """
     folder = Path(folder)
     found = find_files(folder, SUFFIXES)
-    table = find_table(folder, positions_file)
+    table = find_table(folder, positions_file) if with_positions else None
     photos, problems = _read_headers(folder, found)
-    located = _locate_by_exif(photos) if table is None else _locate_by_table(photos, table)
-    problems += [problem for problem in located.problems if need_times or problem.stage != "time"]
+    located = _Located.nowhere(photos)
+    if table is not None:
+        located.take_table(photos, table, folder, need_times)
+    elif with_positions:
+        located.take_exif(photos, need_positions)
+    if not need_positions:  # what cannot be located can still be used
+        located.problems = [replace(p, stage="note") if p.stage == "position" else p for p in located.problems]
+    images = located.image_set(folder, photos)
     keep = np.ones(len(photos), bool)
     if need_positions:
-        keep = located.known
-        reported = {problem.name for problem in located.problems}
-        problems += [
-            Problem(photo.name, "position", "has no GPS position")
-            for photo, is_known in zip(photos, keep, strict=True)
-            if not is_known and photo.name not in reported
-        ]
+        keep = np.zeros(len(photos), bool) if images.positions is None else images.positions.known
+    problems = [*problems, *located.problems]
     if not keep.any():
-        raise InputError(_nothing_usable(folder, photos, problems, table))
-    names = tuple(photo.name for photo in photos)
-    positions = located.positions() if located.known.any() else None
-    times = as_times(located.taken) if any(located.taken) else None
-    images = ImageSet(folder, names, positions, tuple(_folder_of(name) for name in names), times=times)
-    return images.take(keep), tuple(problems)
+        raise InputError(_nothing_usable(folder, len(photos), problems, table))
+    return images.take(keep), (*problems, *far_from_others(images))
 
 
-def _folder_of(name: str) -> str:
-    return name.rpartition("/")[0] or "."
-
-
-def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[Problem], table: Table | None) -> str:
-    bad = Counter(problem.stage for problem in problems if problem.stage not in _OF_TABLES)
-    total = len(photos) + bad.total()
+def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], table: PhotoTable | None) -> str:
+    lost = [problem for problem in problems if not (problem.is_note or problem.stage == "position")]
+    total = readable + len(lost)
     if total == 0:
         return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
-    if bad.total() == 0 and table is not None:
-        why = next(f"{problem.name!r} {problem.reason}" for problem in problems)
-        return (
-            f"none of the {total:,} photos in {folder} has a position in {table.file} (first: {why}). "
-            "Name the photos by their paths below the folder."
-        )
-    if bad.total() == 0:
-        return (
-            f"{total:,} of {total:,} photos in {folder} have no GPS position. "
-            "Give --positions FILE.csv, or photos with GPS."
-        )
-    first = next(problem for problem in problems if problem.stage not in _OF_TABLES)
-    lost = "".join(f", {count:,} fail at stage {stage}" for stage, count in sorted(bad.items()))
-    return (
-        f"none of {total:,} photos in {folder} can be used: {len(photos):,} have no GPS position{lost} "
-        f"(first: {first.name!r} {first.reason}). Give other photos, or --positions FILE.csv."
-    )
+    reasons = [f"{count:,} failed at stage {stage}" for stage, count in sorted(Counter(p.stage for p in lost).items())]
+    if readable:
+        what = "GPS position" if table is None else f"position in {table.file}"
+        reasons.insert(0, f"{readable:,} without a {what}")
+    told = [p for p in problems if p.stage == "row"] if table is not None and not lost else lost
+    told = told or [p for p in problems if not p.is_note]
+    first = f" (first: {told[0].name!r} {told[0].reason})"
+    what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the table or its names"
+    what_now = what_now if readable else "Give other photos"
+    return f"none of {total:,} photos in {folder} can be used: {', '.join(reasons)}{first}. {what_now}."
 
 
 # --- headers
@@ -114,18 +114,15 @@ def _nothing_usable(folder: Path, photos: Sequence[_Photo], problems: Sequence[P
 @dataclass(frozen=True)
 class _Photo:
     name: str
-    lat_lon: tuple[float, float] | None
-    taken: datetime | None
+    header: Header
 
 
 def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple[list[_Photo], list[Problem]]:
     def read(name: str) -> _Photo | Problem:
         try:
-            header = read_header(folder / name)
+            return _Photo(name, read_header(folder / name))
         except ImageError as error:
             return Problem(name, error.stage, str(error))
-        gps = header.gps
-        return _Photo(name, None if gps is None else (gps.lat_deg, gps.lon_deg), header.taken)
 
     names, problems = found
     photos = []
@@ -144,78 +141,124 @@ def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple
 
 @dataclass
 class _Located:
-    """Coordinates of the photos: degrees, or metres with or without zones; and when they were taken."""
+    """Position and time of each photo: degrees, or metres with or without a zone; NaN where unknown."""
 
-    rows: NDArray[np.float64]  # (N, 2) latitude, longitude or easting, northing; NaN unknown
-    degrees: bool
+    degrees: Degrees  # (N, 2)
+    metres: Metres  # (N, 2)
+    zones: list[str]
     taken: list[datetime | None]  # UTC
-    zones: list[str] | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem]
 
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        return np.asarray(~np.isnan(self.rows[:, 0]))
+    @classmethod
+    def nowhere(cls, photos: Sequence[_Photo]) -> _Located:
+        """Start without positions, and with the photos' own times."""
+        unknown = np.full((len(photos), 2), np.nan)
+        return cls(unknown, unknown.copy(), [""] * len(photos), [photo.header.taken for photo in photos], [])
 
-    def positions(self) -> Positions:
-        if self.degrees:
-            return Positions.from_latlon(self.rows)
-        return Positions(self.rows, None if self.zones is None else tuple(self.zones))
+    def take_exif(self, photos: Sequence[_Photo], needed: bool) -> None:
+        for i, photo in enumerate(photos):
+            gps, reason = photo.header.gps, photo.header.no_gps or ("has no GPS position" if needed else "")
+            if gps is not None:
+                reason = off_the_map(gps.lat_deg, gps.lon_deg)
+            if reason:
+                self.problems.append(Problem(photo.name, "position", reason))
+            elif gps is not None:
+                self.degrees[i] = gps.lat_deg, gps.lon_deg
 
-
-def _locate_by_exif(photos: Sequence[_Photo]) -> _Located:
-    located = _Located(np.full((len(photos), 2), np.nan), degrees=True, taken=[photo.taken for photo in photos])
-    for i, photo in enumerate(photos):
-        if photo.lat_lon is None:
-            continue
-        if reason := off_the_map(*photo.lat_lon):
-            located.problems.append(Problem(photo.name, "position", reason))
-        else:
-            located.rows[i] = photo.lat_lon
-    return located
-
-
-def _locate_by_table(photos: Sequence[_Photo], table: Table) -> _Located:
-    row_of, problems = _match([photo.name for photo in photos], table)
-    taken = [None if table.timed else photo.taken for photo in photos]
-    located = _Located(np.full((len(photos), 2), np.nan), table.degrees, taken, problems=table.problems + problems)
-    reported = {problem.name for problem in located.problems}
-    if any(row.zone for row in table.rows):
-        located.zones = [""] * len(photos)
-    for i, photo in enumerate(photos):
-        row = row_of.get(i)
-        if row is None:
-            if photo.name not in reported:
-                reason = f"has no position in {table.file}"
-                located.problems.append(Problem(photo.name, "position", reason))
-            continue
-        located.rows[i] = row.values
+    def take_table(self, photos: Sequence[_Photo], table: PhotoTable, folder: Path, need_times: bool) -> None:
+        """Take the positions of a table for the photos that it names."""
+        written, zones = table.written, table.written.resolve()
+        matches = _match(photos, table, folder)
         if table.timed:
-            located.taken[i] = row.time
-        if located.zones is not None:
-            located.zones[i] = row.zone or ""
-    return located
+            self.taken = [None] * len(photos)
+        for i, photo in enumerate(photos):
+            row, reason = _row_of(i, table, matches)
+            if reason:
+                self.problems.append(Problem(photo.name, "position", reason))
+                continue
+            self.degrees[i], self.metres[i], self.zones[i] = written.degrees[row], written.metres[row], zones[row]
+            if table.timed:
+                self.taken[i] = table.times[row]
+            if need_times and row in table.wrong_times:
+                self.problems.append(Problem(photo.name, "time", f"{table.where(row)} {table.wrong_times[row]}"))
+        self._refuse_copies(folder, photos)
+        self.problems += _notes(table, matches)
+        self._compare_with_exif(photos, table)
+
+    def _refuse_copies(self, folder: Path, photos: Sequence[_Photo]) -> None:
+        for i, reason in copies_elsewhere(self.image_set(folder, photos)).items():
+            self.degrees[i] = self.metres[i] = np.nan
+            self.zones[i] = ""
+            self.problems.append(Problem(photos[i].name, "position", reason))
+
+    def _compare_with_exif(self, photos: Sequence[_Photo], table: PhotoTable) -> None:
+        """Add a note if photos have GPS far from their position in the table."""
+        positions = self.positions()
+        if positions is None or positions.zones is None:
+            return
+        of_photos = _Located.nowhere(photos)
+        of_photos.take_exif(photos, needed=False)
+        apart_m = ground_distances_m(positions.latlon(), of_photos.degrees)
+        if (apart_m > _SAME_PLACE_M).any():
+            far = np.flatnonzero(apart_m > _SAME_PLACE_M)
+            says = f"{len(far):,} photos have a GPS position of their own over 1 km from that of the table"
+            first = f"first: {photos[far[0]].name!r}, {apart_m[far[0]] / 1000:,.0f} km"
+            self.problems.append(Problem(table.file, "note", f"{says} ({first}); the table counts"))
+
+    def positions(self) -> Positions | None:
+        """Return UTM positions, or those of a local frame; None if no position is known."""
+        of_degrees, of_metres = ~np.isnan(self.degrees[:, 0]), ~np.isnan(self.metres[:, 0])
+        if not (of_degrees | of_metres).any():
+            return None
+        if not of_degrees.any() and not any(self.zones):
+            return Positions(self.metres)
+        projected = Positions.from_latlon(self.degrees)
+        metres, zones = projected.metres.copy(), list(projected.zones or ())
+        metres[of_metres] = self.metres[of_metres]
+        for i in np.flatnonzero(of_metres).tolist():
+            zones[i] = self.zones[i]
+        return Positions(metres, tuple(zones))
+
+    def image_set(self, folder: Path, photos: Sequence[_Photo]) -> ImageSet:
+        names = tuple(photo.name for photo in photos)
+        keys = tuple(name.rpartition("/")[0] or "." for name in names)
+        times = as_times(self.taken) if any(self.taken) else None
+        return ImageSet(folder, names, self.positions(), keys, times=times)
 
 
-def _match(names: Sequence[str], table: Table) -> tuple[dict[int, Row], list[Problem]]:
-    """Rows by photo: a row names it by its path below the folder, or by a file name that occurs once."""
-    by_path = {name: i for i, name in enumerate(names)}
-    by_file = _unique({name: name.rpartition("/")[2] for name in names}, by_path)
-    row_of: dict[int, Row] = {}
-    problems = []
-    for row in table.rows:
-        path = row.name.replace("\\", "/").removeprefix("./")
-        index = by_path.get(row.name, by_path.get(path, by_file.get(path.rpartition("/")[2])))
-        where = table.where(row.line)
-        if index is None:
-            problems.append(Problem(row.name, "position", f"{where} names no usable photo"))
-        elif index in row_of:
-            reason = f"{where} names this photo again; the first counts"
-            problems.append(Problem(row.name, "position", reason))
-        else:
-            row_of[index] = row
-    return row_of, problems
+def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> Matches:
+    """Match rows to photos, by the column of names that fits most photos."""
+    names = PhotoNames([photo.name for photo in photos], folder)
+    tried = [names.match(column) for column in table.names] or [names.match([""] * len(table.numbers))]
+    return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
 
 
-def _unique(file_of: Mapping[str, str], index_of: Mapping[str, int]) -> dict[str, int]:
-    times = Counter(file_of.values())
-    return {file: index_of[name] for name, file in file_of.items() if times[file] == 1}
+def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
+    """Return the row of a photo, and "" or the reason why there is none."""
+    rows = matches.rows.get(photo, [])
+    sound = [row for row in rows if not table.written.reasons[row]]
+    if not rows:
+        doubt = matches.doubtful.get(photo)
+        why = "" if doubt is None else f" ({table.where(doubt)} {matches.reasons[doubt]})"
+        return 0, f"has no position in {table.file}{why}"
+    if not sound:
+        return 0, f"{table.where(rows[0])} {table.written.reasons[rows[0]]}"
+    places = np.concatenate([table.written.degrees[sound], table.written.metres[sound]], axis=1)
+    same = np.isclose(places, places[0], rtol=0, atol=1e-9, equal_nan=True).all(axis=1)
+    if not same.all():
+        other = table.numbers[sound[int(np.argmin(same))]]
+        return 0, f"{table.where(sound[0])} and {table.unit} {other} give it different positions"
+    return sound[0], ""
+
+
+def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
+    """Return notes on rows that were not used, and on decisions about the whole table."""
+    unused = dict(matches.reasons)
+    for rows in matches.rows.values():  # of a photo whose other row was used
+        wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}
+        unused |= wrong if len(wrong) < len(rows) else {}
+    said = [f"{table.unit} {table.numbers[row]} {unused[row]}" for row in sorted(unused)]
+    if len(said) > _NAMED:
+        said[_NAMED:] = [f"{len(said) - _NAMED:,} more rows were not used"]
+    notes = [Problem(table.file, "row", reason) for reason in said]
+    return notes + [Problem(table.file, "note", note) for note in table.written.notes]

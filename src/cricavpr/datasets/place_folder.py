@@ -1,8 +1,8 @@
-"""Places out of any folder of photos: grouped by where they were taken and which way they look.
+"""Group any folder of photos into places, by position and heading.
 
-The rule is greedy and has no chance in it. The photo with the most photos near it that look its way becomes the
-middle of a place; photos too near to a place to be of another one are left out; and so on until no photo has enough
-company. So two images of different places are never near each other while looking the same way.
+The rule is greedy and deterministic. The photo with the most photos near it that look the same way becomes the middle
+of a place; photos too near a place to belong to another one are left out; and so on until no photo has enough
+neighbours. So two images of different places are never near each other while looking the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cricavpr.datasets.base import ImageSet
 from cricavpr.datasets.gsv_cities import read_gsv_cities
@@ -28,31 +27,28 @@ from cricavpr.datasets.places import PhotoPlaces, Place
 from cricavpr.errors import ImageError, InputError
 from cricavpr.files import write_text
 from cricavpr.geo import Indices, within_radius
-from cricavpr.images.opening import MAX_PIXELS, open_image, open_stream, stage
-from cricavpr.images.png import png_chunks
+from cricavpr.images import read_header
 
 FORMAT = "cricavpr places 1"
 
 _THREADS = 8  # as for other headers: they hide a slow disk
-_GPS, _DIRECTION = 0x8825, 17
 
 Headings = NDArray[np.float64]  # (N,) degrees clockwise from north, NaN unknown
 
 
 @dataclass(frozen=True)
 class PlaceRule:
-    """What makes photos a place, and places two.
+    """Distances and angles that make photos one place or two.
 
     Attributes:
         apart_m: images of different places are further apart than this, unless they look away from each other.
         radius_m: how far a photo of a place may be from its middle.
-        heading_deg: how far its heading may be from that of the middle; two images look away from each other
-            where their headings differ by more than twice this. A photo without a heading agrees with every
-            other, and looks away from none.
-        min_images: with fewer photos it is no place.
+        heading_deg: how far its heading may be from that of the middle; two images look away from each other if their
+            headings differ by more than twice this. A photo without a heading agrees with every other one.
+        min_images: a place has at least so many photos.
 
     Raises:
-        InputError: lengths, angles or counts that mean nothing.
+        InputError: a length, an angle or a count out of range.
     """
 
     apart_m: float = 25.0
@@ -64,23 +60,22 @@ class PlaceRule:
         lengths = 0 <= self.apart_m < math.inf and 0 <= self.radius_m < math.inf
         if not (lengths and 0 <= self.heading_deg <= 180 and self.min_images >= 1):
             raise InputError(
-                f"places {self.apart_m:g} m apart, of radius {self.radius_m:g} m, {self.heading_deg:g} degrees and "
-                f"{self.min_images} images are impossible. Give lengths of 0 or more, degrees of 0 to 180, and 1 "
-                "or more images."
+                "apart_m and radius_m must be at least 0, heading_deg 0 to 180 and min_images at least 1, got "
+                f"{self.apart_m:g}, {self.radius_m:g}, {self.heading_deg:g} and {self.min_images}."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class FoundPlaces:
-    """Which photos of an ImageSet form places.
+    """Places found among the photos of an ImageSet.
 
     Attributes:
         images: the photos.
         headings_deg: (N,) of the photos, NaN unknown.
-        rule: what the places were found by.
-        middles: (P,) the photo that each place was found around.
-        members: one sorted array of photos per place; places in the order of their first photo.
-        reasons: one per photo: why it is in no place, "" where it is in one.
+        rule: the rule that found them.
+        middles: (P,) index of the photo in the middle of each place.
+        members: one sorted array of photo indices per place; places in the order of their first photo.
+        reasons: one per photo: why it is in no place, "" if it is in one.
     """
 
     images: ImageSet
@@ -98,18 +93,18 @@ class FoundPlaces:
         return sum(map(len, self.members))
 
     def left_out(self) -> list[tuple[str, int]]:
-        """Why photos were left out, and how many, the most frequent reason first."""
+        """Return the reasons for leaving out photos, each with its count, the most frequent first."""
         return Counter(reason for reason in self.reasons if reason).most_common()
 
     def dataset(self, name: str) -> PhotoPlaces:
-        """To learn from; one city of this name.
+        """Return the places as training data, all in one city of this name.
 
         Raises:
             InputError: no place was found.
         """
         if not self.members:
             why = "; ".join(f"{count:,} {reason}" for reason, count in self.left_out())
-            raise InputError(f"no place among {len(self.images):,} photos of {name}: {why}. Allow a larger radius.")
+            raise InputError(f"no place among {len(self.images):,} photos of {name}: {why}. Use a larger radius.")
         places = (
             Place(number, name, tuple(self.images.names[row] for row in rows.tolist()))
             for number, rows in enumerate(self.members)
@@ -125,36 +120,44 @@ def places_from_positions(
     Args:
         images: with positions; those without one are left out.
         rule: see `PlaceRule`.
-        headings_deg: (N,) or None where nothing is known; then position alone decides. Crops of one panorama look
-            all ways from one spot, so for them position alone makes places that show no one thing.
+        headings_deg: (N,), or None to group by position alone. Crops of one panorama look all ways from one spot, so
+            without headings their places show no common thing.
 
     Raises:
-        InputError: no positions, or headings that do not fit the images.
+        InputError: no positions, or not one heading for each image.
+
+    Example:
+        >>> from cricavpr.geo import Positions
+        >>> spots = Positions([(0, 0), (3, 0), (0, 4), (90, 0)])
+        >>> photos = ImageSet(Path("photos"), ("a.jpg", "b.jpg", "c.jpg", "d.jpg"), spots)
+        >>> found = places_from_positions(photos, PlaceRule(min_images=3))
+        >>> [rows.tolist() for rows in found.members]
+        [[0, 1, 2]]
     """
     rule = rule or PlaceRule()
     count = len(images)
     headings = np.full(count, np.nan) if headings_deg is None else np.asarray(headings_deg, np.float64)
     if images.positions is None:
-        raise InputError(f"the photos in {images.root} have no positions, so nothing is near. Give positions.")
+        raise InputError(f"cannot group the photos in {images.root}: they have no positions. Give positions.")
     if headings.shape != (count,):
-        raise InputError(f"{len(headings)} headings do not fit {count} images in {images.root}.")
+        raise InputError(f"headings must be one for each of {count} images, got {len(headings)}.")
     near = within_radius(images.positions, images.positions, rule.radius_m)
     around = within_radius(images.positions, images.positions, rule.apart_m)
     free = images.positions.known.copy()
     reasons = np.full(count, _too_few(rule), object)
     reasons[~free] = "have no position"
 
-    def company(middle: int) -> Indices:
+    def neighbours(middle: int) -> Indices:
         rows = near[middle][free[near[middle]]]
         return rows[_turns(headings[rows], headings[middle]) <= rule.heading_deg]
 
     found: list[tuple[int, Indices]] = []
-    # Company only shrinks, so a count that is still the greatest after counting again is the greatest of all.
-    queue = [(-len(company(row)), row) for row in np.flatnonzero(free).tolist()]
+    # Counts only shrink, so one that is still the greatest after counting again is the greatest of all.
+    queue = [(-len(neighbours(row)), row) for row in np.flatnonzero(free).tolist()]
     heapq.heapify(queue)
     while queue:
         _, middle = heapq.heappop(queue)
-        members = company(middle) if free[middle] else np.empty(0, np.int64)
+        members = neighbours(middle) if free[middle] else np.empty(0, np.int64)
         if len(members) < rule.min_images:
             continue
         if queue and (-len(members), middle) > queue[0]:
@@ -174,7 +177,7 @@ def places_from_positions(
 
 
 def _turns(headings: Headings, other_deg: float) -> Headings:
-    """(n,) degrees 0..180 between headings; 0 where one is unknown."""
+    """Return (n,) degrees 0..180 between headings; 0 where one is unknown."""
     return np.nan_to_num(np.abs((headings - other_deg + 180.0) % 360.0 - 180.0), nan=0.0)
 
 
@@ -186,11 +189,11 @@ def _too_near(rule: PlaceRule) -> str:
     return f"are within {rule.apart_m:g} m of a place that they do not belong to"
 
 
-# --- which way photos look
+# --- headings
 
 
 def read_headings(images: ImageSet) -> Headings:
-    """From @ names that carry one, otherwise from EXIF; true and magnetic north are taken for the same."""
+    """Read headings from @ names that have one, otherwise from EXIF; NaN where unknown."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return np.fromiter(pool.map(_heading, map(images.path, range(len(images)))), np.float64, len(images))
 
@@ -200,18 +203,14 @@ def _heading(path: Path) -> float:
     if len(parts) > 10 and not parts[0]:
         return _degrees(parts[9])
     try:
-        with open_stream(path) as stream, open_image(stream, MAX_PIXELS, 1) as image, stage("open"):
-            exif = Image.Image.getexif(image)  # not PNG's own, which decodes the picture to look behind it
-            if image.format == "PNG" and not exif:
-                behind = (stream.read(length) for kind, length in png_chunks(stream) if kind == b"eXIf")
-                exif.load(next(behind, b""))
-            return _degrees(exif.get_ifd(_GPS).get(_DIRECTION))
-    except ImageError:  # nothing in an EXIF block makes a photo unusable
+        heading = read_header(path, min_side=1).heading_deg
+    except ImageError:  # a photo that cannot be opened is named elsewhere
         return math.nan
+    return math.nan if heading is None else heading
 
 
 def _degrees(value: Any) -> float:
-    """0..360, or NaN for anything else."""
+    """Return 0..360, or NaN for anything else."""
     try:
         degrees = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -223,10 +222,10 @@ def _degrees(value: Any) -> float:
 
 
 def write_places(found: FoundPlaces, file: Path, name: str) -> None:
-    """A JSON file that `read_places` understands, one place per line; names are relative to the photos' folder.
+    """Write a JSON file for `read_places`, one place per line; names are relative to the photos' folder.
 
     Raises:
-        InputError: no place to write, or a file that cannot be written.
+        InputError: no places, or the file cannot be written.
     """
     places = found.dataset(name).places
     lines = [json.dumps(_entry(found, number) | {"images": place.images}) for number, place in enumerate(places)]
@@ -255,7 +254,7 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
     Args:
         file: as `write_places` writes it.
-        folder: where the photos lie now, if not where the file says.
+        folder: the folder of the photos, if it is another one than the file says.
 
     Raises:
         InputError: not such a file, or names that are not below the folder.
@@ -279,21 +278,26 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
 def _place(entry: dict[str, Any], city: str) -> Place:
     if type(entry["id"]) is not int or not isinstance(entry["images"], list):
-        raise ValueError(f"a place is {str(entry)[:80]}")
+        raise ValueError(f"invalid place {str(entry)[:80]}")
     return Place(entry["id"], city, tuple(map(_text, entry["images"])))
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{str(value)[:80]} should be text")
+        raise ValueError(f"expected text, got {str(value)[:80]}")
     return value
 
 
 def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int = 4) -> PhotoPlaces:
-    """Training data after a look at what it is: a GSV-Cities folder, or a file of places.
+    """Open training data: a GSV-Cities folder, or a file of places.
+
+    Args:
+        path: the folder or the file.
+        cities: of GSV-Cities; by default all.
+        min_images: leave out places with fewer images.
 
     Raises:
-        InputError: neither, or no place with so many images.
+        InputError: neither of the two, or no place with so many images.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,6 +1,6 @@
-"""Training data: places, the images of each, and how one image is read. No pixels are held in memory.
+"""Training data: places, the images of each, and how to read one image.
 
-A dataset travels to worker processes, so it holds names and open maps of files, never decoded pictures.
+A dataset is sent to worker processes, so it holds names and memory-mapped files, never decoded pictures.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Picture = str | int  # a path below the dataset's folder, or a row of an array
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One place and what shows it.
+    """One place and the images that show it.
 
     Attributes:
-        id: distinct in the whole dataset, across cities; the label that losses see.
-        city: which city (or town, or folder) it lies in; samplers keep cities together by it.
-        images: what `PlaceDataset.read` takes.
+        id: unique in the whole dataset, across cities; the label that losses see.
+        city: its city, town or folder; samplers use it to keep cities together.
+        images: for `PlaceDataset.read`.
     """
 
     id: int
@@ -43,7 +43,7 @@ class PlaceDataset(abc.ABC):
     """Places in a fixed order.
 
     Attributes:
-        name: what to call it in a log.
+        name: its name in logs.
         places: each with at least one image.
 
     Raises:
@@ -55,12 +55,12 @@ class PlaceDataset(abc.ABC):
 
     def __post_init__(self) -> None:
         if not self.places:
-            raise InputError(f"{self.name} has no place to learn from. Give a dataset with places.")
+            raise InputError(f"{self.name} has no places. Give a dataset with places to train on.")
         seen: set[int] = set()
         for place in self.places:
             if place.id < 0 or place.id in seen:
-                what = "below zero" if place.id < 0 else "given to two places"
-                raise InputError(f"place id {place.id} of {self.name} ({place.city}) is {what}. Give each its own.")
+                what = "below zero" if place.id < 0 else "used for two places"
+                raise InputError(f"place id {place.id} of {self.name} ({place.city}) is {what}. Ids must be unique.")
             if not place.images:
                 raise InputError(f"place {place.id} of {self.name} ({place.city}) has no image. Leave it out.")
             seen.add(place.id)
@@ -70,35 +70,35 @@ class PlaceDataset(abc.ABC):
 
     @abc.abstractmethod
     def read(self, image: Picture) -> NDArray[np.uint8]:  # (H, W, 3)
-        """The pixels of one image.
+        """Return the pixels of one image.
 
         Raises:
             ImageError: it is missing or damaged.
         """
 
     def called(self, image: Picture, place: Place) -> str:
-        """What to call an image in a report."""
+        """Return the name of an image for messages."""
         return image if isinstance(image, str) else f"{place.city}, place {place.id}, picture {image}"
 
     def image_count(self) -> int:
         return sum(len(place.images) for place in self.places)
 
     def with_at_least(self, images: int) -> Self:
-        """The places that have so many images; the order stays.
+        """Return the places that have at least so many images, in the same order.
 
         Raises:
-            InputError: none has.
+            InputError: there are none.
         """
         kept = tuple(place for place in self.places if len(place.images) >= images)
         if not kept:
             most = max(len(place.images) for place in self.places)
-            raise InputError(f"no place of {self.name} has {images} images; the most is {most}. Ask for fewer.")
+            raise InputError(f"no place of {self.name} has {images} images; the most is {most}. Lower the minimum.")
         return self if len(kept) == len(self) else replace(self, places=kept)
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, cities and names in their order: equal means that the same data is meant.
+        """Return the SHA-256 of ids, cities and names in their order.
 
-        It does not change with the folder that the data lies in, and knows nothing of pixels.
+        It does not depend on the folder of the data, nor on pixels.
         """
         digest = hashlib.sha256(b"cricavpr places 1")
         for place in self.places:
@@ -117,7 +117,7 @@ class PhotoPlaces(PlaceDataset):
         return decode(self.root / str(image))
 
     def missing(self) -> list[Problem]:
-        """Each image that is not on the disk; lists every folder once and decodes nothing."""
+        """Return a problem for each image that is not on the disk; lists each folder once and decodes nothing."""
         there: dict[str, set[str]] = {}
         problems = []
         for place in self.places:
@@ -130,7 +130,7 @@ class PhotoPlaces(PlaceDataset):
         return problems
 
     def image_set(self) -> ImageSet:
-        """All images place by place, each with its place as key.
+        """Return all images, place by place, each with its place as key.
 
         Raises:
             InputError: a name twice, or one that leaves the folder.
@@ -141,7 +141,7 @@ class PhotoPlaces(PlaceDataset):
 
 
 def file_names(folder: Path) -> list[str]:
-    """What lies in a folder; nothing where there is none."""
+    """Return the names in a folder; none if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries]
@@ -151,9 +151,9 @@ def file_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class TownPlaces(PlaceDataset):
-    """Pictures that were drawn before training: one file of an array (places, views, H, W, 3) per town.
+    """Pictures that were drawn before training: one file per town with an array (places, views, H, W, 3).
 
-    An image is its number when the views of all towns are counted through.
+    An image is a number: the views of all towns are counted consecutively.
     """
 
     files: tuple[Path, ...]
@@ -161,10 +161,10 @@ class TownPlaces(PlaceDataset):
 
     @classmethod
     def open(cls, files: Sequence[Path]) -> Self:
-        """Places of several towns; the files stay where they are and are mapped, not read.
+        """Open the pictures of several towns; the files are memory-mapped, not read.
 
         Raises:
-            InputError: not an array of pictures (places, views, H, W, 3).
+            InputError: a file is not an array of pictures (places, views, H, W, 3).
         """
         places: list[Place] = []
         images = 0
@@ -184,7 +184,7 @@ class TownPlaces(PlaceDataset):
             if row < places * views:
                 return np.array(self._maps[number][row // views, row % views])
             row -= places * views
-        raise ImageError("find", f"there is no picture {image} in {len(self.files)} towns")
+        raise ImageError("find", f"picture {image} does not exist in {len(self.files)} towns")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}  # a worker maps the files itself: pickling a map would copy it

@@ -1,11 +1,12 @@
-"""The tree shared by most benchmarks: a photo's position stands in its name, between @ signs.
+"""Read the tree shared by most benchmarks: a photo's position stands in its name, between @ signs.
 
-`@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone
-number, zone letter, latitude, longitude and panorama. Only easting and northing are needed.
+`@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone number, zone
+letter, latitude, longitude and panorama. Only easting and northing are needed.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -14,42 +15,66 @@ from pathlib import Path
 
 import numpy as np
 
-from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
+from cricavpr.datasets.coordinates import parse_zone
 from cricavpr.datasets.find_files import find_files, walk
+from cricavpr.datasets.written_positions import Written, Zone
 from cricavpr.errors import InputError
-from cricavpr.geo import Positions
+from cricavpr.files import read_lines
+from cricavpr.geo import UTM_LATITUDES_DEG, Positions
+from cricavpr.images import SUFFIXES
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+PUBLISHED_SUFFIXES = (".jpg", ".jpeg", ".png")
 DATABASES = ("database", "gallery")
 SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
 
-_BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands; N and later lie north of the equator
+_SAMPLE = 10_000  # photos whose names decide what a folder is; the largest benchmark has 2.8 million
+_DEGREES_MAY_BE_OFF_M = 2500.0  # in names they only check the metres, and some have two decimals
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 
 def read_utm_folder(folder: Path) -> ImageSet:
     """Read one folder of @ names, sorted by path as all published readers do, which is by easting.
 
-    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, is believed instead of
-    looking, and gives the order. Zones are known only if every name has one; keys are the panoramas, and an
-    image without one is its own key.
+    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces looking for photos, and
+    gives the order. Zones are known only if every name has one; keys are the panoramas, and an image without one is its
+    own key.
 
     Raises:
-        InputError: no such folder, no image, or a name without a position.
+        InputError: no such folder, no image, or a name without a possible position.
     """
     folder = Path(folder)
-    names = _names(folder)
-    metres = np.empty((len(names), 2))
-    zones: list[str] = []
-    keys: list[str] = []
-    for row, name in enumerate(names):  # one name at a time: the largest benchmark has 2.8 million
-        parts = _fields(folder, name)
-        metres[row] = _metres(folder, name, parts)
-        if zone := _zone(folder, name, parts):
-            zones.append(sys.intern(zone))
-        keys.append(_panorama(parts))
-    positions = Positions(metres, tuple(zones) if len(zones) == len(names) else None)
-    return ImageSet(folder, names, positions, _keys(names, keys))
+    names = _listed(folder)
+    if names is None:
+        names = tuple(sorted(find_files(folder, PUBLISHED_SUFFIXES)[0]))
+    if not names:
+        raise InputError(f"no image in {folder}. Expected names such as {_EXPECTED}.")
+    images, reasons = _read(folder, names, strict=True)
+    if reasons:
+        row, reason = next(iter(reasons.items()))
+        raise InputError(f"{folder / names[row]} {reason}. Expected {_EXPECTED}.")
+    return images
+
+
+def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple[Problem, ...]]:
+    """Read a folder where most photos have @ names; the others are left out and named, or stay without a position.
+
+    Raises:
+        InputError: no such folder, or positions are needed and no photo has a possible one.
+    """
+    names, problems = _listed(folder), list[Problem]()
+    if names is None:
+        found, problems = find_files(folder, SUFFIXES)
+        names = tuple(sorted(found))
+    images, reasons = _read(folder, names, strict=False)
+    if len(reasons) == len(names) and need_positions:
+        first = f" (first: {names[0]!r} {reasons[0]})" if names else ""
+        raise InputError(f"none of {len(names):,} photos in {folder} has a position{first}. Expected {_EXPECTED}.")
+    if not need_positions:
+        return images, tuple(problems)
+    problems += [Problem(names[row], "position", reason) for row, reason in reasons.items()]
+    assert images.positions is not None
+    return images.take(images.positions.known), tuple(problems)
 
 
 def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None = None) -> EvalDataset:
@@ -57,11 +82,11 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
     Args:
         root: the dataset's folder, or that of one split.
-        radius_m: how far a positive may be; the border counts.
+        radius_m: how far a positive may be; exactly this far counts.
         queries: which of several folders `queries*`; `queries` where it exists, else the only one.
 
     Raises:
-        InputError: a folder is missing, several query folders to choose from, or a wrong name.
+        InputError: a folder is missing, several query folders to choose from, or a name without a possible position.
     """
     database, query_folder = find_sides(Path(root), queries)
     name = dataset_name(database, query_folder)
@@ -69,39 +94,50 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
 
 def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
-    """Two folders of @ names as one dataset; where only one of them has zones, none are used."""
+    """Make a dataset of two folders of @ names; if only one of them has zones, none are used (as published)."""
     sides = database, queries
     if len({side.positions is not None and side.positions.zones is None for side in sides}) == 2:
         sides = _without_zones(sides[0]), _without_zones(sides[1])
     return EvalDataset.within_radius(name, *sides, radius_m)
 
 
-def find_sides(root: Path, queries: str | None = None) -> tuple[Path, Path]:
-    """The folders of the database and of the queries.
+def find_sides(root: Path, queries: str | None = None, database: str | None = None) -> tuple[Path, Path]:
+    """Find the folders of the database and of the queries.
+
+    Args:
+        root: the dataset's folder; the two may lie in `images/test/` or `test/` below it.
+        queries: name of the query folder; by default `queries`, or the only one of `queries*`.
+        database: name of the database folder; by default `database` or `gallery`.
 
     Raises:
-        InputError: there are none, or several query folders and no word which.
+        InputError: one of them is missing, or there are several query folders to choose from.
     """
     for base in (root / split for split in SPLITS):
-        database = next((base / name for name in DATABASES if (base / name).is_dir()), None)
-        if database is None:
+        there = next((base / name for name in ((database,) if database else DATABASES) if (base / name).is_dir()), None)
+        if there is None:
             continue
         found = sorted(path.name for path in base.glob("queries*") if path.is_dir())
-        wanted = queries or ("queries" if "queries" in found else found[0] if len(found) == 1 else None)
-        if wanted in found and wanted is not None:
-            return database, base / wanted
+        if queries and (base / queries).is_dir():
+            return there, base / queries
+        if queries:
+            raise InputError(f"{base} has no folder {queries!r} of queries. It has {', '.join(found) or 'none'}.")
+        if "queries" in found or len(found) == 1:
+            return there, base / ("queries" if "queries" in found else found[0])
         if not found:
-            raise InputError(f"{base} holds {database.name} and no folder queries beside it. Put the queries there.")
-        there = ", ".join(found)
-        raise InputError(f"{base} has the query folders {there}. Say which of them to use, one at a time.")
+            raise InputError(
+                f"{base} holds {there.name} and no folder queries beside it. Put the queries there, "
+                "or name their folder with --queries."
+            )
+        raise InputError(f"{base} has the query folders {', '.join(found)}. Choose one: --queries {found[0]}.")
+    wanted = database or "database"
     raise InputError(
-        f"{root} is not a dataset. Give a folder that holds the folders database and queries, or holds "
-        "images/test/ with them."
+        f"{root} is not a dataset. Give a folder that holds the folders {wanted} and queries, or images/test/ with "
+        "them; name other folders with --database and --queries."
     )
 
 
 def dataset_name(database: Path, queries: Path) -> str:
-    """`pitts30k` for pitts30k/images/test/database; a split or query set other than the usual is added."""
+    """Return `pitts30k` for pitts30k/images/test/database; a split or query set other than the usual is added."""
     above = database.absolute().parent
     split = "" if above.name in ("test", "images") else above.name
     while above.name in ("train", "val", "test", "images") and above.parent != above:
@@ -112,15 +148,15 @@ def dataset_name(database: Path, queries: Path) -> str:
 
 
 def has_utm_names(folder: Path) -> bool:
-    """Whether the photos of a folder carry @ names; decided by its list or by the first photo."""
+    """Return whether most photos of a folder have @ names; its list or the first 10,000 photos decide."""
     if _list_beside(folder).is_file():
         return True
-    photos = (name for name, _ in walk(folder, []) if name.lower().endswith(SUFFIXES))
-    return next(photos, "").rpartition("/")[2].startswith("@")
+    photos = (entry.name for _, entry in walk(folder) if entry.name.lower().endswith(SUFFIXES))
+    named = [_metres(_fields(name)) is not None for name in itertools.islice(photos, _SAMPLE)]
+    return bool(named) and 2 * sum(named) >= len(named)
 
 
 def _without_zones(images: ImageSet) -> ImageSet:
-    """The published readers never look at zones."""
     assert images.positions is not None
     return replace(images, positions=Positions(images.positions.metres))
 
@@ -130,57 +166,78 @@ def _list_beside(folder: Path) -> Path:
     return named.with_name(f"{named.name}_images_paths.txt")
 
 
-def _names(folder: Path) -> tuple[str, ...]:
-    listed = _list_beside(folder)
-    if not listed.is_file():
-        found, _ = find_files(folder, SUFFIXES)
-        if not found:
-            raise InputError(f"no image in {folder}. Expected names such as {_EXPECTED}.")
-        return tuple(sorted(found))
-    try:
-        lines = listed.read_text("utf-8", "surrogateescape").split("\n")
-    except OSError as error:
-        raise InputError(f"cannot read {listed}: {error.strerror}. Correct or remove the list.") from error
-    names = tuple(line.rstrip("\r") for line in lines if line.strip())
+def _listed(folder: Path) -> tuple[str, ...] | None:
+    """Return the photos in the list beside the folder, or None without a list."""
+    path = _list_beside(folder)
+    if not path.is_file():
+        return None
+    names = tuple(read_lines(path))
     if not names or not (folder / names[0]).is_file():
         first = names[0] if names else "nothing"
-        raise InputError(f"{listed} lists {first!r}, which is not below {folder}. Remove or correct it.")
+        raise InputError(f"{path} lists {first!r}, which is not below {folder}. Remove or correct it.")
     return names
 
 
-def _panorama(parts: Sequence[str]) -> str:
-    return parts[7] if len(parts) > 8 and parts[7] != "None" else ""
+# --- names
+
+
+def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, dict[int, str]]:
+    """Return the images, and the reasons, by row, why some have no position."""
+    count = len(names)
+    metres, degrees = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
+    zones: list[Zone | None] = [None] * count
+    reasons, keys = [""] * count, [""] * count
+    for row, name in enumerate(names):  # one name at a time: the largest benchmark has 2.8 million
+        parts = _fields(name)
+        keys[row] = parts[7] if len(parts) > 8 and parts[7] != "None" else ""
+        found = _metres(parts)
+        if found is None:
+            what = "position" if len(parts) < 4 or parts[0] else "easting, northing"
+            reasons[row] = f"has no {what} in its name"
+            continue
+        metres[row] = found
+        number, letter = (parts[3], parts[4]) if len(parts) > 5 else ("", "")
+        if number and letter:
+            zones[row] = parse_zone(number + letter)
+            if zones[row] is None:
+                reasons[row] = f"has zone {number}{letter} in its name, which is not a UTM zone"
+            degrees[row] = _numbers(parts, 5)
+    low, high = UTM_LATITUDES_DEG
+    lat, lon = degrees.T
+    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # no check
+    located = [row for row in range(count) if not reasons[row]]
+    if strict and any(zones[row] is None for row in located):  # published readers never look at zones
+        zones, degrees = [None] * count, np.full_like(degrees, np.nan)
+    written = Written(degrees, metres, zones, np.zeros(count), reasons)
+    resolved = written.resolve(_DEGREES_MAY_BE_OFF_M)
+    bad = np.fromiter(map(bool, reasons), bool, count)
+    metres[bad] = np.nan
+    positions = Positions(metres, tuple(map(sys.intern, resolved)) if any(resolved) else None)
+    images = ImageSet(folder, tuple(names), positions, _keys(names, keys))
+    return images, {row: reasons[row] for row in np.flatnonzero(bad).tolist()}
+
+
+def _fields(name: str) -> Sequence[str]:
+    """Split the file name at @; the folder's name does not count."""
+    return name.rpartition("/")[2].split("@")
+
+
+def _metres(parts: Sequence[str]) -> tuple[float, float] | None:
+    if len(parts) < 4 or parts[0]:
+        return None
+    east, north = _numbers(parts, 1)
+    return (east, north) if math.isfinite(east) and math.isfinite(north) else None
+
+
+def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
+    """Return two numbers of a name; NaN for anything else."""
+    try:
+        return float(parts[at]), float(parts[at + 1])
+    except (ValueError, IndexError):
+        return math.nan, math.nan
 
 
 def _keys(names: Sequence[str], panoramas: Sequence[str]) -> tuple[str, ...] | None:
     if not any(panoramas):
         return None
     return tuple(panorama or name for panorama, name in zip(panoramas, names, strict=True))
-
-
-def _fields(folder: Path, name: str) -> Sequence[str]:
-    """The parts of the file name alone, so that an @ in a folder's name does no harm."""
-    parts = name.rpartition("/")[2].split("@")
-    if len(parts) < 4 or parts[0]:
-        raise InputError(f"{folder / name} has no position in its name. Expected {_EXPECTED}.")
-    return parts
-
-
-def _metres(folder: Path, name: str, parts: Sequence[str]) -> tuple[float, float]:
-    try:
-        east, north = float(parts[1]), float(parts[2])
-    except ValueError:
-        east = north = math.nan
-    if not (math.isfinite(east) and math.isfinite(north)):
-        raise InputError(f"{folder / name}: {parts[1]!r}, {parts[2]!r} is not easting, northing. Expected {_EXPECTED}.")
-    return east, north
-
-
-def _zone(folder: Path, name: str, parts: Sequence[str]) -> str | None:
-    """`10`, `S` to 10N: the letter of a name is a latitude band, and band S lies in the north."""
-    number, letter = (parts[3], parts[4].upper()) if len(parts) > 5 else ("", "")
-    if not number or not letter:
-        return None
-    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 60 and letter in _BANDS):
-        raise InputError(f"{folder / name}: {number}{letter} is not a UTM zone. Expected {_EXPECTED}.")
-    return f"{int(number)}{'N' if letter >= 'N' else 'S'}"

@@ -1,7 +1,7 @@
-"""Photos as they come: decoded safely and upright to sRGB, where and when they were taken, and the way to a tensor."""
+"""Photos as they come: decode them safely, upright and in sRGB, read where and when they were taken, make tensors."""
 
-from cricavpr.images.decoding import Header, decode, read_gps, read_header
-from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE
+from cricavpr.images.decoding import Header, decode, read_header
+from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE, SUFFIXES, UNREAD
 from cricavpr.images.pixels import TRANSPARENT
 from cricavpr.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 
@@ -11,11 +11,12 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "SUFFIXES",
     "TRANSPARENT",
+    "UNREAD",
     "Header",
     "Preprocess",
     "Resize",
     "decode",
-    "read_gps",
     "read_header",
 ]

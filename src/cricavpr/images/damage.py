@@ -1,8 +1,8 @@
-"""Loading pixels with a watch on damage that Pillow hides: JPEG data of the wrong length, PNG checksums.
+"""Load pixels, and notice damage that Pillow hides: JPEG data of the wrong length, PNG checksums.
 
-What is not noticed: damage after which the picture still decodes to its end. A sequential JPEG whose data end
-too early or too late is noticed, although libjpeg would go on with grey; a flipped bit after which the
-decoder finds its step again, and missing refinements of a progressive JPEG, are not.
+A sequential JPEG whose data end too early or too late is noticed, although libjpeg would go on with grey. Damage after
+which the picture still decodes to its end is not: a flipped bit after which the decoder resynchronises, and missing
+refinements of a progressive JPEG.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import IO
 from PIL import Image, ImageFile
 
 from cricavpr.errors import ImageError
-from cricavpr.images.png import png_chunks
+from cricavpr.images.opening import png_chunks
 
 
-def loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
-    """Decode; for JPEG and MPO with a watch on what libjpeg silently swallows."""
+def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
+    """Decode the first frame; raise ImageError for damage that libjpeg only warns about."""
     if image.format == "PNG":
         _check_png(stream)
     if image.format not in ("JPEG", "MPO"):
@@ -38,7 +38,7 @@ def loaded(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
 
 
 def _check_png(stream: IO[bytes]) -> None:
-    """Compare the checksums of the pixel data, which Pillow skips: a flipped byte would stay unnoticed."""
+    """Compare the checksums of the pixel data, which Pillow skips."""
     before = stream.tell()
     for kind, length in png_chunks(stream):
         if kind != b"IDAT":
@@ -50,14 +50,14 @@ def _check_png(stream: IO[bytes]) -> None:
 
 
 class _WatchedJpeg(io.BytesIO):
-    """The bytes of a JPEG, handed out so that one sees how much of them the decoder needed.
+    """The bytes of a JPEG as a stream that records how many of them the decoder reads.
 
-    libjpeg only warns when the data end before the picture is complete (it goes on with zero bits) or when
-    data are left over, and Pillow drops its warnings. So ones are put between the data and the end mark: a
-    code that no JPEG uses, so that every missing block costs four bytes of it and no pixel of a sound picture
-    comes from it. Towards the end the file is served in small steps. A sound picture then completes within
-    the decoder's bit buffer of 8 bytes, a damaged one later or earlier. Only for sequential JPEGs in one
-    scan; others are served unchanged.
+    libjpeg only warns when the data end before the picture is complete (it goes on with zero bits) or when data are
+    left over, and Pillow drops its warnings. So one-bits are put between the data and the end mark: they are a code
+    that no JPEG uses, so every missing block consumes four bytes of them, and no pixel of a sound picture comes from
+    them. Towards the end the file is served in small steps. A sound picture then completes within the decoder's bit
+    buffer of 8 bytes, a damaged one later or earlier. Only for sequential JPEGs in one scan; others are served
+    unchanged.
     """
 
     _STEP = 2  # bytes per read near the end
@@ -95,7 +95,7 @@ _STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 
 
 def _end_of_only_scan(data: bytes) -> int | None:
-    """Where the entropy-coded data of a sequential, single-scan Huffman JPEG end; None for any other JPEG.
+    """Find where the entropy-coded data of a sequential, single-scan Huffman JPEG end; None for any other JPEG.
 
     Raises:
         ImageError: restart marks are missing or out of order.

@@ -1,30 +1,26 @@
-"""A photo, from a path or bytes, to upright sRGB pixels, or to its header with where and when it was taken."""
+"""Decode a photo, from a path or bytes, to upright sRGB pixels, or read its header: size, position and time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.geo import LatLon
-from cricavpr.images.damage import loaded
-from cricavpr.images.exif import read_exif, turned
+from cricavpr.images.damage import load_pixels
+from cricavpr.images.exif import Exif, read_exif, turn_upright
 from cricavpr.images.opening import MAX_PIXELS, MIN_SIDE, open_image, open_stream, stage
 from cricavpr.images.pixels import as_rgb
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a photo says about itself before its pixels are decoded."""
+class Header(Exif):
+    """Metadata of a photo, read without decoding its pixels: its `Exif`, size and format."""
 
-    width: int  # pixels as stored, before any turn
-    height: int
-    format: str
-    gps: LatLon | None
-    taken: datetime | None = None  # UTC
+    width: int = 0  # pixels as stored, before any turn
+    height: int = 0
+    format: str = ""
 
 
 def decode(
@@ -32,9 +28,9 @@ def decode(
 ) -> NDArray[np.uint8]:  # (H, W, 3)
     """Decode the first frame of a photo, upright, in sRGB.
 
-    EXIF orientation is applied, a damaged one ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures become
-    RGB without clipping; see-through pixels are laid over `TRANSPARENT`; an embedded colour profile is
-    converted to sRGB unless it is sRGB already, and then the pixels are those of a plain decode, bit for bit.
+    EXIF orientation is applied; an invalid one is ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures become RGB
+    without clipping; transparent pixels are laid over `TRANSPARENT`; an embedded colour profile is converted to sRGB
+    unless it is sRGB already, and then the pixels are those of a plain decode, bit for bit.
 
     Args:
         source: a path, or the bytes of a file.
@@ -44,32 +40,32 @@ def decode(
     Raises:
         ImageError: stage find (no such file, or not a regular one), open (empty, or not a picture of a known
             format), size (too large or too small), or decode (truncated or damaged).
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 200).save(file, "PNG")
+        >>> pixels = decode(file.getvalue())
+        >>> pixels.shape, pixels[0, 0].tolist()
+        ((30, 40, 3), [200, 200, 200])
     """
     with open_stream(source) as stream:
         image = open_image(stream, max_pixels, min_side)
         with stage("decode"), image:
-            upright = turned(as_rgb(loaded(image, stream)), image)
+            upright = turn_upright(as_rgb(load_pixels(image, stream)), image)
             return np.array(upright)
 
 
 def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> Header:
     """Check what can be checked without decoding, and read where and when the photo was taken.
 
+    No position is ever invented: zero denominators, a missing N, S, E or W, text, numbers out of range, another datum
+    and exactly 0, 0 all give None, and `no_gps` says why.
+
     Raises:
         ImageError: as `decode`, except for damage that only decoding shows.
     """
     with open_stream(source) as stream, open_image(stream, max_pixels, min_side) as image:
         exif = read_exif(image, stream)
-        return Header(image.width, image.height, image.format or "", exif.gps, exif.taken)
-
-
-def read_gps(source: Path | bytes) -> LatLon | None:
-    """The position in a photo's EXIF block, or None where there is none or it is not one.
-
-    No position is ever invented: zero denominators, missing hemispheres, text, numbers out of range and
-    exactly 0, 0 all mean None.
-
-    Raises:
-        ImageError: the file cannot be opened as a picture at all.
-    """
-    return read_header(source, min_side=1).gps
+        return Header(**vars(exif), width=image.width, height=image.height, format=image.format or "")

@@ -1,7 +1,6 @@
-"""What a photo's EXIF block says: which way is up, and where and when it was taken.
+"""Read the EXIF block of a photo: orientation, position, time and heading.
 
-A GPS position that stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as
-Pillow does.
+A GPS position that stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as Pillow does.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from PIL import Image
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
-from cricavpr.images.png import png_chunks
-from cricavpr.images.taken import time_taken
+from cricavpr.images.opening import png_chunks
+from cricavpr.images.taken import text_of, time_taken
 
 T = TypeVar("T")
 
-_EXIF_ORIENTATION = 0x0112
-_EXIF_ORIGINAL = 0x8769
-_EXIF_GPS = 0x8825
+_ORIENTATION, _CAMERA, _GPS = 0x0112, 0x8769, 0x8825
+_LAT_REF, _LAT, _LON_REF, _LON, _DIRECTION, _DATUM = 1, 2, 3, 4, 17, 18
+_OTHER_DATUMS = ("tokyo", "nad27", "nad 27", "ed50", "ed 50", "osgb")  # metres to hundreds of metres off WGS84
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,13 +35,13 @@ _TURNS = {
 }
 
 
-def turned(upright: Image.Image, source: Image.Image) -> Image.Image:
+def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
     """Turn by the orientation tag alone: exif_transpose re-encodes the whole EXIF block, which can fail."""
     if source.format == "TIFF":
         return upright  # Pillow has already turned it while loading
     orientation: object = 1
     with contextlib.suppress(Exception):
-        orientation = _exif(source).get(_EXIF_ORIENTATION, 1)
+        orientation = _exif(source).get(_ORIENTATION, 1)
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return upright if turn is None else upright.transpose(turn)
 
@@ -58,18 +57,34 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 @dataclass(frozen=True)
 class Exif:
-    """Where and when a photo was taken, each None where it is unknown."""
+    """Contents of an EXIF block; None where a value is missing or invalid.
+
+    Attributes:
+        gps: the position of the camera.
+        no_gps: why GPS tags that exist give no position, or "".
+        taken: capture time in UTC.
+        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not told apart.
+    """
 
     gps: LatLon | None = None
+    no_gps: str = ""
     taken: datetime | None = None
+    heading_deg: float | None = None
 
 
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
-    """Nothing in an EXIF block, however damaged, makes a picture unusable; one half of it does not cost the other."""
-    exif = _unless_damaged(lambda: _found(image, stream), Image.Exif())
-    gps, original = _directory(exif, _EXIF_GPS), _directory(exif, _EXIF_ORIGINAL)
-    where = _unless_damaged(lambda: _position(gps), None)
-    return Exif(where, _unless_damaged(lambda: time_taken(original, gps), None))
+    """Read what can be read: a damaged block makes no picture unusable, nor a damaged part the others."""
+    exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
+    gps, camera = _directory(exif, _GPS), _directory(exif, _CAMERA)
+    damaged: tuple[LatLon | None, str] = (None, "its GPS tags are damaged")
+    where, why = _unless_damaged(lambda: _position(gps), damaged)
+    heading = _unless_damaged(lambda: float(gps[_DIRECTION]), -1.0)
+    return Exif(
+        where,
+        why,
+        _unless_damaged(lambda: time_taken(camera, gps), None),
+        heading % 360.0 if 0.0 <= heading <= 360.0 else None,
+    )
 
 
 def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
@@ -84,40 +99,44 @@ def _unless_damaged(read: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _found(image: Image.Image, stream: IO[bytes]) -> Image.Exif:
+def _find(image: Image.Image, stream: IO[bytes]) -> Image.Exif:
     exif = _exif(image)
-    if image.format == "PNG" and not exif:
-        exif.load(_png_exif_behind_pixels(stream))
+    if image.format == "PNG" and not exif:  # PNG allows the eXIf chunk after the pixels
+        exif.load(next((stream.read(length) for kind, length in png_chunks(stream) if kind == b"eXIf"), b""))
     return exif
 
 
-def _png_exif_behind_pixels(stream: IO[bytes]) -> bytes:
-    """PNG allows the eXIf chunk after the pixels; walk there over the chunk headers."""
-    return next((stream.read(length) for kind, length in png_chunks(stream) if kind == b"eXIf"), b"")
-
-
-def _position(gps: dict[int, Any]) -> LatLon | None:
-    lat = _signed_degrees(gps.get(2), gps.get(1), "N", "S")
-    lon = _signed_degrees(gps.get(4), gps.get(3), "E", "W")
-    if lat is None or lon is None or (lat == 0.0 and lon == 0.0):
-        return None  # 0, 0 lies in the ocean and is what a receiver without a fix writes
+def _position(gps: dict[int, Any]) -> tuple[LatLon | None, str]:
+    """Return the position in the GPS tags, or the reason why there is none."""
+    if _LAT not in gps or _LON not in gps:
+        return None, ""
+    datum = text_of(gps.get(_DATUM))
+    if datum.casefold().startswith(_OTHER_DATUMS):
+        return None, f"its GPS position is in the datum {datum!r}, not in WGS84"
+    north, east = _sign(gps.get(_LAT_REF), "N", "S"), _sign(gps.get(_LON_REF), "E", "W")
+    if north is None or east is None:
+        return None, "its GPS position does not say N or S, and E or W"
+    lat, lon = _degrees(gps[_LAT]), _degrees(gps[_LON])
+    if lat is None or lon is None:
+        return None, "its GPS position is not in degrees, minutes and seconds"
+    if lat == 0.0 and lon == 0.0:  # in the ocean; receivers without a fix write it
+        return None, "its GPS position is 0, 0, which stands for an unknown one"
     try:
-        return LatLon(lat, lon)
+        return LatLon(north * lat, east * lon), ""
     except InputError:
-        return None
+        return None, f"its GPS position, latitude {north * lat:g}, longitude {east * lon:g}, is not on earth"
 
 
-def _signed_degrees(value: object, reference: object, plus: str, minus: str) -> float | None:
-    """Degrees, minutes, seconds and a hemisphere to one number."""
-    if isinstance(reference, bytes):
-        reference = reference.decode("ascii", "replace")
-    if not isinstance(reference, str) or not isinstance(value, tuple) or len(value) != 3:
-        return None
-    sign = {plus: 1.0, minus: -1.0}.get(reference.strip(" \0").upper())
-    if sign is None or not all(isinstance(part, numbers.Real) for part in value):
+def _sign(reference: object, plus: str, minus: str) -> float | None:
+    return {plus: 1.0, minus: -1.0}.get(text_of(reference).upper())
+
+
+def _degrees(value: object) -> float | None:
+    """Return degrees, minutes and seconds as one number without a sign."""
+    if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(part, numbers.Real) for part in value):
         return None
     degrees, minutes, seconds = map(float, value)
     # A zero denominator has become NaN, which fails every comparison.
-    if not (0.0 <= degrees <= 180.0 and 0.0 <= minutes <= 60.0 and 0.0 <= seconds <= 60.0):
+    if not (0.0 <= degrees < 1e6 and 0.0 <= minutes <= 60.0 and 0.0 <= seconds <= 60.0):
         return None
-    return sign * (degrees + minutes / 60 + seconds / 3600)
+    return degrees + minutes / 60 + seconds / 3600

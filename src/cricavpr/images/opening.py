@@ -1,4 +1,4 @@
-"""Opening a photo safely: what is read at all, which formats, how large, and which stage an error names."""
+"""Open photos safely: regular files only, known formats only, within limits of size."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ from cricavpr.errors import ImageError
 
 MAX_PIXELS = 150_000_000  # above any phone and above a 16384 x 8192 panorama; decoding takes 9 bytes per pixel
 MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
-MIN_SIDE = 32  # pixels; less shows no place
+MIN_SIDE = 2  # pixels: a single row or column shows nothing
 
-_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, AVIF or HEIC"
+SUFFIXES = (  # of files that are opened as photos, in any case
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".heic", ".heif", ".hif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+UNREAD = (  # of pictures and videos that are not, although a user may expect it
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".mts", ".3gp", ".webm", ".insv", ".lrv", ".360"),
+    *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".gpr", ".raw"),
+    *(".jp2", ".j2k", ".jxl", ".jxr", ".psd", ".svg", ".exr", ".hdr", ".tga", ".insp"),
+)
+_KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, PGM, AVIF or HEIC"
 
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Turn whatever the libraries raise into an ImageError; damaged files make them raise nearly anything."""
+    """Turn whatever Pillow raises into an ImageError of this stage; damaged files make it raise nearly anything."""
     try:
         yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError("size", "has more pixels than Pillow decodes. Shrink it.") from error
+        raise ImageError("size", "has more pixels than can be decoded. Shrink it.") from error
     except Exception as error:  # OSError, SyntaxError, ValueError, MemoryError, struct.error, EOFError, ...
         raise ImageError(name, _one_line(error)) from error
 
 
 def _one_line(error: Exception) -> str:
-    """The message of a library on one printable line, never empty and never long."""
+    """Return the message of an error on one printable line, never empty and never long."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line[:200] or type(error).__name__
@@ -44,7 +53,7 @@ def _one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
-    """The bytes of a photo: only from a regular file, neither empty nor too large."""
+    """Open a photo for reading: a regular file, neither empty nor too large."""
     if isinstance(source, bytes):
         _check_bytes(len(source))
         yield io.BytesIO(source)
@@ -53,7 +62,7 @@ def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
         status = _status(source)
     _check_bytes(status.st_size)
     with stage("open"):
-        # O_NONBLOCK: should a FIFO take the file's place after the check, opening it must not wait for ever.
+        # O_NONBLOCK: if a FIFO takes the file's place after the check, opening it must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
         file = open(source, "rb", opener=lambda path, _: os.open(path, flags))  # noqa: SIM115
     with file:
@@ -79,7 +88,7 @@ def _check_bytes(size: int) -> None:
 
 
 def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageFile:
-    """Read the header only, in an explicitly known format: nothing else ever sees the bytes."""
+    """Read the header of a picture in one of the known formats; no other decoder sees the bytes."""
     with stage("open"):
         try:
             image = Image.open(stream, formats=_formats())
@@ -97,17 +106,19 @@ def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.I
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that may be opened, each with its plugin loaded; never those that call other programs."""
+    """Return the formats that may be opened, their plugins loaded; none of them calls another program."""
     from PIL import (  # noqa: F401
         BmpImagePlugin,
+        GifImagePlugin,
         JpegImagePlugin,
         MpoImagePlugin,
         PngImagePlugin,
+        PpmImagePlugin,
         TiffImagePlugin,
         WebPImagePlugin,
     )
 
-    formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP"]
+    formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"]
     with contextlib.suppress(ImportError):  # Pillow 11.3 and later
         from PIL import AvifImagePlugin  # noqa: F401
 
@@ -128,3 +139,15 @@ def _why_unknown(stream: IO[bytes]) -> str:
             return "HEIC needs the package pillow-heif. Install it: pip install 'cricavpr[heic]'"
         return "is a damaged HEIC picture"
     return f"is not a picture in {_KNOWN_FORMATS}, or its header is damaged"
+
+
+def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield kind and length of each chunk of a PNG, with the stream at the chunk's data.
+
+    For what Pillow leaves unread: the checksums of the pixels, and what stands behind them.
+    """
+    at = 8
+    while stream.seek(at) == at and len(head := stream.read(8)) == 8:
+        length = int.from_bytes(head[:4])
+        yield head[4:], length
+        at += 12 + length

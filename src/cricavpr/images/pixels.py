@@ -1,4 +1,4 @@
-"""Any mode, depth and colour profile to 8-bit RGB in sRGB."""
+"""Convert pictures of any mode, depth and colour profile to 8-bit RGB in sRGB."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TRANSPARENT = (124, 116, 104)  # ImageNet's mean colour: after normalisation a see-through pixel says nothing
+TRANSPARENT = (124, 116, 104)  # ImageNet's mean colour: after normalisation a transparent pixel is 0
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB in sRGB."""
+    """Convert to RGB in sRGB."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image), _white(image))).convert("RGB")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -31,16 +31,16 @@ def _over_colour(image: Image.Image) -> Image.Image:  # RGBA
 
 
 def _white(image: Image.Image) -> float | None:
-    """The value of white of a deep picture, None where the file does not say."""
+    """Return the value of white of a picture of more than 8 bits; None where the file does not say."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(258, (16,))[0]  # BitsPerSample: 12-bit TIFFs are stored as they are in 16 bits
     if image.mode.startswith("I;16"):
         return float(2**bits - 1)
-    return 65535.0 if image.format == "PNG" else None
+    return 65535.0 if image.mode == "I" and image.format in ("PNG", "PPM") else None
 
 
 def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
-    """Scale white to 255. Where it is unknown it is the first of 1, 255, 65535 that nothing exceeds."""
+    """Scale white to 255; an unknown white is the first of 1, 255, 65535 that no pixel exceeds."""
     values = np.nan_to_num(deep.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if white is None:
         largest = float(values.max())
@@ -51,7 +51,7 @@ def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  #
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert by the embedded profile; unchanged where that is sRGB, damaged or meant for another mode."""
+    """Convert by the embedded profile; nothing changes if that is sRGB, damaged or of another mode."""
     transform = _transform(profile, image.mode) if profile else None
     if transform is None:
         return image
@@ -62,7 +62,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> Any | None:
-    """The way from a colour profile to sRGB; None where nothing needs to be done or nothing can be."""
+    """Return the transform from a colour profile to sRGB; None if none is needed or the profile is damaged."""
     try:
         from PIL import ImageCms
 
@@ -71,7 +71,7 @@ def _transform(profile: bytes, mode: str) -> Any | None:
         )
         if mode not in ("L", "RGB"):
             return transform
-        # What a profile calls itself says little; whether it changes colours shows on a few of them.
+        # The name of a profile is not reliable: apply it to a few colours and see whether they change.
         levels = np.arange(0, 256, 15, dtype=np.uint8)
         grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
         probe = Image.fromarray(grid if mode == "RGB" else grid[..., 0])

@@ -1,4 +1,4 @@
-"""The way from pixels to the tensor that a network takes."""
+"""Turn pixels into the tensor that a network takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Resize = Literal["tensor_no_antialias", "tensor", "pil"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From pixels to the tensor a network takes. The default is what CricaVPR was published with.
+    """Turn pixels into the tensor a network takes. The default is what CricaVPR was published with.
 
     tensor_no_antialias   normalise, then bilinear on the tensor as torchvision 0.15 did it
     tensor                the same with antialias, torchvision's default today
@@ -36,7 +36,11 @@ class Preprocess:
         mean, std: per channel, of pixel values in 0..1.
 
     Raises:
-        InputError: a size or a spread that is not positive, or an unknown way to resize.
+        InputError: a size or a standard deviation that is not positive, or an unknown way to resize.
+
+    Example:
+        >>> Preprocess((28, 42))(np.zeros((100, 50, 3), np.uint8)).shape
+        torch.Size([3, 28, 42])
     """
 
     image_size: tuple[int, int] | None = (224, 224)
@@ -49,16 +53,16 @@ class Preprocess:
         if self.resize not in ways:
             near = difflib.get_close_matches(self.resize, ways, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise InputError(f"cannot resize by {self.resize!r}. Known: {', '.join(ways)}.{hint}")
+            raise InputError(f"unknown resize {self.resize!r}. Known: {', '.join(ways)}.{hint}")
         if self.image_size is not None and min(self.image_size) < 1:
-            raise InputError(f"image size {self.image_size} is not (height, width) in pixels. Give 1 or more.")
+            raise InputError(f"image_size must be (height, width), 1 pixel or more, got {self.image_size}.")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < spread < math.inf for spread in self.std):
-            raise InputError(f"mean {self.mean}, std {self.std} is not three numbers each, with std above 0.")
+            raise InputError(f"mean and std must be three numbers each, std above 0, got {self.mean}, {self.std}.")
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, h, w) float32
-        """Never resamples an image that already has the wanted size."""
+        """Return the tensor of an image; an image that already has the wanted size is not resampled."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(f"an image is uint8 (H, W, 3), not {image.dtype} {image.shape}. Use `decode`.")
+            raise InputError(f"an image must be uint8 (H, W, 3), got {image.dtype} {image.shape}. Use `decode`.")
         if self.image_size is None or image.shape[:2] == tuple(self.image_size):
             return self._normalised(image)
         height, width = self.image_size
@@ -79,7 +83,7 @@ class Preprocess:
         return (pixels - mean) / std
 
     def describe(self) -> str:
-        """One line that tells preprocessings apart: their descriptors must not be compared."""
+        """Return all settings in one line; descriptors of images preprocessed in two ways must not be compared."""
         size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
         mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize

@@ -1,12 +1,12 @@
-"""When a photo was taken, out of the directories of its EXIF block.
+"""Read from the EXIF tags of a photo when it was taken.
 
-Two clocks may have written it down. GPSDateStamp and GPSTimeStamp are UTC by definition, and come first.
-DateTimeOriginal is the camera's own clock: UTC with OffsetTimeOriginal, and otherwise a local time of which nobody
-knows where; it is then taken as UTC and is up to 14 hours off. Where the two are more than `STALE` apart the camera's
-counts, because a receiver without a fix goes on writing the date of its last one, be that the trip before.
+Two clocks may have written the time. GPSDateStamp and GPSTimeStamp are UTC by definition, and come first.
+DateTimeOriginal is the camera's own clock: with OffsetTimeOriginal it can be converted to UTC; without, it is a local
+time of an unknown place, is taken as UTC and is up to 14 hours off. Where the two are more than `STALE` apart the
+camera's counts, because a receiver without a fix goes on writing the date of its last fix, which may be weeks old.
 
-DateTime tells when a file was last edited, and DateTimeDigitized when a picture was scanned: neither is read. Nor is
-what stands in XMP alone.
+DateTime is when a file was last edited, and DateTimeDigitized when a picture was scanned: neither is read. Times in XMP
+are not read.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):([0-5][0-9])")
 
 
 def time_taken(original: Mapping[int, Any], gps: Mapping[int, Any]) -> datetime | None:
-    """When a photo was taken, in UTC, or None where that is unknown.
+    """Return when a photo was taken, in UTC, or None where that is unknown.
 
-    No time is ever invented: blanks, zeros, days that no calendar has, text in the place of numbers, zero
-    denominators, missing parts, and times before 1826 or later than a day from now all mean None.
+    No time is ever invented: blanks, zeros, impossible dates, text in the place of numbers, zero denominators, missing
+    parts, and times before 1826 or later than a day from now all give None.
 
     Args:
         original: tags of the EXIF directory, as Pillow gives them.
         gps: tags of the GPS directory.
     """
-    camera, satellite = _of_camera(original), _of_satellite(gps)
+    camera, satellite = _camera_time(original), _gps_time(gps)
     if camera is not None and satellite is not None and abs(camera - satellite) > STALE:
         return camera
     return satellite or camera
 
 
-def _of_satellite(tags: Mapping[int, Any]) -> datetime | None:
-    found = _DATE_STAMP.fullmatch(_text(tags.get(_GPS_DATE)))
+def _gps_time(tags: Mapping[int, Any]) -> datetime | None:
+    found = _DATE_STAMP.fullmatch(text_of(tags.get(_GPS_DATE)))
     seconds = _seconds_of_day(tags.get(_GPS_TIME))
     if found is None or seconds is None:
         return None
@@ -63,7 +63,7 @@ def _of_satellite(tags: Mapping[int, Any]) -> datetime | None:
 
 
 def _seconds_of_day(stamp: object) -> float | None:
-    """Hours, minutes and seconds to one number."""
+    """Return hours, minutes and seconds as one number."""
     if not isinstance(stamp, tuple) or len(stamp) != 3 or not all(isinstance(part, numbers.Real) for part in stamp):
         return None
     hours, minutes, seconds = map(float, stamp)
@@ -75,8 +75,8 @@ def _seconds_of_day(stamp: object) -> float | None:
     return 3600 * hours + 60 * minutes + math.floor(1000 * seconds + 1e-6) / 1000
 
 
-def _of_camera(tags: Mapping[int, Any]) -> datetime | None:
-    found = _DATE_TIME.fullmatch(_text(tags.get(_ORIGINAL)))
+def _camera_time(tags: Mapping[int, Any]) -> datetime | None:
+    found = _DATE_TIME.fullmatch(text_of(tags.get(_ORIGINAL)))
     if found is None:
         return None
     year, month, day, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6, 7))
@@ -88,21 +88,22 @@ def _of_camera(tags: Mapping[int, Any]) -> datetime | None:
 
 
 def _microseconds(value: object) -> int:
-    """Digits behind the point of the seconds; anything else stands for none."""
-    digits = _text(value)
+    """Return the fraction of a second in microseconds; 0 for anything but digits."""
+    digits = text_of(value)
     return int(digits[:3].ljust(3, "0")) * 1000 if re.fullmatch("[0-9]+", digits) else 0
 
 
 def _offset(value: object) -> timezone:
-    """What a local time is ahead of UTC; UTC where nothing that makes sense is written."""
-    found = _OFFSET.fullmatch(_text(value))
+    """Return the time zone of a local time; UTC if the offset is missing or invalid."""
+    found = _OFFSET.fullmatch(text_of(value))
     if found is None:
         return UTC
     ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
     return timezone(ahead if found[1] == "+" else -ahead)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return an EXIF text without padding; "" for anything but text."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return value.strip(" \0") if isinstance(value, str) else ""

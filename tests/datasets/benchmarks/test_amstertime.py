@@ -79,7 +79,7 @@ FAULTS = [
         "amstertime-raw",
         "amstertime",
         rename("old/0001.jpg", "one.jpg"),
-        "one.jpg is not called by a number",
+        "one.jpg has a name that is not a number",
     ),
     Fault(
         "a number twice", "amstertime-raw", "amstertime", rename("old/0001.jpg", "00.jpg"), "queries .* number 0 twice"

@@ -100,8 +100,8 @@ FAULTS = [
             ("mat cut off", lambda root: cut(root / MAT), r"cannot use .*cut off.*Fetch"),
             ("mat empty", written(MAT, ""), "big-endian machine, or is cut off"),
             ("mat is a web page", written(MAT, "<html>404</html>" * 99), "cannot use .*big-endian|damaged"),
-            ("mat of something else", lambda root: _other_mat(root, "weights"), "nothing called dbStruct"),
-            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "no structure"),
+            ("mat of something else", lambda root: _other_mat(root, "weights"), "has no variable dbStruct"),
+            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "is not a structure"),
             ("photos not unpacked", lambda root: shutil.rmtree(root / "000"), r"lists '000/\S+', which is in none"),
             (
                 "queries not unpacked",
@@ -110,9 +110,9 @@ FAULTS = [
             ),
             ("NaN position", rewritten(utmDb=with_nan), r"utmDb has no position for image 3, '000/000831_pitch1_yaw3"),
             ("columns swapped", rewritten(utmQ=lambda m: m[::-1]), "Easting and northing seem swapped"),
-            ("positions of other length", rewritten(utmDb=lambda m: m[:, :-1]), r"sides \(2, 71\), where 72 images"),
-            ("positions transposed", rewritten(utmQ=lambda m: m.T), r"sides \(72, 2\)"),
-            ("positions are texts", rewritten(utmQ="near"), "utmQ is no array of numbers"),
+            ("positions of other length", rewritten(utmDb=lambda m: m[:, :-1]), r"shape \(2, 71\), but 72 images"),
+            ("positions transposed", rewritten(utmQ=lambda m: m.T), r"shape \(72, 2\)"),
+            ("positions are texts", rewritten(utmQ="near"), "utmQ is not an array of numbers"),
             ("positions of another town", rewritten(utmDb=lambda m: m - 400_000), "not within 60 km of Pittsburgh"),
             ("a name twice", rewritten(dbImageFns=with_cell(1, "000/000831_pitch1_yaw1.jpg")), "occurs twice"),
             (
@@ -123,13 +123,13 @@ FAULTS = [
             (
                 "a name that is a number",
                 rewritten(dbImageFns=with_cell(4, 3.0)),
-                "entry 5 of its dbImageFns is no name",
+                "entry 5 of its dbImageFns is not a name",
             ),
             ("names left out", rewritten(qImageFns=None), "has no qImageFns, only whichSet, dbImageFns"),
             ("count of another list", rewritten(numQueries=6816.0), "lists 72 queries but its numQueries says 6,816"),
             ("fewer names than counted", rewritten(dbImageFns=cells(["000/000831_pitch1_yaw1.jpg"])), "says 72"),
             ("no threshold", rewritten(posDistThr=None), "no posDistThr"),
-            ("a threshold of nothing", rewritten(posDistThr=0.0), "no distance in metres"),
+            ("a threshold of nothing", rewritten(posDistThr=0.0), "not a distance in metres"),
         )
     ),
     # the tree of Pittsburgh
@@ -146,12 +146,16 @@ FAULTS = [
             (
                 "easting is no number",
                 lambda root: rename_first(root / TREE, "@0585", "@nan@"),
-                "is not easting, northing",
+                "has no easting, northing in its name",
             ),
-            ("wrong zone", lambda root: rename_first(root / TREE, "@17@T", "@18@T"), r"zone 18N.*Pittsburgh.*in 17N"),
-            ("wrong hemisphere", lambda root: rename_first(root / TREE, "@17@T", "@17@H"), "zone 17S"),
-            ("a zone that is none", lambda root: rename_first(root / TREE, "@17@T", "@71@T"), "71T is not a UTM zone"),
-            ("columns swapped in names", swap(TREE), "Easting and northing seem swapped"),
+            ("wrong zone", lambda root: rename_first(root / TREE, "@17@T", "@18@T"), "names two places, 509 km apart"),
+            ("wrong hemisphere", lambda root: rename_first(root / TREE, "@17@T", "@17@H"), "two places.*in zone 17S"),
+            (
+                "a zone that is none",
+                lambda root: rename_first(root / TREE, "@17@T", "@71@T"),
+                "zone 71T in its name",
+            ),
+            ("columns swapped in names", swap(TREE), "easting 4477.* and northing 585.*, which seem swapped"),
         )
     ),
     # the lists of gsv-cities
@@ -160,8 +164,12 @@ FAULTS = [
         for name, damage, says in (
             ("names cut off", lambda root: cut(root / "pitts30k_test_dbImages.npy"), "dbImages.npy"),
             ("no names", saved("pitts30k_test_qImages.npy", np.array([], "U9")), "lists no photo"),
-            ("positives of other length", lists_shortened, "71 lists of positives do not fit 72 queries"),
-            ("positives beyond the database", saved("pitts30k_test_gt.npy", np.full((72, 1), 72)), "indices below 72"),
+            ("positives of other length", lists_shortened, "71 rows for 72 queries"),
+            (
+                "positives beyond the database",
+                saved("pitts30k_test_gt.npy", np.full((72, 1), 72)),
+                "holds index 72, and there are 72",
+            ),
             ("positives that are a program", evil_list, "pitts30k_test_gt.npy"),
         )
     ),
@@ -169,10 +177,20 @@ FAULTS = [
     *(
         Fault(name, "tokyo-raw", "tokyo247", damage, says)
         for name, damage, says in (
-            ("csv cut off", written(CSV, "00002.jpg,35.6"), "does not begin with name, latitude, longitude"),
-            ("csv empty", written(CSV, ""), "does not begin with name"),
+            ("csv cut off", written(CSV, "00002.jpg,35.6"), "must begin with name, latitude, longitude"),
+            ("csv empty", written(CSV, ""), "must begin with name"),
             ("latitude and longitude swapped", written(CSV, "00002.jpg,139.76,35.68,0\n"), "longitude seem swapped"),
-            ("csv of another place", written(CSV, "00002.jpg,40.44,-79.99,0\n"), "which is not in Tokyo. Fetch"),
+            (
+                "csv of another place",
+                written(CSV, "00002.jpg,40.44,-79.99,0\n"),
+                "says latitude 40.44.* but .*has",
+            ),
+            (
+                "csv of another query",
+                written(CSV, "00002.jpg,35.70,139.76,0\n"),
+                "latitude 35.7, longitude 139.76, but",
+            ),
+            ("csv of another planet", written(CSV, "00002.jpg,nan,inf,0\n"), "says latitude nan"),
             ("photos of Tokyo missing", lambda root: shutil.rmtree(root / "tokyo247"), r"lists '03816/\S+\.png'"),
             ("one position of Tokyo NaN", rewritten("datasets/tokyo247.mat", utmQ=with_nan), "no position for image 3"),
         )
@@ -186,7 +204,7 @@ FAULTS = [
         "svox",
         "svox-all",
         lambda root: rename_first(root / "images/test/queries_rain", "@30@U", "@31@U"),
-        "Oxford is in 30N",
+        "names two places, 414 km apart",
     ),
     Fault(
         "list of paths of other photos", "sf_xl", "sf_xl-night", written(DATABASE_LIST, "a/b.jpg\n"), "lists 'a/b.jpg'"

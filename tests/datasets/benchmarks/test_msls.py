@@ -12,7 +12,7 @@ import pytest
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks import find_split, open_split
-from cricavpr.datasets.benchmarks.msls import TRAIN_CITIES, not_understood
+from cricavpr.datasets.benchmarks.msls import TRAIN_CITIES, unknown_files
 from cricavpr.datasets.benchmarks.msls_tables import read_side
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
@@ -192,7 +192,7 @@ def test_a_tree_is_cut_down_to_the_official_queries_by_what_lies_beside(
     root = copy_of("msls-tree")
     if beside == "keys":  # one line, separated by spaces
         official = [row.ljust(22, "-") for row in OFFICIAL]
-        (root / "key_mslsval.txt").write_text(" ".join(official))
+        (root / "key_mslsval.txt").write_text("\ufeff" + " ".join(official) + "\r\n")
     elif beside == "tables":  # the downloader has moved the photos away and left the tables
         for path in miniature("msls-raw").glob("train_val/*/query/*.csv"):
             target = root / path.relative_to(miniature("msls-raw"))
@@ -223,7 +223,7 @@ def test_metres_beside_a_border_of_zones_are_understood_in_the_zone_that_was_use
     (east, north), *_ = Positions.from_latlon([(51.5051, -2.0), (51.5051, 0.001)]).metres[::-1].tolist()
     edit(base / "raw.csv", lambda rows: [row.update(lon="0.001", lat="51.5051") for row in rows])
     edit(base / "postprocessed.csv", lambda rows: [row.update(easting=str(east), northing=str(north)) for row in rows])
-    positions = read_side(root, "train_val/london", "query", posed=True, subtask=False).images.positions
+    positions = read_side(root, "train_val/london", "query", posed=True, subtask=False).positions
     assert positions is not None and set(positions.zones or ()) == {"30N"}
     assert abs(positions.latlon()[0] - (51.5051, 0.001)).max() < 1e-6
 
@@ -266,7 +266,7 @@ def test_answers_in_a_form_that_is_not_known_are_named(copy_of: Folder) -> None:
     root = copy_of("msls-test")
     (root / "test/athens/query/groundtruth.json").write_text("{}")
     (root / "test/answers.csv").write_text("")
-    assert not_understood(root) == ("test/answers.csv", "test/athens/query/groundtruth.json")
+    assert unknown_files(root) == ("test/answers.csv", "test/athens/query/groundtruth.json")
     assert open_split("msls-challenge", root).rule == (
         "none: the answers are not here; not understood: test/answers.csv, test/athens/query/groundtruth.json"
     )

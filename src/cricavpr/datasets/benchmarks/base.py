@@ -1,4 +1,4 @@
-"""What a benchmark is to us: named splits, each with its expected counts, its rule and where the files come from."""
+"""Benchmarks: named splits, each with its expected counts, its rule, its layouts, and where to get the files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Layout:
     """One way in which a split lies on disk.
 
     Attributes:
-        name: what to call it, such as "raw (dbStruct .mat)" or "@UTM@ tree".
-        there: whether a folder looks like it. Cheap: it looks for a few names and never lists millions of files.
-        needs: paths below the root, as a user would look for them; shown by `datasets check`.
-        read: the split. Raises InputError naming what is missing or wrong.
-        split_hash: `EvalDataset.split_hash` of the published files in this layout, or None where nobody recorded it.
+        name: such as "raw (dbStruct .mat)" or "@UTM@ tree".
+        there: whether a folder looks like it; fast, because it looks for a few names only.
+        needs: paths below the root, for users; shown by `datasets check`.
+        read: read the split; raises InputError naming what is missing or wrong.
+        split_hash: `EvalDataset.split_hash` of the published files in this layout, or None if it is not recorded.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Split:
     Attributes:
         name: unique among all splits, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
         queries, database: expected counts; None where no published count is known.
-        without_positives: expected number of queries that have none; None where unknown.
         rule: how positives are decided, in words.
-        paper_grouping: how the paper's authors grouped it: "in_order:16", or "in_order:8" for Pittsburgh.
-        unanswered: what the benchmark's own scorers do with queries that have no positives.
-        per_panorama: images per panorama for the rule "one hit per panorama", or None where it has no meaning.
         layouts: tried in this order.
-        notes: the traps, one line each: what other lists of the same name differ in.
+        without_positives: expected number of queries that have none; None where unknown.
+        paper_grouping: how the paper's authors grouped it: "in_order:16", or "in_order:8" for Pittsburgh.
+        unanswered: what the benchmark's own scorers do with queries that have no positives: miss or skip.
+        per_panorama: images per panorama for the rule "one hit per panorama", or None where it has no meaning.
+        notes: what other lists of the same name differ in, and other traps, one line each.
     """
 
     name: str
@@ -56,17 +56,17 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def layout_of(self, root: Path) -> Layout | None:
-        """The first layout that a folder looks like."""
+        """Return the first layout that a folder looks like."""
         return next((layout for layout in self.layouts if layout.there(root)), None)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A dataset as people know it: one or several splits from one download.
+    """A dataset: one or several splits from one download.
 
     Attributes:
-        key: `pitts30k`, `tokyo247`, ... as in ARCHITECTURE.md.
-        source: where it is to be had; registration: what one must do for it; licence: as far as it is known.
+        key: such as "pitts30k" or "tokyo247".
+        source: where to get it; registration: what that requires; licence: as far as it is known.
     """
 
     key: str

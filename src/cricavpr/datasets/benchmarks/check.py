@@ -1,8 +1,8 @@
-"""What of a benchmark is on this disk, and what is not as it should be."""
+"""Check which files of a benchmark are on this disk, and whether they are as expected."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,15 @@ from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Layout, Split
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
+from cricavpr.progress import Report
+from cricavpr.schema import to_plain
 
 Verdict = Literal["ok", "differs", "missing", "unknown"]  # unknown: nothing is recorded to compare with
 State = Literal["as expected", "differs", "nothing there"]
-OnFile = Callable[[int, int], None]  # called with (files looked for, files to look for)
 
-LOOK_FOR = 200_000  # files of a side; of more, so many spread evenly over it
+LOOK_FOR = 200_000  # files of a side; of a larger one, so many spread evenly over it
 DECODED = 8  # photos of a side, spread evenly over it
-_REPORT_EVERY = 1_000
+_REPORT_EVERY = 1_000  # files
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class CheckedSplit:
     """One split on this disk.
 
     Attributes:
-        layout: the one that fits, or None.
-        split_hash: of what was read, or None where it could not be.
+        layout: name of the layout that fits, or None.
+        split_hash: hash of the split as read, or None if it could not be read.
     """
 
     name: str
@@ -56,24 +57,24 @@ class CheckedSplit:
         return "differs" if verdicts & {"differs", "missing"} else "as expected"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        findings = [
-            {"what": f.what, "expected": f.expected, "found": f.found, "verdict": f.verdict} for f in self.findings
-        ]
-        facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": findings}
+        """Return plain values for JSON."""
+        facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": to_plain(self.findings)}
         return {"split": self.name, "state": self.state} | facts
 
 
 def state_of(splits: Iterable[CheckedSplit]) -> State:
-    """Of several splits together."""
+    """Return the state of several splits together."""
     states = {split.state for split in splits}
     return states.pop() if len(states) == 1 else "differs"
 
 
-def check_split(split: Split, root: Path, on_file: OnFile | None = None) -> CheckedSplit:
-    """Look for a split below a folder; whatever is wrong becomes a row, and nothing is raised.
+def check_split(split: Split, root: Path, report: Report | None = None) -> CheckedSplit:
+    """Look for a split below a folder; whatever is wrong becomes a finding, and nothing is raised.
 
-    Up to 200,000 files of each side are looked for (of more, so many spread evenly) and eight of each are decoded.
+    Up to 200,000 files of each side are looked for (of a larger side, so many spread evenly) and eight are decoded.
+
+    Args:
+        report: called with (files looked for, files to look for) of a side.
     """
     layout = split.layout_of(root)
     if layout is None:
@@ -86,7 +87,7 @@ def check_split(split: Split, root: Path, on_file: OnFile | None = None) -> Chec
         return CheckedSplit(
             split.name, layout.name, None, (head, Finding("reading", "readable", str(error), "differs"))
         )
-    findings = (*_counts(split, dataset), *_photos(dataset, on_file), _hash(layout, digest))
+    findings = (*_counts(split, dataset), *_photos(dataset, report), _hash(layout, digest))
     return CheckedSplit(split.name, layout.name, digest, (head, *findings))
 
 
@@ -122,20 +123,20 @@ def _count(what: str, expected: int | None, found: int) -> Finding:
     return Finding(what, f"{expected:,}", f"{found:,}", "ok" if found == expected else "differs")
 
 
-def _photos(dataset: EvalDataset, on_file: OnFile | None) -> Iterable[Finding]:
+def _photos(dataset: EvalDataset, report: Report | None) -> Iterable[Finding]:
     for side, images in (("database", dataset.database), ("queries", dataset.queries)):
-        yield _files(side, images, on_file)
+        yield _files(side, images, report)
         yield _decodable(side, images)
 
 
-def _files(side: str, images: ImageSet, on_file: OnFile | None) -> Finding:
+def _files(side: str, images: ImageSet, report: Report | None) -> Finding:
     rows = spread(len(images), LOOK_FOR)
     lost: list[str] = []
     for done, row in enumerate(rows, start=1):
         if not images.path(row).is_file():
             lost.append(images.names[row])
-        if on_file is not None and (done % _REPORT_EVERY == 0 or done == len(rows)):
-            on_file(done, len(rows))
+        if report is not None and (done % _REPORT_EVERY == 0 or done == len(rows)):
+            report(done, len(rows))
     what = f"{side} files" + (f", {len(rows):,} looked for" if len(rows) < len(images) else "")
     if not lost:
         return Finding(what, f"{len(rows):,}", f"{len(rows):,}", "ok")
@@ -167,5 +168,5 @@ def _hash(layout: Layout, digest: str) -> Finding:
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Up to `at_most` rows evenly over `count`, the first and the last among them."""
+    """Return up to `at_most` of `count` rows, evenly spread, the first and the last among them."""
     return sorted(set(np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()))

@@ -1,7 +1,7 @@
-"""dbStruct, the MATLAB structure in which Pittsburgh and Tokyo 24/7 list their images, positions and thresholds.
+"""Read dbStruct, the MATLAB structure in which Pittsburgh and Tokyo 24/7 list images, positions and thresholds.
 
-Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are taken by name, so
-that the longer form with time stamps (Tokyo Time Machine) reads the same.
+Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are found by name, so the
+longer form with time stamps (Tokyo Time Machine) reads the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cricavpr.errors import InputError
 from cricavpr.geo import Metres
 from cricavpr.matlab import Unreadable, read_variable
 
-_WHAT_NOW = "Fetch the specification anew"
+_WHAT_NOW = "Fetch the specification again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class DbStruct:
     """One split as it is published.
 
     Attributes:
+        path: the file.
         database, queries: names in published order, as the file writes them.
         database_m, queries_m: (N, 2) easting, northing.
         radius_m: how far a positive may be.
@@ -39,15 +40,11 @@ class DbStruct:
 
 
 def read_db_struct(path: Path) -> DbStruct:
-    """Read one of the published .mat files; nothing in it is run.
-
-    Raises:
-        InputError: no such file, damaged, or not a dbStruct whose lists fit one another.
-    """
+    """Read one of the published .mat files; no code in it is run."""
     try:
         fields = read_variable(path, "dbStruct")
         if not isinstance(fields, dict):
-            raise Unreadable("its dbStruct is no structure")
+            raise Unreadable("its dbStruct is not a structure")
         return _db_struct(path, fields)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}. {_WHAT_NOW}.") from None
@@ -62,7 +59,7 @@ def _db_struct(path: Path, fields: dict[str, Any]) -> DbStruct:
     _check_count(fields, len(queries), "queries", "numQueries", "numQ")
     radius = _number(_field(fields, "posDistThr"))
     if radius is None or not 0 < radius < 1e6:
-        raise Unreadable("its posDistThr is no distance in metres")
+        raise Unreadable("its posDistThr is not a distance in metres")
     return DbStruct(
         path, database, queries, _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries), radius
     )
@@ -79,21 +76,21 @@ def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
     cells = _field(fields, *names)
     cells = [cells] if isinstance(cells, str) else cells
     if not isinstance(cells, list) or not cells:
-        raise Unreadable(f"its {names[0]} is no list of names")
+        raise Unreadable(f"its {names[0]} is not a list of names")
     for number, cell in enumerate(cells, start=1):
         if not isinstance(cell, str) or not cell or "\0" in cell:
-            raise Unreadable(f"entry {number} of its {names[0]} is no name")
+            raise Unreadable(f"entry {number} of its {names[0]} is not a name")
     return tuple(cells)
 
 
 def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
-    """(2, N) there, (N, 2) here; a single image has lost its second side."""
+    """(2, N) in the file, (N, 2) here; of a single image MATLAB drops the second axis."""
     array = _field(fields, field)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise Unreadable(f"its {field} is no array of numbers")
+        raise Unreadable(f"its {field} is not an array of numbers")
     rows = array.astype(np.float64).reshape(2, 1) if array.shape == (2,) else array.astype(np.float64)
     if rows.shape != (2, len(names)):
-        raise Unreadable(f"its {field} has the sides {array.shape}, where {len(names):,} images need (2, {len(names)})")
+        raise Unreadable(f"its {field} has shape {array.shape}, but {len(names):,} images need (2, {len(names)})")
     bad = ~np.isfinite(rows).all(axis=0)
     if bad.any():
         at = int(np.argmax(bad))
@@ -102,9 +99,9 @@ def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
 
 
 def _check_count(fields: dict[str, Any], count: int, what: str, *names: str) -> None:
-    told = next((_number(fields[name]) for name in names if name in fields), None)
-    if told is not None and told != count:
-        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {told:,.0f}")
+    stated = next((_number(fields[name]) for name in names if name in fields), None)
+    if stated is not None and stated != count:
+        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {stated:,.0f}")
 
 
 def _number(value: Any) -> float | None:

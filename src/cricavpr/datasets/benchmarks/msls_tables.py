@@ -1,4 +1,4 @@
-"""The tables of Mapillary Street-Level Sequences: four csv files per city and side, whose rows correspond.
+"""Read the tables of Mapillary Street-Level Sequences: four csv files per city and side, whose rows correspond.
 
 Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Columns are found by name; `seq_info.csv`
 calls its sequence `sequence_key`, and the data set's description `sequence_id`.
@@ -6,7 +6,6 @@ calls its sequence `sequence_key`, and the data set's description `sequence_id`.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
+from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.errors import InputError
-from cricavpr.geo import Degrees, Metres, Positions, distances_m
+from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
 Side = Literal["query", "database"]
 
@@ -29,30 +29,17 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 RAW, POSED, SEQUENCES, SUBTASKS = "raw.csv", "postprocessed.csv", "seq_info.csv", "subtask_index.csv"
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """One side of one city.
+def read_side(
+    root: Path, city: str, side: Side, *, posed: bool, subtask: bool, with_panoramas: bool = False
+) -> ImageSet:
+    """Read the tables of one side of `city`, a path below `root` such as "train_val/cph".
 
-    Attributes:
-        images: all rows in the order of the tables; keys are sequences, frames the place in the sequence.
-        panoramas: (N,) True where an image is a panorama; all False where raw.csv is not there.
-        in_all: (N,) True for images of the subtask `all`; all True where subtask_index.csv is not wanted.
-    """
-
-    images: ImageSet
-    panoramas: NDArray[np.bool_]
-    in_all: NDArray[np.bool_]
-
-
-def read_side(root: Path, city: str, side: Side, *, posed: bool, subtask: bool) -> Rows:
-    """Read the tables of `city`, a path below `root` such as "train_val/cph".
+    Images come in the order of the tables; keys are sequences, frames the place in the sequence.
 
     Args:
-        posed: positions and panoramas, from postprocessed.csv and, where it is there or not a test city, raw.csv.
-        subtask: the subtask `all`, from subtask_index.csv.
-
-    Raises:
-        InputError: a table or column is missing, a value is damaged, or rows of two tables do not correspond.
+        posed: read positions from postprocessed.csv, and from raw.csv if it exists or must exist (train_val).
+        subtask: only images of the subtask `all`, from subtask_index.csv.
+        with_panoramas: keep panoramas, which raw.csv marks.
     """
     folder = root / city / side
     table = read_columns(folder / SEQUENCES, ("key", "frame_number"), ("sequence_key", "sequence_id"))
@@ -61,57 +48,31 @@ def read_side(root: Path, city: str, side: Side, *, posed: bool, subtask: bool) 
         raise InputError(
             f"{folder / SEQUENCES} has {len(twice):,} keys twice (first: {twice[0]!r}). Restore the table."
         )
-    posed_by = _positions(folder, keys, required=city.startswith("train_val")) if posed else _Posed()
+    poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else _Poses()
     images = ImageSet(
         root,
         tuple(f"{city}/{side}/images/{key}.jpg" for key in keys),
-        posed_by.positions,
+        poses.positions,
         None if sequences is None else tuple(sequences),
         _frames(folder / SEQUENCES, table["frame_number"]),
-        posed_by.conditions,
+        poses.conditions,
     )
-    nothing = np.zeros(len(keys), bool)
-    in_all = _in_all(folder / SUBTASKS, keys) if subtask else ~nothing
-    return Rows(images, nothing if posed_by.panoramas is None else posed_by.panoramas, in_all)
-
-
-def read_columns(path: Path, columns: Sequence[str], one_of: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Columns of a csv by name; the unnamed first column of row numbers does no harm.
-
-    Raises:
-        InputError: no such file, a column that it does not have, or a row that is too short.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file)
-            header = next(lines, [])
-            wanted = [*columns, *(column for column in one_of if column in header)]
-            if missing := [column for column in wanted if column not in header]:
-                shown = ", ".join(filter(None, header))[:100] or "nothing"
-                raise InputError(f"{path} has no column {missing[0]!r} but {shown}. Restore it from the download.")
-            places = [header.index(column) for column in wanted]
-            values: dict[str, list[str]] = {column: [] for column in wanted}
-            for line in lines:
-                if line:
-                    for column, place in zip(wanted, places, strict=True):
-                        values[column].append(line[place])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing. It comes with msls_metadata.zip.") from None
-    except IndexError:
-        raise InputError(f"line {lines.line_num} of {path} is too short. Restore it from the download.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}. Restore it from the download.") from None
-    return values
+    keep = np.ones(len(keys), bool)
+    if subtask:
+        keep &= _in_all(folder / SUBTASKS, keys)
+    if poses.panoramas is not None and not with_panoramas:
+        keep &= ~poses.panoramas
+    return images.take(keep)
 
 
 @dataclass(frozen=True, eq=False)
-class _Posed:
+class _Poses:
     positions: Positions | None = None
     panoramas: NDArray[np.bool_] | None = None
     conditions: tuple[str, ...] | None = None
 
 
-def _positions(folder: Path, keys: Sequence[str], *, required: bool) -> _Posed:
+def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
     _must_correspond(posed, table["key"], folder / SEQUENCES, keys)
@@ -119,11 +80,11 @@ def _positions(folder: Path, keys: Sequence[str], *, required: bool) -> _Posed:
     night = _booleans(posed, "night", table["night"]) if "night" in table else None
     conditions = None if night is None else tuple("night" if dark else "day" for dark in night)
     if not (required or raw.exists()):
-        return _Posed(Positions(metres), None, conditions)
+        return _Poses(Positions(metres), None, conditions)
     table = read_columns(raw, ("key", "lon", "lat", "pano"))
     _must_correspond(raw, table["key"], posed, keys)
     positions = _in_zones(metres, _numbers(raw, table, ("lat", "lon")), raw, posed)
-    return _Posed(positions, _booleans(raw, "pano", table["pano"]), conditions)
+    return _Poses(positions, _booleans(raw, "pano", table["pano"]), conditions)
 
 
 def _in_all(path: Path, keys: Sequence[str]) -> NDArray[np.bool_]:
@@ -175,23 +136,14 @@ def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
-    """Metres of the one table with the zone that the other's degrees tell: one beside a border may be meant."""
-    try:
-        true = Positions.from_latlon(degrees)
-    except InputError as error:
-        raise InputError(f"{raw}: {error} The columns lat and lon may be swapped.") from None
-    own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
-    best, away_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
-    for step in (0, 1, -1):
-        numbers = np.char.mod("%d", (own + step) % 60 + 1)
-        zones = np.char.add(numbers, np.where(degrees[:, 0] >= 0, "N", "S"))
-        with np.errstate(all="ignore"):  # eastings of another zone may lie outside the map
-            found_m = np.nan_to_num(distances_m(Positions(metres, tuple(zones.tolist())), true), nan=np.inf)
-        nearer = found_m < away_m
-        best[nearer], away_m[nearer] = zones[nearer], found_m[nearer]
-        if (away_m <= APART_M).all():
-            return Positions(metres, tuple(best.tolist()))
-    row = int(np.argmax(away_m > APART_M))
+    """Return the metres of one table in the zone that fits the degrees of the other; near a border, the next zone."""
+    for row, (lat, lon) in enumerate(degrees.tolist()):
+        if reason := off_the_map(lat, lon):
+            raise InputError(f"row {row} of {raw}: {reason}. The columns lat and lon may be swapped.")
+    zones, apart_m = zones_of(metres, degrees)
+    if (apart_m <= APART_M).all():
+        return Positions(metres, zones)
+    row = int(np.argmax(~(apart_m <= APART_M)))
     (lat, lon), (east, north) = degrees[row].tolist(), metres[row].tolist()
     raise InputError(
         f"row {row} of {raw} is at latitude {lat:g}, longitude {lon:g}, and of {posed} at easting {east:.0f}, northing "

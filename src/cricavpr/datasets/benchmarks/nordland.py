@@ -1,9 +1,9 @@
 """Nordland: one railway journey, filmed in four seasons, frame by frame the same.
 
 Source: NRK, "Nordlandsbanen minutt for minutt"; lists of Patch-NetVLAD (Hausler et al., CVPR 2021), VPR-Bench
-(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists share the name and differ by up to ten points of recall,
-in frames, direction and tolerance; each is a split of its own here. Frames count the cleaned list (27,592 kept of
-the film's seconds, without tunnels and stops), and both seasons must be numbered by it.
+(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists share the name and differ by up to ten points of recall, in
+frames, direction and tolerance; each is a split of its own here. Frames count the cleaned list (27,592 kept of the
+film's seconds, without tunnels and stops), and both seasons must be numbered by it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.listed import first_file
-from cricavpr.datasets.benchmarks.numbered import IMAGES, has_tree, paired, read_stems, read_tree, within_frames
-from cricavpr.datasets.find_files import find_files
-from cricavpr.datasets.object_arrays import (
-    read_index_lists,
-    read_names,
-    read_numbered_lists,
-    read_plain_arrays,
-    rising,
+from cricavpr.datasets.benchmarks.listed import first_file, needed_file, with_listed_positives
+from cricavpr.datasets.benchmarks.numbered import (
+    IMAGES,
+    has_tree,
+    paired,
+    read_numbered_folder,
+    read_tree,
+    within_frames,
 )
+from cricavpr.datasets.find_files import find_files
+from cricavpr.datasets.numpy_lists import read_names, read_numbered_lists, read_plain_arrays, sorted_indices
 from cricavpr.datasets.utm_names import find_sides, read_utm_folder
 from cricavpr.errors import InputError
+from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
 TREE_SPACING_M = 25 / 10.5  # in the @UTM@ tree: 10 frames are 23.8 m, 11 are 26.2 m
 DATABASE, QUERIES = "summer", "winter"  # of all lists but VPR-Bench's
 
-CLEAN_LISTS = ("cleanImageNames.txt",)
+CLEAN_LIST = "cleanImageNames.txt"
 _LISTS = "nordland_imageNames_index.txt", "nordland_imageNames_query.txt"
 _LIST_FOLDERS = ("", "dataset_imagenames/", "patchnetvlad/dataset_imagenames/")
 _TRUTHS = ("nordland.npz", "dataset_gt_files/nordland.npz", "patchnetvlad/dataset_gt_files/nordland.npz")
@@ -48,41 +49,26 @@ _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 
 def read_frames(root: Path) -> EvalDataset:
-    """Two folders of frames and the cleaned list, which numbers both.
-
-    Raises:
-        InputError: a folder or the list is missing, or the list names frames that a season lacks.
-    """
-    listed = first_file(root, CLEAN_LISTS)
-    if listed is None:
-        raise InputError(
-            f"{root} has no {CLEAN_LISTS[0]}, the list of the 27,592 frames that count. "
-            "Put it beside the seasons: numbering each season by itself gives pairs that do not match."
-        )
+    """Read two folders of frames and the cleaned list, which numbers both."""
+    why = "Put this list of the 27,592 frames beside the seasons: seasons numbered apart give pairs that do not match"
+    listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]
     database, queries = (_listed_season(root, season, files, listed) for season in (DATABASE, QUERIES))
     return paired("nordland", database, queries, 10, "within 10 frames")
 
 
 def read_utm(root: Path) -> EvalDataset:
-    """The @UTM@ tree, whose positions are made up: a frame is 2.381 m.
-
-    Raises:
-        InputError: names of another tree, or seasons that do not have the same frames.
-    """
+    """Read the @UTM@ tree, whose positions are made up: a frame is 2.381 m."""
     return paired("nordland", *read_tree(root, TREE_SPACING_M), 10, "within 10 frames")
 
 
-def _season_folder(root: Path, season: str) -> Path:
-    folders = [root / pattern.format(season) for pattern in _SEASON_FOLDERS]
-    found = next((folder for folder in folders if folder.is_dir()), None)
-    if found is None:
-        raise InputError(f"{root} has no folder {season!r}. Unpack the frames of {season} there.")
-    return found
+def _season_folder(root: Path, season: str) -> Path | None:
+    folders = (root / pattern.format(season) for pattern in _SEASON_FOLDERS)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _listed_season(root: Path, season: str, files: Sequence[str], listed: Path) -> ImageSet:
-    folder = _season_folder(root, season)
+    folder = _season_folder(root, season) or root / season
     there = set(find_files(folder, IMAGES)[0])
     if missing := [file for file in files if file not in there]:
         raise InputError(
@@ -93,58 +79,43 @@ def _listed_season(root: Path, season: str, files: Sequence[str], listed: Path) 
 
 
 def _lines(listed: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in listed.read_text("utf-8", "surrogateescape").splitlines()]
-    except OSError as error:
-        raise InputError(f"cannot read {listed}: {error.strerror}. Fetch the list again.") from None
-    if not any(lines):
+    lines = [line.strip() for line in read_lines(listed)]
+    if not lines:
         raise InputError(f"{listed} is empty. Fetch the list again.")
-    return [line for line in lines if line]
+    return lines
 
 
 # --- Patch-NetVLAD's own list
 
 
 def read_patchnetvlad(root: Path) -> EvalDataset:
-    """`nordland.npz` and the two lists of names; the npz stores frame i at (i, i), so its radius 10 is 7 frames.
-
-    Raises:
-        InputError: a file is missing, holds other arrays, or does not have as many rows as its list has names.
-    """
-    truth = _needed(root, _TRUTHS)
+    """Read `nordland.npz` and two lists of names; the npz stores frame i at (i, i), so its radius 10 is 7 frames."""
+    why = "It comes with Patch-NetVLAD's code; put it beside the frames"
+    truth = needed_file(root, _TRUTHS, why)
     asked_m, base_m, radius = read_plain_arrays(truth, ("utmQ", "utmDb", "posDistThr"))
     sides = []
     for name, rows in zip(_LISTS, (base_m, asked_m), strict=True):
-        listed = _needed(root, [folder + name for folder in _LIST_FOLDERS])
+        listed = needed_file(root, [folder + name for folder in _LIST_FOLDERS], why)
         names = _below(root, _lines(listed), listed)
         if rows.shape != (len(names), 2):
             raise InputError(f"{listed} has {len(names):,} names and {truth} positions of shape {rows.shape} for them.")
         sides.append(ImageSet(root, names, frames=np.arange(len(names))))
     if radius.size != 1:
         raise InputError(f"{truth} has {radius.size} values for posDistThr. Fetch it again from Patch-NetVLAD.")
-    positives = tuple(within_radius(_line(base_m), _line(asked_m), float(radius.reshape(-1)[0])))
-    rule = f"within {_reach(positives)} frames (radius {float(radius.reshape(-1)[0]):g} of Patch-NetVLAD's list)"
+    metres = float(radius.reshape(-1)[0])
+    base, asked = (Positions(rows.astype(np.float64)) for rows in (base_m, asked_m))
+    positives = tuple(within_radius(base, asked, metres))
+    rule = f"within {_reach(positives)} frames (radius {metres:g} of Patch-NetVLAD's list)"
     return EvalDataset("nordland-patchnetvlad", sides[0], sides[1], positives, rule)
 
 
-def _line(rows: NDArray[Any]) -> Positions:
-    return Positions(rows.astype(np.float64))
-
-
 def _reach(positives: Sequence[NDArray[np.int64]]) -> int:
-    """How many frames the furthest positive is away."""
+    """Return the distance of the furthest positive in frames."""
     return max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
 
 
-def _needed(root: Path, places: Sequence[str]) -> Path:
-    found = first_file(root, places)
-    if found is None:
-        raise InputError(f"{root} has no {places[0]}. It comes with Patch-NetVLAD's code; put it beside the frames.")
-    return found
-
-
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
-    """Paths below `root`; the list writes them below its parent, as ./nordland/winter/images-00202.png."""
+    """Return paths below `root`; the list has them below its parent, as ./nordland/winter/images-00202.png."""
     names = tuple(line.removeprefix("./") for line in lines)
     if not (root / names[0]).is_file():
         names = tuple(name.partition("/")[2] or name for name in names)
@@ -157,57 +128,37 @@ def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
 
 
 def read_vpr_bench(root: Path) -> EvalDataset:
-    """`ref/` (winter), `query/` (summer): query i shows frames 10i-1 to 10i+1. Its list is believed where it lies.
-
-    Raises:
-        InputError: a folder is missing, not ten references for a query, or a list that does not fit.
-    """
-    database, queries = read_stems(root / "ref"), read_stems(root / "query")
+    """Read `ref/` (winter) and `query/` (summer): query i shows frames 10i-1 to 10i+1, or what its list says."""
+    database, queries = read_numbered_folder(root / "ref"), read_numbered_folder(root / "query")
     for images in (database, queries):
-        assert images.frames is not None
-        if not np.array_equal(images.frames, np.arange(len(images))):
+        if not np.array_equal(images.frames if images.frames is not None else (), np.arange(len(images))):
             raise InputError(f"{images.root} is not numbered from 0 without a gap. Unpack all of it again.")
-    if (root / _VPR_BENCH).exists():
-        lists = read_numbered_lists(root / _VPR_BENCH)
-        if sorted(lists) != list(range(len(queries))):
+    truth = root / _VPR_BENCH
+    if not truth.exists():
+        if not (len(queries) - 1) * 10 < len(database) <= len(queries) * 10 + 9:
             raise InputError(
-                f"{root / _VPR_BENCH} has {len(lists):,} rows for {len(queries):,} queries. Fetch it again."
+                f"{root} has {len(database):,} references for {len(queries):,} queries; expected ten for each."
             )
-        answers = (lists[query] for query in range(len(queries)))
-        positives = rising(root / _VPR_BENCH, answers, len(database))
-        return EvalDataset("nordland-2760", database, queries, positives, f"the list of {_VPR_BENCH}")
-    if not (len(queries) - 1) * 10 < len(database) <= len(queries) * 10 + 9:
-        raise InputError(
-            f"{root} has {len(database):,} references for {len(queries):,} queries; expected ten for each."
-        )
-    positives = within_frames(np.arange(len(database)), 10 * np.arange(len(queries)), 1)
-    return EvalDataset("nordland-2760", database, queries, positives, "frames 10i-1 to 10i+1 for query i")
+        positives = within_frames(np.arange(len(database)), 10 * np.arange(len(queries)), 1)
+        return EvalDataset("nordland-2760", database, queries, positives, "frames 10i-1 to 10i+1 for query i")
+    lists = read_numbered_lists(truth)
+    if sorted(lists) != list(range(len(queries))):
+        raise InputError(f"{truth} has {len(lists):,} rows for {len(queries):,} queries. Fetch it again.")
+    positives = sorted_indices(truth, (lists[query] for query in range(len(queries))), len(database))
+    return EvalDataset("nordland-2760", database, queries, positives, f"the list of {_VPR_BENCH}")
 
 
 def read_npy(root: Path) -> EvalDataset:
-    """The same as three lists, as GSV-Cities' code keeps them: `Nordland_{dbImages,qImages,gt}.npy`.
-
-    Raises:
-        InputError: a list is missing or damaged, or the lists do not fit one another.
-    """
-    database, queries = (_below(root, read_names(root / name), root / name) for name in _NPY[:2])
-    lists = read_index_lists(root / _NPY[2])
-    if len(lists) != len(queries):
-        raise InputError(f"{root / _NPY[2]} has {len(lists):,} rows for {len(queries):,} queries. Fetch both again.")
-    positives = rising(root / _NPY[2], lists, len(database))
-    sides = ImageSet(root, database), ImageSet(root, queries)
-    return EvalDataset("nordland-2760", *sides, positives, f"the list of {_NPY[2]}")
+    """Read the same as three lists, as GSV-Cities' code keeps them: `Nordland_{dbImages,qImages,gt}.npy`."""
+    sides = [ImageSet(root, _below(root, read_names(root / name), root / name)) for name in _NPY[:2]]
+    return with_listed_positives("nordland-2760", sides[0], sides[1], root / _NPY[2], f"the list of {_NPY[2]}")
 
 
 # --- the partition with 3,450 test frames
 
 
 def read_partition(root: Path) -> EvalDataset:
-    """`test/<season>_images_test/section*/<number>.png`: sections by name, frames by number.
-
-    Raises:
-        InputError: a folder is missing, or the seasons do not have the same frames.
-    """
+    """Read `test/<season>_images_test/section*/<number>.png`: sections by name, frames by number."""
     database, queries = (_sections(root / f"test/{season}_images_test") for season in (DATABASE, QUERIES))
     stems = [[name.rpartition(".")[0] for name in side.names] for side in (database, queries)]
     if stems[0] != stems[1]:
@@ -227,11 +178,7 @@ def _sections(folder: Path) -> ImageSet:
 
 
 def read_partition_utm(root: Path) -> EvalDataset:
-    """An @UTM@ tree with made-up positions of any spacing: frames are counted along the line.
-
-    Raises:
-        InputError: names without positions, or seasons that do not have the same frames.
-    """
+    """Read an @UTM@ tree with made-up positions of any spacing: frames are counted along the line."""
     sides = [read_utm_folder(folder) for folder in find_sides(root, "queries")]
     north = [side.positions.metres[:, 1] for side in sides if side.positions is not None]
     steps = np.unique(np.concatenate(north))
@@ -242,28 +189,7 @@ def read_partition_utm(root: Path) -> EvalDataset:
     return paired("nordland-3450", numbered[0], numbered[1], 2, "within 2 frames")
 
 
-# --- the entry
-
-
-def _has_seasons(root: Path) -> bool:
-    return all(any((root / p.format(season)).is_dir() for p in _SEASON_FOLDERS) for season in (DATABASE, QUERIES))
-
-
-def _has_npz(root: Path) -> bool:
-    return first_file(root, _TRUTHS) is not None
-
-
-def _has_vpr_bench(root: Path) -> bool:
-    return (root / "ref").is_dir() and (root / "query").is_dir()
-
-
-def _has_npy(root: Path) -> bool:
-    return any((root / name).is_file() for name in _NPY)
-
-
-def _has_partition(root: Path) -> bool:
-    return (root / f"test/{QUERIES}_images_test").is_dir()
-
+# --- splits
 
 _TREE = ("images/test/database", "images/test/queries")
 
@@ -281,7 +207,12 @@ BENCHMARK = Benchmark(
             without_positives=0,
             rule="within 10 frames",
             layouts=(
-                Layout("raw (frames of two seasons)", _has_seasons, (*CLEAN_LISTS, DATABASE, QUERIES), read_frames),
+                Layout(
+                    "raw (frames of two seasons)",
+                    lambda root: all(_season_folder(root, season) for season in (DATABASE, QUERIES)),
+                    (CLEAN_LIST, DATABASE, QUERIES),
+                    read_frames,
+                ),
                 Layout("@UTM@ tree", has_tree, _TREE, read_utm),
             ),
             notes=(
@@ -296,7 +227,14 @@ BENCHMARK = Benchmark(
             database=27592,
             without_positives=0,
             rule="within 7 frames",
-            layouts=(Layout("Patch-NetVLAD's lists", _has_npz, (_TRUTHS[0], *_LISTS), read_patchnetvlad),),
+            layouts=(
+                Layout(
+                    "Patch-NetVLAD's lists",
+                    lambda root: first_file(root, _TRUTHS) is not None,
+                    (_TRUTHS[0], *_LISTS),
+                    read_patchnetvlad,
+                ),
+            ),
             notes=("its radius is 10, but frame i lies at (i, i): a frame is 1.41, so 7 frames are near",),
         ),
         Split(
@@ -306,8 +244,13 @@ BENCHMARK = Benchmark(
             without_positives=0,
             rule="frames 10i-1 to 10i+1 for query i",
             layouts=(
-                Layout("raw (ref/, query/)", _has_vpr_bench, ("ref/0000000.jpg", "query/0000000.jpg"), read_vpr_bench),
-                Layout("lists (.npy)", _has_npy, _NPY, read_npy),
+                Layout(
+                    "raw (ref/, query/)",
+                    lambda root: (root / "ref").is_dir() and (root / "query").is_dir(),
+                    ("ref/0000000.jpg", "query/0000000.jpg"),
+                    read_vpr_bench,
+                ),
+                Layout("lists (.npy)", lambda root: first_file(root, _NPY) is not None, _NPY, read_npy),
             ),
             notes=("summer asks, winter answers: the other way round than nordland",),
         ),
@@ -320,7 +263,7 @@ BENCHMARK = Benchmark(
             layouts=(
                 Layout(
                     "raw (sections)",
-                    _has_partition,
+                    lambda root: (root / f"test/{QUERIES}_images_test").is_dir(),
                     (f"test/{DATABASE}_images_test", f"test/{QUERIES}_images_test"),
                     read_partition,
                 ),

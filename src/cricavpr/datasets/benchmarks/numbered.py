@@ -1,7 +1,7 @@
-"""Pairs by number: benchmarks whose photos are numbered alike on both sides, so that no distance decides.
+"""Read benchmarks whose photos are numbered alike on both sides: numbers decide, not distances.
 
-The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back
-into the numbers that they stand for.
+The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back into
+the numbers that they stand for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHOWN_M = 0.1  # names of @ trees give metres with one decimal, cut or rounded
 
 
 def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[Numbers, ...]:
-    """For each query the sorted indices of the database images whose number is at most `tolerance` off."""
+    """Return for each query the sorted indices of the database images whose number differs by at most `tolerance`."""
     order = np.argsort(database, kind="stable")
     numbers = database[order]
     first = np.searchsorted(numbers, queries - tolerance, "left").tolist()
@@ -33,11 +33,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """A dataset of two sides that carry numbers (`frames`), positives by number.
-
-    Raises:
-        InputError: the two sides do not have the same numbers, or one has a number twice.
-    """
+    """Make a dataset of two sides that carry numbers (`frames`), positives by number."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -60,7 +56,7 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
 
 
 def has_tree(root: Path) -> bool:
-    """Whether a folder is a tree of @ names."""
+    """Return whether a folder is a tree of @ names."""
     try:
         return has_utm_names(find_sides(root, "queries")[0])
     except InputError:
@@ -68,11 +64,7 @@ def has_tree(root: Path) -> bool:
 
 
 def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
-    """Database and queries of a tree of @ names whose northing is a number times `spacing_m`; by rising number.
-
-    Raises:
-        InputError: a missing folder, or a name whose position is not such a number.
-    """
+    """Read database and queries of a tree of @ names whose northing is a number times `spacing_m`, sorted by number."""
     database, queries = find_sides(root, "queries")
     return _numbered(read_utm_folder(database), spacing_m), _numbered(read_utm_folder(queries), spacing_m)
 
@@ -95,7 +87,7 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
 
 
 def _check_written(images: ImageSet, frames: Numbers) -> None:
-    """The number that a name gives in words must be that of its position."""
+    """Raise if the number in a name is not that of its position."""
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
@@ -104,18 +96,14 @@ def _check_written(images: ImageSet, frames: Numbers) -> None:
             )
 
 
-def read_stems(folder: Path) -> ImageSet:
-    """A folder of photos called by number, `0000.png` or `0000000.jpg`, by rising number (`frames`).
-
-    Raises:
-        InputError: no such folder, no photo, or a photo not called by a number.
-    """
+def read_numbered_folder(folder: Path) -> ImageSet:
+    """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`)."""
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
         raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
     stems = [name.rpartition(".")[0] for name in names]
     if wrong := [name for name, stem in zip(names, stems, strict=True) if not (stem.isascii() and stem.isdigit())]:
-        raise InputError(f"{folder / wrong[0]} is not called by a number. Expected names such as 0000.jpg.")
+        raise InputError(f"{folder / wrong[0]} has a name that is not a number. Expected names such as 0000.jpg.")
     frames = np.array([int(stem[-18:]) for stem in stems], np.int64)
     order = np.argsort(frames, kind="stable")
     return ImageSet(folder, tuple(names[row] for row in order.tolist()), frames=frames[order])

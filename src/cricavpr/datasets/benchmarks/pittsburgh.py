@@ -6,38 +6,34 @@ Arandjelović et al., "NetVLAD" (CVPR 2016).
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.area import Area
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.db_struct import read_db_struct
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas
+from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas, with_listed_positives
 from cricavpr.datasets.benchmarks.utm_trees import WITHIN_25_M, bases, tree
-from cricavpr.datasets.object_arrays import read_index_lists, read_names
-from cricavpr.errors import InputError
+from cricavpr.datasets.numpy_lists import read_names
 
 AREA = Area("Pittsburgh", 40.44, -79.99)
 DATABASE_FOLDERS = (".", "images", "Pittsburgh", "Pittsburgh/images")
 QUERY_FOLDERS = ("queries_real", "queries", "Pittsburgh/queries_real", "Pittsburgh/queries")
+_NPY_PARTS = ("dbImages", "qImages", "gt")
+_NPY_FOLDERS = ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")
 
 
 def read_mat(root: Path, stem: str) -> EvalDataset:
-    """The published list `<stem>.mat` in its own order, database images below `root`, queries in `queries_real`.
-
-    Raises:
-        InputError: the list is missing or damaged, its first photos are nowhere, or a position is not in Pittsburgh.
-    """
-    struct = read_db_struct(_mat(root, stem) or root / _mat_names(stem)[0])
+    """Read the published list `<stem>.mat` in its own order; database images lie below `root`."""
+    struct = read_db_struct(_mat(root, stem))
     sides = (
         (struct.database, struct.database_m, DATABASE_FOLDERS),
         (struct.queries, struct.queries_m, QUERY_FOLDERS),
     )
     database, queries = (
         AREA.check(
-            ImageSet(
-                folder_of(root, folders, names[0], struct.path), names, in_zone(metres, AREA.zone), panoramas(names)
-            )
+            ImageSet(folder_of(root, folders, names, struct.path), names, in_zone(metres, AREA.zone), panoramas(names))
         )
         for names, metres, folders in sides
     )
@@ -45,67 +41,44 @@ def read_mat(root: Path, stem: str) -> EvalDataset:
 
 
 def read_npy(root: Path, stem: str) -> EvalDataset:
-    """The lists `<stem>_{dbImages,qImages,gt}.npy` of gsv-cities: names, and the positives of each query.
-
-    Raises:
-        InputError: a list is missing, damaged or of another length.
-    """
-    parts = {part: _npy(root, stem, part) for part in _NPY_PARTS}
-    database, queries = (_named(root, parts[part]) for part in ("dbImages", "qImages"))
-    positives = read_index_lists(parts["gt"])
-    try:
-        return EvalDataset(stem, database, queries, positives, f"{WITHIN_25_M}, as listed")
-    except InputError as error:
-        raise InputError(f"{parts['gt']} does not fit the lists of names: {error} Fetch the lists anew.") from None
+    """Read the lists `<stem>_{dbImages,qImages,gt}.npy` of gsv-cities: names, and the positives of each query."""
+    lists = [_npy(root, stem, part) for part in _NPY_PARTS]
+    sides = []
+    for listed in lists[:2]:
+        names = read_names(listed)
+        sides.append(ImageSet(folder_of(root, DATABASE_FOLDERS, names, listed), names, keys=panoramas(names)))
+    return with_listed_positives(stem, sides[0], sides[1], lists[2], f"{WITHIN_25_M}, as listed")
 
 
-def _named(root: Path, listed_in: Path) -> ImageSet:
-    names = read_names(listed_in)
-    if not names:
-        raise InputError(f"{listed_in} lists no photo. Fetch the lists anew.")
-    return ImageSet(folder_of(root, DATABASE_FOLDERS, names[0], listed_in), names, keys=panoramas(names))
-
-
-_NPY_PARTS = ("dbImages", "qImages", "gt")
+def _mat(root: Path, stem: str) -> Path:
+    return first_file(root, (f"datasets/{stem}.mat", f"{stem}.mat")) or root / f"datasets/{stem}.mat"
 
 
 def _npy(root: Path, stem: str, part: str) -> Path:
-    names = [f"{folder}{stem}_{part}.npy" for folder in ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")]
+    names = [f"{folder}{stem}_{part}.npy" for folder in _NPY_FOLDERS]
     return first_file(root, names) or root / names[0]
 
 
-def _mat_names(stem: str) -> tuple[str, ...]:
-    return f"datasets/{stem}.mat", f"{stem}.mat"
-
-
-def _mat(root: Path, stem: str) -> Path | None:
-    return first_file(root, _mat_names(stem))
-
-
-def _layouts(key: str, part: str) -> tuple[Layout, ...]:
-    stem = f"{key}_{part}"
+def _split(key: str, part: str, queries: int, database: int) -> Split:
+    stem, photos = f"{key}_{part}", ("000", "queries_real/000")
     raw = Layout(
         "raw (dbStruct .mat)",
-        lambda root: _mat(root, stem) is not None,
-        (_mat_names(stem)[0], "000", "queries_real/000"),
-        lambda root: read_mat(root, stem),
+        lambda root: _mat(root, stem).is_file(),
+        (f"datasets/{stem}.mat", *photos),
+        partial(read_mat, stem=stem),
     )
     lists = Layout(
         "npy lists of gsv-cities",
         lambda root: all(_npy(root, stem, p).is_file() for p in _NPY_PARTS),
-        (*(f"{stem}_{p}.npy" for p in _NPY_PARTS), "000", "queries_real/000"),
-        lambda root: read_npy(root, stem),
+        (*(f"{stem}_{p}.npy" for p in _NPY_PARTS), *photos),
+        partial(read_npy, stem=stem),
     )
-    return raw, tree(bases(key, part), area=AREA), lists
-
-
-def _split(key: str, part: str, queries: int, database: int) -> Split:
     return Split(
         name=f"{key}-{part}",
         queries=queries,
         database=database,
         rule=WITHIN_25_M,
-        layouts=_layouts(key, part),
+        layouts=(raw, tree(bases(key, part), area=AREA), lists),
         paper_grouping="in_order:8",
         notes=_NOTES + (_TRAINING if part == "train" else ()),
     )
@@ -121,32 +94,23 @@ _NOTES = (
 _TRAINING = (
     "to train on it as places, the cut-outs' headings are missing: where north is among yaws 1 to 12 is not recorded",
 )
-_SOURCE = (
-    "photos: data.ciirc.cvut.cz/public/projects/2015netVLAD/Pittsburgh250k/; lists: "
-    "www.di.ens.fr/willow/research/netvlad/data/netvlad_v100_datasets.tar.gz"
-)
 
-PITTS30K = Benchmark(
-    key="pitts30k",
-    title="Pittsburgh 30k",
-    source=_SOURCE,
-    registration="photos by request to the authors (Torii, Relja)",
-    licence="no public text is known; research use by agreement with the authors",
-    splits=(
-        _split("pitts30k", "train", 7_416, 10_000),
-        _split("pitts30k", "val", 7_608, 10_000),
-        _split("pitts30k", "test", 6_816, 10_000),
-    ),
+
+def _benchmark(key: str, title: str, *splits: tuple[str, int, int]) -> Benchmark:
+    return Benchmark(
+        key,
+        title,
+        source="photos: data.ciirc.cvut.cz/public/projects/2015netVLAD/Pittsburgh250k/; lists: "
+        "www.di.ens.fr/willow/research/netvlad/data/netvlad_v100_datasets.tar.gz",
+        registration="photos by request to the authors (Torii, Relja)",
+        licence="no public text is known; research use by agreement with the authors",
+        splits=tuple(_split(key, *split) for split in splits),
+    )
+
+
+PITTS30K = _benchmark(
+    "pitts30k", "Pittsburgh 30k", ("train", 7_416, 10_000), ("val", 7_608, 10_000), ("test", 6_816, 10_000)
 )
-PITTS250K = Benchmark(
-    key="pitts250k",
-    title="Pittsburgh 250k",
-    source=_SOURCE,
-    registration=PITTS30K.registration,
-    licence=PITTS30K.licence,
-    splits=(
-        _split("pitts250k", "train", 7_824, 91_464),
-        _split("pitts250k", "val", 7_608, 78_648),
-        _split("pitts250k", "test", 8_280, 83_952),
-    ),
+PITTS250K = _benchmark(
+    "pitts250k", "Pittsburgh 250k", ("train", 7_824, 91_464), ("val", 7_608, 78_648), ("test", 8_280, 83_952)
 )

@@ -7,9 +7,10 @@ Source: Torii et al., "24/7 place recognition by view synthesis" (CVPR 2015); th
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.area import Area
@@ -18,12 +19,13 @@ from cricavpr.datasets.benchmarks.db_struct import DbStruct, read_db_struct
 from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas
 from cricavpr.datasets.benchmarks.utm_trees import RECOMPRESSED, WITHIN_25_M, bases, tree
 from cricavpr.errors import InputError
-from cricavpr.geo import Positions
+from cricavpr.geo import ground_distances_m
 
 AREA = Area("Tokyo", 35.68, 139.76)
 CONDITIONS = ("night", "day", "sunset")  # of the query whose number, from 1, leaves this rest when divided by 3
 PER_PANORAMA = 12
-PANORAMA_LETTERS = 22  # a panorama's id is so long
+PANORAMA_LETTERS = 22  # length of a panorama's id
+APART_M = 1_000.0  # the list and the csv beside a query name one place
 
 MAT = ("datasets/tokyo247.mat", "tokyo247.mat")
 DATABASE_FOLDERS = (".", "tokyo247", "images", "tokyo247/images")
@@ -31,13 +33,10 @@ QUERY_FOLDERS = ("247query_subset_v2", "247query_v3", "query", "queries", "tokyo
 
 
 def read_mat(root: Path) -> EvalDataset:
-    """The published list in its own order, with the conditions of the queries.
+    """Read the published list in its own order, with the conditions of the queries.
 
     The list names the database's photos .jpg, which on disk are .png. Queries lie in a folder of their own, each with
-    a csv beside it that tells its position again; positions are those of the list.
-
-    Raises:
-        InputError: the list is missing or damaged, its first photos are nowhere, or a position is not in Tokyo.
+    a csv beside it that repeats its position; positions are those of the list.
     """
     struct = read_db_struct(first_file(root, MAT) or root / MAT[0])
     queries = _queries(root, struct)
@@ -48,10 +47,9 @@ def read_mat(root: Path) -> EvalDataset:
 def _database(root: Path, struct: DbStruct) -> ImageSet:
     listed = struct.database
     on_disk = tuple(str(Path(name).with_suffix(".png")) for name in listed)
-    # Where somebody saved them as the list calls them, they are taken so.
-    as_listed = _has_one(root, listed[0]) and not _has_one(root, on_disk[0])
+    as_listed = _has_one(root, listed[0]) and not _has_one(root, on_disk[0])  # saved again under the listed names
     names = listed if as_listed else on_disk
-    folder = folder_of(root, DATABASE_FOLDERS, names[0], struct.path)
+    folder = folder_of(root, DATABASE_FOLDERS, names, struct.path)
     keys = panoramas(names, PANORAMA_LETTERS)
     return AREA.check(ImageSet(folder, names, in_zone(struct.database_m, AREA.zone), keys))
 
@@ -62,15 +60,17 @@ def _has_one(root: Path, name: str) -> bool:
 
 def _queries(root: Path, struct: DbStruct) -> ImageSet:
     names = tuple(name.rpartition("/")[2] for name in struct.queries)  # some lists name the folder too, others do not
-    folder = folder_of(root, QUERY_FOLDERS, names[0], struct.path)
-    for name in names:
-        _check_csv((folder / name).with_suffix(".csv"))
+    folder = folder_of(root, QUERY_FOLDERS, names, struct.path)
     positions = in_zone(struct.queries_m, AREA.zone)
-    return AREA.check(ImageSet(folder, names, positions, conditions=conditions(len(names))))
+    queries = AREA.check(ImageSet(folder, names, positions, conditions=conditions(len(names))))
+    for row in range(len(names)):
+        _check_csv(queries, row, struct.path)
+    return queries
 
 
-def _check_csv(path: Path) -> None:
-    """File name, latitude and longitude in its first line; damage here tells of a damaged download."""
+def _check_csv(queries: ImageSet, row: int, listed_in: Path) -> None:
+    """Raise if a query's csv, which has file name, latitude and longitude, contradicts the list."""
+    path = queries.path(row).with_suffix(".csv")
     if not path.is_file():
         return
     try:
@@ -78,35 +78,31 @@ def _check_csv(path: Path) -> None:
             cells = next(csv.reader(file), [])
         lat, lon = (float(cell) for cell in cells[1:3])
     except (OSError, ValueError, csv.Error):
-        raise InputError(f"{path} does not begin with name, latitude, longitude. Fetch the queries anew.") from None
-    try:
-        AREA.check(ImageSet(path.parent, (path.name,), Positions.from_latlon([(lat, lon)])))
-    except InputError:
+        raise InputError(f"{path} must begin with name, latitude, longitude. Fetch the queries again.") from None
+    assert queries.positions is not None
+    listed = queries.positions.take([row]).latlon()
+    apart_m = ground_distances_m(np.array([(lat, lon)]), listed)[0] if abs(lat) <= 90 else np.inf
+    if not apart_m <= APART_M:
         swapped = abs(lat - AREA.lon_deg) < 2 and abs(lon - AREA.lat_deg) < 2
-        why = "Latitude and longitude seem swapped" if swapped else "Fetch the queries anew"
-        raise InputError(f"{path} says latitude {lat}, longitude {lon}, which is not in Tokyo. {why}.") from None
+        why = "Latitude and longitude seem swapped" if swapped else "Fetch the list and the queries again"
+        there = f"{listed_in} has latitude {listed[0, 0]:.4f}, longitude {listed[0, 1]:.4f}"
+        raise InputError(f"{path} says latitude {lat}, longitude {lon}, but {there}. {why}.")
 
 
 def conditions(count: int) -> tuple[str, ...]:
-    """Of queries in their official order."""
+    """Return the conditions of queries in their official order."""
     return tuple(CONDITIONS[number % 3] for number in range(1, count + 1))
 
 
 def _with_conditions(dataset: EvalDataset) -> EvalDataset:
-    """The tree sorts by easting, but a query keeps its official number where a panorama's id stands."""
+    """The tree sorts by easting, but a query keeps its official number in the place of the panorama's id."""
     queries = dataset.queries
-    numbers = _numbers(queries.keys or ())
+    numbers = [int(key) for key in queries.keys or () if key.isascii() and key.isdigit()]
     if len(queries) % 3 or len(set(numbers)) != len(queries):
-        return replace(dataset, per_panorama=PER_PANORAMA)  # a query is missing, so nobody can tell which is which
-    rank = {number: at for at, number in enumerate(sorted(numbers))}
-    official = conditions(len(queries))
-    told = tuple(official[rank[number]] for number in numbers)
-    # A query is no panorama: with the numbers as keys each would be in a group of its own anyhow.
-    return replace(dataset, queries=replace(queries, conditions=told, keys=None), per_panorama=PER_PANORAMA)
-
-
-def _numbers(keys: Sequence[str]) -> list[int]:
-    return [int(key) for key in keys if key.isascii() and key.isdigit()]
+        return replace(dataset, per_panorama=PER_PANORAMA)  # a query is missing: the order is unknown
+    official = dict(zip(sorted(numbers), conditions(len(queries)), strict=True))
+    queries = replace(queries, conditions=tuple(official[number] for number in numbers), keys=None)
+    return replace(dataset, queries=queries, per_panorama=PER_PANORAMA)
 
 
 BENCHMARK = Benchmark(

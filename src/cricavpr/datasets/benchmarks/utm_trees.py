@@ -1,26 +1,35 @@
-"""Trees of @ names, the form that most benchmarks are passed on in; and the two that we read in no other form.
+"""Trees of @ names, the form in which most benchmarks are passed on; and the benchmarks that are read in no other form.
 
 Source: the layout that VPR-datasets-downloader writes: `<name>/images/<split>/{database,queries}/@...@.jpg`.
+
+San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CosPlace, CVPR
+2022). It has no folder `images`, and its `*_images_paths.txt` are read instead of looking through millions of files.
+
+SVOX: Berton et al., "Adaptive-attentive geolocalization from few queries" (WACV 2021): street view of Oxford as the
+database, and drives of RobotCar in five weathers as queries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.area import Area
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.utm_names import join_utm_sides, read_utm_folder
+from cricavpr.geo import Positions
 
 TREE = "@UTM@ tree"
-
 WITHIN_25_M = "within 25 m"
 RECOMPRESSED = "the tree's photos were saved again as JPEG, so recall may differ from that of the original files"
+UNSTATED = "not stated where we looked"
+FREE = "none is known to be needed"
 
 
 def bases(key: str, split: str) -> tuple[str, ...]:
-    """Where a split's two folders may lie below the folder that a user gives."""
+    """Return where a split's two folders may lie below the folder that a user gives."""
     return f"images/{split}", split, f"{key}/images/{split}", f"{key}/{split}"
 
 
@@ -31,77 +40,179 @@ def tree(
     database: str = "database",
     area: Area | None = None,
     finish: Callable[[EvalDataset], EvalDataset] = lambda dataset: dataset,
-    name: str = TREE,
 ) -> Layout:
-    """A database folder and a folder of queries beside it, scored within 25 m.
+    """Return the layout of a database folder and a folder of queries beside it, scored within 25 m.
 
     Args:
-        below: the folders that may hold the two, first come first served; the first is the one that is told.
-        area: where all of it must lie.
-        finish: the last touch on what was read.
+        below: folders that may hold the two; the first that does is read, and the first is named to users.
+        area: where all photos must lie.
+        finish: completes the dataset after reading.
     """
 
-    def base(root: Path) -> Path | None:
-        found = (root / folder for folder in below)
-        return next((b for b in found if (b / database).is_dir() and (b / queries).is_dir()), None)
-
     def read(root: Path) -> EvalDataset:
-        found = base(root) or root / below[0]
-        return finish(join_utm_sides(name, side(found / database, area), side(found / queries, area)))
+        base = _base(root, below, (database, queries)) or root / below[0]
+        return finish(join_utm_sides(TREE, _side(base / database, area), _side(base / queries, area)))
 
-    needs = tuple(f"{below[0]}/{folder}" for folder in (database, queries))
-    return Layout(name, lambda root: base(root) is not None, needs, read)
+    return _layout(below, (database, queries), read)
 
 
-def side(folder: Path, area: Area | None) -> ImageSet:
-    """One folder of @ names, all of them in the area."""
+def _layout(below: Sequence[str], folders: tuple[str, ...], read: Callable[[Path], EvalDataset]) -> Layout:
+    needs = tuple(f"{below[0]}/{folder}" for folder in folders)
+    return Layout(TREE, lambda root: _base(root, below, folders) is not None, needs, read)
+
+
+def _base(root: Path, below: Sequence[str], folders: tuple[str, ...]) -> Path | None:
+    return next((root / base for base in below if all((root / base / one).is_dir() for one in folders)), None)
+
+
+def _side(folder: Path, area: Area | None) -> ImageSet:
     images = read_utm_folder(folder)
     return images if area is None else area.check(images)
 
 
+# --- Eynsham and St Lucia
+
 _RSYNC = "rsync://vandaldata.polito.it/sf_xl/VPR-datasets-downloader"
+_WITHDRAWN = "the downloader's own script was withdrawn in March 2026; the tree comes by rsync"
+
+
+def _whole(key: str, queries: int, database: int, *notes: str) -> tuple[Split]:
+    layouts = (tree((*bases(key, "test"), ".")),)
+    return (Split(key, queries, database, WITHIN_25_M, layouts, notes=(*notes, _WITHDRAWN)),)
+
 
 EYNSHAM = Benchmark(
     key="eynsham",
     title="Eynsham",
     source=f"{_RSYNC}/eynsham (ready-made tree); the original recordings: zenodo.org/records/1243106",
-    registration="none is known to be needed",
-    licence="not stated where we looked",
-    splits=(
-        Split(
-            name="eynsham",
-            queries=23_935,
-            database=23_935,
-            rule=WITHIN_25_M,
-            layouts=(tree((*bases("eynsham", "test"), ".")),),
-            notes=(
-                "only the tree of @ names is read, not the original recording",
-                "the database has 4,787 panoramas of 5 cameras each; the count of queries is not confirmed",
-                "grey pictures, 512 x 384 pixels; " + RECOMPRESSED,
-                "the downloader's own script was withdrawn in March 2026; the tree comes by rsync",
-            ),
-        ),
+    registration=FREE,
+    licence=UNSTATED,
+    splits=_whole(
+        "eynsham",
+        23_935,
+        23_935,
+        "only the tree of @ names is read, not the original recording",
+        "the database has 4,787 panoramas of 5 cameras each; the count of queries is not confirmed",
+        "grey pictures, 512 x 384 pixels; " + RECOMPRESSED,
     ),
 )
 ST_LUCIA = Benchmark(
     key="st_lucia",
     title="St Lucia",
     source=f"{_RSYNC}/st_lucia (ready-made tree)",
-    registration="none is known to be needed",
-    licence="not stated where we looked",
+    registration=FREE,
+    licence=UNSTATED,
+    splits=_whole(
+        "st_lucia",
+        1_464,
+        1_549,
+        "only the tree of @ names is read, not the ten recordings",
+        "database: the first of ten drives; queries: the last; one frame in 5 m; neither count is confirmed",
+        "all good methods reach 99 to 100 here, so it tells them apart no more",
+    ),
+)
+
+# --- San Francisco XL
+
+SAN_FRANCISCO = Area("San Francisco", 37.77, -122.42)
+_SF_NOTES = (
+    "put the supplied database_images_paths.txt beside the folder database: without it every file is looked for",
+    "the heading in a name grows to the WEST (90 = west), and that of a crop is of its leftmost column",
+    "queries differ in size: give one image size, or describe one by one",
+)
+_SF_DATABASE = 2_805_840
+_SF_UNSURE = "the exact count of the database is not confirmed; the authors write 2.8 million"
+_SF_SMALL = "the small version for first trials: its figures are not those of SF-XL"
+
+
+def _sf(name: str, part: str, folder: str, queries: int | None, database: int | None, *notes: str) -> Split:
+    """`part` is processed/val, processed/test, small/val or small/test."""
+    below = (part, part.rpartition("/")[2], f"sf_xl/{part}", f"sf_xl/{part.rpartition('/')[2]}")
+    layouts = (tree(below, folder, area=SAN_FRANCISCO),)
+    return Split(name, queries, database, WITHIN_25_M, layouts, notes=notes + _SF_NOTES)
+
+
+def _sf_test(name: str, folder: str, queries: int, what: str) -> Split:
+    return _sf(f"sf_xl-{name}", "processed/test", folder, queries, _SF_DATABASE, f"queries {what}", _SF_UNSURE)
+
+
+SF_XL = Benchmark(
+    key="sf_xl",
+    title="San Francisco eXtra Large",
+    source="rsync://vandaldata.polito.it/sf_xl/ (processed: val 16,000 photos, test 122 GB; small)",
+    registration="the form forms.gle/wpyDzhDyoWLQygAT9",
+    licence="as agreed to in the form",
     splits=(
-        Split(
-            name="st_lucia",
-            queries=1_464,
-            database=1_549,
-            rule=WITHIN_25_M,
-            layouts=(tree((*bases("st_lucia", "test"), ".")),),
-            notes=(
-                "only the tree of @ names is read, not the ten recordings",
-                "database: the first of ten drives; queries: the last; one frame in 5 m; neither count is confirmed",
-                "all good methods reach 99 to 100 here, so it tells them apart no more",
-                "the downloader's own script was withdrawn in March 2026; the tree comes by rsync",
-            ),
+        _sf("sf_xl-val", "processed/val", "queries", 7_993, 8_015, "the exact counts (8k each) are not confirmed"),
+        _sf_test("test_v1", "queries_v1", 1_000, "from Flickr, without headings"),
+        _sf_test("test_v2", "queries_v2", 598, "the queries of San Francisco Landmarks with refined poses"),
+        _sf_test("night", "queries_night", 466, "by night"),
+        _sf_test("occlusion", "queries_occlusion", 76, "with things in the way"),
+        _sf("sf_xl_small-val", "small/val", "queries", None, None, _SF_SMALL, "8 thousand photos on each side"),
+        _sf("sf_xl_small-test_v1", "small/test", "queries_v1", 1_000, None, _SF_SMALL, "27 thousand photos"),
+    ),
+)
+
+# --- SVOX
+
+OXFORD = Area("Oxford", 51.75, -1.26)
+GALLERY = "gallery"  # the name of the database's folder
+WEATHERS = {"night": 823, "overcast": 872, "rain": 937, "snow": 870, "sun": 854}
+_SVOX_BASES = (*bases("svox", "test"), ".")
+_SVOX_FOLDERS = (GALLERY, *(f"queries_{weather}" for weather in WEATHERS))
+
+
+def _svox_weather(weather: str) -> Layout:
+    def finish(dataset: EvalDataset) -> EvalDataset:
+        queries = dataset.queries
+        return replace(dataset, queries=replace(queries, conditions=(weather,) * len(queries)))
+
+    return tree(_SVOX_BASES, f"queries_{weather}", database=GALLERY, area=OXFORD, finish=finish)
+
+
+def read_svox_all(root: Path) -> EvalDataset:
+    """Read the queries of all weathers, one weather after the other, each in the order of their names."""
+    base = _base(root, _SVOX_BASES, _SVOX_FOLDERS) or root / _SVOX_BASES[0]
+    parts = {weather: _side(base / f"queries_{weather}", OXFORD) for weather in WEATHERS}
+    positions = [part.positions for part in parts.values() if part.positions is not None]
+    if len({part.zones is None for part in positions}) == 2:
+        positions = [Positions(part.metres) for part in positions]
+    queries = ImageSet(
+        base,
+        tuple(f"queries_{weather}/{name}" for weather, part in parts.items() for name in part.names),
+        Positions.concatenate(positions),
+        keys=tuple(key for part in parts.values() for key in part.keys or part.names),
+        conditions=tuple(weather for weather, part in parts.items() for _ in part.names),
+    )
+    return join_utm_sides("svox-all", _side(base / GALLERY, OXFORD), queries)
+
+
+def _svox(name: str, queries: int, layout: Layout, *notes: str) -> Split:
+    common = ("the database's folder is called gallery", "counts as they stand in other projects' code")
+    return Split(f"svox-{name}", queries, 17_166, WITHIN_25_M, (layout,), notes=notes + common)
+
+
+SVOX = Benchmark(
+    key="svox",
+    title="SVOX",
+    source="Google Drive file 16iuk8voW65GaywNUQlWAbDt6HZzAJ_t9 (one zip)",
+    registration=FREE,
+    licence="not stated where we looked; the queries come from Oxford RobotCar, which has terms of its own",
+    splits=(
+        _svox(
+            "base",
+            14_278,
+            tree(_SVOX_BASES, database=GALLERY, area=OXFORD),
+            'the plain queries; "SVOX" in a table may mean these or the five weathers pooled (svox-all)',
+        ),
+        *(_svox(weather, count, _svox_weather(weather)) for weather, count in WEATHERS.items()),
+        _svox(
+            "all",
+            sum(WEATHERS.values()),
+            _layout(_SVOX_BASES, _SVOX_FOLDERS, read_svox_all),
+            'the five weathers pooled, 4,356 queries: the "SVOX" row of CricaVPR\'s paper',
+            "one weather after the other (night, overcast, rain, snow, sun); how the authors ordered them is not "
+            "known, and groups in order depend on it",
         ),
     ),
 )

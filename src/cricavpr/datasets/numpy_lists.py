@@ -1,9 +1,11 @@
-"""Lists in numpy files (.npy, .npz) from strangers, read without unpickling.
+"""Read lists in numpy files (.npy, .npz) from strangers, without unpickling.
 
 An array of lists of different lengths is kept in a .npy file as a pickle, which is a program: `numpy.load` with
-allow_pickle runs it. Here the few instructions that such lists need are followed by hand, and what they build is
-ints, texts, tuples, lists and arrays of ints. Any other instruction, and any function but those that numpy's own
-arrays are made with, is refused by name.
+allow_pickle runs it. Here the few instructions that such lists need are interpreted, and they can build only ints,
+texts, tuples, lists and arrays of ints. Any other instruction, and any function but those that make numpy's own arrays,
+is refused by name.
+
+All readers raise InputError, in one line, for a file that is missing or damaged or holds something else.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 
 LARGEST_BYTES = 2**28  # of a file, and of all that is unpacked of an .npz; the largest published list has 3e6
-MOST_INDICES = 20_000_000  # a list may be shared by many rows, so few bytes could stand for very many indices
+MOST_INDICES = 20_000_000  # many rows may share one list, so a few bytes could stand for very many indices
 
-# Source: numpy's documentation of the format. Its own reader takes odd headers for Python and says odd things of them.
+# Source: numpy's documentation of the format. Its own reader evaluates headers as Python literals.
 _START = re.compile(rb"\x93NUMPY(?:\x01\x00(?P<short>..)|\x02\x00(?P<long>....))", re.DOTALL)
 _HEADER = re.compile(
     rb"\{'descr': '(?P<type>\|O|[<>|][iuf][1248]|[<>]U\d{1,6})', 'fortran_order': (?P<fortran>True|False), "
@@ -35,15 +37,11 @@ _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Unreadable(ValueError):
-    """Why a file cannot be read: half a sentence."""
+    """A file cannot be read; the message is the rest of a sentence about it."""
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """A list of texts, such as paths of images.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read a list of texts, such as paths of images."""
     what = "a list of names"
     values = _read(path, what)
     try:
@@ -56,11 +54,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
-    """A list of whole numbers.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read a list of whole numbers."""
     values = _read(path, "a list of whole numbers")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         return values.astype(np.int64)
@@ -68,11 +62,7 @@ def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
 
 
 def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
-    """One list of indices per row: an array of lists, or a plain array (N, k) or (N,) of whole numbers.
-
-    Raises:
-        InputError: no such file, or another kind of file.
-    """
+    """Read one list of indices per row: an array of lists, or a plain array (N, k) or (N,) of whole numbers."""
     what = "a list of indices for each query"
     values = _read(path, what)
     if isinstance(values, np.ndarray):
@@ -81,15 +71,11 @@ def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
         return tuple(np.atleast_1d(row).astype(np.int64) for row in values)
     if len(values.shape) != 1:
         raise _refused(path, what, f"its shape is {values.shape}")
-    return _flat_lists(path, what, values.items)
+    return _index_arrays(path, what, values.items)
 
 
 def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
-    """Rows of (number, indices), as VPR-Bench keeps its ground truth: an array (N, 2) of objects.
-
-    Raises:
-        InputError: no such file, another kind of file, or a number twice.
-    """
+    """Read rows of (number, indices), as VPR-Bench keeps its ground truth: an array (N, 2) of objects."""
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
@@ -98,14 +84,14 @@ def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
     numbers = items[0::2]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) != len(numbers):
         raise _refused(path, what, "its first column is not one whole number per query")
-    return dict(zip(numbers, _flat_lists(path, what, items[1::2]), strict=True))
+    return dict(zip(numbers, _index_arrays(path, what, items[1::2]), strict=True))
 
 
-def rising(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[NDArray[np.int64], ...]:
-    """Lists of indices, each sorted and without repetition, once all are known to lie in 0..count-1.
+def sorted_indices(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[NDArray[np.int64], ...]:
+    """Return lists of indices, each sorted and without repetition.
 
     Raises:
-        InputError: an index that does not, with the file that it came from.
+        InputError: an index outside 0..count-1, with the file that it came from.
     """
     sorted_lists = tuple(np.unique(indices) for indices in lists)
     for row, indices in enumerate(sorted_lists):
@@ -119,11 +105,7 @@ def rising(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[
 
 
 def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
-    """Arrays of numbers out of an .npz file.
-
-    Raises:
-        InputError: no such file, another kind of file, or one without these arrays.
-    """
+    """Read arrays of numbers from an .npz file."""
     what = f"the arrays {', '.join(names)}"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -178,21 +160,10 @@ def _parse(raw: bytes) -> NDArray[Any] | _Objects:
     size = int.from_bytes(start["short"] or start["long"], "little")
     shape = tuple(int(side) for side in re.findall(rb"\d+", header["shape"]))
     data = raw[start.end() + size :]
-    if header["type"] == b"|O":
-        return _objects(data, shape)
-    return _plain(data, np.dtype(header["type"].decode()), shape, header["fortran"] == b"True")
-
-
-def _plain(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> NDArray[Any]:
-    needed = math.prod(shape) * dtype.itemsize
-    if len(data) < needed or not dtype.itemsize:
-        raise _Unreadable(f"it is cut short: {len(data):,} bytes of {needed:,} are there")
-    return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
-
-
-def _objects(pickle: bytes, shape: tuple[int, ...]) -> _Objects:
+    if header["type"] != b"|O":
+        return _plain(data, np.dtype(header["type"].decode()), shape, header["fortran"] == b"True")
     try:
-        built = _Machine().run(pickle)
+        built = _Machine().run(data)
     except (IndexError, KeyError, TypeError, OverflowError) as error:
         raise _Unreadable(f"its list is damaged ({type(error).__name__})") from None
     if not isinstance(built, _Array) or not isinstance(built.value, _Objects):
@@ -202,19 +173,30 @@ def _objects(pickle: bytes, shape: tuple[int, ...]) -> _Objects:
     return built.value
 
 
-def _flat_lists(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
-    """Lists, tuples, arrays or single numbers, as arrays; nothing nested."""
-    values = [_opened(item) for item in items]
+def _plain(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> NDArray[Any]:
+    needed = math.prod(shape) * dtype.itemsize
+    if len(data) < needed or not dtype.itemsize:
+        raise _Unreadable(f"it is cut short: {len(data):,} bytes of {needed:,} are there")
+    return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
+
+
+def _index_arrays(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
+    """Return lists, tuples, arrays or single numbers as arrays; refuse nested ones."""
+    values = [_flat(item) for item in items]
     if sum(np.size(v) if isinstance(v, np.ndarray) else len(v) for v in values if v is not None) > MOST_INDICES:
         raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices")
-    lists = [_indices(value) for value in values]
-    if any(indices is None for indices in lists):
-        row = next(row for row, indices in enumerate(lists) if indices is None)
-        raise _refused(path, what, f"row {row} is not a list of whole numbers")
-    return tuple(indices for indices in lists if indices is not None)
+    arrays = []
+    for row, value in enumerate(values):
+        if isinstance(value, np.ndarray):
+            arrays.append(value.reshape(-1))
+        elif value is not None and all(type(index) is int and abs(index) < 2**62 for index in value):
+            arrays.append(np.array(value, np.int64))
+        else:
+            raise _refused(path, what, f"row {row} is not a list of whole numbers")
+    return tuple(arrays)
 
 
-def _opened(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
+def _flat(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
     value = item.value if isinstance(item, _Array) else item
     if isinstance(value, _Objects):
         return value.items
@@ -223,20 +205,12 @@ def _opened(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
     return value if isinstance(value, np.ndarray | list | tuple) else None
 
 
-def _indices(value: NDArray[np.int64] | Sequence[Any] | None) -> NDArray[np.int64] | None:
-    if value is None or isinstance(value, np.ndarray):
-        return None if value is None else value.reshape(-1)
-    if all(type(index) is int and abs(index) < 2**62 for index in value):
-        return np.array(value, np.int64)
-    return None
-
-
 # --- the instructions of a pickle (their names and meanings: Python's `pickletools`)
 
 
 @dataclass
 class _Array:
-    """An array that has been announced; what it holds comes with BUILD."""
+    """An array that has been announced; BUILD brings what it holds."""
 
     value: NDArray[np.int64] | _Objects | None = None
 
@@ -263,19 +237,6 @@ _FUNCTIONS = {
     ("_codecs", "encode"): "encode",  # how Python 3 writes bytes for Python 2
     ("__builtin__", "bytes"): "bytes",  # the same, for no bytes at all
 }
-_CONSTANTS = (
-    *("BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES"),
-    *("SHORT_BINSTRING", "BINSTRING"),
-)
-_FIXED: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_PUTS, _GETS = ("BINPUT", "LONG_BINPUT"), ("BINGET", "LONG_BINGET")
 _MARK = object()
 
 
@@ -290,30 +251,17 @@ class _Machine:
         for opcode, argument, _ in pickletools.genops(pickle):
             if opcode.name == "STOP":
                 return self.stack.pop()
-            self.step(opcode.name, argument)
+            if opcode.name not in _STEPS:
+                raise _Unreadable(f"it holds the instruction {opcode.name}, which a list of numbers does not need")
+            _STEPS[opcode.name](self, argument)
         raise _Unreadable("it is cut short")
 
-    def step(self, name: str, argument: Any) -> None:
-        if name in ("PROTO", "FRAME"):
-            return
-        if name in _CONSTANTS:
-            self.stack.append(argument)
-        elif name in _FIXED:
-            self.stack.append(_FIXED[name]())
-        elif name in _PUTS:
-            self.memory[argument] = self.stack[-1]
-        elif name in _GETS:
-            self.stack.append(self.memory[argument])
-        elif name in _TUPLES:
-            self.stack.append(tuple(self.pop(_TUPLES[name])))
-        elif name in _STEPS:
-            _STEPS[name](self, argument)
-        else:
-            raise _Unreadable(f"it holds the instruction {name}, which a list of numbers does not need")
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def pop(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise _Unreadable("its list is damaged")
+            raise _damaged()
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
@@ -321,30 +269,30 @@ class _Machine:
     def pop_to_mark(self) -> list[Any]:
         at = next((place for place in reversed(range(len(self.stack))) if self.stack[place] is _MARK), None)
         if at is None:
-            raise _Unreadable("its list is damaged")
+            raise _damaged()
         taken = self.stack[at + 1 :]
         del self.stack[at:]
         return taken
 
     def extend(self, values: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            raise _Unreadable("its list is damaged")
+            raise _damaged()
         self.stack[-1].extend(values)
 
-    def remember(self, _: Any) -> None:
-        self.memory[len(self.memory)] = self.stack[-1]
+    def remember(self, key: int | None) -> None:
+        self.memory[len(self.memory) if key is None else key] = self.stack[-1]
 
     def name_function(self, argument: Any) -> None:
         module, name = argument.split(" ", 1) if argument is not None else self.pop(2)
         if (module, name) not in _FUNCTIONS:
             raise _Unreadable(f"it asks to run {module}.{name}, which no list of numbers needs")
-        self.stack.append(_Function(_FUNCTIONS[module, name]))
+        self.push(_Function(_FUNCTIONS[module, name]))
 
     def call(self, _: Any) -> None:
         function, arguments = self.pop(2)
         if not isinstance(function, _Function) or not isinstance(arguments, tuple):
-            raise _Unreadable("its list is damaged")
-        self.stack.append(_made(function.name, arguments))
+            raise _damaged()
+        self.push(_result(function.name, arguments))
 
     def build(self, _: Any) -> None:
         (state,) = self.pop(1)
@@ -354,25 +302,42 @@ class _Machine:
         elif isinstance(target, _Array) and isinstance(state, tuple) and len(state) == 5:
             target.value = _filled(*state[1:])
         else:
-            raise _Unreadable("its list is damaged")
+            raise _damaged()
 
 
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MEMOIZE": _Machine.remember,
-    "MARK": lambda machine, _: machine.stack.append(_MARK),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
-    "LIST": lambda machine, _: machine.stack.append(machine.pop_to_mark()),
+_Step = Callable[[_Machine, Any], None]
+_STEPS: dict[str, _Step] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, argument: None),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1"), _Machine.push),
+    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINSTRING", "BINSTRING"), _Machine.push),
+    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES"), _Machine.push),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, key: machine.push(machine.memory[key])),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), _Machine.name_function),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "MARK": lambda machine, _: machine.push(_MARK),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop(3))),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "LIST": lambda machine, _: machine.push(machine.pop_to_mark()),
     "APPEND": lambda machine, _: machine.extend(machine.pop(1)),
     "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
-    "GLOBAL": _Machine.name_function,
-    "STACK_GLOBAL": _Machine.name_function,
     "REDUCE": _Machine.call,
     "BUILD": _Machine.build,
 }
 
 
-def _made(function: str, arguments: tuple[Any, ...]) -> Any:
-    """What one of the allowed functions would give."""
+def _damaged() -> _Unreadable:
+    return _Unreadable("its list is damaged")
+
+
+def _result(function: str, arguments: tuple[Any, ...]) -> Any:
+    """Return the result of one of the allowed functions."""
     if function == "array" and len(arguments) == 3:
         return _Array()
     if function == "dtype" and isinstance(arguments[0], str):
@@ -383,12 +348,12 @@ def _made(function: str, arguments: tuple[Any, ...]) -> Any:
         return arguments[0].encode("latin1") if isinstance(arguments[0], str) else None
     if function == "bytes" and not arguments:
         return b""
-    raise _Unreadable("its list is damaged")
+    raise _damaged()
 
 
 def _filled(shape: Any, dtype: Any, fortran: Any, data: Any) -> NDArray[np.int64] | _Objects:
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise _Unreadable("its list is damaged")
+        raise _damaged()
     if not isinstance(dtype, _Dtype) or dtype.code not in ("O", "O8", "O4"):
         return _numbers(dtype, data, shape, bool(fortran))
     if not isinstance(data, list) or len(data) != math.prod(shape):
@@ -401,6 +366,6 @@ def _numbers(dtype: Any, data: Any, shape: tuple[int, ...], fortran: bool) -> ND
         raise _Unreadable(f"it holds numbers of type {getattr(dtype, 'code', 'nothing')!r} where indices should be")
     raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had one type for both
     if not isinstance(raw, bytes):
-        raise _Unreadable("its list is damaged")
+        raise _damaged()
     order = "<" if dtype.order in "|=" else dtype.order
     return _plain(raw, np.dtype(order + dtype.code), shape, fortran).astype(np.int64)

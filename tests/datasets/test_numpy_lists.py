@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cricavpr.datasets.object_arrays import (
+from cricavpr.datasets.numpy_lists import (
     read_index_lists,
     read_integers,
     read_names,
@@ -217,7 +217,7 @@ def test_arrays_come_out_of_an_npz_and_nothing_else_does(tmp_path: Path) -> None
 
 
 def test_an_npz_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cricavpr.datasets.object_arrays.LARGEST_BYTES", 100_000)
+    monkeypatch.setattr("cricavpr.datasets.numpy_lists.LARGEST_BYTES", 100_000)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("one.npy", bytes(1_000_000))
     assert (tmp_path / "a.npz").stat().st_size < 10_000

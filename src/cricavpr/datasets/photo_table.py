@@ -1,0 +1,332 @@
+"""Read tables that say where photos were taken, and perhaps when: CSV as many programs write it, or GeoJSON.
+
+Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` are
+understood as they are. Which column holds the names of the photos is decided later, by the photos that there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cricavpr.datasets.coordinates import parse_degrees, parse_metres, parse_zone, rounding_m
+from cricavpr.datasets.written_positions import SAME_M, Written, Zone, look_like_degrees
+from cricavpr.errors import InputError
+from cricavpr.files import decoded
+from cricavpr.geo import Degrees, Metres, ground_distances_m
+from cricavpr.times import EXAMPLE, read_time
+
+BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
+
+ROLES = {  # of columns: their names in small letters, without blanks, signs and units; the first that is there counts
+    "name": (
+        *("name", "file", "filename", "filepath", "image", "imagename", "imagefile", "photo", "photoname", "path"),
+        *("picture", "sourcefile", "label", "img"),
+    ),
+    "lat": ("lat", "latitude", "latdeg", "latitudedeg", "gpslatitude", "gpslat", "maplatitude", "ylatitude"),
+    "lon": (
+        *("lon", "lng", "long", "longitude", "londeg", "lngdeg", "longitudedeg", "gpslongitude", "gpslon", "gpslng"),
+        *("gpslong", "maplongitude", "xlongitude"),
+    ),
+    "east": ("easting", "east", "eastingm", "utmeast", "utmeasting", "xeasting"),
+    "north": ("northing", "north", "northingm", "utmnorth", "utmnorthing", "ynorthing"),
+    "x": ("x", "xcoord", "coordx"),
+    "y": ("y", "ycoord", "coordy"),
+    "zone": ("zone", "utmzone", "zonenumber", "utmzonenumber"),
+    "letter": ("zoneletter", "utmzoneletter", "utmletter", "band", "utmband", "hemisphere"),
+    "lat reference": ("gpslatituderef", "latituderef", "latref"),
+    "lon reference": ("gpslongituderef", "longituderef", "lonref"),
+    "point x": ("geometryx",),  # of GeoJSON
+    "point y": ("geometryy",),
+    "time": ("time",),  # no other word: what is called a timestamp elsewhere is as often a number as a date
+}
+_UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
+_EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
+
+
+@dataclass
+class PhotoTable:
+    """Rows of a table that are not matched to photos yet.
+
+    Attributes:
+        file: name of the table, for messages.
+        unit: the word for its rows: line or feature.
+        numbers: the number of each row in the file.
+        names: the cells of each column that may hold the photos' names.
+        written: the positions.
+        times: UTC, None where unknown.
+        wrong_times: reasons, by row, of times that cannot be read.
+        timed: True if it has a column of times.
+    """
+
+    file: str
+    unit: str
+    numbers: list[int]
+    names: list[list[str]]
+    written: Written
+    times: list[datetime | None]
+    wrong_times: dict[int, str]
+    timed: bool
+
+    def where(self, row: int) -> str:
+        return f"{self.unit} {self.numbers[row]} of {self.file}"
+
+
+def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
+    """Read the given table, or else the one beside the photos; None where there is neither.
+
+    Raises:
+        InputError: two tables beside the photos, or one that cannot be read.
+    """
+    if given is None:
+        beside = [folder / name for name in BESIDE if (folder / name).is_file()]
+        if len(beside) > 1:
+            raise InputError(f"{folder} holds {' and '.join(BESIDE)}. Choose one with --positions, or remove one.")
+        if not beside:
+            return None
+        given = beside[0]
+    given = Path(given)
+    try:
+        raw = given.read_bytes() if given.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {given}: {error}. Give a table of positions.") from error
+    if raw is None:
+        raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
+    if given.suffix.lower() in (".geojson", ".json"):
+        return _read_geojson(given, decoded(raw))
+    return _read_csv(given, decoded(raw))
+
+
+def _read_csv(path: Path, text: str) -> PhotoTable:
+    skipped, delimiter, comments = _find_header(text)
+    try:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
+    rows = [(number, cells) for number, cells in rows if number > skipped]
+    (_, header), *rows = rows or [(0, [""])]
+    if header[0].startswith("#"):  # Metashape writes sums below the table, as comments
+        rows = [(number, cells) for number, cells in rows if not cells[0].startswith("#")]
+    epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # WGS 84 / UTM zone 33N (EPSG::32633)
+    zone = next((zone for match in epsg if match and (zone := parse_zone(match[0]))), None)
+    return _table(path, "line", header, rows, _Style(delimiter != ",", zone))
+
+
+def _find_header(text: str) -> tuple[int, str, list[str]]:
+    """Return the number of lines before the header, the delimiter, and the comments among these lines."""
+    comments: list[str] = []
+    given = ""
+    for number, line in enumerate(text.split("\n")[:50]):
+        plain = line.strip()
+        if found := re.fullmatch(r'"?sep=(.)"?', plain, re.IGNORECASE):  # for Excel
+            given = found[1]
+        elif plain:
+            delimiter = given or max(",;\t|", key=line.count)
+            words = {_word(cell) for cell in line.split(delimiter)}
+            if not plain.startswith("#") or (len(words) > 2 and words & {*ROLES["name"]}):
+                return number, delimiter, comments
+            comments.append(plain)
+    return 0, given or ",", comments
+
+
+def _read_geojson(path: Path, text: str) -> PhotoTable:
+    try:
+        document = json.loads(text)
+        features = list(document["features"] if document["type"] == "FeatureCollection" else [document])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not GeoJSON ({error}). Give a FeatureCollection of Points.") from error
+    known = [{**_properties(feature), **_point(feature)} for feature in features]
+    keys = list(dict.fromkeys(key for properties in known for key in properties))
+    rows = [(number, [cells.get(key, "") for key in keys]) for number, cells in enumerate(known, start=1)]
+    return _table(path, "feature", keys, rows, _Style(False, _zone_of_crs(path, document)))
+
+
+def _zone_of_crs(path: Path, document: Any) -> Zone | None:
+    """Return the UTM zone of a document that is not in degrees; `crs` is not in the standard any more, but in use."""
+    try:
+        name = str(document["crs"]["properties"]["name"])
+    except (KeyError, TypeError):
+        return None
+    zone = parse_zone(name)
+    if zone is None and not re.search(r"(CRS84|:4326|:4258|:4979|WGS ?84)$", name, re.IGNORECASE):
+        raise InputError(f"{path} is in {name}. Export it in WGS 84 (EPSG:4326).")
+    return zone
+
+
+def _properties(feature: Any) -> dict[str, str]:
+    try:
+        return {str(key): str(value) for key, value in feature["properties"].items() if value is not None}
+    except (KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _point(feature: Any) -> dict[str, str]:
+    """Return the coordinates of a Point, longitude or easting first."""
+    try:
+        x, y = feature["geometry"]["coordinates"][:2]
+        return {"geometry x": str(x), "geometry y": str(y)} if feature["geometry"]["type"] == "Point" else {}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+# --- columns
+
+
+def _word(header: str) -> str:
+    """Return a column's name in small letters, without blanks, signs and known units."""
+    return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
+
+
+def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
+    """Return the columns of each role.
+
+    Raises:
+        InputError: columns are missing, or two have one name.
+    """
+    words = [_word(cell) for cell in header]
+    found: dict[str, list[int]] = {}
+    for role, known in ROLES.items():
+        columns = [at for word in known for at, name in enumerate(words) if name == word]
+        if role != "name" and len(columns) > 1 and words[columns[0]] == words[columns[1]]:
+            raise InputError(f"{path} has two columns called {header[columns[0]].strip()!r}. Rename or remove one.")
+        if columns:
+            found[role] = columns
+    pairs = [pair for pair in (("lat", "lon"), ("east", "north"), ("point x", "point y")) if found.keys() >= {*pair}]
+    if pairs:
+        found = {role: columns for role, columns in found.items() if role not in ("x", "y")}
+    if "name" not in found or not (pairs or {"x", "y"} <= found.keys()):
+        shown = ", ".join(header)[:100] or "nothing"
+        raise InputError(f"{path} must have {_EXPECTED}, got {shown!r}. Name the columns in the first line.")
+    return found
+
+
+# --- rows
+
+_UNKNOWN = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Number format of a table, and the zone of rows that do not name one."""
+
+    decimal_comma: bool
+    zone: Zone | None
+
+
+@dataclass
+class _Row:
+    """One row, parsed; `reason` is what is wrong with it."""
+
+    degrees: tuple[float, float] = _UNKNOWN
+    metres: tuple[float, float] = _UNKNOWN
+    plane: tuple[float, float] = _UNKNOWN  # x and y: longitude and latitude, or metres
+    zone: Zone | None = None
+    rounding_m: float = 0.0
+    reason: str = ""
+
+
+def _table(
+    path: Path, unit: str, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], style: _Style
+) -> PhotoTable:
+    roles = _roles(path, header)
+    cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
+    texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
+    read = [_read_row(text, style) for text in texts]
+    degrees, metres, plane = (
+        np.array(pairs, np.float64).reshape(-1, 2)
+        for pairs in ([row.degrees for row in read], [row.metres for row in read], [row.plane for row in read])
+    )
+    reasons = [row.reason for row in read]
+    _place_plane(plane, degrees, metres, reasons)
+    for at in np.flatnonzero(np.isnan(degrees).all(axis=1) & np.isnan(metres).all(axis=1)).tolist():
+        reasons[at] = reasons[at] or "has no position"
+    rounding_m = np.array([row.rounding_m for row in read])
+    times = [read_time(text.get("time", "")) for text in texts]
+    unread = (at for at, time in enumerate(times) if time is None and texts[at].get("time", "").strip())
+    return PhotoTable(
+        path.name,
+        unit,
+        [number for number, _ in rows],
+        [[row[at] for row in cells] for at in roles["name"]],
+        Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
+        times,
+        {at: f"has the time {texts[at]['time']!r}, not one such as {EXAMPLE}; used without it" for at in unread},
+        "time" in roles,
+    )
+
+
+def _read_row(cell: Mapping[str, str], style: _Style) -> _Row:
+    """Parse the cells of a row, by role."""
+    row = _Row()
+    try:
+        row.degrees = _degrees(cell, "lat"), _degrees(cell, "lon")
+        row.rounding_m = _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
+        row.metres, row.plane = _metres(cell, "east", "north", style), _metres(cell, "x", "y", style)
+        point = cell.get("point x", ""), cell.get("point y", "")
+        if any(point) and style.zone:
+            row.metres = _metres(cell, "point x", "point y", style)
+        elif any(point):
+            _take_point(row, *point)
+        if not math.isnan(row.metres[0]) or not math.isnan(row.plane[0]):
+            row.zone = _zone(cell, style, needed=math.isnan(row.degrees[0]))
+    except ValueError as error:
+        row.reason = str(error)
+    return row
+
+
+def _degrees(cell: Mapping[str, str], axis: str) -> float:
+    return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
+
+
+def _metres(cell: Mapping[str, str], east: str, north: str, style: _Style) -> tuple[float, float]:
+    first, second = (parse_metres(cell.get(role, ""), style.decimal_comma) for role in (east, north))
+    return first, second
+
+
+def _rounding_m(*texts: str) -> float:
+    return max((rounding_m(text) for text in texts if text.strip()), default=0.0)
+
+
+def _zone(cell: Mapping[str, str], style: _Style, needed: bool) -> Zone | None:
+    text, letter = cell.get("zone", "").strip(), cell.get("letter", "").strip()[:1]
+    if letter and (found := re.match("[0-9]+", text)):
+        text = found[0] + letter
+    zone = parse_zone(text) if text else style.zone
+    if text and zone is None and needed:
+        raise ValueError(f"has the zone {text!r}, which is not a UTM zone such as 33N")
+    return zone
+
+
+def _take_point(row: _Row, x: str, y: str) -> None:
+    """Use the geometry of a feature; raise if degrees among its properties contradict it."""
+    point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
+    if abs(said[0]) <= 90 and abs(point[0]) <= 90:
+        apart_m = ground_distances_m(np.array([point]), np.array([said]))[0]
+        if apart_m > SAME_M + 1.5 * max(row.rounding_m, _rounding_m(x, y)):
+            ours, others = ("{:g}, {:g}".format(*pair) for pair in (point, said))
+            raise ValueError(f"has its geometry at latitude, longitude {ours}, but its properties say {others}")
+    row.degrees, row.rounding_m = point, _rounding_m(x, y)
+
+
+def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[str]) -> None:
+    """Use x and y as longitude and latitude, or as metres, if the numbers leave no doubt."""
+    known = ~np.isnan(plane).any(axis=1)
+    if known.any() and look_like_degrees(plane[known]):
+        degrees[known] = plane[known][:, ::-1]
+    elif (np.abs(plane[known]) > 180).any():
+        metres[known] = plane[known]
+    else:
+        for row in np.flatnonzero(known).tolist():
+            says = f"has x {plane[row, 0]:g} and y {plane[row, 1]:g}, which can be degrees or metres"
+            reasons[row] = f"{says}; call the columns lon and lat, or easting and northing"

@@ -1,0 +1,146 @@
+"""Find which photo each row of a table is about, by names that need not be whole paths.
+
+A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as
+long as one photo fits best; letters may be of either case, and accents of either Unicode form. A name with another
+folder is about another photo.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cricavpr.spreadsheet import plain_cell
+
+Parts = tuple[str, ...]
+Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the whole path, is spelled the same
+
+
+@dataclass
+class Matches:
+    """The rows of each photo, and the reasons of rows without a photo.
+
+    Attributes:
+        rows: the rows that fit a photo best, by photo.
+        reasons: why a row has no photo, by row, as the rest of a sentence.
+        doubtful: a row that may be about a photo and about others, by photo.
+    """
+
+    rows: dict[int, list[int]] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    doubtful: dict[int, int] = field(default_factory=dict)
+
+
+class PhotoNames:
+    """Photos that can be looked up by the names that a table gives them.
+
+    Args:
+        names: paths below `root`.
+        root: the folder of the photos; a row may name it, and folders above it.
+    """
+
+    def __init__(self, names: Sequence[str], root: Path) -> None:
+        self.names, self.folder = names, root.resolve().name
+        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # a link has two names
+        self.above = {tuple(map(_key, folder.parts)) for folder in folders}
+        self.keys = [tuple(_key(name).split("/")) for name in names]
+        self.by_path: dict[Parts, list[int]] = defaultdict(list)
+        self.by_file: dict[str, list[int]] = defaultdict(list)
+        self.by_stem: dict[str, list[int]] = defaultdict(list)
+        for photo, keys in enumerate(self.keys):
+            self.by_path[keys].append(photo)
+            self.by_file[keys[-1]].append(photo)
+            self.by_stem[keys[-1].rpartition(".")[0]].append(photo)
+
+    def match(self, rows: Sequence[str]) -> Matches:
+        """Find the photo of each row, and for each photo the rows that fit it best."""
+        matches = Matches()
+        found: dict[int, list[tuple[Fit, int]]] = defaultdict(list)
+        for row, text in enumerate(rows):
+            fits = self._fits(text)
+            best = max(fits.values(), default=None)
+            photos = [photo for photo, fit in fits.items() if fit == best]
+            if best is not None and len(photos) == 1:
+                found[photos[0]].append((best, row))
+                continue
+            matches.reasons[row] = self._why(text, photos)
+            for photo in photos:
+                matches.doubtful.setdefault(photo, row)
+        for photo, fitting in found.items():
+            best = max(fit for fit, _ in fitting)
+            matches.rows[photo] = [row for fit, row in fitting if fit == best]
+            for row in (row for fit, row in fitting if fit != best):
+                matches.reasons[row] = f"names {rows[row]!r}, which another row names more exactly"
+        return matches
+
+    def _fits(self, text: str) -> dict[int, Fit]:
+        """Return the photos that a row may be about, each with how well it fits."""
+        plain = plain_cell(text)  # as it was before it was made safe for a spreadsheet
+        variants = (plain, plain.replace("\\", "/"), text)
+        for parts in dict.fromkeys(map(_parts, variants)):
+            keys = tuple(map(_key, parts))
+            fits = {photo: fit for photo in self._called(keys) if (fit := self._fit(parts, keys, photo))}
+            if fits:
+                return fits
+        return {}
+
+    def _called(self, keys: Parts) -> Iterable[int]:
+        """Return the photos with this path, or else those with its file name."""
+        for start in range(len(keys)):
+            found = self.by_path.get(keys[start:])
+            if found and (start == 0 or any(folder[-start:] == keys[:start] for folder in self.above)):
+                return found
+        last = keys[-1] if keys else ""
+        return dict.fromkeys((*self.by_file.get(last, ()), *self.by_stem.get(last, ())))
+
+    def _fit(self, parts: Parts, keys: Parts, photo: int) -> Fit | None:
+        here, path = self.keys[photo], self.names[photo].split("/")
+        with_suffix = keys[-1] == here[-1]
+        if not with_suffix:
+            here = (*here[:-1], here[-1].rpartition(".")[0])
+            path[-1] = path[-1].rpartition(".")[0]
+        common = max(_common(keys, folder + here) for folder in self.above)
+        if common < len(keys) and common <= len(here):
+            return None
+        return with_suffix, common, common == len(here), list(parts[-len(path) :]) == path[-len(parts) :]
+
+    def _why(self, text: str, photos: Sequence[int]) -> str:
+        if not text.strip():
+            return "names no photo"
+        if photos:
+            shown = ", ".join(self.names[photo] for photo in photos[:3]) + (", ..." if len(photos) > 3 else "")
+            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); give their folders"
+        elsewhere = next(iter(self._called(tuple(map(_key, _parts(text.replace("\\", "/")))))), None)
+        if elsewhere is not None:
+            folder = self.names[elsewhere].rpartition("/")[0] or self.folder
+            return f"names {text!r}, but the photo of this name is in the folder {folder!r}"
+        return f"names {text!r}, and there is no such photo"
+
+
+def _parts(text: str) -> Parts:
+    """Split a path; drop ./ and everything before ../"""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    while ".." in parts:
+        parts = parts[parts.index("..") + 1 :]
+    return tuple(parts)
+
+
+def _key(text: str) -> str:
+    """Return a text that is equal for names that differ only in case, Unicode form or an old encoding of accents."""
+    if any("\udc80" <= letter <= "\udcff" for letter in text):
+        text = os.fsencode(text).decode("cp1252", "replace")
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _common(one: Parts, other: Parts) -> int:
+    """Count the parts that are equal, from the end."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,245 @@
+"""Decide which positions of a table or of file names are possible: degrees, UTM metres with a zone, or both.
+
+A wrong position is worse than none. So every row is either possible on the map or refused with a reason: swapped
+columns, degrees called metres, a zone letter that the northing contradicts, degrees and metres that name two places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.coordinates import BANDS, NORTH, SOUTH
+from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_distances_m, off_the_map, zones_of
+
+Mask = NDArray[np.bool_]  # (N,)
+Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or NORTH or SOUTH
+
+EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # of positions in their own UTM zone
+SAME_M = 1.0  # metres and degrees that are not rounded agree to this
+COARSEST_M = 1_113.0  # of degrees with two decimals; coarser degrees do not confirm metres that are further away
+MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
+# Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
+# Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
+_LAND_IN_THE_FIFTIES = {18, 19, 20, 21, 24, 25, 26, 31, 43, 57, 58, 59}
+_SWAPPED = "seem swapped"
+_RENAME = "call the columns lat and lon"
+
+
+@dataclass(eq=False)
+class Written:
+    """Positions of N rows as they are written; `resolve` checks and changes them.
+
+    Attributes:
+        degrees: (N, 2) latitude, longitude; NaN where nothing is written.
+        metres: (N, 2) easting, northing; NaN where nothing is written.
+        zones: zone of the metres; None where none is written.
+        rounding_m: (N,) metres that the last digit of the degrees stands for.
+        reasons: why a row cannot be used, as the rest of a sentence; "" where it can.
+        notes: decisions about the table that a user may doubt.
+    """
+
+    degrees: Degrees
+    metres: Metres
+    zones: list[Zone | None]
+    rounding_m: NDArray[np.float64]
+    reasons: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def resolve(self, tolerance_m: float = SAME_M) -> list[str]:
+        """Refuse rows whose position is impossible; where degrees and metres agree, keep the metres alone.
+
+        Afterwards each row without a reason has degrees, or metres, or neither, and all of them are on the earth, or
+        all in one local frame.
+
+        Args:
+            tolerance_m: distance between degrees and metres of one row that is allowed, beyond their rounding.
+
+        Returns:
+            The zone of each row such as "33N"; "" where it has no metres, or they are of a local frame.
+        """
+        self._check_halves()
+        self._check_degrees()
+        zones = self._hemispheres()
+        self._check_metres(zones)
+        self._compare(zones, tolerance_m)
+        self._check_frame(zones)
+        self._refuse_a_swapped_table()
+        kept = self._has_metres()
+        return [zone if keep else "" for zone, keep in zip(zones, kept.tolist(), strict=True)]
+
+    def _refuse(self, row: int, reason: str) -> None:
+        self.reasons[row] = self.reasons[row] or reason
+
+    def _has_degrees(self) -> Mask:
+        return np.asarray(~np.isnan(self.degrees[:, 0])) & self._sound()
+
+    def _has_metres(self) -> Mask:
+        return np.asarray(~np.isnan(self.metres[:, 0])) & self._sound()
+
+    def _sound(self) -> Mask:
+        return np.fromiter((not reason for reason in self.reasons), bool, len(self.reasons))
+
+    def _latlon(self, rows: NDArray[np.int64], zones: list[str]) -> Degrees:
+        with np.errstate(all="ignore"):  # of metres that are not a UTM position
+            return Positions(self.metres[rows], tuple(zones)).latlon()
+
+    # --- single rows
+
+    def _check_halves(self) -> None:
+        for values, names in ((self.degrees, ("latitude", "longitude")), (self.metres, ("easting", "northing"))):
+            unknown = np.isnan(values)
+            for row in np.flatnonzero(unknown[:, 0] != unknown[:, 1]).tolist():
+                self._refuse(row, f"has no {names[int(unknown[row, 1])]}")
+
+    def _check_degrees(self) -> None:
+        low, high = UTM_LATITUDES_DEG
+        lat, lon = self.degrees.T
+        good = (low <= lat) & (lat <= high) & (np.abs(lon) <= 180) & ~((lat == 0) & (lon == 0))
+        for row in np.flatnonzero(self._has_degrees() & ~good).tolist():
+            reason = off_the_map(*self.degrees[row].tolist())
+            self._refuse(row, f"is wrong: {reason}" if reason else "has 0, 0, which stands for an unknown position")
+
+    def _hemispheres(self) -> list[str]:
+        """Return zones such as "33N", by their letters; "" where none is written."""
+        zones = ["" if zone is None else f"{zone[0]}{_hemisphere(zone[1])}" for zone in self.zones]
+        doubtful = np.fromiter((zone is not None and zone[1] == "S" for zone in self.zones), bool, len(zones))
+        if (rows := np.flatnonzero(doubtful & self._has_metres())).size:
+            self._decide_s(zones, rows)
+        return zones
+
+    def _decide_s(self, zones: list[str], rows: NDArray[np.int64]) -> None:
+        """Decide whether the letter S is the latitude band of 32 to 40 degrees north or the southern hemisphere."""
+        numbers = [zones[row][:-1] for row in rows.tolist()]
+        north, south = (self._latlon(rows, [number + side for number in numbers]) for side in "NS")
+        in_band = np.abs(north[:, 0] - 36) <= 4 + MARGIN_DEG
+        by_degrees = ~np.isnan(self.degrees[rows, 0])
+        apart_m = [ground_distances_m(side, self.degrees[rows]) for side in (north, south)]
+        is_north = np.where(by_degrees, apart_m[0] < apart_m[1], in_band)
+        convention = self._convention()
+        for at, row in enumerate(rows.tolist()):
+            if in_band[at] and not by_degrees[at] and int(numbers[at]) in _LAND_IN_THE_FIFTIES:
+                is_north[at] = convention == "bands"
+                if convention == "":
+                    where = f"{north[at, 0]:.1f} degrees north or {-south[at, 0]:.1f} degrees south"
+                    how = f"write {numbers[at]}N for the north or {numbers[at]}F for the south"
+                    self._refuse(row, f"has the zone {numbers[at]}S, which can mean {where}; {how}")
+            zones[row] = numbers[at] + ("N" if is_north[at] else "S")
+        read = is_north & ~by_degrees
+        if read.any():
+            first = int(np.argmax(read))
+            self.notes.append(
+                f"zone {numbers[first]}S is read as latitude band S, north of the equator, at latitude "
+                f"{north[first, 0]:.1f}"
+            )
+
+    def _convention(self) -> str:
+        """Return "bands" or "hemispheres", whichever the zone letters of other rows are; "" if they do not show it."""
+        letters = {zone[1] for zone in self.zones if zone is not None}
+        of_n = np.fromiter((zone is not None and zone[1] == "N" for zone in self.zones), bool, len(self.zones))
+        beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
+        bands = bool(letters - {"N", "S", NORTH, SOUTH})
+        return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
+
+    def _check_metres(self, zones: list[str]) -> None:
+        """Refuse metres outside their zone; rows with degrees too are checked by `_compare`."""
+        zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
+        east, north = self.metres.T
+        outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
+        for row in np.flatnonzero(outside).tolist():
+            self._refuse(row, _why_outside(*self.metres[row].tolist()))
+        rows = np.flatnonzero(zoned & ~outside)
+        lat = self._latlon(rows, [zones[row] for row in rows.tolist()])[:, 0]
+        bands = np.array([_band(zone[1]) for row in rows.tolist() if (zone := self.zones[row])]).reshape(-1, 2)
+        off = (lat < bands[:, 0] - MARGIN_DEG) | (lat > bands[:, 1] + MARGIN_DEG)
+        for at in np.flatnonzero(off).tolist():
+            zone, row = self.zones[rows[at]], int(rows[at])
+            assert zone is not None
+            says = f"zone {zone[0]}{zone[1]} covers latitude {bands[at, 0]:.0f} to {bands[at, 1]:.0f}"
+            self._refuse(row, f"is wrong: {says}, but northing {north[row]:.0f} is at latitude {lat[at]:.1f}")
+
+    def _compare(self, zones: list[str], tolerance_m: float) -> None:
+        both = self._has_metres() & self._has_degrees()
+        # The finest row counts, since many programs drop zeros at the end: among 48.20824, a 48.2 is 48.20000.
+        rounding_m = min(float(self.rounding_m[both].min(initial=COARSEST_M)), COARSEST_M)
+        inside = _inside(self.metres[:, 0], EASTINGS_M) & _inside(self.metres[:, 1], NORTHINGS_M)
+        allowed_m = tolerance_m + np.where(inside, 1.5 * rounding_m, 0.0)  # rounded or cut off, in both axes
+        free = np.array([row for row in np.flatnonzero(both).tolist() if not zones[row]], np.int64)
+        if free.size:  # metres without a zone: UTM if they agree in some zone, otherwise of another grid
+            found, apart_m = zones_of(self.metres[free], self.degrees[free])
+            for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m[free]).tolist(), strict=True):
+                zones[row] = zone if agree else ""
+        rows = np.array([row for row in np.flatnonzero(both).tolist() if zones[row]], np.int64)
+        apart_m = ground_distances_m(self._latlon(rows, [zones[row] for row in rows.tolist()]), self.degrees[rows])
+        for at in np.flatnonzero(~(apart_m <= allowed_m[rows])).tolist():  # NaN is refused too
+            (lat, lon), (east, north) = self.degrees[rows[at]].tolist(), self.metres[rows[at]].tolist()
+            hint = "" if _inside(east, EASTINGS_M) else f"; it {_why_outside(east, north)}"
+            apart = f"{apart_m[at] / 1000:,.0f} km" if apart_m[at] > 10_000 else f"{apart_m[at]:,.0f} m"
+            self._refuse(
+                int(rows[at]),
+                f"names two places, {apart} apart: latitude {lat:g}, longitude {lon:g}, and easting {east:.0f}, "
+                f"northing {north:.0f} in zone {zones[rows[at]]}{hint}",
+            )
+        self.degrees[rows] = np.nan
+        self.metres[both & np.fromiter((not zone for zone in zones), bool, len(zones))] = np.nan
+
+    # --- all rows together
+
+    def _check_frame(self, zones: list[str]) -> None:
+        metres = self._has_metres()
+        local = metres & np.fromiter((not zone for zone in zones), bool, len(zones))
+        if not local.any():
+            return
+        if ((metres & ~local) | self._has_degrees()).any():
+            for row in np.flatnonzero(local).tolist():
+                self._refuse(row, "has metres without a zone, unlike other rows")
+        elif look_like_degrees(self.metres[local]):
+            for row in np.flatnonzero(local).tolist():
+                self._refuse(row, _why_outside(*self.metres[row].tolist()))
+
+    def _refuse_a_swapped_table(self) -> None:
+        """Refuse all rows if most are swapped: the others are swapped too, but possible both ways."""
+        swapped = sum(_SWAPPED in reason for reason in self.reasons)
+        known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
+        if swapped > known.sum() / 2:
+            for row in np.flatnonzero(known).tolist():
+                self._refuse(row, f"is one of many whose coordinates {_SWAPPED}")
+
+
+def look_like_degrees(rows: Metres) -> bool:
+    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0."""
+    in_range = bool((np.abs(rows) <= (180, 90)).all())
+    fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more exact than a millimetre
+    spread, middle = np.ptp(rows, axis=0), np.abs(np.median(rows, axis=0))
+    return in_range and bool(fine.mean() >= 0.9) and bool(((middle > 2 * spread) & (middle >= 1)).any())
+
+
+def _hemisphere(letter: str) -> str:
+    if letter in ("N", "S"):
+        return letter
+    return "N" if letter == NORTH or (letter > "N" and letter != SOUTH) else "S"
+
+
+def _band(letter: str) -> tuple[float, float]:
+    """Return the latitudes of a band; for a hemisphere, those of the whole UTM map."""
+    if letter in ("N", "S", NORTH, SOUTH):
+        return UTM_LATITUDES_DEG
+    low = -80 + 8 * BANDS.index(letter)
+    return low, 84 if letter == "X" else low + 8
+
+
+def _inside(value: NDArray[np.float64] | float, limits: tuple[int, int]) -> Mask:
+    return np.asarray((limits[0] <= value) & (value <= limits[1]))
+
+
+def _why_outside(east: float, north: float) -> str:
+    has = f"has easting {east:.10g} and northing {north:.10g}"
+    if east == 0 and north == 0:
+        return f"{has}, which stands for an unknown position"
+    if abs(east) <= 180 and abs(north) <= 180:
+        return f"{has}, which look like degrees; {_RENAME}"
+    if _inside(north, EASTINGS_M) and _inside(east, NORTHINGS_M):
+        return f"{has}, which {_SWAPPED}"
+    return f"{has}; in a UTM zone easting is 100,000 to 900,000 and northing 0 to 10,000,000"
