@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cricavpr.cli import main
 from cricavpr.training import train
-from cricavpr.training.board import Board
+from cricavpr.training.log import Board
 from tests.training.toy import machine, toy
 
 

@@ -13,7 +13,17 @@ import pytest
 import torch
 
 from cricavpr.errors import InputError
-from cricavpr.training.checkpoints import KEPT, Checkpoint, found, load, load_newest, save, step_of
+from cricavpr.training.checkpoints import (
+    KEPT,
+    Checkpoint,
+    Facts,
+    Standing,
+    list_checkpoints,
+    load,
+    load_newest,
+    save,
+    step_of,
+)
 
 CALLS = ("open", "fsync", "replace", "unlink")
 
@@ -23,13 +33,14 @@ class PowerCut(BaseException):
 
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"weight": torch.full((300,), float(step)), "count": torch.tensor(step)}, {"note": "é"})
+    facts = Facts(step, Standing(0.5, step, 0, {"R@1 alone": 0.5}), 123, {"note": "é"}, "f" * 64, {"torch": "2"})
+    return Checkpoint(facts, {"weight": torch.full((300,), float(step)), "count": torch.tensor(step)})
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path, checkpoint(7))
     loaded = load(path)
-    assert (loaded.step, loaded.facts["note"]) == (7, "é")
+    assert loaded.facts == checkpoint(7).facts
     assert torch.equal(loaded.tensors["weight"], checkpoint(7).tensors["weight"])
     assert loaded.tensors["count"].dtype == torch.int64
 
@@ -37,7 +48,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (0, 5, 10, 15):
         save(tmp_path, checkpoint(step))
-    assert [step_of(path) for path in found(tmp_path)] == [15, 10]
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [15, 10]
     assert len(list(tmp_path.iterdir())) == KEPT
 
 
@@ -45,7 +56,7 @@ def test_a_broken_newest_one_falls_back_and_both_are_named(tmp_path: Path) -> No
     before, newest = save(tmp_path, checkpoint(5)), save(tmp_path, checkpoint(10))
     newest.write_bytes(newest.read_bytes()[:-1])
     loaded, path, complaints = load_newest(tmp_path)
-    assert (loaded.step, path) == (5, before)
+    assert (loaded.facts.step, path) == (5, before)
     assert newest.name in complaints[0]
 
 
@@ -53,7 +64,7 @@ def test_a_run_that_went_back_removes_what_was_broken_ahead(tmp_path: Path) -> N
     for step in (5, 10):
         save(tmp_path, checkpoint(step))
     save(tmp_path, checkpoint(7))
-    assert [step_of(path) for path in found(tmp_path)] == [7, 5]
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [7, 5]
 
 
 def test_with_nothing_whole_every_broken_one_is_named(tmp_path: Path) -> None:
@@ -79,7 +90,7 @@ def fall_back_from_damage(folder: Path, times: int) -> None:
     whole, dice = newest.read_bytes(), random.Random(0)
     for _ in range(times):
         newest.write_bytes(damaged(whole, dice))
-        assert load_newest(folder)[0].step == 5
+        assert load_newest(folder)[0].facts.step == 5
 
 
 def test_every_cut_and_every_flipped_bit_falls_back(tmp_path: Path) -> None:
@@ -127,10 +138,10 @@ def test_a_crash_after_any_call_of_a_save_leaves_a_checkpoint_that_loads(tmp_pat
                 save(folder, checkpoint(15))
             except PowerCut:
                 crashes += 1
-        assert load_newest(folder)[0].step == (15 if "replace" in calls else 10)
+        assert load_newest(folder)[0].facts.step == (15 if "replace" in calls else 10)
         assert len(list(folder.iterdir())) <= KEPT + 1
         save(folder, checkpoint(20))
-        assert step_of(found(folder)[0]) == 20
+        assert step_of(list_checkpoints(folder)[0]) == 20
         assert len(list(folder.iterdir())) == KEPT
         if len(calls) < number:
             break
@@ -147,7 +158,7 @@ def test_an_error_in_any_call_of_a_save_is_said_and_nothing_is_lost(tmp_path: Pa
             with pytest.raises(InputError, match="cannot write a checkpoint of step 10") as error:
                 save(folder, checkpoint(10))
         assert "Input/output error" in str(error.value)
-        assert load_newest(folder)[0].step in (5, 10)
+        assert load_newest(folder)[0].facts.step in (5, 10)
         failures += 1
     assert failures == 5
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cricavpr.training.curves import POINTS, curves, draw_curves, panels, read_log
-from cricavpr.training.log import Progress, elapsed_s
+from cricavpr.training.log import Monitor, elapsed_s
 
 STEPS: list[dict[str, Any]] = [
     {"step": 1, "loss": 2.0, "mined": 1.0, "rate": 1e-3, "group_size": 4},
@@ -65,9 +65,9 @@ def test_without_matplotlib_a_run_goes_on_and_says_so_once(
 ) -> None:
     log(tmp_path, STEPS)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    progress = Progress(tmp_path, 10, 0, quiet=False)
-    progress.draw()
-    progress.draw()
+    monitor = Monitor(tmp_path, 10)
+    monitor.draw()
+    monitor.draw()
     assert capsys.readouterr().err.count("cricavpr[plots]") == 1
     assert not (tmp_path / "curves.svg").exists()
 
@@ -76,7 +76,7 @@ def test_the_time_of_a_run_goes_on_where_the_process_before_it_stopped(tmp_path:
     assert elapsed_s(tmp_path) == 0.0
     (tmp_path / "speed.jsonl").write_text('{"step": 4, "elapsed_s": 100.0}\n{"step": 5, "elap')
     assert elapsed_s(tmp_path) == 100.0
-    Progress(tmp_path, 10, 4, quiet=True).end(4)
+    Monitor(tmp_path, 10, 4, quiet=True).end(4)
     (tmp_path / "speed.jsonl").write_text((tmp_path / "speed.jsonl").read_text().replace('"elap{', '"}\n{'))
     assert 100.0 <= elapsed_s(tmp_path) < 160.0
 

@@ -16,11 +16,13 @@ from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
 from cricavpr.models.weights import read_weights
 from cricavpr.town.write import make_town
-from cricavpr.training import checkpoints, train
-from cricavpr.training.data import Steps, open_places
+from cricavpr.training import train
+from cricavpr.training.checkpoints import load_newest
+from cricavpr.training.data import StepData, Steps, open_places
+from cricavpr.training.learning import Described, Learner
 from cricavpr.training.log import elapsed_s
 from cricavpr.training.recipe import Recipe
-from cricavpr.training.samples import normalised
+from cricavpr.training.sampling import normalised
 from tests.training.toy import TOY, machine, toy
 
 
@@ -108,9 +110,8 @@ def steps_of(recipe: Recipe, pictures: Path) -> Steps:
 def test_an_epoch_shows_each_place_once_and_the_next_one_in_another_order(pictures: Path) -> None:
     steps = steps_of(toy(epochs=2, steps=0), pictures)
     assert (steps.per_epoch, steps.count) == (4, 8)
-    keys = list(steps.keys(0))
-    assert [{epoch for epoch, _ in step} for step in keys] == [{0}] * 4 + [{1}] * 4
-    first, second = ([place for step in part for _, place in step] for part in (keys[:4], keys[4:]))
+    shown = [steps.place_indices(step) for step in range(8)]
+    first, second = ([place for step in part for place in step] for part in (shown[:4], shown[4:]))
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
 
@@ -133,7 +134,7 @@ def test_members_of_a_group_come_across_places_or_in_order(pictures: Path) -> No
 
 
 def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
-    with pytest.raises(InputError, match="has 16 places with 2 images, and a step takes 17"):
+    with pytest.raises(InputError, match="a step needs 17 places, and towns has 16 with 2 images"):
         open_places(toy(step__places=17), pictures, 1)
 
 
@@ -143,20 +144,20 @@ def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, done = train.learn, 0
+    describe, done = Learner.describe, 0
 
-    def poisoned(learner: Any, *others: Any) -> Any:
+    def poisoned(self: Learner, data: StepData) -> Described:
         nonlocal done
         done += 1
         if done == 7:
-            next(learner.model.parameters()).data.fill_(float("nan"))
-        return original(learner, *others)
+            next(self.model.parameters()).data.fill_(float("nan"))
+        return describe(self, data)
 
-    monkeypatch.setattr(train, "learn", poisoned)
+    monkeypatch.setattr(Learner, "describe", poisoned)
     with pytest.raises(CricaVPRError, match="step 7: the loss is nan") as error:
         train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=3))
-    kept, path, complaints = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
-    assert (kept.step, complaints) == (6, [])
+    kept, path, complaints = load_newest(tmp_path / "run" / "checkpoints")
+    assert (kept.facts.step, complaints) == (6, [])
     assert path.name in str(error.value)
     assert all(tensor.isfinite().all() for tensor in kept.tensors.values() if tensor.is_floating_point())
     assert losses(tmp_path / "run") == [line["loss"] for line in lines(tmp_path / "run") if "rate" in line]
@@ -165,19 +166,19 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 def test_weights_that_are_no_numbers_are_never_saved(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, done = train.learn, 0
+    update, done = Learner.update, 0
 
-    def poisoning(learner: Any, *others: Any) -> Any:
+    def poisoning(self: Learner, rate: float) -> None:
         nonlocal done
-        learnt, done = original(learner, *others), done + 1
+        update(self, rate)
+        done += 1
         if done == 4:
-            next(learner.model.parameters()).data.fill_(float("inf"))
-        return learnt
+            next(self.model.parameters()).data.fill_(float("inf"))
 
-    monkeypatch.setattr(train, "learn", poisoning)
+    monkeypatch.setattr(Learner, "update", poisoning)
     with pytest.raises(CricaVPRError, match="not finite"):
         train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=4))
-    assert checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0].step == 0
+    assert load_newest(tmp_path / "run" / "checkpoints")[0].facts.step == 0
 
 
 def test_patience_ends_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +240,7 @@ groupings = ["in_order:4"]
 """
     )
     asked = ["train", str(recipe), "--out", str(tmp_path / "run"), "--workers", "0", "--set", "epochs=2"]
-    assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 0
+    assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 3
     said = capsys.readouterr()
     assert "24 of 24 steps, best recall" in said.out
     assert "waiting" in said.err
@@ -255,12 +256,12 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
 ) -> None:
     recipe = str(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml")
     wrong = [
-        (["train"], "there is no recipe"),
+        (["train"], "no recipe"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
-        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out away"),
-        (["train", recipe, "--workers", "-1"], "-1 processes cannot read pictures"),
-        (["train", recipe, "--checkpoint-every", "0"], "Give 1 step or more"),
+        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out out"),
+        (["train", recipe, "--workers", "-1"], "workers must be at least 0, got -1"),
+        (["train", recipe, "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
         (["train", "--resume", str(tmp_path)], "holds no checkpoint"),
         (["train", recipe, "--resume", str(run)], "began with another recipe"),
     ]

@@ -1,21 +1,21 @@
-"""The curves of a run as a picture: loss, mined share and learning rate by step, and every recall measured."""
+"""The curves of a run: loss, mined share and learning rate by step, and the recall of each validation."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cricavpr.plotting import looks, new_figure, save_figure, style
+from cricavpr.schema import parse_json
 
 if TYPE_CHECKING:
     from cricavpr.plotting import Axes, Figure
 
 WIDTH_IN, PANEL_IN = 8.0, 1.9
-POINTS = 400  # a line of more steps is drawn as means of neighbours
-MARKED = 25  # lines of more points show no markers
-MOST = 9  # lines that a panel has room to name
+POINTS = 400  # of a line; more steps are drawn as means of neighbours
+MARKED = 25  # points; longer lines show no markers
+MOST = 9  # lines that the legend of a panel has room for
 
 Line = Sequence[tuple[float, float]]  # (step, value)
 Rows = Sequence[dict[str, Any]]  # of log.jsonl
@@ -27,9 +27,10 @@ class Panel(NamedTuple):
 
 
 def draw_curves(log: Path, picture: Path) -> list[Path]:
-    """Read log.jsonl and draw it as SVG and PNG; the files written. Nothing is drawn before there is a step.
+    """Draw log.jsonl as SVG and PNG and return the files written: none before the first step.
 
     Raises:
+        InputError: the log is damaged.
         MissingExtraError: matplotlib is not installed.
     """
     drawn = panels(read_log(log))
@@ -37,18 +38,17 @@ def draw_curves(log: Path, picture: Path) -> list[Path]:
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; a last one that is half written is left out."""
-    rows = []
-    for text in log.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(text))
-        except ValueError:
-            continue
-    return rows
+    """Return the lines of log.jsonl, without a last one that is incomplete.
+
+    Raises:
+        InputError: a line is not valid JSON.
+    """
+    whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
+    return [parse_json(line, f"line {number} of {log}") for number, line in enumerate(whole.splitlines(), 1)]
 
 
 def panels(rows: Rows) -> list[Panel]:
-    """What there is to draw: nothing of a network that was measured as it was. Of many recalls R@1 alone is shown."""
+    """Return the panels to draw: none without a step, and of many recalls only R@1."""
     steps = [row for row in rows if "loss" in row]
     if not steps:
         return []
@@ -65,7 +65,7 @@ def panels(rows: Rows) -> list[Panel]:
 
 
 def curves(drawn: Sequence[Panel]) -> Figure:
-    """Panels above one another, over one axis of steps."""
+    """Return a figure of panels above one another, over one axis of steps."""
     figure, axes = new_figure(WIDTH_IN, PANEL_IN * len(drawn) + 0.3, rows=len(drawn))
     last = max(step for panel in drawn for line in panel.lines.values() for step, _ in line)
     with looks():
@@ -83,7 +83,7 @@ def _draw(panel: Panel, axes: Axes, last: float) -> None:
     axes.set_title(panel.title)
     axes.set_xlim(0, max(last, 1) * 1.01)
     bottom, top = min(0.0, *axes.get_ylim()), max(axes.get_ylim())
-    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # room above: the margin so far is that of the data's own range
+    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # the margin so far is that of the data's own range
     if len(there) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 

@@ -1,9 +1,12 @@
-"""Recall on data that is not trained on, under one or several groupings."""
+"""Recall on data that is not trained on, under one or several groupings.
+
+Letters: N images, Q queries, n cut-off.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 
 from cricavpr.datasets import open_dataset
-from cricavpr.datasets.base import EvalDataset
+from cricavpr.datasets.base import EvalDataset, Problem
+from cricavpr.datasets.places import PlaceDataset, TownPlaces
 from cricavpr.describing import describe
 from cricavpr.grouping import Grouping, pack
 from cricavpr.index.search import search
 from cricavpr.methods.base import Method
+from cricavpr.town.views import Split
+from cricavpr.training.data import draw_town
 from cricavpr.training.network import Trainable
-from cricavpr.training.pictures import Pictures, render_test
 from cricavpr.training.recipe import Recipe
-from cricavpr.training.samples import normalised
+from cricavpr.training.sampling import normalised
 
 AT = (1, 5, 10)
 _IMAGES_AT_ONCE = 64
@@ -29,63 +34,79 @@ Vectors = NDArray[np.float32]  # (N, D)
 
 
 class HeldOut(Protocol):
-    """Something to measure recall on."""
+    """Data to measure recall on."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Photos that could not be used so far."""
+        ...
 
     def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
-        """recall@N, a fraction of all queries, for each N of AT."""
+        """Return recall@N, a fraction of all queries, for each N of AT."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOutPictures:
-    """Database and query picture of each place of a town: (places, 2, H, W, 3)."""
+class HeldOutPlaces:
+    """Places of a drawn town, each with a database picture and a query picture."""
 
-    pictures: Pictures
+    places: PlaceDataset
+    problems: list[Problem] = field(default_factory=list)
 
     def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
         database, queries = (self._describe(method, grouping, side) for side in (0, 1))
         return _recall(database, queries, list(np.arange(len(queries)).reshape(-1, 1)))
 
     def _describe(self, method: Method, grouping: Grouping, side: int) -> Vectors:
-        vectors = np.empty((len(self.pictures), method.dim), np.float32)
-        for batch in pack(grouping.groups(len(self.pictures), draw=side), _IMAGES_AT_ONCE):
+        vectors = np.empty((len(self.places), method.dim), np.float32)
+        for batch in pack(grouping.groups(len(self.places), draw=side), _IMAGES_AT_ONCE):
             rows = np.concatenate(batch)
-            images = normalised(torch.from_numpy(self.pictures[rows, side]))
+            pictures = np.stack([self.places.read(self.places.places[row].images[side]) for row in rows.tolist()])
+            images = normalised(torch.from_numpy(pictures))
             vectors[rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
         return vectors
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDataset:
-    """A dataset on disk. Photos that cannot be read are missed."""
+    """A dataset on disk. A query that cannot be read counts as missed."""
 
     dataset: EvalDataset
     workers: int
+    problems: list[Problem]
 
     def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
         sides = (self.dataset.database, self.dataset.queries)
-        database, queries = (
-            describe(method, images, grouping, workers=self.workers, draw=draw) for draw, images in enumerate(sides)
-        )
+        found = [describe(method, side, grouping, workers=self.workers, draw=draw) for draw, side in enumerate(sides)]
+        for side, described in zip(sides, found, strict=True):
+            self.problems.extend(replace(p, name=f"{side.root.name}/{p.name}") for p in described.problems)
+        database, queries = found
         positives = [np.flatnonzero(np.isin(database.kept, self.dataset.positives[row])) for row in queries.kept]
-        found = _recall(database.descriptors.vectors, queries.descriptors.vectors, positives)
-        read = len(queries.kept) / len(self.dataset.queries)
-        return {n: share * read for n, share in found.items()}
+        recalls = _recall(database.descriptors.vectors, queries.descriptors.vectors, positives)
+        readable = len(queries.kept) / len(self.dataset.queries)
+        return {n: share * readable for n, share in recalls.items()}
 
 
 def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> HeldOut | None:
-    """What the recipe validates on, if anything."""
+    """Open the data that the recipe validates on, if any.
+
+    Raises:
+        InputError: the data is missing or damaged.
+    """
     wanted = recipe.validation
     if wanted is None:
         return None
     if wanted.town is not None:
-        return HeldOutPictures(render_test(wanted.town.seed, wanted.town.places, recipe.image_size, pictures, workers))
-    dataset, _ = open_dataset(Path(wanted.dataset), wanted.radius_m)
-    return HeldOutDataset(dataset, workers)
+        town = wanted.town
+        visits: list[tuple[Split, int]] = [("database", 0), ("query", 0)]
+        file = draw_town(town.seed, town.places, visits, recipe.image_size, pictures, workers)
+        return HeldOutPlaces(TownPlaces.open([file]))
+    dataset, problems = open_dataset(Path(wanted.dataset), wanted.radius_m)
+    return HeldOutDataset(dataset, workers, list(problems))
 
 
 def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> dict[str, float]:
-    """`{"R@1 alone": 0.91, ...}`; the network is in training mode again afterwards."""
+    """Return recalls such as `{"R@1 alone": 0.91, ...}`, and leave the network in training mode."""
     method = network.method()
     try:
         with torch.inference_mode():
