@@ -54,7 +54,7 @@ def measured(way: str, network: str, places: int, image_size: int, steps: int, g
         "step": {"places": places, "group_sizes": [group_size], **WAYS[way]},
     }
     recipe = build(Recipe, values, "the benchmark")
-    learner = make_learner(recipe, _Labels(), "cpu")  # type: ignore[arg-type]
+    learner = make_learner(recipe, _Labels(), torch.device("cpu"))  # type: ignore[arg-type]
     count = recipe.step.images
     images = torch.randint(0, 256, (count, image_size, image_size, 3), dtype=torch.uint8)
     labels = torch.arange(places).repeat_interleave(4)
@@ -154,7 +154,7 @@ def micro_batches(sizes: list[int], warm: int, steps: int) -> None:
         places = open_places(recipe, Path(folder), 1)
         exact: torch.Tensor | None = None
         for size in [0, *sizes]:
-            whole = make_learner(recipe, places, "cpu")
+            whole = make_learner(recipe, places, torch.device("cpu"))
             divided = replace(whole, step=changed(recipe, {"step.micro_batch": size}).step)
             losses = []
             for number, data in enumerate(Steps(recipe, places).read(0, 0)):

@@ -54,7 +54,7 @@ def learnt(folder: Path, settings: dict[str, Any], world: World) -> dict[str, An
     recipe = toy(steps=STEPS, optimizer__clip=0.0, **settings)
     places = world.in_turn(lambda: open_places(recipe, folder / "pictures", 0))
     steps = (AsTwo if as_two else Steps)(recipe, places, world)
-    learner = make_learner(recipe, places, "cpu", world)
+    learner = make_learner(recipe, places, torch.device("cpu"), world)
     losses = []
     for number, data in enumerate(steps.read(0, 0)):
         torch.manual_seed(number)

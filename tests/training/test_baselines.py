@@ -156,7 +156,7 @@ def test_going_on_from_a_whole_network_keeps_its_centres(pictures: Path, run: Pa
     from cricavpr.training.network import make_network
 
     wanted = recipe(kind, weights=str(run / "last.safetensors"))
-    network = make_network(wanted, "cpu", open_places(wanted, pictures, 1))
+    network = make_network(wanted, torch.device("cpu"), open_places(wanted, pictures, 1))
     assert isinstance(network, TrainableBaseline)
     described = network.method().describe(torch.rand(2, 3, 42, 42, generator=torch.manual_seed(0)))
     loaded = load_method(kind, run / "last.safetensors")

@@ -14,7 +14,7 @@ from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
 from cricavpr.training.batch_norm import frozen_statistics
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, distance_to_company, group_sizes, make_learner
+from cricavpr.training.learning import Learner, distance_to_company, group_sizes, make_learner, usable_device
 from cricavpr.training.memory import checkpoint_blocks
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
@@ -32,7 +32,7 @@ def images(data: StepData) -> Tensor:
 
 
 def learner_of(recipe: Recipe, pictures: Path) -> Learner:
-    return make_learner(recipe, open_places(recipe, pictures, 1), "cpu")
+    return make_learner(recipe, open_places(recipe, pictures, 1), torch.device("cpu"))
 
 
 def gradients(learner: Learner) -> dict[str, Tensor]:
@@ -188,11 +188,14 @@ def test_other_losses_learn_too(loss: str, pictures: Path, data: StepData) -> No
     assert moved == ({"model", "criterion"} if loss == "cosface" else {"model"})
 
 
-def test_a_gpu_that_is_not_there_is_said(pictures: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    with pytest.raises(InputError, match="needs a GPU"):
-        make_learner(toy(), open_places(toy(), pictures, 1), "cuda")
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "meta", "cpu,cuda"])
+def test_a_device_that_is_not_there_is_said(device: str) -> None:
+    with pytest.raises(InputError, match=f"--device '{device}' here: .*Use cpu"):
+        usable_device(device)
+
+
+def test_devices_that_are_there_are_taken() -> None:
+    assert usable_device("cpu") == torch.device("cpu")
 
 
 # --- where the weights come from

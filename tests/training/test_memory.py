@@ -28,7 +28,7 @@ def data(pictures: Path) -> StepData:
 
 def one_step(pictures: Path, data: StepData, **settings: Any) -> tuple[float, dict[str, Tensor], Learner]:
     recipe = toy(optimizer__clip=0.0, **settings)
-    learner = make_learner(recipe, open_places(recipe, pictures, 1), "cpu")
+    learner = make_learner(recipe, open_places(recipe, pictures, 1), torch.device("cpu"))
     torch.manual_seed(5)
     loss = learn(learner, data).loss.item()
     return loss, {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}, learner

@@ -136,10 +136,10 @@ def joined(device: str) -> Iterator[World]:
     if not all(name in os.environ for name in _LAUNCHER_VARIABLES) or os.environ["WORLD_SIZE"] == "1":
         yield World(device=device)
         return
-    kind = torch.device(device).type
+    kind = device.partition(":")[0]
     if kind not in ("cpu", "cuda"):
         raise InputError(f"several processes cannot train on --device {device}. Use cpu or cuda.")
-    on_gpu = kind == "cuda" and torch.cuda.is_available()  # `make_learner` reports a missing GPU
+    on_gpu = kind == "cuda" and torch.cuda.is_available()  # a missing GPU is reported later
     own = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else kind
     if on_gpu:
         torch.cuda.set_device(own)

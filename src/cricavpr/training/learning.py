@@ -135,21 +135,33 @@ class Learner:
         self.optimizer.step()
 
 
-def make_learner(recipe: Recipe, places: PlaceDataset, device: str, world: World = ALONE) -> Learner:
+def usable_device(name: str) -> torch.device:
+    """Return the device of this name, after computing something there.
+
+    Raises:
+        InputError: unknown device, or one that this machine does not have.
+    """
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown reason"])[0]
+        raise InputError(f"cannot compute on --device {name!r} here: {reason}. Use cpu.") from None
+    return device
+
+
+def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:
     """Return network, loss and optimizer before the first step.
 
     Raises:
-        InputError: this machine does not have the device.
+        WeightsError: the weights are missing, unsafe or do not fit the network.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {device} needs a GPU, and torch finds none here. Use cpu.")
-    own = device if world.alone else world.device
-    network = make_network(recipe, own, places)
+    network = make_network(recipe, device, places)
     model = network.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         ids = [place.id for place in places.places]
-        criterion = make_loss(recipe.loss.name, network.dim, ids, **recipe.loss.settings()).to(own)
+        criterion = make_loss(recipe.loss.name, network.dim, ids, **recipe.loss.settings()).to(device)
     if not world.alone:
         synchronise_batch_norm(model, world)
     if recipe.step.activation_checkpointing:
@@ -157,7 +169,7 @@ def make_learner(recipe: Recipe, places: PlaceDataset, device: str, world: World
     if recipe.step.compile:
         network.trunk.compile()
     optimizer = make_optimizer([*model.named_parameters(), *criterion.named_parameters()], recipe.optimizer)
-    return Learner(network, criterion, optimizer, torch.device(own), recipe.step, recipe.optimizer.clip, world)
+    return Learner(network, criterion, optimizer, device, recipe.step, recipe.optimizer.clip, world)
 
 
 # ---- descriptors

@@ -35,8 +35,9 @@ DRAW_EVERY_S = 60.0
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print one line on stderr; a run goes on where nobody reads it any more."""
+    with contextlib.suppress(BrokenPipeError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class UnusablePhotos:

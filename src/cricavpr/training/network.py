@@ -113,7 +113,7 @@ def device_of(model: nn.Module) -> str:
     return str(next(model.parameters()).device)
 
 
-def make_network(recipe: Recipe, device: str, places: PlaceDataset | None = None) -> Trainable:
+def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | None = None) -> Trainable:
     """Return the recipe's network on a device, before the first step, in training mode.
 
     Args:

@@ -26,7 +26,7 @@ from cricavpr.training import checkpoints
 from cricavpr.training.checkpoints import Checkpoint, Facts, Standing, code_version
 from cricavpr.training.data import StepData, Steps, open_places
 from cricavpr.training.distributed import ALONE, OthersFailed, World
-from cricavpr.training.learning import Diverged, StepLoss, make_learner, rate_at
+from cricavpr.training.learning import Diverged, StepLoss, make_learner, rate_at, usable_device
 from cricavpr.training.log import Log, Monitor, UnusablePhotos, require_tensorboard, warn
 from cricavpr.training.recipe import Recipe, changed, refuse_unnamed_changes
 from cricavpr.training.signals import StopRequest, stop_requests
@@ -163,10 +163,12 @@ class TrainingRun:
     def __init__(self, recipe: Recipe, folder: Path, machine: Machine, world: World = ALONE) -> None:
         self.recipe, self.folder, self.machine, self.world = recipe, folder, machine, world
         pictures = machine.pictures or folder / "pictures"
+        with world.together():
+            device = usable_device(machine.device if world.alone else world.device)
         self.places = world.in_turn(partial(open_places, recipe, pictures, machine.workers))
         with world.together():
             self.steps = Steps(recipe, self.places, world)
-            self.learner = make_learner(recipe, self.places, machine.device, world)
+            self.learner = make_learner(recipe, self.places, device, world)
         self.held_out = world.first_only(partial(open_held_out, recipe, pictures, machine.workers))
         self.unusable = UnusablePhotos(quiet=not world.first)
         self.unusable.add([*self.learner.network.problems, *(self.held_out.problems if self.held_out else ())])

@@ -1,0 +1,122 @@
+"""Ctrl-C and SIGTERM while a run starts up: one line, no traceback, and nothing half done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cricavpr.cli import main
+from cricavpr.training import train
+from cricavpr.training.signals import Interrupted, stop_requests
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+image_size = [42, 42]
+steps = 2
+data = {town = {seeds = [11, 12], places = 8, views = 4}}
+network = {backbone = "nano", encoder_heads = 4, encoder_ffn = 64}
+step = {places = 4, images_per_place = 2}
+validation = {town = {seed = 13, places = 5}, every_steps = 2}
+"""
+STAGES = ("open_places", "make_learner", "open_held_out")  # towns are drawn, weights are read
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def asked(verb: str, recipe: Path, pictures: Path) -> list[str]:
+    out = str(recipe.parent / "out")
+    return [verb, str(recipe), "--out", out, "--pictures", str(pictures), "--workers", "0", "--quiet"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("verb", ["train", "ablate"])
+def test_a_signal_during_start_up_ends_it_with_one_line_and_the_command_runs_again(
+    verb: str,
+    number: int,
+    code: int,
+    stage: str,
+    recipe: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    original: Callable[..., Any] = getattr(train, stage)
+
+    def signalled(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        time.sleep(5)  # cut short by the signal
+        raise AssertionError
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(train, stage, signalled)
+    assert main(asked(verb, recipe, pictures)) == code
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "Run the same command again" in said.err
+    assert not list(recipe.parent.rglob("*.safetensors"))
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    monkeypatch.setattr(train, stage, original)
+    if verb == "train" and number == signal.SIGTERM:
+        assert main(asked(verb, recipe, pictures)) == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "number", "code"), [("train", signal.SIGINT, 130), ("ablate", signal.SIGTERM, 143)], ids=str
+)
+def test_a_signal_to_all_processes_that_draw_a_town_leaves_one_line(
+    verb: str, number: int, code: int, recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(RECIPE.replace("places = 8", "places = 2000").replace("42", "224"))
+    words = [*asked(verb, recipe, tmp_path / "pictures"), "--workers", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cricavpr", *words], stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
+    ) as running:
+        end = time.monotonic() + 60
+        while not list((tmp_path / "out").rglob("lock")) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(1.5)  # processes that draw start in this time
+        os.killpg(running.pid, number)
+        _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.count("\n")) == (code, 1), said
+    assert "Run the same command again" in said
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(
+    recipe: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def impatient(*_: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        raise AssertionError
+
+    monkeypatch.setattr("cricavpr.training.learning.Learner.describe", impatient)
+    assert main(asked("train", recipe, pictures)) == 130
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"cricavpr train --resume {recipe.parent / 'out'}" in said
+
+
+def test_a_step_at_hand_is_finished_unless_a_second_ctrl_c_comes() -> None:
+    with stop_requests() as stop:
+        stop.finish_step = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(Interrupted) as stopped:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert stopped.value.signal == signal.SIGINT
