@@ -79,7 +79,7 @@ def test_a_signal_during_start_up_ends_it_with_one_line_and_the_command_runs_aga
 def test_a_signal_to_all_processes_that_draw_a_town_leaves_one_line(
     verb: str, number: int, code: int, recipe: Path, tmp_path: Path
 ) -> None:
-    recipe.write_text(RECIPE.replace("places = 8", "places = 2000").replace("42", "224"))
+    recipe.write_text(RECIPE.replace("places = 8", "places = 600").replace("42", "84"))
     words = [*asked(verb, recipe, tmp_path / "pictures"), "--workers", "2"]
     with subprocess.Popen(
         [sys.executable, "-m", "cricavpr", *words], stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
@@ -87,7 +87,7 @@ def test_a_signal_to_all_processes_that_draw_a_town_leaves_one_line(
         end = time.monotonic() + 60
         while not list((tmp_path / "out").rglob("lock")) and time.monotonic() < end:
             time.sleep(0.05)
-        time.sleep(1.5)  # processes that draw start in this time
+        time.sleep(1.5)  # processes that draw are starting, or at work
         os.killpg(running.pid, number)
         _, said = running.communicate(timeout=60)
     assert (running.returncode, said.count("\n")) == (code, 1), said

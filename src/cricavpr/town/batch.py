@@ -1,8 +1,9 @@
 """Many pictures at once: over the cores, in order, independent of how many there are."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -56,13 +57,29 @@ def _render_chunk(job: tuple[int, int, list[View], tuple[int, int]]) -> Array:
 
 def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     """Results in the order of the jobs, from this process or from fresh ones."""
-    with ExitStack() as stack:
-        if workers <= 1 or len(jobs) <= 1:
-            yield from map(work, jobs)
-            return
-        pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        yield from pool.map(work, jobs)
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(work, jobs)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    try:
+        with _ctrl_c_blocked():
+            results = pool.map(work, jobs)  # starts the processes
+        yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that do not get Ctrl-C: their parent does, and ends them without a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def contact_sheet(
