@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cricavpr.errors import InputError
+from cricavpr.files import sha256_of
 from cricavpr.training.checkpoints import (
     KEPT,
     Checkpoint,
@@ -122,8 +124,11 @@ def power_cut() -> None:
     raise PowerCut
 
 
-def io_error() -> None:
-    raise OSError(5, "Input/output error")
+def failing(error: OSError) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
 
 
 def test_a_crash_after_any_call_of_a_save_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
@@ -148,19 +153,57 @@ def test_a_crash_after_any_call_of_a_save_leaves_a_checkpoint_that_loads(tmp_pat
     assert crashes >= 6
 
 
-def test_an_error_in_any_call_of_a_save_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
-    failures = 0
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")], ids=lambda e: e.strerror
+)
+def test_an_error_in_any_call_of_a_save_is_said_and_nothing_is_lost(error: OSError, tmp_path: Path) -> None:
     for number in range(1, 6):  # up to the rename and the sync of the folder
         folder = tmp_path / str(number)
         save(folder, checkpoint(5))
         with pytest.MonkeyPatch.context() as patch:
-            interrupted(patch, number, io_error)
-            with pytest.raises(InputError, match="cannot write a checkpoint of step 10") as error:
+            calls = interrupted(patch, number, failing(error))
+            with pytest.raises(InputError, match=f"cannot write a checkpoint of step 10 .*: {error.strerror}"):
                 save(folder, checkpoint(10))
-        assert "Input/output error" in str(error.value)
+        assert len(calls) >= number
         assert load_newest(folder)[0].facts.step in (5, 10)
-        failures += 1
-    assert failures == 5
+
+
+@pytest.mark.parametrize("call", ["mkdir", "iterdir", "replace", "unlink"])
+def test_a_folder_that_may_not_be_written_or_listed_is_said(call: str, tmp_path: Path) -> None:
+    for step in (5, 10):
+        save(tmp_path, checkpoint(step))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, call, lambda *_, **__: failing(PermissionError(13, "Permission denied"))())
+        with pytest.raises(InputError, match=r"cannot write a checkpoint of step 15 .*: Permission denied"):
+            save(tmp_path, checkpoint(15))
+    assert load_newest(tmp_path)[0].facts.step in (10, 15)
+
+
+def test_checkpoints_that_may_not_be_listed_are_not_taken_for_none(tmp_path: Path) -> None:
+    save(tmp_path, checkpoint(5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "listdir", lambda _: failing(PermissionError(13, "Permission denied"))())
+        patch.setattr(os, "scandir", lambda _: failing(PermissionError(13, "Permission denied"))())
+        with pytest.raises(PermissionError):
+            list_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ("", "is not valid JSON"),
+        ("[]", "must be a table"),
+        ('{"step": 1}', "missing key"),
+        ('{"step": "1"}', "step must be int"),
+        ('{"format": "cricavpr.checkpoint.2"}', "format must be 'cricavpr.checkpoint.1'"),
+    ],
+)
+def test_facts_that_are_not_those_of_a_checkpoint_are_refused_by_name(facts: str, says: str, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(1)}, tmp_path / "file", metadata={"cricavpr": facts})
+    path = (tmp_path / "file").rename(tmp_path / f"{1:09d}-{sha256_of(tmp_path / 'file')}.safetensors")
+    with pytest.raises(InputError, match=says) as error:
+        load(path)
+    assert path.name in str(error.value)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cricavpr.errors import InputError
 from cricavpr.training.curves import POINTS, curves, draw_curves, panels, read_log
 from cricavpr.training.log import Monitor, elapsed_s
 
@@ -70,6 +71,31 @@ def test_without_matplotlib_a_run_goes_on_and_says_so_once(
     monitor.draw()
     assert capsys.readouterr().err.count("cricavpr[plots]") == 1
     assert not (tmp_path / "curves.svg").exists()
+
+
+def test_what_cannot_be_written_beside_the_log_is_said_once_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log(tmp_path, STEPS)
+    (tmp_path / "speed.jsonl").mkdir()
+    (tmp_path / "curves.svg").mkdir()
+    (tmp_path / "tensorboard").write_text("in the way")
+    monkeypatch.setattr("cricavpr.training.log.elapsed_s", lambda _: 0.0)
+    monitor = Monitor(tmp_path, 3, quiet=True, tensorboard=True)
+    for line in STEPS[:2]:
+        monitor.step_done(line, 8, 0.0)
+    monitor.end(2)
+    monitor.end(2)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and all("the run goes on without" in line for line in said)
+    assert [sum(name in line for line in said) for name in ("speed.jsonl", "curves", "TensorBoard")] == [1, 1, 1]
+
+
+def test_a_log_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = log(tmp_path, STEPS)
+    path.write_text(path.read_text().replace('"loss": 1.0', '"loss": 1.'))
+    with pytest.raises(InputError, match=r"line 2 of .*log.jsonl is not valid JSON"):
+        read_log(path)
 
 
 def test_the_time_of_a_run_goes_on_where_the_process_before_it_stopped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from cricavpr.cli import main
+from cricavpr.cli.train import _report
+from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
@@ -19,6 +22,7 @@ from cricavpr.town.write import make_town
 from cricavpr.training import train
 from cricavpr.training.checkpoints import load_newest
 from cricavpr.training.data import StepData, Steps, open_places
+from cricavpr.training.distributed import World
 from cricavpr.training.learning import Described, Learner
 from cricavpr.training.log import elapsed_s
 from cricavpr.training.recipe import Recipe
@@ -201,7 +205,135 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_step(tmp_path: 
         train.train(TOY, tmp_path / "file" / "run", machine(pictures))
 
 
+def test_a_checkpoint_that_may_not_be_written_ends_the_verb_with_its_reason(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(SHORT)
+    replaced = Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if target.name.startswith("000000002-"):
+            raise PermissionError(13, "Permission denied")
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--pictures", str(pictures)]
+    assert main([*verb, "--workers", "0", "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "cannot write a checkpoint of step 2" in said.err and "Permission denied" in said.err
+    assert load_newest(tmp_path / "run" / "checkpoints")[0].facts.step == 0
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Gone())
+        assert train.train(toy(steps=1), tmp_path / "run", replace(machine(pictures), quiet=False)).step == 1
+
+
 # --- data on disk, and the verb
+
+SHORT = """
+image_size = [42, 42]
+steps = 2
+data = {town = {seeds = [11, 12], places = 8, views = 4}}
+network = {backbone = "nano", encoder_heads = 4, encoder_ffn = 64}
+step = {places = 4, images_per_place = 2}
+"""
+
+
+def test_names_with_control_characters_reach_no_terminal_raw(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = tmp_path / "re\x1b[2Jcipe.toml", tmp_path / "ru\x1b[2J\nn"
+    recipe.write_text(SHORT + "validation = {town = {seed = 13, places = 5}}\n")
+    others = ["--out", str(out), "--pictures", str(pictures), "--workers", "0"]
+    assert main(["train", str(recipe), *others]) == 0
+    assert main(["train", str(recipe), *others]) == 2
+    assert main(["ablate", str(recipe), *others]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "| re\\x1b[2Jcipe |" in said.out
+    assert said.out.splitlines()[0].endswith("2 of 2 steps, best recall 100.0 %")
+    assert "ru\\x1b[2J\\nn holds a run already" in said.err
+
+
+def test_pictures_of_a_town_that_are_damaged_are_named(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(SHORT + "validation = {town = {seed = 13, places = 5}}\n")
+    verb = ["train", str(tmp_path / "recipe.toml"), "--pictures", str(tmp_path / "pictures"), "--workers", "0"]
+    assert main([*verb, "--out", str(tmp_path / "first"), "--quiet"]) == 0
+    for town in (11, 13):
+        (file,) = (tmp_path / "pictures").glob(f"town-{town}-*")
+        whole = file.read_bytes()
+        for damaged in (whole[:1000], b"", b"not an array"):
+            file.write_bytes(damaged)
+            capsys.readouterr()
+            assert main([*verb, "--out", str(tmp_path / "other")]) == 2
+            error = capsys.readouterr().err
+            assert file.name in error and error.count("\n") == 1
+        file.write_bytes(whole)
+
+
+def broken(photo: Path) -> Path:
+    photo.write_bytes(photo.read_bytes()[:100])
+    return photo
+
+
+@pytest.mark.parametrize("verb", ["train", "ablate"])
+def test_photos_of_the_validation_that_cannot_be_used_are_named_once_and_give_3(
+    verb: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_town(tmp_path / "val", 22, 5, "utm", image_size=(56, 56), workers=1)
+    bad = [broken(sorted((tmp_path / "val").rglob(f"{side}/*.jpg"))[0]) for side in ("database", "queries")]
+    (tmp_path / "recipe.toml").write_text(
+        SHORT
+        + f'validation = {{dataset = "{tmp_path / "val"}", every_steps = 1, groupings = ["alone", "in_order:4"]}}\n'
+    )
+    asked = [verb, str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--pictures", str(pictures)]
+    assert main([*asked, "--workers", "0", "--quiet"]) == 3
+    said = capsys.readouterr().err.splitlines()
+    for photo, line in zip(bad, said, strict=False):
+        assert line.startswith(f"cannot use {photo.parent.name}/{photo.name}: ")
+    assert said[2:] == ["2 photos could not be used; others took their place."]
+
+
+def test_photos_that_netvlad_cannot_start_from_are_named_once_and_give_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_town(tmp_path / "gsv", 21, 10, "gsv", image_size=(56, 56), workers=1)
+    bad = [broken(photo) for photo in sorted((tmp_path / "gsv" / "Images").rglob("*.jpg"))[::2]]
+    recipe = SHORT.replace("town = {seeds = [11, 12], places = 8, views = 4}", f'disk.path = "{tmp_path / "gsv"}"')
+    network = 'kind = "netvlad", trunk = "resnet18", clusters = 2, init_images = 10, init_features = 8'
+    (tmp_path / "recipe.toml").write_text(
+        recipe.replace('backbone = "nano", encoder_heads = 4, encoder_ffn = 64', network)
+    )
+    load = Steps.load
+    monkeypatch.setattr(Steps, "load", lambda self, step: load(self, step)._replace(problems=()))
+    verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--workers", "0", "--quiet"]
+    assert main(verb) == 3
+    *named, last = capsys.readouterr().err.splitlines()
+    assert named and last == f"{len(named)} photos could not be used; others took their place."
+    for line in named:
+        assert [photo.name in line for photo in bad].count(True) == 1 and line.startswith("cannot use ")
+    assert len(set(named)) == len(named)
+
+
+def test_a_stopped_run_gives_the_code_of_the_signal_although_photos_could_not_be_used() -> None:
+    problem = Problem("a.jpg", "open", "is empty")
+    alone, other = World(), World(1, 2)
+    assert _report(train.Outcome(3, 9, None, 15, (problem,)), Path("run"), alone) == 143
+    assert _report(train.Outcome(9, 9, None, None, (problem,)), Path("run"), alone) == 3
+    assert _report(train.Outcome(9, 9, None, None, (problem,)), Path("run"), other) == 0  # the first one says so
 
 
 def test_the_verb_trains_on_gsv_cities_with_broken_and_missing_photos(
