@@ -12,6 +12,8 @@ import pytest
 from cricavpr.errors import InputError
 from cricavpr.training.curves import POINTS, curves, draw_curves, panels, read_log
 from cricavpr.training.log import Monitor, elapsed_s
+from cricavpr.training.train import train
+from tests.training.toy import machine, toy
 
 STEPS: list[dict[str, Any]] = [
     {"step": 1, "loss": 2.0, "mined": 1.0, "rate": 1e-3, "group_size": 4},
@@ -61,6 +63,22 @@ def test_curves_are_drawn_as_svg_and_png_and_nothing_before_there_is_a_step(tmp_
     assert [path.name for path in drawn] == ["curves.svg", "curves.png"]
 
 
+def test_a_run_draws_its_curves_when_it_ends(tmp_path: Path, pictures: Path) -> None:
+    train(toy(steps=1), tmp_path / "run", machine(pictures))
+    assert "<svg" in (tmp_path / "run" / "curves.svg").read_text()
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_drawn_again_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(tmp_path, STEPS)
+    monitor = Monitor(tmp_path, 1000, quiet=True)
+    monitor.step_done(STEPS[0], 8, 0.0)
+    assert not (tmp_path / "curves.svg").exists()
+    monkeypatch.setattr("cricavpr.training.log.DRAW_EVERY_S", 0.0)
+    monitor.step_done(STEPS[1], 8, 0.0)
+    assert (tmp_path / "curves.svg").exists()
+
+
 def test_without_matplotlib_a_run_goes_on_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +104,7 @@ def test_what_cannot_be_written_beside_the_log_is_said_once_and_the_run_goes_on(
         monitor.step_done(line, 8, 0.0)
     monitor.end(2)
     monitor.end(2)
+    monitor.close()
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3 and all("the run goes on without" in line for line in said)
     assert [sum(name in line for line in said) for name in ("speed.jsonl", "curves", "TensorBoard")] == [1, 1, 1]

@@ -148,7 +148,7 @@ def test_shares_of_a_step_are_the_step(pictures: Path) -> None:
 
 def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
     recipe = toy(step__group_scope="rank")
-    order = Steps(recipe, open_places(recipe, pictures, 1), World(1, 2)).company(3).order
+    order = Steps(recipe, open_places(recipe, pictures, 1), World(1, 2)).company(3)[0]
     assert sorted(order[:4].tolist()) == [0, 1, 2, 3] and sorted(order[4:].tolist()) == [4, 5, 6, 7]
     assert order.tolist() != sorted(order.tolist())
 
@@ -225,7 +225,7 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     with joined("cpu") as world:
         assert world == ALONE and world.first and world.alone
-        assert world.max(3, -1) == [3, -1] and world.gather_texts("é") == ["é"]
+        assert world.max(3, -1) == [3, -1] and world.gather_values("é") == ["é"]
     monkeypatch.setenv("WORLD_SIZE", "2")
     with joined("cpu") as world:
         assert world.alone  # half of torchrun's words are no launch

@@ -16,9 +16,8 @@ from cricavpr.datasets.places import PhotoPlaces, Place, PlaceDataset, TownPlace
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess
 from cricavpr.town.write import make_town
-from cricavpr.training.augment import RandAugment
+from cricavpr.training.augment import randaugment
 from cricavpr.training.data import Steps
-from cricavpr.training.log import UnusablePhotos
 from cricavpr.training.sampling import SAMPLERS, Order, normalised, sample_place
 from tests.datasets.test_places import photo_places, town_files
 from tests.training.toy import toy
@@ -104,7 +103,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> TownPlaces:
 
 
 def draw(dataset: PlaceDataset, index: int, seed: int = 0, epoch: int = 0, count: int = 4) -> np.ndarray:
-    return sample_place(dataset, index, count, SIZE, RandAugment(), seed=seed, epoch=epoch).images
+    return sample_place(dataset, index, count, SIZE, randaugment, seed=seed, epoch=epoch).images
 
 
 def test_images_of_a_place_come_without_replacement(tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ def test_workers_give_the_pixels_that_a_direct_draw_gives(drawn: TownPlaces, wor
     for number, data in enumerate(steps.read(1, workers), 1):
         places = order_of("shuffled", drawn, 9, number // 3)[number % 3 * 4 :][:4].tolist()
         direct = [
-            sample_place(drawn, place, 2, (14, 28), RandAugment(), seed=9, epoch=number // 3).images for place in places
+            sample_place(drawn, place, 2, (14, 28), randaugment, seed=9, epoch=number // 3).images for place in places
         ]
         assert np.array_equal(data.images.numpy(), np.concatenate(direct))
         assert data.places.tolist() == [place for place in places for _ in range(2)]
@@ -193,10 +192,10 @@ def test_workers_give_the_pixels_that_a_direct_draw_gives(drawn: TownPlaces, wor
 
 def test_a_broken_image_is_replaced_by_another_of_the_place_and_the_others_stay(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 6)
-    whole = sample_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0).images
+    whole = sample_place(dataset, 0, 4, SIZE, randaugment, seed=0, epoch=0).images
     plain = sample_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
     (tmp_path / f"0/{plain[1]}.png").write_bytes(b"broken")
-    images, place_id, problems = sample_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0)
+    images, place_id, problems = sample_place(dataset, 0, 4, SIZE, randaugment, seed=0, epoch=0)
     assert place_id == 0
     assert [(problem.name, problem.stage) for problem in problems] == [(f"0/{plain[1]}.png", "open")]
     assert all(np.array_equal(images[k], whole[k]) for k in (0, 2, 3))
@@ -229,18 +228,6 @@ def test_data_that_is_gone_stops_the_run_and_says_so(tmp_path: Path) -> None:
         sample_place(photo_places(tmp_path / "here", 4, 4), 0, 5, SIZE, seed=0, epoch=0)
 
 
-def test_a_problem_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    unusable = UnusablePhotos()
-    first, second = Problem("a\x1b[2J.jpg", "find", "no such file"), Problem("b.jpg", "open", "is empty")
-    unusable.add([first, second, first])
-    unusable.add([second, first])
-    assert unusable.problems == [first, second]
-    assert capsys.readouterr().err.splitlines() == [
-        "cannot use a\\x1b[2J.jpg: no such file [find]",
-        "cannot use b.jpg: is empty [open]",
-    ]
-
-
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[GsvCities, set[str]]:
     """160 pictures of 40 places, two broken and two missing: one in a hundred each. And the names of those four."""
@@ -271,14 +258,13 @@ def test_gsv_cities_with_broken_and_missing_photos_is_read_to_the_end_and_names_
         data__sampler="cities_in_order",
         data__augment="randaugment",
     )
-    steps, unusable = Steps(recipe, dataset), UnusablePhotos(quiet=True)
+    steps, problems = Steps(recipe, dataset), set[Problem]()
     for data in steps.read(0, 0):
         assert data.images.shape == (8 * images_per_place, 28, 28, 3)
-        unusable.add(data.problems)
+        problems.update(data.problems)
     assert steps.count == 20
-    assert {problem.name for problem in unusable.problems} == bad
-    assert len(unusable.problems) == 4
-    assert sorted(problem.stage for problem in unusable.problems) == ["find", "find", "open", "open"]
+    assert {problem.name for problem in problems} == bad
+    assert sorted(problem.stage for problem in problems) == ["find", "find", "open", "open"]
     assert len(dataset.missing()) == 2 and {problem.name for problem in dataset.missing()} < bad
 
 

@@ -13,7 +13,7 @@ from cricavpr.schema import build
 from cricavpr.training.data import StepData
 from cricavpr.training.learning import Learner, StepLoss, correlate
 from cricavpr.training.memory import Regions, parts_of
-from cricavpr.training.network import Trainable, TrainableCricaVPR
+from cricavpr.training.network import Trainable, trainable_cricavpr
 from cricavpr.training.recipe import Recipe, Step, changed
 from cricavpr.training.train import Machine
 
@@ -68,9 +68,9 @@ def describe(
     return correlate(network, regions_of(network, images, step).values, group_size, step)
 
 
-def as_trained(model: CricaVPR) -> TrainableCricaVPR:
+def as_trained(model: CricaVPR) -> Trainable:
     """A network as the loop sees it."""
-    return TrainableCricaVPR(model, Settings(model.config, (42, 42), "pil"))
+    return trainable_cricavpr(model, Settings(model.config, (42, 42), "pil"))
 
 
 def machine(pictures: Path, workers: int = 0, checkpoint_every: int = 4) -> Machine:

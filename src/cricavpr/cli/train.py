@@ -99,7 +99,7 @@ def _report(outcome: Outcome, folder: Path, world: World) -> int:
 def report_replaced(count: int) -> int:
     """Say how many photos could not be used, each of which was named already; return the exit code."""
     if count:
-        warn(f"{count:,} photos could not be used; others took their place.")
+        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; others took their place.")
     return SOME_FAILED if count else 0
 
 

@@ -169,7 +169,5 @@ def _refuse_another_recipe(run: PlannedRun) -> None:
     if not list_checkpoints(run.folder / "checkpoints"):
         return
     checkpoint, source, _ = load_newest(run.folder / "checkpoints")
-    differing = differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe)
-    if differing:
-        what = ", ".join(differing.values())
+    if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
         raise InputError(f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder.")

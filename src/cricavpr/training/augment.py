@@ -15,9 +15,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from cricavpr.errors import InputError
-from cricavpr.schema import nearest
-
 # The pictures of one place, all of one size, to as many of the same size.
 Augment = Callable[[Sequence[Image.Image], np.random.Generator], list[Image.Image]]
 
@@ -32,34 +29,16 @@ def mirror(pictures: Sequence[Image.Image], random: np.random.Generator) -> list
     return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
 
 
-@dataclass(frozen=True)
-class RandAugment:
-    """`operations` of the 14 on each picture, drawn with replacement, each with a random sign where it has one.
-
-    Attributes:
-        magnitude: strength, a bin of 0 to 30; 9 is the default of torchvision and of the paper.
-    """
-
-    operations: int = 3
-    magnitude: int = 9
-
-    def __post_init__(self) -> None:
-        if self.operations < 0 or not 0 <= self.magnitude < BINS:
-            raise InputError(
-                f"RandAugment needs 0 or more operations and a magnitude of 0 to {BINS - 1}, got {self.operations} "
-                f"operations and magnitude {self.magnitude}."
-            )
-
-    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-        return [self._one(picture, random) for picture in pictures]
-
-    def _one(self, picture: Image.Image, random: np.random.Generator) -> Image.Image:
-        names = list(OPERATIONS)
-        for _ in range(self.operations):
+def randaugment(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
+    """Apply 3 of the 14 operations to each picture, drawn with replacement, each with a random sign if it has one."""
+    names, changed = list(OPERATIONS), []
+    for picture in pictures:
+        for _ in range(OPERATIONS_PER_PICTURE):
             name = names[int(random.integers(len(names)))]
             negative = random.random() < 0.5  # drawn for all, used by those that have a sign
-            picture = apply(picture, name, self.magnitude, negative)
-        return picture
+            picture = apply(picture, name, MAGNITUDE, negative)
+        changed.append(picture)
+    return changed
 
 
 def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = False) -> Image.Image:
@@ -71,7 +50,9 @@ def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = Fals
 
 # ---- the operations
 
-BINS = 31
+BINS = 31  # of magnitude
+MAGNITUDE = 9  # the default of torchvision and of the paper
+OPERATIONS_PER_PICTURE = 3
 
 Strength = Callable[[int, tuple[int, int]], float]  # of a bin and the picture's (width, height)
 
@@ -127,15 +108,4 @@ OPERATIONS = {
     "Equalize": _Operation(lambda p, s: ImageOps.equalize(p), _none, False),
 }
 
-AUGMENTS: dict[str, Augment] = {"none": unchanged, "randaugment": RandAugment(), "mirror": mirror}
-
-
-def get_augment(name: str) -> Augment:
-    """Return an augmentation by its name.
-
-    Raises:
-        InputError: unknown name.
-    """
-    if name not in AUGMENTS:
-        raise InputError(f"unknown augmentation {name!r}. {nearest(name, AUGMENTS)}")
-    return AUGMENTS[name]
+AUGMENTS: dict[str, Augment] = {"none": unchanged, "randaugment": randaugment, "mirror": mirror}

@@ -67,9 +67,6 @@ def synchronise_batch_norm(module: nn.Module, world: World) -> None:
     """Make batch norm normalise, in training, by the images of all processes.
 
     torch's SyncBatchNorm does not run on the CPU. Every process must bring the same number of images.
-
-    Raises:
-        InputError: the module has batch norm over something other than maps.
     """
     for norm in _norms(module):
         if not isinstance(norm, nn.BatchNorm2d):

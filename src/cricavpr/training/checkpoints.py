@@ -28,6 +28,7 @@ from cricavpr.files import sha256_of, sync
 from cricavpr.models.weights import save_weights
 from cricavpr.schema import build, parse_json, to_plain
 from cricavpr.training.learning import Diverged, Learner
+from cricavpr.training.log import writing
 from cricavpr.training.network import Trainable
 from cricavpr.training.recipe import Recipe
 
@@ -38,36 +39,21 @@ _BESIDE = "being-written.partial"  # one name, so that the next save overwrites 
 
 @dataclass(frozen=True)
 class Standing:
-    """How well a run has done so far.
+    """Recalls of a run so far."""
 
-    Attributes:
-        best, best_step: the highest recall of those that decide, and the step it was measured after.
-        waiting: validations since then.
-        measured: all recalls of the last validation.
-    """
-
-    best: float | None = None
+    best: float | None = None  # of those that decide
     best_step: int = 0
-    waiting: int = 0
-    measured: dict[str, float] = field(default_factory=dict)
+    waiting: int = 0  # validations since then
+    measured: dict[str, float] = field(default_factory=dict)  # in the last validation
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The plain values of a checkpoint; its tensors are beside them.
+    """The plain values of a checkpoint."""
 
-    Attributes:
-        step: number of steps done.
-        log_bytes: length of log.jsonl after that step.
-        recipe: as plain values.
-        data_fingerprint: see `PlaceDataset.fingerprint`.
-        code: see `code_version`.
-        processes: number of processes that trained.
-    """
-
-    step: int
+    step: int  # steps done
     position: Standing
-    log_bytes: int
+    log_bytes: int  # length of log.jsonl
     recipe: dict[str, Any]
     data_fingerprint: str
     code: dict[str, str]
@@ -94,31 +80,29 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     step, beside = checkpoint.facts.step, folder / _BESIDE
     facts = json.dumps(to_plain(checkpoint.facts), sort_keys=True)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(dict(checkpoint.tensors), beside, metadata={"cricavpr": facts})
-        sync(beside)
-        path = folder / f"{step:09d}-{sha256_of(beside)}.safetensors"
-        beside.replace(path)
-        sync(folder)
-        _remove_others(folder, path)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(
-            f"cannot write a checkpoint of step {step:,} to {folder}: {reason}. Free some space or check "
-            "permissions, then go on with --resume."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # a partial file is in nobody's way: the next save overwrites it
-            beside.unlink()
+    with writing(f"a checkpoint of step {step:,} to {folder}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(dict(checkpoint.tensors), beside, metadata={"cricavpr": facts})
+            sync(beside)
+            path = folder / f"{step:09d}-{sha256_of(beside)}.safetensors"
+            beside.replace(path)
+            sync(folder)
+            _remove_others(folder, path)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        finally:
+            with contextlib.suppress(OSError):  # a partial file is in nobody's way: the next save overwrites it
+                beside.unlink()
     return path
 
 
 def _remove_others(folder: Path, newest: Path) -> None:
     """Keep `newest` and the one before it. Those of later steps are broken, or the run went back behind them."""
-    earlier = [path for path in list_checkpoints(folder) if path != newest and step_of(path) <= step_of(newest)]
-    for path in list_checkpoints(folder):
-        if path != newest and path not in earlier[: KEPT - 1]:
+    others = [path for path in list_checkpoints(folder) if path != newest]
+    kept = [path for path in others if step_of(path) <= step_of(newest)][: KEPT - 1]
+    for path in others:
+        if path not in kept:
             path.unlink()
 
 
@@ -137,27 +121,18 @@ def step_of(path: Path) -> int:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint, Path, list[str]]:
-    """Return the newest checkpoint that is whole, its path, and what is wrong with each newer one.
-
-    Raises:
-        InputError: no checkpoint is whole.
-    """
+    """Return the newest checkpoint that is whole, its path, and what is wrong with each newer one."""
     complaints: list[str] = []
     for path in list_checkpoints(folder):
         try:
             return load(path), path, complaints
         except InputError as error:
             complaints.append(str(error))
-    why = f" {' '.join(complaints)}" if complaints else ""
-    raise InputError(f"no whole checkpoint in {folder}.{why} Start again with another --out.")
+    raise InputError(" ".join([f"no whole checkpoint in {folder}.", *complaints, "Start again with another --out."]))
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        InputError: it cannot be read, does not match the hash in its name, or has another format.
-    """
+    """Read a checkpoint."""
     name = _NAME.fullmatch(path.name)
     try:
         if name is None or sha256_of(path) != name[2]:
@@ -175,11 +150,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def tensors_of(learner: Learner) -> dict[str, Tensor]:
-    """Return weights, running statistics and the optimizer's moments by name, on the CPU.
-
-    Raises:
-        Diverged: a value is not finite.
-    """
+    """Return weights, running statistics and the optimizer's moments by name, on the CPU."""
     tensors = dict(_state(learner))
     tensors |= {
         f"optimizer.{key}.{name}": value
@@ -199,18 +170,13 @@ def _state(learner: Learner) -> Iterator[tuple[str, Tensor]]:
 
 
 def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Set a learner to a saved state.
-
-    Raises:
-        InputError: the tensors do not fit the network.
-    """
+    """Set a learner to a saved state."""
     own = dict(_state(learner))
     given = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
     misfits = own.keys() ^ given.keys() | {n for n in own.keys() & given.keys() if own[n].shape != given[n].shape}
     if misfits:
-        raise InputError(
-            f"the checkpoint {source} is of another network: {', '.join(sorted(misfits)[:5])} do not match."
-        )
+        names = ", ".join(sorted(misfits)[:5])
+        raise InputError(f"the checkpoint {source} is of another network: {names} do not match.")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(given[name])
@@ -241,11 +207,7 @@ def export(
     measured: Mapping[str, float],
     processes: int = 1,
 ) -> None:
-    """Write weights that `load_method` reads, with their provenance.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+    """Write weights that `load_method` reads, with their provenance."""
     provenance = {
         "trained_by": "cricavpr train",
         "step": step,
@@ -256,7 +218,7 @@ def export(
         "data_fingerprint": places.fingerprint(),
         "code": code_version(),
     }
-    save_weights(path, network.model.state_dict(), {**network.header(), "provenance": provenance})
+    save_weights(path, network.model.state_dict(), {**network.header, "provenance": provenance})
 
 
 PATHS = ("path", "dataset", "weights", "backbone_weights", "trunk_weights")  # settings that may hold a path

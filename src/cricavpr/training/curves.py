@@ -27,22 +27,13 @@ class Panel(NamedTuple):
 
 
 def draw_curves(log: Path, picture: Path) -> list[Path]:
-    """Draw log.jsonl as SVG and PNG and return the files written: none before the first step.
-
-    Raises:
-        InputError: the log is damaged.
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw log.jsonl as SVG and PNG and return the files written: none before the first step."""
     drawn = panels(read_log(log))
     return save_figure(curves(drawn), picture) if drawn else []
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of log.jsonl, without a last one that is incomplete.
-
-    Raises:
-        InputError: a line is not valid JSON.
-    """
+    """Return the lines of log.jsonl, without a last one that is incomplete."""
     whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
     return [parse_json(line, f"line {number} of {log}") for number, line in enumerate(whole.splitlines(), 1)]
 

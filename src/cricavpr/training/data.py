@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import signal
 import time
 from collections.abc import Generator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.files import written_beside
 from cricavpr.town import Town, render_arrays
 from cricavpr.town.views import Split
-from cricavpr.training.augment import get_augment
+from cricavpr.training.augment import AUGMENTS
 from cricavpr.training.distributed import ALONE, World
 from cricavpr.training.recipe import Recipe, Step
 from cricavpr.training.sampling import SAMPLERS, Order, sample_place
@@ -90,39 +90,21 @@ def draw_town(
 # ---- steps
 
 
-class Company(NamedTuple):
-    """The order of the images of a whole step (B,), and the size of its groups."""
-
-    order: NDArray[np.int64]
-    group_size: int
-
-
 class StepData(NamedTuple):
-    """The data of one step, or one process's share of it.
+    """The data of one step, or one process's share of it."""
 
-    Attributes:
-        images: (b, h, w, 3) uint8.
-        places: (b,) labels.
-        positions: (b,) which images of the whole step these are, rising.
-        problems: photos that could not be read, in all processes.
-        waited_s: how long the process waited for this data.
-    """
-
-    images: Tensor
-    places: Tensor
+    images: Tensor  # (b, h, w, 3) uint8
+    places: Tensor  # (b,) labels
     group_size: int
-    problems: tuple[Problem, ...]
-    positions: Tensor
-    waited_s: float = 0.0
+    problems: tuple[Problem, ...]  # in all processes
+    positions: Tensor  # (b,) which images of the whole step these are, rising
+    waited_s: float = 0.0  # for this data
 
 
-class Steps:
+class Steps(torch.utils.data.Dataset[StepData | InputError]):
     """The steps of a run. An epoch shows each place once; places that do not fill a last step are left out.
 
     Where several processes train, each reads a share of the places of every step, by rank.
-
-    Raises:
-        InputError: the processes cannot share a step.
     """
 
     def __init__(self, recipe: Recipe, places: PlaceDataset, world: World = ALONE) -> None:
@@ -142,24 +124,23 @@ class Steps:
         indices: list[int] = self._orders[epoch][start : start + share].tolist()
         return indices
 
-    def company(self, step: int) -> Company:
-        """Return who shares a group in this step. With scope "rank" each process shuffles its own images."""
+    def company(self, step: int) -> tuple[NDArray[np.int64], int]:
+        """Return the order of the images of a whole step, (B,), and the size of its groups.
+
+        With group scope "rank" each process shuffles its own images.
+        """
         wanted = self.recipe.step
         random = np.random.default_rng([self.recipe.seed, step, _COMPANY])
         reach = wanted.images // self.world.count if wanted.group_scope == "rank" else wanted.images
         order = np.arange(wanted.images)
         if wanted.members == "across":
             order = np.concatenate([random.permutation(part) for part in order.reshape(-1, reach)])
-        return Company(order, int(random.choice(wanted.group_sizes)))
+        return order, int(random.choice(wanted.group_sizes))
 
     def load(self, step: int) -> StepData:
-        """Read the images of a step.
-
-        Raises:
-            InputError: nearly all of the data is unreadable.
-        """
+        """Read the images of a step."""
         recipe, epoch = self.recipe, step // self.per_epoch
-        augment, size = get_augment(recipe.data.augment), recipe.image_size
+        augment, size = AUGMENTS[recipe.data.augment], recipe.image_size
         samples = [
             sample_place(self.places, place, recipe.step.images_per_place, size, augment, seed=recipe.seed, epoch=epoch)
             for place in self.place_indices(step)
@@ -175,14 +156,9 @@ class Steps:
         return StepData(pictures, places, group_size, problems, where)
 
     def read(self, first: int, workers: int) -> Generator[StepData, None, None]:
-        """Yield the data of step `first` and all after it, read ahead by `workers` processes; 0 reads in this one.
-
-        Raises:
-            InputError: nearly all of the data is unreadable.
-            CricaVPRError: a process that reads has ended.
-        """
+        """Yield the data of step `first` and all after it, read ahead by `workers` processes; 0 reads in this one."""
         loader: DataLoader[Any] = DataLoader(
-            _Loading(self),
+            self,
             batch_size=None,
             sampler=range(first, self.count),
             collate_fn=_unchanged,
@@ -197,18 +173,15 @@ class Steps:
                 data = next(loading)
                 if isinstance(data, InputError):
                     raise data
-            yield data._replace(problems=_gathered(data.problems, self.world), waited_s=time.monotonic() - began)
-
-
-class _Loading(torch.utils.data.Dataset[StepData | InputError]):
-    """Item k is the data of step k. An error travels as a value: raised, it would bring a worker's traceback."""
-
-    def __init__(self, steps: Steps) -> None:
-        self.steps = steps
+            problems = data.problems
+            if self.world.max(len(problems)) != [0]:
+                problems = tuple(itertools.chain.from_iterable(self.world.gather_values(problems)))
+            yield data._replace(problems=problems, waited_s=time.monotonic() - began)
 
     def __getitem__(self, step: int) -> StepData | InputError:
+        """Return the data of a step, for DataLoader. An error that is raised would bring a worker's traceback."""
         try:
-            return self.steps.load(step)
+            return self.load(step)
         except InputError as error:
             return error
 
@@ -236,19 +209,8 @@ def _ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _gathered(problems: tuple[Problem, ...], world: World) -> tuple[Problem, ...]:
-    if world.alone or world.max(len(problems)) == [0]:
-        return problems
-    texts = world.gather_texts(json.dumps([astuple(problem) for problem in problems]))
-    return tuple(Problem(*values) for text in texts for values in json.loads(text))
-
-
 def refuse_unshareable(step: Step, processes: int) -> None:
-    """Raise if several processes cannot do a step as one process would.
-
-    Raises:
-        InputError: places do not divide, forward passes are those of one process, or a group exceeds a process.
-    """
+    """Raise if several processes cannot do a step as one process would."""
     if processes == 1:
         return
     if step.places % processes:

@@ -75,14 +75,14 @@ class World:
             dist.all_reduce(shared, dist.ReduceOp.MAX)
         return shared.tolist()
 
-    def gather_texts(self, own: str) -> list[str]:
-        """Return the text of each process, by rank."""
-        data = own.encode()
-        (longest,) = self.max(len(data))
-        padded = torch.zeros(1, 8 + longest, dtype=torch.uint8)
-        padded[0] = torch.frombuffer(bytearray(len(data).to_bytes(8, "big") + data.ljust(longest)), dtype=torch.uint8)
-        rows = [bytes(row.tolist()) for row in self.gather(padded.to(self.device)).cpu()]
-        return [row[8 : 8 + int.from_bytes(row[:8], "big")].decode() for row in rows]
+    def gather_values(self, own: T) -> list[T]:
+        """Return the value of each process, by rank."""
+        if self.alone:
+            return [own]
+        values: list[Any] = [None] * self.count
+        with _connection_errors():
+            dist.all_gather_object(values, own)
+        return values
 
     # ---- failing together
 
@@ -91,9 +91,6 @@ class World:
         """Leave the block in all processes, or fail in all; only the first that failed has a reason to print.
 
         Do not exchange anything inside that one process could miss by failing.
-
-        Raises:
-            OthersFailed: another process failed.
         """
         try:
             yield

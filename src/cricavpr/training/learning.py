@@ -32,33 +32,20 @@ class Diverged(CricaVPRError):
 
 
 class Described(NamedTuple):
-    """Descriptors of a step, by whichever process they were computed.
+    """Descriptors of a whole step, whichever processes computed them."""
 
-    Attributes:
-        regions: of this process's images.
-        together: (B, D) in the company of the group.
-        alone: (B, D) alone, where self-distillation needs them.
-    """
-
-    regions: Regions
-    together: Tensor
-    alone: Tensor | None
+    regions: Regions  # of this process's images
+    together: Tensor  # (B, D) in the company of the group
+    alone: Tensor | None  # (B, D), where self-distillation needs them
 
 
 class StepLoss(NamedTuple):
-    """The loss of a step.
+    """The loss of a step."""
 
-    Attributes:
-        total: what is minimised.
-        loss: without self-distillation.
-        mined: share of images that take part in the loss.
-        distillation: 1 - cosine of descriptors alone and in company, on average; None where it is switched off.
-    """
-
-    total: Tensor
-    loss: Tensor
-    mined: float
-    distillation: Tensor | None
+    total: Tensor  # what is minimised
+    loss: Tensor  # without self-distillation
+    mined: float  # share of images that take part in the loss
+    distillation: Tensor | None  # 1 - cosine of descriptors alone and in company, on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +89,7 @@ class Learner:
             return Described(regions, in_step_order(together, data, self.world), alone)
 
     def loss(self, described: Described, data: StepData) -> StepLoss:
-        """Mine the step and compute its loss.
-
-        Raises:
-            Diverged: the loss is not finite.
-        """
+        """Mine the step and compute its loss."""
         places = in_step_order(data.places.to(self.device), data, self.world)
         loss, mined = self.criterion(described.together, places)
         if described.alone is None:
@@ -122,11 +105,7 @@ class Learner:
             described.regions.backward()
 
     def update(self, rate: float) -> None:
-        """Sum the gradients of all processes, clip them, and move the weights.
-
-        Raises:
-            Diverged: the gradient is not finite; the weights are as they were.
-        """
+        """Sum the gradients of all processes, clip them, and move the weights."""
         parameters = [parameter for _, parameter in self.named_parameters()]
         self.world.sum_gradients(parameters)
         _finite(nn.utils.clip_grad_norm_(parameters, self.clip or math.inf), "gradient")
@@ -136,11 +115,7 @@ class Learner:
 
 
 def usable_device(name: str) -> torch.device:
-    """Return the device of this name, after computing something there.
-
-    Raises:
-        InputError: unknown device, or one that this machine does not have.
-    """
+    """Return the device of this name, after computing something there."""
     try:
         device = torch.device(name)
         torch.ones(1, device=device).item()
@@ -151,11 +126,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:
-    """Return network, loss and optimizer before the first step.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit the network.
-    """
+    """Return network, loss and optimizer before the first step."""
     network = make_network(recipe, device, places)
     model = network.model
     with torch.random.fork_rng(devices=[]):

@@ -1,14 +1,11 @@
 """What a run writes about itself.
 
-log.jsonl    a line for each step and each validation. The same recipe gives the same bytes, however often the run was
-             interrupted
+log.jsonl    a line for each step and each validation; the same recipe gives the same bytes, however often the run was
+             interrupted. Where it cannot be written the run stops; all below are services that a run can do without
 speed.jsonl  images per second, share of time spent waiting for data, memory, time so far and left
 curves.*     the log as a picture, SVG and PNG, drawn again while the run goes on
 tensorboard/ the log as event files, if asked for
-stderr       a progress line now and then, and each photo that cannot be used
-
-log.jsonl is part of the result: where it cannot be written the run stops. The others are services: the run goes on
-without them, and says so once.
+stderr       a progress line now and then
 """
 
 from __future__ import annotations
@@ -18,13 +15,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.extras import extra
 from cricavpr.terminal import printable
@@ -40,83 +36,55 @@ def warn(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
 
-class UnusablePhotos:
-    """Photos that could not be used, each named on stderr once, though every epoch meets it again."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.problems: list[Problem] = []
-        self._names: set[str] = set()
-
-    def add(self, problems: Iterable[Problem]) -> None:
-        """Keep and name those that are new."""
-        for problem in problems:
-            if problem.name not in self._names:
-                self._names.add(problem.name)
-                self.problems.append(problem)
-                if not self.quiet:
-                    warn(f"cannot use {problem.name}: {problem.reason} [{problem.stage}]")
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Wrap writes that a run cannot do without: an OSError becomes an InputError that says how to resume."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {what}: {error.strerror or error}. Free some space or check permissions, then go on with "
+            "--resume."
+        ) from error
 
 
 class Log:
-    """log.jsonl, which a checkpoint can cut back to where it was.
-
-    Args:
-        length: bytes to keep; what follows them is removed.
+    """log.jsonl. Keeps the first `length` bytes, which a checkpoint knows, and removes the rest.
 
     Raises:
-        InputError: it cannot be written, or is shorter than `length`.
+        InputError: the file cannot be written, or is shorter than `length`.
     """
 
     def __init__(self, path: Path, length: int = 0) -> None:
         self.path = path
-        with self._explained():
+        with writing(str(path)):
             self._file = path.open("ab")
             found = self._file.tell()
             if found < length:
                 self._file.close()
-                raise InputError(
-                    f"{path} must have at least {length:,} bytes, as recorded in the checkpoint, got {found:,}. "
-                    "Restore it."
-                )
+                raise InputError(f"{path} must have at least {length:,} bytes, got {found:,}. Restore it.")
             self._file.truncate(length)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"cannot write {self.path}: {error.strerror}. Free some space or check permissions, then go on with "
-                "--resume."
-            ) from error
-
-    def write(self, values: Mapping[str, Any]) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
-        with self._explained():
-            self._file.write(json.dumps(values).encode() + b"\n")
+        with writing(str(self.path)):
+            self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
 
     def synced_length(self) -> int:
         """Flush the log to the disk and return its length in bytes."""
-        with self._explained():
+        with writing(str(self.path)):
             os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
-        """Close the file; every line was flushed when it was written."""
-        with self._explained():
+        """Close the file."""
+        with writing(str(self.path)):
             self._file.close()
 
 
 class Monitor:
-    """Progress lines, speed.jsonl, curves and event files of a run from step `first` on.
-
-    Args:
-        total: number of steps of the run.
-        quiet: print no progress lines; warnings are printed all the same.
-        tensorboard: write event files.
-    """
+    """Progress lines, speed.jsonl, curves and event files of a run of `total` steps, from step `first` on."""
 
     def __init__(self, run: Path, total: int, first: int = 0, quiet: bool = False, tensorboard: bool = False) -> None:
         self.run, self.total, self.first, self.quiet = run, total, first, quiet
@@ -137,7 +105,7 @@ class Monitor:
                 warn(f"note: the run goes on without {what}: {error}")
 
     def say(self, text: str) -> None:
-        """Print a progress line."""
+        """Print a progress line, unless the run is quiet."""
         if not self.quiet:
             warn(text)
 
@@ -148,45 +116,43 @@ class Monitor:
                 self._board.show(line)
 
     def step_done(self, line: Mapping[str, Any], images: int, waited_s: float) -> None:
-        """Count a step, given its line of log.jsonl; now and then say how fast the run is, and draw its curves."""
+        """Count a step, given its line of log.jsonl; now and then report the speed and draw the curves."""
         self.show(line)
         step, now = line["step"], time.monotonic()
         self._images += images
         self._waited_s += waited_s
-        last = step == self.total
-        if step == self.first + 1 or last or now - self._said >= SAY_EVERY_S:
-            self._say_speed(line, now)
-        if last or now - self._drawn >= DRAW_EVERY_S:
+        if step in (self.first + 1, self.total) or now - self._said >= SAY_EVERY_S:
+            self._report_speed(line, now)
+        if now - self._drawn >= DRAW_EVERY_S:
             self.draw()
 
-    def _say_speed(self, line: Mapping[str, Any], now: float) -> None:
+    def _report_speed(self, line: Mapping[str, Any], now: float) -> None:
         step, seconds = line["step"], max(now - self._said, 1e-9)
         left_s = (now - self._began) / (step - self.first) * (self.total - step)
-        speed = {
-            "step": step,
-            "images_per_s": round(self._images / seconds, 1),
-            "waiting": round(self._waited_s / seconds, 3),
-            "memory_mb": round(memory_bytes() / 1e6),
-            "left_s": round(left_s),
-        }
+        rate, waiting = self._images / seconds, self._waited_s / seconds
         self._said, self._images, self._waited_s = now, 0, 0.0
-        self._write_speed(speed, now)
+        speed = {"images_per_s": round(rate, 1), "waiting": round(waiting, 3), "left_s": round(left_s)}
+        self._write_speed(step, now, speed)
         self.say(
             f"step {step:,}/{self.total:,}  loss {line['loss']:.4f}  mined {line['mined']:.0%}  "
-            f"rate {line['rate']:.2e}  {speed['images_per_s']:,} images/s  waiting {speed['waiting']:.0%}  "
-            f"{speed['memory_mb'] / 1000:.1f} GB  {_duration(left_s)} left"
+            f"rate {line['rate']:.2e}  {rate:,.1f} images/s  waiting {waiting:.0%}  "
+            f"{memory_bytes() / 1e9:.1f} GB  {_duration(left_s)} left"
         )
 
-    def _write_speed(self, speed: Mapping[str, Any], now: float) -> None:
-        line = {**speed, "elapsed_s": round(self._earlier_s + now - self._began, 1)}
+    def _write_speed(self, step: int, now: float, speed: Mapping[str, float]) -> None:
+        line = {"step": step, **speed, "memory_mb": round(memory_bytes() / 1e6)}
+        line["elapsed_s"] = round(self._earlier_s + now - self._began, 1)
         path = self.run / "speed.jsonl"
         with self._optional(str(path)), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
         """Finish at this step, or stop there for a while: the time since the last line counts too."""
-        self._write_speed({"step": step, "memory_mb": round(memory_bytes() / 1e6)}, time.monotonic())
+        self._write_speed(step, time.monotonic(), {})
         self.draw()
+
+    def close(self) -> None:
+        """Close the event files."""
         if self._board is not None:
             with self._optional("the event files of TensorBoard"):
                 self._board.close()
@@ -199,10 +165,9 @@ class Monitor:
 
 
 class Board:
-    """Event files of TensorBoard in RUN/tensorboard.
+    """Event files of TensorBoard in RUN/tensorboard, written from the first line on.
 
-    A resumed run opens a file of its own, which says from which step on earlier files do not count: no step is shown
-    twice. Nothing is written before the first line.
+    A resumed run opens a file of its own, which says from which step on earlier files do not count.
     """
 
     def __init__(self, run: Path) -> None:
@@ -216,12 +181,11 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.folder), purge_step=step, flush_secs=10)
-        for name in ("loss", "distillation", "mined", "rate"):
-            if line.get(name) is not None:
-                self._writer.add_scalar(f"training/{name}", line[name], step)
-        for name, share in line.get("measured", {}).items():
-            tag = name.replace(" ", "/").replace("@", "_at_").replace(":", "_")  # only letters, digits and _-./
-            self._writer.add_scalar(f"recall/{tag}", share, step)
+        values = {f"training/{n}": line[n] for n in ("loss", "distillation", "mined", "rate") if n in line}
+        for name, share in line.get("measured", {}).items():  # a tag may have letters, digits and _-./
+            values["recall/" + name.replace(" ", "/").replace("@", "_at_").replace(":", "_")] = share
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
         """Write what is left."""
@@ -236,11 +200,7 @@ def require_tensorboard() -> None:
 
 
 def elapsed_s(run: Path) -> float:
-    """Return the time spent on a run so far, in seconds, from speed.jsonl; 0 if there is none.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the time spent on a run so far, in seconds, from speed.jsonl; 0 if there is none."""
     try:
         lines = (run / "speed.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

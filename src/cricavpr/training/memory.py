@@ -91,9 +91,6 @@ def checkpoint_blocks(trunk: nn.Module) -> None:
     """Make the blocks of a transformer keep only their inputs, and compute them again in the backward pass.
 
     The attention kernel must be the same in both passes.
-
-    Raises:
-        InputError: `trunk` is not a vision transformer.
     """
     if not isinstance(trunk, VisionTransformer):
         raise InputError(

@@ -5,8 +5,8 @@ Letters: B images, R regions, C channels, D dimension.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,78 +34,57 @@ AUTHORS_CONVOLUTION = 1e-5  # weight and bias alike, in the authors' training sc
 Baseline = CosPlace | VLADNet
 
 
-class Trainable(ABC):
+@dataclass(frozen=True, eq=False)
+class Trainable:
     """A network as the loop sees it: each image by itself to regions, then regions to descriptors within groups.
 
     Attributes:
         model: the parameters that learn, the state that is saved, the weights that are exported.
         trunk: the part that costs the most; torch.compile takes it.
         dim: length of a descriptor.
+        header: settings that a file of its weights needs.
+        regions: compute the regions of each image by itself, (B, 3, H, W) to (B, R, C).
+        correlate: compute descriptors of unit length, (B, R, C) to (B, D); group sizes add up to B.
+        method: return the network as a method; it stays in evaluation mode until `model.train()`.
         problems: photos that could not be used for the start of the network.
     """
 
     model: nn.Module
     trunk: nn.Module
     dim: int
+    header: dict[str, Any]
+    regions: Callable[[Tensor], Tensor]
+    correlate: Callable[[Tensor, Sequence[int]], Tensor]
+    method: Callable[[], Method]
     problems: tuple[Problem, ...] = ()
 
-    @abstractmethod
-    def regions(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, R, C)
-        """Compute the regions of each image by itself."""
 
-    @abstractmethod
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C) -> (B, D)
-        """Compute descriptors of unit length; group sizes add up to B."""
-
-    @abstractmethod
-    def method(self) -> Method:
-        """Return the network as a method; it stays in evaluation mode until `model.train()`."""
-
-    @abstractmethod
-    def header(self) -> dict[str, Any]:
-        """Return the settings that a file of its weights needs."""
+def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
+    """Return the paper's network as the loop sees it."""
+    return Trainable(
+        model,
+        model.backbone,
+        model.config.dim,
+        settings.to_dict(),
+        regions=lambda images: model.aggregator(model.backbone(images)),
+        correlate=lambda regions, groups: F.normalize(model.encoder(regions, list(groups)).flatten(1), dim=1),
+        method=lambda: CricaVPRMethod("cricavpr", model, settings, "in training", device_of(model)),
+    )
 
 
-class TrainableCricaVPR(Trainable):
-    """The paper's network."""
-
-    def __init__(self, model: CricaVPR, settings: Settings) -> None:
-        self.model: CricaVPR = model
-        self.trunk, self.dim, self.settings = model.backbone, model.config.dim, settings
-
-    def regions(self, images: Tensor) -> Tensor:
-        return self.model.aggregator(self.model.backbone(images))  # type: ignore[no-any-return]
-
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:
-        return F.normalize(self.model.encoder(regions, list(groups)).flatten(1), dim=1)
-
-    def method(self) -> Method:
-        return CricaVPRMethod("cricavpr", self.model, self.settings, "in training", device_of(self.model))
-
-    def header(self) -> dict[str, Any]:
-        return self.settings.to_dict()
-
-
-class TrainableBaseline(Trainable):
-    """A network in which images do not see one another: one region, which is the descriptor."""
-
-    def __init__(self, model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> None:
-        self.model: Baseline = model
-        self.trunk, self.dim, self.recipe, self.problems = model.backbone, model.dim, recipe, problems
-
-    def regions(self, images: Tensor) -> Tensor:
-        return self.model(images)[:, None]  # type: ignore[no-any-return]  # (B, 1, D)
-
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:
-        return F.normalize(regions.flatten(1), dim=1)
-
-    def method(self) -> Method:
-        settings = SingleSettings(self.recipe.image_size, self.recipe.resize)
-        return SingleImageMethod(self.recipe.network.kind, self.model, settings, "in training", device_of(self.model))
-
-    def header(self) -> dict[str, Any]:
-        recipe = self.recipe
-        return {"method": recipe.network.kind, "image_size": list(recipe.image_size), "resize": recipe.resize}
+def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
+    """Return a network in which images do not see one another: its one region is the descriptor."""
+    name, settings = recipe.network.kind, SingleSettings(recipe.image_size, recipe.resize)
+    return Trainable(
+        model,
+        model.backbone,
+        model.dim,
+        {"method": name, "image_size": list(recipe.image_size), "resize": recipe.resize},
+        regions=lambda images: model(images)[:, None],
+        correlate=lambda regions, groups: F.normalize(regions.flatten(1), dim=1),
+        method=lambda: SingleImageMethod(name, model, settings, "in training", device_of(model)),
+        problems=problems,
+    )
 
 
 def device_of(model: nn.Module) -> str:
@@ -118,19 +97,16 @@ def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | No
 
     Args:
         places: the data from which NetVLAD starts; without it NetVLAD's centres are random.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit the network.
     """
     network = recipe.network
     if isinstance(network, Network):
         model = build_network(network, recipe.seed).to(device)
-        return TrainableCricaVPR(model, Settings(network.config(), recipe.image_size, recipe.resize))
+        return trainable_cricavpr(model, Settings(network.config(), recipe.image_size, recipe.resize))
     baseline = build_baseline(network, recipe.seed).to(device)
     problems: tuple[Problem, ...] = ()
     if isinstance(baseline, VLADNet) and not network.weights and places is not None:
         problems = start_from_clusters(baseline, recipe, places)
-    return TrainableBaseline(baseline.train(), recipe, problems)
+    return trainable_baseline(baseline.train(), recipe, problems)
 
 
 def tunable_parameters(recipe: Recipe) -> int:
@@ -147,11 +123,7 @@ def tunable_parameters(recipe: Recipe) -> int:
 
 
 def build_network(network: Network, seed: int) -> CricaVPR:
-    """Build a CricaVPR in training mode, with random weights of `seed` or weights from files.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit the network.
-    """
+    """Build a CricaVPR in training mode, with random weights of `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CricaVPR(network.config())
@@ -191,11 +163,7 @@ def _load_backbone(model: CricaVPR, weights: str) -> None:
 
 
 def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Baseline:
-    """Build a baseline with random weights of `seed` or weights from files.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit the network.
-    """
+    """Build a baseline with random weights of `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = bare_baseline(network)

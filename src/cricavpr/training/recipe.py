@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
@@ -106,11 +106,6 @@ class Network:
     kind: Literal["cricavpr"] = "cricavpr"
 
     @property
-    def patch(self) -> int:
-        """Number of pixels that the sides of an image must be multiples of."""
-        return BACKBONES[self.backbone].patch
-
-    @property
     def learns(self) -> bool:
         """Whether training changes descriptors; the power of the generalised mean alone does not count."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
@@ -126,7 +121,6 @@ class Network:
         _require(one, "weights", "empty where backbone_weights is given", self.weights)
 
     def config(self) -> CricaVPRConfig:
-        """Return the configuration of the network."""
         shared = {field.name for field in fields(CricaVPRConfig)} - {"backbone"}
         return CricaVPRConfig(backbone=BACKBONES[self.backbone], **{name: getattr(self, name) for name in shared})
 
@@ -147,16 +141,7 @@ class Convolutional:
     tuning: Literal["end", "full"] = "end"
     trunk_weights: str = ""
     weights: str = ""
-
-    @property
-    def patch(self) -> int:
-        """Sides of any length: multiples of 1."""
-        return 1
-
-    @property
-    def learns(self) -> bool:
-        """Whether training changes descriptors: always."""
-        return True
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_known("trunk", self.trunk, TRUNKS)
@@ -226,7 +211,6 @@ class Step:
 
     @property
     def images(self) -> int:
-        """Number of images of a step, in all processes."""
         return self.places * self.images_per_place
 
     def __post_init__(self) -> None:
@@ -253,7 +237,6 @@ class Loss:
     scale: float | None = None
 
     def settings(self) -> dict[str, float]:
-        """Return the settings that are given."""
         return {name: value for name, value in to_plain(self).items() if name != "name" and value is not None}
 
     def __post_init__(self) -> None:
@@ -362,7 +345,7 @@ class Recipe:
                 "nothing in this network learns: it has neither adapter nor encoder. To validate it as it is, give "
                 "steps = 0, epochs = 0 and a validation"
             )
-        patch = self.network.patch
+        patch = BACKBONES[self.network.backbone].patch if isinstance(self.network, Network) else 1
         fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
         _require(fits, "image_size", f"height and width, multiples of {patch}", list(self.image_size))
         _require_at_least(0, self, "seed")
@@ -411,11 +394,14 @@ def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def differences(recorded: Recipe, wanted: Recipe) -> dict[str, str]:
-    """Return each setting that differs, with a text that gives both values."""
+def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
+    """Return a text of the settings that differ, with both values; those that are `named` may differ."""
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
-    differing = sorted(key for key in before | after if before.get(key) != after.get(key))
-    return {key: f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in differing}
+    return ", ".join(
+        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in named)
+    )
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -423,19 +409,3 @@ def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return flat
-
-
-def refuse_unnamed_changes(recorded: Recipe, wanted: Recipe, named: Collection[str]) -> None:
-    """Raise if a resumed run differs from its recorded recipe in settings that were not named.
-
-    Raises:
-        InputError: lists what differs.
-    """
-    unnamed = {
-        key: what
-        for key, what in differences(recorded, wanted).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in named)
-    }
-    if unnamed:
-        what = ", ".join(unnamed.values())
-        raise InputError(f"the run began with another recipe: {what}. To change it on purpose, name it with --set.")

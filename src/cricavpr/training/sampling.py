@@ -90,9 +90,6 @@ def sample_place(
     """Draw K images of a place without replacement, resize them with Pillow (bilinear), then augment them.
 
     An unreadable image is listed and another one of the place is taken; where fewer than K are left, another place is.
-
-    Raises:
-        InputError: 100 places in a row have too few readable images.
     """
     problems: list[Problem] = []
     others = np.random.default_rng([seed, epoch, dataset.places[place_index].id, _OTHER])

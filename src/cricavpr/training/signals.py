@@ -10,11 +10,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that stops at once, since nothing is lost by it.
-
-    Attributes:
-        signal: SIGINT or SIGTERM.
-    """
+    """Stopped at once by `signal`: SIGINT or SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,11 +18,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """The signal that asks to stop, if any.
+    """The signal that asked to stop, or None.
 
-    Attributes:
-        signal: SIGINT or SIGTERM, or None.
-        finish_step: let the step at hand end, instead of raising `Interrupted`. A second Ctrl-C raises it all the same.
+    It raises `Interrupted`; with `finish_step` it is only recorded, unless it is a second Ctrl-C.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ RUN/pictures/                            drawn towns, if the recipe has any
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from cricavpr.training.checkpoints import Checkpoint, Facts, Standing, code_vers
 from cricavpr.training.data import StepData, Steps, open_places
 from cricavpr.training.distributed import ALONE, OthersFailed, World
 from cricavpr.training.learning import Diverged, StepLoss, make_learner, rate_at, usable_device
-from cricavpr.training.log import Log, Monitor, UnusablePhotos, require_tensorboard, warn
-from cricavpr.training.recipe import Recipe, changed, refuse_unnamed_changes
+from cricavpr.training.log import Log, Monitor, require_tensorboard, warn
+from cricavpr.training.recipe import Recipe, changed, differences
 from cricavpr.training.signals import StopRequest, stop_requests
 from cricavpr.training.validation import measure, open_held_out
 
@@ -39,25 +39,17 @@ _RANDOM = 2  # a stream of random numbers apart from those of the data
 class Machine:
     """What decides how fast a run is, but not its result.
 
-    Attributes:
-        device: cpu, cuda or mps.
-        workers: processes that read pictures, for each that trains; 0 reads in the training process.
-        checkpoint_every: steps between checkpoints.
-        pictures: folder for drawn towns; None keeps them in the run's folder.
-        quiet: print no progress lines.
-        tensorboard: write event files beside the log.
-
     Raises:
         InputError: fewer than 0 workers, or less than 1 step between checkpoints.
         MissingExtraError: TensorBoard is asked for and not installed.
     """
 
     device: str = "cpu"
-    workers: int = 2
-    checkpoint_every: int = 200
-    pictures: Path | None = None
-    quiet: bool = False
-    tensorboard: bool = False
+    workers: int = 2  # processes that read pictures, for each that trains; 0 reads in the training process
+    checkpoint_every: int = 200  # steps
+    pictures: Path | None = None  # folder for drawn towns; None keeps them in the run's folder
+    quiet: bool = False  # no progress lines
+    tensorboard: bool = False  # event files beside the log
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("checkpoint_every", 1)):
@@ -69,20 +61,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        step, steps: number of steps done, and of the whole run.
-        best: the highest recall of those that decide; None without validation.
-        stopped_by: the signal that stopped the run early, or None.
-        problems: photos that could not be used; others took their place.
-    """
-
-    step: int
-    steps: int
-    best: float | None
-    stopped_by: int | None
-    problems: tuple[Problem, ...]
+    step: int  # steps done
+    steps: int  # steps of the whole run
+    best: float | None  # the highest recall of those that decide; None without validation
+    stopped_by: int | None  # the signal that stopped the run early
+    problems: tuple[Problem, ...]  # photos that could not be used
 
 
 def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: World = ALONE) -> Outcome:
@@ -94,7 +79,6 @@ def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: W
     Raises:
         InputError: the folder holds a run, or cannot be written, or the data is missing.
         CricaVPRError: the loss is no longer finite; the last good checkpoint stays.
-        Interrupted: a signal came before the first step.
     """
     with world.together():
         if checkpoints.list_checkpoints(folder / "checkpoints"):
@@ -122,7 +106,6 @@ def resume(
     Raises:
         InputError: there is no checkpoint, or the recipe differs in something that `changes` does not name.
         CricaVPRError: the loss is no longer finite; the last good checkpoint stays.
-        Interrupted: a signal came before the first step.
     """
     changes = changes or {}
     with world.together():
@@ -133,7 +116,10 @@ def resume(
             checkpoint, source, complaints = checkpoints.load_newest(folder / "checkpoints")
             recorded = build(Recipe, checkpoint.facts.recipe, str(source))
             wanted = changed(recorded if recipe is None else recipe, changes)
-            refuse_unnamed_changes(recorded, wanted, changes)
+            if what := differences(recorded, wanted, changes):
+                raise InputError(
+                    f"the run began with another recipe: {what}. To change it on purpose, name it with --set."
+                )
         for complaint in complaints if world.first else []:
             warn(f"{complaint} Going on from {source}.")
         run = TrainingRun(wanted, folder, machine or Machine(), world)
@@ -169,20 +155,16 @@ class TrainingRun:
         with world.together():
             self.steps = Steps(recipe, self.places, world)
             self.learner = make_learner(recipe, self.places, device, world)
-        self.held_out = world.first_only(partial(open_held_out, recipe, pictures, machine.workers))
-        self.unusable = UnusablePhotos(quiet=not world.first)
-        self.unusable.add([*self.learner.network.problems, *(self.held_out.problems if self.held_out else ())])
-        self.step, self.standing = 0, Standing()
-        self._saved_step = -1
+        opened = world.first_only(partial(open_held_out, recipe, pictures, machine.workers))
+        self.held_out, problems = opened or (None, ())
+        self.unusable: dict[str, Problem] = {}
+        self._name_unusable([*self.learner.network.problems, *problems])
+        self.step, self.standing, self._saved_step = 0, Standing(), -1
 
     # ---- the loop
 
     def go(self, stop: StopRequest) -> Outcome:
-        """Train until the end, or until asked to stop.
-
-        Raises:
-            CricaVPRError: the loss is no longer finite.
-        """
+        """Train until the end, or until asked to stop."""
         stop.finish_step = True
         try:
             self._train(stop)
@@ -201,8 +183,9 @@ class TrainingRun:
         finally:
             if self.world.first:
                 self.log.close()
+                self.monitor.close()
         (number,) = self.world.max(stop.signal or 0)
-        problems = tuple(self.unusable.problems)
+        problems = tuple(self.unusable.values())
         return Outcome(self.step, self.steps.count, self.standing.best, number or None, problems)
 
     def _train(self, stop: StopRequest) -> None:
@@ -258,7 +241,7 @@ class TrainingRun:
     # ---- what the first process writes
 
     def _record(self, data: StepData, loss: StepLoss, rate: float) -> None:
-        self.unusable.add(data.problems)
+        self._name_unusable(data.problems)
         apart, images = self._groups_depend_on_processes, len(data.places) * self.world.count
         line = {"step": self.step, "loss": loss.loss.item(), "mined": loss.mined, "rate": rate}
         line["group_size"] = data.group_size or (len(data.places) if apart else images)
@@ -269,14 +252,22 @@ class TrainingRun:
         self.log.write(line)
         self.monitor.step_done(line, images, data.waited_s)
 
+    def _name_unusable(self, problems: Iterable[Problem]) -> None:
+        """Name each photo once, though every epoch meets it again."""
+        for problem in problems:
+            if problem.name not in self.unusable:
+                self.unusable[problem.name] = problem
+                if self.world.first:
+                    warn(f"cannot use {problem.name}: {problem.reason} [{problem.stage}]")
+
     def _validate(self) -> None:
         self.world.first_only(self._validate_here)
 
     def _validate_here(self) -> None:
         wanted = self.recipe.validation
         assert wanted is not None and self.held_out is not None
-        measured = measure(self.learner.network, self.held_out, wanted.groupings)
-        self.unusable.add(self.held_out.problems)
+        measured, problems = measure(self.learner.network, self.held_out, wanted.groupings)
+        self._name_unusable(problems)
         line = {"step": self.step, "measured": measured}
         self.log.write(line)
         self.monitor.show(line)
@@ -331,17 +322,15 @@ class TrainingRun:
         checkpoints.save(self.folder / "checkpoints", Checkpoint(facts, checkpoints.tensors_of(self.learner)))
 
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
-        """Set the run to a checkpoint.
-
-        Args:
-            named: settings that are changed on purpose.
-
-        Raises:
-            InputError: the data, the network or the groups are others now.
-        """
-        facts = checkpoint.facts
+        """Set the run to a checkpoint, if data, network and groups are its own, or `named` as changed on purpose."""
+        facts, now = checkpoint.facts, self.world.count
         with self.world.together():
-            self._refuse_other_groups(facts.processes, named)
+            scope_named = bool({"step", "step.group_scope"} & set(named))
+            if facts.processes != now and self.recipe.step.group_scope == "rank" and not scope_named:
+                raise InputError(
+                    f"the groups of {self.folder} are those of {facts.processes} processes (step.group_scope = rank), "
+                    f"got {now}. Start {facts.processes}, or name the change by --set step.group_scope=..."
+                )
             data_named = any(name.split(".")[0] == "data" for name in named)
             if facts.data_fingerprint != self.places.fingerprint() and not data_named:
                 raise InputError(
@@ -353,12 +342,3 @@ class TrainingRun:
             warn(f"note: the run began with {facts.code} and goes on with {code_version()}")
         self.step, self.standing, self._saved_step = facts.step, facts.position, facts.step
         self.world.first_only(partial(self._open_log, facts.log_bytes))
-
-    def _refuse_other_groups(self, before: int, named: Collection[str]) -> None:
-        now = self.world.count
-        rank_named = any(name in ("step", "step.group_scope") for name in named)
-        if self.recipe.step.group_scope == "rank" and before != now and not rank_named:
-            raise InputError(
-                f"the groups of {self.folder} are those of {before} processes (step.group_scope = 'rank'), got {now}. "
-                f"Start {before} processes, or name the change by --set step.group_scope=..."
-            )
