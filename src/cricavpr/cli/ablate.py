@@ -42,12 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    out, problems = Path(args.out), set[Problem]()
+    out = Path(args.out)
     runs = plan(read_variants(list(map(Path, args.recipes)), read_settings(args.set)), _seeds(args.seeds), out)
     machine = Machine(args.device, args.workers, pictures=Path(args.pictures or out / "pictures"), quiet=args.quiet)
-    stopped_by = None
-    if not args.table_only:
-        stopped_by = ablate(runs, machine, lambda text: None if args.quiet else warn(text), problems.update)
+    stopped_by, problems = (None, set[Problem]()) if args.table_only else ablate(runs, machine)
     found = results(runs)
     print(write_tables(found, out), end="")
     return _report(found, len(problems)) if stopped_by is None else _stopped(stopped_by)

@@ -11,7 +11,7 @@ Recipes that differ only in their names, such as the last rows of several of the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ from cricavpr.terminal import printable
 from cricavpr.training.checkpoints import list_checkpoints, load_newest
 from cricavpr.training.curves import read_log
 from cricavpr.training.learning import Diverged
-from cricavpr.training.log import elapsed_s
+from cricavpr.training.log import elapsed_s, warn
 from cricavpr.training.network import tunable_parameters
 from cricavpr.training.recipe import Recipe, changed, differences
 from cricavpr.training.train import Machine, Outcome, resume, train
@@ -61,19 +61,14 @@ class PlannedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run.
-
-    Attributes:
-        recalls: fractions of the last validation, by the names in the log ("R@1 alone").
-        tunable: number of parameters of the network that learn.
-    """
+    """The result of a run."""
 
     variant: Variant
     seed: int
     state: RunState
-    recalls: Mapping[str, float]
+    recalls: Mapping[str, float]  # of the last validation, by the names in the log ("R@1 alone")
     steps: int
-    tunable: int
+    tunable: int  # parameters of the network that learn
     minutes: float
 
 
@@ -107,19 +102,13 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[P
     return runs
 
 
-def ablate(
-    runs: Sequence[PlannedRun],
-    machine: Machine,
-    say: Callable[[str], None],
-    report: Callable[[Iterable[Problem]], None] = lambda _: None,
-) -> int | None:
-    """Do the runs that are not finished; return the signal that stopped it early, or None.
+def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, set[Problem]]:
+    """Do the runs that are not finished.
 
     A run that diverges is marked as such, and the next one begins.
 
-    Args:
-        say: called with a line for each run.
-        report: called with the photos that a run could not use.
+    Returns:
+        The signal that stopped it early, or None; and the photos that could not be used.
 
     Raises:
         InputError: a run began with another recipe, or a folder or data cannot be used.
@@ -128,14 +117,16 @@ def ablate(
     todo = [once[folder] for folder in dict.fromkeys(run.folder for run in runs)]
     for run in todo:  # before hours are spent
         _refuse_another_recipe(run)
+    problems: set[Problem] = set()
     for number, run in enumerate(todo, 1):
         if run.state == "unfinished":
-            say(f"[{number}/{len(todo)}] {run.folder}")
-            outcome = _do(run, machine, say)
-            report(outcome.problems if outcome else ())
-            if outcome is not None and outcome.stopped_by is not None:
-                return outcome.stopped_by
-    return None
+            if not machine.quiet:
+                warn(f"[{number}/{len(todo)}] {run.folder}")
+            outcome = _do(run, machine)
+            problems.update(outcome.problems if outcome else ())
+            if outcome and outcome.stopped_by is not None:
+                return outcome.stopped_by, problems
+    return None, problems
 
 
 def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
@@ -151,7 +142,7 @@ def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
     return found
 
 
-def _do(run: PlannedRun, machine: Machine, say: Callable[[str], None]) -> Outcome | None:
+def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
     """Begin a run or go on with it; return None if it diverged."""
     try:
         if list_checkpoints(run.folder / "checkpoints"):
@@ -161,7 +152,7 @@ def _do(run: PlannedRun, machine: Machine, say: Callable[[str], None]) -> Outcom
         if not isinstance(error.__cause__, Diverged):
             raise
         write_text(run.folder / _DIVERGED, f"{error}\n")
-        say(f"{run.folder} diverged: {error.__cause__}")
+        warn(f"{run.folder} diverged: {error.__cause__}")
         return None
 
 

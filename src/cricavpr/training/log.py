@@ -88,7 +88,8 @@ class Monitor:
 
     def __init__(self, run: Path, total: int, first: int = 0, quiet: bool = False, tensorboard: bool = False) -> None:
         self.run, self.total, self.first, self.quiet = run, total, first, quiet
-        self._board = Board(run) if tensorboard else None
+        self._events: Any = None  # the writer of event files, opened with the first line
+        self._tensorboard = tensorboard
         self._began = self._said = self._drawn = time.monotonic()
         self._images, self._waited_s = 0, 0.0  # since the last line
         self._earlier_s = elapsed_s(run)  # of the processes that worked on this run before
@@ -110,10 +111,19 @@ class Monitor:
             warn(text)
 
     def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line of log.jsonl to the event files."""
-        if self._board is not None:
-            with self._optional("the event files of TensorBoard"):
-                self._board.show(line)
+        """Add a line of log.jsonl, a step or a validation, to the event files of TensorBoard."""
+        if not self._tensorboard:
+            return
+        with self._optional("event files for TensorBoard"):
+            if self._events is None:  # a resumed run says from which step on earlier files do not count
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(self.run / "tensorboard"), purge_step=line["step"], flush_secs=10)
+            values = {f"training/{n}": line[n] for n in ("loss", "distillation", "mined", "rate") if n in line}
+            for name, share in line.get("measured", {}).items():  # a tag may have letters, digits and _-./
+                values["recall/" + name.replace(" ", "/").replace("@", "_at_").replace(":", "_")] = share
+            for tag, value in values.items():
+                self._events.add_scalar(tag, value, line["step"])
 
     def step_done(self, line: Mapping[str, Any], images: int, waited_s: float) -> None:
         """Count a step, given its line of log.jsonl; now and then report the speed and draw the curves."""
@@ -153,44 +163,15 @@ class Monitor:
 
     def close(self) -> None:
         """Close the event files."""
-        if self._board is not None:
-            with self._optional("the event files of TensorBoard"):
-                self._board.close()
+        if self._events is not None:
+            with self._optional("event files for TensorBoard"):
+                self._events.close()
 
     def draw(self) -> None:
         """Draw the curves."""
         self._drawn = time.monotonic()
         with self._optional("curves"):
             draw_curves(self.run / "log.jsonl", self.run / "curves.svg")
-
-
-class Board:
-    """Event files of TensorBoard in RUN/tensorboard, written from the first line on.
-
-    A resumed run opens a file of its own, which says from which step on earlier files do not count.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.folder = run / "tensorboard"
-        self._writer: Any = None
-
-    def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line of log.jsonl: a step or a validation."""
-        step = int(line["step"])
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder), purge_step=step, flush_secs=10)
-        values = {f"training/{n}": line[n] for n in ("loss", "distillation", "mined", "rate") if n in line}
-        for name, share in line.get("measured", {}).items():  # a tag may have letters, digits and _-./
-            values["recall/" + name.replace(" ", "/").replace("@", "_at_").replace(":", "_")] = share
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 def require_tensorboard() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,11 +131,15 @@ def build_network(network: Network, seed: int) -> CricaVPR:
     if network.init == "authors":
         start_adapters_as_authors(model)
     if network.backbone_weights:
-        _load_backbone(model, network.backbone_weights)
+        _load(model.backbone, network.backbone_weights, partial(_backbone_of, model))
     if network.weights:
-        file = read_weights(find_weights(network.weights))
-        load_strictly(model, from_authors_names(file.tensors), str(file.path))
+        _load(model, network.weights, from_authors_names)
     return model.train()
+
+
+def _load(module: nn.Module, weights: str, renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
+    file = read_weights(find_weights(weights))
+    load_strictly(module, renamed(file.tensors), str(file.path))
 
 
 def start_adapters_as_authors(model: CricaVPR) -> None:
@@ -147,16 +152,13 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
                 nn.init.constant_(parameter, AUTHORS_CONVOLUTION)
 
 
-def _load_backbone(model: CricaVPR, weights: str) -> None:
-    """Load DINOv2's own file, or the backbone out of the file of a whole CricaVPR. Adapters stay as they are."""
-    file = read_weights(find_weights(weights))
-    tensors = from_authors_names(file.tensors)
-    whole = any(name.startswith("backbone.") for name in tensors)
-    if whole:
-        tensors = {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
-    plain = {name: tensor for name, tensor in tensors.items() if ".adapter." not in name}
-    own = {name: tensor for name, tensor in model.backbone.state_dict().items() if ".adapter." in name}
-    load_strictly(model.backbone, own | plain, str(file.path))
+def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone out of DINOv2's own file or a whole CricaVPR's, and the model's own adapters."""
+    given = from_authors_names(tensors)
+    if any(name.startswith("backbone.") for name in given):
+        given = {n.removeprefix("backbone."): t for n, t in given.items() if n.startswith("backbone.")}
+    plain = {name: tensor for name, tensor in given.items() if ".adapter." not in name}
+    return plain | {name: tensor for name, tensor in model.backbone.state_dict().items() if ".adapter." in name}
 
 
 # ---- NetVLAD and CosPlace, to be trained for comparison (Supplementary Table 8)
@@ -168,13 +170,10 @@ def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Base
         torch.manual_seed(seed)
         model = bare_baseline(network)
     if network.trunk_weights:
-        file = read_weights(find_weights(network.trunk_weights))
-        load_strictly(model.backbone, from_torchvision(file.tensors, model.backbone), str(file.path))
+        _load(model.backbone, network.trunk_weights, partial(from_torchvision, trunk=model.backbone))
     if network.weights:
-        file = read_weights(find_weights(network.weights))
         netvlad = isinstance(network, NetVLADNetwork)
-        named = netvlad_names(file.tensors, NANNE) if netvlad else cosplace_names(file.tensors)
-        load_strictly(model, named, str(file.path))
+        _load(model, network.weights, partial(netvlad_names, names=NANNE) if netvlad else cosplace_names)
     return model
 
 
