@@ -42,7 +42,7 @@ def randaugment(pictures: Sequence[Image.Image], random: np.random.Generator) ->
 
 
 def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = False) -> Image.Image:
-    """Apply one operation of RandAugment at a bin of 0 to 30, with its sign flipped if `negative` and if it has one."""
+    """Apply one operation at a magnitude bin of 0 to 30; `negative` flips its sign, if it has one."""
     operation = OPERATIONS[name]
     strength = operation.strength(magnitude, picture.size)
     return operation.run(picture, -strength if negative and operation.signed else strength)

@@ -92,7 +92,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         except SafetensorError as error:
             raise OSError(str(error)) from error
         finally:
-            with contextlib.suppress(OSError):  # a partial file is in nobody's way: the next save overwrites it
+            with contextlib.suppress(OSError):  # the next save overwrites a partial file
                 beside.unlink()
     return path
 
@@ -191,7 +191,7 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> No
 
 
 def code_version() -> dict[str, str]:
-    """Return the versions that decide how results are rounded, for checkpoints and weights."""
+    """Return the versions of the code, which decide how results are rounded."""
     return {"cricavpr": __version__, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}
 
 

@@ -88,7 +88,7 @@ class World:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Leave the block in all processes, or fail in all; only the first that failed has a reason to print.
+        """Make all processes leave this block, or all fail: one keeps its error, the others raise OthersFailed.
 
         Do not exchange anything inside that one process could miss by failing.
         """

@@ -188,7 +188,7 @@ def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) tw
 
 
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
-    """Open a new context for each part: autocast caches the weights it has cast, with or without their gradient."""
+    """Return a new autocast for each part: it caches the weights it has cast, with or without their gradient."""
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 
 

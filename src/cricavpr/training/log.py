@@ -31,7 +31,7 @@ DRAW_EVERY_S = 60.0
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr; a run goes on where nobody reads it any more."""
+    """Print one line on stderr; ignore a closed pipe, so that the run goes on."""
     with contextlib.suppress(BrokenPipeError):
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -49,7 +49,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 class Log:
-    """log.jsonl. Keeps the first `length` bytes, which a checkpoint knows, and removes the rest.
+    """The file log.jsonl. Opening it keeps the first `length` bytes and removes the rest.
 
     Raises:
         InputError: the file cannot be written, or is shorter than `length`.
@@ -97,7 +97,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _optional(self, what: str) -> Iterator[None]:
-        """Go on where this fails, and say so once."""
+        """Report a failure of this block once, and go on."""
         try:
             yield
         except (OSError, ValueError, CricaVPRError) as error:
@@ -157,7 +157,7 @@ class Monitor:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
-        """Finish at this step, or stop there for a while: the time since the last line counts too."""
+        """Record the time spent so far, and draw the curves: the run ends at this step, or stops for a while."""
         self._write_speed(step, time.monotonic(), {})
         self.draw()
 

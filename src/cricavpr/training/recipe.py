@@ -63,7 +63,7 @@ class DiskData:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures come from (town or disk), the order of places, and the augmentation."""
+    """Source of the pictures (town or disk), order of places, and augmentation."""
 
     town: TownData | None = None
     disk: DiskData | None = None
@@ -283,7 +283,7 @@ class HeldOutTown:
 
 @dataclass(frozen=True)
 class Validation:
-    """When and on what recall is measured.
+    """Validation data, and when recall is measured on it.
 
     The best network is the first with the highest recall@`best_by` under the first grouping.
 

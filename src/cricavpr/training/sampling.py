@@ -118,8 +118,10 @@ def _read(
     image_size: tuple[int, int],  # (h, w)
     problems: list[Problem],
 ) -> list[Image.Image]:
-    """Read the first `count` readable images, or fewer if there are no more. A substitute takes the place of the
-    unreadable one in the list, so that the others are augmented as they would have been."""
+    """Read the first `count` readable images, or fewer if there are no more.
+
+    A substitute takes the position of the unreadable image, so that the others are augmented as without it.
+    """
     spare = iter(order[count:].tolist())
     pictures: list[Image.Image] = []
     for wanted in order[:count].tolist():

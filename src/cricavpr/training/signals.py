@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """Stopped at once by `signal`: SIGINT or SIGTERM."""
+    """A signal, SIGINT or SIGTERM, stopped the program at once."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -18,9 +18,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """The signal that asked to stop, or None.
+    """A request to stop, by SIGINT or SIGTERM; `signal` is None until one comes.
 
-    It raises `Interrupted`; with `finish_step` it is only recorded, unless it is a second Ctrl-C.
+    A signal raises `Interrupted`. With `finish_step` it is only recorded; a second Ctrl-C raises all the same.
     """
 
     def __init__(self) -> None:

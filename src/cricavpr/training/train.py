@@ -37,7 +37,7 @@ _RANDOM = 2  # a stream of random numbers apart from those of the data
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides how fast a run is, but not its result.
+    """Settings that decide the speed of a run, but not its result.
 
     Raises:
         InputError: fewer than 0 workers, or less than 1 step between checkpoints.
@@ -61,7 +61,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """Result of a run."""
 
     step: int  # steps done
     steps: int  # steps of the whole run
@@ -79,6 +79,16 @@ def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: W
     Raises:
         InputError: the folder holds a run, or cannot be written, or the data is missing.
         CricaVPRError: the loss is no longer finite; the last good checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> network, town = {"backbone": "nano", "encoder_heads": 4}, {"seeds": [1], "places": 4, "views": 2}
+        >>> step = {"places": 4, "images_per_place": 2}
+        >>> values = {"image_size": [42, 42], "steps": 2, "data": {"town": town}, "network": network, "step": step}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     outcome = train(build(Recipe, values, "example"), Path(folder), Machine(workers=0, quiet=True))
+        >>> outcome.step, outcome.stopped_by
+        (2, None)
     """
     with world.together():
         if checkpoints.list_checkpoints(folder / "checkpoints"):
@@ -196,7 +206,7 @@ class TrainingRun:
                 self._seed_dropout()
                 learner.optimizer.zero_grad()
                 described = learner.describe(data)  # regions of each image, then descriptors within groups
-                loss = learner.loss(described, data)  # mines pairs first
+                loss = learner.loss(described, data)  # mines pairs, too
                 learner.backward(loss, described)
                 learner.update(rate := self._rate())
                 self.step += 1
@@ -207,7 +217,7 @@ class TrainingRun:
                     self._save()
 
     def _is_over(self, stop: StopRequest) -> bool:
-        """Decide alike in all processes, whichever received a signal."""
+        """Return whether to stop, the same in all processes, whichever received a signal."""
         over, number = self.world.max(int(self._is_finished()), stop.signal or 0)
         if number:
             stop.signal = number
@@ -229,7 +239,10 @@ class TrainingRun:
         return rate_at(self.step, recipe.optimizer.rate, recipe.schedule, steps.count, steps.per_epoch)
 
     def _seed_dropout(self) -> None:
-        """Seed each step by its number, so that no random state has to survive; alike where all compute alike."""
+        """Seed dropout by the number of the step: no random state has to be saved.
+
+        Processes that compute the same groups get the same seed.
+        """
         apart = [self.world.rank] if self._groups_depend_on_processes and self.world.rank else []
         seed = np.random.SeedSequence([self.recipe.seed, self.step, _RANDOM, *apart])
         torch.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
@@ -292,7 +305,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Save step 0 at once: a folder that cannot be written shows before anything was learnt."""
+        """Open the log and save step 0, so that a folder that cannot be written is found before training."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
@@ -322,7 +335,7 @@ class TrainingRun:
         checkpoints.save(self.folder / "checkpoints", Checkpoint(facts, checkpoints.tensors_of(self.learner)))
 
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
-        """Set the run to a checkpoint, if data, network and groups are its own, or `named` as changed on purpose."""
+        """Set the run to a checkpoint. Data, network and groups must be its own, but for changes that are `named`."""
         facts, now = checkpoint.facts, self.world.count
         with self.world.together():
             scope_named = bool({"step", "step.group_scope"} & set(named))
