@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,6 @@ from cricavpr.cli import main
 from cricavpr.training import train
 from cricavpr.training.signals import Interrupted, stop_requests
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 image_size = [42, 42]
 steps = 2
@@ -25,6 +25,15 @@ data = {town = {seeds = [11, 12], places = 8, views = 4}}
 network = {backbone = "nano", encoder_heads = 4, encoder_ffn = 64}
 step = {places = 4, images_per_place = 2}
 validation = {town = {seed = 13, places = 5}, every_steps = 2}
+"""
+DRAWING = """
+import sys
+from functools import partial
+from cricavpr.cli import main
+from cricavpr.training import data
+
+data.render_arrays = partial(data.render_arrays, progress=lambda *_: print("drawing", flush=True))
+sys.exit(main())
 """
 STAGES = ("open_places", "make_learner", "open_held_out")  # towns are drawn, weights are read
 
@@ -79,17 +88,22 @@ def test_a_signal_during_start_up_ends_it_with_one_line_and_the_command_runs_aga
 def test_a_signal_to_all_processes_that_draw_a_town_leaves_one_line(
     verb: str, number: int, code: int, recipe: Path, tmp_path: Path
 ) -> None:
-    recipe.write_text(RECIPE.replace("places = 8", "places = 600").replace("42", "84"))
+    recipe.write_text(RECIPE.replace("places = 8", "places = 120").replace("42", "84"))
     words = [*asked(verb, recipe, tmp_path / "pictures"), "--workers", "2"]
     with subprocess.Popen(
-        [sys.executable, "-m", "cricavpr", *words], stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
+        [sys.executable, "-c", DRAWING, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as running:
-        end = time.monotonic() + 60
-        while not list((tmp_path / "out").rglob("lock")) and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(1.5)  # processes that draw are starting, or at work
+        assert running.stdout is not None and running.stdout.readline() == "drawing\n"
         os.killpg(running.pid, number)
-        _, said = running.communicate(timeout=60)
+        try:
+            _, said = running.communicate(timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
     assert (running.returncode, said.count("\n")) == (code, 1), said
     assert "Run the same command again" in said
 
