@@ -9,12 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from cricavpr.cli import main
+from cricavpr.datasets import read_photos
+from cricavpr.describing import describe
+from cricavpr.methods import load_method
 from cricavpr.training import train
 from cricavpr.training.signals import Interrupted, stop_requests
 
@@ -134,3 +142,25 @@ def test_a_step_at_hand_is_finished_unless_a_second_ctrl_c_comes() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     assert stopped.value.signal == signal.SIGINT
+
+
+@dataclass
+class Hit:
+    """A preprocessing in whose worker processes both signals arrive, as in those of a validation."""
+
+    preprocess: Callable[[NDArray[np.uint8]], Any]
+
+    def __call__(self, image: NDArray[np.uint8]) -> Any:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.preprocess(image)
+
+
+def test_processes_that_read_photos_leave_signals_to_the_parent(tmp_path: Path) -> None:
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    photos, _ = read_photos(tmp_path)
+    method = load_method("pixels")
+    method.preprocess = Hit(method.preprocess)  # type: ignore[method-assign]
+    assert describe(method, photos, workers=1).kept.tolist() == [0, 1, 2]
