@@ -20,8 +20,7 @@ from cricavpr import EvalDataset, EvalResult, Grouping, ImageSet, evaluate, load
 from cricavpr.datasets.place_folder import PlaceRule, places_from_positions, read_headings, write_places
 from cricavpr.methods.base import Method
 from cricavpr.schema import read_recipe
-from cricavpr.training.changes import changed, read_settings
-from cricavpr.training.recipe import Recipe
+from cricavpr.training.recipe import Recipe, changed, read_settings
 from cricavpr.training.train import Machine, train
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "finetune_own_city.toml"

@@ -16,8 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cricavpr.training.data import StepData
+    from cricavpr.training.learning import Learner
 
 CHECKPOINTED = {"activation_checkpointing": True}
 WAYS: dict[str, dict[str, Any]] = {
@@ -37,7 +42,7 @@ def measured(way: str, network: str, places: int, image_size: int, steps: int, g
     from cricavpr.models.vit import BACKBONES
     from cricavpr.schema import build
     from cricavpr.training.data import StepData
-    from cricavpr.training.learning import learn, make_learner
+    from cricavpr.training.learning import make_learner
     from cricavpr.training.recipe import Recipe
 
     small = {"encoder_heads": BACKBONES[network].width // 48, "encoder_ffn": 256} if network in ("tiny", "nano") else {}
@@ -49,7 +54,7 @@ def measured(way: str, network: str, places: int, image_size: int, steps: int, g
         "step": {"places": places, "group_sizes": [group_size], **WAYS[way]},
     }
     recipe = build(Recipe, values, "the benchmark")
-    learner = make_learner(recipe, _Labels(), "cpu")  # type: ignore[arg-type]
+    learner = make_learner(recipe, _Labels(), torch.device("cpu"))  # type: ignore[arg-type]
     count = recipe.step.images
     images = torch.randint(0, 256, (count, image_size, image_size, 3), dtype=torch.uint8)
     labels = torch.arange(places).repeat_interleave(4)
@@ -58,10 +63,20 @@ def measured(way: str, network: str, places: int, image_size: int, steps: int, g
     best_s, best_cpu_s = float("inf"), float("inf")
     for _ in range(steps):
         started, started_cpu = time.perf_counter(), time.process_time()
-        learn(learner, data, recipe.step, 1e-4, 0.0)
+        take_step(learner, data)
         best_s = min(best_s, time.perf_counter() - started)
         best_cpu_s = min(best_cpu_s, time.process_time() - started_cpu)
     return {"step_s": best_s, "cpu_s": best_cpu_s, "peak_gb": peak_gb(), "before_gb": before, "images": count}
+
+
+def take_step(learner: Learner, data: StepData, rate: float = 1e-4) -> float:
+    """Take one step, as the training loop does; return the loss."""
+    learner.optimizer.zero_grad()
+    described = learner.describe(data)
+    loss = learner.loss(described, data)
+    learner.backward(loss, described)
+    learner.update(rate)
+    return loss.loss.item()
 
 
 class _Labels:
@@ -119,10 +134,9 @@ def micro_batches(sizes: list[int], warm: int, steps: int) -> None:
     import torch
 
     from cricavpr.schema import build
-    from cricavpr.training.changes import changed
     from cricavpr.training.data import Steps, open_places
-    from cricavpr.training.learning import learn, make_learner
-    from cricavpr.training.recipe import Recipe
+    from cricavpr.training.learning import make_learner
+    from cricavpr.training.recipe import Recipe, changed
 
     values = {
         "image_size": [56, 56],
@@ -140,15 +154,14 @@ def micro_batches(sizes: list[int], warm: int, steps: int) -> None:
         places = open_places(recipe, Path(folder), 1)
         exact: torch.Tensor | None = None
         for size in [0, *sizes]:
-            own = changed(recipe, {"step.micro_batch": size})
-            learner = make_learner(recipe, places, "cpu")
+            whole = make_learner(recipe, places, torch.device("cpu"))
+            divided = replace(whole, step=changed(recipe, {"step.micro_batch": size}).step)
             losses = []
             for number, data in enumerate(Steps(recipe, places).read(0, 0)):
                 torch.manual_seed(number)
-                step = recipe.step if number < warm else own.step
-                losses.append(learn(learner, data, step, 5e-4, 1.0).loss)
+                losses.append(take_step(whole if number < warm else divided, data, 5e-4))
                 if number == warm:
-                    grads = [p.grad.flatten() for _, p in learner.named_parameters() if p.grad is not None]
+                    grads = [p.grad.flatten() for _, p in whole.named_parameters() if p.grad is not None]
                     gradient = torch.cat(grads)
             exact = gradient if exact is None else exact
             away = (gradient - exact).norm() / exact.norm()

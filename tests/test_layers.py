@@ -40,7 +40,7 @@ HOMES = {  # a heavy library is imported in one place
     "grpc": "index/remote/milvus.py",
     "matplotlib": "plotting.py",
     "sklearn": "evaluation/report/embedding_map.py",
-    "tensorboard": "training/board.py",
+    "tensorboard": "training/log.py",
     "ray": "cluster/on_ray.py",
     "tqdm": None,
 }

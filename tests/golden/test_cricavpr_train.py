@@ -16,9 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cricavpr.models.cricavpr import CricaVPR, from_authors_names, parameter_counts
 from cricavpr.models.weights import load_strictly
+from cricavpr.training.learning import make_optimizer
 from cricavpr.training.losses import make_loss
 from cricavpr.training.network import build_network, start_adapters_as_authors
-from cricavpr.training.optimisation import make_optimizer
 from cricavpr.training.recipe import Network, Optimizer, Step
 from tests.training.toy import as_trained, describe
 

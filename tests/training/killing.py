@@ -20,7 +20,10 @@ import torch
 import torch._dynamo  # torch imports it with the first optimizer; the children shall find it there
 
 from cricavpr.files import sha256_of
-from cricavpr.training import checkpoints, train
+from cricavpr.training import train
+from cricavpr.training.checkpoints import KEPT, list_checkpoints
+from cricavpr.training.learning import Learner
+from cricavpr.training.log import Monitor
 from cricavpr.training.losses import make_loss
 from cricavpr.training.recipe import Recipe
 from tests.forked import forked
@@ -42,17 +45,16 @@ def child(work: Callable[[], Any]) -> int:
 
 def killed_in_step(number: int) -> None:
     """Kill this process when the optimizer has moved for the n-th time, and nothing was written of it yet."""
-    learn, done = train.learn, 0
+    update, done = Learner.update, 0
 
-    def counted(*args: Any) -> Any:
+    def counted(self: Learner, rate: float) -> None:
         nonlocal done
-        learnt = learn(*args)
+        update(self, rate)
         done += 1
         if done == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return learnt
 
-    train.learn = counted
+    Learner.update = counted  # type: ignore[method-assign]
 
 
 def killed_after_call(number: int) -> None:
@@ -77,13 +79,13 @@ RESULT = ("log.jsonl", "last.safetensors", "best.safetensors")
 
 def result(folder: Path) -> dict[str, str]:
     """All that a run leaves that must not depend on interruptions: hashes by name."""
-    newest = checkpoints.found(folder / "checkpoints")[0]
+    newest = list_checkpoints(folder / "checkpoints")[0]
     return {name: sha256_of(folder / name) for name in RESULT} | {"checkpoint": newest.name}
 
 
 def go_on(recipe: Recipe, folder: Path, on: train.Machine) -> None:
     """What a user does: resume where there is a checkpoint, and begin again where there is none yet."""
-    if checkpoints.found(folder / "checkpoints"):
+    if list_checkpoints(folder / "checkpoints"):
         train.resume(folder, machine=on)
     else:
         train.train(recipe, folder, on)
@@ -91,6 +93,7 @@ def go_on(recipe: Recipe, folder: Path, on: train.Machine) -> None:
 
 def main(kind: str, root: Path, steps: int) -> dict[str, Any]:
     make_loss("multi_similarity", 0, [])  # imported once, for all children
+    Monitor.draw = lambda _: None  # type: ignore[method-assign]  # curves take longer than the steps
     recipe = toy(steps=steps)
     on = machine(root / "pictures", checkpoint_every=max(2, steps // 4))
     assert child(lambda: train.train(recipe, root / "whole", on)) == 0
@@ -104,7 +107,7 @@ def main(kind: str, root: Path, steps: int) -> dict[str, Any]:
             return {"kills": number - 1, "problems": problems}
         there = folder / "checkpoints"
         files = sorted(path.name for path in there.iterdir()) if there.exists() else []
-        if len(files) > checkpoints.KEPT + 1:
+        if len(files) > KEPT + 1:
             problems.append([number, "too many files", files])
         if child(partial(go_on, recipe, folder, on)) != 0 or result(folder) != whole:
             problems.append([number, "ends differently", files])

@@ -20,18 +20,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch  # noqa: F401
 import torch
 import torch._dynamo  # torch imports it with the first optimizer; the children shall find it there
+from numpy.typing import NDArray
 
 from cricavpr.cli import main as door
 from cricavpr.errors import InputError
-from cricavpr.training import train
-from cricavpr.training.data import Company, Steps, open_places
+from cricavpr.training.data import StepData, Steps, open_places
 from cricavpr.training.distributed import World, joined
-from cricavpr.training.learning import Learner, learn, make_learner
+from cricavpr.training.learning import Described, Learner, make_learner
+from cricavpr.training.log import Monitor
 from cricavpr.training.losses import make_loss
-from tests.training.toy import toy
+from tests.training.toy import learn, toy
 
 STEPS = 20
 LIMIT_S = 240.0
@@ -40,7 +42,7 @@ LIMIT_S = 240.0
 class AsTwo(Steps):
     """One process that shuffles as two would, each within its own images."""
 
-    def company(self, step: int) -> Company:
+    def company(self, step: int) -> tuple[NDArray[np.int64], int]:
         wanted = self.recipe.step
         two = Steps(
             replace(self.recipe, step=replace(wanted, group_scope="rank", micro_batch=0)), self.places, World(0, 2)
@@ -51,14 +53,14 @@ class AsTwo(Steps):
 def learnt(folder: Path, settings: dict[str, Any], world: World) -> dict[str, Any]:
     """Losses of 20 steps, and where they lead."""
     as_two = settings.pop("as_two", False)
-    recipe = toy(steps=STEPS, **settings)
+    recipe = toy(steps=STEPS, optimizer__clip=0.0, **settings)
     places = world.in_turn(lambda: open_places(recipe, folder / "pictures", 0))
     steps = (AsTwo if as_two else Steps)(recipe, places, world)
-    learner = make_learner(recipe, places, "cpu", world)
+    learner = make_learner(recipe, places, torch.device("cpu"), world)
     losses = []
     for number, data in enumerate(steps.read(0, 0)):
         torch.manual_seed(number)
-        losses.append(learn(learner, data, recipe.step, recipe.optimizer.rate, 0.0, world).loss)
+        losses.append(learn(learner, data, recipe.optimizer.rate).loss.item())
         if number == 0:
             gradients = of(learner)
     return {"losses": losses, "gradients": gradients, "state": learner.model.state_dict()}
@@ -72,28 +74,27 @@ def trained(folder: Path, settings: dict[str, Any], failing: bool) -> int:
     """The verb, on `recipe.toml` in the folder."""
     rank = int(os.environ.get("RANK", 0))
     last = rank == int(os.environ.get("WORLD_SIZE", 1)) - 1
-    original, done = train.learn, 0
+    describe, done = Learner.describe, 0
 
-    def watched(*arguments: Any) -> Any:
+    def watched(self: Learner, data: StepData) -> Described:
         nonlocal done
         done += 1
         if last and done == settings.get("signal_in_step"):
             os.kill(os.getpid(), signal.SIGTERM)
         if last and done == settings.get("killed_in_step"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments)
+        return describe(self, data)
 
-    train.learn = watched
+    Learner.describe = watched  # type: ignore[method-assign]
     if failing:
-        read = Steps.read
+        load = Steps.load
 
-        def broken(self: Steps, first: int, workers: int) -> Any:
-            for number, data in enumerate(read(self, first, workers)):
-                if last and number == 2:
-                    raise InputError("the last one's data is broken.")
-                yield data
+        def broken(self: Steps, step: int) -> StepData:
+            if last and step == 2:
+                raise InputError("the last one's data is broken.")
+            return load(self, step)
 
-        Steps.read = broken  # type: ignore[method-assign]
+        Steps.load = broken  # type: ignore[method-assign]
     verb = settings.get("verb") or [str(folder / "recipe.toml"), "--out", str(folder / "run")]
     return door(["train", *verb, "--workers", "0", "--pictures", str(folder / "pictures"), "--quiet"])
 
@@ -150,6 +151,7 @@ def within(limit_s: float, pid: int) -> int:
 
 def main() -> None:
     make_loss("multi_similarity", 0, [])  # imported once, for all children
+    Monitor.draw = lambda _: None  # type: ignore[method-assign]  # curves take longer than the steps
     for line in sys.stdin:
         print(json.dumps(all_at_once(json.loads(line))), flush=True)
 

@@ -7,15 +7,15 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cricavpr.cli import main
 from cricavpr.errors import InputError
 from cricavpr.training import ablate as ablation
-from cricavpr.training import train as training
-from cricavpr.training.ablate import read_rows
+from cricavpr.training.ablate import read_variants
+from cricavpr.training.data import StepData
+from cricavpr.training.learning import Described, Learner
 from cricavpr.training.network import tunable_parameters
 
 BASE = """
@@ -133,14 +133,14 @@ def test_the_table_alone_trains_nothing_and_says_what_is_missing(
 def test_an_interrupted_ablation_stops_and_goes_on_to_the_same_end(
     done: Path, tmp_path: Path, recipes: dict[str, str], pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def learn_and_be_asked_to_stop(*arguments: Any, **others: Any) -> Any:
+    def signalled(self: Learner, data: StepData) -> Described:
         os.kill(os.getpid(), signal.SIGTERM)
-        return learn(*arguments, **others)
+        return describe(self, data)
 
-    learn = training.learn
+    describe = Learner.describe
     arguments = asked([recipes["one"], recipes["frozen"]], tmp_path, pictures)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "learn", learn_and_be_asked_to_stop)
+        patched.setattr(Learner, "describe", signalled)
         assert main(arguments) == 143
     assert [row["unfinished"] for row in table(tmp_path).values()] == ["0", "0"]
     assert len((tmp_path / "one" / "seed-0" / "log.jsonl").read_text().splitlines()) == 1
@@ -154,7 +154,7 @@ def test_an_interrupted_ablation_stops_and_goes_on_to_the_same_end(
 
 def test_tunable_parameters_are_those_of_the_table_of_the_supplement() -> None:
     folder = Path(__file__).parents[2] / "recipes" / "ablations" / "paper"
-    rows = read_rows([folder / "table3_depth2.toml", folder / "full_tuning.toml"], {})
+    rows = read_variants([folder / "table3_depth2.toml", folder / "full_tuning.toml"], {})
     assert [round(tunable_parameters(row.recipe) / 1e6, 1) for row in rows] == [20.2, 97.6]
 
 
@@ -162,10 +162,10 @@ def test_recipes_that_cannot_be_compared_are_refused(tmp_path: Path, recipes: di
     (tmp_path / "sub").mkdir()
     (tmp_path / "one.toml").write_text(f'base = "{recipes["one"]}"\n')
     with pytest.raises(InputError, match="two recipes are called 'one'"):
-        read_rows([Path(recipes["one"]), tmp_path / "one.toml"], {})
+        read_variants([Path(recipes["one"]), tmp_path / "one.toml"], {})
     plain = tmp_path / "plain.toml"
     plain.write_text(BASE.split("[validation]")[0])
     with pytest.raises(InputError, match=r"has no \[validation\]"):
-        read_rows([plain], {})
+        read_variants([plain], {})
     assert main(["ablate", recipes["one"], "--out", str(tmp_path / "o"), "--seeds", "0,0"]) == 2
     assert main(["ablate", recipes["one"], "--out", str(tmp_path / "o"), "--seeds", "a"]) == 2

@@ -14,11 +14,12 @@ from cricavpr.errors import InputError, WeightsError
 from cricavpr.methods import load_method
 from cricavpr.models.cnn import resnet, vgg16_features
 from cricavpr.models.weights import save_weights
-from cricavpr.schema import build
+from cricavpr.schema import build, to_plain
 from cricavpr.training import train
-from cricavpr.training.baselines import build_baseline, cluster, from_torchvision, start_from_clusters
-from cricavpr.training.data import open_places
-from cricavpr.training.network import TrainableBaseline, tunable_parameters
+from cricavpr.training.data import StepData, open_places
+from cricavpr.training.learning import Described, Learner
+from cricavpr.training.netvlad_start import cluster, start_from_clusters
+from cricavpr.training.network import build_baseline, from_torchvision, tunable_parameters
 from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Recipe
 from tests.training.toy import TOY, machine
 
@@ -30,7 +31,7 @@ DIMS = {"netvlad": 4 * 256, "cosplace": 32}
 
 
 def recipe(kind: str, **network: Any) -> Recipe:
-    values = TOY.to_dict() | {"network": NETWORKS[kind] | network, "steps": 8}
+    values = to_plain(TOY) | {"network": NETWORKS[kind] | network, "steps": 8}
     values["step"]["group_sizes"] = [0]
     values["validation"] |= {"groupings": ["alone", "in_order:4"], "every_steps": 8}
     return build(Recipe, values, "toy")
@@ -65,18 +66,18 @@ def test_company_changes_nothing_in_them(run: Path) -> None:
 
 def test_stopped_and_resumed_they_end_in_the_same_bytes(run: Path, kind: str, pictures: Path, tmp_path: Path) -> None:
     again = tmp_path / "run"
-    original, left = train.learn, [5]
+    describe, left = Learner.describe, [5]
 
-    def interrupted(*arguments: Any, **others: Any) -> Any:
+    def interrupted(self: Learner, data: StepData) -> Described:
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
-        return original(*arguments, **others)
+        return describe(self, data)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "learn", interrupted)
+        patched.setattr(Learner, "describe", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train.train(recipe(kind), again, machine(pictures, checkpoint_every=2))
+            train.train(recipe(kind), again, machine(pictures, checkpoint_every=3))
     assert train.resume(again, machine=machine(pictures)).step == 8
     for name in ("log.jsonl", "last.safetensors"):
         assert (again / name).read_bytes() == (run / name).read_bytes(), name
@@ -120,13 +121,16 @@ def test_netvlad_starts_from_the_features_of_training_pictures_and_the_same_ones
     places = open_places(wanted, pictures, 1)
     models = [build_baseline(wanted.network, seed=0) for _ in range(2)]  # type: ignore[arg-type]
     drawn = models[0].pool.centroids.detach().clone()  # type: ignore[union-attr]
-    alphas = [start_from_clusters(model, wanted, places) for model in models]  # type: ignore[arg-type]
+    assert [start_from_clusters(model, wanted, places) for model in models] == [(), ()]  # type: ignore[arg-type]
     centres = models[0].pool.centroids.detach()  # type: ignore[union-attr]
-    assert alphas[0] == alphas[1] > 0 and torch.equal(centres, models[1].pool.centroids)  # type: ignore[union-attr]
+    assert torch.equal(centres, models[1].pool.centroids)  # type: ignore[union-attr]
     assert not torch.allclose(centres, drawn)
     assert (centres.norm(dim=1) <= 1 + 1e-6).all()  # means of features of unit length
-    weight = models[0].pool.conv.weight.detach().flatten(1)  # type: ignore[union-attr]
-    torch.testing.assert_close(weight.norm(dim=1), torch.full((4,), alphas[0]))
+    weights = [model.pool.conv.weight.detach().flatten(1) for model in models]  # type: ignore[union-attr]
+    assert torch.equal(*weights)
+    sharpness = weights[0].norm(dim=1)  # the same for all clusters
+    assert sharpness[0] > 1
+    torch.testing.assert_close(sharpness, sharpness[:1].expand(4))
 
 
 # ---- weights
@@ -152,8 +156,8 @@ def test_going_on_from_a_whole_network_keeps_its_centres(pictures: Path, run: Pa
     from cricavpr.training.network import make_network
 
     wanted = recipe(kind, weights=str(run / "last.safetensors"))
-    network = make_network(wanted, "cpu", open_places(wanted, pictures, 1))
-    assert isinstance(network, TrainableBaseline)
+    network = make_network(wanted, torch.device("cpu"), open_places(wanted, pictures, 1))
+    assert network.header["method"] == kind
     described = network.method().describe(torch.rand(2, 3, 42, 42, generator=torch.manual_seed(0)))
     loaded = load_method(kind, run / "last.safetensors")
     torch.testing.assert_close(described, loaded.describe(torch.rand(2, 3, 42, 42, generator=torch.manual_seed(0))))
@@ -175,21 +179,24 @@ def test_weights_of_another_trunk_are_refused_by_name(tmp_path: Path) -> None:
         ({"kind": "netvled"}, "Did you mean 'netvlad'"),
         ({"kind": "netvlad", "dim": 3}, "unknown key 'dim'"),
         ({"kind": "cosplace", "encoder_depth": 1}, "unknown key 'encoder_depth'"),
-        ({"kind": "cosplace", "trunk": "resnet51"}, "network.trunk = 'resnet51'"),
-        ({"kind": "cosplace", "dim": 0}, "network.dim = 0"),
-        ({"kind": "netvlad", "clusters": 1}, "network.clusters = 1"),
-        ({"kind": "netvlad", "init_images": 0}, "network.init_images"),
-        ({"kind": "netvlad", "weights": "a", "trunk_weights": "b"}, "not both"),
+        ({"kind": "cosplace", "trunk": "resnet51"}, "unknown trunk 'resnet51'"),
+        ({"kind": "cosplace", "dim": 0}, "dim must be at least 1, got 0"),
+        ({"kind": "netvlad", "clusters": 1}, "clusters must be at least 2, got 1"),
+        ({"kind": "netvlad", "init_images": 0}, "init_images must be at least 1, got 0"),
+        (
+            {"kind": "netvlad", "weights": "a", "trunk_weights": "b"},
+            "weights must be empty where trunk_weights is given",
+        ),
     ],
     ids=str,
 )
 def test_settings_of_one_network_are_refused_for_another(network: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as error:
-        build(Recipe, TOY.to_dict() | {"network": network}, "toy")
+        build(Recipe, to_plain(TOY) | {"network": network}, "toy")
     assert says in str(error.value)
 
 
 def test_a_baseline_s_recipe_survives_the_way_through_a_checkpoint() -> None:
     for kind, type_ in (("netvlad", NetVLADNetwork), ("cosplace", CosPlaceNetwork)):
-        assert build(Recipe, recipe(kind).to_dict(), "again") == recipe(kind)
+        assert build(Recipe, to_plain(recipe(kind)), "again") == recipe(kind)
         assert isinstance(recipe(kind).network, type_)

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cricavpr.cli import main
 from cricavpr.training import train
-from cricavpr.training.board import Board
+from cricavpr.training.log import Monitor
 from tests.training.toy import machine, toy
 
 
@@ -25,7 +25,7 @@ def step(number: int, loss: float) -> dict[str, float]:
 
 
 def test_steps_and_measurements_are_shown_under_plain_names(tmp_path: Path) -> None:
-    board = Board(tmp_path)
+    board = Monitor(tmp_path, 9, tensorboard=True)
     board.show(step(1, 2.0))
     board.show({"step": 1, "measured": {"R@1 in_order:4": 0.5}})
     board.close()
@@ -34,7 +34,7 @@ def test_steps_and_measurements_are_shown_under_plain_names(tmp_path: Path) -> N
 
 
 def test_what_a_resumed_run_does_again_counts_once(tmp_path: Path) -> None:
-    first, again = Board(tmp_path), Board(tmp_path)
+    first, again = (Monitor(tmp_path, 9, tensorboard=True) for _ in range(2))
     for number in (1, 2, 3, 4):
         first.show(step(number, 1.0))
     first.close()

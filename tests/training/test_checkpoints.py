@@ -11,9 +11,21 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cricavpr.errors import InputError
-from cricavpr.training.checkpoints import KEPT, Checkpoint, found, load, load_newest, save, step_of
+from cricavpr.files import sha256_of
+from cricavpr.training.checkpoints import (
+    KEPT,
+    Checkpoint,
+    Facts,
+    Standing,
+    list_checkpoints,
+    load,
+    load_newest,
+    save,
+    step_of,
+)
 
 CALLS = ("open", "fsync", "replace", "unlink")
 
@@ -23,13 +35,14 @@ class PowerCut(BaseException):
 
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"weight": torch.full((300,), float(step)), "count": torch.tensor(step)}, {"note": "é"})
+    facts = Facts(step, Standing(0.5, step, 0, {"R@1 alone": 0.5}), 123, {"note": "é"}, "f" * 64, {"torch": "2"})
+    return Checkpoint(facts, {"weight": torch.full((300,), float(step)), "count": torch.tensor(step)})
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path, checkpoint(7))
     loaded = load(path)
-    assert (loaded.step, loaded.facts["note"]) == (7, "é")
+    assert loaded.facts == checkpoint(7).facts
     assert torch.equal(loaded.tensors["weight"], checkpoint(7).tensors["weight"])
     assert loaded.tensors["count"].dtype == torch.int64
 
@@ -37,7 +50,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (0, 5, 10, 15):
         save(tmp_path, checkpoint(step))
-    assert [step_of(path) for path in found(tmp_path)] == [15, 10]
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [15, 10]
     assert len(list(tmp_path.iterdir())) == KEPT
 
 
@@ -45,7 +58,7 @@ def test_a_broken_newest_one_falls_back_and_both_are_named(tmp_path: Path) -> No
     before, newest = save(tmp_path, checkpoint(5)), save(tmp_path, checkpoint(10))
     newest.write_bytes(newest.read_bytes()[:-1])
     loaded, path, complaints = load_newest(tmp_path)
-    assert (loaded.step, path) == (5, before)
+    assert (loaded.facts.step, path) == (5, before)
     assert newest.name in complaints[0]
 
 
@@ -53,7 +66,7 @@ def test_a_run_that_went_back_removes_what_was_broken_ahead(tmp_path: Path) -> N
     for step in (5, 10):
         save(tmp_path, checkpoint(step))
     save(tmp_path, checkpoint(7))
-    assert [step_of(path) for path in found(tmp_path)] == [7, 5]
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [7, 5]
 
 
 def test_with_nothing_whole_every_broken_one_is_named(tmp_path: Path) -> None:
@@ -79,7 +92,7 @@ def fall_back_from_damage(folder: Path, times: int) -> None:
     whole, dice = newest.read_bytes(), random.Random(0)
     for _ in range(times):
         newest.write_bytes(damaged(whole, dice))
-        assert load_newest(folder)[0].step == 5
+        assert load_newest(folder)[0].facts.step == 5
 
 
 def test_every_cut_and_every_flipped_bit_falls_back(tmp_path: Path) -> None:
@@ -111,8 +124,11 @@ def power_cut() -> None:
     raise PowerCut
 
 
-def io_error() -> None:
-    raise OSError(5, "Input/output error")
+def failing(error: OSError) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
 
 
 def test_a_crash_after_any_call_of_a_save_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
@@ -127,29 +143,67 @@ def test_a_crash_after_any_call_of_a_save_leaves_a_checkpoint_that_loads(tmp_pat
                 save(folder, checkpoint(15))
             except PowerCut:
                 crashes += 1
-        assert load_newest(folder)[0].step == (15 if "replace" in calls else 10)
+        assert load_newest(folder)[0].facts.step == (15 if "replace" in calls else 10)
         assert len(list(folder.iterdir())) <= KEPT + 1
         save(folder, checkpoint(20))
-        assert step_of(found(folder)[0]) == 20
+        assert step_of(list_checkpoints(folder)[0]) == 20
         assert len(list(folder.iterdir())) == KEPT
         if len(calls) < number:
             break
     assert crashes >= 6
 
 
-def test_an_error_in_any_call_of_a_save_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
-    failures = 0
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")], ids=lambda e: e.strerror
+)
+def test_an_error_in_any_call_of_a_save_is_said_and_nothing_is_lost(error: OSError, tmp_path: Path) -> None:
     for number in range(1, 6):  # up to the rename and the sync of the folder
         folder = tmp_path / str(number)
         save(folder, checkpoint(5))
         with pytest.MonkeyPatch.context() as patch:
-            interrupted(patch, number, io_error)
-            with pytest.raises(InputError, match="cannot write a checkpoint of step 10") as error:
+            calls = interrupted(patch, number, failing(error))
+            with pytest.raises(InputError, match=f"cannot write a checkpoint of step 10 .*: {error.strerror}"):
                 save(folder, checkpoint(10))
-        assert "Input/output error" in str(error.value)
-        assert load_newest(folder)[0].step in (5, 10)
-        failures += 1
-    assert failures == 5
+        assert len(calls) >= number
+        assert load_newest(folder)[0].facts.step in (5, 10)
+
+
+@pytest.mark.parametrize("call", ["mkdir", "iterdir", "replace", "unlink"])
+def test_a_folder_that_may_not_be_written_or_listed_is_said(call: str, tmp_path: Path) -> None:
+    for step in (5, 10):
+        save(tmp_path, checkpoint(step))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, call, lambda *_, **__: failing(PermissionError(13, "Permission denied"))())
+        with pytest.raises(InputError, match=r"cannot write a checkpoint of step 15 .*: Permission denied"):
+            save(tmp_path, checkpoint(15))
+    assert load_newest(tmp_path)[0].facts.step in (10, 15)
+
+
+def test_checkpoints_that_may_not_be_listed_are_not_taken_for_none(tmp_path: Path) -> None:
+    save(tmp_path, checkpoint(5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "listdir", lambda _: failing(PermissionError(13, "Permission denied"))())
+        patch.setattr(os, "scandir", lambda _: failing(PermissionError(13, "Permission denied"))())
+        with pytest.raises(PermissionError):
+            list_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ("", "is not valid JSON"),
+        ("[]", "must be a table"),
+        ('{"step": 1}', "missing key"),
+        ('{"step": "1"}', "step must be int"),
+        ('{"format": "cricavpr.checkpoint.2"}', "format must be 'cricavpr.checkpoint.1'"),
+    ],
+)
+def test_facts_that_are_not_those_of_a_checkpoint_are_refused_by_name(facts: str, says: str, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(1)}, tmp_path / "file", metadata={"cricavpr": facts})
+    path = (tmp_path / "file").rename(tmp_path / f"{1:09d}-{sha256_of(tmp_path / 'file')}.safetensors")
+    with pytest.raises(InputError, match=says) as error:
+        load(path)
+    assert path.name in str(error.value)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from cricavpr.errors import InputError
-from cricavpr.training import checkpoints
+from cricavpr.training.batch_norm import synchronise_batch_norm
+from cricavpr.training.checkpoints import load_newest
 from cricavpr.training.data import Steps, open_places
-from cricavpr.training.distributed import ALONE, World, joined, synchronise_batch_norm
+from cricavpr.training.distributed import ALONE, World, joined
 from tests.training.toy import toy
 
 ROOT = Path(__file__).parents[2]
@@ -135,8 +136,8 @@ def test_shares_of_a_step_are_the_step(pictures: Path) -> None:
     recipe = toy(epochs=2, steps=0)
     places = open_places(recipe, pictures, 1)
     whole = list(Steps(recipe, places).read(1, 0))
-    shares = [list(Steps(recipe, places, World(rank, 2)).read(1, 0)) for rank in (0, 1)]
-    assert len(whole) == len(shares[0]) == 7
+    shares = [[Steps(recipe, places, World(rank, 2)).load(step) for step in range(1, 8)] for rank in (0, 1)]
+    assert len(whole) == 7
     for step, *parts in zip(whole, *shares, strict=True):
         assert all(part.positions.tolist() == sorted(part.positions.tolist()) for part in parts)
         back = torch.cat([part.positions for part in parts]).argsort()
@@ -147,7 +148,7 @@ def test_shares_of_a_step_are_the_step(pictures: Path) -> None:
 
 def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
     recipe = toy(step__group_scope="rank")
-    order = Steps(recipe, open_places(recipe, pictures, 1), World(1, 2)).company(3).order
+    order = Steps(recipe, open_places(recipe, pictures, 1), World(1, 2)).company(3)[0]
     assert sorted(order[:4].tolist()) == [0, 1, 2, 3] and sorted(order[4:].tolist()) == [4, 5, 6, 7]
     assert order.tolist() != sorted(order.tolist())
 
@@ -155,9 +156,13 @@ def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "count", "says"),
     [
-        ({}, 3, "step.places = 4 does not divide among 3"),
-        ({"step__images_at_once": 4}, 2, "step.images_at_once = 4 stands for the devices of one process"),
-        ({"step__group_scope": "rank", "step__group_sizes": [1, 8]}, 2, "has 8, .* each of 2 processes has 4 images"),
+        ({}, 3, "multiple of the number of processes, got 4 places and 3 processes"),
+        ({"step__images_at_once": 4}, 2, "step.images_at_once stands for the devices of one process, got 4"),
+        (
+            {"step__group_scope": "rank", "step__group_sizes": [1, 8]},
+            2,
+            "must be at most 4, the images of each of 2 processes, .* got 8",
+        ),
     ],
 )
 def test_a_step_that_cannot_be_shared_is_refused(
@@ -220,7 +225,7 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     with joined("cpu") as world:
         assert world == ALONE and world.first and world.alone
-        assert world.greatest(3, -1) == [3, -1] and world.texts("é") == ["é"]
+        assert world.max(3, -1) == [3, -1] and world.gather_values("é") == ["é"]
     monkeypatch.setenv("WORLD_SIZE", "2")
     with joined("cpu") as world:
         assert world.alone  # half of torchrun's words are no launch
@@ -256,8 +261,8 @@ def test_asked_to_stop_at_any_rank_all_end_with_one_checkpoint_and_go_on_in_anot
     (folder / "recipe.toml").write_text(RECIPE)
     for code, out, said in family.two("train", folder, {"signal_in_step": 4}):  # at the last rank alone
         assert code == 143 and out == "" and "Traceback" not in said
-    kept, _, complaints = checkpoints.load_newest(folder / "run" / "checkpoints")
-    assert (kept.step, complaints, kept.facts["processes"]) == (4, [], 2)
+    kept, _, complaints = load_newest(folder / "run" / "checkpoints")
+    assert (kept.facts.step, complaints, kept.facts.processes) == (4, [], 2)
     verb = {"verb": ["--resume", str(folder / "run")]}
     code, out, said = family.one("train", folder, verb)
     assert code == 0 and "6 of 6 steps" in out, said
@@ -287,7 +292,7 @@ def test_the_same_error_at_all_ranks_is_said_once(folder: Path, family: Family) 
     (folder / "recipe.toml").write_text(RECIPE.replace("places = 4", "places = 5"))
     first, last = family.two("train", folder, {})
     assert (first[0], last[0]) == (2, 2)
-    assert "does not divide among 2" in first[2] and last[2] == ""
+    assert "multiple of the number of processes" in first[2] and last[2] == ""
 
 
 @pytest.mark.slow
@@ -316,4 +321,4 @@ def test_torchrun_starts_it(folder: Path, family: Family) -> None:
     assert {line["processes"] for line in log_of(folder / "run") if "loss" in line} == {2}
     resumed = [sys.executable, "-m", "cricavpr", "train", "--resume", "run", "--pictures", "pictures"]
     refused = subprocess.run(resumed, cwd=folder, capture_output=True, text=True)
-    assert refused.returncode == 2 and "were those of 2 processes" in refused.stderr
+    assert refused.returncode == 2 and "are those of 2 processes" in refused.stderr

@@ -12,12 +12,13 @@ from torch import Tensor
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
+from cricavpr.training.batch_norm import frozen_statistics
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, distance_to_company, group_sizes, learn, make_learner
-from cricavpr.training.memory import compute_blocks_twice, statistics_held
+from cricavpr.training.learning import Learner, distance_to_company, group_sizes, make_learner, usable_device
+from cricavpr.training.memory import checkpoint_blocks
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
-from tests.training.toy import as_trained, describe, toy
+from tests.training.toy import as_trained, describe, learn, toy
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def images(data: StepData) -> Tensor:
 
 
 def learner_of(recipe: Recipe, pictures: Path) -> Learner:
-    return make_learner(recipe, open_places(recipe, pictures, 1), "cpu")
+    return make_learner(recipe, open_places(recipe, pictures, 1), torch.device("cpu"))
 
 
 def gradients(learner: Learner) -> dict[str, Tensor]:
@@ -52,8 +53,8 @@ def test_blocks_computed_twice_give_the_same_gradients_and_statistics(
     for checkpointing in (False, True):
         recipe = toy(step__activation_checkpointing=checkpointing, network__tuning=tuning, network__dropout=0.0)
         learner = learner_of(recipe, pictures)
-        learnt = learn(learner, data, recipe.step, 1e-3, 0.0)
-        found.append((learnt.loss, gradients(learner), statistics(learner.model)))
+        loss = learn(learner, data).loss.item()
+        found.append((loss, gradients(learner), statistics(learner.model)))
     (loss, plain, once), (same_loss, twice, held) = found
     assert loss == same_loss
     assert plain.keys() == twice.keys()
@@ -68,7 +69,7 @@ def test_blocks_computed_twice_hold_less_memory(images: Tensor) -> None:
         recipe = toy(step__activation_checkpointing=checkpointing)
         model = build_network(recipe.network, 0)
         if checkpointing:
-            compute_blocks_twice(model.backbone)
+            checkpoint_blocks(model.backbone)
         kept = 0
 
         def keep(tensor: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def test_blocks_computed_twice_hold_less_memory(images: Tensor) -> None:
 def test_held_statistics_do_not_move_and_the_output_is_the_same(images: Tensor) -> None:
     model = build_network(toy(network__dropout=0.0).network, 0)
     before = statistics(model)
-    with statistics_held(model):
+    with frozen_statistics(model):
         held = model(images)
     assert all(torch.equal(value, before[name]) for name, value in statistics(model).items())
     assert torch.equal(held, model(images))
@@ -97,7 +98,7 @@ def test_frozen_parameters_get_neither_gradient_nor_moments(pictures: Path, data
     recipe = toy(network__tuning="adapter")
     learner = learner_of(recipe, pictures)
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
-    learn(learner, data, recipe.step, 1e-3, 1.0)
+    learn(learner, data)
     for name, parameter in learner.model.named_parameters():
         if not parameter.requires_grad:
             assert parameter.grad is None and parameter not in learner.optimizer.state
@@ -156,9 +157,9 @@ def test_self_distillation_brings_the_two_together(pictures: Path, data: StepDat
         recipe = toy(step__self_distillation=weight, step__group_sizes=[4], network__dropout=0.0)
         learner, fixed = learner_of(recipe, pictures), data._replace(group_size=4)
         for _ in range(8):
-            learnt = learn(learner, fixed, recipe.step, 1e-3, 1.0)
-        assert learnt.distillation is not None
-        return learnt.distillation
+            loss = learn(learner, fixed)
+        assert loss.distillation is not None
+        return loss.distillation.item()
 
     assert apart(20.0) < 0.5 * apart(1e-9)
 
@@ -167,33 +168,34 @@ def test_bf16_is_near_fp32_and_not_the_same(pictures: Path, data: StepData) -> N
     found = []
     for precision in ("fp32", "bf16"):
         recipe = toy(step__precision=precision, network__dropout=0.0)
-        found.append(learn(learner_of(recipe, pictures), data, recipe.step, 1e-3, 1.0).loss)
+        found.append(learn(learner_of(recipe, pictures), data).loss.item())
     assert found[0] != found[1]
     assert found[0] == pytest.approx(found[1], rel=0.05)
 
 
 def test_the_gradient_is_cut_to_its_greatest_length(pictures: Path, data: StepData) -> None:
-    recipe = toy()
-    learner = learner_of(recipe, pictures)
-    learn(learner, data, recipe.step, 1e-3, 1e-3)
+    learner = learner_of(toy(optimizer__clip=1e-3), pictures)
+    learn(learner, data)
     length = torch.stack([gradient.norm() for gradient in gradients(learner).values()]).norm()
     assert length.item() == pytest.approx(1e-3, rel=1e-2)
 
 
 @pytest.mark.parametrize("loss", ["triplet", "cosface", "generalized_contrastive"])
 def test_other_losses_learn_too(loss: str, pictures: Path, data: StepData) -> None:
-    recipe = toy(loss__name=loss)
-    learner = learner_of(recipe, pictures)
-    learn(learner, data, recipe.step, 1e-3, 1.0)
+    learner = learner_of(toy(loss__name=loss), pictures)
+    learn(learner, data)
     moved = {name.split(".")[0] for name, p in learner.named_parameters() if p in learner.optimizer.state}
     assert moved == ({"model", "criterion"} if loss == "cosface" else {"model"})
 
 
-def test_a_gpu_that_is_not_there_is_said(pictures: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    with pytest.raises(InputError, match="no GPU"):
-        make_learner(toy(), open_places(toy(), pictures, 1), "cuda")
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "meta", "cpu,cuda"])
+def test_a_device_that_is_not_there_is_said(device: str) -> None:
+    with pytest.raises(InputError, match=f"--device '{device}' here: .*Use cpu"):
+        usable_device(device)
+
+
+def test_devices_that_are_there_are_taken() -> None:
+    assert usable_device("cpu") == torch.device("cpu")
 
 
 # --- where the weights come from

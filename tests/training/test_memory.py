@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from cricavpr.errors import InputError
+from cricavpr.training.batch_norm import partial_update
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, Regions, learn, make_learner
-from cricavpr.training.memory import Part, compute_blocks_twice, parts_of, statistics_moved
+from cricavpr.training.learning import Learner, make_learner
+from cricavpr.training.memory import Part, checkpoint_blocks, parts_of
 from cricavpr.training.network import build_network
-from cricavpr.training.samples import normalised
-from tests.training.toy import as_trained, toy
+from cricavpr.training.sampling import normalised
+from tests.training.toy import as_trained, learn, regions_of, toy
 
 EXACT: dict[str, Any] = {"network__adapter": "bottleneck", "network__dropout": 0.1}  # no batch norm; dropout is drawn
 
@@ -26,10 +27,10 @@ def data(pictures: Path) -> StepData:
 
 
 def one_step(pictures: Path, data: StepData, **settings: Any) -> tuple[float, dict[str, Tensor], Learner]:
-    recipe = toy(**settings)
-    learner = make_learner(recipe, open_places(recipe, pictures, 1), "cpu")
+    recipe = toy(optimizer__clip=0.0, **settings)
+    learner = make_learner(recipe, open_places(recipe, pictures, 1), torch.device("cpu"))
     torch.manual_seed(5)
-    loss = learn(learner, data, recipe.step, 1e-3, 0.0).loss
+    loss = learn(learner, data).loss.item()
     return loss, {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}, learner
 
 
@@ -94,10 +95,10 @@ def test_micro_batches_hold_less_memory_at_a_time(pictures: Path, data: StepData
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            regions = Regions(network, normalised(data.images), toy(step__micro_batch=micro_batch).step)
+            regions = regions_of(network, normalised(data.images), toy(step__micro_batch=micro_batch).step)
             if micro_batch:
                 assert count == 0
-                regions._of(regions.parts[0].rows)
+                regions.compute(regions.parts[0].rows)
         return count
 
     assert kept(2) < 0.6 * kept(0)
@@ -112,7 +113,7 @@ def test_running_statistics_move_once_by_the_mean_over_micro_batches() -> None:
     before = torch.tensor([3.0, -5.0])
     norm.running_mean = before.clone()
     for part in parts_of(10, 0, 4):  # 4, 4 and 2 images
-        with statistics_moved(norm, part.share, part.later, part.counted):
+        with partial_update(norm, part.share, part.later, part.counted):
             norm(maps[part.rows])
     spread = sum(
         n / 10 * maps[rows].var(dim=(0, 2, 3)) for n, rows in [(4, slice(4)), (4, slice(4, 8)), (2, slice(8, 10))]
@@ -171,8 +172,8 @@ def test_a_frozen_backbone_keeps_nothing_for_the_way_back(data: StepData) -> Non
 
 
 def test_activation_checkpointing_of_another_trunk_is_refused() -> None:
-    with pytest.raises(InputError, match=r"blocks of a vision transformer, and this is a Linear.*step.micro_batch"):
-        compute_blocks_twice(torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match=r"needs a vision transformer, got a Linear.*step.micro_batch"):
+        checkpoint_blocks(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.slow

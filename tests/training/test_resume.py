@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from cricavpr.errors import InputError
-from cricavpr.training import checkpoints, train
+from cricavpr.training import train
+from cricavpr.training.checkpoints import list_checkpoints, load_newest
+from cricavpr.training.data import StepData
+from cricavpr.training.learning import Described, Learner
 from tests.training.toy import TOY, machine, toy
 
 ROOT = Path(__file__).parents[2]
@@ -68,17 +71,17 @@ def same(run: Path, whole: Path) -> bool:
 
 def stopped_after(run: Path, step: int, number: int, pictures: Path, workers: int = 0) -> train.Outcome:
     """A run that is sent a signal while it works on the step after `step`."""
-    original, done = train.learn, 0
+    describe, done = Learner.describe, 0
 
-    def signalled(*arguments: Any) -> Any:
+    def signalled(self: Learner, data: StepData) -> Described:
         nonlocal done
         done += 1
         if done == step:
             os.kill(os.getpid(), number)
-        return original(*arguments)
+        return describe(self, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "learn", signalled)
+        patch.setattr(Learner, "describe", signalled)
         return train.train(TOY, run, machine(pictures, workers))
 
 
@@ -88,7 +91,7 @@ def test_asked_to_stop_a_run_saves_and_goes_on_to_the_same_bytes(
 ) -> None:
     outcome = stopped_after(tmp_path / "run", 6, number, pictures, workers)
     assert (outcome.step, outcome.stopped_by) == (6, number)
-    assert checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0].step == 6
+    assert load_newest(tmp_path / "run" / "checkpoints")[0].facts.step == 6
     assert not (tmp_path / "run" / "last.safetensors").exists()
     train.resume(tmp_path / "run", machine=machine(pictures, 2 - workers))
     assert same(tmp_path / "run", whole)
@@ -110,14 +113,14 @@ def test_sigterm_to_the_whole_family_of_processes_gives_143_and_a_checkpoint(tmp
         said = running.stderr.read()
     assert running.returncode == 143
     assert "--resume" in said and "Traceback" not in said
-    assert checkpoints.load_newest(run / "checkpoints")[0].step >= 1
+    assert load_newest(run / "checkpoints")[0].facts.step >= 1
 
 
 def test_a_broken_newest_checkpoint_falls_back_and_ends_in_the_same_bytes(
     tmp_path: Path, pictures: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped_after(tmp_path / "run", 7, signal.SIGTERM, pictures)
-    newest, before = checkpoints.found(tmp_path / "run" / "checkpoints")
+    newest, before = list_checkpoints(tmp_path / "run" / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
     train.resume(tmp_path / "run", machine=machine(pictures))
     said = capsys.readouterr().err
@@ -156,7 +159,7 @@ def test_a_log_that_was_cut_is_refused(tmp_path: Path, pictures: Path) -> None:
     run = tmp_path / "run"
     stopped_after(run, 4, signal.SIGTERM, pictures)
     (run / "log.jsonl").write_text("")
-    with pytest.raises(InputError, match="Put it back"):
+    with pytest.raises(InputError, match=r"must have at least .* got 0"):
         train.resume(run, machine=machine(pictures))
 
 
@@ -179,6 +182,6 @@ def test_a_full_disk_is_said_and_never_ends_well(tmp_path: Path, pictures: Path,
     )
     assert done.returncode == 2
     assert "cannot write" in done.stderr and "Traceback" not in done.stderr
-    assert checkpoints.load_newest(run / "checkpoints")[0].step == 6
+    assert load_newest(run / "checkpoints")[0].facts.step == 6
     train.resume(run, machine=machine(pictures))
     assert same(run, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ import pytest
 import torch
 
 from cricavpr.cli import main
+from cricavpr.cli.train import _report
+from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
 from cricavpr.models.weights import read_weights
 from cricavpr.town.write import make_town
-from cricavpr.training import checkpoints, train
-from cricavpr.training.data import Steps, open_places
+from cricavpr.training import train
+from cricavpr.training.checkpoints import load_newest
+from cricavpr.training.data import StepData, Steps, open_places
+from cricavpr.training.distributed import World
+from cricavpr.training.learning import Described, Learner
 from cricavpr.training.log import elapsed_s
 from cricavpr.training.recipe import Recipe
-from cricavpr.training.samples import normalised
+from cricavpr.training.sampling import normalised
+from tests.datasets.test_places import photo_places
 from tests.training.toy import TOY, machine, toy
 
 
@@ -65,12 +72,10 @@ def test_the_log_has_a_line_for_each_step_and_each_measurement(run: Path) -> Non
     assert {line["group_size"] for line in found if "loss" in line} == {1, 4}
 
 
-def test_speed_and_curves_lie_beside_the_log(run: Path) -> None:
+def test_the_speed_lies_beside_the_log(run: Path) -> None:
     *_, speed, end = map(json.loads, (run / "speed.jsonl").read_text().splitlines())
     assert speed["step"] == end["step"] == 12 and 0 <= speed["waiting"] <= 1 and speed["memory_mb"] > 0
     assert 0 < speed["elapsed_s"] <= end["elapsed_s"] == elapsed_s(run)
-    assert "<svg" in (run / "curves.svg").read_text()
-    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_recipe_gives_the_same_bytes_whatever_the_number_of_workers(
@@ -108,9 +113,8 @@ def steps_of(recipe: Recipe, pictures: Path) -> Steps:
 def test_an_epoch_shows_each_place_once_and_the_next_one_in_another_order(pictures: Path) -> None:
     steps = steps_of(toy(epochs=2, steps=0), pictures)
     assert (steps.per_epoch, steps.count) == (4, 8)
-    keys = list(steps.keys(0))
-    assert [{epoch for epoch, _ in step} for step in keys] == [{0}] * 4 + [{1}] * 4
-    first, second = ([place for step in part for _, place in step] for part in (keys[:4], keys[4:]))
+    shown = [steps.place_indices(step) for step in range(8)]
+    first, second = ([place for step in part for place in step] for part in (shown[:4], shown[4:]))
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
 
@@ -133,7 +137,7 @@ def test_members_of_a_group_come_across_places_or_in_order(pictures: Path) -> No
 
 
 def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
-    with pytest.raises(InputError, match="has 16 places with 2 images, and a step takes 17"):
+    with pytest.raises(InputError, match="a step needs 17 places, and towns has 16 with 2 images"):
         open_places(toy(step__places=17), pictures, 1)
 
 
@@ -143,20 +147,20 @@ def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, done = train.learn, 0
+    describe, done = Learner.describe, 0
 
-    def poisoned(learner: Any, *others: Any) -> Any:
+    def poisoned(self: Learner, data: StepData) -> Described:
         nonlocal done
         done += 1
         if done == 7:
-            next(learner.model.parameters()).data.fill_(float("nan"))
-        return original(learner, *others)
+            next(self.model.parameters()).data.fill_(float("nan"))
+        return describe(self, data)
 
-    monkeypatch.setattr(train, "learn", poisoned)
+    monkeypatch.setattr(Learner, "describe", poisoned)
     with pytest.raises(CricaVPRError, match="step 7: the loss is nan") as error:
         train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=3))
-    kept, path, complaints = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
-    assert (kept.step, complaints) == (6, [])
+    kept, path, complaints = load_newest(tmp_path / "run" / "checkpoints")
+    assert (kept.facts.step, complaints) == (6, [])
     assert path.name in str(error.value)
     assert all(tensor.isfinite().all() for tensor in kept.tensors.values() if tensor.is_floating_point())
     assert losses(tmp_path / "run") == [line["loss"] for line in lines(tmp_path / "run") if "rate" in line]
@@ -165,23 +169,23 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 def test_weights_that_are_no_numbers_are_never_saved(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, done = train.learn, 0
+    update, done = Learner.update, 0
 
-    def poisoning(learner: Any, *others: Any) -> Any:
+    def poisoning(self: Learner, rate: float) -> None:
         nonlocal done
-        learnt, done = original(learner, *others), done + 1
+        update(self, rate)
+        done += 1
         if done == 4:
-            next(learner.model.parameters()).data.fill_(float("inf"))
-        return learnt
+            next(self.model.parameters()).data.fill_(float("inf"))
 
-    monkeypatch.setattr(train, "learn", poisoning)
+    monkeypatch.setattr(Learner, "update", poisoning)
     with pytest.raises(CricaVPRError, match="not finite"):
         train.train(TOY, tmp_path / "run", machine(pictures, checkpoint_every=4))
-    assert checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0].step == 0
+    assert load_newest(tmp_path / "run" / "checkpoints")[0].facts.step == 0
 
 
 def test_patience_ends_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "measure", lambda *_: {"R@5 alone": 0.5})
+    monkeypatch.setattr(train, "measure", lambda *_: ({"R@5 alone": 0.5}, []))
     recipe = toy(validation__every_steps=2, validation__patience=2)
     outcome = train.train(recipe, tmp_path / "run", machine(pictures))
     assert (outcome.step, outcome.best) == (6, 0.5)
@@ -200,7 +204,153 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_step(tmp_path: 
         train.train(TOY, tmp_path / "file" / "run", machine(pictures))
 
 
+def test_a_checkpoint_that_may_not_be_written_ends_the_verb_with_its_reason(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(SHORT)
+    replaced = Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if target.name.startswith("000000002-"):
+            raise PermissionError(13, "Permission denied")
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--pictures", str(pictures)]
+    assert main([*verb, "--workers", "0", "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "cannot write a checkpoint of step 2" in said.err and "Permission denied" in said.err
+    assert load_newest(tmp_path / "run" / "checkpoints")[0].facts.step == 0
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Gone())
+        assert train.train(toy(steps=1), tmp_path / "run", replace(machine(pictures), quiet=False)).step == 1
+
+
 # --- data on disk, and the verb
+
+SHORT = """
+image_size = [42, 42]
+steps = 2
+data = {town = {seeds = [11, 12], places = 8, views = 4}}
+network = {backbone = "nano", encoder_heads = 4, encoder_ffn = 64}
+step = {places = 4, images_per_place = 2}
+"""
+
+
+def test_names_with_control_characters_reach_no_terminal_raw(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = tmp_path / "re\x1b[2Jcipe.toml", tmp_path / "ru\x1b[2J\nn"
+    recipe.write_text(SHORT + "validation = {town = {seed = 13, places = 5}}\n")
+    others = ["--out", str(out), "--pictures", str(pictures), "--workers", "0"]
+    assert main(["train", str(recipe), *others]) == 0
+    assert main(["train", str(recipe), *others]) == 2
+    assert main(["ablate", str(recipe), *others]) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "| re\\x1b[2Jcipe |" in said.out
+    assert said.out.splitlines()[0].endswith("2 of 2 steps, best recall 100.0 %")
+    assert "ru\\x1b[2J\\nn holds a run already" in said.err
+
+
+def test_a_photo_that_cannot_be_used_is_named_once_and_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo_places(tmp_path, 3, 3, 3, 3)
+    named = [{"id": k, "images": [f"{k}/{n}.png" for n in range(3)]} for k in range(4)]
+    named[0]["images"][1] = "a\x1b[2J\n.png"  # type: ignore[index]
+    places = {"format": "cricavpr places 1", "name": "mine", "folder": ".", "places": named}
+    (tmp_path / "mine.json").write_text(json.dumps(places))
+    recipe = SHORT.replace("town = {seeds = [11, 12], places = 8, views = 4}", f'disk.path = "{tmp_path}/mine.json"')
+    (tmp_path / "recipe.toml").write_text(recipe.replace("steps = 2", "epochs = 6"))
+    verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--workers", "0", "--quiet"]
+    assert main(verb) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "cannot use a\\x1b[2J\\n.png: no such file, or a link to nothing [find]",
+        "1 photo could not be used; others took their place.",
+    ]
+
+
+def test_pictures_of_a_town_that_are_damaged_are_named(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(SHORT + "validation = {town = {seed = 13, places = 5}}\n")
+    verb = ["train", str(tmp_path / "recipe.toml"), "--pictures", str(tmp_path / "pictures"), "--workers", "0"]
+    assert main([*verb, "--out", str(tmp_path / "first"), "--quiet"]) == 0
+    for town in (11, 13):
+        (file,) = (tmp_path / "pictures").glob(f"town-{town}-*")
+        whole = file.read_bytes()
+        for damaged in (whole[:1000], b"", b"not an array"):
+            file.write_bytes(damaged)
+            capsys.readouterr()
+            assert main([*verb, "--out", str(tmp_path / "other")]) == 2
+            error = capsys.readouterr().err
+            assert file.name in error and error.count("\n") == 1
+        file.write_bytes(whole)
+
+
+def broken(photo: Path) -> Path:
+    photo.write_bytes(photo.read_bytes()[:100])
+    return photo
+
+
+@pytest.mark.parametrize("verb", ["train", "ablate"])
+def test_photos_of_the_validation_that_cannot_be_used_are_named_once_and_give_3(
+    verb: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_town(tmp_path / "val", 22, 5, "utm", image_size=(56, 56), workers=1)
+    bad = [broken(sorted((tmp_path / "val").rglob(f"{side}/*.jpg"))[0]) for side in ("database", "queries")]
+    (tmp_path / "recipe.toml").write_text(
+        SHORT
+        + f'validation = {{dataset = "{tmp_path / "val"}", every_steps = 1, groupings = ["alone", "in_order:4"]}}\n'
+    )
+    asked = [verb, str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--pictures", str(pictures)]
+    assert main([*asked, "--workers", "0", "--quiet"]) == 3
+    said = capsys.readouterr().err.splitlines()
+    for photo, line in zip(bad, said, strict=False):
+        assert line.startswith(f"cannot use {photo.parent.name}/{photo.name}: ")
+    assert said[2:] == ["2 photos could not be used; others took their place."]
+
+
+def test_photos_that_netvlad_cannot_start_from_are_named_once_and_give_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_town(tmp_path / "gsv", 21, 10, "gsv", image_size=(56, 56), workers=1)
+    bad = [broken(photo) for photo in sorted((tmp_path / "gsv" / "Images").rglob("*.jpg"))[::2]]
+    recipe = SHORT.replace("town = {seeds = [11, 12], places = 8, views = 4}", f'disk.path = "{tmp_path / "gsv"}"')
+    network = 'kind = "netvlad", trunk = "resnet18", clusters = 2, init_images = 10, init_features = 8'
+    (tmp_path / "recipe.toml").write_text(
+        recipe.replace('backbone = "nano", encoder_heads = 4, encoder_ffn = 64', network)
+    )
+    load = Steps.load
+    monkeypatch.setattr(Steps, "load", lambda self, step: load(self, step)._replace(problems=()))
+    verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--workers", "0", "--quiet"]
+    assert main(verb) == 3
+    *named, last = capsys.readouterr().err.splitlines()
+    assert named and last == f"{len(named)} photos could not be used; others took their place."
+    for line in named:
+        assert [photo.name in line for photo in bad].count(True) == 1 and line.startswith("cannot use ")
+    assert len(set(named)) == len(named)
+
+
+def test_a_stopped_run_gives_the_code_of_the_signal_although_photos_could_not_be_used() -> None:
+    problem = Problem("a.jpg", "open", "is empty")
+    alone, other = World(), World(1, 2)
+    assert _report(train.Outcome(3, 9, None, 15, (problem,)), Path("run"), alone) == 143
+    assert _report(train.Outcome(9, 9, None, None, (problem,)), Path("run"), alone) == 3
+    assert _report(train.Outcome(9, 9, None, None, (problem,)), Path("run"), other) == 0  # the first one says so
 
 
 def test_the_verb_trains_on_gsv_cities_with_broken_and_missing_photos(
@@ -239,7 +389,7 @@ groupings = ["in_order:4"]
 """
     )
     asked = ["train", str(recipe), "--out", str(tmp_path / "run"), "--workers", "0", "--set", "epochs=2"]
-    assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 0
+    assert main([*asked, "--set", "optimizer.rate=2e-4"]) == 3
     said = capsys.readouterr()
     assert "24 of 24 steps, best recall" in said.out
     assert "waiting" in said.err
@@ -255,12 +405,12 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
 ) -> None:
     recipe = str(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml")
     wrong = [
-        (["train"], "there is no recipe"),
+        (["train"], "no recipe"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
-        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out away"),
-        (["train", recipe, "--workers", "-1"], "-1 processes cannot read pictures"),
-        (["train", recipe, "--checkpoint-every", "0"], "Give 1 step or more"),
+        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out out"),
+        (["train", recipe, "--workers", "-1"], "workers must be at least 0, got -1"),
+        (["train", recipe, "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
         (["train", "--resume", str(tmp_path)], "holds no checkpoint"),
         (["train", recipe, "--resume", str(run)], "began with another recipe"),
     ]

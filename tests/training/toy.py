@@ -10,10 +10,11 @@ from torch import Tensor
 from cricavpr.methods.cricavpr import Settings
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.schema import build
-from cricavpr.training.changes import changed
-from cricavpr.training.learning import Regions, correlate
-from cricavpr.training.network import Trainable, TrainableCricaVPR
-from cricavpr.training.recipe import Recipe, Step
+from cricavpr.training.data import StepData
+from cricavpr.training.learning import Learner, StepLoss, correlate
+from cricavpr.training.memory import Regions, parts_of
+from cricavpr.training.network import Trainable, trainable_cricavpr
+from cricavpr.training.recipe import Recipe, Step, changed
 from cricavpr.training.train import Machine
 
 TOY = build(
@@ -37,6 +38,26 @@ def toy(**settings: Any) -> Recipe:
     return changed(TOY, {name.replace("__", "."): value for name, value in settings.items()})
 
 
+def learn(learner: Learner, data: StepData, rate: float = 1e-3) -> StepLoss:
+    """One step, as the loop takes it."""
+    learner.optimizer.zero_grad()
+    described = learner.describe(data)
+    loss = learner.loss(described, data)
+    learner.backward(loss, described)
+    learner.update(rate)
+    return loss
+
+
+def regions_of(
+    network: Trainable,
+    images: Tensor,  # (B, 3, H, W)
+    step: Step,
+) -> Regions:
+    """Regions as a step makes them."""
+    parts = parts_of(len(images), step.images_at_once, step.micro_batch)
+    return Regions(network.model, lambda rows: network.regions(images[rows]), parts, step.micro_batch > 0)
+
+
 def describe(
     network: Trainable,
     images: Tensor,  # (B, 3, H, W)
@@ -44,12 +65,12 @@ def describe(
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:  # (B, D) in company; (B, D) alone where that is learnt from
     """Descriptors in training mode, as a step makes them."""
-    return correlate(network, Regions(network, images, step).values, group_size, step)
+    return correlate(network, regions_of(network, images, step).values, group_size, step)
 
 
-def as_trained(model: CricaVPR) -> TrainableCricaVPR:
+def as_trained(model: CricaVPR) -> Trainable:
     """A network as the loop sees it."""
-    return TrainableCricaVPR(model, Settings(model.config, (42, 42), "pil"))
+    return trainable_cricavpr(model, Settings(model.config, (42, 42), "pil"))
 
 
 def machine(pictures: Path, workers: int = 0, checkpoint_every: int = 4) -> Machine:

@@ -1,18 +1,22 @@
-"""`cricavpr train`: a recipe in, weights out; interrupted, it goes on to the same weights."""
+"""`cricavpr train`: a recipe in, weights out; an interrupted run goes on to the same weights."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
+from cricavpr.cli.options import SOME_FAILED
 from cricavpr.errors import InputError
 from cricavpr.schema import read_recipe
-from cricavpr.training.board import require_tensorboard
-from cricavpr.training.changes import changed, read_settings
+from cricavpr.terminal import printable
+from cricavpr.training.checkpoints import list_checkpoints
 from cricavpr.training.distributed import OthersFailed, World, joined
-from cricavpr.training.recipe import Recipe
+from cricavpr.training.log import warn
+from cricavpr.training.recipe import Recipe, changed, read_settings
+from cricavpr.training.signals import Interrupted, stop_requests
 from cricavpr.training.train import Machine, Outcome, resume, train
 
 
@@ -22,77 +26,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that an uninterrupted run would have given."
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="may be left out with --resume")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a setting of the recipe, such as optimizer.rate=2e-4; may be given several times",
-    )
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/ and the recipe's name)")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
+    add_training(parser, "a setting of the recipe, such as optimizer.rate=2e-4", "in the run's folder")
     parser.add_argument(
         "--checkpoint-every", type=int, default=200, metavar="N", help="steps between checkpoints (default: 200)"
     )
     parser.add_argument(
-        "--pictures", metavar="DIR", help="keep drawn towns here, for several runs (default: in the run's folder)"
+        "--tensorboard", action="store_true", help="write event files to RUN/tensorboard; needs the extra tensorboard"
     )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="event files in RUN/tensorboard; needs the extra tensorboard"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress lines")
     parser.set_defaults(run=run)
 
 
+def add_training(parser: argparse.ArgumentParser, settings: str, pictures: str) -> None:
+    """Add the options that `train` and `ablate` share."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {settings}; repeatable"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
+    parser.add_argument("--pictures", metavar="DIR", help=f"folder for drawn towns (default: {pictures})")
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+
+
 def run(args: argparse.Namespace) -> int:
-
+    folder = Path(args.resume or args.out or Path("runs") / Path(args.recipe or "").stem)
     try:
-        with joined(args.device) as world:
-            return _run(args, world)
-    except OthersFailed:  # the process that failed says why
+        with stop_requests(), joined(args.device) as world:
+            return _run(args, folder, world)
+    except OthersFailed:  # the process that failed prints the reason
         return 2
+    except KeyboardInterrupt as error:
+        begun = list_checkpoints(folder / "checkpoints")
+        warn(f"cricavpr: interrupted. {_go_on(folder) if begun else 'Run the same command again.'}")
+        return 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
 
 
-def _run(args: argparse.Namespace, world: World) -> int:
-
+def _run(args: argparse.Namespace, folder: Path, world: World) -> int:
     with world.together():
         machine, recipe, changes = _read(args)
     if args.resume:
-        folder = Path(args.resume)
-        outcome = resume(folder, recipe, changes, machine, world)
-    else:
-        assert recipe is not None
-        folder = Path(args.out) if args.out else Path("runs") / Path(args.recipe).stem
-        outcome = train(recipe, folder, machine, world)
-    return _tell(outcome, folder, world)
+        return _report(resume(folder, recipe, changes, machine, world), folder, world)
+    assert recipe is not None
+    return _report(train(recipe, folder, machine, world), folder, world)
 
 
 def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
-    """What was asked for. Changes are in the recipe already, but for a run that goes on, which must know them."""
-
     if args.resume and args.out:
-        raise InputError("--resume goes on in its own folder. Leave --out away.")
+        raise InputError("--resume goes on in its own folder. Leave --out out.")
     if not (args.recipe or args.resume):
-        raise InputError("there is no recipe. Give a .toml file, or --resume and the folder of a run.")
+        raise InputError("no recipe. Give a .toml file, or --resume and the folder of a run.")
     pictures = Path(args.pictures) if args.pictures else None
-    if args.tensorboard:
-        require_tensorboard()  # before towns are drawn
     machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet, args.tensorboard)
-    recipe = read_recipe(Path(args.recipe), Recipe) if args.recipe else None
-    changes = read_settings(args.set)
-    return machine, recipe if recipe is None or args.resume else changed(recipe, changes), changes
+    recipe, changes = read_recipe(Path(args.recipe), Recipe) if args.recipe else None, read_settings(args.set)
+    if recipe is not None and not args.resume:  # a resumed run must know what is changed
+        recipe = changed(recipe, changes)
+    return machine, recipe, changes
 
 
-def _tell(outcome: Outcome, folder: Path, world: World) -> int:
-
-    code = 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
-    if not world.first:
-        return code
+def _report(outcome: Outcome, folder: Path, world: World) -> int:
     if outcome.stopped_by is not None:
-        print(f"stopped after step {outcome.step:,}. Go on with: cricavpr train --resume {folder}", file=sys.stderr)
-        return code
+        if world.first:
+            warn(f"stopped after step {outcome.step:,}. {_go_on(folder)}")
+        return 128 + outcome.stopped_by
+    if not world.first:
+        return 0
     best = "" if outcome.best is None else f", best recall {100 * outcome.best:.1f} %"
-    print(f"{folder}: {outcome.step:,} of {outcome.steps:,} steps{best}")
-    return code
+    print(f"{printable(str(folder))}: {outcome.step:,} of {outcome.steps:,} steps{best}")
+    return report_replaced(len(outcome.problems))
+
+
+def report_replaced(count: int) -> int:
+    """Say how many photos could not be used, each of which was named already; return the exit code."""
+    if count:
+        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; others took their place.")
+    return SOME_FAILED if count else 0
+
+
+def _go_on(folder: Path) -> str:
+    return f"Go on with: cricavpr train --resume {shlex.quote(str(folder))}"

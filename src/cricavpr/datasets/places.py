@@ -193,7 +193,7 @@ class TownPlaces(PlaceDataset):
 def _map(file: Path) -> NDArray[np.uint8]:
     try:
         pictures = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"cannot read the pictures {file}: {error}. Remove it and draw them again.") from None
     if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[4:] != (3,):
         raise InputError(f"{file} is not an array of pictures (places, views, H, W, 3). Remove it and draw them again.")

@@ -161,4 +161,5 @@ def _start_worker(_: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the main process, which then ends its workers
+        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """The table of an ablation: one row for each recipe, in Markdown, CSV and LaTeX.
 
-Recalls are those of the last measurement of each run, the mean over seeds, and with several seeds the least and the
-greatest; a run that diverged or is not finished is not in them, and is named. The best of a column is bold, the second
+Recalls are those of the last validation of each run: the mean over seeds, with minimum and maximum where there are
+several. Runs that diverged or are not finished are left out and named. In each column the best is bold and the second
 underlined, as they are printed.
 """
 
@@ -10,170 +10,138 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
 from cricavpr.files import write_text
-from cricavpr.training.ablate import Result, Row
+from cricavpr.training.ablate import RunResult, Variant
 
 MISSING = "-"
+Mark = Callable[[str], str]
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row of the table: the results of a recipe, over its seeds."""
+class TableRow:
+    """One row of the table: the results of a recipe with all seeds."""
 
-    row: Row
-    results: tuple[Result, ...]
-
-    @property
-    def finished(self) -> list[Result]:
-        return [result for result in self.results if result.state == "finished"]
+    def __init__(self, variant: Variant, results: Sequence[RunResult]) -> None:
+        self.variant, self.results = variant, results
+        self.finished = [result for result in results if result.state == "finished"]
 
     def seeds(self, state: str) -> list[int]:
+        """Return the seeds of the runs in this state."""
         return [result.seed for result in self.results if result.state == state]
 
     def recalls(self, name: str) -> list[float]:
-        """One fraction for each finished seed that measured it."""
+        """Return a fraction for each finished run that measured it."""
         return [result.recalls[name] for result in self.finished if name in result.recalls]
 
-    def mean_of(self, value: Callable[[Result], float]) -> float | None:
-        return fmean(map(value, self.finished)) if self.finished else None
+    @property
+    def steps(self) -> float | None:
+        return fmean(result.steps for result in self.finished) if self.finished else None
 
     @property
-    def note(self) -> str:
-        """What the numbers of this row do not tell."""
-        said = [
+    def minutes(self) -> float | None:
+        return fmean(result.minutes for result in self.finished) if self.finished else None
+
+    @property
+    def title(self) -> str:
+        """The recipe's title, and which seeds are missing from the numbers."""
+        missing = [
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))} {words}"
             for state, words in (("diverged", "diverged"), ("unfinished", "not finished"))
             if (seeds := self.seeds(state))
         ]
-        return "; ".join(said)
+        return self.variant.title + (f" ({'; '.join(missing)})" if missing else "")
 
 
-def lines_of(results: Sequence[Result]) -> list[Line]:
-    """Results, row by row, as lines of the table."""
-    return [Line(row, tuple(found)) for row, found in groupby(results, key=lambda result: result.row)]
+def rows_of(results: Sequence[RunResult]) -> list[TableRow]:
+    """Group results, which are ordered by recipe, into rows."""
+    return [TableRow(variant, list(found)) for variant, found in groupby(results, key=lambda result: result.variant)]
 
 
-def write_tables(results: Sequence[Result], out: Path) -> str:
-    """Write table.md, table.csv and table.tex; the Markdown."""
-    lines = lines_of(results)
-    text = markdown(lines)
-    for name, contents in (("table.md", text), ("table.csv", as_csv(lines)), ("table.tex", latex(lines))):
+def write_tables(results: Sequence[RunResult], out: Path) -> str:
+    """Write table.md, table.csv and table.tex; return the Markdown."""
+    rows = rows_of(results)
+    text = markdown(rows)
+    for name, contents in (("table.md", text), ("table.csv", as_csv(rows)), ("table.tex", latex(rows))):
         write_text(out / name, contents)
     return text
 
 
-# ---- what is printed
+def markdown(rows: Sequence[TableRow]) -> str:
+    """Return the table in Markdown."""
+    head, *body = _cells(rows, lambda text: f"**{text}**", lambda text: f"<u>{text}</u>", str)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([*shown, "", _legend(rows), ""])
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    marks = (lambda text: f"**{text}**", lambda text: f"<u>{text}</u>")
-    head, *body = _cells(lines, marks)
-    rows = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*shown, "", _legend(lines), ""])
+def latex(rows: Sequence[TableRow]) -> str:
+    """Return the table as a LaTeX tabular in the style of booktabs."""
+    head, *body = _cells(rows, lambda text: f"\\textbf{{{text}}}", lambda text: f"\\underline{{{text}}}", _latex)
+    begin = f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
+    lines = [" & ".join(line) + " \\\\" for line in (head, *body)]
+    top = [f"% {_legend(rows)}", begin, "\\toprule", lines[0], "\\midrule"]
+    return "\n".join([*top, *lines[1:], "\\bottomrule", "\\end{tabular}", ""])
 
 
-def latex(lines: Sequence[Line]) -> str:
-    """A tabular in the style of booktabs."""
-    marks = (lambda text: f"\\textbf{{{text}}}", lambda text: f"\\underline{{{text}}}")
-    head, *body = _cells(lines, marks, _latex)
-    rows = [" & ".join(row) + " \\\\" for row in body]
-    top = [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule", " & ".join(head) + " \\\\", "\\midrule"]
-    return "\n".join([f"% {_legend(lines)}", *top, *rows, "\\bottomrule", "\\end{tabular}", ""])
-
-
-def as_csv(lines: Sequence[Line]) -> str:
-    """Fractions, not per cent, each with the least and the greatest over the seeds."""
-    names = recall_names(lines)
+def as_csv(rows: Sequence[TableRow]) -> str:
+    """Return the table as CSV: fractions, not per cent, each with minimum and maximum over the seeds."""
+    names = recall_names(rows)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     spread = [column for name in names for column in (name, f"{name} least", f"{name} greatest")]
     table.writerow(["recipe", "title", "seeds", "diverged", "unfinished", *spread, "steps", "tunable", "minutes"])
-    for line in lines:
-        states = (" ".join(map(str, line.seeds(state))) for state in ("finished", "diverged", "unfinished"))
-        recalls = [value for name in names for value in _spread(line.recalls(name))]
-        minutes, steps = line.mean_of(lambda r: r.minutes), line.mean_of(lambda r: r.steps)
-        costs = [_plain(steps, 0), line.results[0].tunable, _plain(minutes, 2)]
-        table.writerow([line.row.name, line.row.title, *states, *recalls, *costs])
+    for row in rows:
+        states = (" ".join(map(str, row.seeds(state))) for state in ("finished", "diverged", "unfinished"))
+        recalls = [
+            f"{value:.6f}" if found else ""
+            for found in map(row.recalls, names)
+            for value in ((fmean(found), min(found), max(found)) if found else (0.0,) * 3)
+        ]
+        costs = [_number(row.steps, ".0f"), row.results[0].tunable, _number(row.minutes, ".2f")]
+        table.writerow([row.variant.name, row.variant.title, *states, *recalls, *costs])
     return text.getvalue()
 
 
-def recall_names(lines: Sequence[Line]) -> list[str]:
-    """Columns: grouping by grouping, in the order of the recipes."""
-    names = [
-        f"R@{n} {grouping}"
-        for line in lines
-        if line.row.recipe.validation
-        for grouping in line.row.recipe.validation.groupings
-        for n in (1, 5, 10)
+def recall_names(rows: Sequence[TableRow]) -> list[str]:
+    """Return the names of the recalls, grouping by grouping, in the order of the recipes."""
+    validations = [row.variant.recipe.validation for row in rows]
+    groupings = [grouping for validation in validations if validation for grouping in validation.groupings]
+    return list(dict.fromkeys(f"R@{n} {grouping}" for grouping in groupings for n in (1, 5, 10)))
+
+
+def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> list[list[str]]:
+    """Return head and body, escaped and marked."""
+    names = recall_names(rows)
+    columns = [
+        [escape(row.title) for row in rows],
+        *(_recalls([row.recalls(name) for row in rows], best, second, escape) for name in names),
+        [_number(row.steps, ",.0f", MISSING) for row in rows],
+        [f"{row.results[0].tunable:,}" for row in rows],
+        [_number(row.minutes, ".1f", MISSING) for row in rows],
     ]
-    return list(dict.fromkeys(names))
+    return [list(map(escape, ["", *names, "steps", "tunable", "minutes"])), *map(list, zip(*columns, strict=True))]
 
 
-# ---- cells
-
-Mark = Callable[[str], str]
-
-
-def _cells(lines: Sequence[Line], marks: tuple[Mark, Mark], escaped: Callable[[str], str] = str) -> list[list[str]]:
-    """Head and body, recalls marked."""
-    names = recall_names(lines)
-    columns = [_marked([_recall(line, name) for line in lines], marks, escaped) for name in names]
-    head = list(map(escaped, ["", *names, "steps", "tunable", "minutes"]))
-    return [
-        head,
-        *([_title(line, escaped), *cells, *_costs(line)] for line, *cells in zip(lines, *columns, strict=True)),
-    ]
+def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape: Mark) -> list[str]:
+    """Return a column of means in per cent, with minimum and maximum of several seeds."""
+    means = [f"{100 * fmean(values):.1f}" if values else MISSING for values in found]
+    ranked = sorted({float(mean) for mean in means if mean != MISSING}, reverse=True)
+    marks = {f"{value:.1f}": mark for value, mark in zip(ranked, (best, second), strict=False) if len(ranked) > 1}
+    spreads = [f" ({100 * min(v):.1f} to {100 * max(v):.1f})" if len(v) > 1 else "" for v in found]
+    return [marks.get(mean, str)(escape(mean)) + escape(spread) for mean, spread in zip(means, spreads, strict=True)]
 
 
-def _title(line: Line, escaped: Callable[[str], str]) -> str:
-    return escaped(line.row.title + (f" ({line.note})" if line.note else ""))
+def _number(value: float | None, form: str, missing: str = "") -> str:
+    return missing if value is None else format(value, form)
 
 
-def _recall(line: Line, name: str) -> tuple[str, str]:
-    """The mean in per cent, and the spread behind it where there are several."""
-    found = line.recalls(name)
-    if not found:
-        return MISSING, ""
-    spread = f" ({100 * min(found):.1f} to {100 * max(found):.1f})" if len(found) > 1 else ""
-    return f"{100 * fmean(found):.1f}", spread
-
-
-def _marked(cells: Sequence[tuple[str, str]], marks: tuple[Mark, Mark], escaped: Callable[[str], str]) -> list[str]:
-    ranked = sorted({float(mean) for mean, _ in cells if mean != MISSING}, reverse=True)
-    mark_of = {f"{value:.1f}": mark for value, mark in zip(ranked, marks, strict=False)} if len(ranked) > 1 else {}
-    return [mark_of.get(mean, str)(escaped(mean)) + escaped(spread) for mean, spread in cells]
-
-
-def _costs(line: Line) -> list[str]:
-    minutes, steps = line.mean_of(lambda r: r.minutes), line.mean_of(lambda r: r.steps)
-    tunable = line.results[0].tunable
-    return [
-        MISSING if steps is None else f"{steps:,.0f}",
-        f"{tunable:,}",
-        MISSING if minutes is None else f"{minutes:.1f}",
-    ]
-
-
-def _spread(found: Sequence[float]) -> list[str]:
-    return [f"{value:.6f}" for value in (fmean(found), min(found), max(found))] if found else ["", "", ""]
-
-
-def _plain(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _legend(lines: Sequence[Line]) -> str:
-    seeds = sorted({result.seed for line in lines for result in line.results})
-    several = (
-        f"mean over seeds {', '.join(map(str, seeds))} (least to greatest)" if len(seeds) > 1 else f"seed {seeds[0]}"
-    )
-    return f"Recall in per cent at the last measurement, {several}; parameters that learn; minutes of one run."
+def _legend(rows: Sequence[TableRow]) -> str:
+    seeds = sorted({result.seed for row in rows for result in row.results})
+    which = f"mean over seeds {', '.join(map(str, seeds))} (least to greatest)" if seeds[1:] else f"seed {seeds[0]}"
+    return f"Recall in per cent at the last validation, {which}; parameters that learn; minutes of one run."
 
 
 _SPECIAL = {

@@ -1,8 +1,8 @@
-"""What is done to the pictures of a place before the network sees them.
+"""Augmentations: changes to the pictures of a place before the network sees them.
 
-RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space"
-(2020), with torchvision's 14 operations and their magnitudes, each on an 8-bit picture by Pillow, bilinear, and
-black where nothing was. We depart only in the source of chance: a numpy Generator that the caller gives.
+RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space" (2020),
+with torchvision's 14 operations and magnitudes, on 8-bit pictures by Pillow, bilinear, with black where nothing was.
+We depart only in the source of random numbers: a numpy Generator that the caller passes.
 """
 
 from __future__ import annotations
@@ -10,81 +10,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from cricavpr.errors import InputError
-from cricavpr.schema import nearest
-
-Pictures = list[Image.Image]
+# The pictures of one place, all of one size, to as many of the same size.
+Augment = Callable[[Sequence[Image.Image], np.random.Generator], list[Image.Image]]
 
 
-class Augment(Protocol):
-    """Takes the pictures of one place, all of one size, and gives as many back, of the same size."""
-
-    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures: ...
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """The pictures as they are."""
-
-    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
-        return list(pictures)
+def unchanged(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
+    """Return the pictures as they are."""
+    return list(pictures)
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """Half of the places mirrored, all pictures of a place alike: other places, for free."""
-
-    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
-        return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
+def mirror(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
+    """Mirror half of the places, all pictures of a place alike: other places, for free."""
+    return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
 
 
-@dataclass(frozen=True)
-class RandAugment:
-    """On each picture `operations` of the 14, drawn with replacement, each with a random sign where it has one.
-
-    Attributes:
-        magnitude: how strong, a bin of 0 to 30; 9 is the default of torchvision and what the paper used.
-    """
-
-    operations: int = 3
-    magnitude: int = 9
-
-    def __post_init__(self) -> None:
-        if self.operations < 0 or not 0 <= self.magnitude < BINS:
-            raise InputError(
-                f"RandAugment of {self.operations} operations at magnitude {self.magnitude} is impossible. "
-                f"Give 0 or more operations and a magnitude of 0 to {BINS - 1}."
-            )
-
-    def __call__(self, pictures: Sequence[Image.Image], random: np.random.Generator) -> Pictures:
-        return [self._one(picture, random) for picture in pictures]
-
-    def _one(self, picture: Image.Image, random: np.random.Generator) -> Image.Image:
-        names = list(OPERATIONS)
-        for _ in range(self.operations):
+def randaugment(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
+    """Apply 3 of the 14 operations to each picture, drawn with replacement, each with a random sign if it has one."""
+    names, changed = list(OPERATIONS), []
+    for picture in pictures:
+        for _ in range(OPERATIONS_PER_PICTURE):
             name = names[int(random.integers(len(names)))]
             negative = random.random() < 0.5  # drawn for all, used by those that have a sign
-            picture = apply(picture, name, self.magnitude, negative)
-        return picture
+            picture = apply(picture, name, MAGNITUDE, negative)
+        changed.append(picture)
+    return changed
 
 
 def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = False) -> Image.Image:
-    """One operation of RandAugment at a bin of 0 to 30, its sign flipped on demand where it has one."""
+    """Apply one operation at a magnitude bin of 0 to 30; `negative` flips its sign, if it has one."""
     operation = OPERATIONS[name]
     strength = operation.strength(magnitude, picture.size)
     return operation.run(picture, -strength if negative and operation.signed else strength)
 
 
-# --- the operations
+# ---- the operations
 
-BINS = 31
-
+BINS = 31  # of magnitude
+MAGNITUDE = 9  # the default of torchvision and of the paper
+OPERATIONS_PER_PICTURE = 3
 
 Strength = Callable[[int, tuple[int, int]], float]  # of a bin and the picture's (width, height)
 
@@ -97,7 +65,7 @@ class _Operation:
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
-    """`matrix` says where a pixel of the result comes from."""
+    """Transform by `matrix`, which maps a pixel of the result to where it comes from."""
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
@@ -110,12 +78,12 @@ def _solarized(picture: Image.Image, threshold: float) -> Image.Image:
 
 
 def _ramp(first: float, last: float) -> Strength:
-    """Evenly from bin 0 to bin 30, in float32: a shear that differs in the eighth digit moves pixels by 1."""
+    """Rise evenly from bin 0 to bin 30, in float32: a shear that differs in the eighth digit changes pixels by 1."""
     return lambda bin, _: torch.linspace(first, last, BINS)[bin].item()
 
 
 def _shift(axis: int) -> Strength:
-    """Up to 150 of 331 pixels, from the ImageNet policy that RandAugment grew out of."""
+    """Shift by up to 150 of 331 pixels, as in the ImageNet policy that RandAugment comes from."""
     return lambda bin, size: int(torch.linspace(0, 150 / 331 * size[axis], BINS)[bin].item())
 
 
@@ -140,16 +108,4 @@ OPERATIONS = {
     "Equalize": _Operation(lambda p, s: ImageOps.equalize(p), _none, False),
 }
 
-NONE = Unchanged()
-AUGMENTS: dict[str, Augment] = {"none": NONE, "randaugment": RandAugment(), "mirror": Mirror()}
-
-
-def get_augment(name: str) -> Augment:
-    """An augmentation by its name.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in AUGMENTS:
-        raise InputError(f"there is no augmentation {name!r}. {nearest(name, AUGMENTS)}")
-    return AUGMENTS[name]
+AUGMENTS: dict[str, Augment] = {"none": unchanged, "randaugment": randaugment, "mirror": mirror}

@@ -1,90 +1,77 @@
-"""The curves of a run as a picture: loss, mined share and learning rate by step, and every recall measured."""
+"""The curves of a run: loss, mined share and learning rate by step, and the recall of each validation."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cricavpr.plotting import looks, new_figure, save_figure, style
+from cricavpr.schema import parse_json
 
 if TYPE_CHECKING:
     from cricavpr.plotting import Axes, Figure
 
 WIDTH_IN, PANEL_IN = 8.0, 1.9
-POINTS = 400  # a line of more steps is drawn as means of neighbours
-MARKED = 25  # lines of more points show no markers
-MOST = 9  # lines that a panel has room to name
+POINTS = 400  # of a line; more steps are drawn as means of neighbours
+MARKED = 25  # points; longer lines show no markers
+MOST = 9  # lines that the legend of a panel has room for
 
 Line = Sequence[tuple[float, float]]  # (step, value)
 Rows = Sequence[dict[str, Any]]  # of log.jsonl
-
-
-class Panel(NamedTuple):
-    title: str
-    lines: dict[str, Line]
+Panels = dict[str, dict[str, Line]]  # lines by name, by the title of their panel
 
 
 def draw_curves(log: Path, picture: Path) -> list[Path]:
-    """Read log.jsonl and draw it as SVG and PNG; the files written. Nothing is drawn before there is a step.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Draw log.jsonl as SVG and PNG and return the files written: none before the first step."""
     drawn = panels(read_log(log))
     return save_figure(curves(drawn), picture) if drawn else []
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; a last one that is half written is left out."""
-    rows = []
-    for text in log.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(text))
-        except ValueError:
-            continue
-    return rows
+    """Return the lines of log.jsonl, without a last one that is incomplete."""
+    whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
+    return [parse_json(line, f"line {number} of {log}") for number, line in enumerate(whole.splitlines(), 1)]
 
 
-def panels(rows: Rows) -> list[Panel]:
-    """What there is to draw: nothing of a network that was measured as it was. Of many recalls R@1 alone is shown."""
+def panels(rows: Rows) -> Panels:
+    """Return the panels to draw: none without a step, and of many recalls only R@1."""
     steps = [row for row in rows if "loss" in row]
     if not steps:
-        return []
+        return {}
     measured = [row for row in rows if "measured" in row]
     names = sorted({name for row in measured for name in row["measured"]}, key=_recall_order)
     names = names if len(names) <= MOST else [name for name in names if name.startswith("R@1 ")]
-    found = [
-        Panel("loss", {name: _column(steps, name) for name in ("loss", "distillation")}),
-        Panel("share of images mined", {"mined": _column(steps, "mined")}),
-        Panel("learning rate", {"rate": _column(steps, "rate")}),
-        Panel("recall", {n: [(r["step"], r["measured"][n]) for r in measured if n in r["measured"]] for n in names}),
-    ]
-    return [panel for panel in found if any(panel.lines.values())]
+    found: Panels = {
+        "loss": {name: _column(steps, name) for name in ("loss", "distillation")},
+        "share of images mined": {"mined": _column(steps, "mined")},
+        "learning rate": {"rate": _column(steps, "rate")},
+        "recall": {n: [(r["step"], r["measured"][n]) for r in measured if n in r["measured"]] for n in names},
+    }
+    shown = {title: {name: line for name, line in lines.items() if line} for title, lines in found.items()}
+    return {title: lines for title, lines in shown.items() if lines}
 
 
-def curves(drawn: Sequence[Panel]) -> Figure:
-    """Panels above one another, over one axis of steps."""
+def curves(drawn: Panels) -> Figure:
+    """Return a figure of panels above one another, over one axis of steps."""
     figure, axes = new_figure(WIDTH_IN, PANEL_IN * len(drawn) + 0.3, rows=len(drawn))
-    last = max(step for panel in drawn for line in panel.lines.values() for step, _ in line)
+    last = max(step for lines in drawn.values() for line in lines.values() for step, _ in line)
     with looks():
-        for panel, place in zip(drawn, axes, strict=True):
-            _draw(panel, place, last)
+        for (title, lines), place in zip(drawn.items(), axes, strict=True):
+            _draw(title, lines, place, last)
         axes[-1].set_xlabel("step")
     return figure
 
 
-def _draw(panel: Panel, axes: Axes, last: float) -> None:
-    there = {name: line for name, line in panel.lines.items() if line}
-    for number, (name, line) in enumerate(there.items()):
+def _draw(title: str, lines: Mapping[str, Line], axes: Axes, last: float) -> None:
+    for number, (name, line) in enumerate(lines.items()):
         look = style(number)._asdict() | ({} if len(line) <= MARKED else {"marker": ""})
         axes.plot([step for step, _ in line], [value for _, value in line], label=name, **look)
-    axes.set_title(panel.title)
+    axes.set_title(title)
     axes.set_xlim(0, max(last, 1) * 1.01)
     bottom, top = min(0.0, *axes.get_ylim()), max(axes.get_ylim())
-    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # room above: the margin so far is that of the data's own range
-    if len(there) > 1:
+    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # the margin so far is that of the data's own range
+    if len(lines) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

@@ -1,14 +1,20 @@
-"""Steps: which places each shows, in which order, and in which company. All of it follows from the seed and the
-number of the step, so a run that goes on sees what it would have seen, whatever the number of workers.
+"""The data of a run: its places, and what each step reads of them.
+
+What a step reads follows from the seed and the number of the step alone. So a resumed run reads what an uninterrupted
+one reads, with any number of worker processes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
+import json
 import signal
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,184 +26,206 @@ from cricavpr.datasets.base import Problem
 from cricavpr.datasets.place_folder import open_places as open_on_disk
 from cricavpr.datasets.places import PlaceDataset, TownPlaces
 from cricavpr.errors import CricaVPRError, InputError
-from cricavpr.training.augment import get_augment
+from cricavpr.files import written_beside
+from cricavpr.town import Town, render_arrays
+from cricavpr.town.views import Split
+from cricavpr.training.augment import AUGMENTS
 from cricavpr.training.distributed import ALONE, World
-from cricavpr.training.pictures import TownPictures, render_towns
 from cricavpr.training.recipe import Recipe, Step
-from cricavpr.training.samplers import make_sampler
-from cricavpr.training.samples import Batch, Samples, collate
+from cricavpr.training.sampling import SAMPLERS, Order, sample_place
 
-_INPUT_ERROR = f"{InputError.__module__}.{InputError.__qualname__}"
 _COMPANY = 1  # a stream of random numbers apart from the samples'
 
 
+# ---- places
+
+
 def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
-    """The places of the recipe's data; pictures of towns are drawn into `pictures` when they are not there yet.
+    """Open the places of a recipe; draw the pictures of towns into `pictures` unless they are there.
 
     Raises:
-        InputError: the data is not there, or has too few places for one step.
+        InputError: the data is missing, or has too few places for one step.
     """
     data, needed = recipe.data, recipe.step.images_per_place
     places: PlaceDataset
     if data.town is not None:
-        wanted = TownPictures(data.town.seeds, data.town.places, data.town.views, recipe.image_size)
-        places = TownPlaces.open(render_towns(wanted, pictures, workers)).with_at_least(needed)
+        town = data.town
+        visits: list[tuple[Split, int]] = [("train", visit) for visit in range(town.views)]
+        files = [draw_town(s, town.places, visits, recipe.image_size, pictures, workers) for s in town.seeds]
+        places = TownPlaces.open(files).with_at_least(needed)
     else:
         assert data.disk is not None
         places = open_on_disk(Path(data.disk.path), data.disk.cities or None, needed)
     if len(places) < recipe.step.places:
         raise InputError(
-            f"{places.name} has {len(places):,} places with {needed} images, and a step takes {recipe.step.places}. "
+            f"a step needs {recipe.step.places} places, and {places.name} has {len(places):,} with {needed} images. "
             "Lower step.places or step.images_per_place, or add data."
         )
     return places
 
 
-class Company(NamedTuple):
-    """The order of the images of a whole step (B,), and the size of its groups."""
+def draw_town(
+    seed: int,
+    places: int,
+    visits: list[tuple[Split, int]],
+    image_size: tuple[int, int],  # (h, w)
+    folder: Path,
+    workers: int,
+) -> Path:
+    """Draw the pictures of a town, unless they are there, into one file: an array (places, visits, h, w, 3).
 
-    order: NDArray[np.int64]
-    group_size: int
+    The name of the file follows from all arguments that decide its content.
+    """
+    key = json.dumps([seed, places, visits, image_size])
+    path = folder / f"town-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if not path.exists():
+        town = Town(seed, places)
+        views = [town.view(place, visit, split) for place in range(places) for split, visit in visits]
+        drawn = render_arrays(town, views, image_size, workers)
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.save(file, drawn.reshape(places, len(visits), *drawn.shape[1:]))
+    return path
+
+
+# ---- steps
 
 
 class StepData(NamedTuple):
-    """One step, or one process's share of it, ready: places are labels, whatever their number."""
+    """The data of one step, or one process's share of it."""
 
-    images: Tensor  # (b, h, w, 3) bytes
-    places: Tensor  # (b,)
+    images: Tensor  # (b, h, w, 3) uint8
+    places: Tensor  # (b,) labels
     group_size: int
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # in all processes
     positions: Tensor  # (b,) which images of the whole step these are, rising
+    waited_s: float = 0.0  # for this data
 
 
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """The steps of a run. An epoch shows each place once; those that do not fill a last step are left out.
+class Steps(torch.utils.data.Dataset[StepData | InputError]):
+    """The steps of a run. An epoch shows each place once; places that do not fill a last step are left out.
 
-    Where several processes train each has a share of the places of every step, one after another by rank.
-
-    Raises:
-        InputError: a step cannot be shared among so many processes.
+    Where several processes train, each reads a share of the places of every step, by rank.
     """
 
-    recipe: Recipe
-    places: PlaceDataset
-    world: World = ALONE
+    def __init__(self, recipe: Recipe, places: PlaceDataset, world: World = ALONE) -> None:
+        refuse_unshareable(recipe.step, world.count)
+        self.recipe, self.places, self.world = recipe, places, world
+        self.per_epoch = len(places) // recipe.step.places
+        self.count = recipe.steps or recipe.epochs * self.per_epoch
+        self._orders: dict[int, Order] = {}  # of the epoch that was read last
 
-    def __post_init__(self) -> None:
-        refuse_what_cannot_be_shared(self.recipe.step, self.world.count)
+    def place_indices(self, step: int) -> list[int]:
+        """Return which places the step shows, or this process's share of them."""
+        epoch, position = divmod(step, self.per_epoch)
+        if epoch not in self._orders:
+            self._orders = {epoch: SAMPLERS[self.recipe.data.sampler](self.places.places, self.recipe.seed, epoch)}
+        share = self.recipe.step.places // self.world.count
+        start = position * self.recipe.step.places + self.world.rank * share
+        indices: list[int] = self._orders[epoch][start : start + share].tolist()
+        return indices
 
-    @property
-    def per_epoch(self) -> int:
-        return len(self.places) // self.recipe.step.places
+    def company(self, step: int) -> tuple[NDArray[np.int64], int]:
+        """Return the order of the images of a whole step, (B,), and the size of its groups.
 
-    @property
-    def count(self) -> int:
-        return self.recipe.steps or self.recipe.epochs * self.per_epoch
-
-    def keys(self, first: int) -> Iterator[list[tuple[int, int]]]:
-        """What to read for step `first` and each after it: (epoch, index of a place), P of them or a share."""
-        sampler = make_sampler(self.recipe.data.sampler, self.places, self.recipe.seed)
-        for epoch in range(first // self.per_epoch, -(-self.count // self.per_epoch)):
-            order = sampler.order(epoch).tolist()
-            for position in range(self.per_epoch):
-                step = epoch * self.per_epoch + position
-                if first <= step < self.count:
-                    share = self.recipe.step.places // self.world.count
-                    start = position * self.recipe.step.places + self.world.rank * share
-                    yield [(epoch, place) for place in order[start : start + share]]
-
-    def company(self, step: int) -> Company:
-        """Who shares a group in this step. Groups within a process come out of a shuffle within each process."""
+        With group scope "rank" each process shuffles its own images.
+        """
         wanted = self.recipe.step
         random = np.random.default_rng([self.recipe.seed, step, _COMPANY])
         reach = wanted.images // self.world.count if wanted.group_scope == "rank" else wanted.images
         order = np.arange(wanted.images)
         if wanted.members == "across":
             order = np.concatenate([random.permutation(part) for part in order.reshape(-1, reach)])
-        return Company(order, int(random.choice(wanted.group_sizes)))
+        return order, int(random.choice(wanted.group_sizes))
+
+    def load(self, step: int) -> StepData:
+        """Read the images of a step."""
+        recipe, epoch = self.recipe, step // self.per_epoch
+        augment, size = AUGMENTS[recipe.data.augment], recipe.image_size
+        samples = [
+            sample_place(self.places, place, recipe.step.images_per_place, size, augment, seed=recipe.seed, epoch=epoch)
+            for place in self.place_indices(step)
+        ]
+        images = np.concatenate([sample.images for sample in samples])
+        labels = np.array([sample.place_id for sample in samples for _ in sample.images])
+        order, group_size = self.company(step)
+        rank, rows = np.divmod(order, len(images))  # the process of each image, and its row there
+        positions = np.flatnonzero(rank == self.world.rank)
+        mine = rows[positions]
+        problems = tuple(problem for sample in samples for problem in sample.problems)
+        pictures, places, where = map(torch.from_numpy, (images[mine], labels[mine], positions))
+        return StepData(pictures, places, group_size, problems, where)
 
     def read(self, first: int, workers: int) -> Generator[StepData, None, None]:
-        """Steps from `first` on, read by `workers` processes; 0 reads here.
-
-        Raises:
-            InputError: the data is broken through and through.
-            CricaVPRError: a process that reads ended.
-        """
-        samples = Samples(
-            self.places,
-            self.recipe.step.images_per_place,
-            self.recipe.image_size,
-            get_augment(self.recipe.data.augment),
-            self.recipe.seed,
-        )
-        loader = DataLoader(
-            samples,
-            batch_sampler=_Keys(self, first),  # keys are pairs, not numbers
-            collate_fn=collate,
+        """Yield the data of step `first` and all after it, read ahead by `workers` processes; 0 reads in this one."""
+        loader: DataLoader[Any] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, self.count),
+            collate_fn=_unchanged,
             num_workers=workers,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=_ignore_signals,
             generator=torch.Generator(),  # its own: drawing from torch's would shift what follows a restart
         )
+        loading = iter(loader)
+        for _ in range(first, self.count):
+            began = time.monotonic()
+            with self.world.together(), _worker_errors():
+                data = next(loading)
+                if isinstance(data, InputError):
+                    raise data
+            problems = data.problems
+            if self.world.max(len(problems)) != [0]:
+                problems = tuple(itertools.chain.from_iterable(self.world.gather_values(problems)))
+            yield data._replace(problems=problems, waited_s=time.monotonic() - began)
+
+    def __getitem__(self, step: int) -> StepData | InputError:
+        """Return the data of a step, for DataLoader. An error that is raised would bring a worker's traceback."""
         try:
-            for step, batch in enumerate(loader, first):
-                yield self._arranged(step, batch)
-        except InputError as error:  # it comes back from a worker with the worker's traceback
-            raise InputError(str(error).strip().splitlines()[-1].removeprefix(f"{_INPUT_ERROR}: ")) from None
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CricaVPRError(
-                f"a process that reads pictures ended ({reason}). Go on with --resume, and with fewer --workers if "
-                "memory is short."
-            ) from error
-
-    def _arranged(self, step: int, batch: Batch) -> StepData:
-        order, group_size = self.company(step)
-        own, rows = np.divmod(order, len(batch.images))  # whose each is, and its row there
-        positions = torch.from_numpy(np.flatnonzero(own == self.world.rank))
-        mine = torch.from_numpy(rows)[positions]
-        return StepData(batch.images[mine], batch.place_ids[mine], group_size, batch.problems, positions)
+            return self.load(step)
+        except InputError as error:
+            return error
 
 
-def refuse_what_cannot_be_shared(step: Step, processes: int) -> None:
-    """A step that several processes cannot do as one would.
+def _unchanged(item: object) -> object:
+    return item
 
-    Raises:
-        InputError: its places do not divide, its forward passes are not theirs, or a group is larger than a process.
-    """
+
+@contextlib.contextmanager
+def _worker_errors() -> Generator[None, None, None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CricaVPRError(
+            f"a process that reads pictures has ended ({reason}). Go on with --resume, and with fewer --workers if "
+            "memory is short."
+        ) from error
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave signals to the parent: one to the whole process group must not stop it from saving its work."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def refuse_unshareable(step: Step, processes: int) -> None:
+    """Raise if several processes cannot do a step as one process would."""
     if processes == 1:
         return
     if step.places % processes:
         raise InputError(
-            f"step.places = {step.places} does not divide among {processes} processes. Choose a multiple, or as many "
-            "processes as divide it."
+            f"step.places must be a multiple of the number of processes, got {step.places} places and {processes} "
+            "processes."
         )
     if step.images_at_once:
         raise InputError(
-            f"step.images_at_once = {step.images_at_once} stands for the devices of one process, and there are "
-            f"{processes} processes. Set step.images_at_once=0: batch norm then sees the whole step."
+            f"step.images_at_once stands for the devices of one process, got {step.images_at_once} with {processes} "
+            "processes. Set step.images_at_once=0: batch norm then sees the whole step."
         )
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:
         raise InputError(
-            f"step.group_sizes has {max(step.group_sizes)}, and with step.group_scope = 'rank' each of {processes} "
-            f"processes has {most} images. Lower it, or take step.group_scope=world."
+            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, with "
+            f"step.group_scope = 'rank'; got {max(step.group_sizes)}. Lower it, or set step.group_scope=world."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Keys:
-    """What DataLoader calls a batch sampler."""
-
-    steps: Steps
-    first: int
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self.steps.keys(self.first)
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal to the whole family must not take the readers from a parent that wants to save its work."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)

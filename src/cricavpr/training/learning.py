@@ -1,11 +1,15 @@
-"""One step: images in, gradients out. And what a run consists of besides its data."""
+"""What one training step is made of: descriptors, loss, gradient and update. `train` puts the steps together.
+
+Letters: B images of a step, b images of one process, R regions, C channels, D dimension.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,152 +17,133 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.training.batch_norm import synchronise_batch_norm
 from cricavpr.training.data import StepData
-from cricavpr.training.distributed import ALONE, World, synchronise_batch_norm
+from cricavpr.training.distributed import ALONE, World
 from cricavpr.training.losses import make_loss
-from cricavpr.training.memory import compute_blocks_twice, give_back, parts_of, statistics_moved
+from cricavpr.training.memory import Regions, checkpoint_blocks, parts_of
 from cricavpr.training.network import Trainable, make_network
-from cricavpr.training.optimisation import make_optimizer
-from cricavpr.training.recipe import Recipe, Step
-from cricavpr.training.samples import normalised
+from cricavpr.training.recipe import Optimizer, Recipe, Schedule, Step
+from cricavpr.training.sampling import normalised
 
 
 class Diverged(CricaVPRError):
-    """Loss or gradient is no longer a number; nothing was learnt from that step."""
+    """The loss, its gradient or a weight is not finite; nothing of it is saved."""
+
+
+class Described(NamedTuple):
+    """Descriptors of a whole step, whichever processes computed them."""
+
+    regions: Regions  # of this process's images
+    together: Tensor  # (B, D) in the company of the group
+    alone: Tensor | None  # (B, D), where self-distillation needs them
+
+
+class StepLoss(NamedTuple):
+    """The loss of a step."""
+
+    total: Tensor  # what is minimised
+    loss: Tensor  # without self-distillation
+    mined: float  # share of images that take part in the loss
+    distillation: Tensor | None  # 1 - cosine of descriptors alone and in company, on average
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What changes while a run goes on: network, loss (some have weights) and optimizer."""
+    """All that changes while a run trains: network, loss (some have weights) and optimizer."""
 
     network: Trainable
     criterion: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    step: Step
+    clip: float
+    world: World = ALONE
 
     @property
     def model(self) -> nn.Module:
         return self.network.model
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Of network and loss, under the names that checkpoints use."""
+        """Yield the parameters of network and loss under the names that checkpoints use."""
         for prefix, module in (("model", self.model), ("criterion", self.criterion)):
             for name, parameter in module.named_parameters():
                 yield f"{prefix}.{name}", parameter
 
+    def describe(self, data: StepData) -> Described:
+        """Compute the regions of each image, then descriptors of the whole step within groups."""
+        images = normalised(data.images.to(self.device))
+        parts = parts_of(len(images), self.step.images_at_once, self.step.micro_batch)
 
-@dataclass(frozen=True)
-class Learnt:
-    """What a step says of itself. `mined`: the share of images that take part in the loss."""
+        def compute(rows: slice) -> Tensor:
+            with _precision(self.device, self.step):
+                return self.network.regions(images[rows])
 
-    loss: float
-    mined: float
-    distillation: float | None
+        with _attention(self.device):
+            regions = Regions(self.model, compute, parts, cached=self.step.micro_batch > 0)
+            if self.step.group_scope == "world":
+                rows = in_step_order(regions.values, data, self.world)
+                return Described(regions, *correlate(self.network, rows, data.group_size, self.step))
+            together, alone = correlate(self.network, regions.values, data.group_size, self.step)
+            alone = None if alone is None else in_step_order(alone, data, self.world)
+            return Described(regions, in_step_order(together, data, self.world), alone)
+
+    def loss(self, described: Described, data: StepData) -> StepLoss:
+        """Mine the step and compute its loss."""
+        places = in_step_order(data.places.to(self.device), data, self.world)
+        loss, mined = self.criterion(described.together, places)
+        if described.alone is None:
+            return StepLoss(_finite(loss, "loss"), loss, mined, None)
+        distillation = distance_to_company(described.alone, described.together)
+        total = loss + self.step.self_distillation * distillation
+        return StepLoss(_finite(total, "loss"), loss, mined, distillation)
+
+    def backward(self, loss: StepLoss, described: Described) -> None:
+        """Compute the gradient of this process; every process has the same loss, so each takes its share."""
+        with _attention(self.device):  # blocks may be computed again
+            (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
+            described.regions.backward()
+
+    def update(self, rate: float) -> None:
+        """Sum the gradients of all processes, clip them, and move the weights."""
+        parameters = [parameter for _, parameter in self.named_parameters()]
+        self.world.sum_gradients(parameters)
+        _finite(nn.utils.clip_grad_norm_(parameters, self.clip or math.inf), "gradient")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
 
 
-def make_learner(recipe: Recipe, places: PlaceDataset, device: str, world: World = ALONE) -> Learner:
-    """Network, loss and optimizer before the first step.
+def usable_device(name: str) -> torch.device:
+    """Return the device of this name, after computing something there."""
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown reason"])[0]
+        raise InputError(f"cannot compute on --device {name!r} here: {reason}. Use cpu.") from None
+    return device
 
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"there is no GPU for --device {device} here, or torch was built without one. Use cpu.")
-    own = device if world.alone else world.device
-    network = make_network(recipe, own, places)
+
+def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:
+    """Return network, loss and optimizer before the first step."""
+    network = make_network(recipe, device, places)
     model = network.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         ids = [place.id for place in places.places]
-        criterion = make_loss(recipe.loss.name, network.dim, ids, **recipe.loss.settings()).to(own)
+        criterion = make_loss(recipe.loss.name, network.dim, ids, **recipe.loss.settings()).to(device)
     if not world.alone:
         synchronise_batch_norm(model, world)
     if recipe.step.activation_checkpointing:
-        compute_blocks_twice(network.trunk)
+        checkpoint_blocks(network.trunk)
     if recipe.step.compile:
         network.trunk.compile()
-    named = [*model.named_parameters(), *criterion.named_parameters()]
-    return Learner(network, criterion, make_optimizer(named, recipe.optimizer), torch.device(own))
+    optimizer = make_optimizer([*model.named_parameters(), *criterion.named_parameters()], recipe.optimizer)
+    return Learner(network, criterion, optimizer, device, recipe.step, recipe.optimizer.clip, world)
 
 
-def learn(learner: Learner, data: StepData, step: Step, rate: float, clip: float, world: World = ALONE) -> Learnt:
-    """One step of the optimizer.
-
-    Raises:
-        Diverged: loss or gradient is not finite; weights are as they were.
-    """
-    images, places = data.images.to(learner.device), data.places.to(learner.device)
-    learner.optimizer.zero_grad(set_to_none=True)
-    with _attention(learner.device):  # also backwards, where blocks may be computed again
-        regions = Regions(learner.network, normalised(images), step)
-        together, alone = _described(learner.network, regions.values, data, step, world)
-        loss, mined = learner.criterion(together, in_order(places, data, world))
-        apart = None if alone is None else distance_to_company(alone, together)
-        whole = loss if apart is None else loss + step.self_distillation * apart
-        _check(whole, "loss")
-        (whole / world.count).backward()  # every process has the same loss; the gradients are summed below
-        regions.backward()
-    parameters = [parameter for _, parameter in learner.named_parameters()]
-    world.sum_gradients(parameters)
-    _check(nn.utils.clip_grad_norm_(parameters, clip or math.inf), "gradient")
-    for group in learner.optimizer.param_groups:
-        group["lr"] = rate
-    learner.optimizer.step()
-    return Learnt(loss.item(), mined, None if apart is None else apart.item())
-
-
-class Regions:
-    """The regions of images, and the way back into the weights: at once, or in micro-batches computed twice."""
-
-    def __init__(self, network: Trainable, images: Tensor, step: Step) -> None:  # (B, 3, H, W)
-        self.network, self.images, self.step = network, images, step
-        self.parts = parts_of(len(images), step.images_at_once, step.micro_batch)
-        if step.micro_batch:
-            with torch.no_grad():
-                self.values = self._compute()
-            self.values.requires_grad_()  # collects what the loss wants of it
-        else:
-            self.values = self._compute()  # (B, R, C)
-
-    def _compute(self) -> Tensor:
-        found = []
-        for part in self.parts:
-            with statistics_moved(self.network.model, part.share, part.later, part.counted):
-                found.append(self._of(part.rows))
-        return torch.cat(found)
-
-    def _of(self, rows: slice) -> Tensor:
-        with _precision(self.images.device, self.step):
-            return self.network.regions(self.images[rows])
-
-    def backward(self) -> None:
-        """After the loss's own: what stopped at the regions goes on to the weights below them."""
-        if self.step.micro_batch and self.values.grad is not None:
-            give_back(self._of, self.parts, self.values.grad, self.network.model)
-
-
-def _described(
-    network: Trainable,
-    regions: Tensor,  # (b, R, C) of this process
-    data: StepData,
-    step: Step,
-    world: World,
-) -> tuple[Tensor, Tensor | None]:  # (B, D) twice, of the whole step and in its order
-    """Descriptors of all images, whoever computes them; groups reach as far as `step.group_scope`."""
-    if step.group_scope == "rank":
-        mine = correlate(network, regions, data.group_size, step)
-        together, alone = (None if values is None else in_order(values, data, world) for values in mine)
-        assert together is not None
-        return together, alone
-    return correlate(network, in_order(regions, data, world), data.group_size, step)
-
-
-def in_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """The rows of all processes, in the order that the step would have in one."""
-    if world.alone:
-        return rows
-    positions = world.everyone(data.positions.to(rows.device))
-    return world.everyone(rows)[positions.argsort()]
+# ---- descriptors
 
 
 def correlate(
@@ -167,7 +152,7 @@ def correlate(
     group_size: int,
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:
-    """Descriptors in company and, where that is learnt from, alone. No group reaches over a forward pass."""
+    """Compute descriptors in company and, for self-distillation, alone. A group stays within a forward pass."""
     passes = parts_of(len(regions), step.images_at_once, 0)
     groups = [size for part in passes for size in group_sizes(part.rows.stop - part.rows.start, group_size)]
     dtype = next(network.model.parameters()).dtype
@@ -178,27 +163,79 @@ def correlate(
         return together, network.correlate(regions, [1] * len(regions)).to(dtype)
 
 
-def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
-    """A context of its own for each part: autocast keeps the weights it has cast, with or without their gradient."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
-
-
-def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """1 - cosine, on average. Only the image alone moves: its company is the teacher."""
-    return (1 - (alone * together.detach()).sum(dim=1)).mean()
+def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
+    """Return the rows of all processes in the order that the step has in one process."""
+    if world.alone:
+        return rows
+    positions = world.gather(data.positions.to(rows.device))
+    return world.gather(rows)[positions.argsort()]
 
 
 def group_sizes(count: int, size: int) -> list[int]:
-    """Sizes of the groups of `count` images; the last one is smaller where they do not divide. 0 is one group."""
+    """Divide `count` images into groups of `size`, the last one smaller if need be; 0 makes one group.
+
+    Example:
+        >>> group_sizes(8, 3)
+        [3, 3, 2]
+    """
     whole, rest = divmod(count, size or count)
     return [size or count] * whole + [rest] * (rest > 0)
 
 
+def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
+    """Return 1 - cosine, on average. Only the image alone has a gradient: its company is the teacher."""
+    return (1 - (alone * together.detach()).sum(dim=1)).mean()
+
+
+def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
+    """Return a new autocast for each part: it caches the weights it has cast, with or without their gradient."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
+
+
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """torch's fused attention is slow backwards on a CPU: a third of a step of the tiny network."""
+    """Avoid torch's fused attention on a CPU: its backward pass is slow, a third of a step of the tiny network."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
-def _check(value: Tensor, what: str) -> None:
+def _finite(value: Tensor, what: str) -> Tensor:
     if not torch.isfinite(value):
         raise Diverged(f"the {what} is {value.item()}")
+    return value
+
+
+# ---- optimisation
+
+
+def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: Optimizer) -> torch.optim.Optimizer:
+    """Return an optimizer over the parameters that learn; others get neither gradient nor moments.
+
+    Matrices decay; biases, norms, scales, embeddings and tokens do not.
+    """
+    learning = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    decaying = [p for name, p in learning if p.ndim > 1 and "embed" not in name and "token" not in name]
+    kept = {id(parameter) for parameter in decaying}
+    others = [p for _, p in learning if id(p) not in kept]
+    groups: list[dict[str, Any]] = [
+        {"params": decaying, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    used = [group for group in groups if group["params"]] or groups[:1]  # a network that only is validated has none
+    return kind(used, lr=settings.rate, betas=settings.betas)
+
+
+def rate_at(step: int, rate: float, schedule: Schedule, steps: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of step 0, 1, ... of `steps`.
+
+    Example:
+        >>> [rate_at(step, 1.0, Schedule("constant", warmup_steps=2), steps=4, steps_per_epoch=4) for step in range(4)]
+        [0.5, 1.0, 1.0, 1.0]
+    """
+    if step < schedule.warmup_steps:
+        return rate * (step + 1) / schedule.warmup_steps
+    if schedule.kind == "step":
+        return rate * 0.5 ** (step // (schedule.halve_every_epochs * steps_per_epoch))
+    if schedule.kind == "cosine":
+        done = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)
+        return rate * 0.5 * (1 + math.cos(math.pi * done))
+    return rate

@@ -1,11 +1,11 @@
-"""What a run says of itself.
+"""What a run writes about itself.
 
-log.jsonl    what was learnt: a line for each step and each measurement. The same recipe gives the same bytes,
-             however often the run was interrupted
-speed.jsonl  how it went: images per second, share of time spent waiting for data, memory, time so far and left
-curves.*     the log as a picture, SVG and PNG, drawn anew while the run goes on
-tensorboard/ the log once more, as event files, where they were asked for; see `board`
-stderr       one line now and then
+log.jsonl    a line for each step and each validation; the same recipe gives the same bytes, however often the run was
+             interrupted. Where it cannot be written the run stops; all below are services that a run can do without
+speed.jsonl  images per second, share of time spent waiting for data, memory, time so far and left
+curves.*     the log as a picture, SVG and PNG, drawn again while the run goes on
+tensorboard/ the log as event files, if asked for
+stderr       a progress line now and then
 """
 
 from __future__ import annotations
@@ -15,163 +15,185 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cricavpr.errors import InputError, MissingExtraError
-from cricavpr.training.board import Board
+from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.extras import extra
+from cricavpr.terminal import printable
 from cricavpr.training.curves import draw_curves
 
 SAY_EVERY_S = 10.0
 DRAW_EVERY_S = 60.0
 
 
+def warn(text: str) -> None:
+    """Print one line on stderr; ignore a closed pipe, so that the run goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Wrap writes that a run cannot do without: an OSError becomes an InputError that says how to resume."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {what}: {error.strerror or error}. Free some space or check permissions, then go on with "
+            "--resume."
+        ) from error
+
+
 class Log:
-    """log.jsonl, which a checkpoint can cut back to where it was."""
+    """The file log.jsonl. Opening it keeps the first `length` bytes and removes the rest.
 
-    def __init__(self, path: Path, length: int = 0, board: Board | None = None) -> None:
-        """Open the log and forget what lies behind its first `length` bytes.
+    Raises:
+        InputError: the file cannot be written, or is shorter than `length`.
+    """
 
-        Args:
-            board: is shown each line too.
-
-        Raises:
-            InputError: it cannot be written, or is shorter.
-        """
+    def __init__(self, path: Path, length: int = 0) -> None:
         self.path = path
-        self.board = board
-        with self._explained():
+        with writing(str(path)):
             self._file = path.open("ab")
-            there = self._file.tell()
-            if there < length:
+            found = self._file.tell()
+            if found < length:
                 self._file.close()
-                raise InputError(f"{path} has {there:,} bytes, and the checkpoint knows {length:,}. Put it back.")
+                raise InputError(f"{path} must have at least {length:,} bytes, got {found:,}. Restore it.")
             self._file.truncate(length)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Any:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}. Free the place, then --resume.") from error
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        with self._explained():
-            self._file.write(json.dumps(values).encode() + b"\n")
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line."""
+        with writing(str(self.path)):
+            self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
-            if self.board is not None:
-                self.board.show(values)
 
     def synced_length(self) -> int:
-        """Bytes that are on the disk for good."""
-        with self._explained():
+        """Flush the log to the disk and return its length in bytes."""
+        with writing(str(self.path)):
             os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
+        """Close the file."""
+        with writing(str(self.path)):
             self._file.close()
-            if self.board is not None:
-                self.board.close()
 
 
-@dataclass
-class _Since:
-    """What happened since the last line."""
+class Monitor:
+    """Progress lines, speed.jsonl, curves and event files of a run of `total` steps, from step `first` on."""
 
-    began: float
-    images: int = 0
-    waited_s: float = 0.0
+    def __init__(self, run: Path, total: int, first: int = 0, quiet: bool = False, tensorboard: bool = False) -> None:
+        self.run, self.total, self.first, self.quiet = run, total, first, quiet
+        self._events: Any = None  # the writer of event files, opened with the first line
+        self._tensorboard = tensorboard
+        self._began = self._said = self._drawn = time.monotonic()
+        self._images, self._waited_s = 0, 0.0  # since the last line
+        self._earlier_s = elapsed_s(run)  # of the processes that worked on this run before
+        self._failed: set[str] = set()
 
+    @contextlib.contextmanager
+    def _optional(self, what: str) -> Iterator[None]:
+        """Report a failure of this block once, and go on."""
+        try:
+            yield
+        except (OSError, ValueError, CricaVPRError) as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                warn(f"note: the run goes on without {what}: {error}")
 
-class Progress:
-    """A line on stderr now and then, speed.jsonl, and the curves."""
+    def say(self, text: str) -> None:
+        """Print a progress line, unless the run is quiet."""
+        if not self.quiet:
+            warn(text)
 
-    def __init__(self, run: Path, total: int, step: int, quiet: bool) -> None:
-        self.run, self.total, self.quiet = run, total, quiet
-        self._began, self._first = time.monotonic(), step
-        self._since = _Since(self._began)
-        self._drawn = self._began
-        self._drawable = True
-        self._before_s = elapsed_s(run)  # of the processes that had this run before
+    def show(self, line: Mapping[str, Any]) -> None:
+        """Add a line of log.jsonl, a step or a validation, to the event files of TensorBoard."""
+        if not self._tensorboard:
+            return
+        with self._optional("event files for TensorBoard"):
+            if self._events is None:  # a resumed run says from which step on earlier files do not count
+                from torch.utils.tensorboard import SummaryWriter
 
-    def step_done(self, step: int, images: int, waited_s: float, learnt: Mapping[str, Any]) -> None:
-        self._since.images += images
-        self._since.waited_s += waited_s
-        now = time.monotonic()
-        first = step == self._first + 1
-        if first or step == self.total or now - self._since.began >= SAY_EVERY_S:
-            self._say(step, now, learnt)
-        if step == self.total or now - self._drawn >= DRAW_EVERY_S:
+                self._events = SummaryWriter(str(self.run / "tensorboard"), purge_step=line["step"], flush_secs=10)
+            values = {f"training/{n}": line[n] for n in ("loss", "distillation", "mined", "rate") if n in line}
+            for name, share in line.get("measured", {}).items():  # a tag may have letters, digits and _-./
+                values["recall/" + name.replace(" ", "/").replace("@", "_at_").replace(":", "_")] = share
+            for tag, value in values.items():
+                self._events.add_scalar(tag, value, line["step"])
+
+    def step_done(self, line: Mapping[str, Any], images: int, waited_s: float) -> None:
+        """Count a step, given its line of log.jsonl; now and then report the speed and draw the curves."""
+        self.show(line)
+        step, now = line["step"], time.monotonic()
+        self._images += images
+        self._waited_s += waited_s
+        if step in (self.first + 1, self.total) or now - self._said >= SAY_EVERY_S:
+            self._report_speed(line, now)
+        if now - self._drawn >= DRAW_EVERY_S:
             self.draw()
 
-    def _say(self, step: int, now: float, learnt: Mapping[str, Any]) -> None:
-        seconds = max(now - self._since.began, 1e-9)
-        left_s = (now - self._began) / (step - self._first) * (self.total - step)
-        speed = {
-            "step": step,
-            "images_per_s": round(self._since.images / seconds, 1),
-            "waiting": round(self._since.waited_s / seconds, 3),
-            "memory_mb": round(memory_bytes() / 1e6),
-            "left_s": round(left_s),
-        }
-        self._since = _Since(now)
-        self._write(speed, now)
+    def _report_speed(self, line: Mapping[str, Any], now: float) -> None:
+        step, seconds = line["step"], max(now - self._said, 1e-9)
+        left_s = (now - self._began) / (step - self.first) * (self.total - step)
+        rate, waiting = self._images / seconds, self._waited_s / seconds
+        self._said, self._images, self._waited_s = now, 0, 0.0
+        speed = {"images_per_s": round(rate, 1), "waiting": round(waiting, 3), "left_s": round(left_s)}
+        self._write_speed(step, now, speed)
         self.say(
-            f"step {step:,}/{self.total:,}  loss {learnt['loss']:.4f}  mined {learnt['mined']:.0%}  "
-            f"rate {learnt['rate']:.2e}  {speed['images_per_s']:,} images/s  waiting {speed['waiting']:.0%}  "
-            f"{speed['memory_mb'] / 1000:.1f} GB  {_duration(left_s)} left"
+            f"step {step:,}/{self.total:,}  loss {line['loss']:.4f}  mined {line['mined']:.0%}  "
+            f"rate {line['rate']:.2e}  {rate:,.1f} images/s  waiting {waiting:.0%}  "
+            f"{memory_bytes() / 1e9:.1f} GB  {_duration(left_s)} left"
         )
 
-    def _write(self, speed: Mapping[str, Any], now: float) -> None:
-        line = {**speed, "elapsed_s": round(self._before_s + now - self._began, 1)}
-        with contextlib.suppress(OSError), (self.run / "speed.jsonl").open("a", encoding="utf-8") as file:
+    def _write_speed(self, step: int, now: float, speed: Mapping[str, float]) -> None:
+        line = {"step": step, **speed, "memory_mb": round(memory_bytes() / 1e6)}
+        line["elapsed_s"] = round(self._earlier_s + now - self._began, 1)
+        path = self.run / "speed.jsonl"
+        with self._optional(str(path)), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
-        """The run ends here, or stops for a while: what its last measurement took is counted too."""
-        self._write({"step": step, "memory_mb": round(memory_bytes() / 1e6)}, time.monotonic())
+        """Record the time spent so far, and draw the curves: the run ends at this step, or stops for a while."""
+        self._write_speed(step, time.monotonic(), {})
         self.draw()
 
-    def say(self, text: str) -> None:
-        """How it goes: nothing that must be known."""
-        if not self.quiet:
-            self.warn(text)
-
-    def warn(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def close(self) -> None:
+        """Close the event files."""
+        if self._events is not None:
+            with self._optional("event files for TensorBoard"):
+                self._events.close()
 
     def draw(self) -> None:
-        """The curves are a service: where they cannot be drawn the run goes on."""
+        """Draw the curves."""
         self._drawn = time.monotonic()
-        try:
-            if self._drawable:
-                draw_curves(self.run / "log.jsonl", self.run / "curves.svg")
-        except MissingExtraError:
-            self._drawable = False
-            self.say("no curves are drawn, for want of matplotlib: pip install 'cricavpr[plots]'")
-        except (OSError, InputError, ValueError):
-            pass
+        with self._optional("curves"):
+            draw_curves(self.run / "log.jsonl", self.run / "curves.svg")
+
+
+def require_tensorboard() -> None:
+    """Raise MissingExtraError if TensorBoard is not installed."""
+    with extra("tensorboard", "--tensorboard"):
+        import tensorboard  # noqa: F401
 
 
 def elapsed_s(run: Path) -> float:
-    """The time that went into a run so far, as speed.jsonl has it; 0 where it has none."""
+    """Return the time spent on a run so far, in seconds, from speed.jsonl; 0 if there is none."""
     try:
-        lines = (run / "speed.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = (run / "speed.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
         return 0.0
-    for line in reversed(lines):  # the last one may be half written
+    for line in reversed(lines):  # the last one may be incomplete
         with contextlib.suppress(ValueError, TypeError, KeyError):
             return float(json.loads(line)["elapsed_s"])
     return 0.0
 
 
 def memory_bytes() -> int:
-    """The most that was held so far: of the GPU where there is one, else of this process."""
+    """Return the peak memory so far: of the GPU if one is in use, else of this process."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_allocated()
     try:

@@ -1,7 +1,7 @@
-"""Losses over a batch of descriptors and the places they show.
+"""Losses over the descriptors of a step and the places that they show.
 
-Each takes descriptors (B, D) of unit length and the place id of each (B,), and gives the loss and the share of images
-that take part in it. Letters: B images, D dimension, T triplets, M pairs.
+Each takes descriptors (B, D) of unit length and place ids (B,), and returns the loss and the share of images that take
+part in it. Letters: B images, D dimension, T triplets, M pairs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cricavpr.schema import nearest
 
 
 class MultiSimilarity(nn.Module):
-    """Multi-similarity loss with its miner, at the paper's settings (alpha 1, beta 50, base 0, epsilon 0.1).
+    """Multi-similarity loss with its miner, by default with the paper's settings.
 
     Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting" (CVPR 2019), through
-    pytorch-metric-learning. A side of an anchor without mined pairs adds nothing; the mean is over all anchors.
+    pytorch-metric-learning. The mean is over all images; an image without mined pairs on a side adds nothing there.
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 50.0, base: float = 0.0, epsilon: float = 0.1) -> None:
@@ -35,26 +35,27 @@ class MultiSimilarity(nn.Module):
         self.miner = miners.MultiSimilarityMiner(epsilon, distance=distances.CosineSimilarity())
 
     def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
-        """The loss, and the share of images that take part in a mined pair."""
         pairs = self.miner(descriptors, places)
         mined = len(set(pairs[0].tolist()) | set(pairs[2].tolist())) / len(places)
         return self.loss(descriptors, places, pairs), mined
 
 
 class Triplet(nn.Module):
-    """Triplet loss as in pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin) with distances that are not squared,
-    summed and divided by the number of negatives.
+    """Triplet loss of pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin), with distances that are not squared.
 
-    Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), whose distances are squared and whose margin is 0.1; the root
-    of it is the margin here. We depart in where triplets come from: not from a cache of the whole data set, but from
-    the batch. Each image is a query; its positive is the nearest image of its place, and its negatives are the
-    nearest `negatives` of other places that violate the margin.
+    Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), with squared distances and a margin of 0.1; here the margin is
+    its root. We depart in the triplets: they come from the step, not from a cache of the whole dataset. Each image is
+    a query; its positive is the nearest image of its place, and its negatives are the nearest `negatives` images of
+    other places that violate the margin.
     """
 
     def __init__(self, margin: float = math.sqrt(0.1), negatives: int = 10) -> None:
         super().__init__()
         if margin < 0 or negatives < 1:
-            raise InputError(f"a triplet loss with margin {margin} and {negatives} negatives is impossible.")
+            raise InputError(
+                f"a triplet loss needs a margin of at least 0 and at least 1 negative, got margin {margin} and "
+                f"{negatives} negatives."
+            )
         self.margin, self.negatives = margin, negatives
 
     def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
@@ -65,7 +66,7 @@ class Triplet(nn.Module):
         return loss / len(query), _share([query, positive, negative], len(places))
 
     def mine(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, D), (B,) -> 3 x (T,)
-        """Indices of query, positive and negative of each triplet; an image alone in its place asks nothing."""
+        """Return the indices of query, positive and negative of each triplet; a place of one image has no triplet."""
         far = torch.finfo(descriptors.dtype).max
         distance = torch.cdist(descriptors, descriptors)  # (B, B)
         same = places[:, None] == places[None, :]
@@ -74,23 +75,22 @@ class Triplet(nn.Module):
         to_positive, positive = distance.masked_fill(~not_itself, far).min(dim=1)
         violating = distance < to_positive[:, None] + self.margin
         rejected = same | ~violating | alone[:, None]
-        to_negative, negative = distance.masked_fill(rejected, far).topk(
-            min(self.negatives, len(places)), largest=False
-        )
+        count = min(self.negatives, len(places))
+        to_negative, negative = distance.masked_fill(rejected, far).topk(count, largest=False)
         query, rank = torch.nonzero(to_negative < far, as_tuple=True)
         return query, positive[query], negative[query, rank]
 
 
 def triplet_sum(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:  # 3 x (T, D) -> ()
-    """Sum over triplets of what is missing to the margin."""
+    """Return the sum over triplets of what is missing to the margin."""
     return F.triplet_margin_loss(queries, positives, negatives, margin, reduction="sum")
 
 
 class CosFace(nn.Module):
-    """Large-margin softmax over the places of a dataset: a class is a place, with a weight of its own.
+    """Large-margin softmax over the places of a dataset: each place is a class with a weight of its own.
 
-    Source: Wang et al., "CosFace" (CVPR 2018), at the settings of CosPlace (scale 30, margin 0.4; EigenPlaces: 100).
-    The weights (classes, D) belong to the loss and want an optimizer of their own.
+    Source: Wang et al., "CosFace" (CVPR 2018), with the settings of CosPlace (scale 30, margin 0.4; EigenPlaces: 100).
+    The weights (classes, D) belong to the loss and must be trained with the network.
     """
 
     place_ids: Tensor
@@ -98,7 +98,9 @@ class CosFace(nn.Module):
     def __init__(self, dim: int, place_ids: Sequence[int], scale: float = 30.0, margin: float = 0.4) -> None:
         super().__init__()
         if not place_ids or scale <= 0:
-            raise InputError(f"CosFace over {len(place_ids)} places at scale {scale} is impossible.")
+            raise InputError(
+                f"CosFace needs places and a scale above 0, got {len(place_ids)} places and scale {scale}."
+            )
         self.scale, self.margin = scale, margin
         self.register_buffer("place_ids", torch.tensor(sorted(set(place_ids))))
         self.weight = nn.Parameter(torch.empty(len(self.place_ids), dim))
@@ -112,7 +114,7 @@ class CosFace(nn.Module):
         return F.cross_entropy(self.logits(descriptors, classes), classes), 1.0
 
     def logits(self, descriptors: Tensor, classes: Tensor) -> Tensor:  # (B, D), (B,) -> (B, classes)
-        """Cosines, the right class's less the margin, times the scale."""
+        """Return cosines times the scale; the margin is subtracted from the right class first."""
         lengths = descriptors.norm(dim=1)[:, None] * self.weight.norm(dim=1)[None, :]
         cosine = descriptors @ self.weight.T / lengths.clamp(min=1e-8)
         margins: Tensor = self.margin * F.one_hot(classes, len(self.weight)).to(cosine.dtype)
@@ -121,7 +123,7 @@ class CosFace(nn.Module):
 
 
 def _share(indices: Sequence[Tensor], count: int) -> float:
-    """How many of `count` images occur in `indices`, each counted once."""
+    """Return the share of `count` images that occur in `indices`."""
     occurs = torch.zeros(count, dtype=torch.bool, device=indices[0].device)
     occurs[torch.cat(list(indices))] = True
     return occurs.float().mean().item()
@@ -131,14 +133,14 @@ class GeneralizedContrastive(nn.Module):
     """Contrastive loss with graded similarity psi: psi d^2 / 2 + (1 - psi) max(0, tau - d)^2 / 2.
 
     Source: Leyva-Vallina et al., "Data-efficient large scale place recognition with graded similarity supervision"
-    (CVPR 2023). A batch of places knows only psi = 1 (one place) and 0. We depart in how pairs are drawn: all pairs of
-    the batch count, those of one place together as much as those of two, as if half of the drawn pairs were positive.
+    (CVPR 2023). In a step of places psi is 1 (same place) or 0. We depart in the pairs: all pairs of the step count,
+    and those of one place together weigh as much as those of two, as if half of all drawn pairs were positive.
     """
 
     def __init__(self, margin: float = 0.5) -> None:
         super().__init__()
         if margin <= 0:
-            raise InputError(f"a contrastive loss with margin {margin} is impossible. Give more than 0.")
+            raise InputError(f"the margin of a contrastive loss must be above 0, got {margin}.")
         self.margin = margin
 
     def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
@@ -156,14 +158,15 @@ class GeneralizedContrastive(nn.Module):
 
 
 def generalized_contrastive(a: Tensor, b: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M, D) x 2, (M,)
-    """One term (M,) for each pair of rows, similarity in 0..1. The distance carries torch's 1e-6 against a root of 0;
-    the authors round it to float32, which we do not.
+    """Return one term (M,) for each pair of rows, for similarity in 0..1.
+
+    The distance carries torch's 1e-6 against a root of 0; the authors round it to float32, which we do not.
     """
     return contrastive_terms(F.pairwise_distance(a, b), similarity, margin)
 
 
 def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
-    """Similar pairs are pulled together, others pushed out to the margin."""
+    """Pull similar pairs together, and push others apart up to the margin."""
     pull, push = distance.square(), (margin - distance).clamp(min=0).square()
     return (similarity * pull + (1 - similarity) * push) / 2
 
@@ -177,13 +180,20 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_loss(name: str, dim: int, place_ids: Sequence[int], **settings: Any) -> nn.Module:
-    """A loss by its name; CosFace alone needs to know the dimension and all places that will come.
+    """Return a loss by its name.
+
+    Args:
+        dim, place_ids: only CosFace needs them: the length of a descriptor, and all places that will come.
 
     Raises:
-        InputError: no loss of that name, or a setting that it does not have.
+        InputError: unknown name, or a setting that the loss does not have.
+
+    Example:
+        >>> make_loss("triplet", dim=0, place_ids=[], margin=0.2).margin
+        0.2
     """
     if name not in LOSSES:
-        raise InputError(f"there is no loss {name!r}. {nearest(name, LOSSES)}")
+        raise InputError(f"unknown loss {name!r}. {nearest(name, LOSSES)}")
     if name == "cosface":
         settings = {"dim": dim, "place_ids": place_ids, **settings}
     try:

@@ -1,38 +1,38 @@
-"""What a step keeps in memory, and batch norm's running statistics, which must move once however often it computes.
+"""Training steps that need less memory: activation checkpointing and gradient caching.
 
-Activation checkpointing: each block of the backbone keeps its input alone and is computed again backwards. Gradients
-are exact, and batch norm sees the same images in both computations.
+Activation checkpointing: each block of the backbone keeps only its input and is computed again in the backward pass.
+Gradients are exact, and batch norm sees the same images both times.
 
-Gradient caching: regions of all images are computed in parts without a gradient; the loss of the whole step says what
-it wants of each region; then each part is computed again and takes its share of that. Gradients are exact but for
-batch norm, which sees a part. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited
-Setup" (2021), whose representations are our regions.
+Gradient caching: the regions of all images are computed in parts, without a gradient; the loss of the whole step gives
+the gradient of each region; then each part is computed again and takes its share of it. Gradients are exact except
+for batch norm, which sees one part at a time. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under
+Memory Limited Setup" (2021), whose representations are our regions.
+
+Letters: B images, R regions, C channels.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from cricavpr.errors import InputError
 from cricavpr.models.vit import VisionTransformer
+from cricavpr.training.batch_norm import frozen_statistics, partial_update
 
 
 class Part(NamedTuple):
-    """Images that go through the backbone together, and how they move batch norm's statistics.
+    """Images that go through the backbone together, and their part of the update of batch norm's statistics.
 
     Attributes:
         rows: which of the images.
-        share: how much of one movement is theirs; 0 holds the statistics.
-        later: the shares of the parts after this one.
-        counted: whether the movement is counted with this part.
+        share, later, counted: see `batch_norm.partial_update`.
     """
 
     rows: slice
@@ -42,9 +42,9 @@ class Part(NamedTuple):
 
 
 def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
-    """Forward passes of `at_once` images, each cut into micro-batches; 0 does not cut.
+    """Divide images into forward passes of `at_once`, and each pass into micro-batches; 0 does not divide.
 
-    The first pass alone moves the statistics: once, by the mean over its micro-batches, by their sizes.
+    Only the first pass updates the statistics: once, by the mean over its micro-batches, weighted by their sizes.
     """
     parts = []
     for first in range(0, images, at_once or images):
@@ -56,68 +56,53 @@ def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
     return parts
 
 
-@contextlib.contextmanager
-def statistics_moved(module: nn.Module, share: float, later: float, counted: bool) -> Iterator[None]:
-    """Let batch norm inside make a part of one movement of its running statistics.
-
-    Movements one after another weigh the earlier ones down. These momenta undo that: with shares that add up to 1 the
-    statistics have moved, after the last part, by the usual momentum towards the mean of the parts'.
-    """
-    norms = [found for found in module.modules() if isinstance(found, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
-    for norm, momentum in zip(norms, momenta, strict=True):
-        assert momentum is not None
-        norm.momentum = momentum * share / (1 - momentum * later)
-    try:
-        yield
-    finally:
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None and count is not None and not counted:
-                norm.num_batches_tracked.copy_(count)
-
-
-def statistics_held(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Batch norm inside goes on normalising with the statistics of the batch, but remembers nothing of it.
-
-    Momentum 0 and not `track_running_stats`: what autograd keeps must stay the same.
-    """
-    return statistics_moved(module, 0.0, 0.0, counted=False)
-
-
-def give_back(regions_of: Callable[[slice], Tensor], parts: list[Part], wanted: Tensor, module: nn.Module) -> None:
-    """The second half of gradient caching: compute each part again and hand it its gradient.
+class Regions:
+    """Regions of images, and the way back into the weights: direct, or in micro-batches that are computed twice.
 
     Args:
-        regions_of: rows to their regions (b, R, C), as they were computed first.
-        wanted: (B, R, C) gradient of the loss by the regions.
-        module: what holds batch norm, whose statistics have moved already.
+        module: holds the batch norm.
+        compute: rows of the images to their regions (b, R, C).
+        cached: whether `compute` runs without a gradient first, and again in `backward`.
     """
-    for part in parts:
-        with statistics_held(module):
-            regions = regions_of(part.rows)
-            if regions.requires_grad:
-                regions.backward(wanted[part.rows])  # type: ignore[no-untyped-call]
+
+    def __init__(self, module: nn.Module, compute: Callable[[slice], Tensor], parts: list[Part], cached: bool) -> None:
+        self.module, self.compute, self.parts, self.cached = module, compute, parts, cached
+        with torch.set_grad_enabled(not cached and torch.is_grad_enabled()):
+            self.values = torch.cat([self._first_time(part) for part in parts])  # (B, R, C)
+        if cached:
+            self.values.requires_grad_()  # collects the gradient of the loss
+
+    def _first_time(self, part: Part) -> Tensor:
+        with partial_update(self.module, part.share, part.later, part.counted):
+            return self.compute(part.rows)
+
+    def backward(self) -> None:
+        """Pass the gradient of `values` on to the weights, where the loss's own backward pass stopped there."""
+        if not self.cached or self.values.grad is None:
+            return
+        for part in self.parts:
+            with frozen_statistics(self.module):  # they were updated the first time
+                again = self.compute(part.rows)
+                if again.requires_grad:
+                    again.backward(self.values.grad[part.rows])  # type: ignore[no-untyped-call]
 
 
-def compute_blocks_twice(trunk: nn.Module) -> None:
-    """From now on blocks keep their inputs alone. The attention kernel must be the same forwards and backwards.
+def checkpoint_blocks(trunk: nn.Module) -> None:
+    """Make the blocks of a transformer keep only their inputs, and compute them again in the backward pass.
 
-    Raises:
-        InputError: it is no vision transformer.
+    The attention kernel must be the same in both passes.
     """
     if not isinstance(trunk, VisionTransformer):
         raise InputError(
-            "step.activation_checkpointing is for the blocks of a vision transformer, and this is a "
-            f"{type(trunk).__name__}. Switch it off; step.micro_batch saves memory too."
+            f"step.activation_checkpointing needs a vision transformer, got a {type(trunk).__name__}. Switch it off; "
+            "step.micro_batch saves memory too."
         )
     for block in trunk.blocks:
         assert isinstance(block, nn.Module)
-        block.forward = partial(_again_backwards, block, block.forward)
+        block.forward = partial(_checkpointed, block, block.forward)
 
 
-def _again_backwards(block: nn.Module, forward: object, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def _checkpointed(block: nn.Module, forward: object, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(tokens, grid)  # type: ignore[operator, no-any-return]
     return checkpoint(  # type: ignore[no-any-return]
@@ -125,6 +110,6 @@ def _again_backwards(block: nn.Module, forward: object, tokens: torch.Tensor, gr
         tokens,
         grid,
         use_reentrant=False,
-        preserve_rng_state=False,  # blocks draw nothing
-        context_fn=lambda: (contextlib.nullcontext(), statistics_held(block)),
+        preserve_rng_state=False,  # blocks draw no random numbers
+        context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(block)),
     )

@@ -1,131 +1,117 @@
-"""The network that a recipe names, as it is before the first step, and all that the loop knows of it: `Trainable`."""
+"""The network of a recipe before its first step, and all that the training loop knows of it: `Trainable`.
+
+Letters: B images, R regions, C channels, D dimension.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cricavpr.datasets.base import Problem
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.methods.base import Method
 from cricavpr.methods.cricavpr import CricaVPRMethod, Settings
 from cricavpr.methods.single import Settings as SingleSettings
 from cricavpr.methods.single import SingleImageMethod
 from cricavpr.models.adapters import Adapter
-from cricavpr.models.cosplace import CosPlace
+from cricavpr.models.cosplace import CosPlace, trainable
+from cricavpr.models.cosplace import from_authors_names as cosplace_names
 from cricavpr.models.cricavpr import CricaVPR, from_authors_names
-from cricavpr.models.netvlad import VLADNet
+from cricavpr.models.netvlad import NANNE, VLADNet
+from cricavpr.models.netvlad import from_authors_names as netvlad_names
 from cricavpr.models.weights import find_weights, load_strictly, read_weights
-from cricavpr.training.baselines import bare_baseline, build_baseline, start_from_clusters
-from cricavpr.training.recipe import Network, Recipe
+from cricavpr.training.netvlad_start import start_from_clusters
+from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Network, Recipe
 
 AUTHORS_CONVOLUTION = 1e-5  # weight and bias alike, in the authors' training script
 
+Baseline = CosPlace | VLADNet
 
-class Trainable(ABC):
-    """A network as the loop sees it, whichever it is: each image by itself to regions, and these to a descriptor in
-    the company of the group. A network in which images do not see one another leaves the groups unread.
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """A network as the loop sees it: each image by itself to regions, then regions to descriptors within groups.
 
     Attributes:
         model: the parameters that learn, the state that is saved, the weights that are exported.
-        trunk: the part of it that costs the most; torch.compile takes it.
+        trunk: the part that costs the most; torch.compile takes it.
         dim: length of a descriptor.
+        header: settings that a file of its weights needs.
+        regions: compute the regions of each image by itself, (B, 3, H, W) to (B, R, C).
+        correlate: compute descriptors of unit length, (B, R, C) to (B, D); group sizes add up to B.
+        method: return the network as a method; it stays in evaluation mode until `model.train()`.
+        problems: photos that could not be used for the start of the network.
     """
 
     model: nn.Module
     trunk: nn.Module
     dim: int
-
-    @abstractmethod
-    def regions(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, R, C)
-        """What the network knows of each image alone."""
-
-    @abstractmethod
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C) -> (B, D)
-        """Descriptors of unit length; group sizes add up to B."""
-
-    @abstractmethod
-    def method(self) -> Method:
-        """The network as a method that describes; it is in evaluation mode until `model.train()`."""
-
-    @abstractmethod
-    def header(self) -> dict[str, Any]:
-        """What a file of its weights says beside them."""
+    header: dict[str, Any]
+    regions: Callable[[Tensor], Tensor]
+    correlate: Callable[[Tensor, Sequence[int]], Tensor]
+    method: Callable[[], Method]
+    problems: tuple[Problem, ...] = ()
 
 
-class TrainableCricaVPR(Trainable):
-    """The paper's network."""
-
-    def __init__(self, model: CricaVPR, settings: Settings) -> None:
-        self.model: CricaVPR = model
-        self.trunk = model.backbone
-        self.dim = model.config.dim
-        self.settings = settings
-
-    def regions(self, images: Tensor) -> Tensor:
-        return self.model.aggregator(self.model.backbone(images))  # type: ignore[no-any-return]
-
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:
-        return F.normalize(self.model.encoder(regions, list(groups)).flatten(1), dim=1)
-
-    def method(self) -> Method:
-        device = str(next(self.model.parameters()).device)
-        return CricaVPRMethod("cricavpr", self.model, self.settings, "in training", device)
-
-    def header(self) -> dict[str, Any]:
-        return self.settings.to_dict()
+def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
+    """Return the paper's network as the loop sees it."""
+    return Trainable(
+        model,
+        model.backbone,
+        model.config.dim,
+        settings.to_dict(),
+        regions=lambda images: model.aggregator(model.backbone(images)),
+        correlate=lambda regions, groups: F.normalize(model.encoder(regions, list(groups)).flatten(1), dim=1),
+        method=lambda: CricaVPRMethod("cricavpr", model, settings, "in training", device_of(model)),
+    )
 
 
-class TrainableBaseline(Trainable):
-    """A network in which images do not see one another: one region, which is the descriptor."""
-
-    def __init__(self, model: CosPlace | VLADNet, recipe: Recipe) -> None:
-        self.model: CosPlace | VLADNet = model
-        self.trunk = model.backbone
-        self.dim = model.dim
-        self.recipe = recipe
-
-    def regions(self, images: Tensor) -> Tensor:
-        return self.model(images)[:, None]  # type: ignore[no-any-return]  # (B, 1, D)
-
-    def correlate(self, regions: Tensor, groups: Sequence[int]) -> Tensor:
-        return F.normalize(regions.flatten(1), dim=1)
-
-    def method(self) -> Method:
-        device = str(next(self.model.parameters()).device)
-        settings = SingleSettings(self.recipe.image_size, self.recipe.resize)
-        return SingleImageMethod(self.recipe.network.kind, self.model, settings, "in training", device)
-
-    def header(self) -> dict[str, Any]:
-        plain = self.recipe.to_dict()
-        return {"method": self.recipe.network.kind, "image_size": plain["image_size"], "resize": plain["resize"]}
+def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
+    """Return a network in which images do not see one another: its one region is the descriptor."""
+    name, settings = recipe.network.kind, SingleSettings(recipe.image_size, recipe.resize)
+    return Trainable(
+        model,
+        model.backbone,
+        model.dim,
+        {"method": name, "image_size": list(recipe.image_size), "resize": recipe.resize},
+        regions=lambda images: model(images)[:, None],
+        correlate=lambda regions, groups: F.normalize(regions.flatten(1), dim=1),
+        method=lambda: SingleImageMethod(name, model, settings, "in training", device_of(model)),
+        problems=problems,
+    )
 
 
-def make_network(recipe: Recipe, device: str, places: PlaceDataset | None = None) -> Trainable:
-    """The recipe's network on a device, before the first step.
+def device_of(model: nn.Module) -> str:
+    """Return the device of a network's parameters."""
+    return str(next(model.parameters()).device)
+
+
+def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | None = None) -> Trainable:
+    """Return the recipe's network on a device, before the first step, in training mode.
 
     Args:
-        places: what NetVLAD starts from; without them its centres are drawn by chance.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit.
+        places: the data from which NetVLAD starts; without it NetVLAD's centres are random.
     """
     network = recipe.network
     if isinstance(network, Network):
         model = build_network(network, recipe.seed).to(device)
-        return TrainableCricaVPR(model, Settings(network.config(), recipe.image_size, recipe.resize))
+        return trainable_cricavpr(model, Settings(network.config(), recipe.image_size, recipe.resize))
     baseline = build_baseline(network, recipe.seed).to(device)
+    problems: tuple[Problem, ...] = ()
     if isinstance(baseline, VLADNet) and not network.weights and places is not None:
-        start_from_clusters(baseline, recipe, places)
-    return TrainableBaseline(baseline.train(), recipe)
+        problems = start_from_clusters(baseline, recipe, places)
+    return trainable_baseline(baseline.train(), recipe, problems)
 
 
 def tunable_parameters(recipe: Recipe) -> int:
-    """How many parameters of the network learn; those of a loss are not among them. Reads and draws no weights."""
+    """Count the parameters of the network that learn, without those of the loss. Reads no weights."""
     if not recipe.network.learns:
         return 0
     network = recipe.network
@@ -134,27 +120,30 @@ def tunable_parameters(recipe: Recipe) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def build_network(network: Network, seed: int) -> CricaVPR:
-    """A network in training mode, its weights drawn from `seed` or read from files.
+# ---- CricaVPR
 
-    Raises:
-        WeightsError: the weights are missing, unsafe or do not fit.
-    """
+
+def build_network(network: Network, seed: int) -> CricaVPR:
+    """Build a CricaVPR in training mode, with random weights of `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CricaVPR(network.config())
     if network.init == "authors":
         start_adapters_as_authors(model)
     if network.backbone_weights:
-        _fill_backbone(model, network.backbone_weights)
+        _load(model.backbone, network.backbone_weights, partial(_backbone_of, model))
     if network.weights:
-        file = read_weights(find_weights(network.weights))
-        load_strictly(model, from_authors_names(file.tensors), str(file.path))
+        _load(model, network.weights, from_authors_names)
     return model.train()
 
 
+def _load(module: nn.Module, weights: str, renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
+    file = read_weights(find_weights(weights))
+    load_strictly(module, renamed(file.tensors), str(file.path))
+
+
 def start_adapters_as_authors(model: CricaVPR) -> None:
-    """Up-projections zero, so that adapters change nothing yet; weights and biases of convolutions 1e-5."""
+    """Set up-projections to zero, so that adapters change nothing yet, and convolutions to 1e-5, biases too."""
     for adapter in (module for module in model.modules() if isinstance(module, Adapter)):
         for parameter in adapter.up.parameters():
             nn.init.zeros_(parameter)
@@ -163,13 +152,51 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
                 nn.init.constant_(parameter, AUTHORS_CONVOLUTION)
 
 
-def _fill_backbone(model: CricaVPR, weights: str) -> None:
-    """DINOv2's own file, or the backbone inside a file of a whole CricaVPR. Adapters stay as they are."""
-    file = read_weights(find_weights(weights))
-    tensors = from_authors_names(file.tensors)
-    whole = any(name.startswith("backbone.") for name in tensors)
-    if whole:
-        tensors = {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
-    plain = {name: tensor for name, tensor in tensors.items() if ".adapter." not in name}
-    own = {name: tensor for name, tensor in model.backbone.state_dict().items() if ".adapter." in name}
-    load_strictly(model.backbone, own | plain, str(file.path))
+def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the backbone out of DINOv2's own file or a whole CricaVPR's, and the model's own adapters."""
+    given = from_authors_names(tensors)
+    if any(name.startswith("backbone.") for name in given):
+        given = {n.removeprefix("backbone."): t for n, t in given.items() if n.startswith("backbone.")}
+    plain = {name: tensor for name, tensor in given.items() if ".adapter." not in name}
+    return plain | {name: tensor for name, tensor in model.backbone.state_dict().items() if ".adapter." in name}
+
+
+# ---- NetVLAD and CosPlace, to be trained for comparison (Supplementary Table 8)
+
+
+def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Baseline:
+    """Build a baseline with random weights of `seed` or weights from files."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = bare_baseline(network)
+    if network.trunk_weights:
+        _load(model.backbone, network.trunk_weights, partial(from_torchvision, trunk=model.backbone))
+    if network.weights:
+        netvlad = isinstance(network, NetVLADNetwork)
+        _load(model, network.weights, partial(netvlad_names, names=NANNE) if netvlad else cosplace_names)
+    return model
+
+
+def bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
+    """Build a baseline with random weights; parameters that do not learn require no gradient."""
+    model: Baseline
+    if isinstance(network, NetVLADNetwork):
+        model = VLADNet(network.clusters, trunk=network.trunk)
+    else:
+        model = CosPlace(network.trunk, network.dim)
+    learning = trainable(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = network.tuning == "full" or name in learning
+    return model
+
+
+def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dict[str, Tensor]:
+    """Rename the entries of torchvision's VGG-16 or ResNet to those of a trunk; drop those behind its end."""
+    numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+    found = {}
+    for name, tensor in tensors.items():
+        head, _, rest = name.removeprefix("features.").partition(".")
+        number = numbers.get(head, int(head) if head.isdecimal() else None)
+        if number is not None and number < len(trunk) and not name.startswith("classifier."):
+            found[f"{number}.{rest}"] = tensor
+    return found

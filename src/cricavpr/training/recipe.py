@@ -1,13 +1,15 @@
-"""Recipes: everything that decides what comes out of a training run, checked before anything costs time.
+"""Recipes: everything that decides the result of a training run, checked before anything costs time.
 
-What only decides how long it takes (device, workers, how often a checkpoint is written) is not in a recipe.
+What only decides how long a run takes (device, workers, checkpoint interval) is not in a recipe. Invalid values raise
+ValueError, which `schema.build` turns into an InputError that names the file.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
@@ -16,28 +18,39 @@ from cricavpr.models.aggregators import RegionCuts
 from cricavpr.models.cnn import TRUNKS
 from cricavpr.models.cricavpr import Aggregator, CricaVPRConfig, Tuning
 from cricavpr.models.vit import BACKBONES
-from cricavpr.schema import nearest
-from cricavpr.training.augment import get_augment
+from cricavpr.schema import build, nearest, to_plain
+from cricavpr.training.augment import AUGMENTS
 from cricavpr.training.losses import LOSSES
-from cricavpr.training.samplers import SAMPLERS
+from cricavpr.training.sampling import SAMPLERS
 
 
-def _require(possible: bool, name: str, value: object, wanted: str) -> None:
-    if not possible:
-        raise InputError(f"{name} = {value!r} is not possible. {wanted}")
+def _require(valid: bool, name: str, expected: str, value: object) -> None:
+    if not valid:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def _require_at_least(least: int, settings: object, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        _require(value >= least, name, f"at least {least}", value)
+
+
+def _require_known(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}. {nearest(value, known)}")
 
 
 @dataclass(frozen=True)
 class TownData:
-    """Pictures of drawn towns: `places` places of each town, `views` pictures of each."""
+    """Pictures of drawn towns: `places` places of each town, `views` pictures of each place."""
 
     seeds: tuple[int, ...]
     places: int
     views: int
 
     def __post_init__(self) -> None:
-        _require(len(self.seeds) > 0, "data.town.seeds", list(self.seeds), "Give at least one town.")
-        _require(min(self.places, self.views) >= 1, "data.town", [self.places, self.views], "Give 1 or more of each.")
+        _require(len(self.seeds) > 0, "seeds", "at least one town", list(self.seeds))
+        _require_at_least(1, self, "places", "views")
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class DiskData:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures come from (one of the two), in which order, and what is done to them."""
+    """Source of the pictures (town or disk), order of places, and augmentation."""
 
     town: TownData | None = None
     disk: DiskData | None = None
@@ -59,20 +72,20 @@ class Data:
 
     def __post_init__(self) -> None:
         given = [name for name in ("town", "disk") if getattr(self, name) is not None]
-        _require(len(given) == 1, "data", given, "Give one of data.town and data.disk.")
-        _require(self.sampler in SAMPLERS, "data.sampler", self.sampler, nearest(self.sampler, SAMPLERS))
-        get_augment(self.augment)
+        _require(len(given) == 1, "data", "one of data.town and data.disk", given)
+        _require_known("sampler", self.sampler, SAMPLERS)
+        _require_known("augment", self.augment, AUGMENTS)
 
 
 @dataclass(frozen=True)
 class Network:
-    """CricaVPR by the name of its backbone; what is not listed is as in `CricaVPRConfig`.
+    """CricaVPR by the name of its backbone; other fields are those of `CricaVPRConfig`.
 
     Attributes:
         init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
             "authors" sets weights and biases of the adapters' convolutions to 1e-5, as published.
         backbone_weights: a known name or a file for the backbone alone: DINOv2's, or a CricaVPR's without its adapters.
-        weights: a known name or a file for the whole network, to go on from.
+        weights: a known name or a file for the whole network, to train further.
     """
 
     backbone: str = "vitb14"
@@ -93,24 +106,19 @@ class Network:
     kind: Literal["cricavpr"] = "cricavpr"
 
     @property
-    def patch(self) -> int:
-        """What the sides of an image must be multiples of."""
-        return BACKBONES[self.backbone].patch
-
-    @property
     def learns(self) -> bool:
-        """Whether steps would change anything that the descriptor owes to: the mean's power alone does not count."""
+        """Whether training changes descriptors; the power of the generalised mean alone does not count."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
-        _require(self.backbone in BACKBONES, "network.backbone", self.backbone, nearest(self.backbone, BACKBONES))
+        _require_known("backbone", self.backbone, BACKBONES)
         width = BACKBONES[self.backbone].width
-        _require(self.encoder_depth >= 0, "network.encoder_depth", self.encoder_depth, "Give 0 or more.")
+        _require_at_least(0, self, "encoder_depth")
         heads_fit = self.encoder_heads >= 1 and width % self.encoder_heads == 0
-        _require(heads_fit, "network.encoder_heads", self.encoder_heads, f"Give a divisor of the width, {width}.")
-        _require(0 <= self.dropout < 1, "network.dropout", self.dropout, "Give 0 or more, below 1.")
-        both = bool(self.backbone_weights and self.weights)
-        _require(not both, "network.weights", self.weights, "Give the whole network or its backbone, not both.")
+        _require(heads_fit, "encoder_heads", f"a divisor of the width, {width}", self.encoder_heads)
+        _require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
+        one = not (self.backbone_weights and self.weights)
+        _require(one, "weights", "empty where backbone_weights is given", self.weights)
 
     def config(self) -> CricaVPRConfig:
         shared = {field.name for field in fields(CricaVPRConfig)} - {"backbone"}
@@ -119,42 +127,34 @@ class Network:
 
 @dataclass(frozen=True)
 class Convolutional:
-    """What the baselines that are trained for comparison share; images do not see one another in them.
+    """Settings that the baselines share; images do not see one another in them.
 
     Attributes:
         trunk: vgg16 or a resnet, under the names of `models.cnn`.
-        tuning: "end" trains conv5 of VGG-16 or the last stages of a ResNet from the third on, and all behind the
-            trunk, as CosPlace's authors do; "full" trains everything.
+        tuning: "end" trains conv5 of VGG-16 or the stages of a ResNet from the third on, and all behind the trunk, as
+            CosPlace's authors do; "full" trains everything.
         trunk_weights: a file of torchvision's for the trunk alone.
-        weights: a known name or a file for the whole network, to go on from.
+        weights: a known name or a file for the whole network, to train further.
     """
 
     trunk: str = "resnet50"
     tuning: Literal["end", "full"] = "end"
     trunk_weights: str = ""
     weights: str = ""
-
-    @property
-    def patch(self) -> int:
-        """Sides of any length."""
-        return 1
-
-    @property
-    def learns(self) -> bool:
-        return True
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _require(self.trunk in TRUNKS, "network.trunk", self.trunk, nearest(self.trunk, TRUNKS))
-        both = bool(self.trunk_weights and self.weights)
-        _require(not both, "network.weights", self.weights, "Give the whole network or its trunk, not both.")
+        _require_known("trunk", self.trunk, TRUNKS)
+        one = not (self.trunk_weights and self.weights)
+        _require(one, "weights", "empty where trunk_weights is given", self.weights)
 
 
 @dataclass(frozen=True)
 class NetVLADNetwork(Convolutional):
-    """A trunk and NetVLAD, which starts from k-means over features of the training pictures unless `weights` are given.
+    """A trunk and NetVLAD, which starts from k-means over features of training pictures unless `weights` are given.
 
     Attributes:
-        init_images, init_features: pictures for k-means, and features of each, drawn by chance.
+        init_images, init_features: number of pictures for k-means, and of random features of each.
     """
 
     kind: Literal["netvlad"] = "netvlad"
@@ -164,9 +164,8 @@ class NetVLADNetwork(Convolutional):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.clusters >= 2, "network.clusters", self.clusters, "Give 2 or more.")
-        enough = min(self.init_images, self.init_features) >= 1
-        _require(enough, "network.init_images", [self.init_images, self.init_features], "Give 1 or more of each.")
+        _require_at_least(2, self, "clusters")
+        _require_at_least(1, self, "init_images", "init_features")
 
 
 @dataclass(frozen=True)
@@ -178,24 +177,24 @@ class CosPlaceNetwork(Convolutional):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.dim >= 1, "network.dim", self.dim, "Give 1 or more.")
+        _require_at_least(1, self, "dim")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step sees: places x images_per_place images, and which of them see one another.
+    """One step: places x images_per_place images, and which of them see one another.
 
     Attributes:
-        group_sizes: one is drawn for each step; 0 is all images that go through together.
+        group_sizes: one is drawn for each step; 0 is all images of a forward pass.
         members: who shares a group. "across" shuffles the images of a step first; "in_order" keeps place beside place,
-            as the authors' loader does, where a group smaller than a step gives the label away through its company.
+            as the authors' loader does: a group smaller than a step then gives the label away.
         group_scope: how far a group may reach where several processes train. "world" is the whole step, and nothing
-            depends on how many there are; "rank" is one process, so how many there are decides who sees whom.
-        images_at_once: forward passes of so many images, each with its own batch norm and its own groups; the first
-            one alone moves the running statistics. So do two GPUs under DataParallel. 0 is all at once.
+            depends on the number of processes; "rank" is one process, so their number decides who sees whom.
+        images_at_once: images of a forward pass with its own batch norm and its own groups, as on one of several GPUs
+            under DataParallel; only the first pass updates the running statistics. 0 is all.
         micro_batch: images of one process that the backbone keeps in memory at once: it computes them twice, and
             batch norm sees so many. 0 is all.
-        self_distillation: weight of 1 - cosine between an image alone and the same image in company (not moved by it).
+        self_distillation: weight of 1 - cosine between the descriptor of an image alone and in company, which is fixed.
     """
 
     places: int
@@ -215,20 +214,19 @@ class Step:
         return self.places * self.images_per_place
 
     def __post_init__(self) -> None:
-        _require(self.places >= 2, "step.places", self.places, "Give 2 or more: there is nothing else to tell from.")
-        _require(self.images_per_place >= 2, "step.images_per_place", self.images_per_place, "Give 2 or more.")
+        _require_at_least(2, self, "places", "images_per_place")  # nothing to tell apart otherwise
         sizes_fit = bool(self.group_sizes) and min(self.group_sizes) >= 0 and max(self.group_sizes) <= self.images
-        _require(sizes_fit, "step.group_sizes", list(self.group_sizes), f"Give sizes of 0 (all) to {self.images}.")
+        _require(sizes_fit, "group_sizes", f"sizes of 0 (all) to {self.images}", list(self.group_sizes))
         fits = 0 <= self.images_at_once <= self.images
-        _require(fits, "step.images_at_once", self.images_at_once, f"Give 0 (all) to {self.images}.")
+        _require(fits, "images_at_once", f"0 (all) to {self.images}", self.images_at_once)
         most = self.images_at_once or self.images
-        _require(0 <= self.micro_batch <= most, "step.micro_batch", self.micro_batch, f"Give 0 (off) to {most}.")
-        _require(self.self_distillation >= 0, "step.self_distillation", self.self_distillation, "Give 0 or more.")
+        _require(0 <= self.micro_batch <= most, "micro_batch", f"0 (all) to {most}", self.micro_batch)
+        _require_at_least(0, self, "self_distillation")
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by its name; what is not given is as its authors have it, and a loss refuses what it does not have."""
+    """A loss by its name. Settings left out are those of its authors; a setting that the loss does not have fails."""
 
     name: str = "multi_similarity"
     alpha: float | None = None
@@ -239,15 +237,15 @@ class Loss:
     scale: float | None = None
 
     def settings(self) -> dict[str, float]:
-        return {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
+        return {name: value for name, value in to_plain(self).items() if name != "name" and value is not None}
 
     def __post_init__(self) -> None:
-        _require(self.name in LOSSES, "loss.name", self.name, nearest(self.name, LOSSES))
+        _require_known("loss", self.name, LOSSES)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`clip` is the greatest length of the gradient; 0 leaves it as it is. Biases, norms and embeddings never decay."""
+    """`clip` is the maximal norm of the gradient; 0 does not clip. Biases, norms and embeddings never decay."""
 
     name: Literal["adam", "adamw"] = "adam"
     rate: float = 1e-4
@@ -256,31 +254,28 @@ class Optimizer:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.rate > 0, "optimizer.rate", self.rate, "Give more than 0.")
+        _require(self.rate > 0, "rate", "above 0", self.rate)
         fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        _require(fit, "optimizer.betas", list(self.betas), "Give two numbers of 0 or more, below 1.")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "Give 0 or more.")
-        _require(self.clip >= 0, "optimizer.clip", self.clip, "Give 0 (off) or more.")
+        _require(fit, "betas", "two numbers of at least 0 and below 1", list(self.betas))
+        _require_at_least(0, self, "weight_decay", "clip")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate: linear warm-up; then constant, halved every so many epochs' worth of steps, or a cosine to 0."""
+    """Learning rate: linear warm-up, then constant, halved every few epochs' worth of steps, or a cosine to 0."""
 
     kind: Literal["constant", "step", "cosine"] = "constant"
     warmup_steps: int = 0
     halve_every_epochs: int = 3
 
     def __post_init__(self) -> None:
-        _require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "Give 0 or more.")
-        _require(
-            self.halve_every_epochs >= 1, "schedule.halve_every_epochs", self.halve_every_epochs, "Give 1 or more."
-        )
+        _require_at_least(0, self, "warmup_steps")
+        _require_at_least(1, self, "halve_every_epochs")
 
 
 @dataclass(frozen=True)
 class HeldOutTown:
-    """A town that is not trained on: one database and one query picture of each place."""
+    """A town that is not trained on: one database picture and one query picture of each place."""
 
     seed: int
     places: int
@@ -288,13 +283,15 @@ class HeldOutTown:
 
 @dataclass(frozen=True)
 class Validation:
-    """When and on what recall is measured. The best network is the first with the highest recall@`best_by` under the
-    first grouping; after `patience` measurements without a better one the run ends (0: never).
+    """Validation data, and when recall is measured on it.
+
+    The best network is the first with the highest recall@`best_by` under the first grouping.
 
     Attributes:
-        town: a drawn one; or else
+        town: a drawn town; or else
         dataset: the folder of a dataset, as `cricavpr evaluate` takes it.
-        every_steps: 0 measures at the end of each epoch.
+        every_steps: steps between validations; 0 validates at the end of each epoch.
+        patience: end the run after so many validations without a better recall; 0 never does.
     """
 
     town: HeldOutTown | None = None
@@ -307,23 +304,23 @@ class Validation:
 
     def __post_init__(self) -> None:
         one = (self.town is None) != (not self.dataset)
-        _require(one, "validation", self.dataset, "Give one of validation.town and validation.dataset.")
-        _require(len(self.groupings) > 0, "validation.groupings", list(self.groupings), "Give at least one.")
+        _require(one, "validation", "one of validation.town and validation.dataset", self.dataset)
+        _require(len(self.groupings) > 0, "groupings", "at least one", list(self.groupings))
         for text in self.groupings:
             Grouping.parse(text)
-        _require(self.every_steps >= 0, "validation.every_steps", self.every_steps, "Give 0 (each epoch) or more.")
-        _require(self.best_by in (1, 5, 10), "validation.best_by", self.best_by, "Give 1, 5 or 10.")
-        _require(self.patience >= 0, "validation.patience", self.patience, "Give 0 (off) or more.")
+        _require_at_least(0, self, "every_steps", "patience")
+        _require(self.best_by in (1, 5, 10), "best_by", "1, 5 or 10", self.best_by)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of a training run.
+    """Everything that decides the result of a training run.
 
     Attributes:
-        epochs, steps: how long; one of them, the other is 0. An epoch shows each place once, but for a remainder.
-            Both are 0 where nothing in the network learns: it is measured as it is.
-        resize: how the trained network resizes when it describes; in training pictures are resized by Pillow.
+        image_size: (height, width) in pixels.
+        resize: how the trained network resizes when it describes; training itself resizes with Pillow.
+        epochs, steps: the length of the run; one of them, the other is 0. An epoch shows each place once, but for a
+            remainder. Both are 0 where nothing in the network learns: then it is only validated.
     """
 
     data: Data
@@ -340,27 +337,75 @@ class Recipe:
     validation: Validation | None = None
 
     def __post_init__(self) -> None:
-        self._require_a_length()
-        patch = self.network.patch
-        fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
-        _require(fits, "image_size", list(self.image_size), f"Give height and width, multiples of {patch}.")
-        _require(self.seed >= 0, "seed", self.seed, "Give 0 or more.")
-
-    def _require_a_length(self) -> None:
-        """A network that learns takes steps. One that does not takes none, and is measured as it is."""
         given = [self.epochs, self.steps]
         if self.network.learns:
-            long = min(given) == 0 and max(given) > 0
-            _require(long, "epochs, steps", given, "Give one of them, above 0.")
-            return
-        measured = given == [0, 0] and self.validation is not None
-        wanted = (
-            "Nothing would learn: there is neither adapter nor encoder. To measure the network as it is, give "
-            "steps = 0, epochs = 0 and a validation."
-        )
-        _require(measured, "epochs, steps", given, wanted)
+            _require(min(given) == 0 and max(given) > 0, "[epochs, steps]", "one above 0 and the other 0", given)
+        elif given != [0, 0] or self.validation is None:
+            raise ValueError(
+                "nothing in this network learns: it has neither adapter nor encoder. To validate it as it is, give "
+                "steps = 0, epochs = 0 and a validation"
+            )
+        patch = BACKBONES[self.network.backbone].patch if isinstance(self.network, Network) else 1
+        fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
+        _require(fits, "image_size", f"height and width, multiples of {patch}", list(self.image_size))
+        _require_at_least(0, self, "seed")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a recipe file has them."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+
+# ---- changes
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with some settings replaced, such as `{"optimizer.rate": 2e-4}`.
+
+    Raises:
+        InputError: unknown setting, or invalid value.
+    """
+    values = to_plain(recipe)
+    for key, value in settings.items():
+        *tables, last = key.split(".")
+        table = values
+        for name in tables:
+            if not isinstance(table.get(name, {}) or {}, dict):
+                raise InputError(f"unknown setting {key!r}: {name!r} has no settings below it.")
+            table[name] = table = table.get(name) or {}
+        table[last] = value
+    return build(Recipe, values, "the changed recipe")
+
+
+def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read settings such as `optimizer.rate=2e-4`; the right side is TOML, or else plain text.
+
+    Raises:
+        InputError: no equals sign.
+
+    Example:
+        >>> read_settings(["optimizer.rate=2e-4", "step.group_sizes=[1, 16]", "data.disk.path=mine.json"])
+        {'optimizer.rate': 0.0002, 'step.group_sizes': [1, 16], 'data.disk.path': 'mine.json'}
+    """
+    settings = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise InputError(f"--set must be key=value, such as optimizer.rate=2e-4, got {text!r}.")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value.strip()
+    return settings
+
+
+def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
+    """Return a text of the settings that differ, with both values; those that are `named` may differ."""
+    before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
+    return ", ".join(
+        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in named)
+    )
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat

@@ -1,101 +1,104 @@
-"""Recall on data that is not trained on, under one or several groupings."""
+"""Recall on data that is not trained on, under one or several groupings.
+
+Letters: N images, Q queries, n cut-off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cricavpr.datasets import open_dataset
-from cricavpr.datasets.base import EvalDataset
+from cricavpr.datasets.base import EvalDataset, Problem
+from cricavpr.datasets.places import PlaceDataset, TownPlaces
 from cricavpr.describing import describe
 from cricavpr.grouping import Grouping, pack
 from cricavpr.index.search import search
 from cricavpr.methods.base import Method
+from cricavpr.town.views import Split
+from cricavpr.training.data import draw_town
 from cricavpr.training.network import Trainable
-from cricavpr.training.pictures import Pictures, render_test
 from cricavpr.training.recipe import Recipe
-from cricavpr.training.samples import normalised
+from cricavpr.training.sampling import normalised
 
 AT = (1, 5, 10)
 _IMAGES_AT_ONCE = 64
 
 Vectors = NDArray[np.float32]  # (N, D)
+Recalls = dict[int, float]  # recall@N, a fraction of all queries, for each N of AT
+HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # and the photos that could not be used
 
 
-class HeldOut(Protocol):
-    """Something to measure recall on."""
-
-    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
-        """recall@N, a fraction of all queries, for each N of AT."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutPictures:
-    """Database and query picture of each place of a town: (places, 2, H, W, 3)."""
-
-    pictures: Pictures
-
-    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
-        database, queries = (self._describe(method, grouping, side) for side in (0, 1))
-        return _recall(database, queries, list(np.arange(len(queries)).reshape(-1, 1)))
-
-    def _describe(self, method: Method, grouping: Grouping, side: int) -> Vectors:
-        vectors = np.empty((len(self.pictures), method.dim), np.float32)
-        for batch in pack(grouping.groups(len(self.pictures), draw=side), _IMAGES_AT_ONCE):
-            rows = np.concatenate(batch)
-            images = normalised(torch.from_numpy(self.pictures[rows, side]))
-            vectors[rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
-        return vectors
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutDataset:
-    """A dataset on disk. Photos that cannot be read are missed."""
-
-    dataset: EvalDataset
-    workers: int
-
-    def recall(self, method: Method, grouping: Grouping) -> dict[int, float]:
-        sides = (self.dataset.database, self.dataset.queries)
-        database, queries = (
-            describe(method, images, grouping, workers=self.workers, draw=draw) for draw, images in enumerate(sides)
-        )
-        positives = [np.flatnonzero(np.isin(database.kept, self.dataset.positives[row])) for row in queries.kept]
-        found = _recall(database.descriptors.vectors, queries.descriptors.vectors, positives)
-        read = len(queries.kept) / len(self.dataset.queries)
-        return {n: share * read for n, share in found.items()}
-
-
-def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> HeldOut | None:
-    """What the recipe validates on, if anything."""
+def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> tuple[HeldOut | None, tuple[Problem, ...]]:
+    """Open the data that the recipe validates on, if any; return a measurement, and the photos that cannot be used."""
     wanted = recipe.validation
     if wanted is None:
-        return None
+        return None, ()
     if wanted.town is not None:
-        return HeldOutPictures(render_test(wanted.town.seed, wanted.town.places, recipe.image_size, pictures, workers))
-    dataset, _ = open_dataset(Path(wanted.dataset), wanted.radius_m)
-    return HeldOutDataset(dataset, workers)
+        town = wanted.town
+        visits: list[tuple[Split, int]] = [("database", 0), ("query", 0)]
+        file = draw_town(town.seed, town.places, visits, recipe.image_size, pictures, workers)
+        return partial(_recall_of_town, TownPlaces.open([file])), ()
+    dataset, problems = open_dataset(Path(wanted.dataset), wanted.radius_m)
+    return partial(_recall_of_dataset, dataset, workers), problems
 
 
-def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> dict[str, float]:
-    """`{"R@1 alone": 0.91, ...}`; the network is in training mode again afterwards."""
+def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> tuple[dict[str, float], list[Problem]]:
+    """Return recalls such as `{"R@1 alone": 0.91, ...}`, and the photos that could not be used.
+
+    The network is in training mode afterwards.
+    """
+    recalls: dict[str, float] = {}
+    problems: list[Problem] = []
     method = network.method()
     try:
         with torch.inference_mode():
-            recalls = {text: held_out.recall(method, Grouping.parse(text)) for text in groupings}
+            for text in groupings:
+                measured, found = held_out(method, Grouping.parse(text))
+                recalls |= {f"R@{n} {text}": share for n, share in measured.items()}
+                problems += found
     finally:
         network.model.train()
-    return {f"R@{n} {text}": share for text, recall in recalls.items() for n, share in recall.items()}
+    return recalls, problems
 
 
-def _recall(database: Vectors, queries: Vectors, positives: Sequence[NDArray[np.int64]]) -> dict[int, float]:
+def _recall_of_town(places: PlaceDataset, method: Method, grouping: Grouping) -> tuple[Recalls, list[Problem]]:
+    """Measure recall on places with a database picture and a query picture each."""
+    vectors = np.empty((2, len(places), method.dim), np.float32)
+    for side in (0, 1):
+        for batch in pack(grouping.groups(len(places), draw=side), _IMAGES_AT_ONCE):
+            rows = np.concatenate(batch)
+            pictures = np.stack([places.read(places.places[row].images[side]) for row in rows.tolist()])
+            images = normalised(torch.from_numpy(pictures))
+            vectors[side, rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
+    return _recall(vectors[0], vectors[1], list(np.arange(len(places)).reshape(-1, 1))), []
+
+
+def _recall_of_dataset(
+    dataset: EvalDataset, workers: int, method: Method, grouping: Grouping
+) -> tuple[Recalls, list[Problem]]:
+    """Measure recall on a dataset on disk. A query that cannot be read counts as missed."""
+    sides = (dataset.database, dataset.queries)
+    found = [describe(method, side, grouping, workers=workers, draw=draw) for draw, side in enumerate(sides)]
+    problems = [
+        replace(problem, name=f"{side.root.name}/{problem.name}")
+        for side, described in zip(sides, found, strict=True)
+        for problem in described.problems
+    ]
+    database, queries = found
+    positives = [np.flatnonzero(np.isin(database.kept, dataset.positives[row])) for row in queries.kept]
+    recalls = _recall(database.descriptors.vectors, queries.descriptors.vectors, positives)
+    readable = len(queries.kept) / len(dataset.queries)
+    return {n: share * readable for n, share in recalls.items()}, problems
+
+
+def _recall(database: Vectors, queries: Vectors, positives: Sequence[NDArray[np.int64]]) -> Recalls:
     found = search(database, queries, max(AT)).indices  # (Q, n)
     hits = np.stack([np.isin(row, right) for row, right in zip(found, positives, strict=True)])
     return {n: float(hits[:, :n].any(axis=1).mean()) for n in AT}

@@ -9,20 +9,89 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.gsv_cities import GsvCities, read_gsv_cities
-from cricavpr.datasets.places import PlaceDataset, TownPlaces
+from cricavpr.datasets.places import PhotoPlaces, Place, PlaceDataset, TownPlaces
 from cricavpr.errors import InputError
 from cricavpr.images import Preprocess
 from cricavpr.town.write import make_town
-from cricavpr.training.augment import RandAugment, get_augment
-from cricavpr.training.samplers import make_sampler
-from cricavpr.training.samples import Batch, Reported, Samples, collate, draw_place, normalised
+from cricavpr.training.augment import randaugment
+from cricavpr.training.data import Steps
+from cricavpr.training.sampling import SAMPLERS, Order, normalised, sample_place
 from tests.datasets.test_places import photo_places, town_files
+from tests.training.toy import toy
 
 SIZE = (8, 10)
+
+
+# ---- the order of places
+
+
+def order_of(name: str, dataset: PlaceDataset, seed: int, epoch: int) -> Order:
+    return SAMPLERS[name](dataset.places, seed, epoch)
+
+
+def cities(*sizes: int, images: int = 4) -> PhotoPlaces:
+    """Cities of so many places each, and of `images` photos per place."""
+    names = tuple(f"{k}.jpg" for k in range(images))
+    places = [(f"city {number}", k) for number, size in enumerate(sizes) for k in range(size)]
+    return PhotoPlaces("c", tuple(Place(row, city, names) for row, (city, _) in enumerate(places)), Path())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_epoch_shows_each_place_once(name: str) -> None:
+    order = order_of(name, cities(5, 1, 30), 3, 2)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(36))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_order_depends_on_seed_and_epoch_and_on_nothing_before(name: str) -> None:
+    dataset = cities(20, 20)
+    np.random.seed(1)
+    first = order_of(name, dataset, 7, 5).tolist()
+    np.random.seed(2)
+    assert order_of(name, dataset, 7, 5).tolist() == first
+    assert order_of(name, dataset, 8, 5).tolist() != first
+
+
+@pytest.mark.parametrize("name", ["cities_reshuffled", "shuffled"])
+def test_the_next_epoch_is_not_the_first_again(name: str) -> None:
+    assert len({tuple(order_of(name, cities(20, 20), 7, epoch).tolist()) for epoch in range(5)}) == 5
+
+
+def test_the_authors_order_is_the_same_in_every_epoch() -> None:
+    assert len({tuple(order_of("cities_in_order", cities(20, 20), 7, epoch).tolist()) for epoch in range(5)}) == 1
+
+
+@pytest.mark.parametrize("name", ["cities_in_order", "cities_reshuffled"])
+def test_cities_come_one_after_another_shuffled_inside(name: str) -> None:
+    order = order_of(name, cities(20, 15, 5), 0, 1)
+    assert set(order[:20].tolist()) == set(range(20)) and order[:20].tolist() != list(range(20))
+    assert set(order[20:35].tolist()) == set(range(20, 35))
+    assert not np.array_equal(order[:5] % 5, order[35:] % 5)
+
+
+def test_two_cities_of_one_size_are_shuffled_apart() -> None:
+    order = order_of("cities_in_order", cities(20, 20), 0, 0)
+    assert (order[:20] + 20).tolist() != order[20:].tolist()
+
+
+def test_shuffled_mixes_cities() -> None:
+    order = order_of("shuffled", cities(20, 20), 0, 0)
+    assert 4 <= (order[:20] < 20).sum() <= 16
+
+
+def test_rows_are_shuffled_not_places_so_large_places_come_early() -> None:
+    names = tuple(f"{k}.jpg" for k in range(20))
+    places = tuple(Place(row, "c", names if row % 2 else names[:4]) for row in range(40))
+    dataset = PhotoPlaces("c", places, Path())
+    early = [np.mean(order_of("cities_in_order", dataset, seed, 0)[:20] % 2) for seed in range(20)]
+    assert 0.7 < np.mean(early) < 1.0
+
+
+# ---- the images of a place
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +103,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> TownPlaces:
 
 
 def draw(dataset: PlaceDataset, index: int, seed: int = 0, epoch: int = 0, count: int = 4) -> np.ndarray:
-    return draw_place(dataset, index, count, SIZE, RandAugment(), seed=seed, epoch=epoch).images
+    return sample_place(dataset, index, count, SIZE, randaugment, seed=seed, epoch=epoch).images
 
 
 def test_images_of_a_place_come_without_replacement(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 6, 4)
     for epoch in range(20):
-        images, place_id, problems = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch)
+        images, place_id, problems = sample_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch)
         assert (images.shape, images.dtype, place_id, problems) == ((4, *SIZE, 3), np.uint8, 0, ())
         assert len(set(images[:, 0, 0, 1].tolist())) == 4
         assert set(images[:, 0, 0, 0].tolist()) == {0}
@@ -67,13 +136,13 @@ def test_no_two_places_or_epochs_get_the_same_chances(tmp_path: Path) -> None:
 
 def test_no_two_places_choose_alike(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 12, 12, 12)
-    chosen = [draw_place(dataset, k, 6, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist() for k in range(3)]
+    chosen = [sample_place(dataset, k, 6, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist() for k in range(3)]
     assert len(set(map(tuple, chosen))) == 3
 
 
 def test_every_image_of_a_place_is_shown_in_the_course_of_epochs(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 10)
-    shown = [draw_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch).images[:, 0, 0, 1] for epoch in range(30)]
+    shown = [sample_place(dataset, 0, 4, SIZE, seed=0, epoch=epoch).images[:, 0, 0, 1] for epoch in range(30)]
     assert set(np.concatenate(shown).tolist()) == set(range(10))
 
 
@@ -89,7 +158,7 @@ def test_pictures_are_resized_by_pillow_and_then_augmented(drawn: TownPlaces) ->
         seen.extend(pictures)
         return [Image.fromarray(255 - np.asarray(picture)) for picture in pictures]
 
-    shown = draw_place(drawn, 0, 2, SIZE, remember, seed=0, epoch=0).images
+    shown = sample_place(drawn, 0, 2, SIZE, remember, seed=0, epoch=0).images
     pictures = [Image.fromarray(drawn.read(image)).resize((10, 8), Image.Resampling.BILINEAR) for image in range(6)]
     assert all(any(np.array_equal(np.asarray(s), np.asarray(p)) for p in pictures) for s in seen)
     assert np.array_equal(shown[0], 255 - np.asarray(seen[0]))
@@ -104,33 +173,33 @@ def test_the_tensor_is_that_of_describing(drawn: TownPlaces) -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
 @pytest.mark.parametrize("workers", [0, 2, 4])
 def test_workers_give_the_pixels_that_a_direct_draw_gives(drawn: TownPlaces, workers: int) -> None:
-    keys = [[(epoch, index) for index in start] for epoch in (0, 1) for start in ([3, 1, 7], [0, 11, 5])]
-    samples = Samples(drawn, 4, SIZE, get_augment("randaugment"), 9)
-    loader: DataLoader[Batch] = DataLoader(
-        samples,  # type: ignore[arg-type]
-        batch_sampler=keys,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=collate,
-    )
-    for wanted, batch in zip(keys, loader, strict=True):
-        direct = np.concatenate([draw(drawn, index, 9, epoch) for epoch, index in wanted])
-        assert np.array_equal(batch.images.numpy(), direct)
-        assert batch.place_ids.tolist() == [index for _, index in wanted for _ in range(4)]
+    recipe = toy(
+        image_size=[14, 28], seed=9, steps=7, data__augment="randaugment", step__members="in_order"
+    )  # three steps an epoch
+    steps = Steps(recipe, drawn)
+    for number, data in enumerate(steps.read(1, workers), 1):
+        places = order_of("shuffled", drawn, 9, number // 3)[number % 3 * 4 :][:4].tolist()
+        direct = [
+            sample_place(drawn, place, 2, (14, 28), randaugment, seed=9, epoch=number // 3).images for place in places
+        ]
+        assert np.array_equal(data.images.numpy(), np.concatenate(direct))
+        assert data.places.tolist() == [place for place in places for _ in range(2)]
+    assert number == 6
 
 
-# --- broken and missing images
+# ---- broken and missing images
 
 
 def test_a_broken_image_is_replaced_by_another_of_the_place_and_the_others_stay(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 6)
-    whole = draw_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0).images
-    plain = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
+    whole = sample_place(dataset, 0, 4, SIZE, randaugment, seed=0, epoch=0).images
+    plain = sample_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
     (tmp_path / f"0/{plain[1]}.png").write_bytes(b"broken")
-    images, place_id, problems = draw_place(dataset, 0, 4, SIZE, RandAugment(), seed=0, epoch=0)
+    images, place_id, problems = sample_place(dataset, 0, 4, SIZE, randaugment, seed=0, epoch=0)
     assert place_id == 0
     assert [(problem.name, problem.stage) for problem in problems] == [(f"0/{plain[1]}.png", "open")]
     assert all(np.array_equal(images[k], whole[k]) for k in (0, 2, 3))
-    now = draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
+    now = sample_place(dataset, 0, 4, SIZE, seed=0, epoch=0).images[:, 0, 0, 1].tolist()
     assert len(set(now)) == 4 and plain[1] not in now
 
 
@@ -139,10 +208,10 @@ def test_where_too_few_are_left_another_place_is_shown_under_its_own_name(tmp_pa
     (tmp_path / "2/1.png").unlink()
     instead = set()
     for epoch in range(20):
-        images, place_id, problems = draw_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
+        images, place_id, problems = sample_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
         assert place_id != 2 and set(images[:, 0, 0, 0].tolist()) == {place_id}
         assert {(problem.name, problem.stage) for problem in problems} == {("2/1.png", "find")}
-        again = draw_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
+        again = sample_place(dataset, 2, 4, SIZE, seed=0, epoch=epoch)
         assert again.place_id == place_id and np.array_equal(again.images, images)
         instead.add(place_id)
     assert len(instead) > 1  # not always the same, which would then count more than the rest
@@ -151,18 +220,12 @@ def test_where_too_few_are_left_another_place_is_shown_under_its_own_name(tmp_pa
 def test_data_that_is_gone_stops_the_run_and_says_so(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path / "here", 4, 4, 4)
     (tmp_path / "here").rename(tmp_path / "there")
-    with pytest.raises(InputError, match=r"100 places .* fewer than 4 readable images \(first '0/\d.png' no such file"):
-        draw_place(dataset, 0, 4, SIZE, seed=0, epoch=0)
+    with pytest.raises(
+        InputError, match=r"100 places .* fewer than 4 readable images \(the first: 0/\d.png: no such file"
+    ):
+        sample_place(dataset, 0, 4, SIZE, seed=0, epoch=0)
     with pytest.raises(InputError, match="none has 5 images"):
-        draw_place(photo_places(tmp_path / "here", 4, 4), 0, 5, SIZE, seed=0, epoch=0)
-
-
-def test_a_problem_is_reported_once() -> None:
-    reported = Reported()
-    first, second = Problem("a.jpg", "find", "no such file"), Problem("b.jpg", "open", "is empty")
-    assert reported.new([first, second, first]) == [first, second]
-    assert reported.new([second, first]) == []
-    assert reported.problems == [first, second]
+        sample_place(photo_places(tmp_path / "here", 4, 4), 0, 5, SIZE, seed=0, epoch=0)
 
 
 @pytest.fixture(scope="module")
@@ -186,21 +249,26 @@ def test_gsv_cities_with_broken_and_missing_photos_is_read_to_the_end_and_names_
     damaged: tuple[GsvCities, set[str]], images_per_place: int
 ) -> None:
     dataset, bad = damaged
-    samples = Samples(dataset, images_per_place, (32, 32), get_augment("randaugment"), 0)
-    sampler, reported = make_sampler("cities_in_order", dataset, 0), Reported()
-    for epoch in range(4):
-        order = sampler.order(epoch)
-        for start in range(0, 40, 8):
-            batch = collate([samples[epoch, int(index)] for index in order[start : start + 8]])
-            assert batch.images.shape == (8 * images_per_place, 32, 32, 3)
-            reported.new(batch.problems)
-    assert {problem.name for problem in reported.problems} == bad
-    assert len(reported.problems) == 4
-    assert sorted(problem.stage for problem in reported.problems) == ["find", "find", "open", "open"]
+    recipe = toy(
+        image_size=[28, 28],
+        epochs=4,
+        steps=0,
+        step__places=8,
+        step__images_per_place=images_per_place,
+        data__sampler="cities_in_order",
+        data__augment="randaugment",
+    )
+    steps, problems = Steps(recipe, dataset), set[Problem]()
+    for data in steps.read(0, 0):
+        assert data.images.shape == (8 * images_per_place, 28, 28, 3)
+        problems.update(data.problems)
+    assert steps.count == 20
+    assert {problem.name for problem in problems} == bad
+    assert sorted(problem.stage for problem in problems) == ["find", "find", "open", "open"]
     assert len(dataset.missing()) == 2 and {problem.name for problem in dataset.missing()} < bad
 
 
 def test_towns_are_read_by_their_pictures(tmp_path: Path) -> None:
     towns = TownPlaces.open(town_files(tmp_path, (2, 4), (3, 5)))
-    images, place_id, _ = draw_place(towns, 3, 4, (4, 6), seed=0, epoch=0)
+    images, place_id, _ = sample_place(towns, 3, 4, (4, 6), seed=0, epoch=0)
     assert place_id == 3 and {tuple(image[0, 0, :2].tolist()) for image in images} == {(1, 1)}
