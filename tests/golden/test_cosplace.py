@@ -53,7 +53,7 @@ def test_sizes_are_read_off_the_file(method: SingleImageMethod, case: tuple[str,
     name, trunk, _ = case
     backbone, dim = trunk.lower().split("_")
     assert (method.name, method.dim, method.image_size, method.correlates) == (name, int(dim), None, False)
-    assert isinstance(method.model, CosPlace) and method.model.name == backbone
+    assert isinstance(method.network, CosPlace) and method.network.name == backbone
 
 
 @pytest.mark.parametrize("trunk", COSPLACE)

@@ -29,8 +29,8 @@ def with_settings(method: PatchNetVLADMethod, **changes: object) -> PatchNetVLAD
     return PatchNetVLADMethod("patch_netvlad", method.network, settings, "the same", "cpu")
 
 
-def pictures(seed: int = 0) -> torch.Tensor:
-    return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+def pictures(seed: int = 0) -> np.ndarray:
+    return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def test_the_configurations_are_the_published_ones() -> None:

@@ -23,6 +23,7 @@ from cricavpr.models.registry import KNOWN, find_weights, place_of, record_of
 
 BODY = bytes(range(256)) * 12_000  # about 3 MB: several chunks
 SHA256 = hashlib.sha256(BODY).hexdigest()
+NOTE = json.dumps({"total": len(BODY), "validator": '"one"'})  # beside a part
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -134,7 +135,7 @@ def test_a_download_arrives_whole_and_is_recorded(server: Server, place: Path) -
 def test_a_matlab_file_is_taken_where_one_is_meant_and_nowhere_else(server: Server) -> None:
     server.body = b"MATLAB 5.0 MAT-file" + BODY[19:]
     assert fetch(server, "netvlad_pitts30k_4096").read_bytes() == server.body
-    with pytest.raises(WeightsError, match="brought a file that is a MATLAB file"):
+    with pytest.raises(WeightsError, match="is a MATLAB file"):
         fetch(server)
 
 
@@ -160,7 +161,7 @@ def test_a_cut_connection_is_resumed_within_one_call(server: Server, place: Path
 
 def test_a_cut_off_transfer_is_never_accepted_and_the_next_call_goes_on(server: Server, place: Path) -> None:
     server.cut_after = [500_000] + [0] * 10
-    with pytest.raises(WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to go on"):
+    with pytest.raises(WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to resume"):
         fetch(server)
     assert not place.exists()
     assert place.with_name("CricaVPR.pth.part").stat().st_size == 500_000
@@ -204,7 +205,7 @@ def test_a_file_that_changed_on_the_server_is_not_pieced_together(server: Server
 def test_a_part_that_is_whole_already_is_taken(server: Server, place: Path) -> None:
     place.parent.mkdir()
     place.with_name("CricaVPR.pth.part").write_bytes(BODY)
-    place.with_name("CricaVPR.pth.part.json").write_text('{"validator": "\\"one\\""}')
+    place.with_name("CricaVPR.pth.part.json").write_text(NOTE)
     fetch(server)
     assert place.read_bytes() == BODY
 
@@ -212,7 +213,7 @@ def test_a_part_that_is_whole_already_is_taken(server: Server, place: Path) -> N
 def test_a_part_longer_than_the_file_starts_again(server: Server, place: Path) -> None:
     place.parent.mkdir()
     place.with_name("CricaVPR.pth.part").write_bytes(BODY + b"more")
-    place.with_name("CricaVPR.pth.part.json").write_text('{"validator": "\\"one\\""}')
+    place.with_name("CricaVPR.pth.part.json").write_text(NOTE)
     fetch(server)
     assert place.read_bytes() == BODY
 
@@ -221,7 +222,7 @@ def test_a_wrong_hash_is_refused_and_the_file_kept_aside(
     server: Server, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin(monkeypatch, sha256="0" * 64)
-    with pytest.raises(WeightsError, match=rf"SHA-256 {SHA256}, expected 0000.*kept as .*rejected"):
+    with pytest.raises(WeightsError, match=rf"expected SHA-256 0000.*, got {SHA256}.*kept as .*rejected"):
         fetch(server)
     assert left(place) == {"CricaVPR.pth.rejected"}
     assert place.with_name("CricaVPR.pth.rejected").read_bytes() == BODY
@@ -236,7 +237,7 @@ def test_a_second_download_must_bring_the_same_file_as_the_first(server: Server,
     fetch(server)
     place.unlink()
     server.body = BODY[:-1] + b"!"
-    with pytest.raises(WeightsError, match=f"expected {SHA256}"):
+    with pytest.raises(WeightsError, match=f"expected SHA-256 {SHA256}"):
         fetch(server)
     assert not place.exists()
     server.body = BODY
@@ -288,7 +289,7 @@ def test_an_error_of_the_server_says_what_to_fetch_by_hand_and_where_to_put_it(
     with pytest.raises(WeightsError) as caught:
         fetch(server)
     assert f"answered {status}" in str(caught.value)
-    assert f"fetch {KNOWN['cricavpr'].url}" in str(caught.value) and f"put it at {place}" in str(caught.value)
+    assert f"download {KNOWN['cricavpr'].url}" in str(caught.value) and f"put it at {place}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -301,7 +302,7 @@ def test_a_web_page_is_refused_by_its_kind(server: Server, place: Path) -> None:
 
 def test_a_web_page_in_disguise_is_refused_by_its_content(server: Server, place: Path) -> None:
     server.body = b"<!DOCTYPE html><html>Google Drive can't scan this file for viruses</html>"
-    with pytest.raises(WeightsError, match=r"brought a file that is a web page.*kept as"):
+    with pytest.raises(WeightsError, match=r"is a web page.*kept as"):
         fetch(server)
     assert not place.exists()
 
@@ -353,7 +354,7 @@ def test_a_stranger_cannot_redirect_to_this_machine() -> None:
     import urllib.request
 
     request = urllib.request.Request("https://example.org/x")
-    with pytest.raises(WeightsError, match="leads to this machine itself"):
+    with pytest.raises(WeightsError, match="redirects to this machine itself"):
         download._CarefulRedirects().redirect_request(
             request, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "http://127.0.0.1:80/"
         )
@@ -374,7 +375,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CRICAVPR_HOME", str(tmp_path / "file"))
-    with pytest.raises(WeightsError, match=r"cannot keep cricavpr at .*Set CRICAVPR_HOME"):
+    with pytest.raises(WeightsError, match=r"cannot write cricavpr to .*Set CRICAVPR_HOME"):
         fetch(server)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
@@ -31,9 +30,9 @@ class ByBrightness(MeanColour):
         self.described: list[int] = []
         self.compared = 0
 
-    def local_features(self, images: torch.Tensor) -> list[LocalFeatures]:
+    def local_features(self, images: np.ndarray) -> list[LocalFeatures]:
         self.described.append(len(images))
-        return [{"level": np.array([level], np.float16)} for level in (255 * images.mean(dim=(1, 2, 3))).tolist()]
+        return [{"level": np.array([level], np.float16)} for level in (255 * images.mean(axis=(1, 2, 3))).tolist()]
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
         self.compared += 1
@@ -197,7 +196,7 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
 class Spoilt(ByBrightness):
     """Gives a value that is not finite for the bright ones."""
 
-    def local_features(self, images: torch.Tensor) -> list[LocalFeatures]:
+    def local_features(self, images: np.ndarray) -> list[LocalFeatures]:
         return [{"level": np.where(one["level"] > 100, np.nan, one["level"])} for one in super().local_features(images)]
 
 
@@ -233,10 +232,10 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "candidates", "message"),
     [
-        (found([0, 1], [0, 1]), 10, "do not fit 1 photos"),
-        (found([0, 2]), 10, "a database of 2 has not"),
-        (found([0, -2]), 10, "a database of 2 has not"),
-        (found([0, 1]), 0, "Give 1 or more"),
+        (found([0, 1], [0, 1]), 10, "predictions for 1 queries, got 2"),
+        (found([0, 2]), 10, "index 2 is out of range for a database of 2"),
+        (found([0, -2]), 10, "index -2 is out of range for a database of 2"),
+        (found([0, 1]), 0, "candidates must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, first: Predictions, candidates: int, message: str) -> None:

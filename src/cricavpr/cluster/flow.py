@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ def describe_on(
     """
     require_ray()  # said at once, not after a long look at the photos
     method = spec.load()
+    spec = replace(spec, device=method.device)  # the same on every machine, where "auto" may choose another
     planned = plan(method, images, grouping, batch_size)
     batches = planned.batches
     with contextlib.ExitStack() as stack:

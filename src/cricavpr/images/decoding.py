@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cricavpr.geo import LatLon
 from cricavpr.images.damage import loaded
@@ -73,3 +74,17 @@ def read_gps(source: Path | bytes) -> LatLon | None:
         ImageError: the file cannot be opened as a picture at all.
     """
     return read_header(source, min_side=1).gps
+
+
+def decode_image(image: Image.Image) -> NDArray[np.uint8]:  # (H, W, 3)
+    """Return the pixels of an open PIL image as `decode` returns those of a file: upright, in sRGB.
+
+    Raises:
+        ImageError: stage decode: the file behind the image is damaged.
+
+    Example:
+        >>> decode_image(Image.new("L", (40, 30))).shape
+        (30, 40, 3)
+    """
+    with stage("decode"):
+        return np.array(turned(as_rgb(image), image))

@@ -1,88 +1,244 @@
-"""What a network that sees every image by itself needs around it to be a method: pictures in, weights, precision."""
+"""Methods with a torch network, and the table of those whose network takes every image by itself.
+
+A row of FAMILIES says which module of `cricavpr.models` has the network and how pictures reach it. That module has
+`published(name)`, `network_of(tensors)` and `from_authors_names(tensors)`.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, get_args
 
-from cricavpr.errors import InputError, WeightsError
-from cricavpr.images import Preprocess, Resize
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.errors import ImageError, InputError, WeightsError
+from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
+from cricavpr.images.preprocess import resized
+from cricavpr.methods.base import Pixels
+from cricavpr.methods.embedding import LoadedMethod
+from cricavpr.models.needs import ImageNeeds
+from cricavpr.progress import note
 from cricavpr.schema import nearest
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    N = TypeVar("N", bound=nn.Module)
+N = TypeVar("N", bound="nn.Module")
 
-RANDOM = "random:"  # weights="random:0" draws the weights from seed 0: for experiments and benchmarks
+Colour = tuple[float, float, float]
+RANDOM = "random:"  # weights="random:0" draws the weights with seed 0, for experiments and benchmarks
+LONGEST_SEED = 18  # digits; torch takes 64 bits
 DType = Literal["float32", "float64"]
-
-
-class Network(Protocol):
-    """Images (B, 3, H, W) to descriptors (B, D) of unit length."""
-
-    dim: int
-
-    def __call__(self, images: Tensor) -> Tensor: ...
-    def to(self, device: str) -> Any: ...
-    def eval(self) -> Any: ...
-    def parameters(self) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set: how pictures reach the network, and how exactly it computes. Defaults are the authors'."""
+    """What a user may set. The defaults of a family are the authors'.
+
+    Attributes:
+        image_size: (height, width) in pixels; None keeps each photo's own size.
+        resize: see `Preprocess`.
+        dtype: precision of the network.
+    """
 
     image_size: tuple[int, int] | None = None
     resize: Resize = "pil"
     dtype: DType = "float32"
 
-    def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Settings:
-        """These settings with some replaced.
+    def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
+        """Return these settings with some replaced.
 
         Args:
-            fixed: settings that this method does not leave open.
+            fixed: settings that this method does not let users change.
 
         Raises:
-            InputError: an override that is no setting, or a precision that is not offered.
+            InputError: an unknown setting or precision.
         """
         known = [field.name for field in fields(self) if field.name not in fixed]
         for key in overrides:
             if key not in known:
-                raise InputError(f"{key!r} is not a setting of {method}. {nearest(key, known)}")
+                raise InputError(f"unknown setting {key!r} of {method}. {nearest(key, known)}")
         settings = replace(self, **overrides)
-        if settings.dtype not in get_args(DType):
-            raise InputError(
-                f"{method} cannot compute in {settings.dtype!r}. {nearest(settings.dtype, get_args(DType))}"
-            )
+        check_dtype(settings.dtype)
         return settings
 
 
-class SingleImageMethod:
-    """A network with weights, ready to describe images, each by itself."""
+def check_dtype(dtype: str) -> None:
+    """Raise InputError for an unknown precision."""
+    if dtype not in get_args(DType):
+        raise InputError(f"unknown dtype {dtype!r}. {nearest(dtype, get_args(DType))}")
 
-    correlates = False
 
-    def __init__(self, name: str, model: Network, settings: Settings, weights: str, device: str) -> None:
+@dataclass(frozen=True)
+class NativeSize(Preprocess):
+    """Keep the size of each photo; where the network needs multiples, resize to the nearest ones.
+
+    Raises:
+        ImageError: on a call, for an image that is too small for the network.
+    """
+
+    image_size: tuple[int, int] | None = None
+    needs: ImageNeeds = field(default_factory=ImageNeeds)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Pixels:  # (H, W, 3) to (3, h, w)
+        pixels = super().__call__(image)
+        height, width = pixels.shape[1:]
+        if self.needs.whole:
+            height, width = self.needs.nearest(height), self.needs.nearest(width)
+        problem = self.needs.problem(height, width)
+        if problem is not None:
+            raise ImageError("size", f"is too small for this method: {problem}")
+        return pixels if pixels.shape[1:] == (height, width) else resized(pixels, (height, width), "bilinear", True)
+
+    def describe(self) -> str:
+        if not self.needs.whole:
+            return super().describe()
+        way = f"size native to the nearest multiple of {self.needs.cell_px}, resize tensor"
+        return super().describe().replace("size native, resize none", way)
+
+
+class TorchMethod(LoadedMethod, Generic[N]):
+    """A method with a torch network: arrays to the network's device and precision, descriptors back."""
+
+    def __init__(self, name: str, network: N, preprocess: Preprocess, weights: str, device: str) -> None:
         self.name = name
-        self.dim = model.dim
-        self.image_size = settings.image_size
+        self.image_size = preprocess.image_size
         self.weights = weights
-        self.settings = settings
-        self.model: Network = model.eval().to(device)
-        self.preprocess = Preprocess(settings.image_size, resize=settings.resize)  # goes to worker processes by itself
-        exact = "" if settings.dtype == "float32" else f"; {settings.dtype}"
-        self.preprocessing = f"{self.preprocess.describe()}{exact}"
+        self.device = device
+        self.network: N = network.eval().to(device)
+        self.preprocess = preprocess
+        self.preprocessing = preprocess.describe()
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w)
+    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
         import torch
 
-        weight = next(self.model.parameters())
         with torch.inference_mode():
-            return self.model(images.to(weight.device, weight.dtype)).cpu()
+            vectors: NDArray[np.float32] = self.forward(self.tensor(images), groups).float().cpu().numpy()
+        return vectors
+
+    def forward(self, images: Tensor, groups: Sequence[int] | None) -> Tensor:  # (B, 3, h, w) to (B, D)
+        """Run the network."""
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def tensor(self, images: Pixels) -> Tensor:
+        """Return an array as a tensor on the network's device and in its precision, without a copy where possible."""
+        import torch
+
+        weight = next(self.network.parameters())
+        writable = np.require(images, requirements=("C", "W"))  # torch warns of arrays that it must not write to
+        return torch.from_numpy(writable).to(weight.device, weight.dtype)
+
+
+class SingleImageMethod(TorchMethod["nn.Module"]):
+    """A method whose network takes every image by itself."""
+
+    def __init__(
+        self,
+        name: str,
+        network: Any,
+        settings: Settings,
+        weights: str,
+        device: str,
+        mean: Colour = IMAGENET_MEAN,
+        std: Colour = IMAGENET_STD,
+    ) -> None:
+        preprocess = preprocess_for(name, network.needs, settings, mean, std)
+        super().__init__(name, network, preprocess, weights, device)
+        self.dim: int = network.dim
+        self.settings = settings
+        if settings.dtype != "float32":
+            self.preprocessing += f"; {settings.dtype}"
+
+
+def preprocess_for(name: str, needs: ImageNeeds, settings: Settings, mean: Colour, std: Colour) -> Preprocess:
+    """Return the preprocessing of a method.
+
+    Raises:
+        InputError: the network does not take the image size.
+    """
+    if settings.image_size is None:
+        return NativeSize(None, settings.resize, mean, std, needs)
+    preprocess = Preprocess(settings.image_size, settings.resize, mean, std)
+    problem = needs.problem(*settings.image_size)
+    if problem is not None:
+        raise InputError(f"{name} does not take the image size {settings.image_size}: {problem}.")
+    return preprocess
+
+
+# --- families
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to load a method.
+
+    Attributes:
+        module: of `cricavpr.models`, which has the network.
+        settings: the authors'.
+        fixed: settings that users cannot change.
+        trunk: backbone that this name stands for; weights on another one are refused.
+    """
+
+    module: str
+    settings: Settings
+    fixed: tuple[str, ...] = ()
+    trunk: str | None = None
+
+
+FAMILIES = {
+    "cosplace": Family("cosplace", Settings()),
+    "eigenplaces": Family("cosplace", Settings()),
+    "gcl": Family("gcl", Settings((480, 640))),
+    "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in training, not as in demos
+    "transvpr": Family("transvpr", Settings((480, 640), "tensor_no_antialias")),
+    "salad": Family("salad", Settings((322, 322))),  # trained at 224 x 224, evaluated by its authors at 322 x 322
+    "boq": Family("boq", Settings((322, 322), "tensor_bicubic"), fixed=("resize",), trunk="dinov2"),
+    "boq-resnet50": Family("boq", Settings((384, 384), "tensor_bicubic"), fixed=("resize",), trunk="resnet50"),
+    "megaloc": Family("megaloc", Settings(None, "tensor"), fixed=("resize",)),
+}
+
+
+def load(name: str, weights: str | Path, device: str, **overrides: Any) -> SingleImageMethod:
+    """Load a method of FAMILIES.
+
+    Raises:
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: an unknown setting, or an image size that the network does not take.
+    """
+    family = FAMILIES[name]
+    settings = family.settings.overridden(overrides, name, family.fixed)
+    network, mark = load_network(name, weights, settings.dtype)
+    if "image_size" in family.fixed:  # the weights decide it
+        settings = replace(settings, image_size=network.image_size)
+    return SingleImageMethod(name, network, settings, mark, device)
+
+
+def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
+    """Return the network of a family with weights, and what identifies these."""
+    family = FAMILIES[name]
+    models = importlib.import_module(f"cricavpr.models.{family.module}")
+    network, mark = with_weights(
+        weights,
+        dtype,
+        published=lambda: models.published(name),
+        network_of=models.network_of,
+        renamed=models.from_authors_names,
+    )
+    if family.trunk is not None and network.trunk != family.trunk:
+        wanted = family.module, network.trunk
+        others = [other for other, one in FAMILIES.items() if (one.module, one.trunk) == wanted]
+        advice = f"Load it as {others[0]!r}." if others else "No method here uses that."
+        raise WeightsError(f"{weights} is for {network.trunk}, but {name!r} is for {family.trunk}. {advice}")
+    return network, mark
+
+
+# --- weights
 
 
 def with_weights(
@@ -90,63 +246,64 @@ def with_weights(
     dtype: DType,
     *,
     published: Callable[[], N],
-    fitting: Callable[[Mapping[str, Tensor], str], N],
+    network_of: Callable[[Mapping[str, Tensor]], N],
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[N, str]:
-    """A network filled with weights, and their SHA-256 or what stands for it.
+    """Return a network with weights, and their SHA-256, or the text that identifies random weights.
 
     Args:
         weights: a file, a known name, or random:SEED.
         published: makes the network of the published size, for random weights.
-        fitting: makes the network whose sizes are read off tensors under our names; told the file too, for messages.
+        network_of: makes the network with the sizes of tensors, by our names.
         renamed: the authors' names to ours.
 
     Raises:
-        WeightsError: no such file, an unsafe one, or one that does not fit the network.
+        WeightsError: the weights are missing, unsafe, or do not fit.
         InputError: random weights without a seed.
     """
-    import torch
-
+    from cricavpr.models.fitting import filled
     from cricavpr.models.registry import find_weights
-    from cricavpr.models.weights import load_strictly, read_weights
+    from cricavpr.models.weights import read_weights
 
-    text = str(weights)
-    if text.startswith(RANDOM):
-        return seeded(text, published).to(torch_dtype(dtype)), text
-    file = read_weights(find_weights(text))
-    tensors, source = renamed(file.tensors), str(file.path)
-    with torch.random.fork_rng(devices=[]):  # the first values are overwritten: leave the caller's numbers alone
-        model = fitting(tensors, source).to(torch_dtype(dtype))
-    load_strictly(model, tensors, source)
-    return model, file.sha256
+    if is_random(weights):
+        return drawn(weights, published, dtype), str(weights)
+    file = read_weights(find_weights(weights))
+    tell_removed(weights, file.removed)
+    tensors = renamed(file.tensors)
+    return filled(lambda: network_of(tensors), tensors, str(file.path), torch_dtype(dtype)), file.sha256
 
 
-def shape_of(tensors: Mapping[str, Tensor], name: str, dims: int, source: str) -> tuple[int, ...]:
-    """The shape of an entry from which a size of the network is read.
+def tell_removed(weights: str | Path, removed: str) -> None:
+    """Print a note if names in a file of the user's had wrappers; published files are as their authors left them."""
+    from cricavpr.models.registry import KNOWN
+
+    if removed and str(weights) not in KNOWN:
+        note(f"{weights}: removed {removed!r}, which a wrapper had added, from the names of the weights.")
+
+
+def is_random(weights: str | Path) -> bool:
+    """Return whether the weights are to be drawn: random:SEED."""
+    return str(weights).startswith(RANDOM)
+
+
+def drawn(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
+    """Build a network with random weights, without touching the caller's random numbers.
 
     Raises:
-        WeightsError: it is missing, or has not `dims` dimensions.
+        InputError: there is no seed, or it is too long.
     """
-    if name not in tensors:
-        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {name} is missing.")
-    shape = tuple(tensors[name].shape)
-    if len(shape) != dims or 0 in shape:
-        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {name} has the shape {shape}.")
-    return shape
-
-
-def seeded(text: str, build: Callable[[], N]) -> N:
     import torch
 
-    seed = text.removeprefix(RANDOM)
-    if not seed.isdecimal():
-        raise InputError(f"weights {text!r} name no seed. Write random:0, say.")
+    seed = str(weights).removeprefix(RANDOM)
+    if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
+        raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
-        return build()
+        return build().to(torch_dtype(dtype))
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
+    """Return the torch type of a precision."""
     import torch
 
     return torch.float64 if dtype == "float64" else torch.float32

@@ -1,4 +1,4 @@
-"""Results that grow line by line on disk, so that an interrupted run goes on where it stopped."""
+"""Results on disk, appended query by query, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cricavpr.files import growing
 from cricavpr.locks import exclusive
 
 FORMAT = "cricavpr.reranked.1"
-SYNC_EVERY_S = 5.0  # how much work a crash may cost
+SYNC_EVERY_S = 5.0  # work that a crash may lose
 
 
 class Journal:
-    """One record for each query, in order: its candidates, their scores, and a checksum over both.
+    """File with one record for each query, in order: candidates, scores, and a checksum over both.
 
-    What follows the last sound record is the end of a run that was cut off, and is written anew.
+    Bytes after the last intact record are from an interrupted write, and are removed.
     """
 
     def __init__(self, path: Path, mark: str, width: int) -> None:
@@ -42,17 +42,17 @@ class Journal:
             stack.enter_context(exclusive(self.path.with_suffix(".lock"), str(self.path)))
             with growing(self.path):
                 self.file = stack.enter_context(self.path.open("a+b"))
-                self._take_up(self.file)
+                self._resume(self.file)
             self.open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError, InputError):  # what is not synced is at worst done again
+        with contextlib.suppress(OSError, InputError):  # what is not synced is computed again
             self._sync()
         with contextlib.suppress(OSError):
             self.open.close()
 
-    def _take_up(self, file: IO[bytes]) -> None:
+    def _resume(self, file: IO[bytes]) -> None:
         file.seek(0)
         if file.readline() != self.head:
             file.truncate(0)
@@ -62,13 +62,13 @@ class Journal:
         while (row := self._unpacked(file.read(16 * self.width + 4))) is not None:
             self.rows.append(row)
             sound = file.tell()
-        file.truncate(sound)  # appending goes on from there
+        file.truncate(sound)
 
     def append(self, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> None:  # (n,) each
-        """Add the next query.
+        """Append the record of the next query.
 
         Raises:
-            InputError: the disk is full or gone.
+            InputError: the file cannot be written.
         """
         assert self.file and len(indices) == len(scores) == self.width
         record = indices.astype("<i8").tobytes() + scores.astype("<f8").tobytes()

@@ -1,4 +1,4 @@
-"""Local features on disk: one small safetensors file for each photo, whole or not there."""
+"""Local features on disk: one safetensors file for each photo, complete or not there."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ FORMAT = "cricavpr.local.2"
 
 
 class LocalStore:
-    """Keeps what a method found in each photo, by the photo's place, size and time and by how it was made."""
+    """Cache of local features, by path, size and mtime of the photo and by what decides its features."""
 
     def __init__(self, folder: Path, made: MadeBy, local: str) -> None:
         self.folder = folder
         self.made = json.dumps([made.to_dict(), local], sort_keys=True)
 
     def place(self, images: ImageSet, index: int) -> Path:
+        """Return the path of the file for a photo."""
         key = hashlib.sha256(f"{FORMAT}\0{self.made}\0".encode() + identity(images, index)).hexdigest()
         return self.folder / key[:2] / f"{key[2:34]}.safetensors"
 
     def has(self, images: ImageSet, index: int) -> bool:
+        """Return whether the features of a photo are there."""
         return self.place(images, index).is_file()
 
     def put(self, images: ImageSet, index: int, features: LocalFeatures) -> int:
-        """Write what was found in one photo, durably; returns how many bytes it takes.
+        """Write the features of a photo durably; return their size in bytes.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: the file cannot be written.
         """
         from safetensors.numpy import save
 
@@ -46,10 +48,10 @@ class LocalStore:
         return len(content)
 
     def get(self, images: ImageSet, index: int) -> LocalFeatures:
-        """Read it back.
+        """Read the features of a photo.
 
         Raises:
-            InputError: the file was damaged or taken away.
+            InputError: the file is damaged or missing.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -66,7 +68,7 @@ class LocalStore:
 
 
 def identity(images: ImageSet, index: int) -> bytes:
-    """Which file a photo is: where it lies, how long it is, and when it was last written."""
+    """Identify the file of a photo by path, size and mtime."""
     path = images.path(index)
-    size, time_ns = size_and_time(path)  # of none, a Problem when it is read
+    size, time_ns = size_and_time(path)  # -1, -1 for a missing photo, which is reported when read
     return os.fsencode(path.absolute()) + f"\0{size}\0{time_ns}\0".encode()

@@ -50,8 +50,8 @@ class HeldOutPictures:
         vectors = np.empty((len(self.pictures), method.dim), np.float32)
         for batch in pack(grouping.groups(len(self.pictures), draw=side), _IMAGES_AT_ONCE):
             rows = np.concatenate(batch)
-            images = normalised(torch.from_numpy(self.pictures[rows, side]))
-            vectors[rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
+            images = normalised(torch.from_numpy(self.pictures[rows, side])).numpy()
+            vectors[rows] = method.describe(images, [len(group) for group in batch])
         return vectors
 
 

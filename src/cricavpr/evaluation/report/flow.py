@@ -16,7 +16,7 @@ from cricavpr.evaluation.report.page import Drawn, report_page
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.runs import Run, Sources, find_sources, splits
 from cricavpr.files import write_text
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, network_of
 from cricavpr.plotting import save_figure
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def counted(method: Method) -> dict[str, str]:
     """
     from cricavpr.models.cricavpr import CricaVPR, parameter_counts
 
-    model = getattr(method, "model", None)
-    if not isinstance(model, CricaVPR):
+    network = network_of(method)
+    if not isinstance(network, CricaVPR):
         raise InputError(f"the parts of {method.name} are not told apart. Give a cricavpr method to --parameters.")
-    counts = parameter_counts(model)
+    counts = parameter_counts(network)
     return {"method": method.name, **{part: f"{count / 1e6:.1f}" for part, count in counts.items()}}
 
 
