@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cricavpr.errors import WeightsError
 from cricavpr.methods import load_method
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import TorchMethod
 
 from .rebuilt import described, lengths, normalised, scenes
 
@@ -17,9 +17,9 @@ DESCRIPTOR = {"float32": 1e-4, "float64": 1e-8}  # length of the difference, see
 FEATURE = {"float32": 1e-4, "float64": 1e-10}  # of the largest value of the map
 
 
-def loaded(name: str, path: Path, dtype: str) -> SingleImageMethod:
+def loaded(name: str, path: Path, dtype: str) -> TorchMethod:
     method = load_method(name, path, dtype=dtype)
-    assert isinstance(method, SingleImageMethod)
+    assert isinstance(method, TorchMethod)
     return method
 
 
@@ -30,7 +30,7 @@ def with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(
-    method: SingleImageMethod,
+    method: TorchMethod,
     golden: dict[str, np.ndarray],
     size: str,
     images: int = 4,

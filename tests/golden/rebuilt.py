@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cricavpr.methods.single import TorchMethod
+from cricavpr.methods.families import TorchMethod
 
 from .seeded import seeded_array, seeded_images, seeded_scenes
 

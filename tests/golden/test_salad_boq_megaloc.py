@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cricavpr.methods import load_method
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import TorchMethod
 from cricavpr.models import boq, megaloc, salad
 from cricavpr.models.weights import load_strictly
 
@@ -77,14 +77,14 @@ def cases() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[Callable[[str, str], SingleImageMethod]]:
+def loaded() -> Iterator[Callable[[str, str], TorchMethod]]:
     """Methods by name and precision, from files as published; one at a time, and no file stays."""
 
     @lru_cache(maxsize=1)
-    def load(name: str, dtype: str) -> SingleImageMethod:
+    def load(name: str, dtype: str) -> TorchMethod:
         with tempfile.TemporaryDirectory() as folder:
             method = load_method(name, _as_published(name, Path(folder)), dtype=dtype)
-        assert isinstance(method, SingleImageMethod)
+        assert isinstance(method, TorchMethod)
         if dtype == "float64":  # the file is float32: give the golden weights in full
             load_strictly(method.network, PUBLISHED[name].renamed(state(PUBLISHED[name].golden)), "golden")
         return method
@@ -117,7 +117,7 @@ def _images(name: str, size: str) -> Tensor:
 
 @pytest.mark.parametrize(("name", "dtype", "size"), cases())
 def test_descriptors_are_the_authors(
-    loaded: Callable[[str, str], SingleImageMethod], name: str, dtype: str, size: str
+    loaded: Callable[[str, str], TorchMethod], name: str, dtype: str, size: str
 ) -> None:
     published = PUBLISHED[name]
     golden, images, method = arrays(published.golden), _images(name, size), loaded(name, dtype)

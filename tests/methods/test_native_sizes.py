@@ -5,7 +5,7 @@ import pytest
 
 from cricavpr.errors import ImageError
 from cricavpr.images import Preprocess
-from cricavpr.methods.single import NativeSize
+from cricavpr.methods.families import NativeSize
 from cricavpr.models.needs import ImageNeeds
 
 PATCHES = ImageNeeds(14, whole=True)

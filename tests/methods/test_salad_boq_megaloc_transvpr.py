@@ -11,7 +11,7 @@ import torch
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.methods import METHODS, load_method
 from cricavpr.methods.base import Method, TwoStageMethod
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import TorchMethod
 from cricavpr.models.registry import KNOWN
 from cricavpr.models.weights import convert
 from tests.golden.rebuilt import described
@@ -60,7 +60,7 @@ def images(name: str, count: int = 3, side: int | None = None) -> np.ndarray:
 def test_the_sizes_are_read_off_the_file(name: str, tmp_path: Path) -> None:
     method = load_method(name, small_file(name, tmp_path), image_size=(SIDES[name], SIDES[name]))
     network = small_network(name)
-    assert isinstance(method, Method) and isinstance(method, SingleImageMethod)
+    assert isinstance(method, Method) and isinstance(method, TorchMethod)
     assert method.dim == network.dim and not method.correlates
     assert isinstance(method, TwoStageMethod) == (name == "transvpr")
     with torch.inference_mode():

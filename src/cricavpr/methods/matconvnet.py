@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cricavpr.errors import WeightsError
 from cricavpr.matlab import Unreadable, Value, read_variable
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cricavpr.models.weights import plain_state
 
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # numbered as torchvision numbers VGG-16
 NETVLAD, WHITENING = 30, 33  # numbers of the layers
@@ -26,8 +26,6 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Mean]:
     Raises:
         WeightsError: damaged, too large, or not NetVLAD as its authors published it.
     """
-    from cricavpr.models.weights import plain_state
-
     try:
         network = read_variable(path, "net")
         arrays, mean = _arrays(_list(_field(network, "layers"))), _mean(network)
@@ -89,6 +87,4 @@ def _list(value: Any) -> list[Any]:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    import torch
-
     return torch.from_numpy(np.array(array, order="C"))

@@ -10,16 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cricavpr.files import sha256_of
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD
 from cricavpr.matlab import is_matlab
+from cricavpr.methods.families import Colour, DType, Settings, TorchMethod, is_random, torch_dtype, with_weights
 from cricavpr.methods.matconvnet import read_matconvnet
-from cricavpr.methods.single import Colour, DType, Settings, SingleImageMethod, is_random, torch_dtype, with_weights
-
-if TYPE_CHECKING:
-    from cricavpr.models.netvlad import Flattening, VLADNet
+from cricavpr.models.fitting import filled
+from cricavpr.models.netvlad import (
+    CLUSTERS,
+    NANNE,
+    OPENIBL,
+    WHITENED,
+    Flattening,
+    VLADNet,
+    from_authors_names,
+    network_of,
+)
+from cricavpr.models.registry import check_recorded, find_weights
 
 CAFFE_MEAN: Colour = (0.48501960784313836, 0.4579568627450961, 0.4076039215686255)  # of 0..1: 123.68, 116.78, 103.94
 CAFFE_STD: Colour = (0.00392156862745098,) * 3  # 1/255: pixels stay in 0..255
@@ -39,7 +48,7 @@ class VLADSettings(Settings):
     shorten_to: int | None = None
 
 
-class VLADMethod(SingleImageMethod):
+class VLADMethod(TorchMethod):
     """A network with NetVLAD that describes images."""
 
     network: VLADNet
@@ -72,9 +81,6 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADM
         WeightsError: the weights are missing, unsafe, or do not fit.
         InputError: an unknown setting, or a value that it does not take.
     """
-    from cricavpr.models.netvlad import CLUSTERS, NANNE, OPENIBL, WHITENED
-    from cricavpr.models.registry import find_weights
-
     settings = VLADSettings(SFRS_SIZE if name == "sfrs" else None).overridden(overrides, name)
     if name == "sfrs":
         network, mark = from_torch(weights, settings.dtype, OPENIBL, (CLUSTERS, "clusters", WHITENED))
@@ -95,22 +101,15 @@ def from_torch(
     published: tuple[int, Flattening, int | None],  # clusters, order of values, values after whitening
 ) -> tuple[VLADNet, str]:
     """Return a network from a file of torch, or of the published size with random weights; and the weights' SHA-256."""
-    from cricavpr.models.netvlad import VLADNet, from_authors_names, network_of
-
     return with_weights(
         weights,
         dtype,
-        published=lambda: VLADNet(*published),
-        network_of=network_of,
-        renamed=lambda tensors: from_authors_names(tensors, names),
+        lambda tensors: network_of(tensors) if tensors else VLADNet(*published),
+        lambda tensors: from_authors_names(tensors, names),
     )
 
 
 def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
-    from cricavpr.models.fitting import filled
-    from cricavpr.models.netvlad import network_of
-    from cricavpr.models.registry import check_recorded
-
     mark = sha256_of(path)
     check_recorded(path, mark)
     tensors, mean = read_matconvnet(path)

@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cricavpr.errors import InputError
 from cricavpr.methods.base import LocalFeatures, Pixels
 from cricavpr.methods.matching import homography_inliers, mutual_matches
 from cricavpr.methods.netvlad import VLADMethod, VLADSettings, from_torch
+from cricavpr.models.netvlad import CLUSTERS, NANNE, VLADNet
+from cricavpr.models.patch_netvlad import patch_centres_px, patch_descriptors, patch_grid, patch_positions
 from cricavpr.schema import nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cricavpr.models.netvlad import VLADNet
 
 Matcher = Literal["ransac", "rapid"]
 Kept = Literal["float16", "float32", "float64"]
@@ -79,10 +78,6 @@ class PatchNetVLADMethod(VLADMethod):
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
         """Return, for each image and size, patches (P, D) of unit length, and rows and columns of their grid (2,)."""
-        import torch
-
-        from cricavpr.models.patch_netvlad import patch_descriptors, patch_grid
-
         sizes = self.patch_settings.patch_sizes
         with torch.inference_mode():
             maps = self.network.backbone(self.tensor(images))  # (B, C, h, w)
@@ -110,8 +105,6 @@ class PatchNetVLADMethod(VLADMethod):
 
     def _similarity(self, query: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:  # (n, D), (m, D) to (n, m)
         """Multiply patches on the method's device, in float32 at least: float16 is for storage, not for sums."""
-        import torch
-
         dtype = torch.float64 if query.dtype == np.float64 else torch.float32
         one, other = (
             torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in (query, candidate)
@@ -132,8 +125,6 @@ class PatchNetVLADMethod(VLADMethod):
 
 
 def _inliers(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
-    from cricavpr.models.patch_netvlad import patch_centres_px
-
     pairs = pairs[np.argsort(pairs[:, 1])]  # in the candidate's order, like the authors: it decides RANSAC's samples
     here = patch_centres_px(size, *query.tolist())[pairs[:, 0]]
     there = patch_centres_px(size, *candidate.tolist())[pairs[:, 1]]
@@ -142,8 +133,6 @@ def _inliers(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[An
 
 def _moved_alike(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
     """Return the rapid spatial score: the squared distance of each shift to the most unusual one possible, summed."""
-    from cricavpr.models.patch_netvlad import patch_positions
-
     here, there = patch_positions(*query.tolist()), patch_positions(*candidate.tolist())
     shifts = there[pairs[:, 1]] - here[pairs[:, 0]]  # (M, 2)
     oddness = np.abs(shifts - shifts.mean(axis=0))
@@ -169,8 +158,6 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Patch
         WeightsError: the weights are missing, unsafe, or do not fit.
         InputError: an unknown setting, or a value that it does not take.
     """
-    from cricavpr.models.netvlad import CLUSTERS, NANNE
-
     published = CONFIGURATIONS[name]
     settings = published.settings.overridden(overrides, name)
     _check(settings)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
@@ -34,9 +36,6 @@ class PixelMatcher(LoadedMethod):
 
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Describe images (B, 3, 32, 64): descriptors of unit length, (B, 2048) float32."""
-        import torch
-        import torch.nn.functional as F
-
         grey = torch.from_numpy(np.require(images, requirements=("C", "W"))).mean(dim=1)
         patches = grey.view(-1, HEIGHT // PATCH, PATCH, WIDTH // PATCH, PATCH)
         centred = patches - patches.mean(dim=(2, 4), keepdim=True)

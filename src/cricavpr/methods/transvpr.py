@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cricavpr.images import Resize
 from cricavpr.methods.base import LocalFeatures, Pixels
+from cricavpr.methods.families import Settings, TorchMethod, load_network
 from cricavpr.methods.matching import homography_inliers, mutual_matches
-from cricavpr.methods.single import Settings, SingleImageMethod, load_network
-
-if TYPE_CHECKING:
-    from cricavpr.models.transvpr import TransVPR
+from cricavpr.models.transvpr import PATCH, TransVPR, combined_mask
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class TransVPRSettings(Settings):
     inlier_px: float = 24.0
 
 
-class TransVPRMethod(SingleImageMethod):
+class TransVPRMethod(TorchMethod):
     """A TransVPR that describes images and compares their patches."""
 
     network: TransVPR
@@ -46,10 +45,6 @@ class TransVPRMethod(SingleImageMethod):
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
         """Return, for each image, patches (n, C), their mask from 0 to 1 (n,), and centres as x, y in pixels (n, 2)."""
-        import torch
-
-        from cricavpr.models.transvpr import combined_mask
-
         with torch.inference_mode():
             outputs = self.network.outputs(self.tensor(images))  # (B, depth, 1 + n, C)
             masks = combined_mask(self.network.pool.masks(outputs)).cpu().numpy()  # (B, n)
@@ -86,8 +81,6 @@ def _wide(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
 
 def patch_centres(height: int, width: int) -> NDArray[np.float32]:
     """Return the centres of the patches as x, y in pixels, row by row: (h w, 2)."""
-    from cricavpr.models.transvpr import PATCH
-
     y, x = np.mgrid[PATCH // 2 : height : PATCH, PATCH // 2 : width : PATCH]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 

@@ -128,18 +128,15 @@ _AUTHORS_NAMES = {
 }
 
 
-def published(name: str) -> BoQ:
-    """Return the network of the published size, with random weights."""
-    return BoQ(PUBLISHED[name])
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> BoQ:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    if not tensors:
+        return BoQ(PUBLISHED[name])
     depth = resnet_depth_of(tensors, "backbone.layer3.")
     plain = PUBLISHED["boq" if depth is None else "boq-resnet50"]
     width = shape_of(tensors, "aggregator.norm.weight", (plain.width,))[0]
@@ -147,7 +144,7 @@ def network_of(tensors: Mapping[str, Tensor]) -> BoQ:
         backbone=dinov2_of(tensors, "backbone.") if depth is None else depth,
         width=plain.width if width % HEAD_WIDTH else width,
         queries=shape_of(tensors, "aggregator.blocks.0.queries", (1, plain.queries, plain.width))[1],
-        blocks=layers_of(tensors, "aggregator.blocks."),
+        blocks=layers_of(tensors, "aggregator.blocks.", plain.blocks),
         rows=shape_of(tensors, "aggregator.mix.bias", (plain.rows,))[0],
     )
     return BoQ(config)

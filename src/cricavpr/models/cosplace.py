@@ -50,17 +50,12 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
     }
 
 
-def published(name: str) -> CosPlace:
-    """Return the network of the published size, with random weights."""
-    return CosPlace()
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection."})
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> CosPlace:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "resnet50"
     return CosPlace(trunk, shape_of(tensors, "projection.weight", (2048, trunk_channels(trunk)))[0])

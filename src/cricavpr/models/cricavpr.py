@@ -23,6 +23,7 @@ from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, region_co
 from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
 from cricavpr.models.fitting import dinov2_of, filled, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 from cricavpr.models.registry import PRETRAINED, find_weights
 from cricavpr.models.torch_files import unusable
 from cricavpr.models.vit import (
@@ -118,6 +119,8 @@ class CricaVPR(nn.Module):
     def __init__(self, config: CricaVPRConfig) -> None:
         super().__init__()
         self.config = config
+        self.dim = config.dim
+        self.needs = ImageNeeds(config.backbone.patch, whole=True)
         adapter = adapter_maker(config.adapter, config.adapter_ratio)
         self.backbone = VisionTransformer(config.backbone, adapter, config.adapter_scale)
         self.aggregator = _aggregator(config)

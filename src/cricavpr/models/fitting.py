@@ -63,9 +63,9 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...
     return shape if len(shape) == len(published) and 0 not in shape else published
 
 
-def layers_of(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the numbered layers under a prefix; at least one, which strict loading then reports as missing."""
-    return min(max(1, count_layers(tensors, prefix)), MOST_LAYERS)
+def layers_of(tensors: Mapping[str, Tensor], prefix: str, published: int) -> int:
+    """Count the numbered layers under a prefix; the published number if there are none."""
+    return min(count_layers(tensors, prefix) or published, MOST_LAYERS)
 
 
 def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:

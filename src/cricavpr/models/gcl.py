@@ -31,16 +31,11 @@ class GCL(nn.Module):
         return F.normalize(self.gem.whole(self.backbone(images)), dim=1)
 
 
-def published(name: str) -> GCL:
-    """Return the network of the published size, with random weights."""
-    return GCL()
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, {r"pool\.p$": "gem.p"})
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> GCL:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> GCL:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     return GCL(numbered_trunk_of(tensors, "backbone.") or "resnet152")

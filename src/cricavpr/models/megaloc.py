@@ -47,11 +47,6 @@ _AUTHORS_NAMES = {r"aggregator\.linear\.": "project."} | aggregator_names(r"aggr
 _MASK = "backbone.mask_token"  # DINOv2 has one and does not use it for descriptors; the authors' file has none
 
 
-def published(name: str) -> MegaLoc:
-    """Return the network of the published size, with random weights."""
-    return MegaLoc(MegaLocConfig())
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours, and add zeros for the mask token that it lacks."""
     ours = renamed(tensors, _AUTHORS_NAMES)
@@ -59,8 +54,8 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_MASK: torch.zeros(1, width), **ours}
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> MegaLoc:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> MegaLoc:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     plain = MegaLocConfig()
     salad = config_of(tensors, plain.salad)
     return MegaLoc(MegaLocConfig(salad, shape_of(tensors, "project.weight", (plain.dim, salad.dim))[0]))

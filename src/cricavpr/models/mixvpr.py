@@ -96,18 +96,13 @@ class MixVPR(nn.Module):
         return F.normalize(self.aggregator(maps), dim=1)  # (B, D)
 
 
-def published(name: str) -> MixVPR:
-    """Return the network of the published size, with random weights."""
-    return MixVPR(MixVPRConfig())
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, {r"backbone\.model\.": "backbone."})
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> MixVPR:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     plain = MixVPRConfig()
     rows, positions = shape_of(tensors, "aggregator.row_proj.weight", (plain.rows, plain.side**2))
     config = MixVPRConfig(
@@ -115,7 +110,7 @@ def network_of(tensors: Mapping[str, Tensor]) -> MixVPR:
         side=isqrt(positions),
         channels=shape_of(tensors, "aggregator.channel_proj.weight", (plain.channels, 1))[0],
         rows=rows,
-        mixers=layers_of(tensors, "aggregator.mix."),
+        mixers=layers_of(tensors, "aggregator.mix.", plain.mixers),
         hidden=shape_of(tensors, "aggregator.mix.0.mix.1.weight", (plain.hidden, positions))[0],
     )
     return MixVPR(config)

@@ -6,8 +6,10 @@ Nothing here imports torch, so that `cricavpr weights list` and --help are fast.
 from __future__ import annotations
 
 import contextlib
+import csv
 import difflib
 import importlib.resources
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, write_text
 
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: the SHA-256 of the file that was first used
+PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
+FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and later files must match."
 
 
 @dataclass(frozen=True)
@@ -50,231 +54,29 @@ class KnownWeights:
         return self.url is None
 
 
-_GITHUB = "https://github.com"
-_FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and later files must match."
-_DIMS = (32, 64, 128, 256, 512, 1024, 2048)
-_TRUNKS = {  # parameters, channels
-    "VGG16": (14_714_688, 512),
-    "ResNet18": (11_176_512, 512),
-    "ResNet50": (23_508_032, 2048),
-    "ResNet101": (42_500_160, 2048),
-    "ResNet152": (58_143_808, 2048),
-}
-_VGG16_BYTES = 4 * 14_714_688
+def _read_table() -> dict[str, KnownWeights]:
+    """Read `weights/known.csv`, one row for each file."""
+    text = (importlib.resources.files("cricavpr") / "weights" / "known.csv").read_text(encoding="utf-8")
+    return {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(text))}
 
 
-def _vlad_bytes(clusters: int, dim: int) -> int:
-    """Return the bytes of VGG-16, NetVLAD and a whitening."""
-    return _VGG16_BYTES + 4 * (2 * clusters * 512 + dim * (clusters * 512 + 1))
-
-
-def _dinov2(model: str, millions: str, sha256: str, size_bytes: int | None, about_bytes: int = 0) -> KnownWeights:
-    """`model` is "b" for ViT-B/14, "b_reg" with registers."""
-    size, _, registers = model.partition("_")
-    filename = f"dinov2_vit{size}14{'_reg4' if registers else ''}_pretrain.pth"
+def _known(row: dict[str, str]) -> KnownWeights:
+    kept = "" if row["sha256"] or not row["url"] else f" {FIRST_KEPT}"
     return KnownWeights(
-        name=f"dinov2_vit{size}14{'_reg' if registers else ''}",
-        filename=filename,
-        url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{size}14/{filename}",
-        page=f"{_GITHUB}/facebookresearch/dinov2",
-        licence="Apache-2.0",
-        about_bytes=size_bytes or about_bytes,
-        note=f"DINOv2 ViT-{size}/14{' with 4 registers' if registers else ''}, {millions} M parameters. Its authors "
-        "publish no SHA-256; several unrelated public projects record this one.",
-        size_bytes=size_bytes,
-        sha256=sha256,
+        name=row["name"],
+        filename=row["filename"],
+        url=row["url"] or None,
+        page=row["page"],
+        licence=row["licence"],
+        about_bytes=int(row["about_bytes"]),
+        size_bytes=int(row["size_bytes"]) if row["size_bytes"] else None,
+        sha256=row["sha256"] or None,
+        note=row["note"] + kept,
+        by_hand_only=row["by_hand_only"] == "yes",
     )
 
 
-def _places(method: str, trunk: str, dim: int) -> KnownWeights:
-    """CosPlace and EigenPlaces: one network, many trunks and dimensions, one release page each."""
-    repository, paper = {
-        "cosplace": ("CosPlace", "CosPlace (CVPR 2022)"),
-        "eigenplaces": ("EigenPlaces", "EigenPlaces (ICCV 2023)"),
-    }[method]
-    page = f"{_GITHUB}/gmberton/{repository}"
-    parameters, channels = _TRUNKS[trunk]
-    filename = f"{trunk}_{dim}_{method}.pth"
-    return KnownWeights(
-        name=f"{method}_{trunk.lower()}_{dim}",
-        filename=filename,
-        url=f"{page}/releases/download/v1.0/{filename}",
-        page=page,
-        licence="MIT",
-        about_bytes=4 * (parameters + (channels + 1) * dim + 1),
-        note=f"{paper}: {trunk} with GeM, {dim}-d. {_FIRST_KEPT}",
-    )
-
-
-def _mixvpr(channels: int, rows: int, drive_id: str, about_bytes: int) -> KnownWeights:
-    dim = channels * rows
-    return KnownWeights(
-        name=f"mixvpr_resnet50_{dim}",
-        filename=f"resnet50_MixVPR_{dim}_channels({channels})_rows({rows}).ckpt",
-        url=f"https://drive.google.com/file/d/{drive_id}/view",
-        page=f"{_GITHUB}/amaralibey/MixVPR",
-        licence="none stated",
-        about_bytes=about_bytes,
-        note=f"MixVPR (WACV 2023): ResNet-50 to its third stage, {channels} x {rows} = {dim}-d. {_FIRST_KEPT}",
-        by_hand_only=True,
-    )
-
-
-def _transvpr(trained_on: str) -> KnownWeights:
-    """The files are in the authors' repository; the address names a commit."""
-    repository, commit = "RuotongWANG/TransVPR-model-implementation", "58cf3eeddd3634416f9e1256cc61e226abc5c6d0"
-    filename = f"TransVPR_{trained_on}.pth"
-    return KnownWeights(
-        name=f"transvpr_{trained_on.lower()}",
-        filename=filename,
-        url=f"https://raw.githubusercontent.com/{repository}/{commit}/{filename}",
-        page=f"{_GITHUB}/{repository}",
-        licence="none stated",
-        about_bytes=21_700_000,
-        note=f"TransVPR (CVPR 2022) trained on {trained_on}, 5.4 M parameters. {_FIRST_KEPT}",
-    )
-
-
-def _boq(backbone: str, dim: int, licence: str, about_bytes: int, millions: str) -> KnownWeights:
-    page = f"{_GITHUB}/amaralibey/Bag-of-Queries"
-    return KnownWeights(
-        name=f"boq_{backbone}_{dim}",
-        filename=f"boq_{backbone}_{dim}.pth",
-        url=f"{page}/releases/download/v1.0/{backbone}_{dim}.pth",
-        page=page,
-        licence=licence,
-        about_bytes=about_bytes,
-        note=f"BoQ (CVPR 2024) on {backbone}, {dim}-d, {millions} M parameters. {_FIRST_KEPT}",
-    )
-
-
-def _netvlad(trained_on: str) -> KnownWeights:
-    """The networks of the first authors, as redistributed by hloc."""
-    filename = f"{trained_on}_struct.mat"
-    return KnownWeights(
-        name=f"netvlad_{trained_on.lower()}_4096",
-        filename=f"VGG16-NetVLAD-{filename}",
-        url=f"https://cvg-data.inf.ethz.ch/hloc/netvlad/{filename}",
-        page="https://www.di.ens.fr/willow/research/netvlad/",
-        licence="none stated",
-        about_bytes=_vlad_bytes(64, 4096),
-        note=f"NetVLAD (CVPR 2016) trained on {trained_on} by its authors: VGG-16, whitened, 4096-d. {_FIRST_KEPT}",
-    )
-
-
-def _patch_netvlad(trained_on: str, clusters: int, dim: int) -> KnownWeights:
-    filename = f"{trained_on}_WPCA{dim}.pth.tar"
-    return KnownWeights(
-        name=f"patch_netvlad_{trained_on}_{dim}",
-        filename=f"patch_netvlad_{filename}",
-        url=f"https://huggingface.co/TobiasRobotics/Patch-NetVLAD/resolve/main/{filename}",
-        page=f"{_GITHUB}/QVPR/Patch-NetVLAD",
-        licence="MIT",
-        about_bytes=_vlad_bytes(clusters, dim),
-        note=f"Patch-NetVLAD (CVPR 2021) trained on {trained_on}: VGG-16, {dim} values a patch. {_FIRST_KEPT}",
-    )
-
-
-_ALL = (
-    KnownWeights(
-        name="cricavpr-tiny",
-        filename="cricavpr-tiny.safetensors",
-        url=None,
-        page="",
-        licence="MIT",
-        about_bytes=0,
-        note="A small CricaVPR that ships with this package, for first steps and tests, not for results.",
-    ),
-    KnownWeights(
-        name="cricavpr",
-        filename="CricaVPR.pth",
-        url=f"{_GITHUB}/Lu-Feng/CricaVPR/releases/download/v1.0/CricaVPR.pth",
-        page=f"{_GITHUB}/Lu-Feng/CricaVPR",
-        licence="MIT (backbone Apache-2.0)",
-        about_bytes=590_000_000,
-        note="CricaVPR (CVPR 2024) as its authors released it: ViT-B/14, 106.8 M parameters, and more that is "
-        f"skipped. {_FIRST_KEPT}",
-    ),
-    _dinov2("s", "22.1", "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9", 88_283_115),
-    _dinov2("b", "86.6", "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73", 346_378_731),
-    _dinov2("l", "304.4", "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428", 1_217_586_395),
-    _dinov2("g", "1136.5", "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3", 4_546_108_579),
-    _dinov2("s_reg", "22.1", "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", None, 88_300_000),
-    _dinov2("b_reg", "86.6", "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71", 346_393_545),
-    _dinov2("l_reg", "304.4", "36e4deffbaef061a2576705b0c36f93621e2ae20bf6274694821b0b492551b51", 1_217_607_321),
-    _dinov2("g_reg", "1136.5", "746ecb8c6301c645c5c855be91687d274587d6e48fdaec4a729753160b34a283", 4_546_140_349),
-    *(
-        _places(method, trunk, dim)
-        for method, trunk, smallest, largest in (
-            ("cosplace", "VGG16", 64, 512), ("cosplace", "ResNet18", 32, 512), ("cosplace", "ResNet50", 32, 2048),
-            ("cosplace", "ResNet101", 32, 2048), ("cosplace", "ResNet152", 32, 2048),
-            ("eigenplaces", "VGG16", 512, 512), ("eigenplaces", "ResNet18", 256, 512),
-            ("eigenplaces", "ResNet50", 128, 2048), ("eigenplaces", "ResNet101", 128, 2048),
-        )
-        for dim in _DIMS if smallest <= dim <= largest
-    ),
-    KnownWeights(
-        name="gcl_resnet152_2048",
-        filename="MSLS_resnet152_GeM_480_GCL.pth",
-        url="https://doi.org/10.34894/W4LIGP",
-        page=f"{_GITHUB}/marialeyvallina/generalized_contrastive_loss",
-        licence="MIT (code; none stated for the weights)",
-        about_bytes=232_600_000,
-        note="GCL (CVPR 2023): ResNet-152 with GeM, trained on MSLS, 58.1 M parameters, 2048-d.",
-        by_hand_only=True,
-    ),
-    _mixvpr(1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L", 43_500_000),
-    _mixvpr(256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj", 40_400_000),
-    _mixvpr(64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz", 39_600_000),
-    _netvlad("Pitts30K"),
-    _netvlad("TokyoTM"),
-    KnownWeights(
-        name="netvlad_nanne",
-        filename="netvlad_nanne.pth.tar",
-        url="https://drive.google.com/open?id=17luTjZFCX639guSVy00OUtzfTQo4AMF2",
-        page=f"{_GITHUB}/Nanne/pytorch-NetVlad",
-        licence="none stated",
-        about_bytes=2 * _VGG16_BYTES,
-        note="NetVLAD (CVPR 2016) trained again by Nanne/pytorch-NetVlad: VGG-16, 64 clusters, 32768-d, not whitened; "
-        f"the file is checkpoints/model_best.pth.tar of the folder at the address. {_FIRST_KEPT}",
-        by_hand_only=True,
-    ),
-    KnownWeights(
-        name="sfrs_pitts30k_4096",
-        filename="vgg16_netvlad.pth",
-        url=f"{_GITHUB}/yxgeee/OpenIBL/releases/download/v0.1.0-beta/vgg16_netvlad.pth",
-        page=f"{_GITHUB}/yxgeee/OpenIBL",
-        licence="MIT",
-        about_bytes=_vlad_bytes(64, 4096),
-        note=f"SFRS (ECCV 2020): VGG-16 with NetVLAD, trained on Pitts30k, whitened, 4096-d. {_FIRST_KEPT}",
-    ),
-    *(_patch_netvlad("pitts", 64, dim) for dim in (4096, 512, 128)),
-    *(_patch_netvlad("mapillary", 16, dim) for dim in (4096, 512, 128)),
-    _transvpr("MSLS"),
-    _transvpr("Pitts30k"),
-    KnownWeights(
-        name="salad",
-        filename="dino_salad.ckpt",
-        url=f"{_GITHUB}/serizba/salad/releases/download/v1.0.0/dino_salad.ckpt",
-        page=f"{_GITHUB}/serizba/salad",
-        licence="GPL-3.0 (backbone Apache-2.0)",
-        about_bytes=352_000_000,
-        note=f"SALAD (CVPR 2024) as its authors released it: ViT-B/14, 8448-d, 88.0 M parameters. {_FIRST_KEPT}",
-    ),
-    _boq("dinov2", 12288, "MIT (backbone Apache-2.0)", 381_000_000, "95.2"),
-    _boq("resnet50", 16384, "MIT", 95_600_000, "23.8"),
-    KnownWeights(
-        name="megaloc",
-        filename="MegaLoc.safetensors",
-        url="https://huggingface.co/gberton/MegaLoc/resolve/main/model.safetensors",
-        page=f"{_GITHUB}/gmberton/MegaLoc",
-        licence="MIT (backbone Apache-2.0)",
-        about_bytes=914_600_000,
-        note=f"MegaLoc (2025) as its authors released it: ViT-B/14, 8448-d, 228.6 M parameters. {_FIRST_KEPT}",
-    ),
-)  # fmt: skip
-
-KNOWN: dict[str, KnownWeights] = {known.name: known for known in _ALL}
+KNOWN: dict[str, KnownWeights] = _read_table()
 
 
 def known_weights(name: str) -> KnownWeights:
@@ -356,9 +158,6 @@ def find_weights(name_or_path: str | Path) -> Path:
     if not known.shipped:
         _check_identity(known, place, sha256_of(place))
     return place
-
-
-PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
 
 
 def how_to_get(known: KnownWeights) -> str:

@@ -125,11 +125,6 @@ class Salad(nn.Module):
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------
 
 
-def published(name: str) -> Salad:
-    """Return the network of the published size, with random weights."""
-    return Salad(SaladConfig())
-
-
 def aggregator_names(theirs: str, ours: str) -> dict[str, str]:
     """Return the renaming of an aggregator: their prefix and names to ours."""
     names = {"token_features": "scene", "cluster_features": "features", "score": "scores"}
@@ -145,8 +140,8 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> Salad:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     return Salad(config_of(tensors))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cricavpr.errors import InputError
 from cricavpr.models.fitting import HEAD_WIDTH, layers_of, renamed, shape_of
 from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.vit import Attention
 
 PATCH = 16  # pixels: each of the four stages halves the image
 
@@ -64,29 +65,13 @@ class Stage(nn.Module):
         return F.max_pool2d(torch.relu(self.norm(self.conv(maps))), 3, stride=2, padding=1)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with heads of 64."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
-        batch, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, width // HEAD_WIDTH, HEAD_WIDTH)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))  # type: ignore[no-any-return]
-
-
 class Block(nn.Module):
     """Attention and feed-forward. The norm between them is on the residual stream, as in compact transformers."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.width)
-        self.attention = Attention(config.width)
+        self.attention = Attention(config.width, config.width // HEAD_WIDTH, qkv_bias=False)
         self.norm_between = nn.LayerNorm(config.width)
         self.linear1 = nn.Linear(config.width, config.ffn)
         self.linear2 = nn.Linear(config.ffn, config.width)
@@ -200,24 +185,19 @@ _AUTHORS_NAMES = {
 }
 
 
-def published(name: str) -> TransVPR:
-    """Return the network of the published size, with random weights."""
-    return TransVPR(TransVPRConfig())
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def network_of(tensors: Mapping[str, Tensor]) -> TransVPR:
-    """Return a network with the sizes of these tensors, by our names."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
     plain = TransVPRConfig()
     widths = tuple(shape_of(tensors, f"tokenisers.{n}.bias", (plain.token_widths[n],))[0] for n in range(4))
     config = TransVPRConfig(
         channels=tuple(shape_of(tensors, f"stages.{n}.conv.bias", (plain.channels[n],))[0] for n in range(4)),
         token_widths=plain.token_widths if sum(widths) % HEAD_WIDTH else widths,
-        depth=max(2, layers_of(tensors, "transformer.blocks.")),
+        depth=max(2, layers_of(tensors, "transformer.blocks.", plain.depth)),
         ffn=shape_of(tensors, "transformer.blocks.0.linear1.bias", (plain.ffn,))[0],
         dim=shape_of(tensors, "pool.project.bias", (plain.dim,))[0],
     )

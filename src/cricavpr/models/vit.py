@@ -113,11 +113,11 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, width: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
         batch, count, width = tokens.shape
@@ -180,7 +180,7 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig, adapter: BlockAdapter | None, adapter_scale: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config)
+        self.attn = Attention(config.width, config.heads)
         self.ls1 = LayerScale(config.width)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = MLP(config) if config.ffn == "mlp" else SwiGLU(config)

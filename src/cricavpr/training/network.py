@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.methods.base import Method
 from cricavpr.methods.cricavpr import CricaVPRMethod, Settings
-from cricavpr.methods.single import Settings as SingleSettings
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import Settings as SingleSettings
+from cricavpr.methods.families import TorchMethod
 from cricavpr.models.adapters import Adapter
 from cricavpr.models.cosplace import CosPlace
 from cricavpr.models.cricavpr import CricaVPR, from_authors_names
@@ -98,7 +98,7 @@ class TrainableBaseline(Trainable):
     def method(self) -> Method:
         device = str(next(self.model.parameters()).device)
         settings = SingleSettings(self.recipe.image_size, self.recipe.resize)
-        return SingleImageMethod(self.recipe.network.kind, self.model, settings, "in training", device)
+        return TorchMethod(self.recipe.network.kind, self.model, settings, "in training", device)
 
     def header(self) -> dict[str, Any]:
         plain = self.recipe.to_dict()

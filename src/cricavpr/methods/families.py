@@ -1,7 +1,7 @@
-"""Methods with a torch network, and the table of those whose network takes every image by itself.
+"""Methods with a torch network, and the table of those that differ only in their network and settings.
 
-A row of FAMILIES says which module of `cricavpr.models` has the network and how pictures reach it. That module has
-`published(name)`, `network_of(tensors)` and `from_authors_names(tensors)`.
+A row of FAMILIES names a module of `cricavpr.models` and the authors' settings. The module has
+`from_authors_names(tensors)` and `network_of(tensors, name)`, which gives the published sizes for what is not there.
 """
 
 from __future__ import annotations
@@ -10,30 +10,31 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cricavpr.errors import ImageError, InputError, WeightsError
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 from cricavpr.images.preprocess import resized
 from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
+from cricavpr.models.fitting import filled
 from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.registry import KNOWN
+from cricavpr.models.weights import find_weights, read_weights
 from cricavpr.progress import note
 from cricavpr.schema import nearest
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-N = TypeVar("N", bound="nn.Module")
-
+N = TypeVar("N", bound=nn.Module)
 Colour = tuple[float, float, float]
+DType = Literal["float32", "float64"]
+
 RANDOM = "random:"  # weights="random:0" draws the weights with seed 0, for experiments and benchmarks
 LONGEST_SEED = 18  # digits; torch takes 64 bits
-DType = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Settings:
     resize: Resize = "pil"
     dtype: DType = "float32"
 
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(DType):
+            raise InputError(f"unknown dtype {self.dtype!r}. {nearest(self.dtype, get_args(DType))}")
+
     def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
         """Return these settings with some replaced.
 
@@ -63,15 +68,7 @@ class Settings:
         for key in overrides:
             if key not in known:
                 raise InputError(f"unknown setting {key!r} of {method}. {nearest(key, known)}")
-        settings = replace(self, **overrides)
-        check_dtype(settings.dtype)
-        return settings
-
-
-def check_dtype(dtype: str) -> None:
-    """Raise InputError for an unknown precision."""
-    if dtype not in get_args(DType):
-        raise InputError(f"unknown dtype {dtype!r}. {nearest(dtype, get_args(DType))}")
+        return replace(self, **overrides)
 
 
 @dataclass(frozen=True)
@@ -102,73 +99,53 @@ class NativeSize(Preprocess):
         return super().describe().replace("size native, resize none", way)
 
 
-class TorchMethod(LoadedMethod, Generic[N]):
-    """A method with a torch network: arrays to the network's device and precision, descriptors back."""
+class TorchMethod(LoadedMethod):
+    """A method with a torch network that has `dim` and `needs`, and takes every image by itself.
 
-    def __init__(self, name: str, network: N, preprocess: Preprocess, weights: str, device: str) -> None:
-        self.name = name
-        self.image_size = preprocess.image_size
-        self.weights = weights
-        self.device = device
-        self.network: N = network.eval().to(device)
-        self.preprocess = preprocess
-        self.preprocessing = preprocess.describe()
+    Raises:
+        InputError: the network does not take the image size.
+    """
 
-    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
-        import torch
-
-        with torch.inference_mode():
-            vectors: NDArray[np.float32] = self.forward(self.tensor(images), groups).float().cpu().numpy()
-        return vectors
-
-    def forward(self, images: Tensor, groups: Sequence[int] | None) -> Tensor:  # (B, 3, h, w) to (B, D)
-        """Run the network."""
-        return self.network(images)  # type: ignore[no-any-return]
-
-    def tensor(self, images: Pixels) -> Tensor:
-        """Return an array as a tensor on the network's device and in its precision, without a copy where possible."""
-        import torch
-
-        weight = next(self.network.parameters())
-        writable = np.require(images, requirements=("C", "W"))  # torch warns of arrays that it must not write to
-        return torch.from_numpy(writable).to(weight.device, weight.dtype)
-
-
-class SingleImageMethod(TorchMethod["nn.Module"]):
-    """A method whose network takes every image by itself."""
+    network: nn.Module
 
     def __init__(
         self,
         name: str,
         network: Any,
-        settings: Settings,
+        settings: Any,  # with image_size, resize and dtype
         weights: str,
         device: str,
         mean: Colour = IMAGENET_MEAN,
         std: Colour = IMAGENET_STD,
     ) -> None:
-        preprocess = preprocess_for(name, network.needs, settings, mean, std)
-        super().__init__(name, network, preprocess, weights, device)
-        self.dim: int = network.dim
-        self.settings = settings
-        if settings.dtype != "float32":
-            self.preprocessing += f"; {settings.dtype}"
+        self.name, self.weights, self.device, self.settings = name, weights, device, settings
+        self.image_size = settings.image_size
+        self.dim = network.dim
+        self.network = network.eval().to(device)
+        if self.image_size is None:
+            self.preprocess = NativeSize(None, settings.resize, mean, std, network.needs)
+        else:
+            self.preprocess = Preprocess(self.image_size, settings.resize, mean, std)
+            problem = network.needs.problem(*self.image_size)
+            if problem is not None:
+                raise InputError(f"{name} does not take the image size {self.image_size}: {problem}.")
+        self.preprocessing = self.preprocess.describe() + ("" if settings.dtype == "float32" else f"; {settings.dtype}")
 
+    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
+        with torch.inference_mode():
+            vectors: NDArray[np.float32] = self.forward(self.tensor(images), groups).float().cpu().numpy()
+        return vectors
 
-def preprocess_for(name: str, needs: ImageNeeds, settings: Settings, mean: Colour, std: Colour) -> Preprocess:
-    """Return the preprocessing of a method.
+    def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w) to (B, D)
+        """Run the network."""
+        return self.network(images)  # type: ignore[no-any-return]
 
-    Raises:
-        InputError: the network does not take the image size.
-    """
-    if settings.image_size is None:
-        return NativeSize(None, settings.resize, mean, std, needs)
-    preprocess = Preprocess(settings.image_size, settings.resize, mean, std)
-    problem = needs.problem(*settings.image_size)
-    if problem is not None:
-        raise InputError(f"{name} does not take the image size {settings.image_size}: {problem}.")
-    return preprocess
+    def tensor(self, images: Pixels) -> Tensor:
+        """Return an array as a tensor on the network's device and in its precision, without a copy where possible."""
+        weight = next(self.network.parameters())
+        writable = np.require(images, requirements=("C", "W"))  # torch warns of arrays that it must not write to
+        return torch.from_numpy(writable).to(weight.device, weight.dtype)
 
 
 # --- families
@@ -204,7 +181,7 @@ FAMILIES = {
 }
 
 
-def load(name: str, weights: str | Path, device: str, **overrides: Any) -> SingleImageMethod:
+def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TorchMethod:
     """Load a method of FAMILIES.
 
     Raises:
@@ -216,7 +193,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Singl
     network, mark = load_network(name, weights, settings.dtype)
     if "image_size" in family.fixed:  # the weights decide it
         settings = replace(settings, image_size=network.image_size)
-    return SingleImageMethod(name, network, settings, mark, device)
+    return TorchMethod(name, network, settings, mark, device)
 
 
 def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
@@ -224,11 +201,7 @@ def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str
     family = FAMILIES[name]
     models = importlib.import_module(f"cricavpr.models.{family.module}")
     network, mark = with_weights(
-        weights,
-        dtype,
-        published=lambda: models.published(name),
-        network_of=models.network_of,
-        renamed=models.from_authors_names,
+        weights, dtype, lambda tensors: models.network_of(tensors, name), models.from_authors_names
     )
     if family.trunk is not None and network.trunk != family.trunk:
         wanted = family.module, network.trunk
@@ -244,8 +217,6 @@ def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str
 def with_weights(
     weights: str | Path,
     dtype: DType,
-    *,
-    published: Callable[[], N],
     network_of: Callable[[Mapping[str, Tensor]], N],
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[N, str]:
@@ -253,20 +224,15 @@ def with_weights(
 
     Args:
         weights: a file, a known name, or random:SEED.
-        published: makes the network of the published size, for random weights.
-        network_of: makes the network with the sizes of tensors, by our names.
+        network_of: makes the network with the sizes of tensors, by our names; of the published size without tensors.
         renamed: the authors' names to ours.
 
     Raises:
         WeightsError: the weights are missing, unsafe, or do not fit.
         InputError: random weights without a seed.
     """
-    from cricavpr.models.fitting import filled
-    from cricavpr.models.registry import find_weights
-    from cricavpr.models.weights import read_weights
-
     if is_random(weights):
-        return drawn(weights, published, dtype), str(weights)
+        return drawn(weights, lambda: network_of({}), dtype), str(weights)
     file = read_weights(find_weights(weights))
     tell_removed(weights, file.removed)
     tensors = renamed(file.tensors)
@@ -275,8 +241,6 @@ def with_weights(
 
 def tell_removed(weights: str | Path, removed: str) -> None:
     """Print a note if names in a file of the user's had wrappers; published files are as their authors left them."""
-    from cricavpr.models.registry import KNOWN
-
     if removed and str(weights) not in KNOWN:
         note(f"{weights}: removed {removed!r}, which a wrapper had added, from the names of the weights.")
 
@@ -292,8 +256,6 @@ def drawn(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
     Raises:
         InputError: there is no seed, or it is too long.
     """
-    import torch
-
     seed = str(weights).removeprefix(RANDOM)
     if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
         raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")
@@ -304,6 +266,4 @@ def drawn(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
 
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Return the torch type of a precision."""
-    import torch
-
     return torch.float64 if dtype == "float64" else torch.float32

@@ -9,7 +9,7 @@ import torch
 
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.methods import METHODS, load_method
-from cricavpr.methods.single import FAMILIES
+from cricavpr.methods.families import FAMILIES
 from cricavpr.models.cosplace import CosPlace, network_of
 from cricavpr.models.mixvpr import MixVPR, MixVPRConfig
 from cricavpr.models.registry import KNOWN
@@ -96,7 +96,7 @@ def test_every_released_trunk_and_dimension_is_read_off_its_file(name: str) -> N
     _, trunk, dim = name.split("_")
     with torch.device("meta"):
         published = CosPlace(trunk, int(dim))
-        read = network_of(published.state_dict())
+        read = network_of(published.state_dict(), "cosplace")
     assert (read.name, read.dim) == (trunk, int(dim))
     assert {n: t.shape for n, t in read.state_dict().items()} == {n: t.shape for n, t in published.state_dict().items()}
     assert KNOWN[name].about_bytes == 4 * sum(parameter.numel() for parameter in published.parameters())
