@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import io
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save
 
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.locks import exclusive
@@ -37,6 +42,9 @@ class Server(http.server.ThreadingHTTPServer):
     say_length: bool = True
     cut_after: list[int]  # bytes to send before hanging up, per answer, first answers first
     redirect: str | None = None
+    range_said: str | None = None  # in place of the true Content-Range of a 206
+    partial: bool = False  # answer 206 without being asked for a range
+    silent_s: float = 0.0  # between head and body
     extra: dict[str, str]
     asked: list[dict[str, str]]
     daemon_threads = True
@@ -71,7 +79,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if begins:
             head["Content-Range"] = f"bytes {begins}-{len(server.body) - 1}/{len(server.body)}"
-        self._head(206 if begins else server.status, head)
+        partial = begins or server.partial
+        if partial and server.range_said is not None:
+            head["Content-Range"] = server.range_said
+        self._head(206 if partial else server.status, head)
+        time.sleep(server.silent_s)
         self.wfile.write(body[: server.cut_after.pop(0)] if server.cut_after else body)
         self.close_connection = True
 
@@ -112,7 +124,26 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetch(server: Server, name: str = "cricavpr") -> Path:
-    return pull(name, progress=False, url=server.address)
+    """Pull from the server; a pull that does not come back in 20 s never does, and fails the test."""
+    return within(20.0, lambda: pull(name, progress=False, url=server.address))
+
+
+def within(seconds: float, work: Callable[[], Path]) -> Path:
+    outcome: list[Path | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert outcome, f"a download did not end within {seconds} s"
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
 
 
 def pin(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -203,19 +234,123 @@ def test_a_file_that_changed_on_the_server_is_not_pieced_together(server: Server
 
 
 def test_a_part_that_is_whole_already_is_taken(server: Server, place: Path) -> None:
-    place.parent.mkdir()
-    place.with_name("CricaVPR.pth.part").write_bytes(BODY)
-    place.with_name("CricaVPR.pth.part.json").write_text(NOTE)
+    part_of(place, BODY)
     fetch(server)
     assert place.read_bytes() == BODY
 
 
 def test_a_part_longer_than_the_file_starts_again(server: Server, place: Path) -> None:
-    place.parent.mkdir()
-    place.with_name("CricaVPR.pth.part").write_bytes(BODY + b"more")
-    place.with_name("CricaVPR.pth.part.json").write_text(NOTE)
+    part_of(place, BODY + b"more")
     fetch(server)
     assert place.read_bytes() == BODY
+
+
+def part_of(place: Path, content: bytes = BODY[:500_000]) -> Path:
+    """What an earlier call left of the download."""
+    part = place.with_name("CricaVPR.pth.part")
+    part.parent.mkdir(exist_ok=True)
+    part.write_bytes(content)
+    part.with_name(part.name + ".json").write_text(NOTE)
+    return part
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"bytes 0-{len(BODY) - 1}/{len(BODY)}",  # begins elsewhere
+        f"bytes 499999-{len(BODY) - 1}/{len(BODY)}",
+        f"bytes 500000-{len(BODY) - 1}/{len(BODY) + 1}",  # another file
+        "bytes 500000-400000/300000",  # shorter than what is here: it must not be taken for whole
+        "bytes 500000-499999/500000",
+        "bytes 500000-3071999/*",
+        "bytes */3072000",
+        "",
+        "500000",
+    ],
+)
+def test_a_range_that_was_not_asked_for_is_never_pieced_together(server: Server, place: Path, said: str) -> None:
+    part_of(place)
+    server.range_said = said
+    fetch(server)
+    assert place.read_bytes() == BODY
+    assert [asked.get("Range") for asked in server.asked] == ["bytes=500000-", None]  # again, from the beginning
+
+
+def test_a_part_of_the_file_that_nobody_asked_for_is_not_taken_for_the_whole(server: Server, place: Path) -> None:
+    server.partial, server.range_said = True, f"bytes 0-{len(BODY) - 1}/{len(BODY)}"
+    with pytest.raises(WeightsError, match="keeps changing the file"):
+        fetch(server)
+    assert len(server.asked) == download.ATTEMPTS and not place.exists()
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"total": 9, "validator": "x"}', '{"total": "a", "validator": 3}'])
+def test_a_note_that_says_nothing_of_the_part_means_starting_again(server: Server, place: Path, note: str) -> None:
+    part = part_of(place)
+    part.with_name(part.name + ".json").write_text(note)
+    fetch(server)
+    assert place.read_bytes() == BODY and "Range" not in server.asked[0]
+
+
+def test_a_server_that_hangs_up_after_each_byte_is_given_up(server: Server, place: Path) -> None:
+    server.cut_after = [1] * 1000
+    with pytest.raises(WeightsError, match="cut off"):
+        fetch(server)
+    assert len(server.asked) == download.ATTEMPTS and not place.exists()
+    assert place.with_name("CricaVPR.pth.part").stat().st_size == download.ATTEMPTS
+
+
+def test_a_server_that_hangs_up_at_once_is_asked_no_second_time(server: Server, place: Path) -> None:
+    server.cut_after = [0] * 1000
+    with pytest.raises(WeightsError, match=r"cut off \(at 0 of 3,072,000 bytes"):
+        fetch(server)
+    assert len(server.asked) == 1 and not place.exists()
+
+
+def test_a_server_that_sends_no_body_is_given_up(server: Server, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    server.silent_s = 1.0
+    with pytest.raises(WeightsError, match=r"cut off \(at 0 of .*timed out"):
+        fetch(server)
+    assert len(server.asked) == 1 and not place.exists()
+
+
+def test_a_server_that_sends_nothing_at_all_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/file.pth"
+        with pytest.raises(WeightsError, match=r"no connection to 127.0.0.1 \(timed out\)"):
+            within(60.0, lambda: pull("cricavpr", progress=False, url=address))
+    assert not place.exists()
+
+
+def torch_file() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.rand(1000)}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [torch_file(), save({"w": np.ones(1000), "v": np.ones(3)})], ids=["zip", "safetensors"]
+)
+@pytest.mark.parametrize("missing", [1, 30, 1000])
+def test_a_file_that_is_short_on_the_server_is_refused(
+    server: Server, place: Path, content: bytes, missing: int
+) -> None:
+    """Its length is what the server says, so that only the file itself tells."""
+    server.body = content[:-missing]
+    with pytest.raises(WeightsError, match=r"is truncated: its end is missing.*kept as .*rejected"):
+        fetch(server)
+    assert not place.exists()
+    server.body = content
+    assert fetch(server).read_bytes() == content
+
+
+def test_a_header_of_safetensors_that_is_cut_is_refused(server: Server) -> None:
+    server.body = save({"w": np.ones(3)})[:20]
+    with pytest.raises(WeightsError, match="is truncated"):
+        fetch(server)
 
 
 def test_a_wrong_hash_is_refused_and_the_file_kept_aside(

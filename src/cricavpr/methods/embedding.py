@@ -77,44 +77,28 @@ class LoadedMethod:
             >>> method.embed([np.zeros((48, 64, 3), np.uint8), Image.new("L", (640, 480))]).shape
             (2, 2048)
         """
-        return embed(self, images, grouping, batch_size=batch_size, progress=progress)
+        pictures = _listed(images)
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+        groups = (grouping if self.correlates else ALONE).groups(len(pictures))
+        vectors = np.zeros((len(pictures), self.dim), np.float32)
+        with Progress(progress, len(pictures)) as bar:
+            bar.start(0)
+            for batch in pack(groups, batch_size):
+                prepared = [[(i, _prepared(self, pictures[i], i)) for i in group.tolist()] for group in batch]
+                for part in by_size(prepared, lambda i: _name(pictures[i], i)):
+                    described = checked_descriptors(self, part.images, part.groups)
+                    bad = np.flatnonzero(flaws(described))
+                    if len(bad):
+                        first = int(part.indices[bad[0]])
+                        raise ImageError("describe", f"{_name(pictures[first], first)}: {flaw(described[bad[0]])}")
+                    vectors[part.indices] = described
+                bar.advance(sum(map(len, batch)))
+        return vectors
 
     def __repr__(self) -> str:
         size = "any size" if self.image_size is None else "{} x {} px".format(*self.image_size)
         return f"<{type(self).__name__} {self.name}: {size}, {self.dim}-d, weights {self.weights[:12]}, {self.device}>"
-
-
-def embed(
-    method: Method,
-    images: Iterable[Picture],
-    grouping: Grouping = ALONE,
-    *,
-    batch_size: int = 16,
-    progress: bool | Report = False,
-) -> NDArray[np.float32]:
-    """Return the descriptors of pictures, (N, D): `LoadedMethod.embed` for any method.
-
-    Raises:
-        ImageError: an image cannot be used; the message has its index.
-        InputError: images of different sizes in one group, a batch size below 1, or a grouping that needs keys.
-    """
-    pictures = _listed(images)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    groups = (grouping if method.correlates else ALONE).groups(len(pictures))
-    vectors = np.zeros((len(pictures), method.dim), np.float32)
-    with Progress(progress, len(pictures)) as bar:
-        bar.start(0)
-        for batch in pack(groups, batch_size):
-            prepared = [[(index, _prepared(method, pictures[index], index)) for index in g.tolist()] for g in batch]
-            for part in by_size(prepared, lambda index: _name(pictures[index], index)):
-                described = checked_descriptors(method, part.images, part.groups)
-                for row in np.flatnonzero(flaws(described)).tolist():
-                    index = int(part.indices[row])
-                    raise ImageError("describe", f"{_name(pictures[index], index)}: {flaw(described[row])}")
-                vectors[part.indices] = described
-            bar.advance(sum(map(len, batch)))
-    return vectors
 
 
 def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[SameSize]:

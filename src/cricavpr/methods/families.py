@@ -24,9 +24,7 @@ from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
 from cricavpr.models.fitting import filled
 from cricavpr.models.needs import ImageNeeds
-from cricavpr.models.registry import KNOWN
-from cricavpr.models.weights import find_weights, read_weights
-from cricavpr.progress import note
+from cricavpr.models.weights import find_and_read
 from cricavpr.schema import nearest
 
 N = TypeVar("N", bound=nn.Module)
@@ -233,16 +231,9 @@ def with_weights(
     """
     if is_random(weights):
         return drawn(weights, lambda: network_of({}), dtype), str(weights)
-    file = read_weights(find_weights(weights))
-    tell_removed(weights, file.removed)
+    file = find_and_read(weights)
     tensors = renamed(file.tensors)
     return filled(lambda: network_of(tensors), tensors, str(file.path), torch_dtype(dtype)), file.sha256
-
-
-def tell_removed(weights: str | Path, removed: str) -> None:
-    """Print a note if names in a file of the user's had wrappers; published files are as their authors left them."""
-    if removed and str(weights) not in KNOWN:
-        note(f"{weights}: removed {removed!r}, which a wrapper had added, from the names of the weights.")
 
 
 def is_random(weights: str | Path) -> bool:

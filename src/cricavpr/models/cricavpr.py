@@ -24,7 +24,7 @@ from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
 from cricavpr.models.fitting import dinov2_of, filled, renamed, shape_of
 from cricavpr.models.needs import ImageNeeds
-from cricavpr.models.registry import PRETRAINED, find_weights
+from cricavpr.models.registry import PRETRAINED
 from cricavpr.models.torch_files import unusable
 from cricavpr.models.vit import (
     BACKBONES,
@@ -35,7 +35,7 @@ from cricavpr.models.vit import (
     check_range,
     count_layers,
 )
-from cricavpr.models.weights import WeightsFile, read_weights, save_weights
+from cricavpr.models.weights import WeightsFile, find_and_read, save_weights
 from cricavpr.schema import build, parse_json, to_plain
 
 Tuning = Literal["adapter", "full", "frozen"]
@@ -260,7 +260,7 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
     Raises:
         WeightsError: the file is missing or unsafe, or the configuration is invalid or not that of its tensors.
     """
-    file = read_weights(find_weights(weights))
+    file = find_and_read(weights)
     file = replace(file, tensors=from_authors_names(file.tensors))
     beside = file.path.with_name(CONFIG)
     try:

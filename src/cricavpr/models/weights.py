@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
 from cricavpr.models.filetypes import FIRST_BYTES, what_else
-from cricavpr.models.registry import check_recorded
+from cricavpr.models.registry import KNOWN, check_recorded
 from cricavpr.models.registry import find_weights as find_weights
 from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_of_bare_pickle, read_torch, shown, unusable
+from cricavpr.progress import note
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,6 +81,18 @@ def read_weights(path: str | Path) -> WeightsFile:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = unwrapped(state)
     return WeightsFile(tensors, header, sha256, path, form, removed)
+
+
+def find_and_read(weights: str | Path) -> WeightsFile:
+    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers.
+
+    Raises:
+        WeightsError: as `find_weights` and `read_weights`.
+    """
+    file = read_weights(find_weights(weights))
+    if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
+        note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
+    return file
 
 
 def _form(path: Path, file: BinaryIO) -> str:
