@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -357,6 +359,97 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
     told: list[int] = []
     describe(MeanColour(), images, batch_size=2, out=out, progress=lambda done, _: told.append(done))
     assert told[0] == 8
+
+
+def test_rows_are_on_the_disk_before_the_state_that_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine between the two may lose work, and never leaves a row that is counted but not there."""
+    images, out = photos(tmp_path / "photos", colours(9)), tmp_path / "out"
+    rows, events = tmp_path / ".out.partial" / "vectors.f32", []
+    fsync, write_text = os.fsync, work.write_text
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        if rows.exists() and os.path.samestat(os.fstat(descriptor), rows.stat()):
+            on_disk = np.fromfile(rows, "<f4").reshape(9, 3)
+            events.append(int(on_disk.any(axis=1).sum()))  # rows that have left the buffers of this process
+
+    def counted(path: Path, text: str) -> None:
+        state = json.loads(text)
+        events.append(f"{3 * state['batches_done']} counted")
+        write_text(path, text)
+
+    monkeypatch.setattr(work, "STATE_EVERY_S", 0.0)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(work, "write_text", counted)
+    describe(MeanColour(), images, batch_size=3, out=out)
+    assert events == [0, "0 counted", 3, "3 counted", 6, "6 counted", 9, "9 counted", 9, "9 counted"]
+
+
+class Refusing:
+    """A file that may be opened and not be written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def write(self, content: bytes) -> int:
+        raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open", "write", "fsync", "unlink"])
+def test_a_refusal_of_the_system_is_said_and_no_result_is_claimed(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = photos(tmp_path / "photos", colours(6)), tmp_path / "out"
+    opened = Path.open
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def open_refusing(path: Path, mode: str = "r", *rest: object, **named: object) -> object:
+        if path.name != "vectors.f32" or mode == "r+b":
+            return opened(path, mode, *rest, **named)  # type: ignore[arg-type]
+        return refuse() if step == "open" else Refusing(opened(path, mode))  # type: ignore[arg-type]
+
+    if step in ("open", "write"):
+        monkeypatch.setattr(Path, "open", open_refusing)
+    elif step == "fsync":
+        monkeypatch.setattr(os, "fsync", refuse)
+    else:
+        monkeypatch.setattr(Path, step, refuse)
+    with pytest.raises(InputError, match=r"cannot write .*out\.partial.*: Permission denied") as caught:
+        describe(MeanColour(), images, batch_size=2, out=out)
+    assert "\n" not in str(caught.value) and not out.exists()
+    monkeypatch.undo()
+    assert len(describe(MeanColour(), images, batch_size=2, out=out).descriptors) == 6
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"batches_done": -1, "failed": {}},
+        {"batches_done": 1, "failed": {"99": ["open", "x"]}},
+        {"batches_done": 1, "failed": {"-3": ["open", "x"]}},
+        {"batches_done": 1, "failed": {"0": "open"}},
+        {"batches_done": "1", "failed": {}},
+        {"batches_done": 1, "failed": []},
+    ],
+)
+def test_a_state_that_cannot_be_means_starting_again(
+    state: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = photos(tmp_path / "photos", colours(12)), tmp_path / "out"
+    interrupt(images, out)
+    place = tmp_path / ".out.partial" / "state.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **state}))
+    described = describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2, out=out)
+    assert described.problems == () and "starting again" in capsys.readouterr().err
+    plain = describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2).descriptors
+    assert np.array_equal(described.descriptors.vectors, plain.vectors)
 
 
 # One process that loads torch once, then forks a run for every moment at which to die.

@@ -260,3 +260,15 @@ def test_progress_is_told_of_photos_and_then_of_queries(tmp_path: Path) -> None:
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert told == [(0, 4), (1, 4), (2, 4), (2, 4), (3, 4), (4, 4), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("step", ["fsync", "mkdir"])
+def test_a_refusal_of_the_system_is_said(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, queries = grey(tmp_path / "d", 40, 80), grey(tmp_path / "q", 79)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os if step == "fsync" else Path, step, refuse)
+    with pytest.raises(InputError, match=r"cannot write .*: Permission denied"):
+        run(ByBrightness(), tmp_path, database, queries, found([0, 1]))
