@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cricavpr.datasets.base import ImageSet
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import LocalFeatures, TwoStageMethod
-from cricavpr.reranking import Reranked, rerank
+from cricavpr.reranking import Reranked, rerank, storage
 from tests.mean_colour import MeanColour, photos
 
 NOTHING = -1
@@ -158,22 +159,47 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path, d
     whole = rerank(ByBrightness(), database, queries, first, tmp_path / "at-once", workers=0)
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(), tmp_path, database, queries, first)
-    (journal,) = (tmp_path / "cache").glob("*.journal")
-    content = journal.read_bytes()
+    (results,) = (tmp_path / "cache").glob("*.results")
+    content = results.read_bytes()
     changed = {
         "none": content,
         "cut": content[:-30],
         "flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         "foreign": b"something else\n" + content,
     }
-    journal.write_bytes(changed[damage])
+    results.write_bytes(changed[damage])
     method = ByBrightness()
     again = run(method, tmp_path, database, queries, first)
     assert method.described == []
-    assert method.compared == {"none": 12, "cut": 16, "flipped": 16, "foreign": 20}[damage]  # of 5 queries by 4
+    assert method.compared == {"none": 12, "cut": 20, "flipped": 20, "foreign": 20}[damage]  # of 5 queries by 4
     assert again.indices.tobytes() == whole.indices.tobytes() and again.scores.tobytes() == whole.scores.tobytes()
-    (once,) = (tmp_path / "at-once").glob("*.journal")
-    assert once.read_bytes() == journal.read_bytes()
+    (once,) = (tmp_path / "at-once").glob("*.results")
+    assert once.read_bytes() == results.read_bytes()
+
+
+class Killed(ByBrightness):
+    """Ends its process at the tenth comparison, with no time to save anything."""
+
+    def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
+        if self.compared == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().compare(query, candidate)
+
+
+def test_a_killed_run_goes_on_from_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, queries = grey(tmp_path / "d", 40, 80, 120, 160), grey(tmp_path / "q", 41, 82, 123, 164, 55)
+    first = found(*[[0, 1, 2, 3]] * 5)
+    monkeypatch.setattr(storage, "SAVE_EVERY_S", 0.0)
+    child = os.fork()
+    if not child:
+        run(Killed(), tmp_path, database, queries, first)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    method = ByBrightness()
+    again = run(method, tmp_path, database, queries, first)
+    assert method.described == [] and method.compared == 12  # of 5 queries by 4, two were saved
+    whole = rerank(ByBrightness(), database, queries, first, tmp_path / "at-once", workers=0)
+    assert again.indices.tobytes() == whole.indices.tobytes() and again.scores.tobytes() == whole.scores.tobytes()
 
 
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:

@@ -23,10 +23,9 @@ from cricavpr.grouping import ALONE
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import LocalFeatures, Pixels, TwoStageMethod, made_by
 from cricavpr.progress import Progress, Report
-from cricavpr.reranking.journal import Journal
-from cricavpr.reranking.store import LocalStore, identity
+from cricavpr.reranking.storage import LocalStore, Results, identity
 
-KEY_FORMAT = "cricavpr.rerank.2"
+KEY_FORMAT = "cricavpr.rerank.3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +79,10 @@ def rerank(
         failed = [_find(method, images, rows, store, workers, bar) for images, rows in asked]
     how = json.dumps([made.to_dict(), method.local, method.matching], sort_keys=True)
     mark = _mark(how, asked, predictions, candidates, failed)
-    path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.journal"
-    with Journal(path, mark, predictions.indices.shape[1]) as journal, Progress(progress, len(queries)) as bar:
-        bar.start(len(journal.rows))
-        for query in range(len(journal.rows), len(queries)):
+    path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.results"
+    with Results(path, mark, predictions.indices.shape) as results, Progress(progress, len(queries)) as bar:
+        bar.start(results.done)
+        for query in range(results.done, len(queries)):
             found, scores = predictions.indices[query], predictions.scores[query].astype(np.float64)
             compared = [
                 query not in failed[1] and place < candidates and index >= 0 and index not in failed[0]
@@ -93,11 +92,10 @@ def rerank(
                 chosen = np.array(compared)
                 fused = _scores(method, store, database, queries, query, found[chosen])
                 found, scores = _in_order(found, chosen, fused)
-            journal.append(found, scores)
+            results.append(found, scores)
             bar.advance(1)
-        indices = np.array([row for row, _ in journal.rows], np.int64).reshape(predictions.indices.shape)
-        values = np.array([row for _, row in journal.rows], np.float64).reshape(indices.shape)
-    return Reranked(indices, values, _problems(database, failed[0]), _problems(queries, failed[1]))
+    problems = _problems(database, failed[0]), _problems(queries, failed[1])
+    return Reranked(results.indices, results.scores, *problems)
 
 
 def _check(database: ImageSet, queries: ImageSet, predictions: Predictions, candidates: int) -> None:
