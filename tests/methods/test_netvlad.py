@@ -173,6 +173,6 @@ def test_a_network_knows_its_dimension() -> None:
     with torch.device("meta"):
         network = VLADNet(64, "channels", 4096)
     assert network.dim == 4096
-    network.leave_unwhitened()
+    network.remove_whitening()
     assert network.dim == 32768
     assert sum(p.numel() for p in network.parameters()) == 14_714_688 + 2 * 64 * 512

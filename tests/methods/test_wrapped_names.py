@@ -17,7 +17,7 @@ from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig
 from cricavpr.models.gcl import GCL
 from cricavpr.models.mixvpr import MixVPR, MixVPRConfig
 from cricavpr.models.vit import ViTConfig
-from cricavpr.models.weights import plain_state, unwrapped
+from cricavpr.models.weights import plain_state, remove_wrappers
 
 from .small_files import SMALL, small_state
 from .vlad_files import FORMS, authors_state
@@ -69,12 +69,12 @@ def test_every_loader_takes_names_with_any_wrappers(
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_prefixes_come_off_in_any_order_and_number(prefix: str) -> None:
     state = {"backbone.weight": torch.ones(1), "head.bias": torch.zeros(1)}
-    plain, removed = unwrapped({prefix + name: value for name, value in state.items()})
+    plain, removed = remove_wrappers({prefix + name: value for name, value in state.items()})
     assert plain == state and removed == prefix
 
 
 def test_a_compiled_part_of_a_network_is_recognised_too() -> None:
-    plain, removed = unwrapped({"backbone._orig_mod.blocks.0.weight": 1, "head.bias": 2})
+    plain, removed = remove_wrappers({"backbone._orig_mod.blocks.0.weight": 1, "head.bias": 2})
     assert plain == {"backbone.blocks.0.weight": 1, "head.bias": 2} and removed == "_orig_mod."
 
 
@@ -90,7 +90,7 @@ def test_a_compiled_part_of_a_network_is_recognised_too() -> None:
     ],
 )
 def test_other_names_stay(names: list[str]) -> None:
-    assert unwrapped(dict.fromkeys(names, 0)) == (dict.fromkeys(names, 0), "")
+    assert remove_wrappers(dict.fromkeys(names, 0)) == (dict.fromkeys(names, 0), "")
 
 
 def test_an_optimizer_beside_the_weights_changes_nothing() -> None:

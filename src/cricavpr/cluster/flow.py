@@ -19,7 +19,7 @@ from cricavpr.cluster.on_ray import Needs, connected, require_ray, spread
 from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import Described, Report
-from cricavpr.describing.flow import begun, finish, plan
+from cricavpr.describing.flow import finish, open_work, plan
 from cricavpr.describing.reading import Batch, Failures
 from cricavpr.describing.work import Work
 from cricavpr.errors import InputError
@@ -59,7 +59,7 @@ def describe_on(
     batches = planned.batches
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
-        work = stack.enter_context(begun(planned, len(images), out, bar))
+        work = stack.enter_context(open_work(planned, len(images), out, bar))
         if work.done < len(batches):
             stack.enter_context(connected(address))
             bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))

@@ -88,7 +88,7 @@ def describe(
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
-        work = stack.enter_context(begun(planned, len(images), out, bar))
+        work = stack.enter_context(open_work(planned, len(images), out, bar))
         left = batches[work.done :]
         bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
         reading = stack.enter_context(contextlib.closing(load(method, images, left, workers)))
@@ -129,7 +129,7 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
 
 
 @contextlib.contextmanager
-def begun(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
+def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
     """Open the place for the descriptors of `count` images: in memory, or on disk with the work of an earlier run.
 
     Raises:

@@ -38,10 +38,9 @@ class Loaded:
 
 
 class _Batches:
-    """Item i is batch i, read and preprocessed. Pickles to little, for worker processes.
+    """Dataset for worker processes: item i is batch i, read and preprocessed.
 
-    A worker gets only `preprocess` of the method: if that is an object of its own and not a bound method, the network
-    stays behind.
+    A worker gets only `preprocess` of the method; the network is not pickled, unless `preprocess` is a bound method.
     """
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:

@@ -19,7 +19,7 @@ Pixels = NDArray[np.float32]  # (3, h, w) of one image, (B, 3, h, w) of several:
 
 @runtime_checkable
 class Method(Protocol):
-    """A method with weights. It speaks NumPy, so that any runtime can be behind it.
+    """A method with weights. Its interface is NumPy, so that any runtime can implement it.
 
     Attributes:
         name: in the table of methods.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cricavpr.errors import InputError
 from cricavpr.images import Resize
-from cricavpr.methods.families import DType, TorchMethod, drawn, is_random, torch_dtype
+from cricavpr.methods.families import DType, TorchMethod, draw_weights, is_random, torch_dtype
 from cricavpr.models.aggregators import pyramid_regions
 from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig, network_from, read_cricavpr
 from cricavpr.models.torch_files import unusable
@@ -72,7 +72,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Crica
     """
     if is_random(weights):
         settings = _overridden(default_settings(name), overrides)
-        network = drawn(weights, lambda: CricaVPR(settings.config), settings.dtype)
+        network = draw_weights(weights, lambda: CricaVPR(settings.config), settings.dtype)
         return CricaVPRMethod(name, network, settings, str(weights), device)
     file, config = read_cricavpr(weights)
     plain = replace(default_settings(name if "config" in file.header else "cricavpr"), config=config).to_dict()

@@ -74,7 +74,8 @@ class LoadedMethod:
         Example:
             >>> from cricavpr import load_method
             >>> method = load_method("pixels")
-            >>> method.embed([np.zeros((48, 64, 3), np.uint8), Image.new("L", (640, 480))]).shape
+            >>> noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+            >>> method.embed([noise, Image.linear_gradient("L")]).shape
             (2, 2048)
         """
         pictures = _listed(images)

@@ -22,7 +22,7 @@ from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 from cricavpr.images.preprocess import resized
 from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
-from cricavpr.models.fitting import filled
+from cricavpr.models.fitting import build_and_load
 from cricavpr.models.needs import ImageNeeds
 from cricavpr.models.weights import find_and_read
 from cricavpr.schema import nearest
@@ -37,7 +37,7 @@ LONGEST_SEED = 18  # digits; torch takes 64 bits
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set. The defaults of a family are the authors'.
+    """Settings that a user may change. The defaults of a family are the authors'.
 
     Attributes:
         image_size: (height, width) in pixels; None keeps each photo's own size.
@@ -230,18 +230,18 @@ def with_weights(
         InputError: random weights without a seed.
     """
     if is_random(weights):
-        return drawn(weights, lambda: network_of({}), dtype), str(weights)
+        return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
     file = find_and_read(weights)
     tensors = renamed(file.tensors)
-    return filled(lambda: network_of(tensors), tensors, str(file.path), torch_dtype(dtype)), file.sha256
+    return build_and_load(lambda: network_of(tensors), tensors, str(file.path), torch_dtype(dtype)), file.sha256
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the weights are to be drawn: random:SEED."""
+    """Return whether the weights are random: random:SEED."""
     return str(weights).startswith(RANDOM)
 
 
-def drawn(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
+def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
     """Build a network with random weights, without touching the caller's random numbers.
 
     Raises:

@@ -17,7 +17,7 @@ from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD
 from cricavpr.matlab import is_matlab
 from cricavpr.methods.families import Colour, DType, Settings, TorchMethod, is_random, torch_dtype, with_weights
 from cricavpr.methods.matconvnet import read_matconvnet
-from cricavpr.models.fitting import filled
+from cricavpr.models.fitting import build_and_load
 from cricavpr.models.netvlad import (
     CLUSTERS,
     NANNE,
@@ -37,7 +37,7 @@ SFRS_SIZE = (480, 640)
 
 @dataclass(frozen=True)
 class VLADSettings(Settings):
-    """What a user may set.
+    """Settings that a user may change.
 
     Attributes:
         whitening: False leaves out the whitening of the file.
@@ -64,7 +64,7 @@ class VLADMethod(TorchMethod):
         std: Colour = IMAGENET_STD,
     ) -> None:
         if not settings.whitening:
-            network.leave_unwhitened()
+            network.remove_whitening()
         if settings.shorten_to is not None:
             network.shorten(settings.shorten_to)
         super().__init__(name, network, settings, weights, device, mean, std)
@@ -113,6 +113,6 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
     mark = sha256_of(path)
     check_recorded(path, mark)
     tensors, mean = read_matconvnet(path)
-    network = filled(lambda: network_of(tensors, "channels"), tensors, str(path), torch_dtype(dtype))
+    network = build_and_load(lambda: network_of(tensors, "channels"), tensors, str(path), torch_dtype(dtype))
     red, green, blue = (level / 255 for level in mean)
     return network, mark, (red, green, blue)

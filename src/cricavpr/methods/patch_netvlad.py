@@ -32,7 +32,7 @@ INLIER_PX = 24.0  # one and a half positions of conv5_3
 
 @dataclass(frozen=True)
 class PatchSettings(VLADSettings):
-    """What a user may set.
+    """Settings that a user may change.
 
     Attributes:
         patch_sizes: sides of the square patches, in positions of conv5_3, which are 16 pixels apart.
@@ -124,14 +124,14 @@ class PatchNetVLADMethod(VLADMethod):
         return fused
 
 
-def _inliers(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
+def _ransac_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
     pairs = pairs[np.argsort(pairs[:, 1])]  # in the candidate's order, like the authors: it decides RANSAC's samples
     here = patch_centres_px(size, *query.tolist())[pairs[:, 0]]
     there = patch_centres_px(size, *candidate.tolist())[pairs[:, 1]]
     return homography_inliers(there, here, INLIER_PX)
 
 
-def _moved_alike(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
+def _rapid_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
     """Return the rapid spatial score: the squared distance of each shift to the most unusual one possible, summed."""
     here, there = patch_positions(*query.tolist()), patch_positions(*candidate.tolist())
     shifts = there[pairs[:, 1]] - here[pairs[:, 0]]  # (M, 2)
@@ -141,8 +141,8 @@ def _moved_alike(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArra
 
 
 _SCORES: dict[str, Callable[[NDArray[np.intp], NDArray[Any], NDArray[Any], int], float]] = {
-    "ransac": _inliers,
-    "rapid": _moved_alike,
+    "ransac": _ransac_score,
+    "rapid": _rapid_score,
 }
 
 

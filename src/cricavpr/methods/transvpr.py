@@ -19,7 +19,7 @@ from cricavpr.models.transvpr import PATCH, TransVPR, combined_mask
 
 @dataclass(frozen=True)
 class TransVPRSettings(Settings):
-    """What a user may set.
+    """Settings that a user may change.
 
     Attributes:
         mask_threshold: patches whose attention, from 0 to 1, is not above it are masked in comparisons.

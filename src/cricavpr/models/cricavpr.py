@@ -22,7 +22,7 @@ from cricavpr.models.adapters import ADAPTERS, adapter_maker
 from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, region_count
 from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
-from cricavpr.models.fitting import dinov2_of, filled, renamed, shape_of
+from cricavpr.models.fitting import build_and_load, dinov2_of, renamed, shape_of
 from cricavpr.models.needs import ImageNeeds
 from cricavpr.models.registry import PRETRAINED
 from cricavpr.models.torch_files import unusable
@@ -290,7 +290,7 @@ def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype =
     Raises:
         WeightsError: the tensors do not fit; then no memory was allocated for the network.
     """
-    return filled(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
+    return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:

@@ -26,7 +26,7 @@ from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, sync, write_text
 from cricavpr.locks import exclusive
 from cricavpr.models import registry
-from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, is_truncated, what_else
+from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, is_truncated, other_filetype
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
 from cricavpr.progress import Progress
 
@@ -258,7 +258,7 @@ def _reason(error: BaseException) -> str:
 def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
     """Give a complete download its name, unless it is another file."""
     with part.open("rb") as file:
-        what = what_else(file.read(FIRST_BYTES))
+        what = other_filetype(file.read(FIRST_BYTES))
     if what is None and is_truncated(part):
         what = "truncated: its end is missing"
     if what is not None and not (what == MATLAB and place.suffix == ".mat"):

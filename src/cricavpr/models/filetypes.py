@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-FIRST_BYTES = 512  # how many `what_else` needs
+FIRST_BYTES = 512  # how many `other_filetype` needs
 LARGEST_HEADER = 100_000_000  # of safetensors, in bytes; the library's own limit
 MATLAB = "a MATLAB file"  # the form of some authors' weights
 
@@ -26,11 +26,11 @@ _KINDS = (  # offset, bytes there, description
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")
 
 
-def what_else(start: bytes) -> str | None:
+def other_filetype(start: bytes) -> str | None:
     """Return what a file with these first bytes is, or None if it may be weights.
 
     Example:
-        >>> what_else(b"%PDF-1.7")
+        >>> other_filetype(b"%PDF-1.7")
         'a PDF'
     """
     if not start:

@@ -1,4 +1,4 @@
-"""From the tensors of a file to a network of exactly their sizes.
+"""Build a network with the sizes of the tensors in a file.
 
 Sizes are read from the tensors. Where an entry is missing or has the wrong number of dimensions, the published size is
 used, so that strict loading has a network to compare with and can name everything that does not fit.
@@ -81,7 +81,7 @@ def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
     return vit_config_of(own)
 
 
-def filled(
+def build_and_load(
     build: Callable[[], Network], tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype = torch.float32
 ) -> Network:
     """Build a network and load tensors into it, strictly.

@@ -1,4 +1,4 @@
-"""Which image sizes a network takes."""
+"""Image sizes that a network takes."""
 
 from __future__ import annotations
 

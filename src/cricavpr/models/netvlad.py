@@ -123,7 +123,7 @@ class VLADNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, D)
         return self.whitened(self.pool(self.backbone(images)))
 
-    def leave_unwhitened(self) -> None:
+    def remove_whitening(self) -> None:
         """Remove the whitening."""
         self.whitening, self.dim = None, self.pool.centroids.numel()
 

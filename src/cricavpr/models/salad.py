@@ -40,7 +40,7 @@ class SaladConfig:
 
     @property
     def needs(self) -> ImageNeeds:
-        """More patches than clusters."""
+        """Image sizes that the network takes: with more patches than clusters."""
         return ImageNeeds(self.backbone.patch, self.clusters + 1, whole=True)
 
 

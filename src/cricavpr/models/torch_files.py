@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cricavpr.errors import WeightsError
+from cricavpr.terminal import printable
 
 OLDEST_TORCH = (2, 10)  # the restricted readers of older versions can be made to write outside their memory
 LARGEST_PROGRAM_BYTES = 8 * 2**20  # of the pickle inside a .pth; the largest known has well under 1 MiB
@@ -206,7 +207,7 @@ def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
     return list(named), list(odd)
 
 
-def names_of_bare_pickle(file: BinaryIO) -> str:
+def names_in_bare_pickle(file: BinaryIO) -> str:
     """Return the first names in a bare pickle, for a message."""
     try:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
@@ -360,8 +361,8 @@ def unusable(path: Path, reason: str) -> WeightsError:
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """Return a name from a stranger's file on one line, cut to a length."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Return text from a stranger's file for a message: printable, and cut to a length."""
+    clean = printable(text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 

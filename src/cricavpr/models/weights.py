@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
-from cricavpr.models.filetypes import FIRST_BYTES, what_else
+from cricavpr.models.filetypes import FIRST_BYTES, other_filetype
 from cricavpr.models.registry import KNOWN, check_recorded
 from cricavpr.models.registry import find_weights as find_weights
-from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_of_bare_pickle, read_torch, shown, unusable
+from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_in_bare_pickle, read_torch, shown, unusable
 from cricavpr.progress import note
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         _check_aliasing(path, state)
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
-    tensors, removed = unwrapped(state)
+    tensors, removed = remove_wrappers(state)
     return WeightsFile(tensors, header, sha256, path, form, removed)
 
 
@@ -103,9 +103,9 @@ def _form(path: Path, file: BinaryIO) -> str:
         return "torch"
     if len(start) > 8 and start[8:9] == b"{":
         return "safetensors"
-    what = what_else(start)
+    what = other_filetype(start)
     if what is None and start[0] == 0x80 and start[1:2] <= b"\x05":
-        what = "a bare pickle, which is a program and not data" + names_of_bare_pickle(file)
+        what = "a bare pickle, which is a program and not data" + names_in_bare_pickle(file)
     raise unusable(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
 
 
@@ -140,16 +140,16 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 # Checking
 
 
-def unwrapped(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
+def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
     """Remove from names what wrappers of torch and training frameworks add, and return what was removed.
 
     DataParallel puts "module." in front of every name, torch.compile "_orig_mod.", training frameworks "model." or
     "net."; in any order and number. A compiled part of a network has "_orig_mod." inside its names.
 
     Example:
-        >>> unwrapped({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})
+        >>> remove_wrappers({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})
         ({'conv.weight': 1, 'conv.bias': 2}, 'module._orig_mod.')
-        >>> unwrapped({"module.conv.weight": 1, "loss.weight": 2})
+        >>> remove_wrappers({"module.conv.weight": 1, "loss.weight": 2})
         ({'module.conv.weight': 1, 'loss.weight': 2}, '')
     """
     prefix = ""
@@ -172,7 +172,7 @@ def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor
     Raises:
         WeightsError: as `checked_state`.
     """
-    return unwrapped(checked_state(loaded, source))[0]
+    return remove_wrappers(checked_state(loaded, source))[0]
 
 
 def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
@@ -213,12 +213,12 @@ def _check_value(name: str, value: object, source: str) -> None:
         kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
         raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
     assert isinstance(value, torch.Tensor)
-    reason = _odd_tensor(value)
+    reason = _tensor_problem(value)
     if reason is not None:
         raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
 
 
-def _odd_tensor(value: Tensor) -> str | None:
+def _tensor_problem(value: Tensor) -> str | None:
     """Return why a tensor cannot be a weight, or None."""
     import torch
 

@@ -1,4 +1,4 @@
-"""What re-ranking keeps on disk: local features of each photo, and the results of each query."""
+"""Files of re-ranking: the local features of each photo, and the results of the queries."""
 
 from __future__ import annotations
 
