@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cricavpr.describing import describe
 from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
+from cricavpr.methods.base import Method
 from cricavpr.methods.embedding import LoadedMethod
 from tests.mean_colour import GroupColour, MeanColour, NativeMeanColour
 
@@ -188,3 +190,13 @@ def test_a_method_shows_itself_in_one_line(tiny: LoadedMethod) -> None:
     assert repr(tiny) == f"<CricaVPRMethod cricavpr-tiny: 112 x 112 px, 2688-d, weights {tiny.weights[:12]}, cpu>"
     assert "any size" in repr(load_method("cosplace", "random:0", device="cpu"))
     assert "weights none, cpu" in repr(load_method("pixels", device="cpu"))
+
+
+def test_the_method_on_the_page_about_methods_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import numpy.*?)```", page, re.DOTALL)
+    names: dict[str, type[LoadedMethod]] = {}
+    exec(code, names)  # type: ignore[arg-type]
+    method = names["MeanColour"]()
+    assert isinstance(method, Method)
+    assert np.allclose(method.embed([Image.new("RGB", (50, 40), (0, 255, 255))]), [[0, 0.7071, 0.7071]], atol=1e-4)
