@@ -145,7 +145,7 @@ def test_auto_takes_the_best_device_that_computes(
 
 def test_a_device_that_is_asked_for_must_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     working(monkeypatch, "cpu", "cuda")
-    assert choose_device("cuda:1") == "cuda:1"
+    assert choose_device("cuda:1") == choose_device(torch.device("cuda:1")) == "cuda:1"  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"device 'mps' cannot be used here \(no driver\)"):
         choose_device("mps")
 

@@ -23,6 +23,7 @@ def choose_device(device: str = AUTO) -> str:
         >>> choose_device("cpu")
         'cpu'
     """
+    device = str(device)  # a torch.device too
     if device == AUTO:
         return next(name for name in _BEST_FIRST if _failure(name) is None)
     if device.partition(":")[0] not in _BEST_FIRST:
