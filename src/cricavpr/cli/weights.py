@@ -87,9 +87,9 @@ def show_weights(args: argparse.Namespace) -> int:
 
 
 def _row(known: registry.KnownWeights) -> dict[str, Any]:
-    here = str(registry.place_of(known)) if registry.is_here(known) else None
+    place = registry.place_of(known)
     columns = ("name", "licence", "url", "page", "size_bytes", "about_bytes", "sha256", "shipped", "note")
-    return {**{column: getattr(known, column) for column in columns}, "path": here}
+    return {**{column: getattr(known, column) for column in columns}, "path": str(place) if place.is_file() else None}
 
 
 def _size(row: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class _State:
             raise ValueError(f"batches_done must be at least 0, got {self.batches_done}")
 
 
-class Work(Protocol):
+class Work(ABC):
     """Descriptors of an unfinished run: one row for each image, failed or not.
 
     Attributes:
@@ -48,39 +49,42 @@ class Work(Protocol):
         failed: the photos that failed so far.
     """
 
-    made: MadeBy
-    done: int
-    failed: Failures
+    def __init__(self, made: MadeBy) -> None:
+        self.made, self.done = made, 0
+        self.failed: Failures = {}
 
-    def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None: ...
-    def batch_done(self, failures: Failures) -> None: ...
-    def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet: ...
-    def give_up(self) -> None: ...
+    @abstractmethod
+    def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Store the rows of some images."""
+
+    def batch_done(self, failures: Failures) -> None:
+        """Count a batch as finished."""
+        self.failed |= failures
+        self.done += 1
+
+    @abstractmethod
+    def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
+        """Return the descriptors of the kept images."""
+
+    def give_up(self) -> None:  # noqa: B027  # in memory there is nothing to remove
+        """Remove what is on disk."""
 
 
-class InMemory:
+class InMemory(Work):
     """Rows in an array."""
 
     def __init__(self, count: int, made: MadeBy) -> None:
-        self.made, self.done = made, 0
-        self.failed: Failures = {}
+        super().__init__(made)
         self.rows = np.zeros((count, made.dim), np.float32)
 
     def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         self.rows[indices] = vectors
 
-    def batch_done(self, failures: Failures) -> None:
-        self.failed |= failures
-        self.done += 1
-
     def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
         return DescriptorSet(names, self.rows if len(kept) == len(self.rows) else self.rows[kept], self.made)
 
-    def give_up(self) -> None:
-        """Do nothing: there is nothing on disk."""
 
-
-class OnDisk:
+class OnDisk(Work):
     """A folder `.NAME.partial` beside the file: the rows, and a state with the number of finished batches.
 
     Rows are synced before the state that counts them, so a crash loses a few seconds of work, and a counted row is
@@ -88,10 +92,10 @@ class OnDisk:
     """
 
     def __init__(self, out: Path, count: int, made: MadeBy, mark: str, note: Callable[[str], None]) -> None:
-        self.out, self.count, self.made, self.mark, self.note = out, count, made, mark, note
+        super().__init__(made)
+        self.out, self.count, self.mark, self.note = out, count, mark, note
         self.folder = out.with_name(f".{out.name}.partial")
-        self.done, self.saved_at = 0, time.monotonic()
-        self.failed: Failures = {}
+        self.saved_at = time.monotonic()
         self.file: IO[bytes] | None = None
         self.lock = contextlib.ExitStack()
 
@@ -158,8 +162,7 @@ class OnDisk:
                 self.file.write(vector.tobytes())
 
     def batch_done(self, failures: Failures) -> None:
-        self.failed |= failures
-        self.done += 1
+        super().batch_done(failures)
         if time.monotonic() - self.saved_at >= STATE_EVERY_S:
             self._save_state()
 

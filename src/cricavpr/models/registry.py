@@ -14,10 +14,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, write_text
+from cricavpr.schema import parse_json
 
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: the SHA-256 of the file that was first used
 PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
@@ -124,11 +124,6 @@ def place_of(known: KnownWeights) -> Path:
     return Path(str(importlib.resources.files("cricavpr"))) / "weights" / known.filename
 
 
-def is_here(known: KnownWeights) -> bool:
-    """Return whether the file is on this machine; its content is not checked."""
-    return place_of(known).is_file()
-
-
 def find_weights(name_or_path: str | Path) -> Path:
     """Return the path of a weights file: a path, a folder of `save_pretrained`, or the name of known weights.
 
@@ -224,12 +219,12 @@ def recorded_sha256(path: Path) -> str | None:
     """
     beside = record_of(path)
     try:
-        text = beside.read_text(encoding="utf-8")
+        found = parse_json(beside.read_bytes(), str(beside))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, InputError) as error:
         raise WeightsError(f"cannot read {beside} ({error}). Delete it if you trust the weights.") from None
-    sha256 = _field(text, "sha256")
+    sha256 = found.get("sha256") if isinstance(found, dict) else None
     if not isinstance(sha256, str) or len(sha256) != 64:
         raise WeightsError(f"{beside} holds no SHA-256. Delete it if you trust the weights.")
     return sha256
@@ -240,14 +235,6 @@ def record(path: Path, sha256: str, source: str) -> None:
     entry = {"sha256": sha256, "size_bytes": path.stat().st_size, "source": source}
     with contextlib.suppress(InputError):
         write_text(record_of(path), json.dumps(entry, indent=1, sort_keys=True) + "\n")
-
-
-def _field(text: str, name: str) -> Any:
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry.get(name) if isinstance(entry, dict) else None
 
 
 def _is_file(path: Path) -> bool:
