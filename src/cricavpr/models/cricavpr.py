@@ -42,7 +42,7 @@ Tuning = Literal["adapter", "full", "frozen"]
 Aggregator = Literal["pyramid", "gem", "class_token"]
 
 CONFIG = "config.json"  # in a folder of `save_pretrained`
-MOST_LEVELS = 64  # of a pyramid, and regions on a side
+MOST_REGIONS = 1_000  # of a pyramid; the paper has 14
 MOST_RATIO = 16  # of the width inside an adapter to that of the transformer
 
 
@@ -85,9 +85,9 @@ class CricaVPRConfig:
             )
         if not 0 <= self.dropout <= 1:
             raise InputError(f"dropout must be between 0 and 1, got {self.dropout:g}.")
-        check_range("the number of levels", len(self.levels), 1, MOST_LEVELS)
         for level in self.levels:
-            check_range("each of levels", level, 1, MOST_LEVELS)
+            check_range("each of levels", level, 1, MOST_REGIONS)
+        check_range("the number of regions of levels", region_count(self.levels), 1, MOST_REGIONS)
         check_range("encoder_depth", self.encoder_depth, 0, MOST_LAYERS)
         check_range("encoder_ffn", self.encoder_ffn, 1)
         if self.encoder_depth:
