@@ -13,6 +13,7 @@ import torch
 
 import cricavpr
 from cricavpr.errors import InputError, WeightsError
+from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
 from cricavpr.models import devices
 from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig
@@ -95,14 +96,24 @@ def test_the_config_beside_the_weights_decides(tmp_path: Path) -> None:
     assert CricaVPR.from_pretrained(tmp_path, device="cpu").config == replace(SMALL, region_cuts="authors")
 
 
-def test_weights_of_a_compiled_network_are_those_of_the_network(tmp_path: Path) -> None:
-    torch.save({f"_orig_mod.{name}": value for name, value in small().state_dict().items()}, tmp_path / "a.pth")
-    torch.save(small().state_dict(), tmp_path / "b.pth")
-    with pytest.raises(WeightsError) as plain:
-        CricaVPR.from_pretrained(tmp_path / "b.pth", device="cpu")  # without a config, the paper's adapter is assumed
-    with pytest.raises(WeightsError) as compiled:
-        CricaVPR.from_pretrained(tmp_path / "a.pth", device="cpu")
-    assert str(plain.value).replace("b.pth", "") == str(compiled.value).replace("a.pth", "")
+def test_bare_weights_of_the_shipped_network_are_that_network_and_what_is_assumed_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heads, levels and the size of images leave no trace in the tensors, which is all that torch.save writes."""
+    model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
+    torch.save({f"_orig_mod.{name}": value for name, value in model.state_dict().items()}, tmp_path / "bare.pth")
+    assert capsys.readouterr().err == ""
+    again = CricaVPR.from_pretrained(tmp_path / "bare.pth", device="cpu")
+    removed, assumed = capsys.readouterr().err.splitlines()
+    assert "bare.pth: removed '_orig_mod.'" in removed
+    assert assumed.endswith(
+        "bare.pth has no configuration; assuming that of cricavpr-tiny, such as 6 heads in the encoder."
+    )
+    assert again.config == replace(model.config, dropout=again.config.dropout)
+    shipped, bare = (load_method("cricavpr-tiny", weights, device="cpu") for weights in (None, tmp_path / "bare.pth"))
+    assert bare.preprocessing == shipped.preprocessing and bare.image_size == (112, 112)
+    picture = [np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)] * 2
+    assert np.array_equal(bare.embed(picture, Grouping("in_order", 2)), shipped.embed(picture, Grouping("in_order", 2)))
 
 
 @pytest.mark.parametrize("place", ["no-such-name", "no/such/folder", "none.safetensors"])

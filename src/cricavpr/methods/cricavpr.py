@@ -13,9 +13,15 @@ from cricavpr.errors import InputError
 from cricavpr.images import Resize
 from cricavpr.methods.families import DType, TorchMethod, draw_weights, is_random, torch_dtype
 from cricavpr.models.aggregators import pyramid_regions
-from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig, network_from, read_cricavpr
+from cricavpr.models.cricavpr import (
+    PUBLISHED,
+    CricaVPR,
+    CricaVPRConfig,
+    network_from,
+    published_like,
+    read_cricavpr,
+)
 from cricavpr.models.torch_files import unusable
-from cricavpr.models.vit import BACKBONES
 from cricavpr.schema import build, nearest, to_plain
 
 MOST_PIXELS = 4096 * 4096  # of the image size in a file, which may come from a stranger
@@ -75,7 +81,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Crica
         network = draw_weights(weights, lambda: CricaVPR(settings.config), settings.dtype)
         return CricaVPRMethod(name, network, settings, str(weights), device)
     file, config = read_cricavpr(weights)
-    plain = replace(default_settings(name if "config" in file.header else "cricavpr"), config=config).to_dict()
+    plain = replace(default_settings(published_like(config)), config=config).to_dict()
     said = {key: file.header[key] for key in ("image_size", "resize") if key in file.header}
     try:
         settings = build(Settings, {**plain, **said}, "header")
@@ -91,9 +97,8 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Crica
 def default_settings(name: str) -> Settings:
     """Return the published settings of `cricavpr` (the paper's) or `cricavpr-tiny` (ours)."""
     if name == "cricavpr-tiny":
-        tiny = CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256)
-        return Settings(tiny, (112, 112), "tensor")
-    return Settings(CricaVPRConfig(), (224, 224), "tensor_no_antialias")
+        return Settings(PUBLISHED[name], (112, 112), "tensor")
+    return Settings(PUBLISHED[name], (224, 224), "tensor_no_antialias")
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:

@@ -24,7 +24,7 @@ from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
 from cricavpr.models.fitting import build_and_load, dinov2_of, renamed, shape_of
 from cricavpr.models.needs import ImageNeeds
-from cricavpr.models.registry import PRETRAINED
+from cricavpr.models.registry import KNOWN, PRETRAINED
 from cricavpr.models.torch_files import unusable
 from cricavpr.models.vit import (
     BACKBONES,
@@ -36,6 +36,7 @@ from cricavpr.models.vit import (
     count_layers,
 )
 from cricavpr.models.weights import WeightsFile, find_and_read, save_weights
+from cricavpr.progress import note
 from cricavpr.schema import build, parse_json, to_plain
 
 Tuning = Literal["adapter", "full", "frozen"]
@@ -102,6 +103,17 @@ class CricaVPRConfig:
     def dim(self) -> int:
         """Length of a descriptor."""
         return self.regions * self.backbone.width
+
+
+PUBLISHED = {  # the networks with a name
+    "cricavpr": CricaVPRConfig(),
+    "cricavpr-tiny": CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256),
+}
+
+
+def published_like(config: CricaVPRConfig) -> str:
+    """Return the name of the published network with this backbone; "cricavpr" for any other."""
+    return next((name for name, one in PUBLISHED.items() if one.backbone == config.backbone), "cricavpr")
 
 
 class CricaVPR(nn.Module):
@@ -254,6 +266,8 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
     """Read weights with our names, and the configuration: from the file, from `config.json` beside it, or its sizes.
 
+    Sizes do not tell everything: for the rest the published values are assumed, and a note says so.
+
     Args:
         weights: a known name, a weights file, or a folder of `save_pretrained`.
 
@@ -269,11 +283,19 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
         elif "config" in file.header:
             config = build(CricaVPRConfig, file.header["config"], "config")
         else:
-            return file, config_of(file.tensors)
+            return file, _assumed(weights, file.tensors)
         _check_layers(config, file.tensors)
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
+
+
+def _assumed(weights: str | Path, tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
+    config = config_of(tensors)
+    if str(weights) not in KNOWN:
+        like, heads = published_like(config), config.encoder_heads
+        note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
+    return config
 
 
 def _check_layers(config: CricaVPRConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -294,12 +316,13 @@ def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype =
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Read the sizes of a CricaVPR from tensors, by our names. What they do not tell has the paper's value."""
-    depth = min(count_layers(tensors, "encoder.layers."), MOST_LAYERS)
-    plain = CricaVPRConfig()
-    return CricaVPRConfig(
-        backbone=dinov2_of(tensors, "backbone."),
+    """Read the sizes of a CricaVPR from tensors, by our names. What they do not tell has the published value."""
+    backbone = dinov2_of(tensors, "backbone.")
+    plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]
+    return replace(
+        plain,
+        backbone=backbone,
         adapter="mulconv" if any(".adapter." in name for name in tensors) else "none",
-        encoder_depth=depth,
+        encoder_depth=min(count_layers(tensors, "encoder.layers."), MOST_LAYERS),
         encoder_ffn=shape_of(tensors, "encoder.layers.0.linear1.bias", (plain.encoder_ffn,))[0],
     )
