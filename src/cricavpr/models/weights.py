@@ -339,6 +339,13 @@ def save_weights(
 
     Raises:
         WeightsError: a value is not finite, or too large for 16 bits, or the header cannot be written as JSON.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(f"{folder}/a.safetensors", {"w": torch.ones(2)}, {"dim": 2})
+        ...     read_weights(f"{folder}/a.safetensors").header
+        {'dim': 2}
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
