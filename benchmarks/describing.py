@@ -1,4 +1,4 @@
-"""How fast ViT-B describes, as a share of what this machine's matrix products allow, and what reading a photo costs.
+"""Speed of describing with ViT-B, as a share of the matrix-product rate of this machine, and the cost of a photo.
 
 Run: python benchmarks/describing.py. Ratios are of figures measured in one run, alternating, the best of several:
 absolute times say little on a shared machine.
@@ -23,7 +23,7 @@ BATCHES = (1, 8, 16)
 
 
 def best_s(work: Callable[[], object]) -> float:
-    """Shortest of several runs, in seconds."""
+    """Return the shortest of several runs, in seconds."""
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -33,7 +33,7 @@ def best_s(work: Callable[[], object]) -> float:
 
 
 def matrix_rate(rows: int, width: int = 768, hidden: int = 3072) -> float:
-    """FLOP/s of fp32 matrix products of the shapes of the MLP, at `rows` tokens."""
+    """Return the FLOP/s of float32 matrix products with the shapes of the MLP, at `rows` tokens."""
     left, right, back = torch.randn(rows, width), torch.randn(width, hidden), torch.randn(hidden, width)
 
     def products() -> None:
@@ -44,16 +44,16 @@ def matrix_rate(rows: int, width: int = 768, hidden: int = 3072) -> float:
 
 
 def flops_per_image(method: CricaVPRMethod) -> float:
-    """Counted by torch over one forward pass: products and convolutions."""
+    """Return the FLOP of one forward pass, counted by torch: products and convolutions."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        method.describe(torch.zeros(1, 3, 224, 224))
+        method.describe(np.zeros((1, 3, 224, 224), np.float32))
     return float(counter.get_total_flops())
 
 
 def photo(width: int, height: int) -> bytes:
-    """A JPEG with as much detail as a photo."""
+    """Return a JPEG with as much detail as a photo."""
     noise = np.random.default_rng(0).normal(128, 40, (height // 8, width // 8, 3)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
@@ -61,7 +61,7 @@ def photo(width: int, height: int) -> bytes:
 
 
 def main() -> None:
-    method = load_method("cricavpr", "random:0")
+    method = load_method("cricavpr", "random:0", device="cpu")
     assert isinstance(method, CricaVPRMethod)
     per_image = flops_per_image(method)
     threads = torch.get_num_threads()
@@ -69,7 +69,7 @@ def main() -> None:
     print("| batch | images/s | share of the matrix-product rate |")
     print("|------:|---------:|---------------------------------:|")
     for batch in BATCHES:
-        images = torch.randn(batch, 3, 224, 224)
+        images = np.random.default_rng(0).standard_normal((batch, 3, 224, 224), np.float32)
         method.describe(images)
         rate = matrix_rate(257 * batch)
         per_s = batch / best_s(lambda images=images: method.describe(images))

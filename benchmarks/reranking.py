@@ -1,8 +1,8 @@
-"""What re-ranking costs: time for each photo, pair and query, disk for each photo, and the most memory it takes.
+"""Cost of re-ranking: time for each photo, pair and query, disk space for each photo, and peak memory.
 
 Run: python benchmarks/reranking.py [--queries 200] [--candidates 100] [--size 480x640] [--only patch_netvlad-speed].
-Weights are random, which changes no cost of the networks and makes fewer patches match than trained ones would;
-candidates are drawn at random. Each row runs in a process of its own, so that its memory is its own. Prints Markdown.
+Weights are random: the networks cost the same, and fewer patches match than with trained weights. Candidates are drawn
+at random. Each row runs in its own process, to measure its memory. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def measured(label: str, data: Path, arguments: argparse.Namespace) -> tuple[float, ...]:
-    """Seconds and megabytes a photo, milliseconds a pair, seconds a query, and gigabytes of memory."""
+    """Return seconds and MB for a photo, milliseconds for a pair, seconds for a query, and GB of memory."""
     name, settings = ROWS[label]
     method = load_method(name, "random:0", image_size=_size(arguments.size), **settings)
     assert isinstance(method, TwoStageMethod)

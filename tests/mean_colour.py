@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from cricavpr.datasets.base import ImageSet
 from cricavpr.geo import Positions
@@ -25,13 +22,14 @@ class MeanColour:
     image_size: tuple[int, int] | None = (1, 1)
     weights = "none"
     preprocessing = "the mean of all pixels"
+    device = "cpu"
 
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+    def preprocess(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
         pixels = image / 255 if self.image_size is None else image.mean(axis=(0, 1), keepdims=True) / 255
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
-        return F.normalize(images.mean(dim=(2, 3)), dim=1).float()
+    def describe(self, images: NDArray[np.float64], groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        return unit(images.mean(axis=(2, 3)))
 
 
 class NativeMeanColour(MeanColour):
@@ -47,12 +45,17 @@ class GroupColour(MeanColour):
     name = "group_colour"
     correlates = True
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
-        own = images.mean(dim=(2, 3))
+    def describe(self, images: NDArray[np.float64], groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        own = images.mean(axis=(2, 3))
         sizes = [1] * len(images) if groups is None else list(groups)
         assert sum(sizes) == len(images)
-        means = [part.mean(dim=0, keepdim=True).expand(len(part), -1) for part in own.split(sizes)]
-        return F.normalize(own + torch.cat(means), dim=1).float()
+        parts = np.split(own, np.cumsum(sizes)[:-1])
+        return unit(own + np.concatenate([np.broadcast_to(part.mean(axis=0), part.shape) for part in parts]))
+
+
+def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:  # (N, D)
+    """At unit length; zeros stay."""
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def colours(count: int, seed: int = 0) -> NDArray[np.uint8]:  # (count, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -22,16 +24,19 @@ from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import ALONE, Grouping
 from tests.mean_colour import GroupColour, MeanColour, NativeMeanColour, colours, expected, photos
 
+ROOT = Path(__file__).parents[1]
+SEARCHED = f"{ROOT / 'src'}{os.pathsep}{ROOT}"  # by the processes that a test starts
+
 
 class Sick(MeanColour):
     """Gives NaN for what is nearly pure red, and stops at pure blue."""
 
-    def preprocess(self, image: np.ndarray) -> torch.Tensor:
+    def preprocess(self, image: np.ndarray) -> np.ndarray:
         if image[0, 0].tolist() == [0, 0, 255]:
             raise RuntimeError("blue\nis too much")
         return super().preprocess(image)
 
-    def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+    def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
         vectors = super().describe(images)
         vectors[vectors[:, 0] > 0.99] = np.nan
         return vectors
@@ -43,7 +48,7 @@ class Interrupted(GroupColour):
     def __init__(self, at: int) -> None:
         self.left = at
 
-    def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+    def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
@@ -124,7 +129,7 @@ def test_worker_processes_give_the_same(tmp_path: Path) -> None:
 def test_what_is_sent_to_a_worker_can_be_sent(tmp_path: Path) -> None:
     images = photos(tmp_path, colours(3))
     items = reading._Batches(GroupColour(), images, [[np.array([2, 0])], [np.array([1])]])
-    assert pickle.loads(pickle.dumps(items))[0].runs[0].indices.tolist() == [2, 0]
+    assert pickle.loads(pickle.dumps(items))[0].parts[0].indices.tolist() == [2, 0]
 
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the patch reaches forks alone")
@@ -189,7 +194,7 @@ def test_when_all_photos_fail_one_line_says_so(out: str | None, tmp_path: Path) 
 def test_no_photos_and_impossible_batches_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images"):
         describe(MeanColour(), ImageSet(tmp_path, ()))
-    with pytest.raises(InputError, match="batch of 0"):
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         describe(MeanColour(), photos(tmp_path, colours(1)), batch_size=0)
     with pytest.raises(InputError, match="key"):
         describe(GroupColour(), photos(tmp_path, colours(1)), Grouping("by_key"))
@@ -198,7 +203,7 @@ def test_no_photos_and_impossible_batches_are_refused(tmp_path: Path) -> None:
 def test_a_method_that_gives_another_dimension_than_it_says_is_refused(tmp_path: Path) -> None:
     method = MeanColour()
     method.dim = 4
-    with pytest.raises(InputError, match=r"shape \(2, 3\)"):
+    with pytest.raises(InputError, match=r"got \(2, 3\)"):
         describe(method, photos(tmp_path, colours(2)))
 
 
@@ -306,7 +311,7 @@ def test_unfinished_work_for_something_else_is_thrown_away_with_a_note(
     told: list[int] = []
     described = describe(method, images, grouping, batch_size=size, out=out, progress=lambda done, _: told.append(done))
     assert told[0] in (2, 3, 4)  # from the beginning
-    assert "starting afresh" in capsys.readouterr().err
+    assert "starting again" in capsys.readouterr().err
     plain = describe(method, images, grouping, batch_size=size).descriptors
     assert np.array_equal(described.descriptors.vectors, plain.vectors)
 
@@ -354,6 +359,97 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
     told: list[int] = []
     describe(MeanColour(), images, batch_size=2, out=out, progress=lambda done, _: told.append(done))
     assert told[0] == 8
+
+
+def test_rows_are_on_the_disk_before_the_state_that_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine between the two may lose work, and never leaves a row that is counted but not there."""
+    images, out = photos(tmp_path / "photos", colours(9)), tmp_path / "out"
+    rows, events = tmp_path / ".out.partial" / "vectors.f32", []
+    fsync, write_text = os.fsync, work.write_text
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        if rows.exists() and os.path.samestat(os.fstat(descriptor), rows.stat()):
+            on_disk = np.fromfile(rows, "<f4").reshape(9, 3)
+            events.append(int(on_disk.any(axis=1).sum()))  # rows that have left the buffers of this process
+
+    def counted(path: Path, text: str) -> None:
+        state = json.loads(text)
+        events.append(f"{3 * state['batches_done']} counted")
+        write_text(path, text)
+
+    monkeypatch.setattr(work, "STATE_EVERY_S", 0.0)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(work, "write_text", counted)
+    describe(MeanColour(), images, batch_size=3, out=out)
+    assert events == [0, "0 counted", 3, "3 counted", 6, "6 counted", 9, "9 counted", 9, "9 counted"]
+
+
+class Refusing:
+    """A file that may be opened and not be written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def write(self, content: bytes) -> int:
+        raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("step", ["mkdir", "open", "write", "fsync", "unlink"])
+def test_a_refusal_of_the_system_is_said_and_no_result_is_claimed(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = photos(tmp_path / "photos", colours(6)), tmp_path / "out"
+    opened = Path.open
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    def open_refusing(path: Path, mode: str = "r", *rest: object, **named: object) -> object:
+        if path.name != "vectors.f32" or mode == "r+b":
+            return opened(path, mode, *rest, **named)  # type: ignore[arg-type]
+        return refuse() if step == "open" else Refusing(opened(path, mode))  # type: ignore[arg-type]
+
+    if step in ("open", "write"):
+        monkeypatch.setattr(Path, "open", open_refusing)
+    elif step == "fsync":
+        monkeypatch.setattr(os, "fsync", refuse)
+    else:
+        monkeypatch.setattr(Path, step, refuse)
+    with pytest.raises(InputError, match=r"cannot write .*out\.partial.*: Permission denied") as caught:
+        describe(MeanColour(), images, batch_size=2, out=out)
+    assert "\n" not in str(caught.value) and not out.exists()
+    monkeypatch.undo()
+    assert len(describe(MeanColour(), images, batch_size=2, out=out).descriptors) == 6
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"batches_done": -1, "failed": {}},
+        {"batches_done": 1, "failed": {"99": ["open", "x"]}},
+        {"batches_done": 1, "failed": {"-3": ["open", "x"]}},
+        {"batches_done": 1, "failed": {"0": "open"}},
+        {"batches_done": "1", "failed": {}},
+        {"batches_done": 1, "failed": []},
+    ],
+)
+def test_a_state_that_cannot_be_means_starting_again(
+    state: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = photos(tmp_path / "photos", colours(12)), tmp_path / "out"
+    interrupt(images, out)
+    place = tmp_path / ".out.partial" / "state.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **state}))
+    described = describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2, out=out)
+    assert described.problems == () and "starting again" in capsys.readouterr().err
+    plain = describe(GroupColour(), images, Grouping("in_order", 2), batch_size=2).descriptors
+    assert np.array_equal(described.descriptors.vectors, plain.vectors)
 
 
 # One process that loads torch once, then forks a run for every moment at which to die.
@@ -407,7 +503,7 @@ KILLED_RUNS = """
 def test_a_run_that_is_killed_at_any_moment_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
     images = photos(tmp_path / "photos", colours(24))
     (tmp_path / "photos/0004.png").write_bytes(b"no picture")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": SEARCHED}
     script = [sys.executable, "-c", textwrap.dedent(KILLED_RUNS), str(tmp_path)]
     subprocess.run(script, check=True, env=environment, timeout=60)
     describe(GroupColour(), images, Grouping("shuffled", 3, 5), batch_size=4, out=tmp_path / "whole")
@@ -442,7 +538,7 @@ def test_workers_start_where_processes_are_spawned(tmp_path: Path) -> None:
             assert len(describe(MeanColour(), images, workers=1, batch_size=2).descriptors) == 6
     """
     (tmp_path / "script.py").write_text(textwrap.dedent(script))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": SEARCHED}
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
     subprocess.run(command, check=True, env=environment, timeout=60)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageCms, ImageFile, features
 
 from cricavpr.errors import ImageError, InputError
@@ -353,24 +352,24 @@ def golden():
 @pytest.mark.parametrize("resize, key", [("tensor_no_antialias", "antialias_false"), ("tensor", "antialias_true")])
 def test_the_tensor_is_that_of_the_authors_pipeline(golden, resize, key):
     expected, image = golden
-    tensor = Preprocess(resize=resize)(image)
-    assert tensor.dtype == torch.float32 and tensor.is_contiguous()
-    np.testing.assert_allclose(tensor.numpy(), expected[key], atol=1e-5)
+    array = Preprocess(resize=resize)(image)
+    assert array.dtype == np.float32 and array.flags.c_contiguous
+    np.testing.assert_allclose(array, expected[key], atol=1e-5)
 
 
 def test_resizing_by_pillow_gives_pillows_pixels(golden):
     expected, image = golden
-    pixels = Preprocess(resize="pil", mean=(0, 0, 0), std=(1, 1, 1))(image).numpy() * 255
+    pixels = Preprocess(resize="pil", mean=(0, 0, 0), std=(1, 1, 1))(image) * 255
     np.testing.assert_allclose(pixels.transpose(1, 2, 0), expected["pil_bilinear_uint8"], atol=1e-3)
 
 
-@pytest.mark.parametrize("resize", ["tensor_no_antialias", "tensor", "pil"])
+@pytest.mark.parametrize("resize", ["tensor_no_antialias", "tensor", "tensor_bicubic", "pil"])
 @pytest.mark.parametrize("size", [None, (30, 40)])
 def test_an_image_of_the_wanted_size_is_not_resampled(resize, size):
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     expected = ((image / 255 - mean) / std).transpose(2, 0, 1)
-    np.testing.assert_allclose(Preprocess(size, resize)(image).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(Preprocess(size, resize)(image), expected, atol=1e-6)
 
 
 def test_height_comes_before_width():

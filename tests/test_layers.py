@@ -24,6 +24,7 @@ WITHIN_A_ROW = {  # values that are made of other values
     ("files", "errors"),
     ("extras", "errors"),
     ("locks", "errors"),
+    ("progress", "terminal"),
     ("descriptors", "grouping"),
     ("pca", "descriptors"),
     ("whitening", "descriptors"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = version("cricavpr")
 
 _HOMES = {
+    "CricaVPR": "models.cricavpr",
     "CricaVPRError": "errors",
     "DescriptorSet": "descriptors",
     "EvalDataset": "datasets.base",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from cricavpr.locate import LocationEstimate as LocationEstimate
     from cricavpr.locate import Locator as Locator
     from cricavpr.methods import load_method as load_method
+    from cricavpr.models.cricavpr import CricaVPR as CricaVPR
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Self
 
+from cricavpr.terminal import printable
+
 Report = Callable[[int, int], None]  # called with (done, total)
 
 
@@ -15,7 +17,7 @@ class Progress:
     Args:
         progress: True for a bar, False for nothing, or a function that is called with (done, total).
         total: how many items there are; 0 if unknown.
-        unit: what one item is, for the bar.
+        unit: name of one item, for the bar; "B" counts in kB, MB and so on.
 
     Example:
         >>> with Progress(print, 2) as progress:
@@ -43,7 +45,15 @@ class Progress:
         if self.wants_bar:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.total, initial=done, unit=f" {self.unit}", file=sys.stderr, dynamic_ncols=True)
+            scale = self.unit == "B"
+            self.bar = tqdm(
+                total=self.total,
+                initial=done,
+                unit=f" {self.unit}",
+                unit_scale=scale,
+                file=sys.stderr,
+                dynamic_ncols=True,
+            )
 
     def advance(self, count: int) -> None:
         """Count some more items as done."""
@@ -64,4 +74,9 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print one line beside the bar."""
-        print(f"note: {text}", file=sys.stderr)
+        note(text)
+
+
+def note(text: str) -> None:
+    """Print one line on stderr: something that the user may want to know and that is not an error."""
+    print(f"note: {printable(text)}", file=sys.stderr)

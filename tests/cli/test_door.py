@@ -106,14 +106,14 @@ def test_describe_replaces_descriptors_and_nothing_else(
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (["--device", "meta"], "Use cpu, cuda or mps"),
-        (["--device", "foo"], "device 'foo' cannot be used here"),
-        (["--device", ""], "device '' cannot be used here"),
+        (["--device", "meta"], "device must be auto, cpu, cuda or mps, got 'meta'"),
+        (["--device", "foo"], "device must be auto, cpu, cuda or mps, got 'foo'"),
+        (["--device", ""], "device must be auto, cpu, cuda or mps, got ''"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
-        (["--workers", "-1"], "-1 processes cannot read photos"),
+        (["--workers", "-1"], "workers must be at least 0, got -1"),
         (["--grouping", ""], "is not understood"),
-        (["--method", "cricavpr-tiny", "--image-size", "100x112"], "Use multiples of 14"),
-        (["--method", "cricavpr-tiny", "--image-size", "14x112"], "Use larger images"),
+        (["--method", "cricavpr-tiny", "--image-size", "100x112"], "must be multiples of 14 px, such as 98 x 112"),
+        (["--method", "cricavpr-tiny", "--image-size", "14x112"], "use larger images"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_leaves_nothing(

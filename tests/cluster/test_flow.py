@@ -149,7 +149,7 @@ def test_a_machine_that_cannot_join_ends_the_run_with_its_line(tmp_path: Path, m
 def test_no_photo_and_no_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no images"):
         describe_on(LOCAL, SPEC, ImageSet(tmp_path, ()))
-    with pytest.raises(InputError, match="a batch of 0 images"):
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         describe_on(LOCAL, SPEC, photos(tmp_path, colours(1)), batch_size=0)
 
 

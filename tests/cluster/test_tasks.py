@@ -120,7 +120,7 @@ def test_a_crash_of_the_network_is_one_line_with_the_name_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Crash(GroupColour):
-        def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+        def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
             raise RuntimeError("out of\nmemory")
 
     images = photos(tmp_path, colours(4))

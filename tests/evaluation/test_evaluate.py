@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
@@ -33,7 +32,7 @@ def dataset(folder: Path, database: np.ndarray, queries: np.ndarray, offset_m: f
 class Silent(MeanColour):
     """Must not be asked."""
 
-    def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+    def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
         raise AssertionError("described again")
 
 

@@ -98,17 +98,18 @@ def test_euclidean_and_cosine_order_are_one_for_vectors_of_unit_length(tmp_path:
 class Turned(MeanColour):
     """Through a matrix, which autocast computes in half precision."""
 
-    def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
-        return F.normalize(F.linear(super().describe(images), torch.eye(3)[[1, 2, 0]]), dim=1)
+    def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
+        own = torch.from_numpy(super().describe(images))
+        return F.normalize(F.linear(own, torch.eye(3)[[1, 2, 0]]), dim=1).float().numpy()
 
 
 class Mixing(MeanColour):
     """Cannot be computed in half precision."""
 
-    def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
-        vectors = super().describe(images)
+    def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
+        vectors = torch.from_numpy(super().describe(images))
         vectors[[0]] = F.linear(vectors[[0]], torch.eye(3))  # float32 on the left
-        return vectors
+        return vectors.numpy()
 
 
 def test_precision_changes_descriptors_and_is_written_into_them(tmp_path: Path) -> None:

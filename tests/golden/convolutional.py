@@ -9,17 +9,17 @@ from torch import Tensor
 
 from cricavpr.errors import WeightsError
 from cricavpr.methods import load_method
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import TorchMethod
 
-from .rebuilt import lengths, normalised, scenes
+from .rebuilt import described, lengths, normalised, scenes
 
 DESCRIPTOR = {"float32": 1e-4, "float64": 1e-8}  # length of the difference, see the golden files' tolerances
 FEATURE = {"float32": 1e-4, "float64": 1e-10}  # of the largest value of the map
 
 
-def loaded(name: str, path: Path, dtype: str) -> SingleImageMethod:
+def loaded(name: str, path: Path, dtype: str) -> TorchMethod:
     method = load_method(name, path, dtype=dtype)
-    assert isinstance(method, SingleImageMethod)
+    assert isinstance(method, TorchMethod)
     return method
 
 
@@ -30,7 +30,7 @@ def with_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check(
-    method: SingleImageMethod,
+    method: TorchMethod,
     golden: dict[str, np.ndarray],
     size: str,
     images: int = 4,
@@ -42,8 +42,8 @@ def check(
     height, width = map(int, size.split("x"))
     batch = normalised(scenes(4, height, width, golden[f"{size}_images_sha256"]))[:images]
     maps: list[Tensor] = []
-    hook = method.model.backbone.register_forward_hook(lambda *call: maps.append(call[-1]))
-    ours = method.describe(batch)
+    hook = method.network.backbone.register_forward_hook(lambda *call: maps.append(call[-1]))
+    ours = described(method, batch)
     hook.remove()
     theirs = golden[f"{size}_descriptors"]
     tolerance = descriptor or DESCRIPTOR[dtype]

@@ -1,6 +1,7 @@
 """Weights and tensors of the golden files, rebuilt from names and seeds."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cricavpr.methods.families import TorchMethod
+
 from .seeded import seeded_array, seeded_images, seeded_scenes
 
-__all__ = ["GOLDEN", "arrays", "lengths", "normalised", "scenes", "seeded_images", "state"]
+__all__ = ["GOLDEN", "arrays", "described", "lengths", "normalised", "scenes", "seeded_images", "state"]
 
 GOLDEN = Path(__file__).parent
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
@@ -46,6 +49,14 @@ def scenes(count: int, height: int, width: int, sha256: object) -> np.ndarray:
     images = seeded_scenes(count, height, width)
     assert hashlib.sha256(images.tobytes()).hexdigest() == str(sha256)
     return images
+
+
+def described(method: TorchMethod, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
+    """Descriptors in the precision of the network, where `describe` gives float32."""
+    if next(method.network.parameters()).dtype == torch.float32:
+        return torch.from_numpy(method.describe(images.numpy(), groups))
+    with torch.inference_mode():
+        return method.forward(method.tensor(images.numpy()), groups)
 
 
 def lengths(ours: Tensor, theirs: np.ndarray) -> float:

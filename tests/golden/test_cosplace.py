@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import TorchMethod
 from cricavpr.models.cosplace import CosPlace, from_authors_names, trainable
 
 from .convolutional import check, check_refusals, loaded, with_counters
@@ -29,7 +29,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str, tuple[str, ...]]:
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def method(
     case: tuple[str, str, tuple[str, ...]], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> SingleImageMethod:
+) -> TorchMethod:
     """As published: a flat state dict."""
     name, trunk, _ = case
     path = tmp_path_factory.mktemp("authors") / f"{trunk}_{name}.pth"
@@ -37,9 +37,7 @@ def method(
     return loaded(name, path, request.param)
 
 
-def test_maps_and_descriptors_are_the_authors(
-    method: SingleImageMethod, case: tuple[str, str, tuple[str, ...]]
-) -> None:
+def test_maps_and_descriptors_are_the_authors(method: TorchMethod, case: tuple[str, str, tuple[str, ...]]) -> None:
     name, trunk, sizes = case
     golden = arrays(f"{name}_{trunk}")
     exact = method.settings.dtype == "float64"
@@ -49,11 +47,11 @@ def test_maps_and_descriptors_are_the_authors(
         check(method, golden, size, images=1 if exact and trunk != "ResNet18_512" else 4)
 
 
-def test_sizes_are_read_off_the_file(method: SingleImageMethod, case: tuple[str, str, tuple[str, ...]]) -> None:
+def test_sizes_are_read_off_the_file(method: TorchMethod, case: tuple[str, str, tuple[str, ...]]) -> None:
     name, trunk, _ = case
     backbone, dim = trunk.lower().split("_")
     assert (method.name, method.dim, method.image_size, method.correlates) == (name, int(dim), None, False)
-    assert isinstance(method.model, CosPlace) and method.model.name == backbone
+    assert isinstance(method.network, CosPlace) and method.network.name == backbone
 
 
 @pytest.mark.parametrize("trunk", COSPLACE)

@@ -11,7 +11,7 @@ from cricavpr.errors import WeightsError
 from cricavpr.methods import load_method
 from cricavpr.methods.cricavpr import CricaVPRMethod
 
-from .rebuilt import arrays, lengths, normalised, state
+from .rebuilt import arrays, described, lengths, normalised, state
 
 DESCRIPTOR = {"float32": 1e-4, "float64": 1e-5}  # length of the difference, see the golden files' tolerances
 TOKEN = {"float32": 5e-5, "float64": 2e-5}
@@ -42,7 +42,7 @@ def method(checkpoint: Path, dtype: str) -> CricaVPRMethod:
         from cricavpr.models.cricavpr import from_authors_names
         from cricavpr.models.weights import load_strictly
 
-        load_strictly(loaded.model, from_authors_names(state("cricavpr")), "golden")
+        load_strictly(loaded.network, from_authors_names(state("cricavpr")), "golden")
     return loaded
 
 
@@ -64,45 +64,45 @@ def test_class_and_patch_tokens_are_the_authors(
     method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
 ) -> None:
     with torch.inference_mode():
-        tokens = method.model.backbone(images.to(getattr(torch, dtype)))
+        tokens = method.network.backbone(images.to(getattr(torch, dtype)))
     patches = tokens.patches.flatten(1, 2)[:, ::37]
     assert (tokens.class_token.double() - torch.from_numpy(golden["class_token"])).abs().max() < TOKEN[dtype]
     assert (patches.double() - torch.from_numpy(golden["patch_tokens_sample"])).abs().max() < TOKEN[dtype]
 
 
 def test_descriptors_together_are_the_authors(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
-    assert lengths(method.describe(images, [5]), golden["descriptors_together"]) < DESCRIPTOR[dtype]
+    assert lengths(described(method, images, [5]), golden["descriptors_together"]) < DESCRIPTOR[dtype]
 
 
 def test_descriptors_alone_are_the_authors(method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str) -> None:
-    assert lengths(method.describe(images), golden["descriptors_alone"]) < DESCRIPTOR[dtype]
+    assert lengths(described(method, images), golden["descriptors_alone"]) < DESCRIPTOR[dtype]
 
 
 def test_the_first_two_are_described_without_the_rest(
     method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
 ) -> None:
-    ours = method.describe(images, [2, 3])[:2]
+    ours = described(method, images, [2, 3])[:2]
     assert lengths(ours, golden["descriptors_first2"]) < DESCRIPTOR[dtype]
 
 
 def test_reversed_images_give_reversed_descriptors(
     method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
 ) -> None:
-    ours = method.describe(images.flip(0), [5])[:, ::7]
+    ours = described(method, images.flip(0), [5])[:, ::7]
     assert lengths(ours, golden["descriptors_reversed"]) < DESCRIPTOR[dtype]
 
 
 def test_a_descriptor_of_the_wrong_image_is_far_off(
     method: CricaVPRMethod, golden: dict, images: Tensor, dtype: str
 ) -> None:
-    assert lengths(method.describe(images).roll(1, 0), golden["descriptors_alone"]) > 0.1
+    assert lengths(described(method, images).roll(1, 0), golden["descriptors_alone"]) > 0.1
 
 
 @pytest.mark.parametrize("side", [168, 322])
 def test_other_sizes_agree_with_the_authors_cuts(checkpoint: Path, side: int) -> None:
     golden = arrays("cricavpr_sizes")
     loaded = load_method("cricavpr", checkpoint, region_cuts="authors", image_size=(side, side))
-    ours = loaded.describe(normalised(golden[f"images_{side}"]), [2])
+    ours = described(loaded, normalised(golden[f"images_{side}"]), [2])
     assert lengths(ours, golden[f"descriptors_{side}_together"]) < DESCRIPTOR["float32"]
 
 
@@ -110,19 +110,19 @@ def test_other_sizes_in_float64_and_the_cuts_of_the_grid_differ(method: CricaVPR
     golden = arrays("cricavpr_sizes")
     images = normalised(golden["images_322"])
     authors = golden["descriptors_322_together"]
-    assert lengths(method.describe(images, [2]), authors) > 0.01  # our default cuts 23 patches evenly
-    method.model.aggregator.cuts = "authors"
+    assert lengths(described(method, images, [2]), authors) > 0.01  # our default cuts 23 patches evenly
+    method.network.aggregator.cuts = "authors"
     try:
-        assert lengths(method.describe(images, [2]), authors) < DESCRIPTOR[dtype]
+        assert lengths(described(method, images, [2]), authors) < DESCRIPTOR[dtype]
     finally:
-        method.model.aggregator.cuts = "grid"
+        method.network.aggregator.cuts = "grid"
 
 
 def test_waves_agree_too(method: CricaVPRMethod, dtype: str) -> None:
     golden = arrays("cricavpr_waves")
     images = normalised(golden["images"])
-    assert lengths(method.describe(images, [5]), golden["descriptors_together"]) < DESCRIPTOR[dtype]
-    assert lengths(method.describe(images), golden["descriptors_alone"]) < DESCRIPTOR[dtype]
+    assert lengths(described(method, images, [5]), golden["descriptors_together"]) < DESCRIPTOR[dtype]
+    assert lengths(described(method, images), golden["descriptors_alone"]) < DESCRIPTOR[dtype]
 
 
 def test_a_missing_an_extra_and_a_misshapen_entry_are_named(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cricavpr.models.cricavpr import vit_config_of
-from cricavpr.models.vit import BACKBONES, VisionTransformer
+from cricavpr.models.vit import BACKBONES, VisionTransformer, vit_config_of
 from cricavpr.models.weights import load_strictly
 
 from .rebuilt import arrays, normalised, scenes, state

@@ -14,7 +14,7 @@ from cricavpr.methods.transvpr import TransVPRMethod
 from cricavpr.models.transvpr import from_authors_names
 from cricavpr.models.weights import load_strictly
 
-from .rebuilt import arrays, lengths, normalised, state
+from .rebuilt import arrays, described, lengths, normalised, state
 from .rerank_images import rerank_set
 
 SIZES = {"240x320": {"masks": 1, "local": 12, "all": 60}, "480x640": {"masks": 4, "local": 60, "all": 200}}  # strides
@@ -50,10 +50,10 @@ class Case:
             load_strictly(method.network, from_authors_names(state("transvpr_240x320")), "golden")
         images = normalised(pixels)
         self.method = method
-        self.descriptors = method.describe(images)
+        self.descriptors = described(method, images)
         outputs: list[Tensor] = []
         hook = method.network.transformer.register_forward_hook(lambda *passed: outputs.append(passed[-1]))
-        self.local: list[LocalFeatures] = method.local_features(images)
+        self.local: list[LocalFeatures] = method.local_features(images.numpy())
         hook.remove()
         self.outputs = outputs[0]  # (5, depth, 1 + n, C)
 

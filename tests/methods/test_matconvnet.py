@@ -85,20 +85,23 @@ def test_one_mean_colour_instead_of_a_mean_picture_will_do(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("net", "reason"),
     [
-        (np.ones(3), "no layers"),
+        (np.ones(3), "lacks the field layers"),
         ({"layers": np.ones(3)}, "has 1 layers and ends before NetVLAD"),
         ({"layers": "__import__('os').system('true')"}, "has 1 layers"),
         (layered(30, {"type": "conv"}, length=29), "has 29 layers"),
-        (layered(5, {"type": "conv"}), "no weights"),
-        (layered(5, {"weights": np.ones((3, 3, 2, 4))}), "layer 5 has not two arrays"),
-        (layered(5, weights(np.ones((3, 3)), np.ones(4))), r"layer 5 has weights of shape \(3, 3\)"),
-        (layered(30, weights(np.ones((4, 3), np.int32), np.ones((4, 3)))), "layer 30 has weights that are no floating"),
-        (layered(33, weights(np.array(["os.system"]), np.ones(3))), "layer 33 has weights that are no"),
-        (layered(33, weights(np.ones((4, 3)) * 1j, np.ones(3))), "layer 33 has weights that are no"),
+        (layered(5, {"type": "conv"}), "lacks the field weights"),
+        (layered(5, {"weights": np.ones((3, 3, 2, 4))}), "layer 5 must have two arrays"),
+        (layered(5, weights(np.ones((3, 3)), np.ones(4))), r"layer 5 must have 4 dimensions, got the shape \(3, 3\)"),
+        (
+            layered(30, weights(np.ones((4, 3), np.int32), np.ones((4, 3)))),
+            "layer 30 has weights that are not",
+        ),
+        (layered(33, weights(np.array(["os.system"]), np.ones(3))), "layer 33 has weights that are not"),
+        (layered(33, weights(np.ones((4, 3)) * 1j, np.ones(3))), "layer 33 has weights that are not"),
         (layered(28, weights(np.full((3, 3, 2, 4), np.nan), np.ones((4, 1)))), "not finite"),
-        (network(meta=np.ones(1)), "no normalization"),
-        (network(meta={"normalization": {"averageImage": "red"}}), "averageImage is no colour"),
-        (network(meta={"normalization": {"averageImage": np.full((2, 2, 3), np.inf)}}), "averageImage is no colour"),
+        (network(meta=np.ones(1)), "lacks the field normalization"),
+        (network(meta={"normalization": {"averageImage": "red"}}), "averageImage must be three"),
+        (network(meta={"normalization": {"averageImage": np.full((2, 2, 3), np.inf)}}), "averageImage must be three"),
     ],
 )
 def test_what_is_no_netvlad_is_refused_by_what_it_is(tmp_path: Path, net: object, reason: str) -> None:

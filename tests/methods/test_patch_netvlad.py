@@ -29,8 +29,8 @@ def with_settings(method: PatchNetVLADMethod, **changes: object) -> PatchNetVLAD
     return PatchNetVLADMethod("patch_netvlad", method.network, settings, "the same", "cpu")
 
 
-def pictures(seed: int = 0) -> torch.Tensor:
-    return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed))
+def pictures(seed: int = 0) -> np.ndarray:
+    return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def test_the_configurations_are_the_published_ones() -> None:
@@ -66,7 +66,7 @@ def test_a_patch_is_the_netvlad_of_its_square() -> None:
 
 def test_a_patch_as_large_as_the_map_is_the_whole_picture_without_whitening_too() -> None:
     net = network().double()
-    net.leave_unwhitened()
+    net.remove_whitening()
     maps = torch.randn(2, 512, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     assert (patch_descriptors(net, maps, [4])[0][:, 0] - net.pool(maps)).norm() < 1e-12
 

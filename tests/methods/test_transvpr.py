@@ -44,9 +44,7 @@ def test_a_masked_patch_stays_with_a_similarity_of_zero(method: TransVPRMethod) 
 def test_the_same_picture_scores_all_its_patches_and_another_fewer(method: TransVPRMethod) -> None:
     pytest.importorskip("cv2")
     pixels = np.random.default_rng(4).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-    import torch
-
-    here, there = method.local_features(torch.stack([method.preprocess(picture) for picture in pixels]))
+    here, there = method.local_features(np.stack([method.preprocess(picture) for picture in pixels]))
     here = {**here, "patches": here["patches"] / np.linalg.norm(here["patches"], axis=1, keepdims=True)}
     method.mask_threshold = -1.0  # nothing is masked
     assert here["patches"].shape == (24, 64) and here["mask"].shape == (24,)

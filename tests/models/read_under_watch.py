@@ -60,7 +60,7 @@ def read_all(folder: Path) -> dict[str, str]:
     from cricavpr.models.weights import read_weights
 
     global armed
-    for name in ("cp437", "latin_1", "raw_unicode_escape"):  # zipfile and pickle spell names in them
+    for name in ("cp437", "latin_1", "raw_unicode_escape", "unicode_escape"):  # in which names are spelled
         importlib.import_module(f"encodings.{name}")
     for name in ("good.pth", "good-before-1.6.pth", "good.safetensors"):  # brings in every module that reading needs
         read_weights(folder.parent / name)

@@ -10,6 +10,7 @@ from cricavpr.methods.cricavpr import default_settings
 from cricavpr.models.aggregators import pyramid_regions
 from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig, config_of, parameter_counts
 from cricavpr.models.vit import ViTConfig
+from cricavpr.schema import build, to_plain
 
 SMALL = CricaVPRConfig(backbone=ViTConfig(64, 2, 2, grid=4), encoder_heads=4, encoder_ffn=128)
 
@@ -114,7 +115,7 @@ def test_an_untrained_adapter_changes_nothing() -> None:
 
 def test_a_config_survives_the_way_through_a_file() -> None:
     config = replace(SMALL, levels=(1, 2), adapter="conv3x3")
-    assert CricaVPRConfig.from_dict(config.to_dict()) == config
+    assert build(CricaVPRConfig, to_plain(config), "a file") == config
 
 
 def test_sizes_are_read_off_the_tensors() -> None:

@@ -67,5 +67,5 @@ def test_where_a_patch_stands_does_not_matter() -> None:
 
 
 def test_fewer_patches_than_clusters_are_refused() -> None:
-    with pytest.raises(InputError, match="3 patches are too few for 3 clusters"):
+    with pytest.raises(InputError, match="more than 3 patches, got 3"):
         SaladAggregator(CONFIG).eval()(tokens(1, 3))

@@ -24,7 +24,7 @@ def test_the_message_says_what_to_open_what_to_fetch_and_where_to_put_it(name: s
     with pytest.raises(WeightsError) as caught:
         ask(name)
     message = str(caught.value)
-    assert f"open {known.url} in a browser" in message and f"fetch {known.filename}" in message
+    assert f"open {known.url} in a browser" in message and f"download {known.filename}" in message
     assert f"put it at {place_of(known)}" in message and "weights pull" not in message
     assert "\n" not in message
 
@@ -36,8 +36,6 @@ def test_a_file_put_in_place_by_hand_is_pulled_without_a_connection() -> None:
     assert pull("mixvpr_resnet50_128") == place
 
 
-def test_a_long_list_of_names_is_cut() -> None:
-    with pytest.raises(
-        WeightsError, match=r"Did you mean cosplace_resnet50_\d+\? .* more, see `cricavpr weights list`"
-    ):
+def test_a_long_list_of_names_is_not_printed() -> None:
+    with pytest.raises(WeightsError, match=r"Did you mean cosplace_resnet50_\d+\? See `cricavpr weights list`"):
         find_weights("cosplace_resnet50")

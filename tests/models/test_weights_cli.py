@@ -70,7 +70,7 @@ def test_names_in_a_file_cannot_steer_the_terminal(tmp_path: Path, capsys: pytes
 
 
 def test_pulling_an_unknown_name_raises_for_the_door_to_print() -> None:
-    with pytest.raises(WeightsError, match="Known:"):
+    with pytest.raises(WeightsError, match="weights list"):
         run("pull", "nothing")
 
 

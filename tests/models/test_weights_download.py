@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import io
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save
 
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.locks import exclusive
@@ -23,6 +28,7 @@ from cricavpr.models.registry import KNOWN, find_weights, place_of, record_of
 
 BODY = bytes(range(256)) * 12_000  # about 3 MB: several chunks
 SHA256 = hashlib.sha256(BODY).hexdigest()
+NOTE = json.dumps({"total": len(BODY), "validator": '"one"'})  # beside a part
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -36,6 +42,9 @@ class Server(http.server.ThreadingHTTPServer):
     say_length: bool = True
     cut_after: list[int]  # bytes to send before hanging up, per answer, first answers first
     redirect: str | None = None
+    range_said: str | None = None  # in place of the true Content-Range of a 206
+    partial: bool = False  # answer 206 without being asked for a range
+    silent_s: float = 0.0  # between head and body
     extra: dict[str, str]
     asked: list[dict[str, str]]
     daemon_threads = True
@@ -70,7 +79,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if begins:
             head["Content-Range"] = f"bytes {begins}-{len(server.body) - 1}/{len(server.body)}"
-        self._head(206 if begins else server.status, head)
+        partial = begins or server.partial
+        if partial and server.range_said is not None:
+            head["Content-Range"] = server.range_said
+        self._head(206 if partial else server.status, head)
+        time.sleep(server.silent_s)
         self.wfile.write(body[: server.cut_after.pop(0)] if server.cut_after else body)
         self.close_connection = True
 
@@ -111,7 +124,26 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetch(server: Server, name: str = "cricavpr") -> Path:
-    return pull(name, progress=False, url=server.address)
+    """Pull from the server; a pull that does not come back in 20 s never does, and fails the test."""
+    return within(20.0, lambda: pull(name, progress=False, url=server.address))
+
+
+def within(seconds: float, work: Callable[[], Path]) -> Path:
+    outcome: list[Path | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert outcome, f"a download did not end within {seconds} s"
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
 
 
 def pin(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -134,7 +166,7 @@ def test_a_download_arrives_whole_and_is_recorded(server: Server, place: Path) -
 def test_a_matlab_file_is_taken_where_one_is_meant_and_nowhere_else(server: Server) -> None:
     server.body = b"MATLAB 5.0 MAT-file" + BODY[19:]
     assert fetch(server, "netvlad_pitts30k_4096").read_bytes() == server.body
-    with pytest.raises(WeightsError, match="brought a file that is a MATLAB file"):
+    with pytest.raises(WeightsError, match="is a MATLAB file"):
         fetch(server)
 
 
@@ -160,7 +192,7 @@ def test_a_cut_connection_is_resumed_within_one_call(server: Server, place: Path
 
 def test_a_cut_off_transfer_is_never_accepted_and_the_next_call_goes_on(server: Server, place: Path) -> None:
     server.cut_after = [500_000] + [0] * 10
-    with pytest.raises(WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to go on"):
+    with pytest.raises(WeightsError, match=r"cut off \(at 500,000 of .*500,000 bytes are kept.*again to resume"):
         fetch(server)
     assert not place.exists()
     assert place.with_name("CricaVPR.pth.part").stat().st_size == 500_000
@@ -202,26 +234,130 @@ def test_a_file_that_changed_on_the_server_is_not_pieced_together(server: Server
 
 
 def test_a_part_that_is_whole_already_is_taken(server: Server, place: Path) -> None:
-    place.parent.mkdir()
-    place.with_name("CricaVPR.pth.part").write_bytes(BODY)
-    place.with_name("CricaVPR.pth.part.json").write_text('{"validator": "\\"one\\""}')
+    part_of(place, BODY)
     fetch(server)
     assert place.read_bytes() == BODY
 
 
 def test_a_part_longer_than_the_file_starts_again(server: Server, place: Path) -> None:
-    place.parent.mkdir()
-    place.with_name("CricaVPR.pth.part").write_bytes(BODY + b"more")
-    place.with_name("CricaVPR.pth.part.json").write_text('{"validator": "\\"one\\""}')
+    part_of(place, BODY + b"more")
     fetch(server)
     assert place.read_bytes() == BODY
+
+
+def part_of(place: Path, content: bytes = BODY[:500_000]) -> Path:
+    """What an earlier call left of the download."""
+    part = place.with_name("CricaVPR.pth.part")
+    part.parent.mkdir(exist_ok=True)
+    part.write_bytes(content)
+    part.with_name(part.name + ".json").write_text(NOTE)
+    return part
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"bytes 0-{len(BODY) - 1}/{len(BODY)}",  # begins elsewhere
+        f"bytes 499999-{len(BODY) - 1}/{len(BODY)}",
+        f"bytes 500000-{len(BODY) - 1}/{len(BODY) + 1}",  # another file
+        "bytes 500000-400000/300000",  # shorter than what is here: it must not be taken for whole
+        "bytes 500000-499999/500000",
+        "bytes 500000-3071999/*",
+        "bytes */3072000",
+        "",
+        "500000",
+    ],
+)
+def test_a_range_that_was_not_asked_for_is_never_pieced_together(server: Server, place: Path, said: str) -> None:
+    part_of(place)
+    server.range_said = said
+    fetch(server)
+    assert place.read_bytes() == BODY
+    assert [asked.get("Range") for asked in server.asked] == ["bytes=500000-", None]  # again, from the beginning
+
+
+def test_a_part_of_the_file_that_nobody_asked_for_is_not_taken_for_the_whole(server: Server, place: Path) -> None:
+    server.partial, server.range_said = True, f"bytes 0-{len(BODY) - 1}/{len(BODY)}"
+    with pytest.raises(WeightsError, match="keeps changing the file"):
+        fetch(server)
+    assert len(server.asked) == download.ATTEMPTS and not place.exists()
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"total": 9, "validator": "x"}', '{"total": "a", "validator": 3}'])
+def test_a_note_that_says_nothing_of_the_part_means_starting_again(server: Server, place: Path, note: str) -> None:
+    part = part_of(place)
+    part.with_name(part.name + ".json").write_text(note)
+    fetch(server)
+    assert place.read_bytes() == BODY and "Range" not in server.asked[0]
+
+
+def test_a_server_that_hangs_up_after_each_byte_is_given_up(server: Server, place: Path) -> None:
+    server.cut_after = [1] * 1000
+    with pytest.raises(WeightsError, match="cut off"):
+        fetch(server)
+    assert len(server.asked) == download.ATTEMPTS and not place.exists()
+    assert place.with_name("CricaVPR.pth.part").stat().st_size == download.ATTEMPTS
+
+
+def test_a_server_that_hangs_up_at_once_is_asked_no_second_time(server: Server, place: Path) -> None:
+    server.cut_after = [0] * 1000
+    with pytest.raises(WeightsError, match=r"cut off \(at 0 of 3,072,000 bytes"):
+        fetch(server)
+    assert len(server.asked) == 1 and not place.exists()
+
+
+def test_a_server_that_sends_no_body_is_given_up(server: Server, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    server.silent_s = 1.0
+    with pytest.raises(WeightsError, match=r"cut off \(at 0 of .*timed out"):
+        fetch(server)
+    assert len(server.asked) == 1 and not place.exists()
+
+
+def test_a_server_that_sends_nothing_at_all_is_given_up(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/file.pth"
+        with pytest.raises(WeightsError, match=r"no connection to 127.0.0.1 \(timed out\)"):
+            within(60.0, lambda: pull("cricavpr", progress=False, url=address))
+    assert not place.exists()
+
+
+def torch_file() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.rand(1000)}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [torch_file(), save({"w": np.ones(1000), "v": np.ones(3)})], ids=["zip", "safetensors"]
+)
+@pytest.mark.parametrize("missing", [1, 30, 1000])
+def test_a_file_that_is_short_on_the_server_is_refused(
+    server: Server, place: Path, content: bytes, missing: int
+) -> None:
+    """Its length is what the server says, so that only the file itself tells."""
+    server.body = content[:-missing]
+    with pytest.raises(WeightsError, match=r"is truncated: its end is missing.*kept as .*rejected"):
+        fetch(server)
+    assert not place.exists()
+    server.body = content
+    assert fetch(server).read_bytes() == content
+
+
+def test_a_header_of_safetensors_that_is_cut_is_refused(server: Server) -> None:
+    server.body = save({"w": np.ones(3)})[:20]
+    with pytest.raises(WeightsError, match="is truncated"):
+        fetch(server)
 
 
 def test_a_wrong_hash_is_refused_and_the_file_kept_aside(
     server: Server, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin(monkeypatch, sha256="0" * 64)
-    with pytest.raises(WeightsError, match=rf"SHA-256 {SHA256}, expected 0000.*kept as .*rejected"):
+    with pytest.raises(WeightsError, match=rf"expected SHA-256 0000.*, got {SHA256}.*kept as .*rejected"):
         fetch(server)
     assert left(place) == {"CricaVPR.pth.rejected"}
     assert place.with_name("CricaVPR.pth.rejected").read_bytes() == BODY
@@ -236,7 +372,7 @@ def test_a_second_download_must_bring_the_same_file_as_the_first(server: Server,
     fetch(server)
     place.unlink()
     server.body = BODY[:-1] + b"!"
-    with pytest.raises(WeightsError, match=f"expected {SHA256}"):
+    with pytest.raises(WeightsError, match=f"expected SHA-256 {SHA256}"):
         fetch(server)
     assert not place.exists()
     server.body = BODY
@@ -288,7 +424,7 @@ def test_an_error_of_the_server_says_what_to_fetch_by_hand_and_where_to_put_it(
     with pytest.raises(WeightsError) as caught:
         fetch(server)
     assert f"answered {status}" in str(caught.value)
-    assert f"fetch {KNOWN['cricavpr'].url}" in str(caught.value) and f"put it at {place}" in str(caught.value)
+    assert f"download {KNOWN['cricavpr'].url}" in str(caught.value) and f"put it at {place}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -301,7 +437,7 @@ def test_a_web_page_is_refused_by_its_kind(server: Server, place: Path) -> None:
 
 def test_a_web_page_in_disguise_is_refused_by_its_content(server: Server, place: Path) -> None:
     server.body = b"<!DOCTYPE html><html>Google Drive can't scan this file for viruses</html>"
-    with pytest.raises(WeightsError, match=r"brought a file that is a web page.*kept as"):
+    with pytest.raises(WeightsError, match=r"is a web page.*kept as"):
         fetch(server)
     assert not place.exists()
 
@@ -353,7 +489,7 @@ def test_a_stranger_cannot_redirect_to_this_machine() -> None:
     import urllib.request
 
     request = urllib.request.Request("https://example.org/x")
-    with pytest.raises(WeightsError, match="leads to this machine itself"):
+    with pytest.raises(WeightsError, match="redirects to this machine itself"):
         download._CarefulRedirects().redirect_request(
             request, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "http://127.0.0.1:80/"
         )
@@ -374,7 +510,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CRICAVPR_HOME", str(tmp_path / "file"))
-    with pytest.raises(WeightsError, match=r"cannot keep cricavpr at .*Set CRICAVPR_HOME"):
+    with pytest.raises(WeightsError, match=r"cannot write cricavpr to .*Set CRICAVPR_HOME"):
         fetch(server)
 
 

@@ -78,12 +78,12 @@ def test_weights_that_are_not_here_say_what_to_run_and_what_to_fetch_where(home:
     assert "\n" not in message
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_ones() -> None:
-    with pytest.raises(WeightsError, match=r"Did you mean dinov2_vitb14\? Known: cricavpr-tiny, cricavpr, dinov2"):
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(WeightsError, match=r"Did you mean dinov2_vitb14\? See `cricavpr weights list`"):
         find_weights("dinov2_vit_b14")
     with pytest.raises(WeightsError, match="Did you mean cricavpr"):
         find_weights("CricaVPR")
-    with pytest.raises(WeightsError, match="Known: "):
+    with pytest.raises(WeightsError, match="weights list"):
         find_weights("zzzz\nzzzz" * 100)
 
 
@@ -112,7 +112,7 @@ def test_a_file_put_in_place_by_hand_is_recorded_and_then_kept_to() -> None:
 
 def test_a_pinned_file_must_be_the_pinned_one() -> None:
     put("dinov2_vitb14", b"something else")
-    with pytest.raises(WeightsError, match=r"is not the dinov2_vitb14 we know: SHA-256 .* pinned 0b8b82f8"):
+    with pytest.raises(WeightsError, match=r"is not the known file of dinov2_vitb14: expected SHA-256 0b8b82f8"):
         find_weights("dinov2_vitb14")
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import LocalFeatures, TwoStageMethod
-from cricavpr.reranking import Reranked, rerank
+from cricavpr.reranking import Reranked, rerank, storage
 from tests.mean_colour import MeanColour, photos
 
 NOTHING = -1
@@ -31,9 +31,9 @@ class ByBrightness(MeanColour):
         self.described: list[int] = []
         self.compared = 0
 
-    def local_features(self, images: torch.Tensor) -> list[LocalFeatures]:
+    def local_features(self, images: np.ndarray) -> list[LocalFeatures]:
         self.described.append(len(images))
-        return [{"level": np.array([level], np.float16)} for level in (255 * images.mean(dim=(1, 2, 3))).tolist()]
+        return [{"level": np.array([level], np.float16)} for level in (255 * images.mean(axis=(1, 2, 3))).tolist()]
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
         self.compared += 1
@@ -159,22 +159,47 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path, d
     whole = rerank(ByBrightness(), database, queries, first, tmp_path / "at-once", workers=0)
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(), tmp_path, database, queries, first)
-    (journal,) = (tmp_path / "cache").glob("*.journal")
-    content = journal.read_bytes()
+    (results,) = (tmp_path / "cache").glob("*.results")
+    content = results.read_bytes()
     changed = {
         "none": content,
         "cut": content[:-30],
         "flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         "foreign": b"something else\n" + content,
     }
-    journal.write_bytes(changed[damage])
+    results.write_bytes(changed[damage])
     method = ByBrightness()
     again = run(method, tmp_path, database, queries, first)
     assert method.described == []
-    assert method.compared == {"none": 12, "cut": 16, "flipped": 16, "foreign": 20}[damage]  # of 5 queries by 4
+    assert method.compared == {"none": 12, "cut": 20, "flipped": 20, "foreign": 20}[damage]  # of 5 queries by 4
     assert again.indices.tobytes() == whole.indices.tobytes() and again.scores.tobytes() == whole.scores.tobytes()
-    (once,) = (tmp_path / "at-once").glob("*.journal")
-    assert once.read_bytes() == journal.read_bytes()
+    (once,) = (tmp_path / "at-once").glob("*.results")
+    assert once.read_bytes() == results.read_bytes()
+
+
+class Killed(ByBrightness):
+    """Ends its process at the tenth comparison, with no time to save anything."""
+
+    def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
+        if self.compared == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().compare(query, candidate)
+
+
+def test_a_killed_run_goes_on_from_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, queries = grey(tmp_path / "d", 40, 80, 120, 160), grey(tmp_path / "q", 41, 82, 123, 164, 55)
+    first = found(*[[0, 1, 2, 3]] * 5)
+    monkeypatch.setattr(storage, "SAVE_EVERY_S", 0.0)
+    child = os.fork()
+    if not child:
+        run(Killed(), tmp_path, database, queries, first)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    method = ByBrightness()
+    again = run(method, tmp_path, database, queries, first)
+    assert method.described == [] and method.compared == 12  # of 5 queries by 4, two were saved
+    whole = rerank(ByBrightness(), database, queries, first, tmp_path / "at-once", workers=0)
+    assert again.indices.tobytes() == whole.indices.tobytes() and again.scores.tobytes() == whole.scores.tobytes()
 
 
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
@@ -197,7 +222,7 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
 class Spoilt(ByBrightness):
     """Gives a value that is not finite for the bright ones."""
 
-    def local_features(self, images: torch.Tensor) -> list[LocalFeatures]:
+    def local_features(self, images: np.ndarray) -> list[LocalFeatures]:
         return [{"level": np.where(one["level"] > 100, np.nan, one["level"])} for one in super().local_features(images)]
 
 
@@ -233,10 +258,10 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "candidates", "message"),
     [
-        (found([0, 1], [0, 1]), 10, "do not fit 1 photos"),
-        (found([0, 2]), 10, "a database of 2 has not"),
-        (found([0, -2]), 10, "a database of 2 has not"),
-        (found([0, 1]), 0, "Give 1 or more"),
+        (found([0, 1], [0, 1]), 10, "predictions for 1 queries, got 2"),
+        (found([0, 2]), 10, "index 2 is out of range for a database of 2"),
+        (found([0, -2]), 10, "index -2 is out of range for a database of 2"),
+        (found([0, 1]), 0, "candidates must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, first: Predictions, candidates: int, message: str) -> None:
@@ -261,3 +286,15 @@ def test_progress_is_told_of_photos_and_then_of_queries(tmp_path: Path) -> None:
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert told == [(0, 4), (1, 4), (2, 4), (2, 4), (3, 4), (4, 4), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("step", ["fsync", "mkdir"])
+def test_a_refusal_of_the_system_is_said(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, queries = grey(tmp_path / "d", 40, 80), grey(tmp_path / "q", 79)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os if step == "fsync" else Path, step, refuse)
+    with pytest.raises(InputError, match=r"cannot write .*: Permission denied"):
+        run(ByBrightness(), tmp_path, database, queries, found([0, 1]))

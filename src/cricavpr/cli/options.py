@@ -18,6 +18,7 @@ from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
 from cricavpr.index.engines import All, Box, Filter, Near, Tagged, Taken
 from cricavpr.methods.base import Method
+from cricavpr.progress import note
 from cricavpr.terminal import printable
 
 SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
@@ -31,7 +32,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights", metavar="W", help="a weights file, a known name or random:SEED (default: the method's own)"
     )
-    group.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    group.add_argument("--device", default="auto", help="cpu, cuda or mps (default: auto, the best that works here)")
     group.add_argument("--image-size", metavar="HxW", help="describe at another size, such as 322x322")
 
 
@@ -122,7 +123,10 @@ def load_method(args: argparse.Namespace) -> Method:
     """The method that the options name."""
 
     settings = {} if args.image_size is None else {"image_size": size(args.image_size)}
-    return methods.load_method(args.method, args.weights, args.device, **settings)
+    method = methods.load_method(args.method, args.weights, args.device, **settings)
+    if method.device != "cpu":
+        note(f"computing on {method.device}.")
+    return method
 
 
 def size(text: str) -> tuple[int, int]:

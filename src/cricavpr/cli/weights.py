@@ -5,39 +5,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cricavpr.models import registry
 from cricavpr.models.download import pull
 from cricavpr.models.weights import convert, show
 from cricavpr.terminal import printable
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb `weights` and its four actions."""
-    parser.description = "Weights by name: what is known, what is here, where the rest comes from."
+    parser.description = "List the known weights, download, convert and inspect weights files."
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
 
-    listing = actions.add_parser("list", help="the known weights, and which of them are on this machine")
+    listing = actions.add_parser("list", help="list the known weights, and which of them are on this machine")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=list_weights)
 
-    pulling = actions.add_parser("pull", help="download known weights, resuming where an earlier try stopped")
+    pulling = actions.add_parser("pull", help="download known weights; an interrupted download is resumed")
     pulling.add_argument("name", metavar="NAME", help="a name from `cricavpr weights list`")
-    pulling.add_argument("--url", help="fetch from this mirror instead (https)")
+    pulling.add_argument("--url", help="download from this mirror (https)")
     pulling.add_argument("--quiet", action="store_true", help="no progress bar")
     pulling.set_defaults(run=pull_weights)
 
-    converting = actions.add_parser("convert", help="turn a .pth file into safetensors, which holds only data")
+    converting = actions.add_parser("convert", help="convert a .pth file to safetensors, which cannot hold programs")
     converting.add_argument("source", metavar="SRC", help="a weights file, or a name from the list")
     converting.add_argument("target", metavar="DST", help="the safetensors file to write")
-    converting.add_argument("--half", action="store_true", help="store 16-bit values: half the size")
+    converting.add_argument("--half", action="store_true", help="store 16-bit values, for half the size")
     converting.set_defaults(run=convert_weights)
 
-    showing = actions.add_parser("show", help="what a weights file holds")
+    showing = actions.add_parser("show", help="show what is in a weights file")
     showing.add_argument("weights", metavar="PATH_OR_NAME", help="a weights file, or a name from the list")
     showing.add_argument("--json", action="store_true", help="print JSON")
     showing.set_defaults(run=show_weights)
@@ -58,8 +54,7 @@ def list_weights(args: argparse.Namespace) -> int:
 
 
 def pull_weights(args: argparse.Namespace) -> int:
-    """Download weights and print where they lie."""
-
+    """Download weights and print their path."""
     place = pull(args.name, progress=not args.quiet, url=args.url)
     known = registry.known_weights(args.name)
     print(f"licence: {known.licence}; {known.page}", file=sys.stderr)
@@ -68,18 +63,15 @@ def pull_weights(args: argparse.Namespace) -> int:
 
 
 def convert_weights(args: argparse.Namespace) -> int:
-    """Write a safetensors file from another weights file and print where it lies."""
-
-    source = registry.find_weights(args.source)
-    converted = convert(source, args.target, half=args.half)
+    """Convert a weights file to safetensors and print the path of the new one."""
+    converted = convert(registry.find_weights(args.source), args.target, half=args.half)
     print(f"{len(converted.tensors)} tensors, SHA-256 {converted.sha256}", file=sys.stderr)
     print(converted.path)
     return 0
 
 
 def show_weights(args: argparse.Namespace) -> int:
-    """Print what a weights file holds."""
-
+    """Print a summary of a weights file."""
     shown = show(registry.find_weights(args.weights))
     if args.json:
         print(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -95,19 +87,9 @@ def show_weights(args: argparse.Namespace) -> int:
 
 
 def _row(known: registry.KnownWeights) -> dict[str, Any]:
-    here = registry.is_here(known)
-    return {
-        "name": known.name,
-        "licence": known.licence,
-        "url": known.url,
-        "page": known.page,
-        "size_bytes": known.size_bytes,
-        "about_bytes": known.about_bytes,
-        "sha256": known.sha256,
-        "shipped": known.shipped,
-        "path": str(registry.place_of(known)) if here else None,
-        "note": known.note,
-    }
+    place = registry.place_of(known)
+    columns = ("name", "licence", "url", "page", "size_bytes", "about_bytes", "sha256", "shipped", "note")
+    return {**{column: getattr(known, column) for column in columns}, "path": str(place) if place.is_file() else None}
 
 
 def _size(row: dict[str, Any]) -> str:

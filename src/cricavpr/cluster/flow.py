@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cricavpr.cluster.on_ray import Needs, connected, require_ray, spread
 from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import Described, Report
-from cricavpr.describing.flow import begun, finish, plan
+from cricavpr.describing.flow import finish, open_work, plan
 from cricavpr.describing.reading import Batch, Failures
 from cricavpr.describing.work import Work
 from cricavpr.errors import InputError
@@ -53,11 +54,12 @@ def describe_on(
     """
     require_ray()  # said at once, not after a long look at the photos
     method = spec.load()
+    spec = replace(spec, device=method.device)  # the same on every machine, where "auto" may choose another
     planned = plan(method, images, grouping, batch_size)
     batches = planned.batches
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
-        work = stack.enter_context(begun(planned, len(images), out, bar))
+        work = stack.enter_context(open_work(planned, len(images), out, bar))
         if work.done < len(batches):
             stack.enter_context(connected(address))
             bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))

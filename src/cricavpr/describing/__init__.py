@@ -1,4 +1,4 @@
-"""describe: a method, images and a grouping in; descriptors out, and a list of the photos that gave none."""
+"""Describe photos on disk: in worker processes, resumable, with a list of those that failed."""
 
 from cricavpr.describing.flow import Described, cache_key, describe, describe_one
 from cricavpr.progress import Report

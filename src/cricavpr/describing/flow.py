@@ -1,8 +1,7 @@
-"""describe: a method, images and a grouping in; descriptors out, and a list of the photos that gave none.
+"""Describe photos: a method, images and a grouping in; descriptors out, and a list of the photos that failed.
 
-Photos are read in worker processes while the network works. A photo that cannot be read is left out of its
-group and listed; it never stops a run. With `out` an interrupted run goes on where it stopped, and ends in
-the same bytes.
+Worker processes read photos while the network works. A photo that cannot be read is left out of its group and listed;
+it does not stop the run. With `out` an interrupted run is resumed, and gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +25,19 @@ from cricavpr.errors import ImageError, InputError
 from cricavpr.files import size_and_time
 from cricavpr.grouping import ALONE, Group, Grouping, pack
 from cricavpr.methods.base import Method, made_by
+from cricavpr.methods.embedding import checked_descriptors, flaw
 from cricavpr.progress import Progress, Report
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 KEY_FORMAT = "cricavpr.describe.1"
 
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """What `describe` returns.
+    """Result of `describe`.
 
     Attributes:
-        descriptors: of the photos that gave one, in the order of the ImageSet.
-        kept: (M,) which images those are: rising indices into the ImageSet.
+        descriptors: of the photos that could be described, in the order of the ImageSet.
+        kept: (M,) their indices in the ImageSet, rising.
         problems: the other photos, in the same order.
     """
 
@@ -61,28 +57,38 @@ def describe(
     progress: bool | Report = False,
     draw: int = 0,
 ) -> Described:
-    """Describe every image that can be read.
+    """Describe every photo of a set that can be read.
 
     Args:
-        grouping: which images see one another; only a method that correlates has any use for it.
-        batch_size: images that the hardware takes at once, whole groups each time. Never changes a result.
-        workers: processes that read photos; 0 reads them in this one, None chooses.
-        out: a file for the descriptors. Work in progress lies beside it and is taken up by the next run.
-        draw: which of the shuffles of one seed, see `Grouping.groups`; `evaluate` takes 0 and 1.
-        progress: True for a bar on stderr, or a function that is told (images done, images in all).
+        grouping: which images influence one another, for a method that correlates.
+        batch_size: images that go through the network together, in whole groups; does not change results.
+        workers: processes that read photos; 0 reads them in this process, None chooses.
+        out: file for the descriptors. Unfinished work is kept beside it, and the next run resumes it.
+        progress: True for a bar on stderr, or a function that is called with (images done, images in all).
+        draw: which shuffle of a seed, see `Grouping.groups`; `evaluate` uses 0 for the database and 1 for queries.
 
     Raises:
-        InputError: no image, none that could be described, a group of images of different sizes, a grouping
-            that the set has no keys for, or a place that cannot be written.
+        InputError: no photos, none that could be described, photos of different sizes in one group, a grouping that
+            needs keys which the set does not have, or a file that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from cricavpr import ImageSet, load_method
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (64, 48), "teal").save(f"{folder}/a.jpg")
+        ...     described = describe(load_method("pixels"), ImageSet(Path(folder), ("a.jpg", "missing.jpg")))
+        >>> described.descriptors.vectors.shape, [problem.name for problem in described.problems]
+        ((1, 2048), ['missing.jpg'])
     """
     if workers is not None and workers < 0:
-        raise InputError(f"{workers} processes cannot read photos. Give 0, which reads in this one, or more.")
+        raise InputError(f"workers must be at least 0, got {workers}.")
     planned = plan(method, images, grouping, batch_size, draw)
     batches = planned.batches
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
-        work = stack.enter_context(begun(planned, len(images), out, bar))
+        work = stack.enter_context(open_work(planned, len(images), out, bar))
         left = batches[work.done :]
         bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
         reading = stack.enter_context(contextlib.closing(load(method, images, left, workers)))
@@ -94,12 +100,12 @@ def describe(
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is to be done, wherever it is done.
+    """The work of a run, on one machine or several.
 
     Attributes:
-        made: how the descriptors come about.
+        made: provenance of the descriptors.
         batches: the groups that go through the network together, in order.
-        mark: tells unfinished work of another plan from work that can go on.
+        mark: identifies the run; unfinished work with another mark cannot be resumed.
     """
 
     made: MadeBy
@@ -108,26 +114,26 @@ class Plan:
 
 
 def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, draw: int = 0) -> Plan:
-    """The batches of `describe`, in order.
+    """Plan the batches of `describe`.
 
     Raises:
-        InputError: no image, a batch of none, or a grouping that the set has no keys for.
+        InputError: no images, a batch size below 1, or a grouping that needs keys which the set does not have.
     """
     if not len(images):
         raise InputError(f"there are no images in {images.root}. Give at least one.")
     if batch_size < 1:
-        raise InputError(f"a batch of {batch_size} images is impossible. Give a batch size of 1 or more.")
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     made, groups = made_by(method, grouping), _groups(method, images, grouping, draw)
     mark = f"{_key(images, made, groups)} in batches of {batch_size}"
     return Plan(made, list(pack(groups, batch_size)), mark)
 
 
 @contextlib.contextmanager
-def begun(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
-    """Where descriptors of `count` images are put: in memory, or on disk with what an earlier run has done.
+def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
+    """Open the place for the descriptors of `count` images: in memory, or on disk with the work of an earlier run.
 
     Raises:
-        InputError: a place that cannot be written.
+        InputError: the place cannot be written.
     """
     if out is None:
         yield InMemory(count, planned.made)
@@ -137,19 +143,25 @@ def begun(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterato
 
 
 def describe_one(method: Method, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (D,)
-    """Describe one image that sees no other.
+    """Describe one image, alone.
 
     Raises:
-        ImageError: the method gives no descriptor for it.
+        ImageError: the method cannot describe it.
+
+    Example:
+        >>> from cricavpr import load_method
+        >>> describe_one(load_method("pixels"), np.zeros((48, 64, 3), np.uint8))
+        Traceback (most recent call last):
+        cricavpr.errors.ImageError: its descriptor has length 0 instead of 1
     """
-    vector = _vectors(method, method.preprocess(image)[None], None)
+    vector = checked_descriptors(method, method.preprocess(image)[None], None)
     if flaws(vector).any():
-        raise ImageError("describe", _flaw(vector[0]))
+        raise ImageError("describe", flaw(vector[0]))
     return vector.reshape(-1)
 
 
 def cache_key(method: Method, images: ImageSet, grouping: Grouping = ALONE, draw: int = 0) -> str:
-    """SHA-256 over all that decides the descriptors: names, sizes and times of the photos, method, groups."""
+    """Return a SHA-256 over everything that decides descriptors: names, sizes and mtimes of photos, method, groups."""
     return _key(images, made_by(method, grouping), _groups(method, images, grouping, draw))
 
 
@@ -157,7 +169,7 @@ def _key(images: ImageSet, made: MadeBy, groups: Sequence[Group]) -> str:
     digest = hashlib.sha256(KEY_FORMAT.encode())
     digest.update(json.dumps(made.to_dict(), sort_keys=True).encode())
     for index, name in enumerate(images.names):
-        size, time_ns = size_and_time(images.path(index))  # of none, a Problem when it is read
+        size, time_ns = size_and_time(images.path(index))  # -1, -1 for a missing photo, which is reported when read
         digest.update(os.fsencode(name) + f"\0{size}\0{time_ns}\0".encode())
     for group in groups:
         digest.update(len(group).to_bytes(8, "little") + group.astype("<i8").tobytes())
@@ -165,47 +177,33 @@ def _key(images: ImageSet, made: MadeBy, groups: Sequence[Group]) -> str:
 
 
 def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> list[Group]:
-    """Groups change nothing for a method that does not correlate, so it reads its images in order."""
+    """Return the groups; a method that does not correlate reads its images in order."""
     return (grouping if method.correlates else ALONE).groups(len(images), images.keys, draw)
 
 
 def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
-    """Describe what was read of a batch and put it away; return what failed."""
+    """Describe a batch and store its descriptors; return the photos that failed.
+
+    Raises:
+        InputError: photos of different sizes in one group.
+    """
     if loaded.refusal:
         raise InputError(loaded.refusal)
     failures = dict(loaded.failures)
-    for run in loaded.runs:
-        vectors = _vectors(method, run.tensor, run.groups)
-        bad = flaws(vectors)
-        failures |= {int(run.indices[row]): ("describe", _flaw(vectors[row])) for row in np.flatnonzero(bad)}
-        work.put(run.indices, vectors)  # those that failed are left out at the end
+    for part in loaded.parts:
+        vectors = checked_descriptors(method, part.images, part.groups)
+        bad = np.flatnonzero(flaws(vectors))
+        failures |= {int(part.indices[row]): ("describe", flaw(vectors[row])) for row in bad}
+        work.put(part.indices, vectors)  # those that failed are left out at the end
     return failures
 
 
-def _vectors(
-    method: Method,
-    images: Tensor,  # (B, 3, h, w)
-    groups: Sequence[int] | None,
-) -> NDArray[np.float32]:  # (B, D)
-    import torch
-
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = method.describe(images, groups).float().cpu().numpy()
-    if vectors.shape != (len(images), method.dim):
-        raise InputError(
-            f"method {method.name} gave descriptors of shape {vectors.shape} for {len(images)} images, "
-            f"not ({len(images)}, {method.dim}). Its `dim` or its `describe` is wrong."
-        )
-    return vectors
-
-
-def _flaw(vector: NDArray[np.float32]) -> str:  # (D,)
-    if not np.isfinite(vector).all():
-        return "its descriptor is not finite"
-    return f"its descriptor has length {np.linalg.norm(vector):.3g} instead of 1"
-
-
 def finish(work: Work, images: ImageSet) -> Described:
+    """Return the result of all batches.
+
+    Raises:
+        InputError: no photo could be described.
+    """
     problems = tuple(Problem(images.names[index], *work.failed[index]) for index in sorted(work.failed))
     if len(problems) == len(images):
         work.give_up()

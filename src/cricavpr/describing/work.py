@@ -1,4 +1,4 @@
-"""Where descriptors grow: in memory, or on disk where an interrupted run is taken up again."""
+"""Descriptors of an unfinished run: in memory, or on disk, where an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,77 +22,103 @@ from cricavpr.descriptors import DescriptorSet, MadeBy, save_rows
 from cricavpr.errors import InputError
 from cricavpr.files import growing, sync, write_text
 from cricavpr.locks import exclusive
+from cricavpr.schema import build, parse_json, to_plain
 
-STATE_EVERY_S = 5.0  # how much work a crash may cost
+STATE_EVERY_S = 5.0  # work that a crash may lose
 
 
-class Work(Protocol):
-    """Descriptors in the making: one row for each image, failed or not."""
+@dataclass(frozen=True)
+class _State:
+    """The state file of an unfinished run."""
 
-    made: MadeBy
-    done: int  # batches
+    mark: str
+    batches_done: int
     failed: Failures
 
-    def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None: ...
-    def batch_done(self, failures: Failures) -> None: ...
-    def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet: ...
-    def give_up(self) -> None: ...
+    def __post_init__(self) -> None:
+        if self.batches_done < 0:
+            raise ValueError(f"batches_done must be at least 0, got {self.batches_done}")
 
 
-class InMemory:
-    def __init__(self, count: int, made: MadeBy) -> None:
+class Work(ABC):
+    """Descriptors of an unfinished run: one row for each image, failed or not.
+
+    Attributes:
+        made: their provenance.
+        done: how many batches are finished.
+        failed: the photos that failed so far.
+    """
+
+    def __init__(self, made: MadeBy) -> None:
         self.made, self.done = made, 0
         self.failed: Failures = {}
+
+    @abstractmethod
+    def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Store the rows of some images."""
+
+    def batch_done(self, failures: Failures) -> None:
+        """Count a batch as finished."""
+        self.failed |= failures
+        self.done += 1
+
+    @abstractmethod
+    def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
+        """Return the descriptors of the kept images."""
+
+    def give_up(self) -> None:  # noqa: B027  # in memory there is nothing to remove
+        """Remove what is on disk."""
+
+
+class InMemory(Work):
+    """Rows in an array."""
+
+    def __init__(self, count: int, made: MadeBy) -> None:
+        super().__init__(made)
         self.rows = np.zeros((count, made.dim), np.float32)
 
     def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         self.rows[indices] = vectors
 
-    def batch_done(self, failures: Failures) -> None:
-        self.failed |= failures
-        self.done += 1
-
     def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
         return DescriptorSet(names, self.rows if len(kept) == len(self.rows) else self.rows[kept], self.made)
 
-    def give_up(self) -> None:
-        """Nothing was kept."""
 
+class OnDisk(Work):
+    """A folder `.NAME.partial` beside the file: the rows, and a state with the number of finished batches.
 
-class OnDisk:
-    """A folder `.NAME.partial` beside the file: the rows so far, and how far that is.
-
-    The rows are synced before the state that counts them, so a crash at any moment costs a few seconds of
-    work and never leaves a row that is counted but not there. Rows are written, not mapped: a full disk is
-    then an error and not the end of the process.
+    Rows are synced before the state that counts them, so a crash loses a few seconds of work, and a counted row is
+    always there. Rows are written, not mapped: on a full disk that is an error, a mapping would kill the process.
     """
 
     def __init__(self, out: Path, count: int, made: MadeBy, mark: str, note: Callable[[str], None]) -> None:
-        self.out, self.count, self.made, self.mark, self.note = out, count, made, mark, note
+        super().__init__(made)
+        self.out, self.count, self.mark, self.note = out, count, mark, note
         self.folder = out.with_name(f".{out.name}.partial")
-        self.done, self.saved_at = 0, time.monotonic()
-        self.failed: Failures = {}
+        self.saved_at = time.monotonic()
         self.file: IO[bytes] | None = None
         self.lock = contextlib.ExitStack()
 
     @property
     def rows(self) -> Path:
+        """The file of the rows, float32."""
         return self.folder / "vectors.f32"
 
     @property
     def state(self) -> Path:
+        """The file of the state, JSON."""
         return self.folder / "state.json"
 
     def __enter__(self) -> Self:
         if self.out.is_dir():
-            raise InputError(f"{self.out} is a folder. Give the name of a file for the descriptors.")
+            raise InputError(f"{self.out} is a folder; give the name of a file for the descriptors.")
         with growing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(exclusive(self.folder / "lock", str(self.out)))
         try:
             with growing(self.folder):
-                if not self._take_up():
-                    self._start_afresh()
+                if not self._resume():
+                    self._start_again()
         except BaseException:
             self.lock.close()
             raise
@@ -99,30 +127,28 @@ class OnDisk:
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
         if self.file:
             if kind:
-                with contextlib.suppress(OSError, InputError):  # the first error is the one to report
+                with contextlib.suppress(OSError, InputError):  # report the first error
                     self._save_state()
             with contextlib.suppress(OSError):
                 self.file.close()
         self.lock.close()
 
-    def _take_up(self) -> bool:
-        """Go on with the work of an earlier run, if it was the same work."""
+    def _resume(self) -> bool:
+        """Resume the work of an earlier run, if it was the same work; return whether it was."""
         if not self.state.exists():
             return False
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            state = json.loads(self.state.read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, InputError):
+            state = build(_State, parse_json(self.state.read_bytes(), str(self.state)), str(self.state))
             whole = self.rows.stat().st_size == self.count * self.made.dim * 4
-            if state["mark"] == self.mark and whole:
-                failed = {int(index): (str(stage), str(reason)) for index, (stage, reason) in state["failed"].items()}
-                done = int(state["batches_done"])
+            if state.mark == self.mark and whole and all(index < self.count for index in state.failed):
                 self.file = self.rows.open("r+b")
-                self.done, self.failed = done, failed
+                self.done, self.failed = state.batches_done, state.failed
                 return True
-        self.note(f"the unfinished work in {self.folder} was for other photos or settings; starting afresh.")
+        self.note(f"the unfinished work in {self.folder} is for other photos or settings; starting again.")
         return False
 
-    def _start_afresh(self) -> None:
-        self.state.unlink(missing_ok=True)  # first, so that no state ever speaks of the new rows
+    def _start_again(self) -> None:
+        self.state.unlink(missing_ok=True)  # first, so that no state counts the new rows
         sync(self.folder)
         self.file = self.rows.open("w+b")
         self.file.truncate(self.count * self.made.dim * 4)
@@ -136,8 +162,7 @@ class OnDisk:
                 self.file.write(vector.tobytes())
 
     def batch_done(self, failures: Failures) -> None:
-        self.failed |= failures
-        self.done += 1
+        super().batch_done(failures)
         if time.monotonic() - self.saved_at >= STATE_EVERY_S:
             self._save_state()
 
@@ -146,8 +171,7 @@ class OnDisk:
         with growing(self.folder):
             self.file.flush()
             os.fsync(self.file.fileno())
-        failed = {str(index): list(why) for index, why in self.failed.items()}
-        write_text(self.state, json.dumps({"mark": self.mark, "batches_done": self.done, "failed": failed}))
+        write_text(self.state, json.dumps(to_plain(_State(self.mark, self.done, self.failed))))
         self.saved_at = time.monotonic()
 
     def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
@@ -158,9 +182,9 @@ class OnDisk:
         return DescriptorSet.load(self.out)
 
     def give_up(self) -> None:
-        """Remove the folder: the work is either in its place or worth nothing."""
+        """Remove the folder: the result is in its place, or there is none."""
         if self.file:
             self.file.close()
             self.file = None
-        self.state.unlink(missing_ok=True)  # first: a folder without a state is never taken up
+        self.state.unlink(missing_ok=True)  # first: a folder without a state is never resumed
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cricavpr.methods.base import Method, parameters_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cricavpr.methods.base import Method, Pixels, network_of
 
 PHOTO = (480, 640)  # pixels of the photo that is prepared: methods of native size see it as it is
 BATCH = 4
@@ -47,7 +43,8 @@ def measure_cost(method: Method, licence: str) -> Cost:
         licence: of its weights, for the table.
     """
     image = method.preprocess(np.full((*PHOTO, 3), 127, np.uint8))
-    parameters = parameters_of(method)
+    network = network_of(method)
+    parameters = [] if network is None else list(network.parameters())
     for parameter in parameters:
         parameter.requires_grad_(False)  # torch's counter stumbles over one that a network hands to its parts
     return Cost(
@@ -55,13 +52,13 @@ def measure_cost(method: Method, licence: str) -> Cost:
         parameters=sum(parameter.numel() for parameter in parameters),
         gflop=_flop(method, image[None]) / 1e9,
         descriptor_bytes=4 * method.dim,
-        images_per_s=_rate(method, image.expand(BATCH, *image.shape)),
+        images_per_s=_rate(method, np.repeat(image[None], BATCH, axis=0)),
         image_size=(image.shape[1], image.shape[2]),
         licence=licence,
     )
 
 
-def _flop(method: Method, images: Tensor) -> float:
+def _flop(method: Method, images: Pixels) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -69,7 +66,7 @@ def _flop(method: Method, images: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def _rate(method: Method, images: Tensor) -> float:
+def _rate(method: Method, images: Pixels) -> float:
     method.describe(images)  # the first pass pays for what is set up once
     fastest, stop = float("inf"), time.perf_counter() + MEASURED_S
     while time.perf_counter() < stop or fastest == float("inf"):

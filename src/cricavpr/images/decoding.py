@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cricavpr.images.damage import load_pixels
 from cricavpr.images.exif import Exif, read_exif, turn_upright
@@ -69,3 +70,17 @@ def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side:
     with open_stream(source) as stream, open_image(stream, max_pixels, min_side) as image:
         exif = read_exif(image, stream)
         return Header(**vars(exif), width=image.width, height=image.height, format=image.format or "")
+
+
+def decode_image(image: Image.Image) -> NDArray[np.uint8]:  # (H, W, 3)
+    """Return the pixels of an open PIL image as `decode` returns those of a file: upright, in sRGB.
+
+    Raises:
+        ImageError: stage decode: the file behind the image is damaged.
+
+    Example:
+        >>> decode_image(Image.new("L", (40, 30))).shape
+        (30, 40, 3)
+    """
+    with stage("decode"):
+        return np.array(turn_upright(as_rgb(image), image))

@@ -1,11 +1,11 @@
-"""Turn pixels into the tensor that a network takes."""
+"""Turn pixels into the array that a network takes."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,24 @@ from PIL import Image
 
 from cricavpr.errors import InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Resize = Literal["tensor_no_antialias", "tensor", "pil"]
+Resize = Literal["tensor_no_antialias", "tensor", "tensor_bicubic", "pil"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turn pixels into the tensor a network takes. The default is what CricaVPR was published with.
+    """Turn pixels into the array a network takes. The default is what CricaVPR was published with.
 
     tensor_no_antialias   normalise, then bilinear on the tensor as torchvision 0.15 did it
     tensor                the same with antialias, torchvision's default today
+    tensor_bicubic        normalise, then bicubic with antialias
     pil                   bilinear on the 8-bit picture by Pillow (antialiased), then normalise
 
     Attributes:
         image_size: (height, width) in pixels, or None to keep each image's own.
-        resize: one of the three above; it changes descriptors.
+        resize: one of the four above; it changes descriptors.
         mean, std: per channel, of pixel values in 0..1.
 
     Raises:
@@ -40,7 +38,7 @@ class Preprocess:
 
     Example:
         >>> Preprocess((28, 42))(np.zeros((100, 50, 3), np.uint8)).shape
-        torch.Size([3, 28, 42])
+        (3, 28, 42)
     """
 
     image_size: tuple[int, int] | None = (224, 224)
@@ -59,28 +57,25 @@ class Preprocess:
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < spread < math.inf for spread in self.std):
             raise InputError(f"mean and std must be three numbers each, std above 0, got {self.mean}, {self.std}.")
 
-    def __call__(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, h, w) float32
-        """Return the tensor of an image; an image that already has the wanted size is not resampled."""
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (3, h, w)
+        """Return the array of an image; an image that already has the wanted size is not resampled."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"an image must be uint8 (H, W, 3), got {image.dtype} {image.shape}. Use `decode`.")
         if self.image_size is None or image.shape[:2] == tuple(self.image_size):
             return self._normalised(image)
-        height, width = self.image_size
         if self.resize == "pil":
+            height, width = self.image_size
             picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
             return self._normalised(np.asarray(picture))
-        import torch.nn.functional as F
+        mode = "bicubic" if self.resize == "tensor_bicubic" else "bilinear"
+        return resized(self._normalised(image), self.image_size, mode, self.resize != "tensor_no_antialias")
 
-        pixels = self._normalised(image)[None]  # (1, 3, H, W)
-        antialias = self.resize == "tensor"
-        return F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False, antialias=antialias)[0]
-
-    def _normalised(self, image: NDArray[np.uint8]) -> Tensor:  # (H, W, 3) -> (3, H, W)
-        import torch
-
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().to(torch.float32) / 255
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return (pixels - mean) / std
+    def _normalised(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (3, H, W)
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+        pixels /= np.float32(255)
+        pixels -= np.array(self.mean, np.float32)[:, None, None]
+        pixels /= np.array(self.std, np.float32)[:, None, None]
+        return pixels
 
     def describe(self) -> str:
         """Return all settings in one line; descriptors of images preprocessed in two ways must not be compared."""
@@ -88,3 +83,19 @@ class Preprocess:
         mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize
         return f"sRGB upright, size {size}, resize {way}, mean {mean}, std {std}"
+
+
+def resized(
+    pixels: NDArray[np.float32],  # (3, H, W)
+    size: tuple[int, int],
+    mode: str,
+    antialias: bool,
+) -> NDArray[np.float32]:  # (3, h, w)
+    """Resample an array as torch does."""
+    import torch
+    import torch.nn.functional as F
+
+    batch = torch.from_numpy(pixels)[None]
+    done = F.interpolate(batch, size, mode=mode, align_corners=False, antialias=antialias)
+    array: NDArray[np.float32] = done[0].numpy()
+    return array

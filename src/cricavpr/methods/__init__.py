@@ -1,15 +1,17 @@
-"""Published methods, ready to run: the METHODS table and `load_method`, the one door to a network with weights."""
+"""Published methods, ready to run: the table METHODS, and `load_method`, which loads one with its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cricavpr.errors import InputError
-from cricavpr.methods.base import Method
 from cricavpr.schema import nearest
+
+if TYPE_CHECKING:
+    from cricavpr.methods.embedding import LoadedMethod
 
 DEFAULT_METHOD = "cricavpr-tiny"
 
@@ -20,188 +22,104 @@ class Entry:
 
     Attributes:
         summary: one line for people.
-        default_weights: a known name, or None where the method has no weights.
-        load: called with name, weights, device and overrides.
+        default_weights: name of known weights; None for a method without weights.
+        module: of `cricavpr.methods`; its `load` takes name, weights, device and settings.
     """
 
     summary: str
     default_weights: str | None
-    load: Callable[..., Method]
-
-
-def _load_cricavpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.cricavpr import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_cosplace(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.cosplace import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_gcl(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.gcl import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_mixvpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.mixvpr import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_netvlad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.netvlad import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_patch_netvlad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.patch_netvlad import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_transvpr(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.transvpr import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_salad(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.salad import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_boq(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.boq import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_megaloc(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.megaloc import load
-
-    assert weights is not None
-    return load(name, weights, device, **overrides)
-
-
-def _load_pixels(name: str, weights: str | Path | None, device: str, **overrides: Any) -> Method:
-    from cricavpr.methods.pixels import PixelMatcher
-
-    if weights is not None or overrides:
-        raise InputError("the pixel matcher has no weights and no settings. Leave them out.")
-    return PixelMatcher()
+    module: str
 
 
 METHODS: dict[str, Entry] = {
     "cricavpr-tiny": Entry(
-        "CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", _load_cricavpr
+        "CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", "cricavpr"
     ),
     "cricavpr": Entry(
-        "CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", _load_cricavpr
+        "CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", "cricavpr"
     ),
     "netvlad": Entry(
         "NetVLAD (CVPR 2016): VGG-16 at native size, 4096-d, or 32768-d from Nanne's file",
         "netvlad_pitts30k_4096",
-        _load_netvlad,
+        "netvlad",
     ),
     "sfrs": Entry(
-        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained by regions, 4096-d", "sfrs_pitts30k_4096", _load_netvlad
+        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained by regions, 4096-d", "sfrs_pitts30k_4096", "netvlad"
     ),
     "patch_netvlad": Entry(
         "Patch-NetVLAD (CVPR 2021), performance: re-ranks by patches of three sizes and RANSAC, 4096-d",
         "patch_netvlad_pitts_4096",
-        _load_patch_netvlad,
+        "patch_netvlad",
     ),
     "patch_netvlad-speed": Entry(
         "Patch-NetVLAD, speed: patches of one size and rapid spatial scoring, 512-d",
         "patch_netvlad_pitts_512",
-        _load_patch_netvlad,
+        "patch_netvlad",
     ),
     "patch_netvlad-storage": Entry(
-        "Patch-NetVLAD, storage: as speed, with 128 values a patch", "patch_netvlad_pitts_128", _load_patch_netvlad
+        "Patch-NetVLAD, storage: as speed, with 128 values a patch", "patch_netvlad_pitts_128", "patch_netvlad"
     ),
     "cosplace": Entry(
         "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d",
         "cosplace_resnet50_2048",
-        _load_cosplace,
+        "families",
     ),
     "eigenplaces": Entry(
         "EigenPlaces (ICCV 2023): CosPlace's network, trained for changes of viewpoint",
         "eigenplaces_resnet50_2048",
-        _load_cosplace,
+        "families",
     ),
     "gcl": Entry(
-        "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d, whitening on the database apart",
+        "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d; whitening is fitted apart, on the database",
         "gcl_resnet152_2048",
-        _load_gcl,
+        "families",
     ),
     "mixvpr": Entry(
         "MixVPR (WACV 2023): ResNet-50 and a feature mixer at 320 px, 4096-d, 512-d or 128-d",
         "mixvpr_resnet50_4096",
-        _load_mixvpr,
+        "families",
     ),
     "transvpr": Entry(
         "TransVPR (CVPR 2022): convolutions and a transformer at 480 x 640 px, 256-d, re-ranks by patches",
         "transvpr_msls",
-        _load_transvpr,
+        "transvpr",
     ),
-    "salad": Entry("SALAD (CVPR 2024): DINOv2 ViT-B/14 and optimal transport at 322 px, 8448-d", "salad", _load_salad),
+    "salad": Entry("SALAD (CVPR 2024): DINOv2 ViT-B/14 and optimal transport at 322 px, 8448-d", "salad", "families"),
     "boq": Entry(
-        "BoQ (CVPR 2024): DINOv2 ViT-B/14 and learnt queries at 322 px, 12288-d", "boq_dinov2_12288", _load_boq
+        "BoQ (CVPR 2024): DINOv2 ViT-B/14 and learnt queries at 322 px, 12288-d", "boq_dinov2_12288", "families"
     ),
-    "boq-resnet50": Entry("BoQ on ResNet-50 at 384 px, 16384-d", "boq_resnet50_16384", _load_boq),
-    "megaloc": Entry("MegaLoc (2025): SALAD trained on many datasets, any size, 8448-d", "megaloc", _load_megaloc),
-    "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the floor to beat", None, _load_pixels),
+    "boq-resnet50": Entry("BoQ on ResNet-50 at 384 px, 16384-d", "boq_resnet50_16384", "families"),
+    "megaloc": Entry("MegaLoc (2025): SALAD trained on many datasets, any size, 8448-d", "megaloc", "families"),
+    "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the baseline to beat", None, "pixels"),
 }
 
 
 def load_method(
-    name: str = DEFAULT_METHOD, weights: str | Path | None = None, device: str = "cpu", **config: Any
-) -> Method:
+    name: str = DEFAULT_METHOD, weights: str | Path | None = None, device: str = "auto", **settings: Any
+) -> LoadedMethod:
     """Load a method with its weights.
 
     Args:
-        name: a row of METHODS.
-        weights: a file, a known name, or "random:SEED"; left out, the method's own.
-        device: where torch runs it: cpu, cuda, mps.
-        config: settings that depart from the file's, such as image_size=(322, 322) or region_cuts="authors".
+        name: a row of METHODS, see `cricavpr methods`.
+        weights: a file, a folder of `save_pretrained`, a name from `cricavpr weights list`, or "random:SEED"; None
+            for the method's own.
+        device: cpu, cuda or mps; "auto" takes the best that works here: `method.device` says which.
+        settings: differences from the published settings, such as image_size=(322, 322) or region_cuts="authors".
 
     Raises:
-        InputError: no such method, setting or device.
-        WeightsError: the weights are missing, unsafe or do not fit.
+        InputError: unknown method, setting or device.
+        WeightsError: the weights are missing, unsafe, or do not fit.
+
+    Example:
+        >>> load_method(device="cpu", image_size=(168, 168))
+        <CricaVPRMethod cricavpr-tiny: 168 x 168 px, 2688-d, weights 8ce0ba2c0383, cpu>
     """
     if name not in METHODS:
-        raise InputError(f"there is no method {name!r}. {nearest(name, METHODS)}")
-    entry = METHODS[name]
-    _require_device(device)
-    return entry.load(name, weights if weights is not None else entry.default_weights, device, **config)
+        raise InputError(f"unknown method {name!r}. {nearest(name, METHODS)}")
+    from cricavpr.models.devices import choose_device
 
-
-def _require_device(device: str) -> None:
-    """Make sure that torch can compute there, before anything is read."""
-    import torch
-
-    try:
-        known = torch.device(device).type in ("cpu", "cuda", "mps")
-        if known:
-            torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0][:100].rstrip(".")
-        raise InputError(f"device {device!r} cannot be used here ({reason}). Use cpu, or another machine.") from error
-    if not known:
-        raise InputError(f"device {device!r} is not supported. Use cpu, cuda or mps.")
+    chosen, entry = choose_device(device), METHODS[name]
+    wanted = entry.default_weights if weights is None else weights
+    module = importlib.import_module(f"cricavpr.methods.{entry.module}")
+    method: LoadedMethod = module.load(name, wanted, chosen, **settings)
+    return method

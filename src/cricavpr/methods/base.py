@@ -1,4 +1,4 @@
-"""What a method is: a published network with its weights and its own preprocessing, ready to describe."""
+"""Interfaces of methods: images to arrays, arrays to descriptors, and local features for re-ranking."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.grouping import Grouping
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Parameter
+    from torch import nn
+
+Pixels = NDArray[np.float32]  # (3, h, w) of one image, (B, 3, h, w) of several: what a network takes
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A method with weights.
+    """A method with weights. Its interface is NumPy, so that any runtime can implement it.
 
     Attributes:
-        name: its name in the table of methods.
+        name: in the table of methods.
         dim: length of a descriptor.
         correlates: whether a descriptor depends on the other images of its group.
-        image_size: (height, width) that the network takes, None where it takes any.
-        weights: SHA-256 of the weights, or what stands for it.
-        preprocessing: one line that says how pixels become a tensor.
+        image_size: (height, width) in pixels that the network takes; None for any.
+        weights: SHA-256 of the weights file, or what identifies the weights otherwise.
+        preprocessing: one line with everything else that decides a descriptor.
+        device: where it computes: cpu, cuda, cuda:1, mps.
     """
 
     name: str
@@ -35,49 +37,79 @@ class Method(Protocol):
     image_size: tuple[int, int] | None
     weights: str
     preprocessing: str
+    device: str
 
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) to (3, h, w); no resampling when the image already has the network's size."""
+    def preprocess(self, image: NDArray[np.uint8]) -> Pixels:
+        """Turn an image (H, W, 3) into the array that the network takes, (3, h, w) float32.
+
+        Raises:
+            ImageError: the image is too small for the network.
+        """
         ...
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
-        """(B, 3, h, w) to (B, D) of unit length. Group sizes add up to B; left out, every image is alone."""
+    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32.
+
+        Args:
+            groups: group sizes that add up to B, in order; None for every image alone.
+        """
         ...
 
 
-LocalFeatures = Mapping[str, NDArray[np.generic]]  # what one image needs for re-ranking, by name
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A method whose network is a torch module in this process, for training, precision, costs and figures."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network; it takes images (B, 3, h, w) on the method's device."""
+        ...
+
+
+LocalFeatures = Mapping[str, NDArray[np.generic]]  # arrays of one image for re-ranking, by name
 
 
 @runtime_checkable
 class TwoStageMethod(Method, Protocol):
-    """A method that looks again at the first matches, with local features.
+    """A method that re-ranks the first matches by local features.
 
-    `rerank` (row 4) keeps the local features on disk, calls `compare` for each candidate and `fuse` once a query.
+    `cricavpr.reranking.rerank` keeps local features on disk, calls `compare` for each candidate and `fuse` for each
+    query.
 
     Attributes:
-        local: one line that says what local features are kept, beside what decides the descriptors; features of
-            another one must not be compared.
-        matching: one line that says how a pair is compared; another one needs no photo again.
+        local: one line with what decides local features, beside what decides descriptors.
+        matching: one line with what decides scores; a change needs no photo again.
     """
 
     local: str
     matching: str
 
-    def local_features(self, images: Tensor) -> list[LocalFeatures]:
-        """(B, 3, h, w) to one set of named arrays per image, float16 where that is enough."""
+    def local_features(self, images: Pixels) -> list[LocalFeatures]:
+        """Return the named arrays of each of the images (B, 3, h, w), in float16 where that is enough."""
         ...
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """Raw scores of one pair: (S,), higher is better, 0 where nothing matches."""
+        """Return the raw scores of a pair, (S,): higher is better, 0 for no match."""
         ...
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Raw scores of all candidates of one query, (n, S), to one score each, (n,); higher is better."""
+        """Combine the raw scores of all candidates of a query, (n, S), to one each, (n,); higher is better."""
         ...
 
 
+def network_of(method: Method) -> nn.Module | None:
+    """Return the torch network of a method, or None if it has none in this process."""
+    return method.network if isinstance(method, HasNetwork) else None
+
+
 def made_by(method: Method, grouping: Grouping) -> MadeBy:
-    """How descriptors come about when `method` describes under `grouping`."""
+    """Return the provenance of descriptors computed by `method` under `grouping`.
+
+    Example:
+        >>> from cricavpr import load_method
+        >>> made_by(load_method("pixels"), Grouping("in_order", 4)).grouping  # it does not correlate
+        'none'
+    """
     return MadeBy(
         method=method.name,
         weights=method.weights,
@@ -87,16 +119,3 @@ def made_by(method: Method, grouping: Grouping) -> MadeBy:
         pca=None,
         dim=method.dim,
     )
-
-
-def parameters_of(method: Method) -> list[Parameter]:
-    """Of the method's network; none for a method without one."""
-    from torch import nn
-
-    network = getattr(method, "model", None)
-    return list(network.parameters()) if isinstance(network, nn.Module) else []
-
-
-def device_of(method: Method) -> str:
-    """cpu, cuda or mps: where the network's first parameter lies; cpu for a method without a network."""
-    return next((parameter.device.type for parameter in parameters_of(method)), "cpu")

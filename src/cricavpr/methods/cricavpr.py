@@ -1,28 +1,35 @@
-"""CricaVPR with weights: the authors' checkpoint, our own files, or seeded random weights for experiments."""
+"""CricaVPR as a method: the authors' weights, our own files, or random weights for experiments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from cricavpr.errors import InputError
-from cricavpr.images import Preprocess, Resize
-from cricavpr.methods.single import RANDOM, DType, seeded, torch_dtype
-from cricavpr.schema import nearest
+from cricavpr.images import Resize
+from cricavpr.methods.families import DType, TorchMethod, draw_weights, is_random, torch_dtype
+from cricavpr.models.aggregators import pyramid_regions
+from cricavpr.models.cricavpr import (
+    PUBLISHED,
+    CricaVPR,
+    CricaVPRConfig,
+    network_from,
+    published_like,
+    read_cricavpr,
+)
+from cricavpr.models.torch_files import unusable
+from cricavpr.schema import build, nearest, to_plain
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig
-
-OWN = ("image_size", "resize", "dtype")  # settings that are not the network's
+MOST_PIXELS = 4096 * 4096  # of the image size in a file, which may come from a stranger
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a CricaVPR file says beside its tensors: the network, and how pictures reach it. `dtype` is the user's."""
+    """The network, and how pictures reach it; a file of ours has all of it but `dtype`."""
 
     config: CricaVPRConfig
     image_size: tuple[int, int]
@@ -30,58 +37,30 @@ class Settings:
     dtype: DType = "float32"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"config": self.config.to_dict(), "image_size": list(self.image_size), "resize": self.resize}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Settings:
-        from cricavpr.models.cricavpr import CricaVPRConfig
-
-        height, width = values["image_size"]
-        return cls(CricaVPRConfig.from_dict(values["config"]), (height, width), values["resize"])
+        """Return the header of a weights file."""
+        return {key: value for key, value in to_plain(self).items() if key != "dtype"}
 
 
-class CricaVPRMethod:
-    """A CricaVPR network ready to describe images, alone or in groups."""
+class CricaVPRMethod(TorchMethod):
+    """A CricaVPR network that describes images, alone or in groups."""
 
-    def __init__(self, name: str, model: CricaVPR, settings: Settings, weights: str, device: str) -> None:
-        self.name = name
-        self.dim = model.config.dim
-        self.correlates = model.config.encoder_depth > 0
-        self.image_size: tuple[int, int] | None = settings.image_size
-        self.weights = weights
-        self.settings = settings
-        self.model = model.eval().to(device)
-        self.preprocess = Preprocess(settings.image_size, resize=settings.resize)  # goes to worker processes by itself
-        _require_fitting(settings)
+    network: CricaVPR
+
+    def __init__(self, name: str, network: CricaVPR, settings: Settings, weights: str, device: str) -> None:
+        super().__init__(name, network, settings, weights, device)
+        self.correlates = network.config.encoder_depth > 0
         self.preprocessing = f"{self.preprocess.describe()}{_departures(settings)}"
+        if settings.config.aggregator == "pyramid":  # refuse a size that it cannot cut before a photo is read
+            height, width = (side // settings.config.backbone.patch for side in settings.image_size)
+            pyramid_regions(height, width, settings.config.levels, settings.config.region_cuts)
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w)
-        import torch
-
-        weight = next(self.model.parameters())
-        with torch.inference_mode():
-            return self.model(images.to(weight.device, weight.dtype), groups).cpu()  # type: ignore[no-any-return]
-
-
-def _require_fitting(settings: Settings) -> None:
-    """An image size that the network cannot take is refused before a photo is read.
-
-    Raises:
-        InputError: sides that do not divide into patches, or too few patches for the regions.
-    """
-    from cricavpr.models.aggregators import pyramid_regions
-
-    (height, width), patch = settings.image_size, settings.config.backbone.patch
-    if height % patch or width % patch:
-        raise InputError(f"images of {height} x {width} px do not divide into patches. Use multiples of {patch}.")
-    if settings.config.aggregator == "pyramid":
-        pyramid_regions(height // patch, width // patch, settings.config.levels, settings.config.region_cuts)
+    def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
+        """Run the network."""
+        return self.network(images, groups)  # type: ignore[no-any-return]
 
 
 def _departures(settings: Settings) -> str:
-    """Settings that change a descriptor and leave no trace in the weights."""
-    from cricavpr.models.cricavpr import CricaVPRConfig
-
+    """Return the settings that change a descriptor and leave no trace in the weights."""
     config, plain = settings.config, CricaVPRConfig()
     names = ("adapter_scale", "region_cuts", "levels", "aggregator")
     changed = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
@@ -91,56 +70,45 @@ def _departures(settings: Settings) -> str:
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> CricaVPRMethod:
-    """Build the network that the weights are for, and load them strictly.
+    """Load `cricavpr` or `cricavpr-tiny`.
 
     Raises:
-        WeightsError: no such file, an unsafe one, or one that does not fit the network.
-        InputError: an override that is no setting.
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: an unknown setting, or a value that it does not take.
     """
-    from cricavpr.models.cricavpr import CricaVPR
-
-    text = str(weights)
-    if text.startswith(RANDOM):
+    if is_random(weights):
         settings = _overridden(default_settings(name), overrides)
-        model = seeded(text, lambda: CricaVPR(settings.config)).to(torch_dtype(settings.dtype))
-        return CricaVPRMethod(name, model, settings, text, device)
-    return _load_file(name, text, device, overrides)
-
-
-def _load_file(name: str, weights: str, device: str, overrides: dict[str, Any]) -> CricaVPRMethod:
-    from cricavpr.models.cricavpr import CricaVPR, config_of, from_authors_names
-    from cricavpr.models.registry import find_weights
-    from cricavpr.models.weights import load_strictly, read_weights
-
-    file = read_weights(find_weights(weights))
-    tensors = from_authors_names(file.tensors)
-    if "config" in file.header:
-        settings = Settings.from_dict(file.header)
-    else:
-        settings = replace(default_settings("cricavpr"), config=config_of(tensors))
+        network = draw_weights(weights, lambda: CricaVPR(settings.config), settings.dtype)
+        return CricaVPRMethod(name, network, settings, str(weights), device)
+    file, config = read_cricavpr(weights)
+    plain = replace(default_settings(published_like(config)), config=config).to_dict()
+    said = {key: file.header[key] for key in ("image_size", "resize") if key in file.header}
+    try:
+        settings = build(Settings, {**plain, **said}, "header")
+        if settings.image_size[0] * settings.image_size[1] > MOST_PIXELS:
+            raise InputError(f"image_size must have at most {MOST_PIXELS:,} pixels")
+    except InputError as error:
+        raise unusable(file.path, f"its header is invalid ({str(error).rstrip('.')})") from None
     settings = _overridden(settings, overrides)
-    # The first values are overwritten: leave the caller's random numbers alone.
-    model = seeded("random:0", lambda: CricaVPR(settings.config)).to(torch_dtype(settings.dtype))
-    load_strictly(model, tensors, str(file.path))
-    return CricaVPRMethod(name, model, settings, file.sha256, device)
+    network = network_from(file, settings.config, torch_dtype(settings.dtype))
+    return CricaVPRMethod(name, network, settings, file.sha256, device)
 
 
 def default_settings(name: str) -> Settings:
-    """The network behind a name, as published: `cricavpr` (the paper's) or `cricavpr-tiny` (ours)."""
-    from cricavpr.models.cricavpr import CricaVPRConfig
-    from cricavpr.models.vit import BACKBONES
-
+    """Return the published settings of `cricavpr` (the paper's) or `cricavpr-tiny` (ours)."""
     if name == "cricavpr-tiny":
-        tiny = CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256)
-        return Settings(tiny, (112, 112), "tensor")
-    return Settings(CricaVPRConfig(), (224, 224), "tensor_no_antialias")
+        return Settings(PUBLISHED[name], (112, 112), "tensor")
+    return Settings(PUBLISHED[name], (224, 224), "tensor_no_antialias")
 
 
-def _overridden(settings: Settings, overrides: dict[str, Any]) -> Settings:
-    own = {key: overrides[key] for key in OWN if key in overrides}
+def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """Replace settings, of the network too, by those of the caller."""
+    own = {key: value for key, value in overrides.items() if key in ("image_size", "resize", "dtype")}
     network = {key: value for key, value in overrides.items() if key not in own}
-    known = [field.name for field in fields(settings.config)]
+    known = [one.name for one in fields(settings.config)]
     for key in network:
         if key not in known:
-            raise InputError(f"{key!r} is not a setting of CricaVPR. {nearest(key, [*known, *OWN])}")
-    return replace(settings, config=replace(settings.config, **network), **own)
+            near = nearest(key, [*known, "image_size", "resize", "dtype"])
+            raise InputError(f"unknown setting {key!r} of CricaVPR. {near}")
+    plain = {**to_plain(settings), **own, "config": {**to_plain(settings.config), **to_plain(network)}}
+    return build(Settings, plain, "settings of CricaVPR")

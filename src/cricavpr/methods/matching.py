@@ -1,6 +1,6 @@
-"""What re-rankers share: pairs of patches that choose each other, and how many of them one homography explains.
+"""Mutual matches of patches, and the inliers of their best homography, for re-ranking.
 
-OpenCV has its home here; it is the extra "rerank".
+The only module that imports OpenCV, which is the extra "rerank".
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from cricavpr.extras import extra
 
-FEWEST = 4  # point pairs that a homography needs
+FEWEST = 4  # pairs of points that a homography needs
 
 
 def mutual_matches(similarity: NDArray[np.floating[Any]]) -> NDArray[np.intp]:  # (n, m), higher is better
-    """Pairs that are each other's most similar, as rows (first, second) in the order of the first; (M, 2).
+    """Return the pairs that are each other's most similar, as rows (first, second) in the order of the first; (M, 2).
 
-    Of equal similarities the first counts. A non-finite similarity matches nothing.
+    Among equal similarities the first counts. A similarity that is not finite matches nothing.
+
+    Example:
+        >>> mutual_matches(np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
+        [[0, 0]]
     """
     if not similarity.size:
         return np.empty((0, 2), np.intp)
@@ -31,16 +35,16 @@ def mutual_matches(similarity: NDArray[np.floating[Any]]) -> NDArray[np.intp]:  
 
 def homography_inliers(
     points_a: NDArray[Any],  # (M, 2) as x, y in pixels
-    points_b: NDArray[Any],  # (M, 2), the same points seen in the other picture
+    points_b: NDArray[Any],  # (M, 2), the same points in the other image
     threshold_px: float,
 ) -> int:
-    """How many pairs the best homography from a to b brings within `threshold_px` of each other; 0 where there is none.
+    """Count the pairs within `threshold_px` under the best homography from a to b; 0 if there is none.
 
-    OpenCV's RANSAC with its own limits, as the published re-rankers call it. The same call gives the same count
-    within one version of OpenCV; across versions counts differ by a few per cent of the pairs.
+    Uses OpenCV's RANSAC with its default limits, as the published re-rankers do. The same call gives the same count
+    with one version of OpenCV; between versions counts differ by a few per cent of the pairs.
     """
     if len(points_a) != len(points_b):
-        raise ValueError(f"{len(points_a)} points cannot be paired with {len(points_b)}")
+        raise ValueError(f"both images need the same number of points, got {len(points_a)} and {len(points_b)}")
     if len(points_a) < FEWEST:
         return 0
     cv2 = opencv()
@@ -50,7 +54,7 @@ def homography_inliers(
 
 
 def opencv() -> Any:
-    """The OpenCV module, or one line that names the extra."""
+    """Import OpenCV; raise MissingExtraError if it is not installed."""
     with extra("rerank", "re-ranking with RANSAC"):
         import cv2
     return cv2

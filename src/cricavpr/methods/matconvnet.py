@@ -1,33 +1,31 @@
-"""NetVLAD in the form of its first authors: a MATLAB file with a MatConvNet network in it."""
+"""Read NetVLAD as its first authors published it: a MATLAB file with a MatConvNet network."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cricavpr.errors import WeightsError
 from cricavpr.matlab import Unreadable, Value, read_variable
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cricavpr.models.weights import plain_state
 
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # numbered as torchvision numbers VGG-16
-NETVLAD, WHITENING = 30, 33  # the layers' numbers
+NETVLAD, WHITENING = 30, 33  # numbers of the layers
 
 Mean = tuple[float, float, float]
 
 
 def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Mean]:
-    """The tensors of the network under our names, and the mean colour, 0 to 255, that its pictures lose.
+    """Return the tensors of the network by our names, and the mean colour, 0 to 255, to subtract from pictures.
 
     Raises:
         WeightsError: damaged, too large, or not NetVLAD as its authors published it.
     """
-    from cricavpr.models.weights import plain_state
-
     try:
         network = read_variable(path, "net")
         arrays, mean = _arrays(_list(_field(network, "layers"))), _mean(network)
@@ -55,16 +53,16 @@ def _arrays(layers: list[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _weights(layers: list[Any], number: int, dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The two arrays of a layer, the first with `dims` dimensions."""
+    """Return the two arrays of a layer, the first with `dims` dimensions."""
     both = _field(layers[number], "weights")
     if not isinstance(both, list) or len(both) != 2:
-        raise Unreadable(f"its layer {number} has not two arrays of weights")
+        raise Unreadable(f"its layer {number} must have two arrays of weights")
     first, second = both
     for array in both:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            raise Unreadable(f"its layer {number} has weights that are no floating numbers")
+            raise Unreadable(f"its layer {number} has weights that are not floating-point numbers")
     if first.ndim != dims:
-        raise Unreadable(f"its layer {number} has weights of shape {first.shape}, not of {dims} dimensions")
+        raise Unreadable(f"the weights of its layer {number} must have {dims} dimensions, got the shape {first.shape}")
     return first, second
 
 
@@ -73,14 +71,14 @@ def _mean(network: Value) -> Mean:
     colour = np.asarray(image, np.float64) if isinstance(image, np.ndarray) else np.empty(0)
     colour = colour[0, 0] if colour.ndim == 3 and colour.size else colour
     if colour.shape != (3,) or not np.isfinite(colour).all():
-        raise Unreadable("its averageImage is no colour")
+        raise Unreadable("its averageImage must be three finite numbers")
     red, green, blue = colour.tolist()
     return red, green, blue
 
 
 def _field(structure: Any, name: str) -> Any:
     if not isinstance(structure, dict) or name not in structure:
-        raise Unreadable(f"its network has no {name} where it should")
+        raise Unreadable(f"its network lacks the field {name}")
     return structure[name]
 
 
@@ -89,6 +87,4 @@ def _list(value: Any) -> list[Any]:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    import torch
-
     return torch.from_numpy(np.array(array, order="C"))

@@ -1,4 +1,4 @@
-"""The table of parameters (Supplementary Table 1), counted on the networks of this package."""
+"""Table of parameter counts (Supplementary Table 1)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig, parameter_counts
 
 
 def parameter_table() -> str:
-    """Return the table as Markdown, in millions of parameters. Networks are counted without memory for their weights.
-
-    Source: Supplementary Table 1.
-    """
+    """Return the table as Markdown, in millions of parameters; no memory is allocated for weights."""
     lines = [
         "| parameters (M)               | total | backbone | adapter | others | tunable |",
         "|------------------------------|------:|---------:|--------:|-------:|--------:|",

@@ -1,7 +1,7 @@
-"""Patch-NetVLAD with its authors' weights: a NetVLAD, and patches of several sizes to look again at the first matches.
+"""Patch-NetVLAD as a method: a NetVLAD descriptor, and patches of several sizes to re-rank the first matches.
 
 Source: Hausler et al., "Patch-NetVLAD: Multi-Scale Fusion of Locally-Global Descriptors for Place Recognition" (CVPR
-2021), sections 3.3 to 3.5. Scores have the opposite sign of the authors' here: higher is better.
+2021), sections 3.3 to 3.5. The sign of scores is the opposite of the authors': higher is better.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cricavpr.errors import InputError
-from cricavpr.methods.base import LocalFeatures
+from cricavpr.methods.base import LocalFeatures, Pixels
 from cricavpr.methods.matching import homography_inliers, mutual_matches
 from cricavpr.methods.netvlad import VLADMethod, VLADSettings, from_torch
+from cricavpr.models.netvlad import CLUSTERS, NANNE, VLADNet
+from cricavpr.models.patch_netvlad import patch_centres_px, patch_descriptors, patch_grid, patch_positions
 from cricavpr.schema import nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cricavpr.models.netvlad import VLADNet
 
 Matcher = Literal["ransac", "rapid"]
 Kept = Literal["float16", "float32", "float64"]
@@ -33,13 +32,14 @@ INLIER_PX = 24.0  # one and a half positions of conv5_3
 
 @dataclass(frozen=True)
 class PatchSettings(VLADSettings):
-    """What a user may set.
+    """Settings that a user may change.
 
     Attributes:
         patch_sizes: sides of the square patches, in positions of conv5_3, which are 16 pixels apart.
-        patch_weights: how much each size counts.
-        matcher: ransac counts the patches that one homography explains; rapid looks how far they moved alike.
-        kept: precision in which patches are kept. The authors' files have float32; half of it changes no order.
+        patch_weights: weight of each size in the score.
+        matcher: "ransac" counts the matches that agree with one homography; "rapid" measures how similar their shifts
+            are.
+        kept: precision of stored patches. The authors store float32; float16 changes no order.
     """
 
     image_size: tuple[int, int] | None = (480, 640)
@@ -51,7 +51,7 @@ class PatchSettings(VLADSettings):
 
 @dataclass(frozen=True)
 class Published:
-    """One of the authors' configurations: its settings, and the values of a patch in the weights made for it."""
+    """One of the authors' configurations: its settings, and the number of values of a patch."""
 
     settings: PatchSettings
     dim: int
@@ -66,36 +66,31 @@ CONFIGURATIONS = {
 
 
 class PatchNetVLADMethod(VLADMethod):
-    """A Patch-NetVLAD ready to describe images and to compare their patches."""
+    """A Patch-NetVLAD that describes images and compares their patches."""
 
-    def __init__(self, name: str, model: VLADNet, settings: PatchSettings, weights: str, device: str) -> None:
-        super().__init__(name, model, settings, weights, device)
+    def __init__(self, name: str, network: VLADNet, settings: PatchSettings, weights: str, device: str) -> None:
+        super().__init__(name, network, settings, weights, device)
         self.patch_settings = settings
         sizes = ",".join(map(str, settings.patch_sizes))
         shares = ",".join(map(str, settings.patch_weights))
         self.local = f"patches {sizes} in {settings.kept}"
         self.matching = f"{settings.matcher}, sizes weighted {shares}"
 
-    def local_features(self, images: Tensor) -> list[LocalFeatures]:  # (B, 3, h, w)
-        """For each image and size: patches (P, D) of unit length, and rows and columns of their grid (2,)."""
-        import torch
-
-        from cricavpr.models.patch_netvlad import patch_descriptors, patch_grid
-
-        weight = next(self.network.parameters())
+    def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
+        """Return, for each image and size, patches (P, D) of unit length, and rows and columns of their grid (2,)."""
         sizes = self.patch_settings.patch_sizes
         with torch.inference_mode():
-            maps = self.network.backbone(images.to(weight.device, weight.dtype))  # (B, C, h, w)
+            maps = self.network.backbone(self.tensor(images))  # (B, C, h, w)
             grids = {size: np.array(patch_grid(size, *maps.shape[-2:]), np.int64) for size in sizes}
             found: list[LocalFeatures] = []
-            for own in maps.split(1):  # one by one: K C values at every patch are many
+            for own in maps.split(1):  # one by one: K C values at every patch take much memory
                 patches = zip(sizes, patch_descriptors(self.network, own, sizes), strict=True)
                 kept = {f"patches_{size}": _kept(of_size[0], self.patch_settings.kept) for size, of_size in patches}
                 found.append({**kept, **{f"grid_{size}": grid for size, grid in grids.items()}})
         return found
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """One score for each size, (S,): the better two pictures match, the higher; 0 without any match."""
+        """Return one score for each size, (S,): higher for a better match, 0 without matches."""
         score = _SCORES[self.patch_settings.matcher]
         scores = []
         for size in self.patch_settings.patch_sizes:
@@ -105,44 +100,39 @@ class PatchNetVLADMethod(VLADMethod):
         return np.array(scores, np.float64)
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures, size: int) -> NDArray[np.intp]:
-        """Patches of one size that choose each other, (M, 2)."""
+        """Return the mutual matches of patches of one size, (M, 2)."""
         return mutual_matches(self._similarity(query[f"patches_{size}"], candidate[f"patches_{size}"]))
 
     def _similarity(self, query: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:  # (n, D), (m, D) to (n, m)
-        """Products of patches on the method's own device: half precision is for keeping, not for sums."""
-        import torch
-
-        device = next(self.network.parameters()).device
+        """Multiply patches on the method's device, in float32 at least: float16 is for storage, not for sums."""
         dtype = torch.float64 if query.dtype == np.float64 else torch.float32
-        one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(device, dtype) for side in (query, candidate))
+        one, other = (
+            torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in (query, candidate)
+        )
         return (one @ other.T).cpu().numpy()
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, S) to (n,)
-        """Each size as deviations from its mean over the candidates, weighted and added.
+        """Standardise the scores of each size over the candidates, and add them with their weights.
 
-        A size that says the same of all candidates says nothing, and counts 0: the authors divide by 0 there.
+        A size with equal scores for all candidates counts 0; the authors divide by 0 there.
         """
         if not len(raw):
             return np.zeros(0)
-        speaking = np.ptp(raw, axis=0) > 0  # (S,); a spread computed from equal scores need not be exactly 0
+        speaking = np.ptp(raw, axis=0) > 0  # (S,); the deviation of equal scores need not be exactly 0
         deviations = (raw - raw.mean(axis=0)) / np.where(speaking, raw.std(axis=0), 1.0)
         fused: NDArray[np.float64] = np.where(speaking, deviations, 0.0) @ np.array(self.patch_settings.patch_weights)
         return fused
 
 
-def _inliers(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
-    from cricavpr.models.patch_netvlad import patch_centres_px
-
-    pairs = pairs[np.argsort(pairs[:, 1])]  # in the candidate's order, as the authors: RANSAC draws by place
+def _ransac_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
+    pairs = pairs[np.argsort(pairs[:, 1])]  # in the candidate's order, like the authors: it decides RANSAC's samples
     here = patch_centres_px(size, *query.tolist())[pairs[:, 0]]
     there = patch_centres_px(size, *candidate.tolist())[pairs[:, 1]]
     return homography_inliers(there, here, INLIER_PX)
 
 
-def _moved_alike(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
-    """Rapid spatial scoring: for each pair, how far it is from as odd a shift as could be, squared, along x and y."""
-    from cricavpr.models.patch_netvlad import patch_positions
-
+def _rapid_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
+    """Return the rapid spatial score: the squared distance of each shift to the most unusual one possible, summed."""
     here, there = patch_positions(*query.tolist()), patch_positions(*candidate.tolist())
     shifts = there[pairs[:, 1]] - here[pairs[:, 0]]  # (M, 2)
     oddness = np.abs(shifts - shifts.mean(axis=0))
@@ -151,8 +141,8 @@ def _moved_alike(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArra
 
 
 _SCORES: dict[str, Callable[[NDArray[np.intp], NDArray[Any], NDArray[Any], int], float]] = {
-    "ransac": _inliers,
-    "rapid": _moved_alike,
+    "ransac": _ransac_score,
+    "rapid": _rapid_score,
 }
 
 
@@ -162,28 +152,26 @@ def _kept(patches: Tensor, kept: Kept) -> NDArray[Any]:  # (P, D)
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> PatchNetVLADMethod:
-    """Build the network that the weights are for, and load them strictly.
+    """Load a configuration of Patch-NetVLAD.
 
     Raises:
-        WeightsError: no such file, an unsafe one, or one that does not fit the network.
-        InputError: an override that is no setting, or has no such value.
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: an unknown setting, or a value that it does not take.
     """
-    from cricavpr.models.netvlad import CLUSTERS, NANNE
-
     published = CONFIGURATIONS[name]
     settings = published.settings.overridden(overrides, name)
-    assert isinstance(settings, PatchSettings)
-    _check(settings, name)
-    model, mark = from_torch(weights, settings.dtype, NANNE, (CLUSTERS, "clusters", published.dim))
-    return PatchNetVLADMethod(name, model, settings, mark, device)
+    _check(settings)
+    network, mark = from_torch(weights, settings.dtype, NANNE, (CLUSTERS, "clusters", published.dim))
+    return PatchNetVLADMethod(name, network, settings, mark, device)
 
 
-def _check(settings: PatchSettings, name: str) -> None:
-    for value, known in ((settings.matcher, get_args(Matcher)), (settings.kept, get_args(Kept))):
+def _check(settings: PatchSettings) -> None:
+    for setting, known in (("matcher", get_args(Matcher)), ("kept", get_args(Kept))):
+        value = getattr(settings, setting)
         if value not in known:
-            raise InputError(f"{name} knows no {value!r}. {nearest(value, known)}")
+            raise InputError(f"unknown {setting} {value!r}. {nearest(value, known)}")
     if len(settings.patch_sizes) != len(settings.patch_weights) or not settings.patch_sizes:
         raise InputError(
-            f"{len(settings.patch_sizes)} patch sizes and {len(settings.patch_weights)} weights do not fit. "
-            "Give one weight for each size."
+            f"patch_sizes and patch_weights must have the same length, at least 1, got {len(settings.patch_sizes)} "
+            f"and {len(settings.patch_weights)}."
         )

@@ -1,4 +1,4 @@
-"""The pixel matcher: a 64 x 32 grey picture, normalised patch by patch. What any learnt method has to beat.
+"""The pixel matcher: a 64 x 32 grey picture, normalised patch by patch. The baseline for every learnt method.
 
 Source: the image comparison of SeqSLAM (Milford and Wyeth, ICRA 2012).
 """
@@ -6,34 +6,50 @@ Source: the image comparison of SeqSLAM (Milford and Wyeth, ICRA 2012).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from cricavpr.errors import InputError
 from cricavpr.images import Preprocess
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from cricavpr.methods.base import Pixels
+from cricavpr.methods.embedding import LoadedMethod
 
 HEIGHT, WIDTH, PATCH = 32, 64, 8
 
 
-class PixelMatcher:
-    """Grey pixels as a descriptor: no weights, nothing learnt, every image by itself."""
+class PixelMatcher(LoadedMethod):
+    """Grey pixels as a descriptor, without weights; every image by itself."""
 
     name = "pixels"
     dim = HEIGHT * WIDTH
-    correlates = False
-    image_size: tuple[int, int] | None = (HEIGHT, WIDTH)
+    image_size = (HEIGHT, WIDTH)
     weights = "none"
 
     def __init__(self) -> None:
         self.preprocess = Preprocess((HEIGHT, WIDTH), resize="tensor", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         self.preprocessing = self.preprocess.describe()
 
-    def describe(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, 32, 64)
-        import torch.nn.functional as F
-
-        rows, columns = HEIGHT // PATCH, WIDTH // PATCH
-        patches = images.mean(dim=1).view(-1, rows, PATCH, columns, PATCH)
+    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Describe images (B, 3, 32, 64): descriptors of unit length, (B, 2048) float32."""
+        grey = torch.from_numpy(np.require(images, requirements=("C", "W"))).mean(dim=1)
+        patches = grey.view(-1, HEIGHT // PATCH, PATCH, WIDTH // PATCH, PATCH)
         centred = patches - patches.mean(dim=(2, 4), keepdim=True)
         spread = centred.square().mean(dim=(2, 4), keepdim=True).sqrt()
-        return F.normalize((centred / (spread + 1e-3)).flatten(1), dim=1)  # (B, 2048)
+        vectors: NDArray[np.float32] = F.normalize((centred / (spread + 1e-3)).flatten(1), dim=1).numpy()
+        return vectors
+
+
+def load(name: str, weights: str | Path | None, device: str, **overrides: Any) -> PixelMatcher:
+    """Return the pixel matcher, which computes on the cpu.
+
+    Raises:
+        InputError: weights or settings are given.
+    """
+    if weights is not None or overrides:
+        raise InputError("the pixel matcher takes no weights and no settings; leave them out.")
+    return PixelMatcher()

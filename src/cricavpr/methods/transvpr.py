@@ -1,33 +1,29 @@
-"""TransVPR with weights: a global descriptor, and patches to look again at the first matches."""
+"""TransVPR as a method: a global descriptor, and patches to re-rank the first matches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cricavpr.images import Resize
-from cricavpr.methods.base import LocalFeatures
+from cricavpr.methods.base import LocalFeatures, Pixels
+from cricavpr.methods.families import Settings, TorchMethod, load_network
 from cricavpr.methods.matching import homography_inliers, mutual_matches
-from cricavpr.methods.single import Settings, SingleImageMethod, with_weights
-from cricavpr.methods.whole_patches import check_patches
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cricavpr.models.transvpr import TransVPR
+from cricavpr.models.transvpr import PATCH, TransVPR, combined_mask
 
 
 @dataclass(frozen=True)
 class TransVPRSettings(Settings):
-    """What a user may set.
+    """Settings that a user may change.
 
     Attributes:
-        mask_threshold: patches that attention values at most so much, of 0 to 1, are masked when patches are compared.
-        inlier_px: how far a match may lie from where the homography puts it.
+        mask_threshold: patches whose attention, from 0 to 1, is not above it are masked in comparisons.
+        inlier_px: largest distance of a match from where the homography puts it.
     """
 
     image_size: tuple[int, int] | None = (480, 640)
@@ -36,41 +32,37 @@ class TransVPRSettings(Settings):
     inlier_px: float = 24.0
 
 
-class TransVPRMethod(SingleImageMethod):
-    """A TransVPR ready to describe images and to compare their patches."""
+class TransVPRMethod(TorchMethod):
+    """A TransVPR that describes images and compares their patches."""
 
-    def __init__(self, name: str, model: TransVPR, settings: TransVPRSettings, weights: str, device: str) -> None:
-        super().__init__(name, model, settings, weights, device)
-        self.network = model
+    network: TransVPR
+
+    def __init__(self, name: str, network: TransVPR, settings: TransVPRSettings, weights: str, device: str) -> None:
+        super().__init__(name, network, settings, weights, device)
         self.mask_threshold, self.inlier_px = settings.mask_threshold, settings.inlier_px
         self.local = "patches and their masks"
         self.matching = f"ransac within {settings.inlier_px:g} px, masked at {settings.mask_threshold:g}"
 
-    def local_features(self, images: Tensor) -> list[LocalFeatures]:  # (B, 3, h, w)
-        """For each image: patches (n, C), their mask from 0 to 1 (n,), and their centres (n, 2) as x, y in pixels."""
-        import torch
-
-        from cricavpr.models.transvpr import combined_mask
-
-        weight = next(self.network.parameters())
+    def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
+        """Return, for each image, patches (n, C), their mask from 0 to 1 (n,), and centres as x, y in pixels (n, 2)."""
         with torch.inference_mode():
-            outputs = self.network.outputs(images.to(weight.device, weight.dtype))  # (B, depth, 1 + n, C)
+            outputs = self.network.outputs(self.tensor(images))  # (B, depth, 1 + n, C)
             masks = combined_mask(self.network.pool.masks(outputs)).cpu().numpy()  # (B, n)
         patches = outputs[:, self.network.config.local_level, 1:].cpu().numpy()  # (B, n, C)
         centres = patch_centres(*images.shape[-2:])
         return [{"patches": own, "mask": mask, "centres": centres} for own, mask in zip(patches, masks, strict=True)]
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """How many patches of the two choose each other and agree on one homography, (1,)."""
+        """Count the mutual matches of patches that agree with one homography, (1,)."""
         pairs = self.matches(query, candidate)
         here, there = query["centres"][pairs[:, 0]], candidate["centres"][pairs[:, 1]]
         return np.array([homography_inliers(here, there, self.inlier_px)], np.float64)
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.intp]:
-        """Patches that choose each other, (M, 2).
+        """Return the mutual matches of patches, (M, 2).
 
-        A masked patch keeps its place, with a similarity of 0 to every other; where all real similarities are
-        negative it is even chosen. The authors' scores include this, and so do ours.
+        A masked patch has a similarity of 0 to every other, so it is chosen where all other similarities are negative.
+        The authors' scores include this, and so do ours.
         """
         similarity = _wide(query["patches"]) @ _wide(candidate["patches"]).T  # (n, m), not of unit length
         similarity[_wide(query["mask"]) <= self.mask_threshold] = 0.0
@@ -78,39 +70,28 @@ class TransVPRMethod(SingleImageMethod):
         return mutual_matches(similarity)
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, 1) to (n,)
+        """Return the only score of each candidate."""
         return raw[:, 0]
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
-    """At least float32: half precision is for keeping, not for sums."""
+    """Convert to float32 at least: half precision is for storage, not for sums."""
     return values.astype(np.result_type(values.dtype, np.float32), copy=False)
 
 
 def patch_centres(height: int, width: int) -> NDArray[np.float32]:
-    """Centres of the patches as x, y in pixels, row by row: (h w, 2)."""
-    from cricavpr.models.transvpr import PATCH
-
+    """Return the centres of the patches as x, y in pixels, row by row: (h w, 2)."""
     y, x = np.mgrid[PATCH // 2 : height : PATCH, PATCH // 2 : width : PATCH]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TransVPRMethod:
-    """Build the network that the weights are for, and load them strictly.
+    """Load TransVPR.
 
     Raises:
-        WeightsError: no such file, an unsafe one, or one that does not fit the network.
-        InputError: an override that is no setting, or a size that is not made of whole patches.
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: an unknown setting, or an image size that the network does not take.
     """
-    from cricavpr.models.transvpr import PATCH, TransVPR, TransVPRConfig, from_authors_names, network_of
-
     settings = TransVPRSettings().overridden(overrides, name)
-    assert isinstance(settings, TransVPRSettings)
-    check_patches(settings.image_size, PATCH)
-    model, mark = with_weights(
-        weights,
-        settings.dtype,
-        published=lambda: TransVPR(TransVPRConfig()),
-        fitting=network_of,
-        renamed=from_authors_names,
-    )
-    return TransVPRMethod(name, model, settings, mark, device)
+    network, mark = load_network(name, weights, settings.dtype)
+    return TransVPRMethod(name, network, settings, mark, device)

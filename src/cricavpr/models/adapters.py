@@ -1,7 +1,7 @@
-"""Adapters that stand beside each MLP of a frozen transformer: the paper's MulConv and what it is compared with.
+"""Adapters beside the feed-forward of a frozen transformer: the paper's MulConv and those it is compared with.
 
-Source: paper section 3.3 and Supplementary Table 6. All share one shape: linear down, ReLU, something on the grid of
-patches, linear up. They differ in the something, and in whether its input skips past it.
+Source: paper section 3.3 and Supplementary Table 6. All have the same parts: linear down, ReLU, a mixer on the grid of
+patches, linear up. They differ in the mixer, and in whether there is a shortcut around it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.vit import ViTConfig
+from cricavpr.models.vit import BlockAdapter, ViTConfig, initialise_linear
 
 
 class ConvNormReLU(nn.Module):
+    """Convolution, batch norm, ReLU; the map keeps its size."""
+
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -27,9 +29,9 @@ class ConvNormReLU(nn.Module):
 
 
 class MulConv(nn.Module):
-    """Three scales side by side: 1x1, 3x3 and 5x5, the larger two behind a 1x1 that narrows.
+    """Three convolutions in parallel: 1x1, 3x3 and 5x5, the larger two after a 1x1 that reduces channels.
 
-    Of a width of 384 the branches give 192 + 96 + 96 channels; the narrow waist has 24.
+    For a width of 384 the branches give 192 + 96 + 96 channels; the reduced width is 24.
     """
 
     def __init__(self, width: int) -> None:
@@ -48,12 +50,12 @@ class MulConv(nn.Module):
 
 
 def single_conv(kernel: int) -> Callable[[int], nn.Module]:
-    """One scale in place of three (Supplementary Table 6)."""
+    """Return the maker of a mixer with one convolution (Supplementary Table 6)."""
     return lambda width: ConvNormReLU(width, width, kernel)
 
 
-class Adapter(nn.Module):
-    """Linear down, ReLU, `mixer` on the grid of patches, linear up. Class token and registers pass the mixer by."""
+class Adapter(BlockAdapter):
+    """Linear down, ReLU, `mixer` on the grid of patches, linear up. Class token and registers skip the mixer."""
 
     def __init__(self, config: ViTConfig, hidden: int, mixer: nn.Module | None, skip: bool) -> None:
         super().__init__()
@@ -62,9 +64,12 @@ class Adapter(nn.Module):
         self.skip = skip
         self.up = nn.Linear(hidden, config.width)
         self.prefix = 1 + config.registers
-        self.up.starts_at_zero = True  # type: ignore[assignment]
-        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.weight)  # an untrained adapter changes nothing
         nn.init.zeros_(self.up.bias)
+
+    def initialise(self) -> None:
+        """Draw the weights of the down-projection; the up-projection stays zero."""
+        initialise_linear(iter([self.down]))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # (B, T, C)
         narrow = torch.relu(self.down(tokens))  # (B, T, hidden)
@@ -75,12 +80,12 @@ class Adapter(nn.Module):
         maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
         mixed = mixer(maps).flatten(2).transpose(1, 2)  # (B, P, hidden)
         passed = torch.cat([prefix, mixed], dim=1)
-        return narrow + passed if self.skip else passed  # so with the skip the class token counts twice, as published
+        return narrow + passed if self.skip else passed  # with the skip the class token counts twice, as published
 
 
 @dataclass(frozen=True)
 class AdapterKind:
-    """What tells one adapter from another: the mixer made for a width, and the skip around it."""
+    """One row of the table of adapters: the maker of the mixer, and whether there is a shortcut around it."""
 
     mixer: Callable[[int], nn.Module] | None
     skip: bool
@@ -96,19 +101,23 @@ ADAPTERS: dict[str, AdapterKind] = {
 }
 
 
-def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], nn.Module] | None:
-    """The function that makes one adapter per block; None for "none".
+def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], BlockAdapter] | None:
+    """Return the function that makes the adapter of a block; None for "none".
+
+    Args:
+        name: a row of ADAPTERS, or "none".
+        ratio: width inside the adapter, as a share of the transformer's width.
 
     Raises:
-        InputError: no adapter of that name.
+        InputError: unknown adapter.
     """
     if name == "none":
         return None
     if name not in ADAPTERS:
-        raise InputError(f"there is no adapter {name!r}. Use one of {', '.join(ADAPTERS)} or none.")
+        raise InputError(f"unknown adapter {name!r}. Known: {', '.join(ADAPTERS)}, none.")
     kind = ADAPTERS[name]
 
-    def make(config: ViTConfig) -> nn.Module:
+    def make(config: ViTConfig) -> BlockAdapter:
         hidden = int(config.width * ratio)
         return Adapter(config, hidden, kind.mixer(hidden) if kind.mixer else None, kind.skip)
 

@@ -1,6 +1,6 @@
-"""From patches to regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions. MixVPR's mixer.
+"""Aggregation of patches into regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions.
 
-Source: paper section 3.2. Letters: B images, h x w patches, P = h w positions, C width, R regions or rows.
+Source: paper section 3.2. Letters: B images, h x w patches, C width, R regions.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from cricavpr.models.vit import Tokens
 RegionCuts = Literal["grid", "authors"]
 Region = tuple[slice, slice]  # rows, columns of the grid of patches
 
-_AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # fixed in the authors' code whatever the grid; equal to ours at 16 patches
+_AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # constants in the authors' code, for any grid; equal to ours at 16 patches
 
 
 class GeM(nn.Module):
-    """Generalised mean over the patches of each region: (mean of x^p)^(1/p), one learnt p for all."""
+    """Generalised mean over the patches of each region: (mean of x^p)^(1/p), with one learnt p."""
 
     def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
         super().__init__()
@@ -37,15 +37,16 @@ class GeM(nn.Module):
         return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
 
     def whole(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """One mean over all positions of a convolutional map."""
+        """Pool all positions of a convolutional map: (B, C)."""
         everywhere = (slice(None), slice(None))
         return self(maps.permute(0, 2, 3, 1), [everywhere])[:, 0]  # type: ignore[no-any-return]  # (B, C)
 
 
 class PyramidAggregator(nn.Module):
-    """Tokens to regions. Level 1 is the class token or, with `whole="gem"`, one GeM over all patches.
+    """Tokens to regions (B, R, C). Level n cuts the grid of patches into n x n regions.
 
-    The paper's pyramid is levels (1, 2, 3) with the class token; its "GeM" is level 1 alone with `whole="gem"`.
+    Level 1 is the class token or, with `whole="gem"`, one GeM over all patches. The paper's pyramid is levels (1, 2, 3)
+    with the class token; its ablation "GeM" is level 1 alone with `whole="gem"`.
     """
 
     def __init__(
@@ -72,50 +73,30 @@ class PyramidAggregator(nn.Module):
         return torch.cat(parts, dim=1)  # (B, R, C)
 
 
-class MixerLayer(nn.Module):
-    """An MLP over all positions of a channel, the same for every channel, beside a shortcut."""
-
-    def __init__(self, positions: int, hidden: int) -> None:
-        super().__init__()
-        self.mix = nn.Sequential(
-            nn.LayerNorm(positions), nn.Linear(positions, hidden), nn.ReLU(), nn.Linear(hidden, positions)
-        )
-
-    def forward(self, channels: Tensor) -> Tensor:  # (B, C, P)
-        return channels + self.mix(channels)  # type: ignore[no-any-return]
-
-
-class FeatureMixer(nn.Module):
-    """Positions mixed with positions, then C channels to fewer, then P positions to a few rows.
-
-    Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023), section 3.
-    """
-
-    def __init__(
-        self, channels: int, positions: int, out_channels: int, out_rows: int, depth: int = 4, hidden: int | None = None
-    ) -> None:
-        super().__init__()
-        self.mix = nn.Sequential(*(MixerLayer(positions, hidden or positions) for _ in range(depth)))
-        self.channel_proj = nn.Linear(channels, out_channels)
-        self.row_proj = nn.Linear(positions, out_rows)
-
-    def forward(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        mixed = self.mix(maps.flatten(2))  # (B, C, P)
-        fewer = self.channel_proj(mixed.transpose(1, 2)).transpose(1, 2)  # (B, C', P)
-        return self.row_proj(fewer).flatten(1)  # type: ignore[no-any-return]  # (B, C' R), channel by channel
-
-
 def region_count(levels: Sequence[int]) -> int:
-    """Regions of a pyramid: 1 + 4 + 9 = 14 for levels 1, 2, 3."""
+    """Count the regions of a pyramid.
+
+    Example:
+        >>> region_count((1, 2, 3))
+        14
+    """
     return sum(level**2 for level in levels)
 
 
 @lru_cache(maxsize=64)
 def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: RegionCuts) -> tuple[Region, ...]:
-    """The regions of each level, row by row.
+    """Return the regions of each level, row by row, as slices of the grid of patches.
+
+    Args:
+        height, width: of the grid, in patches.
+        cuts: "grid" cuts as evenly as possible; "authors" cuts where the authors' code does, whatever the grid.
 
     Raises:
-        InputError: the grid has fewer patches than a level has cuts.
+        InputError: the grid has fewer patches than a level has regions on a side.
+
+    Example:
+        >>> pyramid_regions(4, 6, (2,), "grid")[1]
+        (slice(0, 2, None), slice(3, 6, None))
     """
     return tuple(
         (rows, columns)
@@ -126,12 +107,12 @@ def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: Regi
 
 
 def _parts(patches: int, level: int, cuts: RegionCuts) -> list[slice]:
-    """Cut a side of `patches` into `level` parts as even as can be, the same from both ends: 16 into 5, 6, 5."""
+    """Cut a side into `level` parts, as evenly as possible and symmetrically: 16 patches into 5, 6, 5."""
     if cuts == "authors" and level in _AUTHORS_CUTS:
         inner = _AUTHORS_CUTS[level]
     else:
         inner = tuple((2 * patches * i + level) // (2 * level) for i in range(1, level))
     edges = (0, *inner, patches)
     if any(stop <= start for start, stop in pairwise(edges)):
-        raise InputError(f"a grid of {patches} patches cannot be cut into {level} regions. Use larger images.")
+        raise InputError(f"a grid of {patches} patches cannot be cut into {level} regions; use larger images.")
     return [slice(start, stop) for start, stop in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""BoQ: learnt queries look for a place's traits in the patches, block after block.
+"""BoQ: learnt queries read the patches by cross-attention, block after block.
 
 Source: Ali-bey, Chaib-draa and Giguère, "BoQ: A Place is Worth a Bag of Learnable Queries" (CVPR 2024), section 3.
 Letters: B images, n patches, C width, Q queries.
@@ -7,14 +7,15 @@ Letters: B images, n patches, C width, Q queries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
-from cricavpr.models.fitting import HEAD_WIDTH, dinov2_of, layers_of, of_their_size, renamed, shape_of
+from cricavpr.models.fitting import HEAD_WIDTH, dinov2_of, layers_of, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
 
 LAST_STAGE = 3  # of the ResNet: its maps are 16 times smaller than the images
@@ -32,20 +33,21 @@ class BoQConfig:
 
     @property
     def dim(self) -> int:
+        """Length of a descriptor."""
         return self.width * self.rows
 
     @property
     def channels(self) -> int:
-        """Of the backbone's maps."""
+        """Channels of the maps of the backbone."""
         backbone = self.backbone
         return resnet_channels(backbone, LAST_STAGE) if isinstance(backbone, int) else backbone.width
 
 
-PUBLISHED = {"dinov2": BoQConfig(), "resnet50": BoQConfig(50, width=512)}  # 12288 and 16384 values
+PUBLISHED = {"boq": BoQConfig(), "boq-resnet50": BoQConfig(50, width=512)}  # 12288 and 16384 values
 
 
 class BoQBlock(nn.Module):
-    """Patches see one another, queries see one another, and then queries read the patches."""
+    """Self-attention of patches, self-attention of queries, then cross-attention from queries to patches."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class BoQBlock(nn.Module):
         self.output_norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C)
-        """The encoded patches (B, n, C), for the next block, and what the queries read (B, Q, C)."""
+        """Return the encoded patches (B, n, C), for the next block, and the output of the queries (B, Q, C)."""
         patches = self.encoder(patches)
         queries = self.queries.expand(len(patches), -1, -1)
         queries = self.query_norm(queries + self.self_attn(queries, queries, queries, need_weights=False)[0])
@@ -87,13 +89,15 @@ class BoQAggregator(nn.Module):
 
 
 class BoQ(nn.Module):
-    """Images to descriptors. Of DINOv2 it takes the patches as they are before the final norm."""
+    """Images to descriptors. It takes the patches of DINOv2 before the final norm."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
         self.config = config
         self.dim = config.dim
         backbone = config.backbone
+        self.needs = ImageNeeds() if isinstance(backbone, int) else ImageNeeds(backbone.patch, whole=True)
+        self.trunk = f"resnet{backbone}" if isinstance(backbone, int) else "dinov2"
         self.backbone = resnet(backbone, LAST_STAGE) if isinstance(backbone, int) else VisionTransformer(backbone)
         self.aggregator = BoQAggregator(config)
 
@@ -111,7 +115,7 @@ class BoQ(nn.Module):
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------
 
-_RESNET = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3"}  # they number the children
+_RESNET = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3"}  # the authors number the children
 _AUTHORS_NAMES = {
     r"backbone\.dino\.": "backbone.",
     **{rf"backbone\.net\.{number}\.": f"backbone.{child}." for number, child in _RESNET.items()},
@@ -125,37 +129,22 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
+    """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def backbone_of(tensors: Mapping[str, Tensor]) -> str:
-    """What stands under `backbone.`: "dinov2", "resnet50", or a ResNet of another depth."""
+def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    if not tensors:
+        return BoQ(PUBLISHED[name])
     depth = resnet_depth_of(tensors, "backbone.layer3.")
-    return "dinov2" if depth is None else f"resnet{depth}"
-
-
-def network_of(tensors: Mapping[str, Tensor], source: str) -> BoQ:
-    """A network of the sizes that these tensors have, by our names.
-
-    Raises:
-        WeightsError: some entry does not fit.
-    """
-    return of_their_size(lambda: BoQ(config_of(tensors)), tensors, source)
-
-
-def config_of(tensors: Mapping[str, Tensor]) -> BoQConfig:
-    """Read the sizes off the tensors, by our names."""
-    depth = resnet_depth_of(tensors, "backbone.layer3.")
-    published = PUBLISHED["dinov2" if depth is None else "resnet50"]
-    queries = shape_of(tensors, "aggregator.blocks.0.queries", (1, published.queries, published.width))[1]
-    rows = shape_of(tensors, "aggregator.mix.bias", (published.rows,))[0]
-    width = shape_of(tensors, "aggregator.norm.weight", (published.width,))[0]
-    return replace(
-        published,
+    plain = PUBLISHED["boq" if depth is None else "boq-resnet50"]
+    width = shape_of(tensors, "aggregator.norm.weight", (plain.width,))[0]
+    config = BoQConfig(
         backbone=dinov2_of(tensors, "backbone.") if depth is None else depth,
-        width=width if width % HEAD_WIDTH == 0 else published.width,
-        queries=queries,
-        blocks=layers_of(tensors, "aggregator.blocks."),
-        rows=rows,
+        width=plain.width if width % HEAD_WIDTH else width,
+        queries=shape_of(tensors, "aggregator.blocks.0.queries", (1, plain.queries, plain.width))[1],
+        blocks=layers_of(tensors, "aggregator.blocks.", plain.blocks),
+        rows=shape_of(tensors, "aggregator.mix.bias", (plain.rows,))[0],
     )
+    return BoQ(config)

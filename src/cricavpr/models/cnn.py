@@ -1,8 +1,8 @@
-"""The convolutional trunks of the baselines, VGG-16 and ResNet, under torchvision's weight names.
+"""Convolutional trunks of the baselines, VGG-16 and ResNet, with torchvision's weight names.
 
 Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2015), table 1,
 column D; He et al., "Deep Residual Learning for Image Recognition" (2016), table 1. As in torchvision, and unlike the
-second paper, a bottleneck takes its stride in the 3x3 convolution. Letters: B images, C channels, h x w positions.
+second paper, the stride of a bottleneck is in the 3x3 convolution. Letters: B images, C channels, h x w positions.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from cricavpr.errors import InputError
 # ---- VGG -----------------------------------------------------------------------------------------------------------
 
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # each ends in a pool
-VGG16_CUTS = {"conv5_3": 29, "pool5": 31}  # how many of the 31 modules stay
+VGG16_CUTS = {"conv5_3": 29, "pool5": 31}  # how many of the 31 modules are kept
 VGG16_CHANNELS = 512
 VGGCut = Literal["conv5_3", "pool5"]
 
 
 def vgg16_features(last: VGGCut = "conv5_3") -> nn.Sequential:
-    """The convolutions of VGG-16, numbered as torchvision's `features`: (B, 3, H, W) to (B, 512, h, w).
+    """Return the convolutions of VGG-16, numbered as torchvision's `features`: (B, 3, H, W) to (B, 512, h, w).
 
     Args:
-        last: conv5_3 ends before its ReLU, so that maps have negative values, at stride 16: most of the literature
-            cuts there. pool5 is the whole, ReLU and last pool included, at stride 32.
+        last: "conv5_3" ends before the last ReLU, so that maps have negative values, at stride 16, as in most of the
+            literature. "pool5" is the whole, with the last ReLU and pool, at stride 32.
     """
     modules: list[nn.Module] = []
     inputs = 3
@@ -52,11 +52,11 @@ RESNET_BLOCKS = {  # blocks in each of the four stages
     152: (3, 8, 36, 3),
 }
 RESNET_WIDTHS = (64, 128, 256, 512)  # of the four stages, inside the blocks
-FIRST_BOTTLENECK = 50  # networks of this depth and more are made of bottlenecks
+FIRST_BOTTLENECK = 50  # networks of this depth and more consist of bottlenecks
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions, with a shortcut."""
 
     widening = 1
 
@@ -75,7 +75,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 that narrows, 3x3, 1x1 that widens by four, beside a shortcut."""
+    """1x1 that reduces channels, 3x3, 1x1 that gives four times as many, with a shortcut."""
 
     widening = 4
 
@@ -97,13 +97,13 @@ class Bottleneck(nn.Module):
 
 
 def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
-    """A ResNet up to and with stage `last_stage`: (B, 3, H, W) to (B, C, h, w), at stride 32 after the fourth.
+    """Return a ResNet up to stage `last_stage`: (B, 3, H, W) to (B, C, h, w), at stride 32 after the fourth.
 
-    Its children are called conv1, bn1, relu, maxpool, layer1 and so on; `nn.Sequential(*resnet(50))` is the same
-    network with its children numbered, 0 to 7, as several authors store it.
+    Its children have torchvision's names; `nn.Sequential(*resnet(50))` is the same network with its children numbered,
+    0 to 7, as several authors store it.
 
     Raises:
-        InputError: no such depth or stage.
+        InputError: unknown depth or stage.
     """
     channels = resnet_channels(depth, last_stage)
     block = Bottleneck if depth >= FIRST_BOTTLENECK else BasicBlock
@@ -128,27 +128,28 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
 
 
 def resnet_channels(depth: int, last_stage: int = 4) -> int:
-    """Channels after stage `last_stage`: 2048 for ResNet-50, 1024 when it ends with the third stage.
+    """Return the channels after stage `last_stage`.
 
     Raises:
-        InputError: no such depth or stage.
+        InputError: unknown depth or stage.
+
+    Example:
+        >>> resnet_channels(50), resnet_channels(50, last_stage=3)
+        (2048, 1024)
     """
     if depth not in RESNET_BLOCKS or not 1 <= last_stage <= 4:
         known = ", ".join(map(str, RESNET_BLOCKS))
-        raise InputError(f"there is no ResNet-{depth} up to stage {last_stage}. Depths: {known}; stages: 1 to 4.")
+        raise InputError(f"unknown ResNet-{depth} to stage {last_stage}. Depths: {known}; stages: 1 to 4.")
     widening = Bottleneck.widening if depth >= FIRST_BOTTLENECK else BasicBlock.widening
     return RESNET_WIDTHS[last_stage - 1] * widening
 
 
 def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
-    """The depth of the ResNet whose entries bear these names; the third stage tells all of them apart.
+    """Return the depth of the ResNet with these entries; None if they are not those of a known ResNet.
 
     Args:
         names: of the entries of a state dict.
-        third_stage: how the names of the third stage begin: "layer3." or, numbered, "6.".
-
-    Returns:
-        The depth, or None where the names are no ResNet's that we know.
+        third_stage: prefix of the third stage, which differs between depths: "layer3." or, numbered, "6.".
     """
     rests = [name.removeprefix(third_stage).split(".") for name in names if name.startswith(third_stage)]
     blocks = len({rest[0] for rest in rests})
@@ -166,28 +167,32 @@ def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
 TRUNKS = {"vgg16": None, **{f"resnet{depth}": depth for depth in RESNET_BLOCKS}}
 
 
-def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3") -> nn.Sequential:
-    """A trunk of TRUNKS, whole but for the cut of VGG, its children numbered as several authors store them."""
+def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3", last_stage: int = 4) -> nn.Sequential:
+    """Return a trunk of TRUNKS with its children numbered, as several authors store it."""
     depth = TRUNKS[name]
-    return vgg16_features(vgg_last) if depth is None else nn.Sequential(*resnet(depth))
+    return vgg16_features(vgg_last) if depth is None else nn.Sequential(*resnet(depth, last_stage))
 
 
-def numbered_trunk_of(names: Iterable[str]) -> str | None:
-    """Which row of TRUNKS these names are of ("0.weight", "4.0.conv1.weight"), or None where they are of none."""
-    names = list(names)
+def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
+    """Return the row of TRUNKS that has these entries ("0.weight", "4.0.conv1.weight"), or None.
+
+    Args:
+        prefix: only names with this prefix count, such as "backbone.".
+    """
+    names = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     depth = resnet_depth_of(names, third_stage="6.")
     if depth is not None:
         return f"resnet{depth}"
     return "vgg16" if any(name.startswith("28.") for name in names) else None
 
 
-def trunk_channels(name: str) -> int:
-    """Channels of the maps that a trunk of TRUNKS gives."""
+def trunk_channels(name: str, last_stage: int = 4) -> int:
+    """Return the channels of the maps of a trunk of TRUNKS."""
     depth = TRUNKS[name]
-    return VGG16_CHANNELS if depth is None else resnet_channels(depth)
+    return VGG16_CHANNELS if depth is None else resnet_channels(depth, last_stage)
 
 
-# ---- inside --------------------------------------------------------------------------------------------------------
+# ---- helpers --------------------------------------------------------------------------------------------------------
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -201,7 +206,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def _initialised(trunk: nn.Sequential) -> nn.Sequential:
-    """Weights for a network that goes without a file: He et al., "Delving Deep into Rectifiers" (2015)."""
+    """Draw the initial weights: He et al., "Delving Deep into Rectifiers" (2015)."""
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
-"""CosPlace and EigenPlaces, which share one network: a trunk, GeM and a linear layer.
+"""CosPlace and EigenPlaces: one network, a convolutional trunk, GeM and a linear layer, trained differently.
 
 Sources: Berton et al., "Rethinking Visual Geo-localization for Large-Scale Applications" (CVPR 2022), and
-"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023). They differ in training.
+"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023).
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.models.aggregators import GeM
-from cricavpr.models.cnn import numbered_trunk, trunk_channels
+from cricavpr.models.cnn import numbered_trunk, numbered_trunk_of, trunk_channels
+from cricavpr.models.fitting import renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 
 if TYPE_CHECKING:
     from cricavpr.models.netvlad import VLADNet
 
-_FIRST_THAT_LEARNS = {"vgg16": 24, "resnet": 6}  # conv5_1; the third stage
+_FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # child of the trunk: conv5_1; the third stage
 
 
 class CosPlace(nn.Module):
-    """Images to descriptors. `backbone` is a row of `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
+    """Images to descriptors. `trunk` is a row of `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
 
-    def __init__(self, backbone: str, dim: int) -> None:
+    def __init__(self, trunk: str = "resnet50", dim: int = 2048) -> None:
         super().__init__()
-        self.name = backbone
+        self.name = trunk
         self.dim = dim
-        self.backbone = numbered_trunk(backbone)
+        self.needs = ImageNeeds(16 if trunk == "vgg16" else 1)
+        self.backbone = numbered_trunk(trunk)
         self.gem = GeM()
-        self.projection = nn.Linear(trunk_channels(backbone), dim)
+        self.projection = nn.Linear(trunk_channels(trunk), dim)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
         maps = F.normalize(self.backbone(images), dim=1)  # (B, C, h, w)
@@ -38,8 +41,8 @@ class CosPlace(nn.Module):
 
 
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Names of the parameters that the authors train: the end of the trunk, and all behind it. NetVLAD's alike."""
-    first = _FIRST_THAT_LEARNS["vgg16" if model.name == "vgg16" else "resnet"]
+    """Return the names of the parameters that the authors train: the end of the trunk and everything after it."""
+    first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name
         for name, _ in model.named_parameters()
@@ -47,14 +50,12 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
     }
 
 
-_AUTHORS_NAMES = {"aggregation.1.": "gem.", "aggregation.3.": "projection."}  # theirs: ours
-
-
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for theirs, ours in _AUTHORS_NAMES.items():
-            name = ours + name.removeprefix(theirs) if name.startswith(theirs) else name
-        renamed[name] = tensor
-    return renamed
+    """Rename the entries of the authors' state dict to ours."""
+    return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection."})
+
+
+def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    trunk = numbered_trunk_of(tensors, "backbone.") or "resnet50"
+    return CosPlace(trunk, shape_of(tensors, "projection.weight", (2048, trunk_channels(trunk)))[0])

@@ -6,21 +6,45 @@ Source: Lu et al., "CricaVPR: Cross-image Correlation-aware Representation Learn
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.adapters import adapter_maker
+from cricavpr.files import write_text
+from cricavpr.models.adapters import ADAPTERS, adapter_maker
 from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, region_count
 from cricavpr.models.cross_image import CrossImageEncoder
-from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
+from cricavpr.models.devices import AUTO, choose_device
+from cricavpr.models.fitting import build_and_load, dinov2_of, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.registry import KNOWN, PRETRAINED
+from cricavpr.models.torch_files import unusable
+from cricavpr.models.vit import (
+    BACKBONES,
+    MOST_LAYERS,
+    VisionTransformer,
+    ViTConfig,
+    check_heads,
+    check_range,
+    count_layers,
+)
+from cricavpr.models.weights import WeightsFile, find_and_read, save_weights
+from cricavpr.progress import note
+from cricavpr.schema import build, parse_json, to_plain
 
 Tuning = Literal["adapter", "full", "frozen"]
 Aggregator = Literal["pyramid", "gem", "class_token"]
+
+CONFIG = "config.json"  # in a folder of `save_pretrained`
+MOST_REGIONS = 1_000  # of a pyramid; the paper has 14
+MOST_RATIO = 16  # of the width inside an adapter to that of the transformer
 
 
 @dataclass(frozen=True)
@@ -29,10 +53,14 @@ class CricaVPRConfig:
 
     Attributes:
         adapter: mulconv, conv1x1, conv3x3, conv5x5, convadapter, bottleneck or none (Supplementary Table 6).
-        tuning: what learns in training: adapters and encoder, everything, or the encoder alone (Tables 1 and 7).
-        aggregator: pyramid of `levels`, one GeM over all patches, or the class token alone (Supplementary Table 7).
-        region_cuts: from the grid, or where the authors' code has them whatever the grid.
-        encoder_depth: layers across images; 0 is none (Supplementary Table 3).
+        adapter_ratio: width inside an adapter, as a share of the transformer's width.
+        tuning: what training changes: adapters and encoder, everything, or the encoder alone (Tables 1 and 7).
+        aggregator: the pyramid of `levels`, one GeM over all patches, or the class token (Supplementary Table 7).
+        region_cuts: where the pyramid cuts: from the grid, or as the authors' code does for any grid.
+        encoder_depth: layers of the cross-image encoder; 0 for none (Supplementary Table 3).
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
@@ -48,39 +76,63 @@ class CricaVPRConfig:
     encoder_ffn: int = 2048
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.adapter not in (*ADAPTERS, "none"):
+            raise InputError(f"adapter must be one of {', '.join(ADAPTERS)}, none, got {self.adapter[:40]!r}.")
+        if not 1 / self.backbone.width <= self.adapter_ratio <= MOST_RATIO:
+            raise InputError(
+                f"adapter_ratio must be at most {MOST_RATIO}, with a width of at least 1 inside the "
+                f"adapter, got {self.adapter_ratio:g}."
+            )
+        if not 0 <= self.dropout <= 1:
+            raise InputError(f"dropout must be between 0 and 1, got {self.dropout:g}.")
+        for level in self.levels:
+            check_range("each of levels", level, 1, MOST_REGIONS)
+        check_range("the number of regions of levels", region_count(self.levels), 1, MOST_REGIONS)
+        check_range("encoder_depth", self.encoder_depth, 0, MOST_LAYERS)
+        check_range("encoder_ffn", self.encoder_ffn, 1)
+        if self.encoder_depth:
+            check_heads("encoder_heads", self.backbone.width, self.encoder_heads)
+
     @property
     def regions(self) -> int:
+        """Number of regions, R."""
         return region_count(self.levels) if self.aggregator == "pyramid" else 1
 
     @property
     def dim(self) -> int:
+        """Length of a descriptor."""
         return self.regions * self.backbone.width
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CricaVPRConfig:
-        """The inverse of `to_dict`.
+PUBLISHED = {  # the networks with a name
+    "cricavpr": CricaVPRConfig(),
+    "cricavpr-tiny": CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256),
+}
 
-        Raises:
-            InputError: unknown or missing fields.
-        """
-        try:
-            backbone = ViTConfig(**values["backbone"])
-            return cls(**{**values, "backbone": backbone, "levels": tuple(values["levels"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"this is no CricaVPR configuration: {error}. Was the file made by another version?"
-            ) from None
+
+def published_like(config: CricaVPRConfig) -> str:
+    """Return the name of the published network with this backbone; "cricavpr" for any other."""
+    return next((name for name, one in PUBLISHED.items() if one.backbone == config.backbone), "cricavpr")
 
 
 class CricaVPR(nn.Module):
-    """Images and group sizes to descriptors."""
+    """Images and group sizes to descriptors: `regions` for each image by itself, then `correlate` within groups.
+
+    Example:
+        >>> model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
+        >>> images = torch.zeros(3, 3, 112, 112)
+        >>> with torch.inference_mode():
+        ...     descriptors = model(images, [2, 1])  # two images see each other, the third is alone
+        >>> descriptors.shape
+        torch.Size([3, 2688])
+    """
 
     def __init__(self, config: CricaVPRConfig) -> None:
         super().__init__()
         self.config = config
+        self.dim = config.dim
+        self.needs = ImageNeeds(config.backbone.patch, whole=True)
         adapter = adapter_maker(config.adapter, config.adapter_ratio)
         self.backbone = VisionTransformer(config.backbone, adapter, config.adapter_scale)
         self.aggregator = _aggregator(config)
@@ -90,25 +142,70 @@ class CricaVPR(nn.Module):
         _freeze(self, config.tuning)
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, H, W)
-        """Describe images in the company of their group.
+        """Return descriptors of unit length, (B, D); images of one group influence one another.
 
         Args:
-            images: (B, 3, H, W), normalised; sides are multiples of the patch size, square or not.
-            groups: sizes that add up to B; left out, every image is alone.
+            images: (B, 3, H, W), normalised; height and width are multiples of the patch size, square or not.
+            groups: sizes that add up to B; None for every image alone.
 
-        Returns:
-            (B, D) descriptors of unit length.
+        Raises:
+            InputError: the group sizes do not add up to B, or the network does not take the image size.
+        """
+        groups = _checked(groups, len(images))
+        return self.correlate(self.regions(images), groups)
+
+    def regions(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
+        """Return the regions of each image by itself, (B, R, C)."""
+        return self.aggregator(self.backbone(images))  # type: ignore[no-any-return]
+
+    def correlate(self, regions: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, R, C)
+        """Return descriptors of unit length, (B, R C), from regions and group sizes that add up to B.
 
         Raises:
             InputError: the group sizes do not add up to B.
         """
-        groups = [1] * len(images) if groups is None else list(groups)
-        if sum(groups) != len(images) or min(groups, default=1) < 1:
-            raise InputError(
-                f"groups of {groups} images do not add up to {len(images)}. Give sizes of 1 or more that do."
-            )
-        regions = self.aggregator(self.backbone(images))  # (B, R, C)
-        return F.normalize(self.encoder(regions, groups).flatten(1), dim=1)  # (B, R C)
+        correlated = self.encoder(regions, _checked(groups, len(regions)))
+        return F.normalize(correlated.flatten(1), dim=1)
+
+    @classmethod
+    def from_pretrained(cls, weights: str | Path = "cricavpr-tiny", device: str = AUTO) -> CricaVPR:
+        """Load a network with weights, in evaluation mode.
+
+        Args:
+            weights: a name from `cricavpr weights list`, a weights file, or a folder of `save_pretrained`.
+            device: cpu, cuda or mps; "auto" takes the best that works here.
+
+        Raises:
+            WeightsError: the weights are missing, unsafe, or do not fit.
+            InputError: the device cannot be used.
+
+        Example:
+            >>> CricaVPR.from_pretrained("cricavpr-tiny", device="cpu").config.backbone.width
+            192
+        """
+        chosen = choose_device(device)
+        file, config = read_cricavpr(weights)
+        return network_from(file, config).eval().to(chosen)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the network to a folder: `config.json` and `model.safetensors`.
+
+        Raises:
+            InputError: the folder cannot be written.
+            WeightsError: a weight is not finite.
+
+        Example:
+            >>> import tempfile
+            >>> model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save_pretrained(folder)
+            ...     again = CricaVPR.from_pretrained(folder, device="cpu")
+            >>> again.config == model.config
+            True
+        """
+        config = to_plain(self.config)
+        save_weights(Path(folder) / PRETRAINED, self.state_dict(), {"config": config})
+        write_text(Path(folder) / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
 def _aggregator(config: CricaVPRConfig) -> PyramidAggregator:
@@ -118,15 +215,23 @@ def _aggregator(config: CricaVPRConfig) -> PyramidAggregator:
 
 
 def _freeze(model: CricaVPR, tuning: Tuning) -> None:
-    """Stop the gradient of what does not learn. The class token and pyramid's p always follow the paper."""
+    """Turn off the gradients of what is not trained; aggregator and encoder are always trained."""
     if tuning == "full":
         return
     for name, parameter in model.backbone.named_parameters():
         parameter.requires_grad = tuning == "adapter" and ".adapter." in name
 
 
+def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
+    """Return the group sizes, 1 for each image by default; raise InputError if they do not add up."""
+    sizes = [1] * count if groups is None else list(groups)
+    if sum(sizes) != count or min(sizes, default=1) < 1:
+        raise InputError(f"group sizes must be at least 1 and add up to {count} images, got {sizes}.")
+    return sizes
+
+
 def parameter_counts(model: CricaVPR) -> dict[str, int]:
-    """Parameters by part, as in Supplementary Table 1: total, backbone, adapter, others, tunable."""
+    """Count parameters by part, as in Supplementary Table 1: total, backbone, adapter, others, tunable."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapters = sum(n for name, n in sizes.items() if ".adapter." in name)
     backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.")) - adapters
@@ -141,69 +246,83 @@ def parameter_counts(model: CricaVPR) -> dict[str, int]:
     }
 
 
-# ---- the authors' checkpoint ------------------------------------------------------------------------------------
+# ---- files ----------------------------------------------------------------------------------------------------------
 
-_AUTHORS_NAMES = {  # theirs: ours
-    ".adapter.D_fc1.": ".adapter.down.",
-    ".adapter.D_fc2.": ".adapter.up.",
-    ".adapter.branch1.": ".adapter.mixer.branches.0.0.",
-    ".adapter.branch2.": ".adapter.mixer.branches.1.",
-    ".adapter.branch3.": ".adapter.mixer.branches.2.",
+_AUTHORS_NAMES = {
+    r"aggregation\.1\.p$": "aggregator.gem.p",
+    r"(.*)\.adapter\.D_fc1\.": r"\1.adapter.down.",
+    r"(.*)\.adapter\.D_fc2\.": r"\1.adapter.up.",
+    r"(.*)\.adapter\.branch1\.": r"\1.adapter.mixer.branches.0.0.",
+    r"(.*)\.adapter\.branch2\.": r"\1.adapter.mixer.branches.1.",
+    r"(.*)\.adapter\.branch3\.": r"\1.adapter.mixer.branches.2.",
 }
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        ours = "aggregator.gem.p" if name == "aggregation.1.p" else name
-        for theirs, mine in _AUTHORS_NAMES.items():
-            ours = ours.replace(theirs, mine)
-        renamed[ours] = tensor
-    return renamed
+    """Rename the entries of the authors' state dict to ours."""
+    return renamed(tensors, _AUTHORS_NAMES)
+
+
+def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
+    """Read weights with our names, and the configuration: from the file, from `config.json` beside it, or its sizes.
+
+    Sizes do not tell everything: for the rest the published values are assumed, and a note says so.
+
+    Args:
+        weights: a known name, a weights file, or a folder of `save_pretrained`.
+
+    Raises:
+        WeightsError: the file is missing or unsafe, or the configuration is invalid or not that of its tensors.
+    """
+    file = find_and_read(weights)
+    file = replace(file, tensors=from_authors_names(file.tensors))
+    beside = file.path.with_name(CONFIG)
+    try:
+        if Path(weights).is_dir() and beside.is_file():
+            config = build(CricaVPRConfig, parse_json(beside.read_bytes(), str(beside)), str(beside))
+        elif "config" in file.header:
+            config = build(CricaVPRConfig, file.header["config"], "config")
+        else:
+            return file, _assumed(weights, file.tensors)
+        _check_layers(config, file.tensors)
+    except (InputError, OSError) as error:
+        raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
+    return file, config
+
+
+def _assumed(weights: str | Path, tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
+    config = config_of(tensors)
+    if str(weights) not in KNOWN:
+        like, heads = published_like(config), config.encoder_heads
+        note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
+    return config
+
+
+def _check_layers(config: CricaVPRConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise InputError if there are not as many layers in the tensors, before any is built."""
+    for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
+        found = count_layers(tensors, prefix)
+        if found != depth:
+            raise InputError(f"expected {depth} layers {prefix}*, got {found}")
+
+
+def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:
+    """Build the network of a configuration and load the tensors of a file into it, strictly.
+
+    Raises:
+        WeightsError: the tensors do not fit; then no memory was allocated for the network.
+    """
+    return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Read the sizes of a CricaVPR off its tensors (our names). What leaves no trace in them keeps the paper's value.
-
-    Raises:
-        InputError: an entry that every CricaVPR has is missing.
-    """
-    missing = [n for n in ("backbone.pos_embed", "backbone.patch_embed.proj.weight") if n not in tensors]
-    if missing:
-        raise InputError(
-            f"these are no CricaVPR weights: {', '.join(missing)} is missing. Is it a file of another method?"
-        )
-    layers = _count(tensors, "encoder.layers.")
-    ffn = tensors["encoder.layers.0.linear1.weight"].shape[0] if layers else 2048
-    return CricaVPRConfig(
-        backbone=vit_config_of(
-            {n.removeprefix("backbone."): t for n, t in tensors.items() if n.startswith("backbone.")}
-        ),
+    """Read the sizes of a CricaVPR from tensors, by our names. What they do not tell has the published value."""
+    backbone = dinov2_of(tensors, "backbone.")
+    plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]
+    return replace(
+        plain,
+        backbone=backbone,
         adapter="mulconv" if any(".adapter." in name for name in tensors) else "none",
-        encoder_depth=layers,
-        encoder_ffn=ffn,
+        encoder_depth=min(count_layers(tensors, "encoder.layers."), MOST_LAYERS),
+        encoder_ffn=shape_of(tensors, "encoder.layers.0.linear1.bias", (plain.encoder_ffn,))[0],
     )
-
-
-def vit_config_of(tensors: Mapping[str, Tensor]) -> ViTConfig:
-    """Read the sizes of a DINOv2 transformer off its tensors."""
-    _, positions, width = tensors["pos_embed"].shape
-    registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
-    gated = "blocks.0.mlp.w3.weight" in tensors
-    return ViTConfig(
-        width=width,
-        depth=_count(tensors, "blocks."),
-        heads=width // 64,  # every DINOv2 has heads of 64
-        ffn="swiglu" if gated else "mlp",
-        ffn_width=tensors["blocks.0.mlp.w3.weight"].shape[1] if gated else None,
-        patch=tensors["patch_embed.proj.weight"].shape[-1],
-        grid=round((positions - 1) ** 0.5),
-        registers=registers,
-        positions="size" if registers else "factor",
-    )
-
-
-def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered layers there are under `prefix`."""
-    return len({name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)})

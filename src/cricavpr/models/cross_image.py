@@ -1,7 +1,7 @@
 """The cross-image encoder: region r of an image attends to region r of the images of its group.
 
-Source: paper section 3.4: transformer encoder layers across images, not across patches. Images of different groups
-never meet: groups of one size are laid side by side as separate sequences, so no mask exists that could leak.
+Source: paper section 3.4: transformer encoder layers across images, not across patches. Groups of one size are
+separate sequences of a batch, so images of different groups never meet and there is no mask that could leak.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 
 class CrossImageEncoder(nn.Module):
+    """Transformer encoder layers over the images of a group; without layers regions stay as they are."""
+
     def __init__(self, width: int, depth: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
@@ -21,12 +23,12 @@ class CrossImageEncoder(nn.Module):
         )
 
     def forward(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C)
-        """Correlate within groups. `groups` are sizes that add up to B, in the order of the images."""
+        """Correlate regions within groups; group sizes add up to B, in the order of the images."""
         if not self.layers:
             return regions
         out = torch.empty_like(regions)
         for rows in _rows_by_size(groups, regions.device):
-            out[rows] = self._correlate(regions[rows]).to(out.dtype)  # autocast may answer in half precision
+            out[rows] = self._correlate(regions[rows]).to(out.dtype)  # autocast may give half precision
         return out
 
     def _correlate(self, regions: Tensor) -> Tensor:  # (G, g, R, C): G groups of g images
@@ -38,7 +40,7 @@ class CrossImageEncoder(nn.Module):
 
 
 def _rows_by_size(groups: Sequence[int], device: torch.device) -> Iterator[Tensor]:
-    """For each group size that occurs: the row numbers of its groups, (G, g)."""
+    """Yield, for each group size, the row numbers of its groups, (G, g)."""
     sizes = torch.tensor(groups, device=device)
     starts = sizes.cumsum(0) - sizes
     for size in sorted(set(groups)):

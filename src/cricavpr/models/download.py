@@ -1,8 +1,8 @@
-"""Fetching known weights: resumable, whole or not at all, and the same file every time.
+"""Download known weights: resumable, complete or not at all, and the same file every time.
 
-What is promised: a file appears under its own name only after every byte arrived and its SHA-256 was compared
-with the pinned one, or with the one recorded at the first download. A transfer that was cut off stays
-`FILE.part` and goes on where it stopped, if the server still has the same file.
+A file gets its name only after all its bytes have arrived and its SHA-256 matches the pinned one, or the one recorded
+at the first download. An interrupted transfer stays as `FILE.part`, with a note beside it, and is resumed if the
+server still has the same file.
 """
 
 from __future__ import annotations
@@ -18,30 +18,21 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from email.message import Message
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, sync, write_text
 from cricavpr.locks import exclusive
 from cricavpr.models import registry
-from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, what_else
+from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, is_truncated, other_filetype
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
+from cricavpr.progress import Progress
 
 CHUNK_BYTES = 2**20
-TIMEOUT_S = 30.0
-ATTEMPTS = 5  # in one call, each of which must bring the file further
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the server said about the bytes that follow."""
-
-    begins_at: int
-    total_bytes: int | None
-    validator: str | None  # a strong ETag or a date: tells whether the file is still the same
+TIMEOUT_S = 30.0  # without a byte
+ATTEMPTS = 5  # per call; each must get further than the one before
 
 
 class _CutOff(Exception):
@@ -49,17 +40,37 @@ class _CutOff(Exception):
 
 
 class _StartAgain(Exception):
-    """What we have of the file belongs to another one."""
+    """The part on disk belongs to another file."""
+
+
+class _DiskError(Exception):
+    """An error of our own disk, not of the network."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A partial download: how many bytes it will have, and how the server recognises the file."""
+
+    total: int
+    validator: str | None  # a strong ETag or a date
 
 
 def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
-    """Download known weights into `weights_folder()`, or find them there, and return where they are.
+    """Download known weights into `weights_folder()`; return the path, without a download if the file is there.
 
     Args:
-        url: a mirror to fetch from; a pinned or recorded SHA-256 holds for it as well.
+        url: a mirror; a pinned or recorded SHA-256 must match there too.
 
     Raises:
-        WeightsError: unknown name, no connection, a cut-off transfer (the next call resumes), another file.
+        WeightsError: unknown name, no connection, an interrupted transfer (the next call resumes it), or another file.
+
+    Example:
+        >>> pull("cricavpr-tiny").name  # ships with the package
+        'cricavpr-tiny.safetensors'
     """
     known = known_weights(name)
     place = place_of(known)
@@ -74,14 +85,19 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(part.with_name(part.name + ".lock"), str(part)):
+            if progress:
+                print(f"downloading {name} from {address}", file=sys.stderr)
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
+    except _DiskError as error:
+        reason = error.error.strerror or error.error
     except OSError as error:
-        raise WeightsError(f"cannot keep {name} at {place}: {error.strerror or error}. Set CRICAVPR_HOME.") from None
+        reason = error.strerror or error
+    raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.")
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
-    """Whether the file in place is the right one; another is moved aside so that it can be fetched again."""
+    """Return whether the file in place is the right one; move another one aside."""
     sha256 = sha256_of(place)
     if sha256 == (_expected(known, place) or sha256):
         return True
@@ -97,7 +113,7 @@ def _expected(known: KnownWeights, place: Path) -> str | None:
 
 
 def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    """Bring `part` to its full length, resuming as often as that gets further."""
+    """Complete `part`, resuming while that makes progress."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -106,51 +122,45 @@ def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> Non
             _forget(part)
         except _CutOff as cut:
             if attempt == ATTEMPTS - 1 or _size(part) <= before:
-                raise WeightsError(_cut_off(known, part, str(cut))) from None
-    raise WeightsError(_cut_off(known, part, "the server keeps changing the file"))
+                raise WeightsError(_interrupted(known, part, str(cut))) from None
+    raise WeightsError(_interrupted(known, part, "the server keeps changing the file"))
 
 
-def _cut_off(known: KnownWeights, part: Path, why: str) -> str:
+def _interrupted(known: KnownWeights, part: Path, why: str) -> str:
     return (
         f"the transfer of {known.name} was cut off ({why}); {_size(part):,} bytes are kept. "
-        f"Run `cricavpr weights pull {known.name}` again to go on from there, or {by_hand(known)}"
+        f"Run `cricavpr weights pull {known.name}` again to resume, or {by_hand(known)}"
     )
 
 
 def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    have, validator = _resumable(part)
+    have, noted = _resumable(part)
     try:
-        with _opened(address, have, validator) as response:
-            _check_kind(known, address, response.headers)
-            answer = _answer(response, have)
-            total = _total(known, address, answer, part)
-            _note(part, answer.validator)
-            _receive(response, part, answer.begins_at, total, known.name if progress else "")
+        with _opened(address, have, noted) as response:
+            _check_kind(known, address, response)
+            begins_at, offered = _offer(known, address, response, have, noted)
+            _write_note(part, offered)
+            with Progress(progress, offered.total, unit="B") as bar:
+                bar.start(begins_at)
+                _receive(response, part, begins_at, offered.total, bar)
     except urllib.error.HTTPError as error:
         with error:
-            _after_refusal(known, address, part, error, have)
-    except _DiskError as error:
-        raise error.error from None
+            if error.code == 416 and have:  # nothing after what we have: complete, or another file by now
+                if noted and have == noted.total:
+                    return
+                raise _StartAgain from None
+            raise WeightsError(
+                f"{address} answered {error.code} {error.reason}. Try again later, or {by_hand(known)}"
+            ) from None
     except (http.client.HTTPException, OSError) as error:
         host = urllib.parse.urlsplit(address).hostname
-        raise WeightsError(
-            f"no connection to {host} ({_reason(error)}). Try again online, or {by_hand(known)}"
-        ) from None
+        raise WeightsError(f"no connection to {host} ({_reason(error)}). Try again, or {by_hand(known)}") from None
 
 
-def _resumable(part: Path) -> tuple[int, str | None]:
-    """How many bytes of the same file we have, and how the server can tell that it is the same."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        validator = json.loads(_note_of(part).read_text(encoding="utf-8")).get("validator")
-        if isinstance(validator, str) and _size(part) > 0:
-            return _size(part), validator
-    return 0, None
-
-
-def _opened(address: str, have: int, validator: str | None) -> http.client.HTTPResponse:
+def _opened(address: str, have: int, noted: _Part | None) -> http.client.HTTPResponse:
     headers = {"User-Agent": "cricavpr", "Accept-Encoding": "identity"}
-    if have and validator:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    if noted and noted.validator:
+        headers |= {"Range": f"bytes={have}-", "If-Range": noted.validator}
     request = urllib.request.Request(address, headers=headers)
     handlers: list[urllib.request.BaseHandler] = [_CarefulRedirects()]
     if _is_loopback(address):
@@ -159,58 +169,57 @@ def _opened(address: str, have: int, validator: str | None) -> http.client.HTTPR
     return response
 
 
-def _answer(response: http.client.HTTPResponse, have: int) -> _Answer:
-    headers = response.headers
-    etag = headers.get("ETag", "")
-    validator = etag if etag.startswith('"') else headers.get("Last-Modified")
-    if response.status == 206:
-        given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", "").strip())
-        if given is None or int(given[1]) != have:
-            raise _StartAgain
-        return _Answer(have, int(given[3]), validator)
-    length = headers.get("Content-Length", "")
-    return _Answer(0, int(length) if length.isdecimal() else None, validator)
-
-
-def _check_kind(known: KnownWeights, address: str, headers: Message) -> None:
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPResponse) -> None:
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in {"text/html", "application/xhtml+xml"}:
         raise WeightsError(
             f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
         )
-    if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
+    if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise WeightsError(f"{address} sends the file encoded: its length cannot be checked; {by_hand(known)}")
 
 
-def _total(known: KnownWeights, address: str, answer: _Answer, part: Path) -> int:
-    """The full length to reach. It must be known beforehand: else a cut-off transfer would look whole."""
-    total = answer.total_bytes
-    if total is None:
-        total = known.size_bytes
-    if total is None:
-        raise WeightsError(f"{address} does not say how long the file is: nothing was fetched; {by_hand(known)}")
-    if known.size_bytes is not None and total != known.size_bytes:
-        _forget(part)
+def _offer(
+    known: KnownWeights, address: str, response: http.client.HTTPResponse, have: int, noted: _Part | None
+) -> tuple[int, _Part]:
+    """Return at which byte the answer begins, and the file that it belongs to.
+
+    The length must be known beforehand: without it a truncated transfer would look complete.
+    """
+    headers, begins_at = response.headers, 0
+    length = headers.get("Content-Length", "")
+    if response.status == 206:
+        given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", "").strip())
+        if given is None or noted is None or (int(given[1]), int(given[2])) != (have, noted.total):
+            raise _StartAgain
+        begins_at, total = have, noted.total
+    elif length.isdecimal() or known.size_bytes is not None:
+        total = int(length) if length.isdecimal() else known.size_bytes or 0
+    else:
+        raise WeightsError(f"{address} does not say how long the file is; nothing was fetched; {by_hand(known)}")
+    if known.size_bytes not in (None, total):
         raise WeightsError(
             f"{address} has {total:,} bytes, but {known.name} has {known.size_bytes:,}: another file. "
             f"Nothing was fetched; {by_hand(known)}"
         )
-    return total
+    etag = headers.get("ETag", "")
+    return begins_at, _Part(total, etag if etag.startswith('"') else headers.get("Last-Modified"))
 
 
-def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, total: int, label: str) -> None:
-    """Write what arrives, up to `total` bytes in all.
-
-    Raises:
-        _CutOff: less arrived.
-    """
-    with _writing(part, begins_at) as file, _bar(label, begins_at, total) as bar:
+def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, total: int, bar: Progress) -> None:
+    """Write what arrives, up to `total` bytes in all; raise _CutOff if less arrives."""
+    with _our_disk():
+        file = part.open("r+b" if part.exists() else "w+b")
+    with file:
+        with _our_disk():
+            file.truncate(begins_at)
+            file.seek(begins_at)
         at = begins_at
         while at < total:
             chunk = _next_chunk(response, min(CHUNK_BYTES, total - at), at, total)
             _write(file, chunk)
             at += len(chunk)
-            bar.update(len(chunk))
+            bar.advance(len(chunk))
 
 
 def _next_chunk(response: http.client.HTTPResponse, most: int, at: int, total: int) -> bytes:
@@ -223,61 +232,18 @@ def _next_chunk(response: http.client.HTTPResponse, most: int, at: int, total: i
     return chunk
 
 
-class _DiskError(OSError):
-    """A fault of our own disk, kept apart from faults of the network."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error.errno, error.strerror)
-        self.error = error
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    with _our_disk():
+        file.write(chunk)
+        file.flush()
 
 
 @contextlib.contextmanager
-def _writing(part: Path, begins_at: int) -> Iterator[IO[bytes]]:
+def _our_disk() -> Iterator[None]:
     try:
-        file = part.open("r+b" if part.exists() else "w+b")
+        yield
     except OSError as error:
         raise _DiskError(error) from None
-    with file:
-        file.truncate(begins_at)
-        file.seek(begins_at)
-        yield file
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    try:
-        file.write(chunk)
-        file.flush()
-    except OSError as error:
-        raise _DiskError(error) from None
-
-
-def _bar(label: str, begins_at: int, total: int) -> Any:
-    from tqdm import tqdm
-
-    off = not label
-    return tqdm(
-        desc=label or None,
-        initial=begins_at,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        file=sys.stderr,
-        disable=off,
-    )
-
-
-# Faults
-
-
-def _after_refusal(known: KnownWeights, address: str, part: Path, error: urllib.error.HTTPError, have: int) -> None:
-    if error.code == 416 and have:  # nothing beyond what we have: whole already, or another file by now
-        total = error.headers.get("Content-Range", "").rpartition("/")[2]
-        if total == str(have):
-            return
-        raise _StartAgain
-    raise WeightsError(
-        f"{address} answered {error.code} {error.reason}. Try again later, or {by_hand(known)}"
-    ) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -290,16 +256,18 @@ def _reason(error: BaseException) -> str:
 
 
 def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
-    """Give a whole download its name, unless it is another file."""
+    """Give a complete download its name, unless it is another file."""
     with part.open("rb") as file:
-        what = what_else(file.read(FIRST_BYTES))
+        what = other_filetype(file.read(FIRST_BYTES))
+    if what is None and is_truncated(part):
+        what = "truncated: its end is missing"
     if what is not None and not (what == MATLAB and place.suffix == ".mat"):
-        raise WeightsError(f"{address} brought a file that is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
+        raise WeightsError(f"the file from {address} is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
     sha256 = sha256_of(part)
     expected = _expected(known, place)
     if expected is not None and sha256 != expected:
         raise WeightsError(
-            f"{address} brought another file than {known.name}: SHA-256 {sha256}, expected {expected}. "
+            f"the file from {address} is not {known.name}: expected SHA-256 {expected}, got {sha256}. "
             f"{_set_aside(part, place)}"
         )
     sync(part)
@@ -317,7 +285,7 @@ def _set_aside(part: Path, place: Path) -> str:
     return f"It was refused and kept as {rejected}."
 
 
-# The part beside
+# The partial download
 
 
 def _size(part: Path) -> int:
@@ -328,8 +296,18 @@ def _note_of(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _note(part: Path, validator: str | None) -> None:
-    write_text(_note_of(part), json.dumps({"validator": validator}) + "\n")
+def _write_note(part: Path, offered: _Part) -> None:
+    write_text(_note_of(part), json.dumps(asdict(offered)) + "\n")
+
+
+def _resumable(part: Path) -> tuple[int, _Part | None]:
+    """Return how many bytes are there, and the note about them; 0 and None if they cannot be resumed."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
+        total, validator, have = note.get("total"), note.get("validator"), _size(part)
+        if isinstance(total, int) and isinstance(validator, str) and 0 < have <= total:
+            return have, _Part(total, validator)
+    return 0, None
 
 
 def _forget(part: Path) -> None:
@@ -342,7 +320,7 @@ def _forget(part: Path) -> None:
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects only to where we would have gone ourselves."""
+    """Follows a redirect only to an address that would be allowed by itself."""
 
     def redirect_request(
         self,
@@ -355,20 +333,16 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         _check_address(newurl)
         if _is_loopback(newurl) and not _is_loopback(req.full_url):
-            raise WeightsError(f"{req.full_url} leads to this machine itself ({newurl}); not followed.")
+            raise WeightsError(f"{req.full_url} redirects to this machine itself ({newurl}); not followed.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_address(address: str) -> None:
-    """Refuse anything but https, and http to this very machine.
-
-    Raises:
-        WeightsError: another scheme.
-    """
+    """Raise WeightsError unless the address is https, or http to this machine."""
     scheme = urllib.parse.urlsplit(address).scheme
     if scheme == "https" or (scheme == "http" and _is_loopback(address)):
         return
-    raise WeightsError(f"weights are fetched over https only, not from {address}.")
+    raise WeightsError(f"weights are downloaded over https only, got {address}.")
 
 
 def _is_loopback(address: str) -> bool:

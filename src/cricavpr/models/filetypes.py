@@ -1,11 +1,16 @@
-"""What a file is when it is plainly not weights: told from its first bytes, for messages that help."""
+"""Recognise files that are not weights, or not whole, by their bytes, for messages that help."""
 
 from __future__ import annotations
 
-FIRST_BYTES = 512  # what `what_else` wants to see
-MATLAB = "a MATLAB file"  # which some authors' weights are
+import json
+import zipfile
+from pathlib import Path
 
-_KINDS = (  # (offset, bytes there, what it is)
+FIRST_BYTES = 512  # how many `other_filetype` needs
+LARGEST_HEADER = 100_000_000  # of safetensors, in bytes; the library's own limit
+MATLAB = "a MATLAB file"  # the form of some authors' weights
+
+_KINDS = (  # offset, bytes there, description
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"BZh", "a bzip2 archive"),
@@ -21,8 +26,13 @@ _KINDS = (  # (offset, bytes there, what it is)
 _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")
 
 
-def what_else(start: bytes) -> str | None:
-    """What a file is that begins with these bytes, or None when it may be weights."""
+def other_filetype(start: bytes) -> str | None:
+    """Return what a file with these first bytes is, or None if it may be weights.
+
+    Example:
+        >>> other_filetype(b"%PDF-1.7")
+        'a PDF'
+    """
     if not start:
         return "empty; fetch it again"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_WEB_PAGE):
@@ -33,3 +43,22 @@ def what_else(start: bytes) -> str | None:
         if start[offset:].startswith(magic):
             return what
     return None
+
+
+def is_truncated(path: Path) -> bool:
+    """Return whether the end of a zip archive or safetensors file is missing; False for other formats."""
+    with path.open("rb") as file:
+        start = file.read(9)
+        if start.startswith(b"PK\x03\x04"):
+            return not zipfile.is_zipfile(file)
+        length = int.from_bytes(start[:8], "little")
+        if start[8:] != b"{" or length > LARGEST_HEADER:
+            return False
+        file.seek(8)
+        header = file.read(length)
+    try:
+        entries = json.loads(header).values()
+        ends = [entry["data_offsets"][1] for entry in entries if "data_offsets" in entry]
+        return bool(path.stat().st_size < 8 + length + max(ends, default=0))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return len(header) < length

@@ -1,26 +1,37 @@
-"""MixVPR: a ResNet without its last stage, and a mixer of all positions, which fixes the size of the images.
+"""MixVPR: a ResNet without its last stage, and a mixer of all positions, which fixes the image size.
 
-Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023).
+Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023). Letters: B images,
+C channels, h x w map, P = h w positions, R rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.aggregators import FeatureMixer
-from cricavpr.models.cnn import resnet, resnet_channels
+from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
+from cricavpr.models.fitting import layers_of, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 
-STRIDE = 16  # pixels from one position to the next, after the third stage
+STRIDE = 16  # pixels per position of the map, after the third stage
 
 
 @dataclass(frozen=True)
 class MixVPRConfig:
-    """The largest network of the paper. `side` is that of the square map: 20 positions for 320 pixels."""
+    """Sizes of the network; the default is the largest of the paper.
+
+    Attributes:
+        depth: of the ResNet.
+        side: of the square map, in positions: 20 for images of 320 x 320 px.
+        channels, rows: of the descriptor, which has channels * rows values.
+        mixers: number of mixer layers.
+        hidden: width inside a mixer layer.
+    """
 
     depth: int = 50
     side: int = 20
@@ -29,9 +40,34 @@ class MixVPRConfig:
     mixers: int = 4
     hidden: int = 400
 
-    @property
-    def dim(self) -> int:
-        return self.channels * self.rows
+
+class MixerLayer(nn.Module):
+    """An MLP over all positions of a channel, the same for every channel, with a shortcut."""
+
+    def __init__(self, positions: int, hidden: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.LayerNorm(positions), nn.Linear(positions, hidden), nn.ReLU(), nn.Linear(hidden, positions)
+        )
+
+    def forward(self, channels: Tensor) -> Tensor:  # (B, C, P)
+        return channels + self.mix(channels)  # type: ignore[no-any-return]
+
+
+class FeatureMixer(nn.Module):
+    """Mixer layers over the positions, then fewer channels, then few rows instead of P positions (section 3)."""
+
+    def __init__(self, config: MixVPRConfig) -> None:
+        super().__init__()
+        positions = config.side**2
+        self.mix = nn.Sequential(*(MixerLayer(positions, config.hidden) for _ in range(config.mixers)))
+        self.channel_proj = nn.Linear(resnet_channels(config.depth, last_stage=3), config.channels)
+        self.row_proj = nn.Linear(positions, config.rows)
+
+    def forward(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
+        mixed = self.mix(maps.flatten(2))  # (B, C, P)
+        fewer = self.channel_proj(mixed.transpose(1, 2)).transpose(1, 2)  # (B, C', P)
+        return self.row_proj(fewer).flatten(1)  # type: ignore[no-any-return]  # (B, C' R), channel by channel
 
 
 class MixVPR(nn.Module):
@@ -40,36 +76,41 @@ class MixVPR(nn.Module):
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim = config.dim
+        self.dim = config.channels * config.rows
+        self.image_size = (STRIDE * config.side, STRIDE * config.side)
+        self.needs = ImageNeeds()  # settings cannot change the size
         self.backbone = resnet(config.depth, last_stage=3)
-        self.aggregator = FeatureMixer(
-            resnet_channels(config.depth, last_stage=3),
-            config.side**2,
-            config.channels,
-            config.rows,
-            config.mixers,
-            config.hidden,
-        )
+        self.aggregator = FeatureMixer(config)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
-        """Describe images.
+        """Return descriptors of unit length, (B, D).
 
         Raises:
-            InputError: they have not the one size that the mixer was trained for.
+            InputError: images of another size than the mixer was trained for.
         """
         maps = self.backbone(images)  # (B, 1024, h, w)
         side = self.config.side
         if maps.shape[-2:] != (side, side):
-            height, width = images.shape[-2:]
-            pixels = STRIDE * side
-            raise InputError(f"MixVPR takes images of {pixels} x {pixels} px, not {height} x {width}. Resize them.")
+            (height, width), (wanted, _) = images.shape[-2:], self.image_size
+            raise InputError(f"MixVPR takes images of {wanted} x {wanted} px, got {height} x {width}; resize them.")
         return F.normalize(self.aggregator(maps), dim=1)  # (B, D)
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
-    theirs = "backbone.model."
-    return {
-        f"backbone.{name.removeprefix(theirs)}" if name.startswith(theirs) else name: tensor
-        for name, tensor in tensors.items()
-    }
+    """Rename the entries of the authors' state dict to ours."""
+    return renamed(tensors, {r"backbone\.model\.": "backbone."})
+
+
+def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    plain = MixVPRConfig()
+    rows, positions = shape_of(tensors, "aggregator.row_proj.weight", (plain.rows, plain.side**2))
+    config = MixVPRConfig(
+        depth=resnet_depth_of(tensors, third_stage="backbone.layer3.") or plain.depth,
+        side=isqrt(positions),
+        channels=shape_of(tensors, "aggregator.channel_proj.weight", (plain.channels, 1))[0],
+        rows=rows,
+        mixers=layers_of(tensors, "aggregator.mix.", plain.mixers),
+        hidden=shape_of(tensors, "aggregator.mix.0.mix.1.weight", (plain.hidden, positions))[0],
+    )
+    return MixVPR(config)

@@ -1,4 +1,4 @@
-"""NetVLAD: what is left of local features once the nearest of K learnt centres is taken off, summed for each centre.
+"""NetVLAD: the residuals of local features to K learnt centres, summed for each centre by soft assignment.
 
 Source: Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition" (CVPR 2016), section
 3.1; the assignment has no bias, as published. Regions: Ge et al., "Self-supervising Fine-grained Region Similarities
@@ -17,29 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.cnn import (
-    TRUNKS,
-    VGG16_CHANNELS,
-    numbered_trunk_of,
-    resnet,
-    resnet_channels,
-    vgg16_features,
-)
+from cricavpr.models.cnn import VGG16_CHANNELS, numbered_trunk, numbered_trunk_of, trunk_channels
 from cricavpr.models.fitting import renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 
 Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
 
 CLUSTERS = 64  # of nearly every published network
-VLAD_STAGE = 3  # of a ResNet: at stride 16, as VGG-16 up to conv5_3
-WHITENED = 4096  # values left by the whitening of all of them
-SHARPNESS = 0.01  # at the start a second-best centre gets about this much of what the best one gets
+VLAD_STAGE = 3  # last stage of a ResNet: at stride 16, as VGG-16 up to conv5_3
+WHITENED = 4096  # values of every published whitened descriptor
+SHARPNESS = 0.01  # initial ratio of the assignment to the second-best centre and to the best one
 
 
 class NetVLAD(nn.Module):
-    """Local features to one descriptor: (B, C, h, w) to (B, K C), of unit length.
+    """Local features (B, C, h, w) to one descriptor (B, K C), of unit length.
 
-    `flattening` says which comes first in a descriptor: the clusters, with all channels of the first one in front
-    (most code in torch), or the channels (MatConvNet). Distances are the same; a whitening fits only its own.
+    `flattening` is the order of values in a descriptor: cluster by cluster (most code in torch) or channel by channel
+    (MatConvNet). Distances are the same; a whitening fits one order only.
     """
 
     def __init__(
@@ -56,7 +50,7 @@ class NetVLAD(nn.Module):
         centres: Tensor,  # (K, C), of k-means over local features of unit length
         features: Tensor,  # (N, C), of unit length, some of the features that were clustered
     ) -> float:
-        """Start from k-means; returns the sharpness alpha that the features call for."""
+        """Start from centres of k-means; return alpha, the sharpness of the assignment."""
         directions = F.normalize(centres, dim=1)
         best, second = (features @ directions.T).topk(2, dim=1).values.unbind(dim=1)  # (N,) each
         alpha = -math.log(SHARPNESS) / (best - second).mean().item()
@@ -65,18 +59,18 @@ class NetVLAD(nn.Module):
         return alpha
 
     def assign(self, maps: Tensor) -> tuple[Tensor, Tensor]:  # (B, C, h, w)
-        """Local features at unit length, (B, C, h, w), and how much of each goes to each cluster, (B, K, h, w)."""
+        """Return local features of unit length, (B, C, h, w), and their assignment to clusters, (B, K, h, w)."""
         unit = F.normalize(maps, dim=1)
         return unit, self.conv(unit).softmax(dim=1)
 
     def residuals(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """Sum over positions of what a feature has beyond its centres, by assignment: (B, K, C)."""
+        """Return the residuals to each centre, weighted by assignment and summed over positions: (B, K, C)."""
         unit, shares = self.assign(maps)
         sums = shares.flatten(2) @ unit.flatten(2).transpose(1, 2)  # (B, K, C)
         return sums - shares.sum(dim=(2, 3))[:, :, None] * self.centroids
 
     def flattened(self, residuals: Tensor) -> Tensor:  # (..., K, C) -> (..., K C)
-        """Unit length within each cluster, then as a whole."""
+        """Normalise each cluster, flatten, and normalise the whole."""
         within = F.normalize(residuals, dim=-1)
         ordered = within if self.flattening == "clusters" else within.transpose(-1, -2)
         return F.normalize(ordered.flatten(-2), dim=-1)
@@ -85,32 +79,26 @@ class NetVLAD(nn.Module):
         return self.flattened(self.residuals(maps))
 
     def regions(self, maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 9, K C)
-        """The whole, the upper, lower, left and right half, and the four quarters row by row.
+        """Return descriptors of the whole, the upper, lower, left and right half, and the four quarters row by row.
 
         Raises:
-            InputError: maps that cannot be halved.
+            InputError: the height or width of the maps is odd.
         """
         height, width = maps.shape[-2:]
         if height % 2 or width % 2:
-            raise InputError(f"a map of {height} x {width} cannot be cut into quarters. Both sides must be even.")
+            raise InputError(f"height and width of the map must be even, got {height} x {width}.")
         halves = [rows.chunk(2, dim=3) for rows in maps.chunk(2, dim=2)]
         a, b, c, d = (self.residuals(quarter) for rows in halves for quarter in rows)  # (B, K, C) each
         whole = [a + b + c + d, a + b, c + d, a + c, b + d, a, b, c, d]
         return self.flattened(torch.stack(whole, dim=1))
 
 
-def vlad_trunk(name: str) -> tuple[nn.Sequential, int]:
-    """A trunk with numbered children, and the channels of its maps."""
-    depth = TRUNKS[name]
-    if depth is None:
-        return vgg16_features(last="conv5_3"), VGG16_CHANNELS
-    return nn.Sequential(*resnet(depth, VLAD_STAGE)), resnet_channels(depth, VLAD_STAGE)
-
-
 class VLADNet(nn.Module):
-    """A trunk, NetVLAD, and a whitening where there is one: images to descriptors of unit length.
+    """Images to descriptors of unit length: a trunk, NetVLAD, and an optional whitening.
 
-    `trunk` is a row of `cnn.TRUNKS`, at stride 16: VGG-16, as published, to conv5_3, a ResNet to its third stage.
+    Args:
+        whitened_to: values of a whitened descriptor; None for no whitening.
+        trunk: a row of `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
     """
 
     def __init__(
@@ -122,30 +110,33 @@ class VLADNet(nn.Module):
     ) -> None:
         super().__init__()
         self.name = trunk
-        self.backbone, channels = vlad_trunk(trunk)
+        self.needs = ImageNeeds(16 if trunk == "vgg16" else 1)
+        self.backbone, channels = numbered_trunk(trunk, last_stage=VLAD_STAGE), trunk_channels(trunk, VLAD_STAGE)
         self.pool = NetVLAD(clusters, channels, flattening)
         self.dim = whitened_to or clusters * channels
         self.whitening = nn.Linear(clusters * channels, whitened_to) if whitened_to else None
 
     def whitened(self, vlad: Tensor) -> Tensor:  # (..., K C) -> (..., D)
+        """Apply the whitening, if there is one."""
         return vlad if self.whitening is None else F.normalize(self.whitening(vlad), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, D)
         return self.whitened(self.pool(self.backbone(images)))
 
-    def leave_unwhitened(self) -> None:
-        """Describe by NetVLAD alone."""
+    def remove_whitening(self) -> None:
+        """Remove the whitening."""
         self.whitening, self.dim = None, self.pool.centroids.numel()
 
     def shorten(self, dim: int) -> None:
-        """Keep the first `dim` values of a whitened descriptor, which a whitening sorts by how much they say.
+        """Keep the first `dim` values of a whitened descriptor, those with the largest variance.
 
         Raises:
-            InputError: there is no whitening, or it has fewer values.
+            InputError: there is no whitening, or `dim` is not between 1 and its number of values.
         """
-        if self.whitening is None or not 1 <= dim <= self.whitening.out_features:
-            most = "is not whitened" if self.whitening is None else f"has {self.whitening.out_features} values"
-            raise InputError(f"a descriptor that {most} cannot be shortened to {dim}.")
+        if self.whitening is None:
+            raise InputError("shorten_to needs a whitened descriptor, and these weights have no whitening.")
+        if not 1 <= dim <= self.whitening.out_features:
+            raise InputError(f"shorten_to must be between 1 and {self.whitening.out_features}, got {dim}.")
         kept = nn.Linear(self.whitening.in_features, dim, device="meta")
         kept.weight = nn.Parameter(self.whitening.weight[:dim].detach().clone())
         kept.bias = nn.Parameter(self.whitening.bias[:dim].detach().clone())
@@ -154,20 +145,23 @@ class VLADNet(nn.Module):
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
-_PARTS_OF_THEIR_OWN = r"(module\.)?"  # nn.DataParallel around each part, not around the whole
-NANNE = {  # Nanne's NetVLAD, and Patch-NetVLAD after it
-    rf"encoder\.{_PARTS_OF_THEIR_OWN}": "backbone.",
-    rf"pool\.{_PARTS_OF_THEIR_OWN}": "pool.",
+_PARALLEL = r"(module\.)?"  # nn.DataParallel around each part, not around the whole
+NANNE = {  # Nanne's NetVLAD, and Patch-NetVLAD, which is based on it
+    rf"encoder\.{_PARALLEL}": "backbone.",
+    rf"pool\.{_PARALLEL}": "pool.",
     r"WPCA\.0\.": "whitening.",
 }
 OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_layer\.": "whitening."}  # SFRS
 
 
 def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Entries under our names; a whitening that is stored as a 1x1 convolution becomes a matrix.
+    """Rename entries to ours; a whitening that is stored as a 1x1 convolution becomes a matrix.
+
+    Args:
+        names: NANNE or OPENIBL.
 
     Raises:
-        WeightsError: two entries would get one name.
+        WeightsError: two entries get the same name.
     """
     ours = renamed(tensors, names)
     whitening = ours.get("whitening.weight")
@@ -177,10 +171,9 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """The network whose sizes are read off tensors under our names."""
-    prefix = "backbone."
-    trunk = numbered_trunk_of(name.removeprefix(prefix) for name in tensors if name.startswith(prefix)) or "vgg16"
-    clusters, _ = shape_of(tensors, "pool.centroids", (CLUSTERS, VGG16_CHANNELS))
+    """Return a network with the sizes of these tensors, by our names."""
+    trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
+    clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)
-    dim, _ = shape_of(tensors, "whitening.weight", (WHITENED, clusters * VGG16_CHANNELS))
+    dim = shape_of(tensors, "whitening.weight", (WHITENED, clusters * channels))[0]
     return VLADNet(clusters, flattening, dim if whitened else None, trunk)

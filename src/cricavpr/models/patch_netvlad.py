@@ -1,8 +1,8 @@
-"""Patch-NetVLAD: a NetVLAD of every square of positions of some size, whitened as the whole picture is.
+"""Patch-NetVLAD: a NetVLAD descriptor of every square patch of the map, whitened like that of the whole image.
 
 Source: Hausler et al., "Patch-NetVLAD: Multi-Scale Fusion of Locally-Global Descriptors for Place Recognition" (CVPR
-2021), section 3. Their integral images subtract large sums from one another, which costs up to 1e-3 in float32 at the
-smallest size; squares are summed directly here. Letters: B images, K clusters, C channels, p side of a patch in
+2021), section 3. The authors subtract integral images, which loses up to 1e-3 in float32 at the smallest size; patches
+are summed directly here. Letters: B images, K clusters, C channels, p side of a patch in
 positions, P patches, D dimension.
 """
 
@@ -20,22 +20,24 @@ from cricavpr.errors import InputError
 from cricavpr.models.netvlad import VLADNet
 
 STRIDE_PX = 16  # of VGG-16 to conv5_3
-RECEPTIVE_PX = 196  # a position of conv5_3 sees so many pixels,
-PADDING_PX = 90  # beginning so many before the picture
-CLUSTERS_AT_ONCE = 8  # what is summed of a K C x h x w map at a time: 20 MB for 480 x 640 pixels
+RECEPTIVE_PX = 196  # side of the receptive field of a position of conv5_3
+PADDING_PX = 90  # by which the receptive field of the first position begins before the image
+CLUSTERS_AT_ONCE = 8  # of a K C x h x w map: 20 MB for 480 x 640 pixels
 
 
 def patch_descriptors(network: VLADNet, maps: Tensor, sizes: Sequence[int]) -> list[Tensor]:  # (B, C, h, w)
-    """Descriptors of unit length of all patches of each size, row by row: one (B, P, D) for each size.
+    """Return descriptors of unit length of all patches, row by row: one (B, P, D) for each size.
 
     Raises:
-        InputError: patches larger than the map, or descriptors whose channels come first.
+        InputError: a size does not fit into the map, or descriptors are ordered channel by channel.
     """
     if network.pool.flattening != "clusters":
-        raise InputError("patches are whitened cluster by cluster; these weights have the channels first.")
+        raise InputError("patches need descriptors ordered cluster by cluster; these weights order them by channel.")
     height, width = maps.shape[-2:]
     if not sizes or min(sizes) < 1 or max(sizes) > min(height, width):
-        raise InputError(f"patches of {list(sizes)} positions do not fit into a map of {height} x {width}.")
+        raise InputError(
+            f"patches of {list(sizes)} positions do not fit into a map of {height} x {width}; use larger images."
+        )
     unit, shares = network.pool.assign(maps)
     return [_of_one_size(network, unit, shares, size) for size in sizes]
 
@@ -46,7 +48,7 @@ def _of_one_size(
     shares: Tensor,  # (B, K, h, w)
     size: int,
 ) -> Tensor:  # (B, P, D)
-    """Some clusters at a time: what they add to the whitened patches, and to the length before whitening."""
+    """Sum some clusters at a time: their part of the whitened patches, and of the length before whitening."""
     weight = None if network.whitening is None else network.whitening.weight  # (D, K C)
     channels = unit.shape[1]
     added: list[Tensor] = []
@@ -74,18 +76,18 @@ def _of_one_size(
 
 
 def patch_grid(size: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches on a map of height x width positions."""
+    """Return the rows and columns of patches on a map of height x width positions."""
     return height - size + 1, width - size + 1
 
 
 def patch_positions(rows: int, columns: int) -> NDArray[np.int64]:
-    """Where each patch stands in its grid as x, y: (P, 2)."""
+    """Return the place of each patch in its grid as x, y: (P, 2)."""
     y, x = np.mgrid[:rows, :columns]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
 
 
 def patch_centres_px(size: int, rows: int, columns: int) -> NDArray[np.int64]:
-    """The middle of what each patch sees, in whole pixels as x, y: (P, 2)."""
+    """Return the centre of the receptive field of each patch as x, y in whole pixels: (P, 2)."""
     begins = STRIDE_PX * patch_positions(rows, columns) - PADDING_PX
     ends = begins + STRIDE_PX * (size - 1) + RECEPTIVE_PX - 1
     return np.trunc((begins + ends) / 2).astype(np.int64)

@@ -1,4 +1,4 @@
-"""SALAD: patches are assigned to clusters by optimal transport, with a dustbin for what tells nothing about the place.
+"""SALAD: optimal transport assigns patches to clusters, with a dustbin for patches that say nothing about the place.
 
 Source: Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition" (CVPR 2024), section 3, and
 Cuturi, "Sinkhorn Distances" (2013). Written from the paper. Letters: B images, n patches, m clusters, l width of a
@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.fitting import dinov2_of, of_their_size, renamed, shape_of
+from cricavpr.models.fitting import dinov2_of, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
 from cricavpr.models.vit import BACKBONES, Tokens, VisionTransformer, ViTConfig
 
 
 @dataclass(frozen=True)
 class SaladConfig:
-    """Sizes of the network; as published, 64 x 128 + 256 = 8448 values describe an image."""
+    """Sizes of the network; as published, a descriptor has 64 x 128 + 256 = 8448 values."""
 
     backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
     clusters: int = 64
@@ -34,11 +35,17 @@ class SaladConfig:
 
     @property
     def dim(self) -> int:
+        """Length of a descriptor."""
         return self.clusters * self.cluster_width + self.scene_width
+
+    @property
+    def needs(self) -> ImageNeeds:
+        """Image sizes that the network takes: with more patches than clusters."""
+        return ImageNeeds(self.backbone.patch, self.clusters + 1, whole=True)
 
 
 class SaladAggregator(nn.Module):
-    """Tokens to one descriptor: the scene as the class token has it, then the clusters."""
+    """Tokens to one descriptor: the scene, from the class token, then the clusters."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()
@@ -50,17 +57,17 @@ class SaladAggregator(nn.Module):
         self.scene = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, config.scene_width))
 
     def _perceptron(self, outputs: int) -> nn.Sequential:
-        """Two layers, the same for every patch."""
+        """Return two layers that are applied to each patch."""
         width, hidden = self.config.backbone.width, self.config.hidden
         return nn.Sequential(
             nn.Conv2d(width, hidden, 1), nn.Dropout(self.config.dropout), nn.ReLU(), nn.Conv2d(hidden, outputs, 1)
         )
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """(B, D) of unit length.
+        """Return descriptors of unit length, (B, D).
 
         Raises:
-            InputError: fewer patches than clusters.
+            InputError: not more patches than clusters.
         """
         maps = tokens.patches.permute(0, 3, 1, 2)  # (B, C, h, w)
         features = self.features(maps).flatten(2)  # (B, l, n)
@@ -70,14 +77,16 @@ class SaladAggregator(nn.Module):
         return F.normalize(torch.cat([scene, clusters.flatten(1)], dim=1), dim=1)
 
     def _assign(self, scores: Tensor) -> Tensor:  # (B, m, n)
-        """How much of each patch goes to each cluster. Every patch brings a mass of 1, every cluster takes 1 of it,
-        and the dustbin the n - m that are left."""
+        """Return the mass that goes from each patch to each cluster, (B, m, n).
+
+        Each patch has a mass of 1. Each cluster takes 1, and the dustbin takes the remaining n - m.
+        """
         batch, clusters, patches = scores.shape
         if patches <= clusters:
-            raise InputError(f"{patches} patches are too few for {clusters} clusters. Use larger images.")
+            raise InputError(f"images must have more than {clusters} patches, got {patches}; use larger images.")
         dustbin = self.dustbin.expand(batch, 1, patches)
         scores = torch.cat([scores, dustbin], dim=1)  # (B, m + 1, n)
-        taken = scores.new_zeros(clusters + 1)  # logarithms of the masses
+        taken = scores.new_zeros(clusters + 1)  # logarithm of each mass
         taken[-1] = log(patches - clusters)
         plan = log_sinkhorn(scores, taken, scores.new_zeros(patches), self.config.iterations)
         return plan[:, :-1].exp()
@@ -86,10 +95,10 @@ class SaladAggregator(nn.Module):
 def log_sinkhorn(
     scores: Tensor,  # (B, r, c)
     rows: Tensor,  # (r,) logarithm of the mass of each row
-    columns: Tensor,  # (c,) and of each column
+    columns: Tensor,  # (c,) logarithm of the mass of each column
     iterations: int,
 ) -> Tensor:  # (B, r, c)
-    """Logarithm of the transport plan. After every iteration the columns are exact and the rows nearly so."""
+    """Return the logarithm of the transport plan. The masses of columns are exact, those of rows approximate."""
     u = torch.zeros_like(scores[:, :, :1])  # (B, r, 1)
     v = torch.zeros_like(scores[:, :1, :])  # (B, 1, c)
     for _ in range(iterations):
@@ -105,6 +114,7 @@ class Salad(nn.Module):
         super().__init__()
         self.config = config
         self.dim = config.dim
+        self.needs = config.needs
         self.backbone = VisionTransformer(config.backbone)
         self.aggregator = SaladAggregator(config)
 
@@ -116,7 +126,7 @@ class Salad(nn.Module):
 
 
 def aggregator_names(theirs: str, ours: str) -> dict[str, str]:
-    """How the entries of an aggregator under the prefix `theirs` are called here, under `ours`."""
+    """Return the renaming of an aggregator: their prefix and names to ours."""
     names = {"token_features": "scene", "cluster_features": "features", "score": "scores"}
     dustbin = {rf"{theirs}dust_bin$": f"{ours}dustbin"}
     return dustbin | {rf"{theirs}{their}\.": f"{ours}{our}." for their, our in names.items()}
@@ -126,30 +136,24 @@ _AUTHORS_NAMES = {r"backbone\.model\.": "backbone."} | aggregator_names(r"aggreg
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
+    """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def network_of(tensors: Mapping[str, Tensor], source: str) -> Salad:
-    """A network of the sizes that these tensors have, by our names.
-
-    Raises:
-        WeightsError: some entry does not fit.
-    """
-    return of_their_size(lambda: Salad(config_of(tensors)), tensors, source)
+def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    return Salad(config_of(tensors))
 
 
 def config_of(tensors: Mapping[str, Tensor], published: SaladConfig | None = None) -> SaladConfig:
-    """Read the sizes off the tensors, by our names. The number of iterations leaves no trace in them."""
+    """Read the sizes from tensors, by our names. The number of iterations is not in them."""
     published = published or SaladConfig()
     hidden = published.hidden
-    features = shape_of(tensors, "aggregator.features.3.weight", (published.cluster_width, hidden, 1, 1))
-    scores = shape_of(tensors, "aggregator.scores.3.weight", (published.clusters, hidden, 1, 1))
-    scene = shape_of(tensors, "aggregator.scene.2.weight", (published.scene_width, hidden))
+    width, hidden = shape_of(tensors, "aggregator.features.3.weight", (published.cluster_width, hidden, 1, 1))[:2]
     return SaladConfig(
         backbone=dinov2_of(tensors, "backbone."),
-        clusters=scores[0],
-        cluster_width=features[0],
-        scene_width=scene[0],
-        hidden=features[1],
+        clusters=shape_of(tensors, "aggregator.scores.3.weight", (published.clusters, hidden, 1, 1))[0],
+        cluster_width=width,
+        scene_width=shape_of(tensors, "aggregator.scene.2.weight", (published.scene_width, hidden))[0],
+        hidden=hidden,
     )

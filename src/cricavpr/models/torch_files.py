@@ -1,8 +1,13 @@
-"""Reading what `torch.save` wrote without running it.
+"""Read the files of `torch.save` without running them.
 
-A `.pth` file is a program that torch runs to rebuild tensors: we look through that program first and refuse it unless
-it names nothing but tensors, hand it to torch's restricted reader only after that, and know no other way to open it.
-That holds for the zip archives of today and for the form of torch before 1.6 alike.
+A `.pth` file is a program that torch runs to rebuild tensors. We inspect that program first and refuse it unless it
+names only tensors; then torch's restricted reader opens the file. There is no other way in, for the zip archives of
+today and for the format before torch 1.6 alike.
+
+The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
+storages), then the storages, each as a count and its bytes. torch allocates whatever the program asks for and returns
+uninitialised memory where the file holds less. So the storages that the program asks for, found without running it,
+must be exactly those in the file. The old format has no checksum: a flipped bit in the data goes unnoticed.
 """
 
 from __future__ import annotations
@@ -13,29 +18,27 @@ import re
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cricavpr.errors import WeightsError
-from cricavpr.models.legacy import MAGIC, Unsound, check_storages, program_in
+from cricavpr.terminal import printable
 
-OLDEST_TORCH = (2, 10)  # older restricted readers can be made to write outside their memory
-LARGEST_PROGRAM_BYTES = 8 * 2**20  # of the pickle inside a .pth; the largest we know of has well under 1 MiB
+OLDEST_TORCH = (2, 10)  # the restricted readers of older versions can be made to write outside their memory
+LARGEST_PROGRAM_BYTES = 8 * 2**20  # of the pickle inside a .pth; the largest known has well under 1 MiB
 
-# What the program inside a .pth may name. The numpy names carry scores beside the weights: they are read as
-# "something skipped" and numpy itself is never called.
-_SKIPPED_NAMES = tuple(
-    f"numpy{module}.{name}"
-    for module, name in (
-        (".core.multiarray", "_reconstruct"),
-        (".core.multiarray", "scalar"),
-        ("._core.multiarray", "_reconstruct"),
-        ("._core.multiarray", "scalar"),
-        ("", "ndarray"),
-        ("", "dtype"),
-    )
+# Names that the program in a .pth may use. Those of numpy hold scores beside the weights: they are read as
+# `Skipped`, and numpy itself is never called.
+_SKIPPED_NAMES = (
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
 )
-_NAMED_FREELY = {
+_ALLOWED_NAMES = {
     "collections.OrderedDict",
     "collections.Counter",
     "torch._utils._rebuild_tensor",
@@ -46,10 +49,36 @@ _NAMED_FREELY = {
     "torch.storage.UntypedStorage",
     "torch.storage.TypedStorage",
     "_codecs.encode",
+    "__builtin__.set",
+    "builtins.set",
     *_SKIPPED_NAMES,
 }
 _STORAGE_OR_DTYPE = re.compile(r"torch\.([A-Z]\w*Storage|b?float\d+|u?int\d+|bool)")
 _NEVER_WRITTEN = {"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+
+# --- the format before torch 1.6
+
+MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_VERSION = b"\x80\x02M\xe9\x03."  # 1001, the only version there is
+_ITEM_BYTES = {  # of the storages that weights use
+    "torch.DoubleStorage": 8,
+    "torch.LongStorage": 8,
+    "torch.FloatStorage": 4,
+    "torch.IntStorage": 4,
+    "torch.HalfStorage": 2,
+    "torch.BFloat16Storage": 2,
+    "torch.ShortStorage": 2,
+    "torch.CharStorage": 1,
+    "torch.ByteStorage": 1,
+    "torch.BoolStorage": 1,
+}
+_FRAME = {"PROTO", "STOP", "MARK", "BINPUT", "LONG_BINPUT"}
+_NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1"}
+_IN_FACTS = {*_FRAME, *_NUMBERS, "EMPTY_DICT", "BINUNICODE", "NEWTRUE", "NEWFALSE", "SETITEM", "SETITEMS", "BINGET"}
+_IN_KEYS = {*_FRAME, "EMPTY_LIST", "BINUNICODE", "APPEND", "APPENDS"}
+
+Value = tuple[str, Any]  # what an operation leaves on the pickle's stack: text, number, name, none or other
+_OTHER: Value = ("other", None)
 
 
 class Skipped:
@@ -63,32 +92,36 @@ class Skipped:
 
 
 def read_torch(path: Path, file: BinaryIO) -> object:
-    """What `torch.save` wrote, if it is nothing but tensors and plain values."""
+    """Read a file of `torch.save` that holds only tensors and plain values.
+
+    Raises:
+        WeightsError: damaged, or its program names anything else; nothing of it was run.
+    """
     import torch
 
     check_torch_version(torch.__version__)
     if file.read(len(MAGIC)) == MAGIC:
-        _check_legacy(path, file)
+        _check_old_format(path, file)
     else:
-        _check_program(path, _program(path, file))
+        _check_program(path, _program_in_archive(path, file))
     file.seek(0)
     skipped: list[Any] = [(Skipped, name) for name in _SKIPPED_NAMES]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(skipped):
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file can bring up anything; none of it is ours to pass on
-        raise refusal(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
+    except Exception as error:  # a hostile file can raise anything
+        raise unusable(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
 
 
 def _torch_reason(error: Exception) -> str:
-    """The reason without torch's advice to try again with the protection off."""
+    """Return the reason without torch's advice to turn the protection off."""
     reason = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
     return shown(reason[1].strip(), 200) if reason else brief(error)
 
 
 def check_torch_version(version: str) -> None:
-    """Refuse to open `.pth` files with a torch whose restricted reader is known to be unsafe.
+    """Raise if the restricted reader of this torch is known to be unsafe.
 
     Raises:
         WeightsError: torch is older than 2.10.
@@ -101,81 +134,72 @@ def check_torch_version(version: str) -> None:
         )
 
 
-def _check_legacy(path: Path, file: BinaryIO) -> None:
-    """Look through a file of torch before 1.6: its program first, then whether it holds what the program wants."""
-    file.seek(0)
-    try:
-        if tarfile.is_tarfile(file):  # torch would take it for its oldest form and begin to unpack it
-            raise refusal(path, "it is a tar archive (torch's oldest format, or another)")
-        file.seek(0)
-        program = program_in(file, LARGEST_PROGRAM_BYTES)
-        _check_program(path, program)
-        check_storages(file, program, LARGEST_PROGRAM_BYTES)
-    except Unsound as error:
-        raise refusal(path, str(error)) from None
+# --- zip archives
 
 
-def _program(path: Path, file: BinaryIO) -> bytes:
-    """The pickle inside a zip archive of torch.save, once the archive around it has been checked."""
+def _program_in_archive(path: Path, file: BinaryIO) -> bytes:
+    """Return the pickle in a zip archive of torch.save, after the archive has been checked."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = _checked_names(path, archive)
-            damaged = archive.testzip()  # torch does not look at the checksums
+            damaged = archive.testzip()  # torch does not check the checksums
             if damaged is not None:
-                raise refusal(path, f"the checksum of {shown(damaged)} inside is wrong; fetch it again")
+                raise unusable(path, f"the checksum of {shown(damaged)} inside is wrong; fetch it again")
             return archive.read(next(name for name in names if name.endswith("/data.pkl")))
     except WeightsError:
         raise
     except zipfile.BadZipFile as error:
-        raise refusal(path, f"it is cut off or damaged ({brief(error)}); fetch it again") from None
-    except Exception as error:  # zipfile brings up many kinds over damaged archives
-        raise refusal(path, f"the archive is damaged ({brief(error)}); fetch it again") from None
+        raise unusable(path, f"it is truncated or damaged ({brief(error)}); fetch it again") from None
+    except Exception as error:  # zipfile raises many types over damaged archives
+        raise unusable(path, f"the archive is damaged ({brief(error)}); fetch it again") from None
 
 
 def _checked_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
-        raise refusal(path, "two entries of the archive bear one name")
+        raise unusable(path, "two entries of the archive have the same name")
     if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-        raise refusal(path, "it is a TorchScript archive, which is a program; ask for the plain state dict")
+        raise unusable(path, "it is a TorchScript archive, which is a program; ask for the plain state dict")
     if any(name.endswith(".npy") for name in names):
-        raise refusal(path, "it is a NumPy archive, not weights of torch")
+        raise unusable(path, "it is a NumPy archive, not weights of torch")
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 0x1 for entry in entries):
-        raise refusal(path, "it is a compressed or encrypted zip archive, which torch.save never writes")
+        raise unusable(path, "it is a compressed or encrypted zip archive, which torch.save never writes")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise refusal(path, "the entries of the archive claim more bytes than the file has")
+        raise unusable(path, "the entries of the archive claim more bytes than the file has")
     programs = [entry for entry in entries if entry.filename.endswith(".pkl")]
     if len(programs) != 1 or programs[0].filename.split("/")[1:] != ["data.pkl"]:
-        raise refusal(path, "it is a zip archive, but not one that torch.save wrote")
+        raise unusable(path, "it is a zip archive, but not one that torch.save wrote")
     if programs[0].file_size > LARGEST_PROGRAM_BYTES:
-        raise refusal(path, "the pickle inside is larger than any list of tensors needs")
+        raise unusable(path, "the pickle inside is larger than any list of tensors needs")
     return names
 
 
+# --- the program, in either format
+
+
 def _check_program(path: Path, program: bytes) -> None:
-    """Look through a pickle without running it; refuse it when it names anything but tensors."""
+    """Inspect a pickle without running it; refuse it if it names anything but tensors."""
     try:
         named, odd = _names_in(io.BytesIO(program))
-    except Exception as error:  # a cut or damaged pickle
-        raise refusal(path, f"the pickle inside is damaged ({brief(error)})") from None
-    foreign = [name for name in named if name not in _NAMED_FREELY and not _STORAGE_OR_DTYPE.fullmatch(name)]
-    foreign = [name for name in foreign if name not in {"__builtin__.set", "builtins.set"}]
+    except Exception as error:  # a truncated or damaged pickle
+        raise unusable(path, f"the pickle inside is damaged ({brief(error)})") from None
+    foreign = [name for name in named if name not in _ALLOWED_NAMES and not _STORAGE_OR_DTYPE.fullmatch(name)]
     if foreign or odd:
-        named_here = ", ".join(shown(name) for name in (foreign or odd)[:3])
-        raise refusal(path, f"it is not plain tensors: it calls for {named_here}, and nothing of it was run")
+        found = ", ".join(shown(name) for name in (foreign or odd)[:3])
+        raise unusable(path, f"it is not plain tensors: it calls for {found}, and nothing of it was run")
 
 
 def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
-    """The classes and functions a pickle names, and the operations in it that torch.save never writes."""
+    """Return the classes and functions that a pickle names, and the operations that torch.save never writes."""
     named: dict[str, None] = {}
     odd: dict[str, None] = {}
     strings: list[str] = ["?", "?"]
     for operation, argument, _ in pickletools.genops(stream):
-        if isinstance(argument, str) and operation.name not in {"GLOBAL", "INST"}:
-            strings = [strings[-1], argument]
-        elif operation.name in {"GLOBAL", "INST"}:
+        if operation.name in {"GLOBAL", "INST"}:
             named[str(argument).replace(" ", ".", 1)] = None
+        elif isinstance(argument, str):
+            strings = [strings[-1], argument]
         if operation.name == "STACK_GLOBAL":
             named[".".join(strings)] = None
         if operation.name in _NEVER_WRITTEN:
@@ -183,7 +207,8 @@ def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
     return list(named), list(odd)
 
 
-def names_of_bare_pickle(file: BinaryIO) -> str:
+def names_in_bare_pickle(file: BinaryIO) -> str:
+    """Return the first names in a bare pickle, for a message."""
     try:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
     except Exception:  # only for the message
@@ -191,19 +216,157 @@ def names_of_bare_pickle(file: BinaryIO) -> str:
     return f" (it calls for {', '.join(shown(name) for name in named[:3])})" if named else ""
 
 
-# Words
+# --- the format before torch 1.6
 
 
-def refusal(path: Path, reason: str) -> WeightsError:
+class _Unsound(ValueError):
+    """Reason why a file of the old format is refused: half a sentence."""
+
+
+def _check_old_format(path: Path, file: BinaryIO) -> None:
+    """Check the program of an old file, then whether the file holds the storages that the program asks for."""
+    file.seek(0)
+    try:
+        if tarfile.is_tarfile(file):  # torch would take it for its oldest format and begin to unpack it
+            raise _Unsound("it is a tar archive (torch's oldest format, or another)")
+        file.seek(0)
+        program = _old_program(file)
+        _check_program(path, program)
+        _check_storages(file, _storages_wanted(program))
+    except _Unsound as error:
+        raise unusable(path, str(error)) from None
+
+
+def _old_program(file: BinaryIO) -> bytes:
+    """Return the program of an old file; the file is left behind it."""
+    if file.read(len(MAGIC) + len(_VERSION)) != MAGIC + _VERSION:
+        raise _Unsound("it begins like a file of torch before 1.6, but has another version")
+    facts = list(_operations(_next_pickle(file)))
+    _only(facts, _IN_FACTS)
+    order = ("BINUNICODE", ("text", "little_endian"))
+    if order not in facts:
+        raise _Unsound("it does not say its byte order")
+    after = facts[facts.index(order) + 1 :]
+    if not after or after[0][0] != "NEWTRUE":
+        raise _Unsound("it was written on a big-endian machine")
+    return _next_pickle(file)
+
+
+def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
+    """Compare the storages in the file with the wanted ones, to the last byte of the file."""
+    keys = list(_operations(_next_pickle(file)))
+    _only(keys, _IN_KEYS)
+    named = [value for kind, value in (value for _, value in keys) if kind == "text"]
+    if sorted(named) != sorted(wanted):
+        raise _Unsound("it does not hold the storages that its tensors refer to")
+    position, end = file.tell(), file.seek(0, io.SEEK_END)
+    for key in named:
+        storage, count = wanted[key]
+        if position > end:
+            break
+        file.seek(position)
+        if int.from_bytes(file.read(8), "little", signed=True) != count:
+            raise _Unsound(f"a storage has another length than the {count:,} values its tensors refer to")
+        position += 8 + count * _ITEM_BYTES[storage]
+    if position != end:
+        raise _Unsound("it is truncated; fetch it again" if position > end else "there are bytes after its tensors")
+
+
+def _next_pickle(file: BinaryIO) -> bytes:
+    """Return the next pickle of the file, unread."""
+    start = file.tell()
+    window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
+    try:
+        for _ in pickletools.genops(window):
+            pass
+    except Exception as error:  # a truncated or damaged pickle raises many types
+        raise _Unsound("a pickle inside is truncated, damaged or too long; fetch it again") from error
+    file.seek(start + window.tell())
+    return window.getvalue()[: window.tell()]
+
+
+def _operations(program: bytes) -> Iterator[tuple[str, Value]]:
+    """Yield each operation of a pickle, and what it leaves on the stack if that is a plain value."""
+    memo: dict[Any, Value] = {}
+    last = _OTHER
+    for operation, argument, _ in pickletools.genops(program):
+        name = operation.name
+        if name in {"BINPUT", "LONG_BINPUT", "PUT"}:
+            memo[argument] = last  # the top of the stack is what the last operation left there
+            continue
+        if name == "MEMOIZE":
+            raise _Unsound("it has pickle operations that torch never wrote in this format")
+        if name == "BINUNICODE":
+            last = ("text", argument)
+        elif name in _NUMBERS:
+            last = ("number", argument)
+        elif name == "GLOBAL":
+            last = ("name", str(argument).replace(" ", ".", 1))
+        elif name == "NONE":
+            last = ("none", None)
+        elif name in {"BINGET", "LONG_BINGET", "GET"}:
+            last = memo.get(argument, _OTHER)
+        else:
+            last = _OTHER
+        yield name, last
+
+
+def _only(operations: list[tuple[str, Value]], allowed: set[str]) -> None:
+    odd = next((name for name, _ in operations if name not in allowed), None)
+    if odd is not None:
+        raise _Unsound(f"it has the pickle operation {odd} where torch writes plain values")
+
+
+def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
+    """Return the storages that a program asks for: name to type and length.
+
+    torch writes them in place: mark, "storage", type, name, device, length, none, tuple. Nothing else is accepted.
+    """
+    wanted: dict[str, tuple[str, int]] = {}
+    recent: list[tuple[str, Value]] = []
+    for operation in _operations(program):
+        if operation[0] == "BINPERSID":
+            key, storage = _storage_wanted(recent)
+            if wanted.setdefault(key, storage) != storage:
+                raise _Unsound("two of its storages have the same name")
+        recent = [*recent[-7:], operation]
+    return wanted
+
+
+def _storage_wanted(recent: list[tuple[str, Value]]) -> tuple[str, tuple[str, int]]:
+    names = [name for name, _ in recent]
+    values = [value for _, value in recent[1:-1]]
+    kinds = [kind for kind, _ in values]
+    if (
+        names[:1] != ["MARK"]
+        or names[-1:] != ["TUPLE"]
+        or kinds != ["text", "name", "text", "text", "number", "none"]
+        or values[0][1] != "storage"
+    ):
+        raise _Unsound("it refers to its storages in a way that torch never wrote")
+    kind, key, count = values[1][1], values[2][1], values[4][1]
+    if kind not in _ITEM_BYTES:
+        raise _Unsound(f"it has storages of the type {kind[:80]}")
+    if count < 0:
+        raise _Unsound(f"the length of a storage must be at least 0, got {count}")
+    return key, (kind, count)
+
+
+# --- messages
+
+
+def unusable(path: Path, reason: str) -> WeightsError:
+    """Return the error for a file that cannot be used; `reason` is a clause."""
     return WeightsError(f"cannot use {shown(str(path), 300)} as weights: {reason}.")
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """A name from a stranger's file, fit for one line."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Return text from a stranger's file for a message: printable, and cut to a length."""
+    clean = printable(text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def brief(error: BaseException) -> str:
+    """Return type and first line of an error, on one line."""
     lines = str(error).strip().splitlines()
     return shown(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 200)

@@ -1,47 +1,55 @@
-"""TransVPR: convolutions make tokens of four scales, a transformer relates them, and attention masks pool its levels.
+"""TransVPR: tokens from convolutions at four scales, a transformer, and attention masks that pool its levels.
 
 Source: Wang et al., "TransVPR: Transformer-Based Place Recognition with Multi-Level Attention Aggregation" (CVPR 2022),
-section 3. For inference: dropout and stochastic depth of the paper's training are left out. Letters: B images,
+section 3. For inference only: there is no dropout and no stochastic depth. Letters: B images,
 n patches, C width, L levels, h x w patches of 16 x 16 pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.fitting import HEAD_WIDTH, layers_of, of_their_size, renamed, shape_of
+from cricavpr.models.fitting import HEAD_WIDTH, layers_of, renamed, shape_of
+from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.vit import Attention
 
 PATCH = 16  # pixels: each of the four stages halves the image
 
 
 @dataclass(frozen=True)
 class TransVPRConfig:
-    """Sizes of the network, as published. A level is the output of every second block."""
+    """Sizes of the network, as published. A level is the output of every second block.
 
-    channels: tuple[int, ...] = (64, 128, 256, 512)  # of the four stages
-    token_widths: tuple[int, ...] = (64, 64, 64, 64)  # what each stage gives to a token
+    Attributes:
+        channels: of the four stages.
+        token_widths: how many values of a token come from each stage.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    token_widths: tuple[int, ...] = (64, 64, 64, 64)
     depth: int = 6
     ffn: int = 512
     dim: int = 256
 
     @property
     def width(self) -> int:
+        """Width of a token."""
         return sum(self.token_widths)
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Blocks, counted from 0: 1, 3 and 5 of 6."""
+        """The blocks that are levels, counted from 0: 1, 3 and 5 of 6."""
         return tuple(range(1, self.depth, 2))
 
     @property
     def local_level(self) -> int:
-        """The block whose patches are compared in re-ranking: the middle level, 3."""
+        """The block whose patches are the local features: the middle level, 3."""
         return self.levels[len(self.levels) // 2]
 
 
@@ -57,27 +65,13 @@ class Stage(nn.Module):
         return F.max_pool2d(torch.relu(self.norm(self.conv(maps))), 3, stride=2, padding=1)
 
 
-class Attention(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
-        batch, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, width // HEAD_WIDTH, HEAD_WIDTH)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))  # type: ignore[no-any-return]
-
-
 class Block(nn.Module):
-    """Attention and feed-forward. The norm between them stands in the stream itself, as in compact transformers."""
+    """Attention and feed-forward. The norm between them is on the residual stream, as in compact transformers."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.width)
-        self.attention = Attention(config.width)
+        self.attention = Attention(config.width, config.width // HEAD_WIDTH, qkv_bias=False)
         self.norm_between = nn.LayerNorm(config.width)
         self.linear1 = nn.Linear(config.width, config.ffn)
         self.linear2 = nn.Linear(config.ffn, config.width)
@@ -88,7 +82,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Every block's output, each through the one final norm. There is no position embedding."""
+    """Output of every block, each after the same final norm. There is no position embedding."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -107,7 +101,7 @@ class Transformer(nn.Module):
 
 
 class Pool(nn.Module):
-    """One attention mask for each level, made from all levels; each pools its own."""
+    """One attention mask for each level, computed from all levels; each mask pools its own level."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -117,7 +111,7 @@ class Pool(nn.Module):
         self.project = nn.Linear(together, config.dim)
 
     def masks(self, outputs: Tensor) -> Tensor:  # (B, depth, 1 + n, C)
-        """How much each patch counts on each level, (B, L, n); over the patches it adds up to 1."""
+        """Return the weight of each patch on each level, (B, L, n); the weights of a level add up to 1."""
         together = self._patches(outputs).transpose(1, 2).flatten(2)  # (B, n, L C)
         return self.attention(together).softmax(dim=1).transpose(1, 2)  # type: ignore[no-any-return]
 
@@ -130,12 +124,13 @@ class Pool(nn.Module):
 
 
 class TransVPR(nn.Module):
-    """Images to descriptors; `outputs` are what descriptors and local features are both made from."""
+    """Images to descriptors. Descriptors and local features are both computed from `outputs`."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
         self.config = config
         self.dim = config.dim
+        self.needs = ImageNeeds(PATCH, whole=True)
         inputs = (3, *config.channels[:-1])
         self.stages = nn.ModuleList(map(Stage, inputs, config.channels))
         self.tokenisers = nn.ModuleList(
@@ -149,14 +144,14 @@ class TransVPR(nn.Module):
         return self.pool(self.outputs(images))  # type: ignore[no-any-return]
 
     def outputs(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
-        """The normalised output of every block, (B, depth, 1 + n, C), the class token first.
+        """Return the normalised output of every block, (B, depth, 1 + n, C), the class token first.
 
         Raises:
             InputError: a side of the images is not a multiple of 16.
         """
         height, width = images.shape[-2:]
         if height % PATCH or width % PATCH:
-            raise InputError(f"images of {height} x {width} px do not divide into patches. Use multiples of {PATCH}.")
+            raise InputError(f"image height and width must be multiples of {PATCH} px, got {height} x {width}.")
         maps, parts = images, []
         for stage, tokeniser in zip(self.stages, self.tokenisers, strict=True):
             maps = stage(maps)
@@ -166,11 +161,11 @@ class TransVPR(nn.Module):
 
 
 def combined_mask(masks: Tensor) -> Tensor:  # (B, L, n)
-    """One mask from 0 to 1 of all levels, (B, n): each stretched to 0..1, added up, stretched again."""
-    return _stretched(_stretched(masks).sum(dim=1))
+    """Return one mask for all levels, (B, n), from 0 to 1: each is scaled to 0..1, then their sum is."""
+    return _scaled(_scaled(masks).sum(dim=1))
 
 
-def _stretched(masks: Tensor) -> Tensor:  # (..., n), zeros where all values are equal
+def _scaled(masks: Tensor) -> Tensor:  # (..., n), zeros where all values are equal
     low, high = masks.aminmax(dim=-1, keepdim=True)
     return (masks - low) / (high - low).clamp(min=torch.finfo(masks.dtype).tiny)
 
@@ -191,29 +186,19 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of the authors' state dict under our names."""
+    """Rename the entries of the authors' state dict to ours."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
-def network_of(tensors: Mapping[str, Tensor], source: str) -> TransVPR:
-    """A network of the sizes that these tensors have, by our names.
-
-    Raises:
-        WeightsError: some entry does not fit.
-    """
-    return of_their_size(lambda: TransVPR(config_of(tensors)), tensors, source)
-
-
-def config_of(tensors: Mapping[str, Tensor]) -> TransVPRConfig:
-    """Read the sizes off the tensors, by our names."""
-    published = TransVPRConfig()
-    channels = [shape_of(tensors, f"stages.{n}.conv.bias", (published.channels[n],))[0] for n in range(4)]
-    widths = [shape_of(tensors, f"tokenisers.{n}.bias", (published.token_widths[n],))[0] for n in range(4)]
-    config = replace(
-        published,
-        channels=tuple(channels),
-        token_widths=tuple(widths) if sum(widths) % HEAD_WIDTH == 0 else published.token_widths,
-        depth=max(2, layers_of(tensors, "transformer.blocks.")),
+def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
+    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    plain = TransVPRConfig()
+    widths = tuple(shape_of(tensors, f"tokenisers.{n}.bias", (plain.token_widths[n],))[0] for n in range(4))
+    config = TransVPRConfig(
+        channels=tuple(shape_of(tensors, f"stages.{n}.conv.bias", (plain.channels[n],))[0] for n in range(4)),
+        token_widths=plain.token_widths if sum(widths) % HEAD_WIDTH else widths,
+        depth=max(2, layers_of(tensors, "transformer.blocks.", plain.depth)),
+        ffn=shape_of(tensors, "transformer.blocks.0.linear1.bias", (plain.ffn,))[0],
+        dim=shape_of(tensors, "pool.project.bias", (plain.dim,))[0],
     )
-    ffn = shape_of(tensors, "transformer.blocks.0.linear1.bias", (published.ffn,))[0]
-    return replace(config, ffn=ffn, dim=shape_of(tensors, "pool.project.bias", (published.dim,))[0])
+    return TransVPR(config)

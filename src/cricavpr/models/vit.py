@@ -1,14 +1,14 @@
-"""DINOv2's vision transformer, whole, under its official weight names.
+"""The vision transformer of DINOv2, with the names of its official weights.
 
-Source: Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision" (2023), and the facts of its
-public weights. Letters: B images, P patches, T tokens (class + registers + patches), C width, h x w patches.
+Source: Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision" (2023), and its public weights.
+Letters: B images, P patches, T tokens (class + registers + patches), C width, h x w patches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,29 +16,60 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 
+MOST = 1_000_000  # no size of a network is larger; a file may claim anything
+MOST_LAYERS = 1_000
+
+
+def check_range(name: str, value: int, low: int, high: int = MOST) -> None:
+    """Raise InputError if a size of a network is out of range."""
+    if not low <= value <= high:
+        raise InputError(f"{name} must be between {low} and {high:,}, got {str(value)[:20]}.")
+
+
+def check_heads(name: str, width: int, heads: int) -> None:
+    """Raise InputError if a width cannot be split into attention heads."""
+    check_range(name, heads, 1)
+    if width % heads:
+        raise InputError(f"the width {width} must be a multiple of {name}, got {heads}.")
+
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Size of the transformer.
+    """Sizes of the transformer.
 
-    `grid` is the side, in patches, of the square for which position embeddings are stored. `positions` says how they
-    reach other sizes: DINOv2's plain models scale by a factor with an offset of 0.1 patches and no antialiasing
-    ("factor"), its register models resize to the size with antialiasing ("size"). The two differ by 0.7 in a token.
+    Attributes:
+        ffn_width: hidden width of the feed-forward; None is four times the width.
+        patch: side of a patch in pixels.
+        grid: side, in patches, of the square that has stored position embeddings.
+        positions: how these are resized. DINOv2's plain models scale by a factor with an offset of 0.1 patches and
+            without antialiasing ("factor"); its models with registers resize to the size, with antialiasing ("size").
+            Tokens differ by 0.7 between the two.
+
+    Raises:
+        InputError: a size is out of range.
     """
 
     width: int
     depth: int
     heads: int
     ffn: Literal["mlp", "swiglu"] = "mlp"
-    ffn_width: int | None = None  # None: four times the width
+    ffn_width: int | None = None
     patch: int = 14
     grid: int = 37
     registers: int = 0
     positions: Literal["factor", "size"] = "factor"
 
+    def __post_init__(self) -> None:
+        for name in ("width", "patch", "grid", "hidden"):
+            check_range(name, getattr(self, name), 1)
+        check_range("depth", self.depth, 1, MOST_LAYERS)
+        check_range("registers", self.registers, 0)
+        check_heads("heads", self.width, self.heads)
+
     @property
     def hidden(self) -> int:
-        return self.ffn_width or 4 * self.width
+        """Hidden width of the feed-forward."""
+        return 4 * self.width if self.ffn_width is None else self.ffn_width
 
 
 def _with_registers(config: ViTConfig) -> ViTConfig:
@@ -60,7 +91,7 @@ BACKBONES: dict[str, ViTConfig] = {
 
 
 class Tokens(NamedTuple):
-    """What the transformer gives: normalised tokens, and the last block's output before the final norm."""
+    """Output of the transformer: normalised tokens, and those of the last block before the final norm."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)
@@ -69,6 +100,8 @@ class Tokens(NamedTuple):
 
 
 class PatchEmbed(nn.Module):
+    """A convolution that turns each patch into a token."""
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
@@ -78,11 +111,13 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ViTConfig) -> None:
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B, T, C)
         batch, count, width = tokens.shape
@@ -93,6 +128,8 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """The feed-forward: two linear layers with GELU between them."""
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.width, config.hidden)
@@ -103,7 +140,7 @@ class MLP(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The gated feed-forward of ViT-g: silu of the first half times the second half."""
+    """The gated feed-forward of ViT-g: SiLU of the first half, times the second half."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -116,6 +153,8 @@ class SwiGLU(nn.Module):
 
 
 class LayerScale(nn.Module):
+    """One learnt factor for each channel."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(width))
@@ -124,13 +163,24 @@ class LayerScale(nn.Module):
         return tokens * self.gamma
 
 
-class Block(nn.Module):
-    """One layer. An adapter, where there is one, stands beside the MLP and sees the same normalised tokens."""
+class BlockAdapter(nn.Module):
+    """Base of adapters, which run in parallel with the feed-forward of a block.
 
-    def __init__(self, config: ViTConfig, adapter: nn.Module | None, adapter_scale: float) -> None:
+    `forward` maps tokens (B, T, C) and the grid of patches (h, w) to what is added, (B, T, C).
+    """
+
+    def initialise(self) -> None:
+        """Draw the initial weights. The transformer calls this once, after those of the block."""
+        raise NotImplementedError
+
+
+class Block(nn.Module):
+    """One layer. An adapter takes the same normalised tokens as the feed-forward."""
+
+    def __init__(self, config: ViTConfig, adapter: BlockAdapter | None, adapter_scale: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config)
+        self.attn = Attention(config.width, config.heads)
         self.ls1 = LayerScale(config.width)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = MLP(config) if config.ffn == "mlp" else SwiGLU(config)
@@ -148,12 +198,17 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images to tokens. `adapter` makes one adapter per block, or None for the plain transformer."""
+    """Images to tokens.
+
+    Args:
+        adapter: makes the adapter of a block; None for the plain transformer.
+        adapter_scale: factor of what adapters add.
+    """
 
     def __init__(
         self,
         config: ViTConfig,
-        adapter: Callable[[ViTConfig], nn.Module] | None = None,
+        adapter: Callable[[ViTConfig], BlockAdapter] | None = None,
         adapter_scale: float = 0.2,
     ) -> None:
         super().__init__()
@@ -171,19 +226,17 @@ class VisionTransformer(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear) and module.weight.requires_grad:
-                if getattr(module, "starts_at_zero", False):
-                    continue  # an adapter's up-projection: an untrained adapter changes nothing
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            initialise_linear(block.children())
+            if isinstance(block.adapter, BlockAdapter):
+                block.adapter.initialise()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
         if self.config.registers:
             nn.init.normal_(self.register_tokens, std=1e-6)
 
     def forward(self, images: Tensor) -> Tokens:  # (B, 3, H, W)
-        """Describe every patch.
+        """Return the tokens of each image.
 
         Raises:
             InputError: a side of the images is not a multiple of the patch size.
@@ -201,7 +254,7 @@ class VisionTransformer(nn.Module):
         height, width = images.shape[-2:]
         patch = self.config.patch
         if height % patch or width % patch:
-            raise InputError(f"images of {height} x {width} px do not divide into patches. Use multiples of {patch}.")
+            raise InputError(f"image height and width must be multiples of {patch} px, got {height} x {width}.")
         return height // patch, width // patch
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -215,7 +268,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
 
     def position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """The stored square of positions brought to `grid`: (1, 1 + h w, C). In float32 always, as DINOv2 does it."""
+        """Resize the stored position embeddings to a grid: (1, 1 + h w, C). Always in float32, as DINOv2 does."""
         side = self.config.grid
         if grid == (side, side):
             return self.pos_embed
@@ -227,3 +280,41 @@ class VisionTransformer(nn.Module):
         else:
             resized = F.interpolate(square, size=grid, mode="bicubic", antialias=True)
         return torch.cat([stored[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def initialise_linear(modules: Iterator[nn.Module]) -> None:
+    """Draw the weights of linear layers as DINOv2 does; leave adapters to themselves."""
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        elif not isinstance(module, BlockAdapter):
+            initialise_linear(module.children())
+
+
+def count_layers(tensors: Mapping[str, Any], prefix: str) -> int:
+    """Count the numbered layers under a prefix of names.
+
+    Example:
+        >>> count_layers({"blocks.0.bias": 0, "blocks.1.bias": 0, "norm.bias": 0}, "blocks.")
+        2
+    """
+    return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
+
+
+def vit_config_of(tensors: Mapping[str, Tensor]) -> ViTConfig:
+    """Read the sizes of a DINOv2 transformer from its tensors."""
+    _, positions, width = tensors["pos_embed"].shape
+    registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
+    gated = "blocks.0.mlp.w3.weight" in tensors
+    return ViTConfig(
+        width=width,
+        depth=count_layers(tensors, "blocks."),
+        heads=width // 64,  # every DINOv2 has heads of 64
+        ffn="swiglu" if gated else "mlp",
+        ffn_width=tensors["blocks.0.mlp.w3.weight"].shape[1] if gated else None,
+        patch=tensors["patch_embed.proj.weight"].shape[-1],
+        grid=round((positions - 1) ** 0.5),
+        registers=registers,
+        positions="size" if registers else "factor",
+    )

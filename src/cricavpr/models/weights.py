@@ -1,82 +1,71 @@
 """Weights files: read them without running them, check every value, load them strictly, save them durably.
 
-A weights file is data from strangers. Safetensors holds nothing but tensors; `torch_files` reads the rest without
-running it.
+A weights file may come from a stranger. Safetensors holds only tensors; `torch_files` reads the formats of torch
+without running them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
-from cricavpr.models.download import pull
-from cricavpr.models.filetypes import FIRST_BYTES, what_else
-from cricavpr.models.legacy import MAGIC
-from cricavpr.models.registry import (
-    KNOWN,
-    KnownWeights,
-    check_recorded,
-    find_weights,
-    known_weights,
-    weights_folder,
-)
-from cricavpr.models.torch_files import Skipped, brief, names_of_bare_pickle, read_torch, refusal, shown
+from cricavpr.models.filetypes import FIRST_BYTES, other_filetype
+from cricavpr.models.registry import KNOWN, check_recorded
+from cricavpr.models.registry import find_weights as find_weights
+from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_in_bare_pickle, read_torch, shown, unusable
+from cricavpr.progress import note
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "KNOWN",
-    "KnownWeights",
-    "WeightsFile",
-    "convert",
-    "find_weights",
-    "known_weights",
-    "load_strictly",
-    "plain_state",
-    "pull",
-    "read_weights",
-    "save_weights",
-    "show",
-    "weights_folder",
-]
-
-HEADER_KEY = "cricavpr"  # of the safetensors metadata: our JSON
-STATE_KEYS = ("model_state_dict", "state_dict")  # where authors put them, beside epoch, optimizer, score
-UNCOUNTED = "num_batches_tracked"  # batch norm's counter: changes no result, missing from older files
+T = TypeVar("T")
+HEADER_KEY = "cricavpr"  # entry of the safetensors metadata that holds our JSON
+STATE_KEYS = ("model_state_dict", "state_dict")  # where authors put weights, beside epoch, optimizer, score
+COMPILED = "_orig_mod."  # added by torch.compile
+WRAPPERS = (COMPILED, "_fsdp_wrapped_module.", "module.", "model.", "net.", "network.")  # of torch and trainers
+UNCOUNTED = "num_batches_tracked"  # counter of batch norm: changes no result, missing from older files
 NAMES_IN_MESSAGE = 10
-LARGEST_ALIASING = 4  # tensors that share memory may add up to this many times the file, not more
+LARGEST_ALIASING = 4  # tensors that share memory may add up to so many times the size of the file
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a weights file holds, and which file it was."""
+    """Content of a weights file, and which file it was.
 
-    tensors: dict[str, Tensor]  # by the authors' names, without `module.`
-    header: dict[str, Any]  # our configuration and provenance; empty for files that are not ours
-    sha256: str  # of the file
+    Attributes:
+        tensors: by the authors' names.
+        header: our configuration and provenance; empty for files of others.
+        sha256: of the file.
+        format: "safetensors" or "torch".
+        removed: what wrappers had added to the names, such as "module." or "_orig_mod."; empty for nothing.
+    """
+
+    tensors: dict[str, Tensor]
+    header: dict[str, Any]
+    sha256: str
     path: Path
-    format: str  # "safetensors" or "torch"
+    format: str
+    removed: str = ""
 
 
 # Reading
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file, safetensors or `.pth`, told apart by their content and not by their names.
+    """Read a weights file, safetensors or `.pth`, recognised by its content and not by its name.
 
     Raises:
-        WeightsError: missing, damaged, not plain tensors, not finite, or not the file recorded beside it.
+        WeightsError: missing, damaged, not plain finite tensors, or not the file that is recorded beside it.
     """
     path = Path(path)
     try:
         if not path.is_file():
-            raise refusal(path, "it is a folder" if path.is_dir() else "there is no such file")
+            raise unusable(path, "it is a folder" if path.is_dir() else "there is no such file")
         sha256 = sha256_of(path)
         check_recorded(path, sha256)
         with path.open("rb") as file:
@@ -86,25 +75,38 @@ def read_weights(path: str | Path) -> WeightsFile:
                 loaded, header = _read_safetensors(path)
             else:
                 loaded, header = read_torch(path, file), {}
-        tensors = plain_state(loaded, str(path))
-        _check_aliasing(path, tensors)
+        state = checked_state(loaded, str(path))
+        _check_aliasing(path, state)
     except (OSError, ValueError) as error:
-        raise refusal(path, f"it cannot be read ({brief(error)})") from None
-    return WeightsFile(tensors=tensors, header=header, sha256=sha256, path=path, format=form)
+        raise unusable(path, f"it cannot be read ({brief(error)})") from None
+    tensors, removed = remove_wrappers(state)
+    return WeightsFile(tensors, header, sha256, path, form, removed)
+
+
+def find_and_read(weights: str | Path) -> WeightsFile:
+    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers.
+
+    Raises:
+        WeightsError: as `find_weights` and `read_weights`.
+    """
+    file = read_weights(find_weights(weights))
+    if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
+        note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
+    return file
 
 
 def _form(path: Path, file: BinaryIO) -> str:
-    """ "safetensors" or "torch", told by the first bytes; everything else is refused by what it is."""
+    """Return "safetensors" or "torch" by the first bytes; refuse everything else."""
     start = file.read(FIRST_BYTES)
     file.seek(0)
     if start.startswith((b"PK\x03\x04", MAGIC)):
         return "torch"
     if len(start) > 8 and start[8:9] == b"{":
         return "safetensors"
-    what = what_else(start)
+    what = other_filetype(start)
     if what is None and start[0] == 0x80 and start[1:2] <= b"\x05":
-        what = "a bare pickle, which is a program and not data" + names_of_bare_pickle(file)
-    raise refusal(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
+        what = "a bare pickle, which is a program and not data" + names_in_bare_pickle(file)
+    raise unusable(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -115,11 +117,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = _header_of(path, opened.metadata() or {})
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise refusal(path, f"its safetensors header is cut off or damaged ({brief(error)})") from None
+        raise unusable(path, f"its safetensors header is truncated or damaged ({brief(error)})") from None
     except WeightsError:
         raise
-    except Exception as error:  # whatever a damaged file brings up is the file's fault
-        raise refusal(path, f"it cannot be read as safetensors ({brief(error)})") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise unusable(path, f"it cannot be read as safetensors ({brief(error)})") from None
     return tensors, header
 
 
@@ -131,32 +133,61 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise refusal(path, f"its metadata entry {HEADER_KEY!r} is not a JSON object")
+        raise unusable(path, f"its metadata entry {HEADER_KEY!r} is not a JSON object")
     return header
 
 
 # Checking
 
 
-def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """The tensors in one of the forms that authors publish.
+def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
+    """Remove from names what wrappers of torch and training frameworks add, and return what was removed.
 
-    A flat state dict, or one under `model_state_dict` or `state_dict` with anything beside it; `module.` of
-    DataParallel goes where every name has it. Each value must be a plain, dense, finite tensor.
+    DataParallel puts "module." in front of every name, torch.compile "_orig_mod.", training frameworks "model." or
+    "net."; in any order and number. A compiled part of a network has "_orig_mod." inside its names.
+
+    Example:
+        >>> remove_wrappers({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})
+        ({'conv.weight': 1, 'conv.bias': 2}, 'module._orig_mod.')
+        >>> remove_wrappers({"module.conv.weight": 1, "loss.weight": 2})
+        ({'module.conv.weight': 1, 'loss.weight': 2}, '')
+    """
+    prefix = ""
+    while found := next((one for one in WRAPPERS if _all_begin(state, prefix + one)), ""):
+        prefix += found
+    plain = {name.removeprefix(prefix).replace(f".{COMPILED}", "."): value for name, value in state.items()}
+    if len(plain) < len(state):  # two names would become one
+        return dict(state), ""
+    inside = any(f".{COMPILED}" in name.removeprefix(prefix) for name in state)
+    return plain, prefix or (COMPILED if inside else "")
+
+
+def _all_begin(names: Iterable[str], prefix: str) -> bool:
+    return all(name.startswith(prefix) and name != prefix for name in names)
+
+
+def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
+    """Return the checked tensors of a state dict by their plain names.
 
     Raises:
-        WeightsError: it has another form, or a value is not such a tensor.
+        WeightsError: as `checked_state`.
+    """
+    return remove_wrappers(checked_state(loaded, source))[0]
+
+
+def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, flat or under `model_state_dict` or `state_dict`.
+
+    Raises:
+        WeightsError: another form, or a value that is not a plain, dense, finite tensor.
     """
     state = _state_in(loaded, source)
     if not state:
         raise WeightsError(f"{source} holds no tensors.")
     for name, value in state.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{source} has an entry whose name is no text: {shown(repr(name))}.")
+            raise WeightsError(f"{source}: the name of an entry must be text, got {shown(repr(name))}.")
         _check_value(name, value, source)
-    prefix = "module."
-    if all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): value.detach() for name, value in state.items()}
     return {name: value.detach() for name, value in state.items()}
 
 
@@ -182,14 +213,16 @@ def _check_value(name: str, value: object, source: str) -> None:
         kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
         raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
     assert isinstance(value, torch.Tensor)
-    reason = _odd_tensor(value)
+    reason = _tensor_problem(value)
     if reason is not None:
         raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
 
 
-def _odd_tensor(value: Tensor) -> str | None:
-    """Why a tensor cannot be a weight, or None."""
-    if value.layout is not _strided() or value.is_nested or value.is_quantized:
+def _tensor_problem(value: Tensor) -> str | None:
+    """Return why a tensor cannot be a weight, or None."""
+    import torch
+
+    if value.layout is not torch.strided or value.is_nested or value.is_quantized:
         return "is sparse, nested or quantized, not plain"
     if value.device.type != "cpu":
         return f"has no data (device {value.device.type})"
@@ -202,42 +235,52 @@ def _odd_tensor(value: Tensor) -> str | None:
     return None
 
 
-def _strided() -> object:
-    import torch
-
-    return torch.strided
-
-
 def _finite(value: Tensor) -> bool:
     import torch
 
-    exotic = value.element_size() == 1  # 8-bit floats know no isfinite
-    return bool(torch.isfinite(value.float() if exotic else value).all())
+    eight_bits = value.element_size() == 1  # torch.isfinite does not take them
+    return bool(torch.isfinite(value.float() if eight_bits else value).all())
 
 
 def _check_aliasing(path: Path, tensors: Mapping[str, Tensor]) -> None:
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > LARGEST_ALIASING * path.stat().st_size:
-        raise refusal(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
+        raise unusable(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
 
 
 # Loading
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Fill a network with weights, all or nothing.
+    """Load weights into a network, all or nothing; floating types are converted to those of the network.
 
-    Every missing, unexpected and misshapen entry is named in one error, and then nothing has been loaded.
-    Floating kinds convert into the network's own; batch norm's counter may be missing or present.
+    Args:
+        source: names the file in messages.
 
     Raises:
-        WeightsError: the weights do not fit.
+        WeightsError: as `check_fit`; then the network is unchanged.
+    """
+    check_fit(module, tensors, source)
+    load_checked(module, tensors)
+
+
+def load_checked(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load weights that `check_fit` has checked."""
+    own = module.state_dict()
+    module.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
+
+
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise if weights do not fit a network; the counter of batch norm may be missing or present.
+
+    Raises:
+        WeightsError: naming, in one line, what is missing, unexpected, of another shape or of another type.
     """
     own = module.state_dict()
     problems = _misfits(own, tensors)
     if problems:
-        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.")
-    module.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
+        other = "" if own.keys() & tensors.keys() else " Is it a file of another method?"
+        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.{other}")
 
 
 def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
@@ -250,7 +293,7 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str
             for name, file, network in shared
             if file.shape != network.shape
         ],
-        "of another kind": [
+        "of another type": [
             f"{name} (file {file.dtype}, network {network.dtype})"
             for name, file, network in shared
             if file.is_floating_point() != network.is_floating_point()
@@ -263,7 +306,7 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str
 
 
 def _survives(given: Tensor, own: Tensor) -> bool:
-    """Whether finite values stay finite in the network's own precision."""
+    """Return whether finite values stay finite in the precision of the network."""
     if not (given.is_floating_point() and own.is_floating_point()) or given.dtype == own.dtype:
         return True
     return not _finite(given) or _finite(given.to(own.dtype))
@@ -288,13 +331,21 @@ def _listed(names: list[str]) -> str:
 def save_weights(
     path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], half: bool = False
 ) -> None:
-    """Write safetensors with our header, durably; the same input gives the same bytes.
+    """Write a safetensors file with our header, durably; the same input gives the same bytes.
 
     Args:
-        half: store floating values in 16 bits, half the size; networks fill up in their own precision again.
+        header: stored as JSON in the metadata.
+        half: store floating values in 16 bits, for half the size; networks convert them back when they load.
 
     Raises:
-        WeightsError: a value is not finite, or becomes infinite in 16 bits, or the header is not JSON.
+        WeightsError: a value is not finite, or too large for 16 bits, or the header cannot be written as JSON.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(f"{folder}/a.safetensors", {"w": torch.ones(2)}, {"dim": 2})
+        ...     read_weights(f"{folder}/a.safetensors").header
+        {'dim': 2}
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -305,7 +356,7 @@ def save_weights(
     metadata = {HEADER_KEY: _json(header)}
     with written_beside(path) as beside:
         beside.touch()
-        mode = beside.stat().st_mode  # safetensors makes private files; keep to what this user's files are
+        mode = beside.stat().st_mode  # safetensors creates private files: use the mode of this user's other files
         try:
             save_file(ready, str(beside), metadata=metadata)
             beside.chmod(mode)
@@ -320,7 +371,7 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
-        raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits. Save without half.")
+        raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits; save without half.")
     return halved
 
 
@@ -334,16 +385,18 @@ def _json(header: Mapping[str, Any]) -> str:
 def convert(
     source: str | Path, target: str | Path, header: Mapping[str, Any] | None = None, half: bool = False
 ) -> WeightsFile:
-    """Turn any weights file we can read into safetensors, and read it back.
+    """Convert a weights file to safetensors, and read it back.
 
-    The header is the one given, or the source's own; it gains `converted_from`: name and SHA-256.
+    Args:
+        header: of the new file; None keeps that of the source. `converted_from` is added: name and SHA-256.
+        half: as `save_weights`.
 
     Raises:
-        WeightsError: the source cannot be used, or source and target are one file.
+        WeightsError: the source cannot be used, or source and target are the same file.
     """
     source, target = Path(source), Path(target)
     if target.exists() and source.exists() and target.samefile(source):
-        raise WeightsError(f"{source} cannot be converted onto itself. Name another target.")
+        raise WeightsError(f"source and target are the same file, {source}; give another target.")
     read = read_weights(source)
     kept = read.header if header is None else header
     origin = {"name": source.name, "sha256": read.sha256, "half": half}
@@ -352,7 +405,11 @@ def convert(
 
 
 def show(path: str | Path) -> dict[str, Any]:
-    """What a weights file holds, as plain values ready for printing or JSON."""
+    """Return a summary of a weights file, as plain values for printing or JSON.
+
+    Raises:
+        WeightsError: as `read_weights`.
+    """
     read = read_weights(path)
     counted = [tensor for name, tensor in read.tensors.items() if not _uncounted(name)]
     return {

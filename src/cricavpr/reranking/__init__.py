@@ -1,4 +1,4 @@
-"""rerank: look again at the first matches of a search, with the local features of a two-stage method."""
+"""Re-rank the first matches of a search by the local features of a two-stage method."""
 
 from cricavpr.reranking.flow import Reranked, rerank
 

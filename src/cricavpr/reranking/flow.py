@@ -1,7 +1,7 @@
-"""rerank: the first candidates of each query, compared by local features and put in a new order.
+"""Re-rank: compare the first candidates of each query by local features, and sort them by the score.
 
-Local features are computed once for each photo that is needed and kept on disk; in memory are one query, one candidate
-and what the network is working on. An interrupted run goes on where it stopped, and ends in the same result.
+Local features are computed once for each photo that is needed, and kept on disk; memory holds those of one query and
+one candidate. An interrupted run is resumed, and gives the same result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,27 +21,23 @@ from cricavpr.describing.reading import Failures, default_workers, load
 from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import ALONE
 from cricavpr.index.search import Predictions
-from cricavpr.methods.base import LocalFeatures, TwoStageMethod, made_by
+from cricavpr.methods.base import LocalFeatures, Pixels, TwoStageMethod, made_by
 from cricavpr.progress import Progress, Report
-from cricavpr.reranking.journal import Journal
-from cricavpr.reranking.store import LocalStore, identity
+from cricavpr.reranking.storage import LocalStore, Results, identity
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-KEY_FORMAT = "cricavpr.rerank.2"
+KEY_FORMAT = "cricavpr.rerank.3"
 
 
 @dataclass(frozen=True, eq=False)
 class Reranked(Predictions):
     """Predictions in their new order.
 
-    Scores are the method's own for what was compared. What follows keeps the order of the search and falls by 1 from
-    the lowest of these: candidates whose photo failed, then those beyond the first ones. A query that was compared
-    with nothing keeps its whole row.
+    The scores of compared candidates are those of the method. Candidates whose photo failed, and those beyond the
+    first ones, follow in the order of the search; their scores fall by 1 from the lowest compared one. A query without
+    compared candidates keeps its row.
 
     Attributes:
-        failed_database, failed_queries: photos that gave no local features.
+        failed_database, failed_queries: photos without local features.
     """
 
     failed_database: tuple[Problem, ...] = ()
@@ -60,19 +55,19 @@ def rerank(
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Reranked:
-    """Put the first `candidates` of each query in the order of their local features.
+    """Sort the first `candidates` of each query by the scores of their local features.
 
-    Equal scores keep the order of the search, so a query that matches nothing keeps it altogether. The network takes
-    photos one by one: in company the last digits of local features depend on who else is there.
+    Candidates with equal scores keep the order of the search. The network takes photos one by one: in a batch, the last
+    digits of local features depend on the other photos.
 
     Args:
-        cache: a folder for local features and results. A photo takes from 0.1 to 25 MB there, by method.
+        cache: folder for local features and results; a photo takes from 0.1 to 25 MB, depending on the method.
         workers: processes that read photos; None chooses.
-        progress: True for bars on stderr, or a function that is told (done, in all), of photos and then of queries.
+        progress: True for bars on stderr, or a function that is called with (done, total), for photos, then queries.
 
     Raises:
-        InputError: predictions that do not fit the images, fewer than 1 candidate, or a place that cannot be written.
-        MissingExtraError: the method compares with a library that is not installed.
+        InputError: predictions that do not fit the images, `candidates` below 1, or a folder that cannot be written.
+        MissingExtraError: the method needs a library that is not installed.
     """
     _check(database, queries, predictions, candidates)
     made = made_by(method, ALONE)
@@ -84,10 +79,10 @@ def rerank(
         failed = [_find(method, images, rows, store, workers, bar) for images, rows in asked]
     how = json.dumps([made.to_dict(), method.local, method.matching], sort_keys=True)
     mark = _mark(how, asked, predictions, candidates, failed)
-    path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.journal"
-    with Journal(path, mark, predictions.indices.shape[1]) as journal, Progress(progress, len(queries)) as bar:
-        bar.start(len(journal.rows))
-        for query in range(len(journal.rows), len(queries)):
+    path = Path(cache) / f"reranked-{method.name}-{mark[:24]}.results"
+    with Results(path, mark, predictions.indices.shape) as results, Progress(progress, len(queries)) as bar:
+        bar.start(results.done)
+        for query in range(results.done, len(queries)):
             found, scores = predictions.indices[query], predictions.scores[query].astype(np.float64)
             compared = [
                 query not in failed[1] and place < candidates and index >= 0 and index not in failed[0]
@@ -97,20 +92,21 @@ def rerank(
                 chosen = np.array(compared)
                 fused = _scores(method, store, database, queries, query, found[chosen])
                 found, scores = _in_order(found, chosen, fused)
-            journal.append(found, scores)
+            results.append(found, scores)
             bar.advance(1)
-        indices = np.array([row for row, _ in journal.rows], np.int64).reshape(predictions.indices.shape)
-        values = np.array([row for _, row in journal.rows], np.float64).reshape(indices.shape)
-    return Reranked(indices, values, _problems(database, failed[0]), _problems(queries, failed[1]))
+    problems = _problems(database, failed[0]), _problems(queries, failed[1])
+    return Reranked(results.indices, results.scores, *problems)
 
 
 def _check(database: ImageSet, queries: ImageSet, predictions: Predictions, candidates: int) -> None:
     if candidates < 1:
-        raise InputError(f"re-ranking the first {candidates} is not possible. Give 1 or more.")
+        raise InputError(f"candidates must be at least 1, got {candidates}.")
     if len(predictions) != len(queries):
-        raise InputError(f"predictions for {len(predictions)} queries do not fit {len(queries)} photos.")
-    if predictions.indices.size and not -1 <= predictions.indices.min() <= predictions.indices.max() < len(database):
-        raise InputError(f"predictions name photos that a database of {len(database)} has not.")
+        raise InputError(f"expected predictions for {len(queries)} queries, got {len(predictions)}.")
+    wrong = (predictions.indices < -1) | (predictions.indices >= len(database))
+    if wrong.any():
+        index = predictions.indices[wrong][0]
+        raise InputError(f"prediction index {index} is out of range for a database of {len(database)} photos.")
 
 
 # --- local features
@@ -124,7 +120,7 @@ def _find(
     workers: int | None,
     bar: Progress,
 ) -> Failures:
-    """Compute what the store does not have; return what failed."""
+    """Compute the local features that are not in the store; return the photos that failed."""
     missing = [row for row in rows.tolist() if not store.has(images, row)]
     bar.advance(len(rows) - len(missing))
     failures: Failures = {}
@@ -133,24 +129,24 @@ def _find(
     with contextlib.closing(load(method, images, [[np.array([row])] for row in missing], workers)) as reading:
         for row, loaded in zip(missing, reading, strict=True):
             failures |= loaded.failures
-            for run in loaded.runs:  # one, or none where the photo could not be read
-                features = _features(method, run.tensor)
+            for part in loaded.parts:  # one, or none if the photo could not be read
+                features = _features(method, part.images)
                 if isinstance(features, str):
                     failures[row] = "describe", features
                     continue
                 if not tried:
-                    method.compare(features, features)  # a library that is missing is missed now, not in hours
+                    method.compare(features, features)  # report a missing library now, not after hours
                     tried = True
                 store.put(images, row, features)
             bar.advance(1)
     return failures
 
 
-def _features(method: TwoStageMethod, image: Tensor) -> LocalFeatures | str:  # (1, 3, h, w)
-    """What the method finds in one photo, or why it finds nothing."""
+def _features(method: TwoStageMethod, image: Pixels) -> LocalFeatures | str:  # (1, 3, h, w)
+    """Return the local features of one photo, or the reason why there are none."""
     try:
         (features,) = method.local_features(image)
-    except (InputError, ImageError) as error:  # too small for patches, say
+    except (InputError, ImageError) as error:  # for example too small for patches
         return str(error)
     return features if _finite(features) else "its local features are not finite"
 
@@ -174,14 +170,14 @@ def _scores(
     query: int,
     candidates: NDArray[np.int64],  # (m,)
 ) -> NDArray[np.float64]:  # (m,)
-    """How well each candidate matches one query."""
+    """Return the score of each candidate of a query."""
     own = store.get(queries, query)
     raw = np.stack([method.compare(own, store.get(database, index)) for index in candidates.tolist()])  # (m, S)
     fused = np.asarray(method.fuse(raw), np.float64)
     if fused.shape != candidates.shape or not np.isfinite(fused).all():
         raise InputError(
-            f"method {method.name} made {fused.shape} scores, or scores that are not finite, of {len(raw)} candidates "
-            f"of {queries.names[query]}. Its `compare` or its `fuse` is wrong."
+            f"method {method.name} must give {len(raw)} finite scores for the candidates of {queries.names[query]}, "
+            f"got {fused.shape} or values that are not finite. Its `compare` or its `fuse` is wrong."
         )
     return fused
 
@@ -189,9 +185,9 @@ def _scores(
 def _in_order(
     found: NDArray[np.int64],  # (n,), in the order of the search
     compared: NDArray[np.bool_],  # (n,)
-    fused: NDArray[np.float64],  # (m,), for those that were
+    fused: NDArray[np.float64],  # (m,), scores of the compared ones
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # (n,) each
-    """Best first; then what was not compared, each 1 lower than the one before it; at the end what is not there."""
+    """Sort compared candidates, best first; append the others, each scored 1 lower than the last, and empty places."""
     order = np.argsort(-fused, kind="stable")
     after = found[~compared]
     after = np.concatenate([after[after >= 0], after[after < 0]])
@@ -206,7 +202,7 @@ def _mark(
     candidates: int,
     failed: list[Failures],
 ) -> str:
-    """SHA-256 over all that decides the result."""
+    """Return a SHA-256 over everything that decides the result."""
     shape = "x".join(map(str, predictions.indices.shape))
     digest = hashlib.sha256(f"{KEY_FORMAT}\0{how}\0{shape}\0{candidates}\0".encode())
     digest.update(predictions.indices.astype("<i8").tobytes() + predictions.scores.astype("<f8").tobytes())

@@ -18,8 +18,8 @@ from cricavpr.datasets.base import Problem
 from cricavpr.datasets.places import PlaceDataset
 from cricavpr.methods.base import Method
 from cricavpr.methods.cricavpr import CricaVPRMethod, Settings
-from cricavpr.methods.single import Settings as SingleSettings
-from cricavpr.methods.single import SingleImageMethod
+from cricavpr.methods.families import Settings as SingleSettings
+from cricavpr.methods.families import TorchMethod
 from cricavpr.models.adapters import Adapter
 from cricavpr.models.cosplace import CosPlace, trainable
 from cricavpr.models.cosplace import from_authors_names as cosplace_names
@@ -67,8 +67,8 @@ def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
         model.backbone,
         model.config.dim,
         settings.to_dict(),
-        regions=lambda images: model.aggregator(model.backbone(images)),
-        correlate=lambda regions, groups: F.normalize(model.encoder(regions, list(groups)).flatten(1), dim=1),
+        regions=model.regions,
+        correlate=model.correlate,
         method=lambda: CricaVPRMethod("cricavpr", model, settings, "in training", device_of(model)),
     )
 
@@ -83,7 +83,7 @@ def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem,
         {"method": name, "image_size": list(recipe.image_size), "resize": recipe.resize},
         regions=lambda images: model(images)[:, None],
         correlate=lambda regions, groups: F.normalize(regions.flatten(1), dim=1),
-        method=lambda: SingleImageMethod(name, model, settings, "in training", device_of(model)),
+        method=lambda: TorchMethod(name, model, settings, "in training", device_of(model)),
         problems=problems,
     )
 

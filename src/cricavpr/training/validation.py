@@ -75,8 +75,8 @@ def _recall_of_town(places: PlaceDataset, method: Method, grouping: Grouping) ->
         for batch in pack(grouping.groups(len(places), draw=side), _IMAGES_AT_ONCE):
             rows = np.concatenate(batch)
             pictures = np.stack([places.read(places.places[row].images[side]) for row in rows.tolist()])
-            images = normalised(torch.from_numpy(pictures))
-            vectors[side, rows] = method.describe(images, [len(group) for group in batch]).float().numpy()
+            images = normalised(torch.from_numpy(pictures)).numpy()
+            vectors[side, rows] = method.describe(images, [len(group) for group in batch])
     return _recall(vectors[0], vectors[1], list(np.arange(len(places)).reshape(-1, 1))), []
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from cricavpr.cli import main
 from cricavpr.datasets.base import EvalDataset
@@ -17,7 +16,7 @@ from cricavpr.evaluation.audit import Audit, Drift, run_audit, write_audit
 from cricavpr.evaluation.audit.companies import far_apart
 from cricavpr.evaluation.audit.measure import accompanied, drifts
 from cricavpr.grouping import Grouping
-from tests.mean_colour import GroupColour, MeanColour, colours, photos
+from tests.mean_colour import GroupColour, MeanColour, colours, photos, unit
 
 COUNT = 36
 
@@ -105,9 +104,9 @@ def test_a_method_that_looks_at_its_batch_is_found_out(tmp_path: Path) -> None:
 
         name = "batch_colour"
 
-        def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
-            own = images.mean(dim=(2, 3))
-            return F.normalize(own + own.mean(dim=0), dim=1).float()
+        def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
+            own = images.mean(axis=(2, 3))
+            return unit(own + own.mean(axis=0))
 
     audit = run_audit(BatchColour(), dataset(tmp_path), tmp_path / "kept", seeds=1, workers=0)
     assert not audit.part("size")
@@ -129,9 +128,9 @@ def test_a_network_that_has_no_bf16_is_audited_without(tmp_path: Path) -> None:
         """Its arithmetic refuses another type, as some operations of torch do."""
 
         def __init__(self) -> None:
-            self.model = torch.nn.Linear(3, 3)
+            self.network = torch.nn.Linear(3, 3)
 
-        def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+        def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
             if torch.is_autocast_enabled("cpu"):
                 raise RuntimeError("Index put requires the source and destination dtypes match")
             return super().describe(images)
@@ -171,7 +170,7 @@ def test_an_interrupted_audit_goes_on_and_ends_in_the_same_numbers(tmp_path: Pat
     class Interrupted(GroupColour):
         calls = 0
 
-        def describe(self, images: torch.Tensor, groups: object = None) -> torch.Tensor:
+        def describe(self, images: np.ndarray, groups: object = None) -> np.ndarray:
             Interrupted.calls += 1
             if Interrupted.calls == 20:
                 raise KeyboardInterrupt

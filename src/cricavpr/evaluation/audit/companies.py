@@ -17,7 +17,7 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import Precision
 from cricavpr.grouping import ALONE, Group, Grouping
-from cricavpr.methods.base import Method, device_of
+from cricavpr.methods.base import Method
 
 Vectors = NDArray[np.float32]  # (N, D), in the order of the images that gave a descriptor alone
 
@@ -159,6 +159,6 @@ class OnAnotherDevice:
 
     def __init__(self, method: Method) -> None:
         self.name, self.dim, self.correlates = method.name, method.dim, method.correlates
-        self.image_size, self.weights = method.image_size, method.weights
+        self.image_size, self.weights, self.device = method.image_size, method.weights, method.device
         self.preprocess, self.describe = method.preprocess, method.describe
-        self.preprocessing = f"{method.preprocessing}; {device_of(method)}"
+        self.preprocessing = f"{method.preprocessing}; {method.device}"

@@ -20,7 +20,7 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.audit.companies import Companies, Sides, Vectors
 from cricavpr.grouping import ALONE, Group, Grouping
 from cricavpr.index.search import search
-from cricavpr.methods.base import Method, device_of, parameters_of
+from cricavpr.methods.base import Method, network_of
 
 SIZES = (2, 4, 8, 16, 32)  # of groups; 1 is `alone`
 BATCHES = (1, 7, 64)
@@ -136,7 +136,7 @@ def run_audit(
         correlates=method.correlates,
         group_size=group_size,
         seeds=seeds,
-        device=device_of(method),
+        device=method.device,
         rows=rows,
     )
 
@@ -185,12 +185,12 @@ def _rows(
     if companies.method.correlates:
         yield from _in_company(companies, judge, seeds, size, talk)
     yield from _packings(companies, judge, talk)
-    if parameters_of(companies.method):
+    if network_of(companies.method) is not None:
         yield from _low_precision(companies, judge, talk)
     if elsewhere is not None:
-        talk(f"on {device_of(elsewhere)}")
+        talk(f"on {elsewhere.device}")
         other = companies.on_device(elsewhere)
-        yield judge.row("device", f"{device_of(elsewhere)} instead of {device_of(companies.method)}", other)
+        yield judge.row("device", f"{elsewhere.device} instead of {companies.method.device}", other)
 
 
 def _low_precision(companies: Companies, judge: _Judge, talk: Talk) -> Iterator[Measured]:

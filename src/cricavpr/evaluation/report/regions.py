@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cricavpr.describing import describe_one
 from cricavpr.errors import InputError
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, network_of
 from cricavpr.plotting import looks, new_figure
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def boxes(method: Method) -> tuple[Box, ...]:
 def _config(method: Method) -> CricaVPRConfig:
     from cricavpr.models.cricavpr import CricaVPR
 
-    model = getattr(method, "model", None)
-    if not isinstance(model, CricaVPR) or model.config.aggregator != "pyramid":
-        raise InputError(f"{method.name} has no pyramid of regions. Give a cricavpr method.")
-    return model.config
+    network = network_of(method)
+    if not isinstance(network, CricaVPR) or network.config.aggregator != "pyramid":
+        raise InputError(f"{method.name} has no pyramid of regions to look at. Give a cricavpr method.")
+    return network.config
 
 
 def draw(pairs: Sequence[Pair]) -> Figure:

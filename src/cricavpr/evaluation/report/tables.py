@@ -17,7 +17,7 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.evaluation.report.evaluations import Evaluation, grouping_of
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, network_of
 from cricavpr.terminal import printable
 
 MISSING = ""
@@ -267,10 +267,10 @@ def counted(method: Method) -> dict[str, str]:
     """
     from cricavpr.models.cricavpr import CricaVPR, parameter_counts
 
-    model = getattr(method, "model", None)
-    if not isinstance(model, CricaVPR):
+    network = network_of(method)
+    if not isinstance(network, CricaVPR):
         raise InputError(f"--parameters counts the parts of a cricavpr method; {method.name} is not one.")
-    counts = parameter_counts(model)
+    counts = parameter_counts(network)
     return {"method": method.name, **{part: f"{count / 1e6:.1f}" for part, count in counts.items()}}
 
 

@@ -1,0 +1,260 @@
+"""Methods with a torch network, and the table of those that differ only in their network and settings.
+
+A row of FAMILIES names a module of `cricavpr.models` and the authors' settings. The module has
+`from_authors_names(tensors)` and `network_of(tensors, name)`, which gives the published sizes for what is not there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cricavpr.errors import ImageError, InputError, WeightsError
+from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
+from cricavpr.images.preprocess import resized
+from cricavpr.methods.base import Pixels
+from cricavpr.methods.embedding import LoadedMethod
+from cricavpr.models.fitting import build_and_load
+from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.weights import find_and_read
+from cricavpr.schema import nearest
+
+N = TypeVar("N", bound=nn.Module)
+Colour = tuple[float, float, float]
+DType = Literal["float32", "float64"]
+
+RANDOM = "random:"  # weights="random:0" draws the weights with seed 0, for experiments and benchmarks
+LONGEST_SEED = 18  # digits; torch takes 64 bits
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that a user may change. The defaults of a family are the authors'.
+
+    Attributes:
+        image_size: (height, width) in pixels; None keeps each photo's own size.
+        resize: see `Preprocess`.
+        dtype: precision of the network.
+    """
+
+    image_size: tuple[int, int] | None = None
+    resize: Resize = "pil"
+    dtype: DType = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(DType):
+            raise InputError(f"unknown dtype {self.dtype!r}. {nearest(self.dtype, get_args(DType))}")
+
+    def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
+        """Return these settings with some replaced.
+
+        Args:
+            fixed: settings that this method does not let users change.
+
+        Raises:
+            InputError: an unknown setting or precision.
+        """
+        known = [field.name for field in fields(self) if field.name not in fixed]
+        for key in overrides:
+            if key not in known:
+                raise InputError(f"unknown setting {key!r} of {method}. {nearest(key, known)}")
+        return replace(self, **overrides)
+
+
+@dataclass(frozen=True)
+class NativeSize(Preprocess):
+    """Keep the size of each photo; where the network needs multiples, resize to the nearest ones.
+
+    Raises:
+        ImageError: on a call, for an image that is too small for the network.
+    """
+
+    image_size: tuple[int, int] | None = None
+    needs: ImageNeeds = field(default_factory=ImageNeeds)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Pixels:  # (H, W, 3) to (3, h, w)
+        pixels = super().__call__(image)
+        height, width = pixels.shape[1:]
+        if self.needs.whole:
+            height, width = self.needs.nearest(height), self.needs.nearest(width)
+        problem = self.needs.problem(height, width)
+        if problem is not None:
+            raise ImageError("size", f"is too small for this method: {problem}")
+        return pixels if pixels.shape[1:] == (height, width) else resized(pixels, (height, width), "bilinear", True)
+
+    def describe(self) -> str:
+        if not self.needs.whole:
+            return super().describe()
+        way = f"size native to the nearest multiple of {self.needs.cell_px}, resize tensor"
+        return super().describe().replace("size native, resize none", way)
+
+
+class TorchMethod(LoadedMethod):
+    """A method with a torch network that has `dim` and `needs`, and takes every image by itself.
+
+    Raises:
+        InputError: the network does not take the image size.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        name: str,
+        network: Any,
+        settings: Any,  # with image_size, resize and dtype
+        weights: str,
+        device: str,
+        mean: Colour = IMAGENET_MEAN,
+        std: Colour = IMAGENET_STD,
+    ) -> None:
+        self.name, self.weights, self.device, self.settings = name, weights, device, settings
+        self.image_size = settings.image_size
+        self.dim = network.dim
+        self.network = network.eval().to(device)
+        if self.image_size is None:
+            self.preprocess = NativeSize(None, settings.resize, mean, std, network.needs)
+        else:
+            self.preprocess = Preprocess(self.image_size, settings.resize, mean, std)
+            problem = network.needs.problem(*self.image_size)
+            if problem is not None:
+                raise InputError(f"{name} does not take the image size {self.image_size}: {problem}.")
+        self.preprocessing = self.preprocess.describe() + ("" if settings.dtype == "float32" else f"; {settings.dtype}")
+
+    def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
+        with torch.inference_mode():
+            vectors: NDArray[np.float32] = self.forward(self.tensor(images), groups).float().cpu().numpy()
+        return vectors
+
+    def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w) to (B, D)
+        """Run the network."""
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def tensor(self, images: Pixels) -> Tensor:
+        """Return an array as a tensor on the network's device and in its precision, without a copy where possible."""
+        weight = next(self.network.parameters())
+        writable = np.require(images, requirements=("C", "W"))  # torch warns of arrays that it must not write to
+        return torch.from_numpy(writable).to(weight.device, weight.dtype)
+
+
+# --- families
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to load a method.
+
+    Attributes:
+        module: of `cricavpr.models`, which has the network.
+        settings: the authors'.
+        fixed: settings that users cannot change.
+        trunk: backbone that this name stands for; weights on another one are refused.
+    """
+
+    module: str
+    settings: Settings
+    fixed: tuple[str, ...] = ()
+    trunk: str | None = None
+
+
+FAMILIES = {
+    "cosplace": Family("cosplace", Settings()),
+    "eigenplaces": Family("cosplace", Settings()),
+    "gcl": Family("gcl", Settings((480, 640))),
+    "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in training, not as in demos
+    "transvpr": Family("transvpr", Settings((480, 640), "tensor_no_antialias")),
+    "salad": Family("salad", Settings((322, 322))),  # trained at 224 x 224, evaluated by its authors at 322 x 322
+    "boq": Family("boq", Settings((322, 322), "tensor_bicubic"), fixed=("resize",), trunk="dinov2"),
+    "boq-resnet50": Family("boq", Settings((384, 384), "tensor_bicubic"), fixed=("resize",), trunk="resnet50"),
+    "megaloc": Family("megaloc", Settings(None, "tensor"), fixed=("resize",)),
+}
+
+
+def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TorchMethod:
+    """Load a method of FAMILIES.
+
+    Raises:
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: an unknown setting, or an image size that the network does not take.
+    """
+    family = FAMILIES[name]
+    settings = family.settings.overridden(overrides, name, family.fixed)
+    network, mark = load_network(name, weights, settings.dtype)
+    if "image_size" in family.fixed:  # the weights decide it
+        settings = replace(settings, image_size=network.image_size)
+    return TorchMethod(name, network, settings, mark, device)
+
+
+def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
+    """Return the network of a family with weights, and what identifies these."""
+    family = FAMILIES[name]
+    models = importlib.import_module(f"cricavpr.models.{family.module}")
+    network, mark = with_weights(
+        weights, dtype, lambda tensors: models.network_of(tensors, name), models.from_authors_names
+    )
+    if family.trunk is not None and network.trunk != family.trunk:
+        wanted = family.module, network.trunk
+        others = [other for other, one in FAMILIES.items() if (one.module, one.trunk) == wanted]
+        advice = f"Load it as {others[0]!r}." if others else "No method here uses that."
+        raise WeightsError(f"{weights} is for {network.trunk}, but {name!r} is for {family.trunk}. {advice}")
+    return network, mark
+
+
+# --- weights
+
+
+def with_weights(
+    weights: str | Path,
+    dtype: DType,
+    network_of: Callable[[Mapping[str, Tensor]], N],
+    renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
+) -> tuple[N, str]:
+    """Return a network with weights, and their SHA-256, or the text that identifies random weights.
+
+    Args:
+        weights: a file, a known name, or random:SEED.
+        network_of: makes the network with the sizes of tensors, by our names; of the published size without tensors.
+        renamed: the authors' names to ours.
+
+    Raises:
+        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: random weights without a seed.
+    """
+    if is_random(weights):
+        return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
+    file = find_and_read(weights)
+    tensors = renamed(file.tensors)
+    return build_and_load(lambda: network_of(tensors), tensors, str(file.path), torch_dtype(dtype)), file.sha256
+
+
+def is_random(weights: str | Path) -> bool:
+    """Return whether the weights are random: random:SEED."""
+    return str(weights).startswith(RANDOM)
+
+
+def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
+    """Build a network with random weights, without touching the caller's random numbers.
+
+    Raises:
+        InputError: there is no seed, or it is too long.
+    """
+    seed = str(weights).removeprefix(RANDOM)
+    if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
+        raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        return build().to(torch_dtype(dtype))
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """Return the torch type of a precision."""
+    return torch.float64 if dtype == "float64" else torch.float32

@@ -1,0 +1,45 @@
+"""Choose the device that torch computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from cricavpr.errors import InputError
+
+AUTO = "auto"
+_BEST_FIRST = ("cuda", "mps", "cpu")
+
+
+def choose_device(device: str = AUTO) -> str:
+    """Return a device that torch can compute on here, before anything is loaded.
+
+    Args:
+        device: cpu, cuda, mps, or one of several such as cuda:1; "auto" tries cuda, mps and cpu, in this order.
+
+    Raises:
+        InputError: an unsupported device, or one that cannot compute here.
+
+    Example:
+        >>> choose_device("cpu")
+        'cpu'
+    """
+    device = str(device)  # a torch.device too
+    if device == AUTO:
+        return next(name for name in _BEST_FIRST if _failure(name) is None)
+    if device.partition(":")[0] not in _BEST_FIRST:
+        raise InputError(f"device must be auto, cpu, cuda or mps, got {device!r}.")
+    reason = _failure(device)
+    if reason is not None:
+        raise InputError(f"device {device!r} cannot be used here ({reason}). Use auto or cpu, or another machine.")
+    return device
+
+
+def _failure(device: str) -> str | None:
+    """Return why torch cannot compute on a device, or None: a driver can be there without a usable device."""
+    try:
+        ones = torch.ones(8, 8, device=device)
+        if (ones @ ones).sum().item() != 512.0:
+            return "it computes wrong results"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return str(error).partition("\n")[0].partition(". ")[0][:100].rstrip(".")
+    return None

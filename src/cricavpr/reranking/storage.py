@@ -1,0 +1,142 @@
+"""Files of re-ranking: the local features of each photo, and the results of the queries."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import ImageSet
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError
+from cricavpr.files import growing, size_and_time, written_beside
+from cricavpr.locks import exclusive
+from cricavpr.methods.base import LocalFeatures
+
+FORMAT = "cricavpr.local.2"
+SAVE_EVERY_S = 5.0  # work that a crash may lose
+
+
+class LocalStore:
+    """Cache of local features, by path, size and mtime of the photo and by what decides its features."""
+
+    def __init__(self, folder: Path, made: MadeBy, local: str) -> None:
+        self.folder = folder
+        self.made = json.dumps([made.to_dict(), local], sort_keys=True)
+
+    def place(self, images: ImageSet, index: int) -> Path:
+        """Return the path of the file for a photo."""
+        key = hashlib.sha256(f"{FORMAT}\0{self.made}\0".encode() + identity(images, index)).hexdigest()
+        return self.folder / key[:2] / f"{key[2:34]}.safetensors"
+
+    def has(self, images: ImageSet, index: int) -> bool:
+        """Return whether the features of a photo are there."""
+        return self.place(images, index).is_file()
+
+    def put(self, images: ImageSet, index: int, features: LocalFeatures) -> None:
+        """Write the features of a photo durably.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        content = save({name: np.ascontiguousarray(array) for name, array in features.items()})
+        with written_beside(self.place(images, index)) as beside:
+            beside.write_bytes(content)
+
+    def get(self, images: ImageSet, index: int) -> LocalFeatures:
+        """Read the features of a photo.
+
+        Raises:
+            InputError: the file is damaged or missing.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        place = self.place(images, index)
+        try:
+            features: LocalFeatures = load_file(place)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"cannot read the local features of {images.names[index]} from {place}: {error}. "
+                "Delete that file and run again."
+            ) from None
+        return features
+
+
+def identity(images: ImageSet, index: int) -> bytes:
+    """Identify the file of a photo by path, size and mtime."""
+    path = images.path(index)
+    size, time_ns = size_and_time(path)  # -1, -1 for a missing photo, which is reported when read
+    return os.fsencode(path.absolute()) + f"\0{size}\0{time_ns}\0".encode()
+
+
+class Results:
+    """The results of the first queries, in a file that is saved every few seconds and resumed by the next run.
+
+    The file has a checksum: a damaged one, or one of another run, is not resumed.
+
+    Attributes:
+        done: how many queries have a result.
+        indices, scores: (Q, n), the rows of those queries filled.
+    """
+
+    def __init__(self, path: Path, mark: str, shape: tuple[int, ...]) -> None:
+        self.path, self.mark = path, mark
+        self.done = self.saved = 0
+        self.indices, self.scores = np.zeros(shape, "<i8"), np.zeros(shape, "<f8")
+        self.saved_at = time.monotonic()
+        self.lock = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with growing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock.enter_context(exclusive(self.path.with_suffix(".lock"), str(self.path)))
+        with contextlib.suppress(OSError):
+            self._resume(self.path.read_bytes())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.lock, contextlib.suppress(*([InputError] if kind else [])):  # report the first error
+            if self.done > self.saved:
+                self._save()
+
+    def append(self, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> None:  # (n,) each
+        """Add the result of the next query.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        self.indices[self.done], self.scores[self.done] = indices, scores
+        self.done += 1
+        if time.monotonic() - self.saved_at >= SAVE_EVERY_S:
+            self._save()
+
+    def _head(self, rows: bytes) -> bytes:
+        return f"{self.mark} {zlib.crc32(rows):08x}\n".encode()
+
+    def _save(self) -> None:
+        rows = self.indices[: self.done].tobytes() + self.scores[: self.done].tobytes()
+        with written_beside(self.path) as beside:
+            beside.write_bytes(self._head(rows) + rows)
+        self.saved = self.done
+        self.saved_at = time.monotonic()
+
+    def _resume(self, content: bytes) -> None:
+        head, _, rows = content.partition(b"\n")
+        width = self.indices.shape[1]
+        done = len(rows) // (16 * width) if width else 0
+        if head + b"\n" != self._head(rows) or len(rows) != 16 * width * done or done > len(self.indices):
+            return
+        self.done = self.saved = done
+        self.indices[:done] = np.frombuffer(rows, "<i8", done * width).reshape(done, width)
+        self.scores[:done] = np.frombuffer(rows, "<f8", offset=8 * width * done).reshape(done, width)
