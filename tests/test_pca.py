@@ -1,4 +1,4 @@
-"""PCA: the authors' figures, one fit for all sizes, and what it refuses."""
+"""PCA and whitening: the authors' figures, one fit for all sizes, and what it refuses."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -109,16 +109,61 @@ def test_a_pca_of_other_descriptors_is_refused_and_another_grouping_is_not() -> 
     others = replace(before, made_by=replace(before.made_by, weights="cd34"))
     with pytest.raises(MadeByError, match="weights: "):
         pca.apply(others)
-    with pytest.raises(MadeByError, match="already"):
+    with pytest.raises(MadeByError, match="reduced before"):
         pca.apply(replace(before, made_by=replace(before.made_by, pca="something")))
-    with pytest.raises(InputError, match="already"):
+    with pytest.raises(InputError, match="reduced before"):
         fit_pca(replace(before, made_by=replace(before.made_by, pca="something")), 3)
 
 
 def test_no_more_values_than_there_are() -> None:
-    with pytest.raises(InputError, match="vary in 4 directions, so 6 cannot be kept"):
+    with pytest.raises(InputError, match="vary in 4 directions, so a PCA cannot keep 6"):
         fit_pca(described(STRETCHED[:5]), 6)
-    with pytest.raises(InputError, match="cannot be cut to 9"):
+    with pytest.raises(InputError, match="must be 1 to 3, got 9"):
         fit_pca(described(STRETCHED), 3).truncated(9)
-    with pytest.raises(InputError, match="to 0 values keeps nothing"):
+    with pytest.raises(InputError, match="must be at least 1, got 0"):
         fit_pca(described(STRETCHED), 0)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones((1, 4)), "at least 2"),
+        (np.ones((9, 4)), "vary in 0 directions"),
+        (np.full((9, 4), np.nan), "finite"),
+    ],
+)
+def test_what_cannot_be_learnt_on_is_refused(vectors: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fit_pca(described(vectors))
+
+
+# --- whitening
+
+
+def test_the_database_varies_equally_in_every_direction_afterwards() -> None:
+    raw = fit_pca(described(STRETCHED), whiten=True, renormalise=False).project(STRETCHED)
+    assert np.allclose(raw.T @ raw / (len(raw) - 1), np.eye(8), atol=1e-10)
+    assert np.allclose(np.linalg.norm(fit_pca(described(STRETCHED), whiten=True).project(STRETCHED), axis=1), 1)
+
+
+def test_the_largest_variance_comes_first_and_signs_are_fixed() -> None:
+    pca = fit_pca(described(STRETCHED), 3, whiten=True)
+    assert pca.dim == 3 and (np.diff(pca.variances) < 0).all()
+    directions = pca.principal.directions
+    assert (np.abs(directions).max(axis=1) == directions.max(axis=1)).all()
+
+
+def test_whitenings_of_different_databases_are_not_comparable() -> None:
+    before = described(STRETCHED)
+    one, other = (fit_pca(described(rows), 7, whiten=True).apply(before) for rows in (STRETCHED, STRETCHED[1:]))
+    one.made_by.require_same(one.made_by, "these")
+    with pytest.raises(MadeByError, match="pca"):
+        one.made_by.require_same(other.made_by, "these")
+
+
+def test_a_small_database_keeps_the_directions_it_varies_in() -> None:
+    assert fit_pca(described(STRETCHED[:5]), whiten=True).dim == 4  # five points span four directions
+
+
+def test_a_pca_is_shown_in_one_line() -> None:
+    assert repr(fit_pca(described(STRETCHED), 3)).startswith("<Pca cricavpr, 8 to 3 values: PCA to 3-d, not whitened")

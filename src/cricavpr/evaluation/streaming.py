@@ -26,8 +26,7 @@ from cricavpr.files import write_text
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Indices, Predictions, search_and_rank
 from cricavpr.methods.base import Method
-from cricavpr.pca import Pca
-from cricavpr.whitening import fit_whitening
+from cricavpr.pca import Pca, fit_pca
 
 IN_MEMORY_BYTES = 256_000_000  # descriptors of a dataset up to here need no file of their own
 
@@ -76,10 +75,8 @@ def describe_sides(method: Method, dataset: EvalDataset, how: Describing) -> tup
     database = _side(method, dataset.database, how, 0)
     queries = _side(method, dataset.queries, how, 1)
     if how.whiten:
-        whitening = fit_whitening(database.descriptors.vectors)
-        database, queries = (
-            replace(side, descriptors=whitening.apply(side.descriptors)) for side in (database, queries)
-        )
+        pca = fit_pca(database.descriptors, whiten=True)
+        database, queries = (replace(side, descriptors=pca.apply(side.descriptors)) for side in (database, queries))
     database.descriptors.made_by.require_same(queries.descriptors.made_by, "the database and the queries")
     return database, queries
 

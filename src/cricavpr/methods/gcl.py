@@ -1,4 +1,4 @@
-"""GCL with its authors' weights, without and with what they call PCA whitening (see `cricavpr.whitening`)."""
+"""GCL with its authors' weights, without and with what they call PCA whitening (see `cricavpr.pca`)."""
 
 from __future__ import annotations
 
