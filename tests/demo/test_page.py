@@ -29,12 +29,13 @@ from cricavpr.demo.answers import (
 )
 from cricavpr.demo.map_svg import TownMap, distance, map_svg
 from cricavpr.demo.page import Story, render_page
-from cricavpr.descriptors import MadeBy
+from cricavpr.evaluation.cards import Counts
 from cricavpr.evaluation.evaluate import EvalResult
 from cricavpr.geo import round_length_m
 from cricavpr.index.search import Predictions
 from cricavpr.pages import safe_json
 from cricavpr.pages.charts import error_curve, recall_curves
+from tests.evaluation.report.made import card
 
 HOSTILE = "queries/</script><img src=x onerror=alert(1)>\"'&\u2028\udcff.jpg"
 
@@ -44,23 +45,15 @@ def spot(east_m: float, north_m: float) -> Spot:
 
 
 def row(grouping: str = "alone", recall: float = 0.5, hits: tuple[bool, ...] = (True, False)) -> Row:
-    made = MadeBy("cricavpr-tiny", "3fa2" * 16, (112, 112), "plain", grouping, None, 8)
-    result = EvalResult(
-        dataset="town",
-        split_hash="0" * 64,
-        rule="within 25 m",
-        made_by=made,
-        recall_at={n: min(1.0, recall + n / 40) if n > 1 else recall for n in range(1, 21)},
-        database=2,
-        queries=2,
-        queries_without_positives=0,
-        failed_database=(),
-        failed_queries=(),
-        describe_s=1.0,
-        search_s=0.1,
-        predictions=Predictions(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32)),
+    recalls = {n: min(1.0, recall + n / 40) if n > 1 else recall for n in range(1, 21)}
+    one = replace(
+        card("cricavpr-tiny", grouping, queries=2, weights="3fa2" * 16),
+        counts=Counts(2, 2, 0),
+        recall_at=recalls,
+        intervals=dict.fromkeys(recalls, (0.0, 1.0)),
     )
-    return Row("trained", result, hits)
+    found = Predictions(np.zeros((2, 1), np.int64), np.zeros((2, 1), np.float32))
+    return Row("trained", EvalResult(one, None, found, np.zeros(2, np.int64)), hits)  # type: ignore[arg-type]
 
 
 @pytest.fixture

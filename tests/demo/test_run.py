@@ -147,7 +147,7 @@ def test_the_verb_measures_a_network_under_every_grouping_and_against_pixels(
     assert Path(commands[0][2]).is_file() and Path(commands[0][4]).is_dir()
     rows = json.loads((out / "results.json").read_text())["rows"]
     # With equal numbers one seed would put the places of a query's group into one group of the database.
-    assert all(row["database"] != row["queries"] for row in rows)
+    assert all(row["counts"]["database"] != row["counts"]["queries"] for row in rows)
 
 
 def test_the_verb_answers_a_foreign_folder_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,9 +43,10 @@ def test_a_method_that_tells_the_places_apart_finds_them_all(tmp_path: Path) -> 
     assert result.recall_at == {1: 1.0, 5: 1.0, 10: 1.0}
     assert result.predictions.indices[:, 0].tolist() == list(range(30))
     assert result.predictions.indices.shape == (30, 10)
-    assert (result.database, result.queries, result.queries_without_positives) == (30, 30, 0)
-    assert (result.method, result.dataset, result.rule) == ("mean_colour", "colours", "within 25 m")
-    assert result.describe_s > 0 and result.search_s > 0
+    counts = result.card.counts
+    assert (counts.database, counts.queries, counts.without_positives) == (30, 30, 0)
+    assert (result.method, result.card.dataset, result.card.rule) == ("mean_colour", "colours", "within 25 m")
+    assert result.card.timings.describe_s > 0
 
 
 def test_recall_by_eye(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_an_n_beyond_the_database_counts_all_of_it(tmp_path: Path) -> None:
 
 def test_queries_without_positives_are_misses_and_are_counted(tmp_path: Path) -> None:
     result = evaluate(MeanColour(), dataset(tmp_path, places(RED), places(RED, GREEN)), recall_ns=(1,))
-    assert result.recall_at == {1: 0.5} and result.queries_without_positives == 1
+    assert result.recall_at == {1: 0.5} and result.card.counts.without_positives == 1
 
 
 def test_failed_photos_are_misses_and_are_counted_and_the_others_keep_their_place(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_failed_photos_are_misses_and_are_counted_and_the_others_keep_their_plac
     assert 1 not in result.predictions.indices and set(result.predictions.indices[1]) == {0, 2, 3}
     assert np.isneginf(result.predictions.scores[2]).all()
     assert result.recall_at == {1: 0.5, 3: 0.5}  # of 4: one was not found, one could not be asked
-    assert (result.database, result.queries) == (4, 4)
+    assert (result.card.counts.database, result.card.counts.queries) == (4, 4)
 
 
 def test_groups_change_the_result_of_a_method_that_correlates_and_are_recorded(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_groups_change_the_result_of_a_method_that_correlates_and_are_recorded(t
 @pytest.mark.parametrize("grouping", ["alone", "in_order:4", "shuffled:4:0"])
 def test_where_nothing_correlates_the_grouping_says_so(grouping: str, tmp_path: Path) -> None:
     result = evaluate(MeanColour(), dataset(tmp_path, places(RED), places(RED)), Grouping.parse(grouping))
-    assert result.grouping == result.to_dict()["grouping"] == "none (does not correlate)"
+    assert (result.grouping, result.to_dict()["grouping"]) == ("none (does not correlate)", "none")
 
 
 def test_the_result_is_json(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_the_result_is_json(tmp_path: Path) -> None:
     assert values["split_hash"] == split.split_hash()
     assert values["made_by"]["grouping"] == values["grouping"] == "in_order:16"
     assert values["failed_database"][0]["name"] == "0001.png" and values["failed_queries"] == []
-    assert (values["weights"], values["database"], values["queries"]) == ("none", 2, 2)
+    assert (values["weights"], values["counts"]["database"], values["counts"]["queries"]) == ("none", 2, 2)
 
 
 def test_a_table_always_has_its_grouping_and_reads_as_text_and_as_markdown(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cricavpr.index.engines import All, Box, Filter, Near, Tagged, Taken
 from cricavpr.methods.base import Method
 from cricavpr.terminal import printable
 
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
 SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
 
 
@@ -31,15 +32,22 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights", metavar="W", help="a weights file, a known name or random:SEED (default: the method's own)"
     )
-    group.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    add_device(group)
     group.add_argument("--image-size", metavar="HxW", help="describe at another size, such as 322x322")
 
 
-def add_work(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: Options) -> None:
+    """Add --device."""
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+
+
+def add_work(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
+    """Add how photos are read and described; none of it changes a result."""
     group = parser.add_argument_group("work")
-    group.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="images at once; never changes a result (default: 16)"
-    )
+    if batches:
+        group.add_argument(
+            "--batch-size", type=int, default=16, metavar="N", help="images per forward pass (default: 16)"
+        )
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)"
     )

@@ -184,10 +184,10 @@ def _queries(count: int) -> str:
 
 
 def _caption(story: Story) -> str:
-    result = story.rows[0].result
+    card = story.rows[0].result.card
     return text(
-        f"Recall in per cent. {result.queries:,} queries against {result.database:,} database pictures; "
-        f"right is {result.rule}. One query is {100 / result.queries:.1f} points."
+        f"Recall in per cent. {card.counts.queries:,} queries against {card.counts.database:,} database pictures; "
+        f"right is {card.rule}. One query is {100 / card.counts.queries:.1f} points."
     )
 
 

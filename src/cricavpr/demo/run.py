@@ -384,7 +384,7 @@ def _results(story: Story, split: EvalDataset, work: _Work) -> dict[str, Any]:
 
 
 def _without_times(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("describe_s", "search_s")}
+    return {key: value for key, value in row.items() if key not in ("timings", "date")}
 
 
 def _answer_dict(answer: Answer, database: Sequence[Photo]) -> dict[str, Any]:

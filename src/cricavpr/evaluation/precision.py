@@ -1,12 +1,12 @@
-"""A method whose network computes in half precision, with the precision written into its descriptors."""
+"""A method whose network computes in half precision; its descriptors say so."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from cricavpr.errors import InputError
-from cricavpr.evaluation.protocols import PRECISIONS, Precision
+from cricavpr.evaluation.protocols import Precision
 from cricavpr.methods.base import Method, device_of
 
 if TYPE_CHECKING:
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def in_precision(method: Method, precision: Precision) -> Method:
-    """The method itself for fp32, else the same under torch's autocast.
+    """Return the method itself for fp32, else the same under torch's autocast.
 
     Raises:
         InputError: an unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"there is no precision {precision!r}. Known: {', '.join(PRECISIONS)}.")
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}. Known: {', '.join(get_args(Precision))}.")
     return method if precision == "fp32" else _Autocast(method, precision)
 
 
 class _Autocast:
-    """Describes in half precision; a descriptor leaves in float32 and of unit length."""
+    """Describes in half precision; descriptors leave in float32 and of unit length."""
 
     def __init__(self, method: Method, precision: Precision) -> None:
         self.method, self.precision = method, precision
@@ -42,7 +42,7 @@ class _Autocast:
         try:
             with torch.autocast(device_of(self.method), dtype):
                 vectors = self.method.describe(images, groups)
-        except (RuntimeError, NotImplementedError) as error:  # a layer that has no kernel for it, or mixes both
+        except (RuntimeError, NotImplementedError) as error:  # a layer without a kernel for it, or that mixes both
             why = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.name} does not compute in {self.precision} here ({why}). Use fp32.") from error
+            raise InputError(f"{self.name} cannot compute in {self.precision} here ({why}). Use fp32.") from error
         return F.normalize(vectors.float(), dim=1)

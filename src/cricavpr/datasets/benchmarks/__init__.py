@@ -78,7 +78,8 @@ def open_split(name: str, root: Path) -> EvalDataset:
     layout = split.layout_of(root)
     if layout is None:
         raise InputError(nothing_fits(benchmark, split, root))
-    return replace(layout.read(root), name=split.name)
+    read = layout.read(root)
+    return replace(read, name=split.name, unanswered=split.unanswered, paper_grouping=split.paper_grouping)
 
 
 def nothing_fits(benchmark: Benchmark, split: Split, root: Path) -> str:

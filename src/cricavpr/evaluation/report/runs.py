@@ -10,10 +10,9 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import FILE as ANSWERS
-from cricavpr.evaluation.answers import Answer, read_answers_of
+from cricavpr.evaluation.answers import Answer, counted, read_answers
 from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.protocols import describe_protocol
 
 ABLATION = "table.csv"  # as `cricavpr ablate` writes it
 USUAL_RADIUS_M = 25.0
@@ -42,9 +41,7 @@ class Run:
     @property
     def counted(self) -> tuple[Answer, ...]:
         """The queries that recall is over."""
-        if self.card.protocol.unanswered == "skip":
-            return tuple(answer for answer in self.answers if answer.positives)
-        return self.answers
+        return counted(self.card, self.answers)
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def _labelled(read: Sequence[tuple[Path, Card]]) -> tuple[Run, ...]:
     cards = [card for _, card in read]
     for folder, card in read:
         beside = [other for other in cards if other.split_hash == card.split_hash]
-        answers = tuple(map(_with_note, read_answers_of(card, folder))) if (folder / ANSWERS).is_file() else ()
+        answers = tuple(map(_with_note, read_answers(folder, card))) if (folder / ANSWERS).is_file() else ()
         runs.append(Run(_label(card, beside), card, answers))
     return tuple(runs)
 
@@ -101,12 +98,12 @@ def _with_note(answer: Answer) -> Answer:
 def _label(card: Card, beside: Iterable[Card]) -> str:
     """The method, and as much of the rest as it takes."""
     parts: dict[str, Callable[[Card], str]] = {
-        "grouping": lambda c: "" if c.made_by["grouping"] == "none" else c.grouping,
+        "grouping": lambda c: "" if c.made_by.grouping == "none" else c.grouping,
         "weights": lambda c: c.weights[:14],
-        "dim": lambda c: f"{c.made_by['dim']}-d",
+        "dim": lambda c: f"{c.made_by.dim}-d",
         "reranked": lambda c: f"re-ranked {c.reranked}" if c.reranked else "",
-        "size": lambda c: "x".join(map(str, c.made_by["image_size"] or ["native"])),
-        "protocol": lambda c: describe_protocol(c.protocol),
+        "size": lambda c: "x".join(map(str, c.made_by.image_size or ["native"])),
+        "protocol": lambda c: str(c.protocol),
     }
     others = [other for other in beside if other is not card]
     said = [parts["grouping"](card)]

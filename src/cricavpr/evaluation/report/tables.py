@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.evaluation.report.runs import Run
 
 MISSING = ""
@@ -176,15 +175,15 @@ def _line(card: Card) -> tuple[str, ...]:
     """What makes a row: what is printed, and what tells two rows apart that print the same."""
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
-    grouping = "none" if card.made_by["grouping"] == "none" else card.grouping
-    size = "x".join(map(str, card.made_by["image_size"] or ["native"]))
+    grouping = "none" if card.made_by.grouping == "none" else card.grouping
+    size = "x".join(map(str, card.made_by.image_size or ["native"]))
     return (
         f"{card.method}{random}{again}",
-        str(card.made_by["dim"]),
+        str(card.made_by.dim),
         grouping,
         card.weights[:12],
         size,
-        describe_protocol(card.protocol),
+        str(card.protocol),
     )
 
 
@@ -224,7 +223,7 @@ def _by_size(cards: Sequence[Card]) -> Table | None:
     sizes: dict[tuple[str, str], dict[int, list[Card]]] = {}
     for card in cards:
         kind, _, size = card.grouping.partition(":")
-        if card.made_by["grouping"] != "none" and kind in ("alone", "in_order"):
+        if card.made_by.grouping != "none" and kind in ("alone", "in_order"):
             sizes.setdefault((card.method, card.weights), {}).setdefault(int(size or 1), []).append(card)
     several = {who: of for who, of in sizes.items() if len(of) > 1}
     if not several:
