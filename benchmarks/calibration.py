@@ -28,9 +28,9 @@ from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate.calibration import Calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
+from cricavpr.locate.consensus import Rule, consensus
 from cricavpr.locate.fitting import FOLDS, case_weights, fit, out_of_fold
 from cricavpr.locate.reliability import draw
-from cricavpr.locate.together import Rule, consensus
 from cricavpr.plotting import save_figure
 from cricavpr.town import Town, render_arrays
 

@@ -23,8 +23,8 @@ from cricavpr.index.segments import Segment
 from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import Locator
 from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Ring, Source
+from cricavpr.locate.consensus import Rule
 from cricavpr.locate.logistic import Logistic
-from cricavpr.locate.together import Rule
 from tests.index.fake_server import FakeServer
 from tests.mean_colour import GroupColour, MeanColour, colours, photos
 
@@ -222,7 +222,7 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         source=Source("labelled queries", 50, 50, 0.5, 25.0),
         right=model,
         in_map=model,
-        levels=(Level(0.5, 0.97, 0.96, 0.9, 0.9),),
+        levels=(Level(0.5, 90.0, 0.97, 0.96, 0.9, 0.9),),
         rings=(Ring(0.0, 500.0), Ring(0.9, 7.0)),
         reliability=(),
     )
@@ -237,11 +237,11 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
     assert isinstance(unsure.confidence, float) and unsure.confidence < 0.01 and len(unsure.matches) == 3
     careful = Locator(locator.index, locator.method, precision=0.98)
     assert careful.locate(tmp_path / "mine.png").status == "unknown"
-    assert careful.caveat is not None and "promise a precision of 0.96 at most, not 0.98" in careful.caveat
+    assert careful.caveat is not None and "supports a precision of at most 0.96, got 0.98" in careful.caveat
     replace(calibration, source=replace(calibration.source, cases=LEAVE_PLACE_OUT)).save(locator.index)
     own, careful = (Locator(locator.index, locator.method, precision) for precision in (0.9, 0.98))
     assert own.caveat == OWN and careful.caveat is not None
-    assert "not 0.98" in careful.caveat and careful.caveat.endswith(OWN)
+    assert "got 0.98" in careful.caveat and careful.caveat.endswith(OWN)
 
 
 def test_top_never_changes_the_answer(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from cricavpr.index.engines import Filter
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import RemoteIndex
 from cricavpr.locate.calibration import check_precision
+from cricavpr.locate.consensus import Consensus, Rule, consensus
+from cricavpr.locate.estimate import Doubt, LocationEstimate, Match, Where
 from cricavpr.locate.sources import Findings, source_of
-from cricavpr.locate.together import Consensus, Rule, consensus
-from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
 from cricavpr.methods.base import Method, made_by
 
 PRECISION = 0.95
