@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         source = calibration.source
         print(
-            f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their place; "
-            f"right within {source.right_m:g} m; {100 * source.share_in_map:g} % of future photos in the map\n"
+            f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their "
+            f"place; right within {source.right_m:g} m; {100 * source.share_in_map:g} % of future photos in the map\n"
             f"{precision_table(calibration)}"
         )
     return report(problems)

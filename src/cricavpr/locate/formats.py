@@ -46,7 +46,7 @@ def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
     """Return a table with a row for each photo: unknown values are empty, names safe for spreadsheets."""
-    return "\n".join([_csv_line(COLUMNS), *(_csv_line(_csv_values(estimate)) for estimate in estimates)])
+    return "\n".join([csv_head(), *map(csv_row, estimates)])
 
 
 def to_kml(estimates: Sequence[LocationEstimate]) -> str:
@@ -68,7 +68,13 @@ FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
 }
 
 
-def _csv_values(estimate: LocationEstimate) -> list[Any]:
+def csv_head() -> str:
+    """Return the head of the table, without the line break."""
+    return _csv_line(COLUMNS)
+
+
+def csv_row(estimate: LocationEstimate) -> str:
+    """Return one row of the table, without the line break."""
     values = estimate.to_dict()
     best = values["matches"][0] if values["matches"] else {}
     flat = {
@@ -79,7 +85,7 @@ def _csv_values(estimate: LocationEstimate) -> list[Any]:
         "best_match": safe_cell(best.get("name", "")),
         "best_score": best.get("score"),
     }
-    return [flat.get(column) for column in COLUMNS]
+    return _csv_line([flat.get(column) for column in COLUMNS])
 
 
 def _csv_line(values: Sequence[Any]) -> str:
