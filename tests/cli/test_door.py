@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +62,7 @@ def test_what_is_in_the_way_of_an_index_is_said_before_a_photo_is_read(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cricavpr.describing.describe", lambda *_, **__: pytest.fail("photos were described"))
+    monkeypatch.setattr("cricavpr.describing.flow.plan", lambda *_, **__: pytest.fail("photos were described"))
     for to in (str(photos), ".", "..", "/", str(photos / "0.png")):
         assert main(["index", "build", str(photos), "--to", to, *PIXELS]) == 2
         error = capsys.readouterr().err
@@ -125,8 +128,95 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {photos.name}
 
 
-def test_recall_at_no_number_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit:
-        main(["evaluate", "DATA", "--recall-at", "1,"])
-    assert exit.value.code == 2
-    assert "'1,' is not understood. Give whole numbers, such as 1,5,10." in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ([], "the following arguments are required: VERB. See: cricavpr --help"),
+        (["evlauate"], "invalid choice 'evlauate'. Did you mean 'evaluate'?"),
+        (["evaluate", "DATA", "--recall-at", "1,"], "expected whole numbers such as 1,5,10, got '1,'"),
+        (["evaluate", "DATA", "--rerank", "x"], "argument --rerank: invalid int value: 'x'. See: cricavpr evaluate"),
+        (["evaluate", "DATA", "--unknown\x1b[2J"], r"unrecognized arguments: --unknown\x1b[2J. See: cricavpr"),
+    ],
+)
+def test_wrong_usage_is_one_line(typed: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(typed) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cricavpr: ") and error.count("\n") == 1 and says in error
+
+
+# --- interrupted
+
+ENTRY = "from cricavpr.__main__ import main; sys.exit(main())"  # what the console script does
+AT_IMPORT = """
+import os, signal, sys
+at = sys.argv.pop(1)
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+"""
+TOLD = """
+import os, signal, sys
+install = signal.signal
+def told(number, handler):
+    before = install(number, handler)
+    os.write(1, b"here")
+    signal.signal = install
+    return before
+signal.signal = told
+"""
+LINE = b"cricavpr: interrupted. Run the same command again.\n"
+
+
+@pytest.mark.parametrize(
+    "module", ["cricavpr.cli", "argparse", "cricavpr.cli.describe", "numpy", "PIL", "torch", "torch.nn", "safetensors"]
+)
+def test_ctrl_c_while_something_is_imported_is_one_line(module: str, photos: Path, tmp_path: Path) -> None:
+    """A real signal, at the moment when the import begins: some are inside a verb, most are before it."""
+    words = ["describe", str(photos), "--out", str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    answer = subprocess.run([sys.executable, "-c", AT_IMPORT + ENTRY, module, *words], capture_output=True)
+    assert (answer.returncode, answer.stderr) == (130, LINE)
+    assert {path.name for path in tmp_path.iterdir()} == {photos.name}
+
+
+@pytest.mark.parametrize("after_ms", [0, 10, 50, 100, 300, 700, 1500])
+def test_ctrl_c_is_one_line_at_any_time(after_ms: int, photos: Path, tmp_path: Path) -> None:
+    words = ["describe", str(photos), "--out", str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TOLD + ENTRY, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.read(4) == b"here"  # before, Python itself is starting
+    time.sleep(after_ms / 1000)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, LINE) or (process.returncode == 0 and b"2 descriptors" in out)
+
+
+# --- terminals
+
+
+def test_a_name_on_a_terminal_controls_nothing_and_a_pipe_gets_it_as_it_is(photos: Path, tmp_path: Path) -> None:
+    evil = "a\x1b[2J\x9b\u202eb.png"
+    (photos / "0.png").rename(photos / evil)
+    (photos / "positions.csv").unlink()
+    index = tmp_path / "index\x1b[31m"
+    (photos / "1.png").unlink()
+    table = tmp_path / "table.csv"
+    table.write_text(f"name,lat,lon\n{evil},55.7,13.2\n")
+    built = ["index", "build", str(photos), "--to", str(index), "--positions", str(table), *PIXELS]
+    located = ["locate", str(photos), "--index", str(index), "--csv", *PIXELS]
+    code = f"import sys; {ENTRY}"
+    for words in (built, located):
+        ours, theirs = os.openpty()
+        process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=theirs, stderr=subprocess.PIPE)
+        os.close(theirs)
+        printed = b""
+        with contextlib.suppress(OSError):  # the other side is closed
+            while part := os.read(ours, 4096):
+                printed += part
+        os.close(ours)
+        assert process.wait() == 0
+        assert b"\\x1b[" in printed and not {"\x1b", "\x9b", "\u202e"} & set(printed.decode())
+    answer = subprocess.run([sys.executable, "-c", code, *located], capture_output=True, check=True)
+    assert evil in answer.stdout.decode()
