@@ -10,7 +10,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import cricavpr
@@ -76,20 +76,14 @@ def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
     return top
 
 
-def main(arguments: Sequence[str] | None = None, ready: Callable[[], None] = lambda: None) -> int:
-    """Run one verb and return the exit code.
-
-    Args:
-        arguments: the words of the command line; None takes those of the process.
-        ready: called when everything is imported, before the verb runs.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code; without arguments by the words of the process."""
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
         _escape_controls()  # after --help, which may be coloured
-        ready()
         code: int = args.run(args)
         sys.stdout.flush()
         return code
