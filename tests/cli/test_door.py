@@ -17,6 +17,7 @@ from PIL import Image
 
 from cricavpr.cli import main
 from cricavpr.descriptors import DescriptorSet
+from cricavpr.town.write import make_town
 
 PIXELS = ["--method", "pixels", "--quiet"]
 
@@ -144,6 +145,55 @@ def test_wrong_usage_is_one_line(typed: list[str], says: str, capsys: pytest.Cap
     assert error.startswith("cricavpr: ") and error.count("\n") == 1 and says in error
 
 
+NUMBERS = ["0", "-1", "nan", "inf", "-inf", "1e300", "1" + 30 * "0", "", "x", "1.5"]
+OPTIONS = [
+    ("evaluate", ["--recall-at", "--rerank", "--pca-dim", "--radius-m", "--batch-size", "--workers", "--image-size"]),
+    ("audit", ["--group-size", "--radius-m"]),
+    ("compare-methods", ["--radius-m", "--batch-size"]),
+    ("locate", ["--top", "--precision", "--batch-size", "--near", "--box", "--since"]),
+    ("calibrate", ["--radius-m", "--share-in-map", "--max-photos"]),
+    ("fit", ["--dim"]),
+]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """A command of each verb that is done in no time."""
+    here = tmp_path_factory.mktemp("odd")
+    make_town(here / "town", 7100, 2, "photos", image_size=(56, 56))
+    town, queries, index = str(here / "town"), str(here / "town/queries"), str(here / "index")
+    with contextlib.redirect_stdout(None):
+        assert main(["index", "build", f"{town}/database", "--to", index, *PIXELS, "--workers", "0"]) == 0
+        assert main(["describe", queries, "--out", str(here / "some"), *PIXELS, "--workers", "0"]) == 0
+    work = [*PIXELS, "--workers", "0"]
+    return {
+        "evaluate": ["evaluate", town, "--out", str(here / "out"), *work],
+        "audit": ["audit", town, "--out", str(here / "out"), "--shuffles", "1", *work],
+        "compare-methods": ["compare-methods", town, "--methods", "pixels", "--quiet", "--workers", "0"],
+        "locate": ["locate", queries, "--index", index, *work],
+        "calibrate": ["index", "calibrate", index, *work],
+        "fit": ["pca", "fit", str(here / "some"), "--out", str(here / "pca"), "--quiet"],
+    }
+
+
+@pytest.mark.parametrize(("verb", "option"), [(verb, option) for verb, options in OPTIONS for option in options])
+def test_any_number_is_taken_or_answered_with_one_line(
+    verb: str,
+    option: str,
+    odd: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("cricavpr.evaluation.costs.MEASURED_S", 0.0)
+    many = {"--near": 3, "--box": 4}.get(option, 1)
+    for number in NUMBERS:
+        code = main([*odd[verb], f"{option}={','.join([number] * many)}"])
+        error = capsys.readouterr().err
+        assert code in (0, 2), (number, error)
+        assert code == 0 or error.splitlines()[-1].startswith("cricavpr: "), (number, error)
+        assert "Traceback" not in error
+
+
 # --- interrupted
 
 ENTRY = "from cricavpr.__main__ import main; sys.exit(main())"  # what the console script does
@@ -190,7 +240,8 @@ def test_ctrl_c_is_one_line_at_any_time(after_ms: int, photos: Path, tmp_path: P
     time.sleep(after_ms / 1000)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, LINE) or (process.returncode == 0 and b"2 descriptors" in out)
+    done = b"2 descriptors" in out and process.returncode in (0, -signal.SIGINT)  # Python itself is ending
+    assert (process.returncode, error) == (130, LINE) or (done and error == b"")
 
 
 # --- terminals

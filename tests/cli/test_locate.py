@@ -166,7 +166,7 @@ WRONG = [
         "fits the filter: within 500 m of 10.0, 20.0 and tagged tram. Ask for more.",
     ),
     (["--since", "2031-05-01"], "fits the filter: taken on or after 2031-05-01T00:00Z. Ask for more."),
-    (["--top", "20000"], f"the number of matches of {AT} must be 1 to 16,384, got 20,000."),
+    (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
     (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --to {AT}_2"),
     (["--index", "milvus://localhost"], "is no name of a collection"),

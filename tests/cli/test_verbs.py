@@ -130,7 +130,7 @@ WRONG = [
     (["locate", "a.jpg", "--index", "nowhere"], "nowhere"),
     (["describe", ".", "--out", "x", "--method", "cricavrp"], "Did you mean 'cricavpr'"),
     (["describe", ".", "--out", "x", "--grouping", "in_order"], "is not understood"),
-    (["describe", ".", "--out", "x", "--image-size", "big"], "height x width"),
+    (["describe", ".", "--out", "x", "--image-size", "big"], "expected height x width such as 322x322, got 'big'"),
     (["weights", "show", "nowhere.pth"], "nowhere.pth"),
     (["town", "make", "t", "--places", "0", "--quiet"], "places"),
 ]

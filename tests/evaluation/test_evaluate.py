@@ -11,6 +11,7 @@ import torch
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
+from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.evaluate import evaluate, format_table
 from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, MeanColour, colours, photos
@@ -67,9 +68,12 @@ def test_a_shuffle_gives_a_query_other_company_than_its_match_had(tmp_path: Path
 
 
 def test_an_n_beyond_the_database_counts_all_of_it(tmp_path: Path) -> None:
-    result = evaluate(MeanColour(), dataset(tmp_path, places(RED, GREEN), places(GREEN)), recall_ns=(1, 100))
-    assert result.recall_at == {1: 0.0, 100: 1.0}
-    assert result.predictions.indices[0, :3].tolist() == [1, 0, -1]
+    huge = 10**30
+    split = dataset(tmp_path, places(RED, GREEN), places(GREEN))
+    result = evaluate(MeanColour(), split, recall_ns=(1, 100, huge))
+    assert result.recall_at == {1: 0.0, 100: 1.0, huge: 1.0}
+    assert result.predictions.indices.tolist() == [[1, 0]]
+    assert list(Card.read(result.save(tmp_path / "out")).recall_at) == [1, 100, huge]
 
 
 def test_queries_without_positives_are_misses_and_are_counted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report, size
+from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report
 from cricavpr.cluster import Address, MethodSpec, describe_on
 from cricavpr.datasets import open_photos
 from cricavpr.datasets.base import Problem
@@ -64,8 +64,7 @@ def _describe_on(args: argparse.Namespace, grouping: Grouping) -> tuple[Describe
 
     if args.workers is not None:
         raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
-    wanted = None if args.image_size is None else size(args.image_size)
-    spec = MethodSpec(args.method, args.weights, args.device, wanted)
+    spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
     address = Address.parse(args.on)
     photos, unusable = open_photos(existing_folder(args.photos))
     described = describe_on(

@@ -51,7 +51,7 @@ class EvalResult:
     Attributes:
         card: recall with everything that decided it.
         dataset: what was evaluated on.
-        predictions: (Q, n) indices into the whole database; -1 for a failed query or beyond a small database.
+        predictions: (Q, n) indices into the whole database, n at most its size; -1 where nothing was found.
         ranks: (Q,) rank of the best positive over the whole database; 0 where there is none.
         failed_database: photos that could not be described, so no query can find them.
         failed_queries: photos that could not be described; they count as misses.
@@ -204,18 +204,20 @@ def evaluate(
         how = Describing(grouping, reduction, folder, batch_size, workers, progress, whiten_on_database)
         database, queries = describe_sides(in_precision(method, chosen.precision), dataset, how)
         times.append(time.perf_counter())
-        found, ranks = search_split(dataset, database, queries, chosen, max(*ns, rerank or 1))
+        most = len(dataset.database)  # beyond it there is nothing more to find
+        found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
         times.append(time.perf_counter())
     failed_rerank: tuple[Problem, ...] = ()
     if rerank is not None:
-        found = again = _reranked(method, dataset, found, rerank, workers, cache, progress)
+        found = again = _reranked(method, dataset, found, min(most, rerank), workers, cache, progress)
         ranks = replaced_ranks(ranks, again.indices, dataset.positives)
         failed_rerank = (*again.failed_database, *again.failed_queries)
         times.append(time.perf_counter())
     local = f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None
     made_by = database.descriptors.made_by
     skip, without = chosen.unanswered == "skip", sum(not len(positives) for positives in dataset.positives)
-    recalls = recall_at(found.indices, dataset.positives, ns, skip_without_positives=skip)
+    recalls = recall_at(found.indices, dataset.positives, [min(n, most) for n in ns], skip_without_positives=skip)
+    recalls = {n: recalls[min(n, most)] for n in ns}
     card = Card(
         dataset=dataset.name,
         split_hash=dataset.split_hash(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -231,8 +230,8 @@ class Locator:
     def _check_top(self, top: int) -> None:
         most = self.source.most_matches
         if not 1 <= top <= most:
-            limit = f"1 to {most:,}" if most < sys.maxsize else "at least 1"
-            raise InputError(f"the number of matches of {self.index.path} must be {limit}, got {top:,}.")
+            limit = "at least 1" if top < 1 else f"at most {most:,}"
+            raise InputError(f"the number of matches from {self.index.path} must be {limit}, got {top:,}.")
 
 
 def open_index(index: AnyPath) -> PlaceIndex | RemoteIndex:
