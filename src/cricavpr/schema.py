@@ -177,9 +177,11 @@ def _table_of(hint: Any, values: dict[str, Any], where: str) -> type[Any] | None
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+    if hint is Any or (type(value) is hint and hint is not float):
         return value
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _convert_choice(value, arguments, where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -189,10 +191,6 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {_key(key, arguments[0], where): _convert(item, arguments[1], where) for key, item in value.items()}
     if origin is typing.Literal and value in arguments:
-        return value
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if hint is not float and isinstance(hint, type) and type(value) is hint:
         return value
     raise _wrong(value, hint, where)
 

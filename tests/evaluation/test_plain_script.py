@@ -13,7 +13,7 @@ from cricavpr.datasets import open_dataset
 from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.evaluate import evaluate
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.streaming import Describing, describe_sides
+from cricavpr.evaluation.streaming import describe_sides
 from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
 from tests import plain_script
@@ -37,8 +37,8 @@ def plain(tree: Path) -> dict[str, np.ndarray]:
 
 def test_descriptors_are_those_of_the_plain_script(tree: Path, plain: dict[str, np.ndarray]) -> None:
     dataset, _ = open_dataset(tree)
-    how = Describing(Grouping.parse("in_order:16"), batch_size=48, workers=0)
-    sides = describe_sides(load_method("cricavpr-tiny"), dataset, how)
+    grouping = Grouping.parse("in_order:16")
+    sides = describe_sides(load_method("cricavpr-tiny"), dataset, grouping, batch_size=48, workers=0)
     for side, name in zip(sides, ("database", "queries"), strict=True):
         assert side.descriptors.vectors.shape == plain[name].shape and len(plain[name]) >= 33
         apart = np.linalg.norm(side.descriptors.vectors - plain[name], axis=1)

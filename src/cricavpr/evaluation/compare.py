@@ -15,10 +15,11 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import Answer, counted, read_answers
 from cricavpr.evaluation.cards import FILE, Card, dependence
 from cricavpr.evaluation.intervals import Interval, Paired, compare_paired
-from cricavpr.evaluation.markdown import markdown
+from cricavpr.evaluation.markdown import markdown, table_of
 from cricavpr.evaluation.published import TABLE, Published, beside, image_size, read_published
 
 MARK = "*"
+USUAL = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "fp32", "re-ranked": "no"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,8 @@ class Comparison:
     def table(self) -> str:
         """Return a Markdown table: one row per card with its intervals, then what others published."""
         rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
-        rows += map(_published_row, self.published)
-        columns = _columns(rows, len(self.runs))
-        return markdown(columns, [[row.get(column, "") for column in columns] for row in rows])
+        usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
+        return table_of([*rows, *map(_published_row, self.published)], usual, rows)
 
     def paired_table(self) -> str:
         """Return a Markdown table of the paired tests."""
@@ -247,15 +247,3 @@ def _published_row(entry: Published) -> dict[str, str]:
         **{f"R@{n}": f"{recall}{'?' if entry.marks else ''}" for n, recall in entry.recalls.items()},
         "differs or is not known": ", ".join(entry.marks),
     }
-
-
-def _columns(rows: Sequence[dict[str, str]], own: int) -> list[str]:
-    """Return names and recalls always; other columns where cards differ or say something unusual."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    usual = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "fp32", "re-ranked": "no"}
-    quiet = {name for name, value in usual.items() if all(row[name] == value for row in rows[:own])}
-    quiet |= {name for name in ("dataset", "weights") if len({row.get(name, "") for row in rows[:own]}) == 1}
-    recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
-    others = [name for name in names if name not in recalls and name not in quiet]
-    tail = [name for name in others if name.startswith("differs")]
-    return [*(name for name in others if name not in tail), *recalls, *tail]

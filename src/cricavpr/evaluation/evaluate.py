@@ -25,12 +25,12 @@ from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import answers_of, write_answers
 from cricavpr.evaluation.cards import Card, Counts, Timings, dependence
 from cricavpr.evaluation.intervals import recall_intervals
-from cricavpr.evaluation.markdown import markdown
+from cricavpr.evaluation.markdown import table_of
 from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import HONEST, Protocol, groupings
 from cricavpr.evaluation.protocols import protocol as protocol_named
 from cricavpr.evaluation.recall import recall_at, replaced_ranks
-from cricavpr.evaluation.streaming import Describing, describe_sides, room_for, search_split
+from cricavpr.evaluation.streaming import describe_sides, room_for, search_split
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod
@@ -201,8 +201,17 @@ def evaluate(
     reduction, cache = _reduction(pca, pca_dim, chosen), None if cache is None else Path(cache)
     times = [time.perf_counter()]
     with room_for(method, dataset, cache) as folder:
-        how = Describing(grouping, reduction, folder, batch_size, workers, progress, whiten_on_database)
-        database, queries = describe_sides(in_precision(method, chosen.precision), dataset, how)
+        database, queries = describe_sides(
+            in_precision(method, chosen.precision),
+            dataset,
+            grouping,
+            reduction,
+            whiten=whiten_on_database,
+            folder=folder,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
         times.append(time.perf_counter())
         most = len(dataset.database)  # beyond it there is nothing more to find
         found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
@@ -291,10 +300,7 @@ def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyP
 def format_table(results: Iterable[EvalResult]) -> str:
     """Return a Markdown table that also reads as plain text: one row for each result, always with its grouping."""
     rows = [result.table_row() for result in results]
-    if not rows:
-        return ""
-    columns = _columns(rows)
-    return markdown(columns, [[row.get(column, "") for column in columns] for row in rows])
+    return table_of(rows, {"without positives": "0", "failed": "0", "protocol": HONEST.name}) if rows else ""
 
 
 def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
@@ -313,17 +319,6 @@ def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
     for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
         yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
     yield f"split {first.split_hash}"
-
-
-def _columns(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Return all columns, recalls by rising N after the grouping; some only where they differ from the usual."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
-    usual = {"without positives": "0", "failed": "0", "protocol": HONEST.name}
-    quiet = {name for name, value in usual.items() if all(row[name] == value for row in rows)}
-    others = [name for name in names if name not in recalls and name not in quiet]
-    place = others.index("grouping") + 1
-    return [*others[:place], *recalls, *others[place:]]
 
 
 def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +28,9 @@ from cricavpr.grouping import Grouping
 from cricavpr.index.search import Indices, Predictions, search_and_rank
 from cricavpr.methods.base import Method
 from cricavpr.pca import Pca, fit_pca
-from cricavpr.progress import Report
 from cricavpr.schema import build, parse_json, to_plain
 
 IN_MEMORY_BYTES = 256_000_000  # descriptors of a dataset up to this size need no file
-
-
-@dataclass(frozen=True)
-class Describing:
-    """How to describe a dataset.
-
-    Attributes:
-        grouping: which images see one another.
-        pca: reduces the descriptors, or None.
-        folder: keeps the descriptors; None keeps them in memory.
-        batch_size, workers, progress: as for `describe`; they do not change the result.
-        whiten: fit a whitening on the database and apply it, as GCL does; in memory.
-    """
-
-    grouping: Grouping
-    pca: Pca | None = None
-    folder: Path | None = None
-    batch_size: int = 16
-    workers: int | None = None
-    progress: bool | Report = False
-    whiten: bool = False
 
 
 @contextlib.contextmanager
@@ -66,40 +44,43 @@ def room_for(method: Method, dataset: EvalDataset, cache: Path | None) -> Iterat
         yield Path(folder)
 
 
-def describe_sides(method: Method, dataset: EvalDataset, how: Describing) -> tuple[Described, Described]:
+def describe_sides(
+    method: Method,
+    dataset: EvalDataset,
+    grouping: Grouping,
+    pca: Pca | None = None,
+    *,
+    whiten: bool = False,
+    folder: Path | None = None,
+    **how: Any,
+) -> tuple[Described, Described]:
     """Describe database and queries, each in groups of its own, as the authors' script does.
 
     A shuffle orders them differently: one order for both would put each query in the company that its match had.
+
+    Args:
+        pca: reduces the descriptors.
+        whiten: fit a whitening on the database and apply it, as GCL does; in memory.
+        folder: keeps the descriptors; None keeps them in memory.
+        how: batch_size, workers and progress, as for `describe`.
 
     Raises:
         InputError: as for `describe`.
         MadeByError: the PCA was fitted on other descriptors.
     """
-    database, queries = (_side(method, images, how, n) for n, images in enumerate((dataset.database, dataset.queries)))
-    if how.whiten:
-        pca = fit_pca(database.descriptors, whiten=True)
-        database, queries = (replace(side, descriptors=pca.apply(side.descriptors)) for side in (database, queries))
+    sides = []
+    for draw, images in enumerate((dataset.database, dataset.queries)):
+        out = None
+        if folder is not None:
+            out = folder / f"{method.name}-{cache_key(method, images, grouping, draw)[:24]}.safetensors"
+        side = describe_once(method, images, grouping, out=out, draw=draw, **how)
+        sides.append(side if pca is None else replace(side, descriptors=_reduced(side.descriptors, pca, out)))
+    if whiten:
+        fitted = fit_pca(sides[0].descriptors, whiten=True)
+        sides = [replace(side, descriptors=fitted.apply(side.descriptors)) for side in sides]
+    database, queries = sides
     database.descriptors.made_by.require_same(queries.descriptors.made_by, "the database and the queries")
     return database, queries
-
-
-def _side(method: Method, images: ImageSet, how: Describing, draw: int) -> Described:
-    out = None
-    if how.folder is not None:
-        out = how.folder / f"{method.name}-{cache_key(method, images, how.grouping, draw)[:24]}.safetensors"
-    described = describe_once(
-        method,
-        images,
-        how.grouping,
-        batch_size=how.batch_size,
-        workers=how.workers,
-        out=out,
-        progress=how.progress,
-        draw=draw,
-    )
-    return (
-        described if how.pca is None else replace(described, descriptors=_reduced(described.descriptors, how.pca, out))
-    )
 
 
 def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: Path | None, **how: Any) -> Described:

@@ -5,6 +5,7 @@ An arrangement says which images are described together, in which order, in whic
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ class Arrangements:
 
     def on_device(self, other: Method) -> Sides:
         """Describe both sides alone, by the same method on another device."""
-        return self._sides(_OnDevice(other), ALONE, None, 16)
+        named = copy.copy(other)
+        named.preprocessing += f"; {device_of(other)}"  # tells its files from those of the first device
+        return self._sides(named, ALONE, None, 16)
 
     def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
         """Describe some photos of one side; rows count the photos that have a descriptor alone."""
@@ -141,13 +144,3 @@ def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Gro
     strips = [generator.permutation(strip) for strip in np.array_split(line, size)]
     longest = max(map(len, strips))
     return np.array([strip[place] for place in range(longest) for strip in strips if place < len(strip)], np.int64)
-
-
-class _OnDevice:
-    """The same method on another device; the device is part of the name of its descriptor files."""
-
-    def __init__(self, method: Method) -> None:
-        self.name, self.dim, self.correlates = method.name, method.dim, method.correlates
-        self.image_size, self.weights = method.image_size, method.weights
-        self.preprocess, self.describe = method.preprocess, method.describe
-        self.preprocessing = f"{method.preprocessing}; {device_of(method)}"
