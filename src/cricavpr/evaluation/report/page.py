@@ -56,7 +56,7 @@ def report_page(
         body="".join(parts),
         style=_asset("page.css"),
         script=_asset("page.js") if explored else "",
-        data=_data(explored, found, pictures),
+        data=_data(explored, found, pictures) if explored else None,
     )
 
 

@@ -1,0 +1,321 @@
+"""A map as a fragment of HTML: marks, circles and lines that are zoomed, hovered and opened, without network.
+
+The fragment is an SVG that also shows without a script. `map.js` brings it to life: it finds every map of a document
+by its class, so any number of maps may stand on one page, and no id or global name is used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cricavpr.geo import EARTH_RADIUS_M, round_length_m
+from cricavpr.pages.html import safe_json, text
+
+USUAL_PX = 620  # width of the map before the script has measured it
+MARGIN = 0.06  # share of the longer side around everything
+LEAST_SIDE_M = 60.0
+LARGE = 1_000  # more marks than that leave the default look "photo" small
+
+Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
+
+LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle; colours are in map.css
+    "photo": "h0",
+    "right": "h0",
+    "wrong": "m-4.6-4.6l9.2 9.2m0-9.2l-9.2 9.2",
+    "query": "m0-6.5l5.5 6.5-5.5 6.5-5.5-6.5z",
+    "answer": "m0-8l2 5.6 5.9.2-4.7 3.6 1.7 5.7-4.9-3.3-4.9 3.3 1.7-5.7-4.7-3.6 5.9-.2z",
+    "match": "m-4.5-4.5h9v9h-9z",
+    "thin": "m0-5.5l5.2 9.5h-10.4z",
+}
+GROUPS = 8  # colours of "group-0" to "group-7", dots that belong together
+LOOKS |= {f"group-{number}": "h0" for number in range(GROUPS)}
+TICK_PX = 11  # length of the stroke that shows where a photo looks
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A point on a map.
+
+    Attributes:
+        at: (latitude, longitude) in degrees, or (easting, northing) in metres; NaN leaves it out.
+        name: shown on hover.
+        look: a key of `LOOKS`.
+        photo: address of a picture, such as a data: URI; shown on hover, and large on a click.
+        heading_deg: draw a stroke in this compass direction.
+    """
+
+    at: Place
+    name: str = ""
+    look: str = "photo"
+    photo: str = ""
+    heading_deg: float = math.nan
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A circle of a radius in metres. Looks: doubt, hole and group-0 to group-7."""
+
+    at: Place
+    radius_m: float
+    name: str = ""
+    look: str = "doubt"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line between two or more positions. Looks: link, right and wrong.
+
+    Attributes:
+        marker: the number of a marker; the line is hidden together with it.
+    """
+
+    points: Sequence[Place]
+    name: str = ""
+    look: str = "link"
+    marker: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Outlines that lie below everything else: streets (lines of a width in metres), houses and parks (areas)."""
+
+    points: ArrayLike  # (n, 2)
+    look: str
+    width_m: float = 0.0
+
+
+def map_of(
+    markers: Sequence[Marker] = (),
+    circles: Sequence[Circle] = (),
+    lines: Sequence[Line] = (),
+    *,
+    degrees: bool = False,
+    ground: Sequence[Ground] = (),
+    key: Mapping[str, str] | None = None,
+    label: str = "Map",
+) -> str:
+    """Return a map with north up and a scale bar as an HTML fragment.
+
+    In a page of `render` give the fragment as part of `body`; in a notebook pass it through `notebook`. A script finds
+    the methods of a map as the property `cricavpr` of its element; see map.js.
+
+    Args:
+        markers: points; a script knows them by their number in this sequence.
+        degrees: positions are (latitude, longitude) instead of (easting, northing) in metres.
+        key: legend, from a look to what it means.
+        label: description for screen readers.
+
+    Raises:
+        ValueError: a look that is not in `LOOKS`.
+
+    Example:
+        >>> html = map_of([Marker((48.20, 16.37), "vienna.jpg")], [Circle((48.20, 16.37), 25.0)], degrees=True)
+        >>> html.count("cv-doubt"), "vienna.jpg" in html
+        (1, True)
+    """
+    unknown = {marker.look for marker in markers} - set(LOOKS)
+    if unknown:
+        raise ValueError(f"unknown look {min(unknown)!r}; known are {', '.join(LOOKS)}")
+    parts = [
+        [marker.at for marker in markers],
+        [circle.at for circle in circles],
+        *(line.points for line in lines),
+        *(shape.points for shape in ground),
+    ]
+    arrays = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
+    ends = np.cumsum([len(array) for array in arrays])[:-1]
+    plane = np.split(_plane(np.concatenate(arrays), degrees), ends)
+    radii = np.array([circle.radius_m for circle in circles])
+    box = _box(plane, radii)
+    unit = box[2] / USUAL_PX
+    marks, circled, stretched = plane[0], plane[1], plane[2:]
+    drawn = (
+        f'<g class="cv-ground">{_ground(ground, stretched[len(lines) :])}</g>'
+        + "".join(map(_circle, circles, circled))
+        + "".join(map(_line, lines, stretched))
+        + "".join(_marks(markers, marks, unit, look) for look in LOOKS)
+        + f'<g class="cv-over"></g>{_furniture(box, unit)}'
+    )
+    data = [path for look in LOOKS for path in _data(markers, marks, look)]
+    view = " ".join(f"{value:.1f}" for value in box)
+    return (
+        f'<div class="cv-map" data-unit="{unit:.6g}"><div class="cv-frame"><svg viewBox="{view}" tabindex="0" '
+        f'role="application" aria-label="{text(label)}. {KEYS}">{drawn}</svg>{CONTROLS}</div>{_key(key or {})}'
+        f'<script type="application/json">{safe_json(data)}</script></div>'
+    )
+
+
+KEYS = "Arrow keys go from mark to mark, Enter opens one, plus and minus zoom, 0 shows everything."
+CONTROLS = (
+    '<div class="cv-zoom"><button type="button" aria-label="Zoom in">+</button>'
+    '<button type="button" aria-label="Zoom out">−</button>'
+    '<button type="button" aria-label="Show everything"><svg viewBox="0 0 16 16" aria-hidden="true">'
+    '<path d="M2 6V2H6M10 2H14V6M14 10V14H10M6 14H2V10"/></svg></button></div>'
+    '<div class="cv-tip" role="status" hidden=""></div>'
+)
+
+
+# --- from positions to the plane of the drawing: metres from the middle, x to the east and y to the south
+
+
+def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]:  # (N, 2) twice
+    """Project degrees around their middle, where lengths are true; move metres to their middle."""
+    known = ~np.isnan(positions).any(axis=1)
+    if not known.any():
+        return positions
+    if degrees:
+        lat, lon = np.deg2rad(positions).T
+        turn = np.exp(1j * lon[known])  # a mean on the circle, where 180 is -180
+        lon = np.angle(np.exp(1j * (lon - np.angle(turn.mean()))))
+        middle = (lat[known].min() + lat[known].max()) / 2
+        positions = EARTH_RADIUS_M * np.stack([lon * math.cos(middle), lat], axis=1)
+    low, high = positions[known].min(axis=0), positions[known].max(axis=0)
+    plane: NDArray[np.float64] = (positions - (low + high) / 2) * (1, -1)
+    return plane
+
+
+def _box(plane: Sequence[NDArray[np.float64]], radii: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Left, top, width and height of everything, with a margin."""
+    reach = radii[:, None]
+    points = np.concatenate([*plane, plane[1] - reach, plane[1] + reach])
+    points = points[~np.isnan(points).any(axis=1)]
+    low, high = (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(2), np.zeros(2))
+    side = max(LEAST_SIDE_M, float((high - low).max()))
+    half = np.maximum((high - low) / 2, side / 4) + MARGIN * side
+    (left, top), (width, height) = (low + high) / 2 - half, 2 * half
+    return float(left), float(top), float(width), float(height)
+
+
+# --- what is drawn
+
+
+def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float, look: str) -> str:
+    """All marks of one look as one path, and their headings as another: any number of them is one element."""
+    rows = _rows(markers, plane, look)
+    if not rows:
+        return ""
+    stamp = _scaled(LOOKS[look], unit)
+    many = " cv-many" if len(rows) > LARGE else ""
+    ticks = "".join(f"M{_xy(plane[row])}{_tick(markers[row].heading_deg, unit)}" for row in _headed(markers, rows))
+    return (f'<path class="cv-mark cv-tick cv-{look}" d="{ticks}"/>' if ticks else "") + (
+        f'<path class="cv-mark cv-{look}{many}" d="{"".join(f"M{_xy(plane[row])}{stamp}" for row in rows)}"/>'
+    )
+
+
+def _rows(markers: Sequence[Marker], plane: NDArray[np.float64], look: str) -> list[int]:
+    return [row for row, marker in enumerate(markers) if marker.look == look and not np.isnan(plane[row]).any()]
+
+
+def _headed(markers: Sequence[Marker], rows: Sequence[int]) -> list[int]:
+    return [row for row in rows if not math.isnan(markers[row].heading_deg)]
+
+
+def _data(markers: Sequence[Marker], plane: NDArray[np.float64], look: str) -> list[dict[str, Any]]:
+    """Numbers, names and photos of the marks of each path of a look, in the order of the path."""
+    rows = _rows(markers, plane, look)
+    headed = _headed(markers, rows)
+    photos = {place: markers[row].photo for place, row in enumerate(rows) if markers[row].photo}
+    ticks = [{"numbers": headed}] if headed else []
+    return [*ticks, {"numbers": rows, "names": [markers[row].name for row in rows], "photos": photos}] if rows else []
+
+
+def _scaled(steps: str, unit: float) -> str:
+    return re.sub(r"-?\d*\.?\d+", lambda number: f" {float(number[0]) * unit:.2f}", steps)
+
+
+def _tick(heading_deg: float, unit: float) -> str:
+    heading, length = math.radians(heading_deg), TICK_PX * unit
+    return f"l{length * math.sin(heading):.2f} {-length * math.cos(heading):.2f}"
+
+
+def _circle(circle: Circle, at: NDArray[np.float64]) -> str:
+    if np.isnan(at).any():
+        return ""
+    x, y = at.tolist()
+    return (
+        f'<circle class="cv-circle cv-{text(circle.look)}" cx="{x:.1f}" cy="{y:.1f}" r="{circle.radius_m:.1f}">'
+        f"{_title(circle.name)}</circle>"
+    )
+
+
+def _line(line: Line, points: NDArray[np.float64]) -> str:
+    if np.isnan(points).any():
+        return ""
+    of = "" if line.marker is None else f' data-of="{line.marker}"'
+    return (
+        f'<path class="cv-line cv-{text(line.look)}"{of} d="M{"L".join(map(_xy, points))}">{_title(line.name)}</path>'
+    )
+
+
+def _title(name: str) -> str:
+    return f"<title>{text(name)}</title>" if name else ""
+
+
+def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> str:
+    """One path for all outlines of one look and width; parks first, houses last."""
+    paths: dict[tuple[str, float], list[str]] = {}
+    for shape, corners in zip(ground, points, strict=True):
+        end = "" if shape.width_m else "z"
+        paths.setdefault((shape.look, shape.width_m), []).append(f"{_outline(corners)}{end}")
+    return "".join(
+        f'<path class="cv-{text(look)}"{f" stroke-width={chr(34)}{width:.1f}{chr(34)}" if width else ""} '
+        f'd="{"".join(outlines)}"/>'
+        for (look, width), outlines in paths.items()
+    )
+
+
+def _outline(points: NDArray[np.float64]) -> str:
+    """Whole metres, each step relative to the last: thousands of houses in little text."""
+    corners = np.rint(points).astype(int)
+    steps = " ".join(f"{x} {y}" for x, y in np.diff(corners, axis=0).tolist())
+    return f"M{corners[0, 0]} {corners[0, 1]}" + (f"l{steps}" if steps else "")
+
+
+def _xy(point: NDArray[np.float64]) -> str:
+    return f"{point[0] + 0.0:.1f} {point[1] + 0.0:.1f}"
+
+
+# --- how to read it
+
+
+def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
+    """Scale bar and north arrow in pixels; the script keeps them in their corners."""
+    left, top, width, height = box
+    length = round_length_m(width / 6)
+    bar = length / unit
+    return (
+        f'<g class="cv-scale" transform="translate({left + 14 * unit:.6g} {top + height - 16 * unit:.6g}) '
+        f'scale({unit:.6g})"><rect x="-7" y="-19" width="{bar + 14:.1f}" height="27" rx="4"/>'
+        f'<path d="M0-4V2H{bar:.1f}V-4"/><text x="{bar / 2:.1f}" y="-6">{_length(length)}</text></g>'
+        f'<g class="cv-north" transform="translate({left + width - 26 * unit:.6g} {top + 28 * unit:.6g}) '
+        f'scale({unit:.6g})"><circle r="17"/><path d="M0-5 5 10 0 6-5 10z"/><text y="-7">N</text></g>'
+    )
+
+
+def _length(metres: float) -> str:
+    return f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
+
+
+def _key(key: Mapping[str, str]) -> str:
+    """The legend: a mark of each look and what it means."""
+    items = "".join(
+        f'<li><svg viewBox="-13 -8 26 16" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
+        for look, meaning in key.items()
+    )
+    return f'<ul class="cv-key">{items}</ul>' if items else ""
+
+
+def _sample(look: str) -> str:
+    kind, _, name = look.rpartition(":")  # "line:wrong", "circle:hole"; a mark otherwise
+    if kind == "line":
+        return f'<path class="cv-line cv-{text(name)}" d="M-12 0H12"/>'
+    if kind == "circle":
+        return f'<circle class="cv-circle cv-{text(name)}" r="6.5"/>'
+    return f'<path class="cv-mark cv-{text(name)}" d="M0 0{LOOKS[name]}"/>'
