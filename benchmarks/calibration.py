@@ -154,9 +154,8 @@ def _print_promises(runs: int = 2000) -> None:
     Beside it cases whose confidence is true, half of them answerable, and the share of right answers that are given.
     """
     rng = np.random.default_rng(0)
-    print(
-        "| cases | precision | worst case, lowest bound | worst case | true confidence | answered, lowest bound | answered |"
-    )
+    head = "worst case, lowest bound | worst case | true confidence | answered, lowest bound | answered"
+    print(f"| cases | precision | {head} |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     many = _confidences(rng, 1_000_000)
     true = np.sort(many)[::-1]

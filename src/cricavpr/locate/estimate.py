@@ -127,6 +127,12 @@ class LocationEstimate:
     def __repr__(self) -> str:
         return f"<LocationEstimate {self.photo}: {self}; {len(self.matches)} matches>"
 
+    def _repr_html_(self) -> str:
+        """Show a map and the matches in a notebook."""
+        from cricavpr.locate.notebook import estimate_html
+
+        return estimate_html(self)
+
     @property
     def status(self) -> Status:
         """located; unknown if the answer is not sure enough; or uncalibrated."""
