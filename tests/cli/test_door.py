@@ -115,7 +115,7 @@ def test_describe_replaces_descriptors_and_nothing_else(
         (["--device", ""], "device '' cannot be used here"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
         (["--workers", "-1"], "-1 processes cannot read photos"),
-        (["--grouping", ""], "is not understood"),
+        (["--grouping", ""], "invalid grouping"),
         (["--method", "cricavpr-tiny", "--image-size", "100x112"], "Use multiples of 14"),
         (["--method", "cricavpr-tiny", "--image-size", "14x112"], "Use larger images"),
     ],

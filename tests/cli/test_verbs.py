@@ -129,7 +129,7 @@ WRONG = [
     (["evaluate", "nowhere"], "there is no folder nowhere"),
     (["locate", "a.jpg", "--index", "nowhere"], "nowhere"),
     (["describe", ".", "--out", "x", "--method", "cricavrp"], "Did you mean 'cricavpr'"),
-    (["describe", ".", "--out", "x", "--grouping", "in_order"], "is not understood"),
+    (["describe", ".", "--out", "x", "--grouping", "in_order"], "invalid grouping"),
     (["describe", ".", "--out", "x", "--image-size", "big"], "expected height x width such as 322x322, got 'big'"),
     (["weights", "show", "nowhere.pth"], "nowhere.pth"),
     (["town", "make", "t", "--places", "0", "--quiet"], "places"),

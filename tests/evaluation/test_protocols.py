@@ -245,7 +245,7 @@ def test_pca_from_photos_to_evaluation(town: Path, tmp_path: Path, capsys: pytes
         (["--pca", "nowhere"], "cannot read a PCA from nowhere"),
         (["--pca", "nowhere", "--whiten-on-database"], "Give one of the two"),
         (["--pca-dim", "5"], "needs a PCA"),
-        (["--one-hit-per-panorama", "--grouping", "nonsense"], "grouping 'nonsense'"),
+        (["--one-hit-per-panorama", "--grouping", "nonsense"], "invalid grouping 'nonsense'"),
     ],
 )
 def test_wrong_options_are_one_line(

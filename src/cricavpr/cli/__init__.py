@@ -46,7 +46,7 @@ _ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _CONTR
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is a wrong input like any other: one line."""
+    """A parser that reports wrong usage in one line, like any other wrong input."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Escaping(io.TextIOWrapper):
-    """A terminal that no name can control."""
+    """Standard output that escapes control characters."""
 
     def write(self, text: str) -> int:
         return super().write(text.translate(_ESCAPED))

@@ -152,7 +152,7 @@ class Card:
         return build(cls, values, str(path))
 
     def folder_name(self) -> str:
-        """Return a readable name that differs for whatever differs in more than time and versions."""
+        """Return a readable folder name, different for cards that differ in more than time and versions."""
         deciding = {
             "split": [self.split_hash, self.rule],
             "made_by": self.made_by,
@@ -167,7 +167,7 @@ class Card:
 
 
 def dependence(card: Card) -> str:
-    """Return one line for queries that are not independent, as intervals and tests take them to be."""
+    """Return one line about queries that are not independent, as intervals and tests assume."""
     return (
         f"the {card.counts.queries:,} queries come from {card.query_sequences:,} sequences, panoramas or folders and "
         "are not independent: the true intervals are wider"

@@ -288,7 +288,7 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield where descriptors lie: the cache, or a folder below `out` that is removed when all is done."""
+    """Yield the folder of the descriptors: the cache, or one below `out` that is removed when all is done."""
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)
         return

@@ -1,4 +1,4 @@
-"""How sure a recall over some queries is, and whether two recalls differ.
+"""Intervals of a recall, and tests whether two recalls differ.
 
 One recall: the score interval of Wilson (1927), which Brown, Cai and DasGupta, "Interval estimation for a binomial
 proportion" (2001), recommend; unlike a percentile bootstrap it has a width at 100 % and holds its level with few
@@ -37,7 +37,7 @@ def wilson(right: int, of: int) -> Interval:
         0.883 to 1.000
     """
     if of < 1 or not 0 <= right <= of:
-        raise InputError(f"an interval needs at least 1 query and 0 to all of them right, got {right} of {of}.")
+        raise InputError(f"an interval needs at least 1 query, and 0 to {of} right ones, got {right} of {of}.")
     share = right / of
     middle = share + Z * Z / (2 * of)
     half = Z * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))

@@ -1,4 +1,4 @@
-"""What an index has learnt about its own doubt: probabilities, thresholds and radii, in one small JSON file.
+"""Calibration of an index: probabilities, thresholds and radii of its answers, in one small JSON file.
 
 The file lies in the folder of the index and records which photos and which descriptors it was made for. Once these
 have changed too much it is not used any more.
@@ -30,7 +30,7 @@ OWN = (
 )
 COVERAGE = 0.9  # of the radius
 CERTAINTY = 0.9  # of a promised precision
-FIRST_SHARE = 0.1  # of the cases: the first threshold that is tested is above so many
+FIRST_SHARE = 0.1  # share of the cases above the first threshold that is tested
 SAME_ENOUGH = 0.8  # share of the photos that must be those that were calibrated
 WAIT_S = 60.0  # for another writer: calibrating took longer
 

@@ -70,7 +70,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was measured.
+    """The measurements of an audit.
 
     Attributes:
         correlates: what the method says of itself.
@@ -219,7 +219,7 @@ class _Judge:
         yield self._last_group(size)
 
     def _strangers(self, grouping: Grouping) -> Iterator[Measured]:
-        """The same photos among others from all over the set, twice: against alone, and against each other."""
+        """Compare the same photos among others from all over the set, twice: with alone, and with each other."""
         sides = []
         for seed in (0, 1):
             name = f"strangers:{grouping.size}:{seed}"
@@ -229,7 +229,7 @@ class _Judge:
         yield Measured("strangers", again.name, again.drift)
 
     def _last_group(self, size: int) -> Measured:
-        """The photos at the end of each side in the short group that the division leaves, against a full group."""
+        """Compare the photos at the end of each side in the short last group with the same in a full group."""
         values, lengths = [], []
         for side, count in enumerate(map(len, self.arrangements.images)):
             short = count % size or size // 2  # a set that divides evenly is shown what half a group would do
@@ -243,7 +243,7 @@ class _Judge:
         return Measured("last group", name, Drift.of(np.concatenate(values)) if values else None)
 
     def _packings(self) -> Iterator[Measured]:
-        """The same groups in other batches: nothing may change."""
+        """Compare the same groups in other batches: nothing may change."""
         correlates = self.arrangements.method.correlates
         for grouping in (ALONE, Grouping("in_order", PACKED)) if correlates else (ALONE,):
             first = self.described(f"{grouping} in batches of {BATCHES[0]}", grouping, batch_size=BATCHES[0])

@@ -28,7 +28,7 @@ HEADS = {
     "precision": "Precision",
     "device": "Device",
 }
-LEAST_POINTS = 5.0  # shown on the axis of recall, so that a difference of one query looks small
+LEAST_POINTS = 5.0  # on the axis of recall, so that a difference of one query looks small
 STYLE = """
 .verdicts { list-style: none; padding: 0; margin: 0; display: grid; gap: 10px; max-width: 62em; }
 .verdicts li { display: grid; grid-template-columns: 1.6em 1fr; gap: 0 8px; }

@@ -156,7 +156,7 @@ def _last_group(audit: Audit) -> list[Verdict]:
 
 
 def _elsewhere(audit: Audit) -> list[Verdict]:
-    """Precision and device: rounding that moved a match."""
+    """Return the findings about precision and device: rounding that moved a match."""
     found = []
     for row in (*audit.part("precision"), *audit.part("device")):
         if row.drift is None:
