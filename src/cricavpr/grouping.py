@@ -45,9 +45,7 @@ class Grouping:
     def __post_init__(self) -> None:
         wants_size = self.kind in ("in_order", "shuffled")
         if wants_size != (self.size is not None) or (self.kind == "shuffled") != (self.seed is not None):
-            raise InputError(
-                f"invalid grouping {self.kind!r} with size {self.size} and seed {self.seed}. Use {SYNTAX}."
-            )
+            raise InputError(f"invalid grouping {self.kind!r}, size {self.size}, seed {self.seed}. Use {SYNTAX}.")
         if self.size is not None and self.size < 1:
             raise InputError(f"the size of a group must be at least 1, got {self.size}.")
         if self.seed is not None and self.seed < 0:

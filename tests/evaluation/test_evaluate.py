@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.evaluate import evaluate, format_table
+from cricavpr.evaluation.evaluate import evaluate, evaluate_protocol, format_table
 from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, MeanColour, colours, photos
 
@@ -156,6 +157,37 @@ def test_a_table_says_when_photos_failed_or_queries_have_no_positives(tmp_path: 
 def test_an_n_below_one_is_refused_before_any_work(recall_ns: tuple[int, ...], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="N"):
         evaluate(Silent(), dataset(tmp_path, places(RED), places(RED)), recall_ns=recall_ns)
+
+
+def test_a_result_is_shown_in_one_line_and_in_a_notebook_as_its_row(tmp_path: Path) -> None:
+    split = replace(dataset(tmp_path, places(RED, GREEN), places(RED, GREEN)), name="<b>")
+    result = evaluate(MeanColour(), split, recall_ns=(1,))
+    assert repr(result) == (
+        "<EvalResult mean_colour on <b>, grouping none (does not correlate): R@1 100.0; 2 queries, 2 database images>"
+    )
+    html = result._repr_html_()
+    assert "&lt;b&gt;</td>" in html and ">100.0</td>" in html and "<b>" not in html
+
+
+# --- protocols, as Python users call them
+
+
+def test_a_protocol_runs_all_that_the_verb_runs(tmp_path: Path) -> None:
+    of = colours(24)
+    split = replace(dataset(tmp_path, of, of), paper_grouping="in_order:4", unanswered="skip")
+    said: list[str] = []
+    results = evaluate_protocol(GroupColour(), split, "honest", out=tmp_path / "out", talk=said.append, workers=0)
+    assert [result.grouping for result in results] == ["alone", "in_order:4", "shuffled:4:0"]
+    assert {result.card.protocol.unanswered for result in results} == {"skip"}
+    assert [Card.read(line.removeprefix("card and answers: ")) for line in said] == [one.card for one in results]
+    assert not list((tmp_path / "out").glob(".unfinished*"))
+    (paper,) = evaluate_protocol(GroupColour(), split, "paper", cache=tmp_path / "cache")
+    assert (paper.grouping, paper.card.ns, paper.card.protocol.distance) == ("in_order:4", (1, 5, 10, 100), "l2")
+    assert paper.card.protocol.unanswered == "miss"  # as the authors' script does
+    (mine,) = evaluate_protocol(GroupColour(), split, "honest", ["shuffled:3:1"], recall_ns=(2,))
+    assert (mine.grouping, mine.card.ns) == ("shuffled:3:1", (2,))
+    assert evaluate(GroupColour(), split, protocol="paper").grouping == "in_order:4"
+    assert evaluate(GroupColour(), split).grouping == "alone"
 
 
 # --- cache

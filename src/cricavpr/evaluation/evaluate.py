@@ -99,8 +99,7 @@ class EvalResult:
     def _repr_html_(self) -> str:
         """Show the row of `format_table` in a notebook."""
         cells = self.table_row()
-        heads, values = "".join(map(_head, cells)), "".join(map(_cell, cells.values()))
-        return f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{values}</tr></tbody></table>"
+        return pages.table(list(cells), [("", [list(cells.values())])])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card and the photos that could not be used, for JSON."""
@@ -342,14 +341,6 @@ def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -
     pca = pca if isinstance(pca, Pca) else Pca.load(Path(pca))
     pca = pca if dim is None else pca.truncated(dim)
     return replace(pca, renormalise=False) if protocol.name == "paper" else pca
-
-
-def _head(text: str) -> str:
-    return f"<th>{pages.text(text)}</th>"
-
-
-def _cell(text: str) -> str:
-    return f"<td>{pages.text(text)}</td>"
 
 
 def _versions() -> dict[str, str]:
