@@ -26,13 +26,13 @@ def test_reduced_descriptors_are_those_of_the_authors() -> None:
         golden = dict(data)
     pca = fit_pca(described(golden["train"].astype(np.float64)), 16, renormalise=False)
     reduced = pca.project(golden["query"])
-    np.testing.assert_allclose(pca.principal.mean, golden["mean"], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(pca.variances, golden["explained_variance"], rtol=1e-9)
+    np.testing.assert_allclose(pca.mean, golden["mean"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(pca.explained_variance, golden["explained_variance"], rtol=1e-9)
     np.testing.assert_allclose(reduced @ reduced.T, golden["gram"], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(reduced, axis=1), golden["norms"], rtol=1e-9)
     signs = np.sign((reduced * golden["transformed"]).sum(axis=0))  # a direction and its opposite serve alike
     np.testing.assert_allclose(reduced * signs, golden["transformed"], rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(pca.principal.directions * signs[:, None], golden["components"], atol=1e-9)
+    np.testing.assert_allclose(pca.directions * signs[:, None], golden["components"], atol=1e-9)
 
 
 def test_one_fit_serves_all_smaller_sizes() -> None:
@@ -46,11 +46,11 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit_pca(described(STRETCHED), 4)
     centred = STRETCHED - STRETCHED.mean(axis=0)
     _, _, rows = np.linalg.svd(centred, full_matrices=False)
-    assert np.allclose(np.abs(whole.principal.directions @ rows[:4].T), np.eye(4), atol=1e-9)
+    assert np.allclose(np.abs(whole.directions @ rows[:4].T), np.eye(4), atol=1e-9)
     told: list[tuple[int, int]] = []
     monkeypatch.setattr("cricavpr.pca.ROWS_AT_ONCE", 7)
     in_parts = fit_pca(described(STRETCHED), 4, report=lambda done, of: told.append((done, of)))
-    assert np.allclose(in_parts.principal.directions, whole.principal.directions, atol=1e-10)
+    assert np.allclose(in_parts.directions, whole.directions, atol=1e-10)
     assert in_parts.describe() == whole.describe()
     assert told[-1] == (120, 120) and len(told) == 18  # two passes of nine blocks
 
@@ -149,7 +149,7 @@ def test_the_database_varies_equally_in_every_direction_afterwards() -> None:
 def test_the_largest_variance_comes_first_and_signs_are_fixed() -> None:
     pca = fit_pca(described(STRETCHED), 3, whiten=True)
     assert pca.dim == 3 and (np.diff(pca.variances) < 0).all()
-    directions = pca.principal.directions
+    directions = pca.directions
     assert (np.abs(directions).max(axis=1) == directions.max(axis=1)).all()
 
 

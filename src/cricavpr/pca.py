@@ -33,6 +33,7 @@ from cricavpr.progress import Report
 from cricavpr.schema import build, parse_json, to_plain
 
 Array = NDArray[np.float64]
+ARRAYS = ("mean", "directions", "variances")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,27 +103,24 @@ class _Header:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pca:
+class Pca(Principal):
     """A fitted PCA; see `fit_pca`.
 
     Attributes:
-        principal: mean, directions and variances.
         whiten: whether to divide each direction by its standard deviation.
         renormalise: whether to scale reduced descriptors to unit length.
         fitted_on: provenance of the descriptors it was fitted on, their grouping included.
     """
 
-    principal: Principal
     whiten: bool
     renormalise: bool
     fitted_on: MadeBy
 
     def __post_init__(self) -> None:
-        part = self.principal
-        kept, before = part.directions.shape
-        if part.mean.shape != (before,) or part.variances.shape != (kept,) or self.fitted_on.dim != before:
+        kept, before = self.directions.shape
+        if self.mean.shape != (before,) or self.variances.shape != (kept,) or self.fitted_on.dim != before:
             raise ValueError("its arrays have shapes that do not match")
-        if not (np.isfinite(part.mean).all() and np.isfinite(part.directions).all() and (part.variances > 0).all()):
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.directions).all() and (self.variances > 0).all()):
             raise ValueError("its values are not finite")
 
     def __repr__(self) -> str:
@@ -131,20 +129,19 @@ class Pca:
     @property
     def dim(self) -> int:
         """Length of a reduced descriptor."""
-        return len(self.principal.directions)
+        return len(self.directions)
 
     @property
-    def variances(self) -> Array:
+    def explained_variance(self) -> Array:
         """(d,) variances along the directions, divided by N - 1 as in scikit-learn."""
-        return self.principal.variances * self.principal.count / (self.principal.count - 1)
+        return self.variances * self.count / (self.count - 1)
 
     def describe(self) -> str:
         """Return one line with everything that decides a reduced descriptor; it is stored in `MadeBy.pca`."""
-        part, grouping = self.principal, self.fitted_on.grouping
         whitened = "whitened" if self.whiten else "not whitened"
         length = "renormalised" if self.renormalise else "not renormalised"
-        learnt = f"learnt on {part.count} descriptors, SHA-256 {part.sha256[:16]}"
-        groups = "" if grouping == "none" else f" in groups {grouping}"
+        learnt = f"learnt on {self.count} descriptors, SHA-256 {self.sha256[:16]}"
+        groups = "" if self.fitted_on.grouping == "none" else f" in groups {self.fitted_on.grouping}"
         return f"PCA to {self.dim}-d, {whitened}, {length}, {learnt}{groups}"
 
     def truncated(self, dim: int) -> Pca:
@@ -155,8 +152,7 @@ class Pca:
         """
         if not 1 <= dim <= self.dim:
             raise InputError(f"this PCA has {self.dim} values, so its dimension must be 1 to {self.dim}, got {dim}.")
-        part = self.principal
-        return replace(self, principal=replace(part, directions=part.directions[:dim], variances=part.variances[:dim]))
+        return replace(self, directions=self.directions[:dim], variances=self.variances[:dim])
 
     def require_fits(self, made_by: MadeBy) -> None:
         """Raise if this PCA does not apply to the descriptors. Their grouping may differ, as the authors' does.
@@ -178,9 +174,9 @@ class Pca:
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> Array:  # (n, D) -> (n, d)
         """Return the reduced vectors, in float64."""
-        reduced: Array = (np.asarray(vectors).astype(np.float64) - self.principal.mean) @ self.principal.directions.T
+        reduced: Array = (np.asarray(vectors).astype(np.float64) - self.mean) @ self.directions.T
         if self.whiten:
-            reduced /= np.sqrt(self.variances)
+            reduced /= np.sqrt(self.explained_variance)
         if self.renormalise:
             reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), np.finfo(np.float64).tiny)
         return reduced
@@ -222,10 +218,8 @@ class Pca:
         """
         from safetensors.numpy import save
 
-        part = self.principal
-        header = _Header("cricavpr.pca.1", self.whiten, self.renormalise, self.fitted_on, part.count, part.sha256)
-        arrays = {"mean": part.mean, "directions": part.directions, "variances": part.variances}
-        tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # `save` writes the raw memory
+        header = _Header("cricavpr.pca.1", self.whiten, self.renormalise, self.fitted_on, self.count, self.sha256)
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}  # `save` writes the raw memory
         with written_beside(Path(path)) as beside:
             beside.write_bytes(save(tensors, {"cricavpr": json.dumps(to_plain(header))}))
 
@@ -241,9 +235,11 @@ class Pca:
         try:
             with safe_open(path, framework="numpy") as file:
                 header = build(_Header, parse_json((file.metadata() or {}).get("cricavpr", "{}"), "header"), "header")
-                arrays = {name: file.get_tensor(name) for name in ("mean", "directions", "variances")}
-            principal = Principal(**arrays, count=header.count, sha256=header.sha256)
-            return cls(principal, header.whiten, header.renormalise, header.fitted_on)
+                mean, directions, variances = (file.get_tensor(name) for name in ARRAYS)
+            principal = Principal(mean, directions, variances, header.count, header.sha256)
+            return cls(
+                **vars(principal), whiten=header.whiten, renormalise=header.renormalise, fitted_on=header.fitted_on
+            )
         except (OSError, SafetensorError, ValueError, InputError) as error:
             reason = str(error).rstrip(".")
             raise InputError(f"cannot read a PCA from {path}: {reason}. Fit one with `cricavpr pca fit`.") from error
@@ -274,7 +270,7 @@ def fit_pca(
             f"these descriptors were reduced before ({descriptors.made_by.pca}). Fit on the original ones."
         )
     found = principal_directions(descriptors.vectors, dim, report=report)
-    return Pca(found, whiten, renormalise, descriptors.made_by)
+    return Pca(**vars(found), whiten=whiten, renormalise=renormalise, fitted_on=descriptors.made_by)
 
 
 class _Reduced:

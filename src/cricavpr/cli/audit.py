@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from cricavpr.cli.dataset import add_dataset, open_asked
-from cricavpr.cli.options import add_method, add_work, load_method, report
+from cricavpr.cli.options import add_method, add_work, load_method, report, say
 from cricavpr.evaluation.audit import audit_table, verdicts, write_audit
 from cricavpr.methods.base import Method
 
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         elsewhere=_elsewhere(args),
         workers=args.workers,
         progress=not args.quiet,
-        talk=(lambda _: None) if args.quiet else _talk,
+        talk=lambda stage: None if args.quiet else say(f"describing: {stage}"),
     )
     print(audit_table(audit))
     for verdict in verdicts(audit):
@@ -57,7 +56,3 @@ def _elsewhere(args: argparse.Namespace) -> Method | None:
     if not torch.cuda.is_available():
         return None
     return load_method(argparse.Namespace(**{**vars(args), "device": "cpu" if args.device != "cpu" else "cuda"}))
-
-
-def _talk(stage: str) -> None:
-    print(f"describing: {stage}", file=sys.stderr, flush=True)

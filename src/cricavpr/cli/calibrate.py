@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
+from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report, say
 from cricavpr.datasets import open_photos
 from cricavpr.datasets.base import Problem
 from cricavpr.describing import describe
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     path = calibration.save(index)
     if plot:
         for written in save_figure(draw(calibration), plot, _formats(plot)):
-            print(written, file=sys.stderr)
+            say(written)
     if args.json:
         print(json.dumps(calibration.to_dict(), indent=1))
     else:
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
-    print("the queries are photos of the index: honest only if photos to locate are taken like them", file=sys.stderr)
+    say("the queries are photos of the index: honest only if photos to locate are taken like them")
     with Progress(not args.quiet, min(args.max_photos, len(index))) as progress:
         progress.start(0)
         return cases_of_index(index, args.radius_m, rule, args.max_photos, progress.reach)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
 from cricavpr.cli.dataset import add_dataset, open_asked
-from cricavpr.cli.options import add_device, add_work, report
+from cricavpr.cli.options import add_device, add_work, report, say
 from cricavpr.errors import InputError, WeightsError
 from cricavpr.evaluation.costs import format_costs, measure_cost
 from cricavpr.evaluation.evaluate import evaluate, format_table
@@ -57,6 +56,6 @@ def _loaded(names: list[str], device: str, random_weights: bool) -> Iterator[tup
             yield load_method(name, device=device), KNOWN[weights].licence if weights else "none needed"
         except WeightsError as error:
             if not random_weights:
-                print(f"left out {name}: {error}", file=sys.stderr)
+                say(f"left out {name}: {error}")
                 continue
             yield load_method(name, "random:0", device=device), "random weights"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 
 from cricavpr.cli.dataset import add_dataset, open_asked
-from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report
+from cricavpr.cli.options import add_grouping, add_method, add_work, load_method, report, say
 from cricavpr.evaluation.evaluate import evaluate_protocol, format_table, small_print
 from cricavpr.evaluation.protocols import protocol
 from cricavpr.grouping import Grouping
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         groupings,
         out=args.out,
         cache=args.cache,
-        talk=lambda line: print(line, file=sys.stderr),
+        talk=say,
         recall_ns=args.recall_at,
         rerank=args.rerank,
         pca=args.pca,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cricavpr.cli.options import add_method, add_search, add_work, load_method, read_filter, report
+from cricavpr.cli.options import add_method, add_search, add_work, load_method, read_filter, report, say
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.photos import read_photos
 from cricavpr.errors import InputError
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     locator = Locator(args.index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
     for line in () if args.quiet else (locator.source.choice, *locator.source.notes):
-        print(line, file=sys.stderr)
+        say(line)
     paths, unusable = _paths(args.photos)
     bar = not args.quiet and not sys.stdout.isatty()  # on a terminal the answers themselves show the progress
     found = locator.stream(paths, args.top, batch_size=args.batch_size, workers=args.workers, progress=bar)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if len(problems) == len(paths):
         raise InputError(none_located(problems))
     if locator.caveat:
-        print(locator.caveat, file=sys.stderr)
+        say(locator.caveat)
     return report((*unusable, *problems))
 
 

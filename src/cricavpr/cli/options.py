@@ -166,11 +166,16 @@ def print_facts(facts: dict[str, Any], as_json: bool) -> None:
             print(f"{key:<21} {value}")
 
 
+def say(line: object) -> None:
+    """Print one line on stderr, whatever names are in it."""
+    print(printable(str(line)), file=sys.stderr, flush=True)
+
+
 def report(problems: Iterable[Problem]) -> int:
     """Name each unusable photo on stderr, and return the exit code of the verb."""
     found = list(problems)
     for problem in found:
-        print(f"cannot use {printable(problem.name)}: {problem.reason} [{problem.stage}]", file=sys.stderr)
+        say(f"cannot use {problem.name}: {problem.reason} [{problem.stage}]")
     if found:
-        print(f"{len(found):,} photos could not be used; the rest is done.", file=sys.stderr)
+        say(f"{len(found):,} photos could not be used; the rest is done.")
     return SOME_FAILED if found else 0
