@@ -41,7 +41,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder / "database", range(PLACES), 6.0, seed)
     write(folder / "queries", range(PLACES), 6.0, 3)
     write(folder / "lost", range(100, 112), 6.0, 4)
-    assert main(["index", "build", str(folder / "database"), "--to", str(folder / "index"), *PIXELS]) == 0
+    assert main(["index", "build", str(folder / "database"), "--out", str(folder / "index"), *PIXELS]) == 0
     return folder
 
 

@@ -65,7 +65,7 @@ def test_what_is_in_the_way_of_an_index_is_said_before_a_photo_is_read(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cricavpr.describing.flow.plan", lambda *_, **__: pytest.fail("photos were described"))
     for to in (str(photos), ".", "..", "/", str(photos / "0.png")):
-        assert main(["index", "build", str(photos), "--to", to, *PIXELS]) == 2
+        assert main(["index", "build", str(photos), "--out", to, *PIXELS]) == 2
         error = capsys.readouterr().err
         assert error.startswith("cricavpr: ") and error.count("\n") == 1
 
@@ -75,14 +75,14 @@ def test_an_index_may_be_built_in_the_folder_one_stands_in(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert main(["index", "build", str(photos), "--to", ".", *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--out", ".", *PIXELS]) == 0
     assert main(["index", "info", "."]) == 0
 
 
 def test_building_an_index_leaves_the_descriptors_of_the_user_alone(photos: Path, tmp_path: Path) -> None:
     mine = tmp_path / "index.descriptors"
     mine.write_bytes(b"mine")
-    assert main(["index", "build", str(photos), "--to", str(tmp_path / "index"), *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--out", str(tmp_path / "index"), *PIXELS]) == 0
     assert mine.read_bytes() == b"mine"
     assert {path.name for path in tmp_path.iterdir()} == {photos.name, mine.name, "index"}
 
@@ -163,7 +163,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     make_town(here / "town", 7100, 2, "photos", image_size=(56, 56))
     town, queries, index = str(here / "town"), str(here / "town/queries"), str(here / "index")
     with contextlib.redirect_stdout(None):
-        assert main(["index", "build", f"{town}/database", "--to", index, *PIXELS, "--workers", "0"]) == 0
+        assert main(["index", "build", f"{town}/database", "--out", index, *PIXELS, "--workers", "0"]) == 0
         assert main(["describe", queries, "--out", str(here / "some"), *PIXELS, "--workers", "0"]) == 0
     work = [*PIXELS, "--workers", "0"]
     return {
@@ -255,7 +255,7 @@ def test_a_name_on_a_terminal_controls_nothing_and_a_pipe_gets_it_as_it_is(photo
     (photos / "1.png").unlink()
     table = tmp_path / "table.csv"
     table.write_text(f"name,lat,lon\n{evil},55.7,13.2\n")
-    built = ["index", "build", str(photos), "--to", str(index), "--positions", str(table), *PIXELS]
+    built = ["index", "build", str(photos), "--out", str(index), "--positions", str(table), *PIXELS]
     located = ["locate", str(photos), "--index", str(index), "--csv", *PIXELS]
     code = f"import sys; {ENTRY}"
     for words in (built, located):

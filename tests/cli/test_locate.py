@@ -168,7 +168,7 @@ WRONG = [
     (["--since", "2031-05-01"], "fits the filter: taken on or after 2031-05-01T00:00Z. Ask for more."),
     (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
-    (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --to {AT}_2"),
+    (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --out {AT}_2"),
     (["--index", "milvus://localhost"], "is no name of a collection"),
     (["--index", "milvus://me:secret@localhost/town"], "an address holds no user and password"),
 ]

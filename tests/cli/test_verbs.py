@@ -27,7 +27,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("index") / "index"
-    assert main(["index", "build", str(town / "database"), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(town / "database"), "--out", str(to), *PIXELS]) == 0
     return to
 
 

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_method(parser)
     add_work(parser)
     parser.add_argument(
-        "--on",
-        metavar="CLUSTER",
+        "--cluster",
+        metavar="ADDRESS",
         help="spread the work over the machines of a Ray cluster: ray://HOST:PORT, or ray://local to try it on this "
         "machine; each must see PHOTOS under the same path (see docs/cluster.md)",
     )
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
     refuse_other_files(Path(args.out))
-    describe = _describe_here if args.on is None else _describe_on
+    describe = _describe_here if args.cluster is None else _describe_on
     described, unusable = describe(args, grouping)
     vectors, made = described.descriptors, described.descriptors.made_by
     print(
@@ -65,7 +65,7 @@ def _describe_on(args: argparse.Namespace, grouping: Grouping) -> tuple[Describe
     if args.workers is not None:
         raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
     spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
-    address = Address.parse(args.on)
+    address = Address.parse(args.cluster)
     photos, unusable = open_photos(existing_folder(args.photos))
     described = describe_on(
         address,

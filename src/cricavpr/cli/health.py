@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photos", metavar="FOLDER", help="where the photos of the index lie: look for blurred and dark ones"
     )
     parser.add_argument(
-        "--near", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
+        "--same-place-m", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
     )
     parser.add_argument(
-        "--far", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
+        "--far-m", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
     )
     parser.add_argument(
         "--copy-score",
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         health = examine(
             index,
             photos,
-            same_m=args.near,
-            far_m=args.far,
+            same_m=args.same_place_m,
+            far_m=args.far_m,
             copy_score=args.copy_score,
             report=progress.reach,
         )

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M@G",
         help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (left out: alone); up to three",
     )
-    networks.add_argument("--places", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
+    networks.add_argument("--map-data", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
     networks.add_argument(
         "--map-size", default="36x12", metavar="PxK", help="places and images of each for --map (default: 36x12)"
     )
@@ -83,11 +83,11 @@ def _maps(args: argparse.Namespace) -> list[Embedded]:
     """The panels of Supplementary Figure 1."""
     if not args.map:
         return []
-    if len(args.map) > MOST_MAPS or args.places is None:
-        raise InputError(f"--map takes up to {MOST_MAPS} methods and needs --places with a folder of places.")
+    if len(args.map) > MOST_MAPS or args.map_data is None:
+        raise InputError(f"--map takes up to {MOST_MAPS} methods and needs --map-data with a folder of places.")
 
     places, images = _size(args.map_size)
-    drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)
+    drawn = drawn_places(open_places(Path(args.map_data), min_images=images), places, images)
     panels = []
     for text in args.map:
         who, _, grouping = text.partition("@")
