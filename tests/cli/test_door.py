@@ -194,6 +194,21 @@ def test_any_number_is_taken_or_answered_with_one_line(
         assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ([], "cricavpr VERB ... [options]"),
+        (["locate"], "cricavpr locate PHOTO ... --index INDEX [options]"),
+        (["index", "remove"], "cricavpr index remove INDEX [NAME ...] [options]"),
+        (["train"], "cricavpr train [RECIPE.toml] [options]"),
+    ],
+)
+def test_help_begins_with_what_is_acted_on(words: list[str], usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    assert capsys.readouterr().out.splitlines()[0] == f"usage: {usage}"
+
+
 # --- interrupted
 
 ENTRY = "from cricavpr.__main__ import main; sys.exit(main())"  # what the console script does

@@ -46,7 +46,18 @@ _ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _CONTR
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong usage in one line, like any other wrong input."""
+    """A parser that reports wrong usage in one line, like any other wrong input, and shows a short usage."""
+
+    def format_help(self) -> str:
+        words = [self.prog]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            if not action.option_strings:
+                name = f"{action.metavar}{' ...' if action.nargs in ('+', '*', argparse.PARSER) else ''}"
+                words.append(f"[{name}]" if action.nargs in ("*", "?") else name)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {action.metavar}")
+        self.usage = " ".join([*words, "[options]"])
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
