@@ -37,11 +37,7 @@ Findings = Iterator[tuple[Level, str]]
 
 def verdicts(audit: Audit) -> tuple[Verdict, ...]:
     """Return the findings, the most important first."""
-    parts = [_packing(audit), _dependence(audit)]
-    if not any(map(_is_fault, audit.part("packing"))):
-        parts.append(
-            iter([("good", "Batches change nothing: the same groups in other batches give the same results.")])
-        )
+    parts = [_packing(audit), _dependence(audit), _sound_batches(audit)]
     if audit.part("size") and max(audit.database, audit.queries) > 1:
         parts += [_file_order(audit), _strangers(audit), _one_side(audit), _last_group(audit)]
     return tuple(Verdict(*finding) for part in (*parts, _elsewhere(audit)) for finding in part)
