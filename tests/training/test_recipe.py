@@ -99,7 +99,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"betas must have 2 values": [0.9]}, "betas must have 2 values"),
     ({"schedule.halve_every_epochs": 0}, "schedule.halve_every_epochs = 0"),
     ({"validation.best_by": 3}, "validation.best_by = 3"),
-    ({"validation.groupings": ["together"]}, "'together' is not understood"),
+    ({"validation.groupings": ["together"]}, "invalid grouping 'together'"),
     ({"image_size": [42, 50]}, "image_size = [42, 50]"),
     ({"epochs": 1}, "epochs, steps = [1, 12]"),
     ({"seed": -1}, "seed = -1"),
