@@ -4,8 +4,8 @@ Of each town a fifth of the places is not in the map. Visitors' pictures of two 
 the rest and of the places that are not in the map test (three each). Besides, the index calibrates on itself; once
 as it is, taken by a mapping car on two clear days, and once made of pictures that visitors took.
 
-Run: python benchmarks/calibration.py [--places 500] [--seeds 9101 9102] [--plot FILE.png].
-Prints Markdown; the dated log is kept in docs/results/.
+Run: python benchmarks/calibration.py [--places 500] [--seeds 9101 9102] [--plot FILE.png], or with --promises for the
+share of made-up calibrations that keep the precision they promise. Prints Markdown; the dated log is in docs/results/.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from scipy.optimize import isotonic_regression
 
 from cricavpr import describe, load_method
 from cricavpr.datasets.base import ImageSet
-from cricavpr.descriptors import DescriptorSet
+from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.locate.calibration import Calibration
+from cricavpr.locate.calibration import Calibration, Level, Ring, Source
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
-from cricavpr.locate.fitting import FOLDS, case_weights, fit, out_of_fold
+from cricavpr.locate.consensus import Rule, consensus
+from cricavpr.locate.fitting import FOLDS, Judged, case_weights, fit, levels, out_of_fold
+from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.reliability import draw
-from cricavpr.locate.together import Rule, consensus
 from cricavpr.plotting import save_figure
 from cricavpr.town import Town, render_arrays
 
@@ -59,7 +60,11 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[9101, 9102])
     parser.add_argument("--plot", type=Path, help="draw the reliability plot of the first town there")
+    parser.add_argument("--promises", action="store_true", help="measure only how often a promised precision holds")
     arguments = parser.parse_args()
+    if arguments.promises:
+        _print_promises()
+        return
     rows, notes = [], []
     for number, seed in enumerate(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
@@ -141,6 +146,54 @@ def _figures(index: PlaceIndex, calibration: Calibration, test: Seen) -> Sequenc
         f"{100 * (error_m <= radius_m)[answered].mean():.1f}",
         f"{np.median(radius_m[answered]):.1f} m",
     )
+
+
+def _print_promises(runs: int = 2000) -> None:
+    """Worst case: every threshold has a precision just below the requested one, so any answer breaks the promise.
+
+    Beside it cases whose confidence is true, half of them answerable, and the share of right answers that are given.
+    """
+    rng = np.random.default_rng(0)
+    head = "worst case, lowest bound | worst case | true confidence | answered, lowest bound | answered"
+    print(f"| cases | precision | {head} |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    many = _confidences(rng, 1_000_000)
+    true = np.sort(many)[::-1]
+    precision_of = np.cumsum(true) / np.arange(1, len(true) + 1)
+    for count in (50, 100, 300, 1000):
+        for precision in (0.8, 0.9, 0.95):
+            kept = np.zeros(5)
+            for _ in range(runs):
+                flat = _made_up(rng.random(count), rng.random(count) < precision - 0.002)
+                confidence = _confidences(rng, count)
+                telling = _made_up(confidence, rng.random(count) < confidence)
+                kept[:2] += [_lowest(flat, precision) is None, flat.level(precision) is None]
+                for place, level in ((3, _lowest(telling, precision)), (4, telling.level(precision))):
+                    above = 0 if level is None else int(np.searchsorted(-true, -level.confidence, side="right"))
+                    kept[place] += true[:above].sum() / true.sum()
+                    if place == 4:
+                        kept[2] += not above or precision_of[above - 1] >= precision
+            print(f"| {count:,} | {precision} | " + " | ".join(f"{100 * share:.1f}" for share in kept / runs) + " |")
+
+
+def _confidences(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    return np.where(rng.random(count) < 0.5, rng.beta(12, 0.5, count), rng.beta(0.4, 4, count))
+
+
+def _made_up(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    count = len(right)
+    error_m = np.where(right, 1.0, 99.0)
+    cases = Cases(np.zeros((count, 1)), error_m, np.ones(count, bool), np.arange(count), False, RIGHT_M)
+    found = levels(Judged(cases, confidence, np.ones(count)))
+    model = Logistic((0.0,), (1.0,), (1.0,), 0.0)
+    made = MadeBy("made_up", "none", None, "none", "none", None, 1)
+    source = Source("labelled queries", count, 0, 0.5, RIGHT_M)
+    return Calibration(made, 1, 1, (), RULE, source, model, model, found, (Ring(0.0, 1.0),), ())
+
+
+def _lowest(calibration: Calibration, precision: float) -> Level | None:
+    """What was taken until November 2026: the lowest threshold whose own bound holds."""
+    return next((level for level in calibration.levels if level.at_least >= precision), None)
 
 
 def _brier(cases: Cases) -> Sequence[str]:

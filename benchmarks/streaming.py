@@ -2,7 +2,7 @@
 
 Run: python benchmarks/streaming.py --count 2800000 [--folder DIR]. A file of half-precision descriptors is made up from
 a seed (count x dim x 2 bytes: 23 GB for SF-XL's 2.8 million x 4096), searched with 1,000 queries exactly as
-`cricavpr evaluate` searches, recorded as a card with answers, and deleted. Prints one Markdown row. The queries are
+`cricavpr evaluate` searches, recorded as answers, and deleted. Prints one Markdown row. The queries are
 database vectors with noise, so R@1 must be 100: a row that says otherwise is wrong.
 """
 
@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.describing import Described
 from cricavpr.descriptors import DescriptorSet, MadeBy
-from cricavpr.evaluation.evaluate import EvalResult
-from cricavpr.evaluation.intervals import bootstrap_intervals
+from cricavpr.evaluation.answers import answers_of, write_answers
 from cricavpr.evaluation.protocols import HONEST
 from cricavpr.evaluation.recall import recall_at
-from cricavpr.evaluation.recording import record
 from cricavpr.evaluation.streaming import search_split
 from cricavpr.geo import Positions
 
@@ -83,31 +81,14 @@ def main() -> None:
         started = time.perf_counter()
         predictions, ranks = search_split(split, *sides, HONEST, max(NS))
         search_s = time.perf_counter() - started
-        result = EvalResult(
-            dataset=split.name,
-            split_hash=split.split_hash(),
-            rule=split.rule,
-            made_by=sides[0].descriptors.made_by,
-            recall_at=recall_at(predictions.indices, split.positives, NS),
-            database=len(split.database),
-            queries=len(split.queries),
-            queries_without_positives=0,
-            failed_database=(),
-            failed_queries=(),
-            describe_s=0.0,
-            search_s=search_s,
-            predictions=predictions,
-            ranks=ranks,
-            intervals=bootstrap_intervals(ranks, NS),
-            protocol=HONEST,
-        )
-        record(result, split, Path(folder) / "evaluations")
+        recalls = recall_at(predictions.indices, split.positives, NS)
+        write_answers(Path(folder) / "evaluations", answers_of(split, predictions, ranks, max(NS)))
     print("| descriptors | dim | on disk (GB) | queries | R@1 | search (s) | peak memory (GB) |")
     print("|---|---|---|---|---|---|---|")
     size = arguments.count * arguments.dim * 2 / 1e9
     print(
         f"| {arguments.count:,} | {arguments.dim} | {size:.1f} | {arguments.queries:,} "
-        f"| {100 * result.recall_at[1]:.1f} | {search_s:.0f} | {rss_gb():.2f} |"
+        f"| {100 * recalls[1]:.1f} | {search_s:.0f} | {rss_gb():.2f} |"
     )
 
 

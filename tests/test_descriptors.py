@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,9 +88,9 @@ def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path:
 
 
 def test_names_and_vectors_must_fit() -> None:
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="must have vectors of shape"):
         DescriptorSet(("a",), np.zeros((2, 4), np.float32), MADE_BY)
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="must have vectors of shape"):
         DescriptorSet(("a",), np.zeros((1, 5), np.float32), MADE_BY)
 
 
@@ -118,7 +119,26 @@ def test_any_field_that_differs_is_refused_and_named(change: dict[str, object]) 
     with pytest.raises(MadeByError, match=f"{next(iter(change))}: ") as caught:
         MADE_BY.require_same(other, "these")
     assert "\n" not in str(caught.value)
-    assert MadeBy.from_dict(other.to_dict()) == other
+    assert MadeBy.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+
+
+@pytest.mark.parametrize("change", [{"dim": "4"}, {"image_size": [1]}, {"colour": 1}, {"method": None}])
+def test_a_file_with_another_provenance_than_there_is_is_one_line(change: dict[str, object], tmp_path: Path) -> None:
+    described().save(tmp_path / "file")
+    whole = (tmp_path / "file").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    header["__metadata__"]["made_by"] = json.dumps({**MADE_BY.to_dict(), **change})
+    text = json.dumps(header).encode()
+    (tmp_path / "file").write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+    with pytest.raises(InputError, match=str(next(iter(change)))) as caught:
+        DescriptorSet.load(tmp_path / "file")
+    assert "\n" not in str(caught.value)
+
+
+def test_descriptors_are_shown_in_one_line() -> None:
+    assert repr(described(3)) == "<DescriptorSet 3 x 4, method netvlad, grouping none>"
+    assert repr(MADE_BY) == "<MadeBy netvlad, weights aaaaaaaaaaaa, 480x640 px, grouping none, 4-d>"
 
 
 def test_of_long_values_what_differs_is_told() -> None:

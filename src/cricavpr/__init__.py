@@ -1,18 +1,42 @@
 """CricaVPR: visual place recognition. Photos in, places out.
 
-Importing does nothing heavy: each public name is brought in when it is first used.
+Importing does nothing heavy: each public name is imported when it is first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what `typing` has, without importing it: Ctrl-C must find nothing slow here
+if TYPE_CHECKING:
+    from typing import Any
 
-__version__ = version("cricavpr")
+    from cricavpr.datasets import open_dataset as open_dataset
+    from cricavpr.datasets.base import EvalDataset as EvalDataset
+    from cricavpr.datasets.base import ImageSet as ImageSet
+    from cricavpr.datasets.photos import read_photos as read_photos
+    from cricavpr.describing import describe as describe
+    from cricavpr.descriptors import DescriptorSet as DescriptorSet
+    from cricavpr.errors import CricaVPRError as CricaVPRError
+    from cricavpr.evaluation.compare import Comparison as Comparison
+    from cricavpr.evaluation.compare import compare as compare
+    from cricavpr.evaluation.evaluate import EvalResult as EvalResult
+    from cricavpr.evaluation.evaluate import evaluate as evaluate
+    from cricavpr.evaluation.evaluate import evaluate_protocol as evaluate_protocol
+    from cricavpr.geo import LatLon as LatLon
+    from cricavpr.geo import Positions as Positions
+    from cricavpr.grouping import Grouping as Grouping
+    from cricavpr.index.place_index import PlaceIndex as PlaceIndex
+    from cricavpr.locate import LocationEstimate as LocationEstimate
+    from cricavpr.locate import Locator as Locator
+    from cricavpr.methods import load_method as load_method
+    from cricavpr.models.cricavpr import CricaVPR as CricaVPR
+    from cricavpr.pca import Pca as Pca
+    from cricavpr.pca import fit_pca as fit_pca
+
+    __version__: str
 
 _HOMES = {
     "CricaVPR": "models.cricavpr",
+    "Comparison": "evaluation.compare",
     "CricaVPRError": "errors",
     "DescriptorSet": "descriptors",
     "EvalDataset": "datasets.base",
@@ -22,10 +46,14 @@ _HOMES = {
     "LatLon": "geo",
     "LocationEstimate": "locate",
     "Locator": "locate",
+    "Pca": "pca",
     "PlaceIndex": "index.place_index",
     "Positions": "geo",
+    "compare": "evaluation.compare",
     "describe": "describing",
     "evaluate": "evaluation.evaluate",
+    "evaluate_protocol": "evaluation.evaluate",
+    "fit_pca": "pca",
     "load_method": "methods",
     "open_dataset": "datasets",
     "read_photos": "datasets.photos",
@@ -33,30 +61,17 @@ _HOMES = {
 
 __all__ = [*_HOMES, "__version__"]
 
-if TYPE_CHECKING:
-    from cricavpr.datasets import open_dataset as open_dataset
-    from cricavpr.datasets.base import EvalDataset as EvalDataset
-    from cricavpr.datasets.base import ImageSet as ImageSet
-    from cricavpr.datasets.photos import read_photos as read_photos
-    from cricavpr.describing import describe as describe
-    from cricavpr.descriptors import DescriptorSet as DescriptorSet
-    from cricavpr.errors import CricaVPRError as CricaVPRError
-    from cricavpr.evaluation.evaluate import EvalResult as EvalResult
-    from cricavpr.evaluation.evaluate import evaluate as evaluate
-    from cricavpr.geo import LatLon as LatLon
-    from cricavpr.geo import Positions as Positions
-    from cricavpr.grouping import Grouping as Grouping
-    from cricavpr.index.place_index import PlaceIndex as PlaceIndex
-    from cricavpr.locate import LocationEstimate as LocationEstimate
-    from cricavpr.locate import Locator as Locator
-    from cricavpr.methods import load_method as load_method
-    from cricavpr.models.cricavpr import CricaVPR as CricaVPR
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cricavpr")
     if name not in _HOMES:
         raise AttributeError(f"module 'cricavpr' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"cricavpr.{_HOMES[name]}"), name)
+    from importlib import import_module
+
+    return getattr(import_module(f"cricavpr.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,6 @@
-"""DescriptorSet: names, vectors and how they were made, kept together in one file.
+"""Descriptors with their names and their provenance, kept together in one file.
 
-Descriptors that were made differently must never be compared: `MadeBy.require_same` makes that an error
-instead of a low recall.
+Comparing descriptors of different provenance is an error (`MadeBy.require_same`) instead of a low recall.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,24 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.files import refuse_other_content, written_beside
+from cricavpr.schema import build, parse_json, to_plain
 
 FORMAT = "cricavpr.descriptors.1"
 UNIT_TOLERANCE = 1e-2  # of a descriptor's length: half precision stays within it
 ROWS_AT_ONCE = 4096  # vectors copied at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MadeBy:
-    """Everything that decides what a descriptor means.
+    """Provenance of descriptors: everything that decides what a descriptor means.
 
     Attributes:
         method: name in the table of methods.
         weights: SHA-256 of the weights file, or "none" for a method without weights.
-        image_size: (height, width) in pixels, or None for native size.
+        image_size: (height, width) in pixels, or None for the image's own size.
         preprocessing: one line, from `Preprocess.describe`.
-        grouping: which images saw one another, as printed by `Grouping`; "none" for a method that does not
-            correlate.
-        pca: what reduced the descriptors, or None.
+        grouping: which images saw one another, as text of a `Grouping`; "none" for a method that does not correlate.
+        pca: the PCA that reduced the descriptors, or None.
         dim: length of a descriptor.
     """
 
@@ -49,17 +48,25 @@ class MadeBy:
     pca: str | None
     dim: int
 
+    def __repr__(self) -> str:
+        size = "any size" if self.image_size is None else "{}x{} px".format(*self.image_size)
+        grouping = f"grouping {self.grouping}" + (f", {self.pca}" if self.pca else "")
+        return f"<MadeBy {self.method}, weights {self.weights[:12]}, {size}, {grouping}, {self.dim}-d>"
+
     def differences(self, other: MadeBy) -> list[str]:
-        """One line for each field that differs: `weights: 3fa2… here, 77b1… there`."""
-        here, there = asdict(self), asdict(other)
+        """Return one line for each field that differs: `weights: 3fa2… here, 77b1… there`."""
+        pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
         return [
-            f"{key}: {_short(here[key], there[key])} here, {_short(there[key], here[key])} there"
-            for key in here
-            if here[key] != there[key]
+            f"{name}: {_short(here, there)} here, {_short(there, here)} there"
+            for name, here, there in pairs
+            if here != there
         ]
 
     def require_same(self, other: MadeBy, what: str) -> None:
-        """Refuse to compare with descriptors made otherwise.
+        """Raise if descriptors of `other` must not be compared with descriptors of this.
+
+        Args:
+            what: names both, as the beginning of a sentence.
 
         Raises:
             MadeByError: naming each field that differs.
@@ -72,20 +79,22 @@ class MadeBy:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides what a descriptor means."""
+        """SHA-256 of all fields."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields for JSON."""
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MadeBy:
-        size = values["image_size"]
-        return cls(**{**values, "image_size": tuple(size) if size is not None else None})
+        """Return the inverse of `to_dict`; see `cricavpr.schema.build`."""
+        return build(cls, values, "made_by")
 
 
 def _short(value: object, other: object) -> str:
-    """A value for a message; of a long list, what the other has not."""
+    """Return a value for a message; of a long list, only the parts that `other` does not have."""
     text = str(value)
     if len(text) <= 40:
         return text
@@ -94,20 +103,38 @@ def _short(value: object, other: object) -> str:
     return shown if len(shown) <= 60 else shown[:12] + "…"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DescriptorSet:
-    """Descriptors of named images. `vectors` may be memory-mapped: it is read, never written."""
+    """Descriptors of named images.
+
+    Attributes:
+        names: of N images.
+        vectors: (N, D) float32 of unit length; may be memory-mapped, and is never written to.
+        made_by: their provenance.
+
+    Raises:
+        InputError: the shapes do not match.
+
+    Example:
+        >>> made = MadeBy("mine", "none", None, "resized", "none", None, 2)
+        >>> DescriptorSet(("a.jpg", "b.jpg"), np.eye(2, dtype=np.float32), made)
+        <DescriptorSet 2 x 2, method mine, grouping none>
+    """
 
     names: tuple[str, ...]
-    vectors: NDArray[np.float32]  # (N, D), unit length
+    vectors: NDArray[np.float32]
     made_by: MadeBy
 
     def __post_init__(self) -> None:
         if self.vectors.shape != (len(self.names), self.made_by.dim):
             raise InputError(
-                f"{len(self.names)} names and vectors of shape {self.vectors.shape} do not fit "
-                f"{self.made_by.dim}-dimensional descriptors. The file or the call that made them is wrong."
+                f"{len(self.names)} descriptors of dimension {self.made_by.dim} must have vectors of shape "
+                f"{(len(self.names), self.made_by.dim)}, got {self.vectors.shape}. Check the file or the call."
             )
+
+    def __repr__(self) -> str:
+        made = self.made_by
+        return f"<DescriptorSet {len(self):,} x {made.dim}, method {made.method}, grouping {made.grouping}>"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -116,13 +143,13 @@ class DescriptorSet:
         """Write one safetensors file, durably. Equal sets give equal bytes.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: the file cannot be written.
         """
         save_rows(path, self.names, self.vectors, np.arange(len(self)), self.made_by)
 
     @classmethod
     def load(cls, path: Path) -> DescriptorSet:
-        """Read what `save` wrote; the vectors are memory-mapped, so a large file opens at once.
+        """Read a file that `save` wrote. The vectors are memory-mapped, so a large file opens at once.
 
         Raises:
             InputError: no such file, or not a descriptor file.
@@ -134,7 +161,8 @@ class DescriptorSet:
                 header = file.metadata() or {}
                 if header.get("format") != FORMAT:
                     raise InputError(f"{path} is not a descriptor file of this version ({FORMAT}). Describe again.")
-                made_by = MadeBy.from_dict(json.loads(header["made_by"]))
+                where = f"{path}: made_by"
+                made_by = build(MadeBy, parse_json(header["made_by"], where), where)
                 names = unpack_names(file.get_tensor("names"))
             return cls(names, _map_vectors(Path(path)), made_by)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -148,13 +176,13 @@ def save_rows(
     rows: NDArray[np.int64],  # (M,) which vectors to write
     made_by: MadeBy,
 ) -> None:
-    """Write some rows as the file of a DescriptorSet, without ever holding all of them in memory.
+    """Write some rows as the file of a DescriptorSet, without holding all of them in memory.
 
-    The header is written here because the safetensors library orders its metadata at random, and a file that
-    is made twice shall be the same twice.
+    The header is written here, because the safetensors library orders its metadata at random, and equal descriptors
+    must give equal bytes.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     packed = pack_names(names)
     bytes_of_vectors = len(rows) * made_by.dim * 4
@@ -177,29 +205,31 @@ def save_rows(
 
 
 def refuse_other_files(path: Path) -> None:
-    """Make sure that descriptors may be written to `path`: nothing is there, or older descriptors.
+    """Raise if writing descriptors to `path` would replace anything but descriptors.
 
     Raises:
-        InputError: something else, such as a photo that a slip of the hand would have replaced.
+        InputError: the path is a folder, a device, or a file of another kind, such as a photo.
     """
     refuse_other_content(path, b"cricavpr.descriptors.", "descriptors")
 
 
 def _map_vectors(path: Path) -> NDArray[np.float32]:  # (N, D)
-    """The vectors of a file that safetensors has already found whole."""
+    """Map the vectors of a file that safetensors has checked."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(length))["vectors"]
     shape = tuple(entry["shape"])
     if entry["dtype"] != "F32" or len(shape) != 2:
-        raise InputError(f"{path} holds vectors of type {entry['dtype']} and shape {shape}. Describe again.")
+        raise InputError(
+            f"{path} must hold (N, D) vectors of type F32, got {entry['dtype']} of shape {shape}. Describe again."
+        )
     if 0 in shape:
         return np.empty(shape, np.float32)  # nothing to map
     return np.memmap(path, "<f4", "r", offset=8 + length + entry["data_offsets"][0], shape=shape)
 
 
 def flaws(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:  # (N, D) -> (N,)
-    """Which vectors are no descriptors: not finite, or not of unit length."""
+    """Return which vectors are invalid: not finite, or not of unit length."""
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     sound: NDArray[np.bool_] = np.abs(length - 1.0) <= UNIT_TOLERANCE  # False for NaN
@@ -207,7 +237,11 @@ def flaws(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:  # (N, D) -> (N,)
 
 
 def refuse_flaws(descriptors: DescriptorSet) -> None:
-    """Raises: InputError: naming the first photo whose vector is no descriptor."""
+    """Raise if a vector is not finite or not of unit length.
+
+    Raises:
+        InputError: naming the first such photo.
+    """
     for start in range(0, len(descriptors), ROWS_AT_ONCE):
         bad = flaws(descriptors.vectors[start : start + ROWS_AT_ONCE])
         if bad.any():
@@ -216,10 +250,10 @@ def refuse_flaws(descriptors: DescriptorSet) -> None:
 
 
 def pack_names(names: Sequence[str]) -> NDArray[np.uint8]:
-    """File names as NUL-joined bytes: any name that a file system allows comes back unchanged."""
+    """Return file names as bytes joined by NUL: every name that a file system allows comes back unchanged."""
     return np.frombuffer(b"\0".join(map(os.fsencode, names)), np.uint8)
 
 
 def unpack_names(packed: NDArray[np.uint8]) -> tuple[str, ...]:
-    """The inverse of `pack_names`."""
+    """Return the inverse of `pack_names`."""
     return tuple(map(os.fsdecode, packed.tobytes().split(b"\0"))) if packed.size else ()

@@ -1,10 +1,15 @@
-"""PCA of descriptors: fitted once, saved with what it was fitted on, applied everywhere, truncated to fewer values.
+"""PCA of descriptors: fit once, save with its provenance, apply everywhere, truncate to fewer values.
 
-As in the authors' code of CricaVPR (`util.compute_pca`, scikit-learn's PCA): directions of the covariance about the
-mean, variances with N - 1. There it is fitted on descriptors of shuffled groups and the result is not renormalised;
-both are recorded here, and so is everything else that decides what a reduced descriptor means. We compute in float64
-and fix the signs, so a fit is reproducible, which the randomised solver that the authors get at 10752 to 4096 is not.
-Memory holds one (D, D) covariance, its directions and one block of descriptors, whatever their number.
+As in the authors' code of CricaVPR (`util.compute_pca`, scikit-learn's PCA): principal directions of the covariance,
+variances with N - 1. Their fit uses descriptors of shuffled groups and does not renormalise the result; `Pca` records
+both choices. We compute in float64 and fix the signs of the directions, so a fit is reproducible; the randomised
+solver that the authors get from 10752 to 4096 values is not. Memory holds one (D, D) covariance, its directions and
+one block of descriptors, whatever the number of descriptors.
+
+Whitening (`whiten=True`) divides by the standard deviation along each direction: Jegou and Chum, "Negative evidences
+and co-occurrences in image retrieval" (ECCV 2012), which GCL calls PCA_w. GCL adds 1e-6 to a length before it divides
+by it; we do not, so our vectors differ from theirs by about 1e-7.
+
 Letters: N descriptors, D values before, d after.
 """
 
@@ -12,10 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +29,11 @@ from cricavpr.descriptors import ROWS_AT_ONCE, DescriptorSet, MadeBy, save_rows
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.files import written_beside
 from cricavpr.mapped import give_back
+from cricavpr.progress import Report
+from cricavpr.schema import build, parse_json, to_plain
 
-FORMAT = "cricavpr.pca.1"
 Array = NDArray[np.float64]
-Report = Callable[[int, int], None]  # descriptors read, and how many will be
+ARRAYS = ("mean", "directions", "variances")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +43,7 @@ class Principal:
     Attributes:
         mean: (D,) of the descriptors.
         directions: (d, D) of unit length, largest variance first, each with its largest value positive.
-        variances: (d,) along these, of N (not N - 1) descriptors.
+        variances: (d,) along the directions, divided by N (not N - 1).
         count: N.
         sha256: of the descriptors as little-endian float32, rows in order.
     """
@@ -48,11 +54,6 @@ class Principal:
     count: int
     sha256: str
 
-    @property
-    def learnt_on(self) -> str:
-        """One line that tells one set of descriptors from another."""
-        return f"learnt on {self.count} descriptors, SHA-256 {self.sha256[:16]}"
-
 
 def principal_directions(
     vectors: NDArray[np.floating[Any]],  # (N, D), may be memory-mapped
@@ -60,89 +61,107 @@ def principal_directions(
     what: str = "a PCA",
     report: Report | None = None,
 ) -> Principal:
-    """Find the `dim` directions of largest variance, exactly, in one block of memory after another.
+    """Find the `dim` directions of largest variance exactly, block by block.
 
     Args:
-        dim: left out, all in which the descriptors vary: at most D, and fewer than N.
-        what: what is being learnt, for messages.
-        report: told how many descriptors were read, of two passes.
+        dim: None keeps every direction in which the descriptors vary: at most D, and fewer than N.
+        what: what is fitted, for messages.
+        report: called with the rows read and the rows to read, in two passes.
 
     Raises:
-        InputError: fewer than two vectors, values that are not finite, or more directions asked for than there are.
+        InputError: fewer than two vectors, values that are not finite, or a `dim` out of range.
     """
     if vectors.ndim != 2 or len(vectors) < 2:
-        raise InputError(f"{what} cannot be learnt on an array of shape {vectors.shape}. Give (N, D), N of 2 or more.")
+        raise InputError(f"{what} needs an array of shape (N, D) with N of at least 2, got shape {vectors.shape}.")
+    if dim is not None and dim < 1:
+        raise InputError(f"the dimension of {what} must be at least 1, got {dim}.")
     mean, sha256 = _mean_and_digest(vectors, report)
     if not np.isfinite(mean).all():
-        raise InputError(f"{what} cannot be learnt on vectors that are not finite. Leave them out.")
-    if dim is not None and dim < 1:
-        raise InputError(f"{what} to {dim} values keeps nothing. Give 1 or more.")
-    most = vectors.shape[1] if dim is None else min(max(dim, 1), vectors.shape[1])
+        raise InputError(f"{what} needs finite vectors, got NaN or infinity. Leave those rows out.")
+    most = vectors.shape[1] if dim is None else min(dim, vectors.shape[1])
     variances, directions = _largest(_covariance(vectors, mean, report), most)
     there = int((variances > variances[0] * len(mean) * np.finfo(np.float64).eps).sum())
     kept = there if dim is None else dim
     if not 1 <= kept <= there:
         raise InputError(
-            f"{len(vectors)} descriptors vary in {there} directions, so {kept} cannot be kept. "
-            "Learn on more, or ask for fewer."
+            f"{len(vectors)} descriptors vary in {there} directions, so {what} cannot keep {kept}. "
+            "Fit on more descriptors, or keep fewer."
         )
     return Principal(mean, directions[:kept], variances[:kept], len(vectors), sha256)
 
 
-@dataclass(frozen=True, eq=False)
-class Pca:
-    """What `fit_pca` learnt.
+@dataclass(frozen=True)
+class _Header:
+    """The JSON beside the arrays of a file."""
+
+    format: Literal["cricavpr.pca.1"]
+    whiten: bool
+    renormalise: bool
+    fitted_on: MadeBy
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pca(Principal):
+    """A fitted PCA; see `fit_pca`.
 
     Attributes:
-        principal: mean, directions and variances.
-        whiten: whether every direction is divided by its standard deviation.
-        renormalise: whether reduced descriptors get unit length again.
-        fitted_on: how the descriptors were made that it was fitted on, their grouping included.
+        whiten: whether to divide each direction by its standard deviation.
+        renormalise: whether to scale reduced descriptors to unit length.
+        fitted_on: provenance of the descriptors it was fitted on, their grouping included.
     """
 
-    principal: Principal
     whiten: bool
     renormalise: bool
     fitted_on: MadeBy
 
+    def __post_init__(self) -> None:
+        kept, before = self.directions.shape
+        if self.mean.shape != (before,) or self.variances.shape != (kept,) or self.fitted_on.dim != before:
+            raise ValueError("its arrays have shapes that do not match")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.directions).all() and (self.variances > 0).all()):
+            raise ValueError("its values are not finite")
+
+    def __repr__(self) -> str:
+        return f"<Pca {self.fitted_on.method}, {self.fitted_on.dim} to {self.dim} values: {self.describe()}>"
+
     @property
     def dim(self) -> int:
-        return len(self.principal.directions)
+        """Length of a reduced descriptor."""
+        return len(self.directions)
 
     @property
-    def variances(self) -> Array:
-        """(d,) along the directions, with N - 1 as scikit-learn has them."""
-        return self.principal.variances * self.principal.count / (self.principal.count - 1)
+    def explained_variance(self) -> Array:
+        """(d,) variances along the directions, divided by N - 1 as in scikit-learn."""
+        return self.variances * self.count / (self.count - 1)
 
     def describe(self) -> str:
-        """One line with everything that decides a reduced descriptor: it goes into `MadeBy.pca`."""
+        """Return one line with everything that decides a reduced descriptor; it is stored in `MadeBy.pca`."""
         whitened = "whitened" if self.whiten else "not whitened"
         length = "renormalised" if self.renormalise else "not renormalised"
-        grouping = self.fitted_on.grouping
-        company = "" if grouping == "none" else f" in groups {grouping}"
-        return f"PCA to {self.dim}-d, {whitened}, {length}, {self.principal.learnt_on}{company}"
+        learnt = f"learnt on {self.count} descriptors, SHA-256 {self.sha256[:16]}"
+        groups = "" if self.fitted_on.grouping == "none" else f" in groups {self.fitted_on.grouping}"
+        return f"PCA to {self.dim}-d, {whitened}, {length}, {learnt}{groups}"
 
     def truncated(self, dim: int) -> Pca:
-        """The same with fewer values: the first ones are those of a smaller fit.
+        """Return the PCA with its first `dim` directions, which are those of a smaller fit.
 
         Raises:
-            InputError: more than there are, or none.
+            InputError: `dim` is out of range.
         """
         if not 1 <= dim <= self.dim:
-            raise InputError(f"a PCA of {self.dim} values cannot be cut to {dim}. Give 1 to {self.dim}, or fit again.")
-        part = self.principal
-        return replace(self, principal=replace(part, directions=part.directions[:dim], variances=part.variances[:dim]))
+            raise InputError(f"this PCA has {self.dim} values, so its dimension must be 1 to {self.dim}, got {dim}.")
+        return replace(self, directions=self.directions[:dim], variances=self.variances[:dim])
 
     def require_fits(self, made_by: MadeBy) -> None:
-        """Refuse descriptors that this PCA says nothing about. Their grouping may differ, as the authors' does.
+        """Raise if this PCA does not apply to the descriptors. Their grouping may differ, as the authors' does.
 
         Raises:
-            MadeByError: they were made otherwise, or reduced before.
+            MadeByError: made by another method, weights or size, or reduced before.
         """
         if made_by.pca is not None:
-            raise MadeByError(
-                f"these descriptors went through {made_by.pca} already. Give them as they were described."
-            )
+            raise MadeByError(f"these descriptors were reduced before ({made_by.pca}). Give the original ones.")
         if differences := made_by.differences(replace(self.fitted_on, grouping=made_by.grouping)):
             raise MadeByError(
                 f"the PCA was fitted on other descriptors ({'; '.join(differences)}). Fit one on descriptors of the "
@@ -150,62 +169,63 @@ class Pca:
             )
 
     def made(self, before: MadeBy) -> MadeBy:
-        """How reduced descriptors are made, of what they were made before."""
+        """Return the provenance of reduced descriptors, given that of the original ones."""
         return replace(before, pca=self.describe(), dim=self.dim)
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> Array:  # (n, D) -> (n, d)
-        """Reduced vectors, in float64."""
-        reduced: Array = (np.asarray(vectors).astype(np.float64) - self.principal.mean) @ self.principal.directions.T
+        """Return the reduced vectors, in float64."""
+        reduced: Array = (np.asarray(vectors).astype(np.float64) - self.mean) @ self.directions.T
         if self.whiten:
-            reduced /= np.sqrt(self.variances)
+            reduced /= np.sqrt(self.explained_variance)
         if self.renormalise:
             reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), np.finfo(np.float64).tiny)
         return reduced
 
     def apply(self, descriptors: DescriptorSet, out: Path | None = None) -> DescriptorSet:
-        """The same names with reduced descriptors; with `out` they are written there and never all in memory.
+        """Return the descriptors reduced, under the same names.
+
+        Args:
+            out: write them to this file, so that they are never all in memory.
 
         Raises:
             MadeByError: as for `require_fits`.
-            InputError: the place cannot be written.
+            InputError: the file cannot be written.
+
+        Example:
+            >>> import numpy as np
+            >>> made = MadeBy("mine", "none", None, "resized", "none", None, 8)
+            >>> vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+            >>> descriptors = DescriptorSet(tuple(f"{n}.jpg" for n in range(50)), vectors, made)
+            >>> fit_pca(descriptors, 3).apply(descriptors).vectors.shape
+            (50, 3)
         """
         self.require_fits(descriptors.made_by)
-        made = self.made(descriptors.made_by)
+        made, rows = self.made(descriptors.made_by), _Reduced(self, descriptors.vectors)
         if out is not None:
-            rows = _Reduced(self, descriptors.vectors)
-            save_rows(out, descriptors.names, rows, np.arange(len(descriptors)), made)  # type: ignore[arg-type]
+            everything = np.arange(len(descriptors))
+            save_rows(out, descriptors.names, rows, everything, made)  # type: ignore[arg-type]  # is only sliced
             return DescriptorSet.load(out)
         reduced = np.empty((len(descriptors), self.dim), np.float32)
-        for part in blocks(len(descriptors)):
-            reduced[part] = self.project(descriptors.vectors[part])
-            give_back(descriptors.vectors)
+        for part in _blocks(len(descriptors)):
+            reduced[part] = rows[part]
         return DescriptorSet(descriptors.names, reduced, made)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, durably. Equal fits give equal bytes.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: the file cannot be written.
         """
         from safetensors.numpy import save
 
-        part = self.principal
-        header = {
-            "format": FORMAT,
-            "whiten": self.whiten,
-            "renormalise": self.renormalise,
-            "fitted_on": self.fitted_on.to_dict(),
-            "count": part.count,
-            "sha256": part.sha256,
-        }
-        arrays = {"mean": part.mean, "directions": part.directions, "variances": part.variances}
-        tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # what is written is its memory
+        header = _Header("cricavpr.pca.1", self.whiten, self.renormalise, self.fitted_on, self.count, self.sha256)
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}  # `save` writes the raw memory
         with written_beside(Path(path)) as beside:
-            beside.write_bytes(save(tensors, {"cricavpr": json.dumps(header)}))
+            beside.write_bytes(save(tensors, {"cricavpr": json.dumps(to_plain(header))}))
 
     @classmethod
     def load(cls, path: Path) -> Pca:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             InputError: no such file, or not a PCA.
@@ -214,24 +234,20 @@ class Pca:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("cricavpr", "{}"))
-                if header.get("format") != FORMAT:
-                    raise InputError(
-                        f"{path} is not a PCA of this version ({FORMAT}). Fit one with `cricavpr pca fit`."
-                    )
-                arrays = {name: file.get_tensor(name) for name in ("mean", "directions", "variances")}
-            principal = Principal(**arrays, count=int(header["count"]), sha256=str(header["sha256"]))
-            fitted_on = MadeBy.from_dict(header["fitted_on"])
-            made = cls(principal, bool(header["whiten"]), bool(header["renormalise"]), fitted_on)
-            _check_shapes(made)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"cannot read a PCA from {path}: {error}. Fit it again.") from error
-        return made
+                header = build(_Header, parse_json((file.metadata() or {}).get("cricavpr", "{}"), "header"), "header")
+                mean, directions, variances = (file.get_tensor(name) for name in ARRAYS)
+            principal = Principal(mean, directions, variances, header.count, header.sha256)
+            return cls(
+                **vars(principal), whiten=header.whiten, renormalise=header.renormalise, fitted_on=header.fitted_on
+            )
+        except (OSError, SafetensorError, ValueError, InputError) as error:
+            reason = str(error).rstrip(".")
+            raise InputError(f"cannot read a PCA from {path}: {reason}. Fit one with `cricavpr pca fit`.") from error
 
 
 def fit_pca(
     descriptors: DescriptorSet,
-    dim: int,
+    dim: int | None = None,
     *,
     whiten: bool = False,
     renormalise: bool = True,
@@ -240,41 +256,33 @@ def fit_pca(
     """Fit a PCA on descriptors, which may be memory-mapped.
 
     Args:
-        dim: values to keep; a fit to 4096 also serves 2048, 1024 and 512, see `Pca.truncated`.
-        whiten: divide by the standard deviation along each direction. The authors do not.
-        renormalise: give reduced descriptors unit length. The authors do not.
-        report: told how many descriptors were read, of two passes.
+        dim: values to keep; a fit to 4096 also serves 2048, 1024 and 512, see `Pca.truncated`. None keeps every
+            direction in which the descriptors vary.
+        whiten: divide each direction by its standard deviation. The authors of CricaVPR do not.
+        renormalise: scale reduced descriptors to unit length. The authors of CricaVPR do not.
+        report: called with the descriptors read and the descriptors to read, in two passes.
 
     Raises:
-        InputError: more values asked for than the descriptors vary in, or descriptors that were reduced before.
+        InputError: `dim` is out of range, or the descriptors were reduced before.
     """
     if descriptors.made_by.pca is not None:
         raise InputError(
-            f"these descriptors went through {descriptors.made_by.pca} already. Fit on them as they were described."
+            f"these descriptors were reduced before ({descriptors.made_by.pca}). Fit on the original ones."
         )
     found = principal_directions(descriptors.vectors, dim, report=report)
-    return Pca(found, whiten, renormalise, descriptors.made_by)
+    return Pca(**vars(found), whiten=whiten, renormalise=renormalise, fitted_on=descriptors.made_by)
 
 
 class _Reduced:
-    """Reduced descriptors that exist only as far as they are being read."""
+    """Reduced descriptors, computed when they are sliced."""
 
     def __init__(self, pca: Pca, vectors: NDArray[np.float32]) -> None:
         self.pca, self.vectors = pca, vectors
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         reduced = self.pca.project(self.vectors[rows]).astype(np.float32)
         give_back(self.vectors)
         return reduced
-
-
-def _check_shapes(made: Pca) -> None:
-    part = made.principal
-    kept, before = part.directions.shape
-    if part.mean.shape != (before,) or part.variances.shape != (kept,) or made.fitted_on.dim != before:
-        raise ValueError("its arrays do not fit one another")
-    if not (np.isfinite(part.mean).all() and np.isfinite(part.directions).all() and (part.variances > 0).all()):
-        raise ValueError("its values are not finite")
 
 
 # --- principal directions
@@ -282,7 +290,7 @@ def _check_shapes(made: Pca) -> None:
 
 def _mean_and_digest(vectors: NDArray[np.floating[Any]], report: Report | None) -> tuple[Array, str]:
     total, digest = np.zeros(vectors.shape[1]), hashlib.sha256()
-    for rows in blocks(len(vectors)):
+    for rows in _blocks(len(vectors)):
         block = np.asarray(vectors[rows])
         total += block.sum(axis=0, dtype=np.float64)
         digest.update(np.ascontiguousarray(block, dtype="<f4").tobytes())
@@ -293,11 +301,11 @@ def _mean_and_digest(vectors: NDArray[np.floating[Any]], report: Report | None) 
 
 
 def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report | None) -> Array:
-    """(D, D), its upper triangle only: half the work, and no second matrix of this size."""
+    """Return (D, D), the upper triangle only: half the work, and no second matrix of this size."""
     from scipy.linalg.blas import dsyrk
 
     total: Array = np.zeros((len(mean), len(mean)), order="F")
-    for rows in blocks(len(vectors)):
+    for rows in _blocks(len(vectors)):
         centred = vectors[rows].astype(np.float64)  # (n, D)
         centred -= mean
         total = dsyrk(1.0 / len(vectors), centred.T, beta=1.0, c=total, overwrite_c=1)
@@ -308,7 +316,7 @@ def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report 
 
 
 def _largest(covariance: Array, count: int) -> tuple[Array, Array]:  # (D, D) upper -> (count,), (count, D)
-    """Its largest variances and their directions; destroys the matrix."""
+    """Return the largest variances and their directions; destroys the matrix."""
     from scipy.linalg import eigh
 
     size = len(covariance)
@@ -325,11 +333,11 @@ def _largest(covariance: Array, count: int) -> tuple[Array, Array]:  # (D, D) up
 
 
 def _signs(directions: Array) -> Array:  # (d, D) -> (d, 1)
-    """A direction and its opposite serve alike: take the one whose largest value is positive, on every machine."""
+    """Return the signs that make the largest value of each direction positive, so that every machine agrees."""
     largest = np.abs(directions).argmax(axis=1)[:, None]
     return np.sign(np.take_along_axis(directions, largest, axis=1))
 
 
-def blocks(count: int) -> Iterator[slice]:
-    """The rows that are taken at a time."""
+def _blocks(count: int) -> Iterator[slice]:
+    """Yield slices of at most ROWS_AT_ONCE rows."""
     return (slice(start, start + ROWS_AT_ONCE) for start in range(0, count, ROWS_AT_ONCE))

@@ -58,7 +58,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise InputError(f"{where} must be a table of keys and values, got {_shown(values)}.")
     _refuse_unknown(kind, values, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     made = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
     fields = [field for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
     missing = [field.name for field in fields if field.name not in made and _required(field)]
@@ -139,9 +139,19 @@ def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 # --- values
 
 
+_known_hints: dict[type[Any], dict[str, Any]] = {}
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; resolving them again for every row of a file takes too long."""
+    if kind not in _known_hints:
+        _known_hints[kind] = typing.get_type_hints(kind)
+    return _known_hints[kind]
+
+
 def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> None:
     """Raise InputError if a key, in nested tables too, is not a field of `kind`; name the nearest one."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
             raise InputError(f"{where}: unknown key {key!r}. {nearest(str(key), hints)}")
@@ -160,16 +170,18 @@ def _table_of(hint: Any, values: dict[str, Any], where: str) -> type[Any] | None
     kinds = [one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)]
     if len(kinds) < 2 or "kind" not in values:
         return kinds[0] if kinds else None  # the default of a choice may be left unsaid
-    by_name = {name: one for one in kinds for name in typing.get_args(typing.get_type_hints(one)["kind"])}
+    by_name = {name: one for one in kinds for name in typing.get_args(_hints(one)["kind"])}
     if values["kind"] not in by_name:
         raise InputError(f"{where}: unknown kind {values['kind']!r}. {nearest(str(values['kind']), by_name)}")
     return by_name[values["kind"]]
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+    if hint is Any or (type(value) is hint and hint is not float):
         return value
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _convert_choice(value, arguments, where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -179,10 +191,6 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {_key(key, arguments[0], where): _convert(item, arguments[1], where) for key, item in value.items()}
     if origin is typing.Literal and value in arguments:
-        return value
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if hint is not float and isinstance(hint, type) and type(value) is hint:
         return value
     raise _wrong(value, hint, where)
 

@@ -41,7 +41,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder / "database", range(PLACES), 6.0, seed)
     write(folder / "queries", range(PLACES), 6.0, 3)
     write(folder / "lost", range(100, 112), 6.0, 4)
-    assert main(["index", "build", str(folder / "database"), "--to", str(folder / "index"), *PIXELS]) == 0
+    assert main(["index", "build", str(folder / "database"), "--out", str(folder / "index"), *PIXELS]) == 0
     return folder
 
 
@@ -60,7 +60,7 @@ def test_an_index_calibrates_on_itself_and_then_knows_what_it_does_not_know(
     assert main(["index", "calibrate", str(index), "--quiet"]) == 0
     said = capsys.readouterr()
     assert "leave-place-out, 72 answerable cases and 72 without their place" in said.out
-    assert "the photos of the index ask one another" in said.err
+    assert "the queries are photos of the index" in said.err
     photos = [str(here / "queries"), str(here / "lost")]
     assert main(["locate", *photos, "--index", str(index), "--precision", "0.9", "--csv", *PIXELS]) == 0
     printed = capsys.readouterr()
@@ -70,7 +70,7 @@ def test_an_index_calibrates_on_itself_and_then_knows_what_it_does_not_know(
     assert 0 < np.median([float(row["radius_m"]) for row in rows if row["status"] == "located"]) < 10
     assert all((row["radius_m"] == row["lat_deg"] == "") == (row["status"] == "unknown") for row in rows)
     assert "is not calibrated" not in printed.err
-    assert printed.err.count("they hold for photos that are taken as those were") == 1
+    assert printed.err.count("they hold for photos that are taken like those") == 1
 
 
 def test_labelled_queries_calibrate_too_and_a_plot_is_drawn(
@@ -102,10 +102,10 @@ def test_forms_are_read_by_other_programs(here: Path, index: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--most", "0"], "0 photos cannot ask one another"),
-        (["--most", "-3"], "-3 photos cannot ask one another"),
-        (["--share-in-map", "2"], "an answerable share of 2.0 is none"),
-        (["--plot", "curve.bmp"], "unknown figure format 'bmp'"),
+        (["--max-photos", "0"], "at least 1 photo of the index must be a query, got 0"),
+        (["--max-photos", "-3"], "must be a query, got -3"),
+        (["--share-in-map", "2"], "at most 1, got 2"),
+        (["--plot", "curve.bmp"], "a figure cannot be written as 'bmp'"),
     ],
 )
 def test_what_calibrate_cannot_do_is_said_before_the_photos_ask(
@@ -121,7 +121,7 @@ def test_what_cannot_be_promised_is_one_line(
 ) -> None:
     one = str(next((here / "queries").iterdir()))
     assert main(["locate", one, "--index", str(index), "--precision", "95", *PIXELS]) == 2
-    assert "a precision of 95.0 is not a share" in capsys.readouterr().err
+    assert "less than 1, such as 0.95, got 95" in capsys.readouterr().err
     assert main(["index", "calibrate", str(index), "--queries", str(tmp_path / "none"), *PIXELS]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["index", "calibrate", str(index), "--quiet"]) == 0
@@ -129,7 +129,7 @@ def test_what_cannot_be_promised_is_one_line(
     assert main(["locate", one, "--index", str(index), "--precision", "0.999", *PIXELS]) == 0
     printed = capsys.readouterr()
     assert ": unknown (confidence " in printed.out
-    assert "not 0.999: every answer is unknown" in printed.err
+    assert "got 0.999: every answer is unknown" in printed.err
 
 
 def test_health_writes_a_page_and_json_beside_it(

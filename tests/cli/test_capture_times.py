@@ -52,14 +52,14 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def index(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     to = tmp_path / "index"
-    assert main(["index", "build", str(photos), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--out", str(to), *PIXELS]) == 0
     assert "4 photos, 3 with a time, method pixels" in capsys.readouterr().out
     return to
 
 
 def exported(index: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     table = index.with_suffix(".csv")
-    assert main(["index", "export", str(index), "--to", str(table)]) == 0
+    assert main(["index", "export", str(index), "--out", str(table)]) == 0
     capsys.readouterr()
     return {row["name"]: row["time"] for row in csv.DictReader(io.StringIO(table.read_text()))}
 
@@ -130,7 +130,7 @@ def test_a_table_says_when_and_a_wrong_time_is_named(
     table, to = tmp_path / "where.csv", tmp_path / "index"
     rows = [f"{BY_GPS},55.7,13.2,2020-02-29T12:00+01:00", f"{LOCAL},55.7,13.2,", f"{UNKNOWN},55.7,13.2,noon"]
     table.write_text("\n".join(["name,lat,lon,time", *rows, f"{BY_CAMERA},55.7,13.2,2020-03-01"]))
-    assert main(["index", "build", str(photos), "--positions", str(table), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--positions", str(table), "--out", str(to), *PIXELS]) == 0
     said = capsys.readouterr()
     assert "4 photos, 2 with a time" in said.out and "line 4 of where.csv has the time 'noon'" in said.err
     assert exported(to, capsys) == {
@@ -147,7 +147,7 @@ def test_what_an_index_exports_is_a_table_of_positions_and_times(
     exported(index, capsys)
     again = tmp_path / "again"
     table = str(index.with_suffix(".csv"))
-    assert main(["index", "build", str(photos), "--positions", table, "--to", str(again), *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--positions", table, "--out", str(again), *PIXELS]) == 0
     assert exported(again, capsys) == TIMES
 
 
@@ -157,9 +157,9 @@ def test_an_interrupted_build_goes_on_and_keeps_every_time(
     to = tmp_path / "index"
     with monkeypatch.context() as stopped:
         stopped.setattr(PlaceIndex, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        main(["index", "build", str(photos), "--to", str(to), *PIXELS])
+        main(["index", "build", str(photos), "--out", str(to), *PIXELS])
     assert not to.exists() and list(tmp_path.glob(".index.descriptors*"))
-    assert main(["index", "build", str(photos), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--out", str(to), *PIXELS]) == 0
     assert exported(to, capsys) == TIMES and not list(tmp_path.glob(".index.descriptors*"))
 
 
@@ -170,7 +170,7 @@ def test_a_server_is_told_when_photos_were_taken(
     monkeypatch.setattr(remote_index, "_connected", lambda *_: server)
     monkeypatch.chdir(tmp_path)
     at = "milvus://localhost:19530/times"
-    assert main(["index", "build", str(photos), "--to", at, *PIXELS]) == 0
+    assert main(["index", "build", str(photos), "--out", at, *PIXELS]) == 0
     capsys.readouterr()
     kept = {one["name"]: one["time_ms"] for one in server.collections["times"].photos.values()}
     assert kept[BY_GPS] == np.datetime64("2024-06-01T08:30:15.500", "ms").astype(int)

@@ -33,7 +33,7 @@ def test_too_few_predictions_for_the_challenge_are_refused(tmp_path: Path, capsy
     msls.write_test(tmp_path, Town(3, 4))
     asked = ["--root", str(tmp_path), "--out", str(tmp_path / "a.csv"), "--method", "pixels", "--count", "5"]
     assert main(["challenge", "write", *asked, "--workers", "0", "--quiet"]) == 2
-    assert "too few for the challenge" in capsys.readouterr().err
+    assert "at least 20 predictions per query, got 5" in capsys.readouterr().err
 
 
 def test_evaluating_a_challenge_without_answers_points_to_the_file_to_hand_in(
@@ -44,7 +44,7 @@ def test_evaluating_a_challenge_without_answers_points_to_the_file_to_hand_in(
     assert "cricavpr challenge write" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [["evaluate", "pitts30k-test"], ["audit", "pixels", "--on", "pitts30k-test"]])
+@pytest.mark.parametrize("verb", [["evaluate", "pitts30k-test"], ["audit", "pitts30k-test", "--method", "pixels"]])
 def test_a_split_without_its_folder_is_asked_for_it(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(verb) == 2
     assert "--root DIR" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(town: Path, methods: str, *more: str) -> int:
-    return main(["compare-methods", "--on", str(town), "--methods", methods, "--quiet", *more])
+    return main(["compare-methods", str(town), "--methods", methods, "--quiet", *more])
 
 
 def test_methods_without_weights_are_named_and_the_others_compared(

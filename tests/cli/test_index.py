@@ -39,7 +39,7 @@ def parts(town: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 @pytest.fixture(scope="module")
 def six(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("six") / "index"
-    assert main(["index", "build", str(parts[0]), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[0]), "--out", str(to), *PIXELS]) == 0
     return to
 
 
@@ -56,7 +56,7 @@ def test_photos_are_added_once_and_searched_like_those_of_one_build(
     assert main(["index", "add", str(index), str(town / "database"), *PIXELS]) == 0
     assert "0 added, 10 already there, 10 photos" in capsys.readouterr().out
     whole = tmp_path / "whole"
-    assert main(["index", "build", str(town / "database"), "--to", str(whole), *PIXELS]) == 0
+    assert main(["index", "build", str(town / "database"), "--out", str(whole), *PIXELS]) == 0
     one, other = PlaceIndex.open(index), PlaceIndex.open(whole)
     queries = other.descriptors
     a, b = one.search(queries, 3), other.search(queries, 3)
@@ -87,7 +87,7 @@ def test_an_update_replaces_a_photo_that_was_taken_anew(
 ) -> None:
     folder = Path(shutil.copytree(parts[0], tmp_path / "photos"))
     to = tmp_path / "mine"
-    assert main(["index", "build", str(folder), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(folder), "--out", str(to), *PIXELS]) == 0
     names = sorted(path.name for path in folder.iterdir())
     shutil.copy(next(parts[1].iterdir()), folder / names[0])
     assert main(["index", "update", str(to), str(folder), *PIXELS]) == 0
@@ -98,7 +98,7 @@ def test_two_indexes_are_compared_and_merged(
     index: Path, parts: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
-    assert main(["index", "build", str(parts[1]), "--to", str(other), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[1]), "--out", str(other), *PIXELS]) == 0
     capsys.readouterr()
     assert main(["index", "diff", str(index), str(other)]) == 0
     assert capsys.readouterr().out.endswith("6 only in the first, 4 only in the second, 0 changed, 0 the same\n")
@@ -128,14 +128,14 @@ def test_verify_names_every_damaged_file_and_its_place(index: Path, capsys: pyte
 
 def test_a_table_has_every_photo(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("csv", "geojson", "parquet"):
-        assert main(["index", "export", str(index), "--to", str(tmp_path / f"table.{kind}")]) == 0
+        assert main(["index", "export", str(index), "--out", str(tmp_path / f"table.{kind}")]) == 0
     names = PlaceIndex.open(index).names
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [row["name"] for row in rows] == list(names)
     features = json.loads((tmp_path / "table.geojson").read_text())["features"]
     assert [feature["properties"]["name"] for feature in features] == list(names)
     assert float(rows[2]["lat"]) == pytest.approx(features[2]["geometry"]["coordinates"][1], abs=1e-7)
-    assert main(["index", "export", str(index), "--to", str(tmp_path / "table.xlsx")]) == 2
+    assert main(["index", "export", str(index), "--out", str(tmp_path / "table.xlsx")]) == 2
     assert "Known: csv, geojson, parquet" in capsys.readouterr().err
 
 
@@ -143,7 +143,7 @@ def test_an_index_of_half_the_size_finds_the_same_photos(
     parts: tuple[Path, Path], six: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "half"
-    assert main(["index", "build", str(parts[0]), "--to", str(to), "--dtype", "float16", *PIXELS]) == 0
+    assert main(["index", "build", str(parts[0]), "--out", str(to), "--dtype", "float16", *PIXELS]) == 0
     half, whole = PlaceIndex.open(to), PlaceIndex.open(six)
     assert half.info()["vectors_bytes"] * 2 == whole.info()["vectors_bytes"]
     assert (half.search(whole.descriptors, 3).indices == whole.search(whole.descriptors, 3).indices).all()
@@ -155,28 +155,28 @@ def test_an_index_of_half_the_size_finds_the_same_photos(
 def test_building_where_an_index_is_says_what_it_replaces(
     parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
     assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
     assert len(PlaceIndex.open(index)) == 4
     shutil.rmtree(index)
     shutil.copytree(GOLDEN / "format_1", index)
-    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
     told = f"they replace an index in {index} that could not be opened.\n"
     assert told in capsys.readouterr().err
     (index / PlaceIndex.open(index).snapshot.manifest.name).write_text("{}")
-    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
     assert told in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert main(["index", "build", str(parts[1]), "--to", str(tmp_path / "empty"), *PIXELS]) == 0
+    assert main(["index", "build", str(parts[1]), "--out", str(tmp_path / "empty"), *PIXELS]) == 0
     assert capsys.readouterr().err == ""
 
 
 WRONG = [
-    (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
+    (["build", ".", "--out", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
     (["info", "nowhere"], "no place index"),
     (["info", "no\nwhere"], r"no\nwhere is no place index"),
-    (["build", "", "--to", "INDEX", *PIXELS], "there is no folder ''"),
-    (["build", "nowhere", "--to", "INDEX", "--tag", "", *PIXELS], "--tag '' is no word"),
+    (["build", "", "--out", "INDEX", *PIXELS], "there is no folder ''"),
+    (["build", "nowhere", "--out", "INDEX", "--tag", "", *PIXELS], "--tag '' is no word"),
     (["add", "INDEX", "nowhere", "--tag", "", *PIXELS], "--tag '' is no word"),
     (["remove", "INDEX"], "nothing is named"),
     (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),

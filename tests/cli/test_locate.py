@@ -166,9 +166,9 @@ WRONG = [
         "fits the filter: within 500 m of 10.0, 20.0 and tagged tram. Ask for more.",
     ),
     (["--since", "2031-05-01"], "fits the filter: taken on or after 2031-05-01T00:00Z. Ask for more."),
-    (["--top", "20000"], f"{AT} gives at most 16,384 matches of a photo. Ask for fewer than 20,000."),
+    (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
-    (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --to {AT}_2"),
+    (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --out {AT}_2"),
     (["--index", "milvus://localhost"], "is no name of a collection"),
     (["--index", "milvus://me:secret@localhost/town"], "an address holds no user and password"),
 ]
@@ -192,7 +192,7 @@ def test_an_empty_collection_is_as_an_empty_folder(
     for where in (f"{AT}_new", tmp_path / "new"):
         assert located(where, town / "queries", "--quiet") == 2
         assert capsys.readouterr().err == (
-            f"cricavpr: {where} holds no photos, so nothing can be found in it. Add some first.\n"
+            f"cricavpr: {where} holds no photos, so it cannot locate any. Add some first.\n"
         )
 
 

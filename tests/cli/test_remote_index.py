@@ -36,9 +36,9 @@ def test_photos_are_built_on_a_server_and_done_twice_change_nothing(
     town: Path, server: FakeServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     photos = str(town / "database")
-    assert main(["index", "build", photos, "--to", AT, "--tag", "autumn", *PIXELS]) == 0
+    assert main(["index", "build", photos, "--out", AT, "--tag", "autumn", *PIXELS]) == 0
     assert capsys.readouterr().out == f"{AT}: 5 added, 0 already there, 5 photos\n"
-    assert main(["index", "build", photos, "--to", AT, *PIXELS]) == 0
+    assert main(["index", "build", photos, "--out", AT, *PIXELS]) == 0
     assert capsys.readouterr().out == f"{AT}: 0 added, 5 already there, 5 photos\n"
     assert {tuple(one["tags"]) for one in server.collections["town"].photos.values()} == {("autumn",)}
     assert not list(tmp_path.iterdir())
@@ -48,12 +48,12 @@ def test_an_interrupted_build_describes_only_what_is_missing(
     town: Path, server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = str(town / "database")
-    main(["index", "build", photos, "--to", AT, *PIXELS])
+    main(["index", "build", photos, "--out", AT, *PIXELS])
     there = server.collections["town"].photos
     for one in list(there)[:2]:
         del there[one]
     capsys.readouterr()
-    assert main(["index", "build", photos, "--to", AT, *PIXELS]) == 0
+    assert main(["index", "build", photos, "--out", AT, *PIXELS]) == 0
     assert capsys.readouterr().out == f"{AT}: 2 added, 3 already there, 5 photos\n"
 
 
@@ -65,8 +65,8 @@ def test_a_build_does_not_mix_with_other_photos_and_add_does(
         folder = first if number == 0 else rest
         folder.mkdir(exist_ok=True)
         shutil.copy(photo, folder)
-    main(["index", "build", str(first), "--to", AT, *PIXELS])
-    assert main(["index", "build", str(rest), "--to", AT, *PIXELS]) == 2
+    main(["index", "build", str(first), "--out", AT, *PIXELS])
+    assert main(["index", "build", str(rest), "--out", AT, *PIXELS]) == 2
     assert "holds 1 photos that are not among these" in capsys.readouterr().err
     assert main(["index", "add", AT, str(rest), *PIXELS]) == 0
     assert capsys.readouterr().out == f"{AT}: 4 added, 0 already there, 5 photos\n"
@@ -75,7 +75,7 @@ def test_a_build_does_not_mix_with_other_photos_and_add_does(
 def test_a_folder_index_is_copied_and_photos_are_taken_out(
     town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["index", "build", str(town / "database"), "--to", str(tmp_path / "index"), *PIXELS]) == 0
+    assert main(["index", "build", str(town / "database"), "--out", str(tmp_path / "index"), *PIXELS]) == 0
     assert main(["index", "merge", AT, str(tmp_path / "index"), "--kind", "hnsw"]) == 0
     assert "5 added, 0 already there, 5 photos" in capsys.readouterr().out
     assert RemoteIndex.open(Address.parse(AT)).kind.type == "HNSW"
@@ -93,9 +93,9 @@ WRONG = [
     (["verify", AT], "`index verify` is for an index in a folder"),
     (["info", "milvus://localhost"], "no name of a collection"),
     (["remove", AT], "nothing is named"),
-    (["build", "nowhere", "--to", AT, *PIXELS], "there is no folder nowhere"),
-    (["build", ".", "--to", AT, "--dtype", "float16", *PIXELS], "stores descriptors as float32"),
-    (["build", ".", "--to", "folder", "--kind", "hnsw", *PIXELS], "--kind hnsw is for the collection of a server"),
+    (["build", "nowhere", "--out", AT, *PIXELS], "there is no folder nowhere"),
+    (["build", ".", "--out", AT, "--dtype", "float16", *PIXELS], "stores descriptors as float32"),
+    (["build", ".", "--out", "folder", "--kind", "hnsw", *PIXELS], "--kind hnsw is for the collection of a server"),
 ]
 
 

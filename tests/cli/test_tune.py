@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cricavpr.cli import main
+from cricavpr.cli import Parser, main
 from cricavpr.cli.options import add_search, read_filter
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
@@ -51,7 +50,7 @@ def test_too_few_photos_and_shortlists_that_are_none_are_said_in_a_line(
 
 
 def read(*typed: str) -> object:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_search(parser)
     return read_filter(parser.parse_args(typed))
 
@@ -70,12 +69,12 @@ def test_options_become_filters_that_must_all_fit() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--near=55,12", "--near 55,12 is not understood. Give LAT,LON,METRES, 3 numbers"),
+        ("--near=55,12", "argument --near: expected LAT,LON,METRES, got '55,12'"),
         ("--near=95,12,5", "95"),
-        ("--box=55,12,x,13", "--box 55,12,x,13 is not understood. Give S,W,N,E, 4 numbers"),
+        ("--box=55,12,x,13", "argument --box: expected S,W,N,E, got '55,12,x,13'"),
         ("--box=56,12,55,13", "is empty"),
-        ("--since=yesterday", "--since yesterday is no time. Give one such as 2026-05-01T12:00"),
-        ("--since=0001-01-01T00:00+14:00", "is no time. Give one such as 2026-05-01T12:00"),
+        ("--since=yesterday", "argument --since: expected a time such as 2026-05-01T12:00, got 'yesterday'"),
+        ("--since=0001-01-01T00:00+14:00", "expected a time such as 2026-05-01T12:00"),
     ],
 )
 def test_options_that_make_no_sense_are_answered_in_a_line(typed: str, said: str) -> None:

@@ -27,7 +27,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("index") / "index"
-    assert main(["index", "build", str(town / "database"), "--to", str(to), *PIXELS]) == 0
+    assert main(["index", "build", str(town / "database"), "--out", str(to), *PIXELS]) == 0
     return to
 
 
@@ -129,8 +129,8 @@ WRONG = [
     (["evaluate", "nowhere"], "there is no folder nowhere"),
     (["locate", "a.jpg", "--index", "nowhere"], "nowhere"),
     (["describe", ".", "--out", "x", "--method", "cricavrp"], "Did you mean 'cricavpr'"),
-    (["describe", ".", "--out", "x", "--grouping", "in_order"], "is not understood"),
-    (["describe", ".", "--out", "x", "--image-size", "big"], "height x width"),
+    (["describe", ".", "--out", "x", "--grouping", "in_order"], "invalid grouping"),
+    (["describe", ".", "--out", "x", "--image-size", "big"], "expected height x width such as 322x322, got 'big'"),
     (["weights", "show", "nowhere.pth"], "nowhere.pth"),
     (["town", "make", "t", "--places", "0", "--quiet"], "places"),
 ]

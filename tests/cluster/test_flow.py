@@ -284,7 +284,7 @@ def test_the_door_says_what_is_wrong_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos(tmp_path / "photos", colours(2))
-    verb = ["describe", str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--on"]
+    verb = ["describe", str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--cluster"]
     for more, told in {
         ("ray//x",): "is not understood",
         ("ray://local", "--workers", "2"): "--workers is for one machine",

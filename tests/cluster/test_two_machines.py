@@ -115,7 +115,7 @@ def test_two_machines_give_the_bytes_and_the_failures_of_one(
     machines, address = cluster
     second = machines.add_node(num_cpus=2)
     out = tmp_path / "two.safetensors"
-    assert finish(verb(photos, out, "--on", address), out) == alone
+    assert finish(verb(photos, out, "--cluster", address), out) == alone
     assert f"{BROKEN:04d}.jpg" in alone[1]
     machines.remove_node(second)
 
@@ -126,7 +126,7 @@ def test_a_machine_that_dies_in_the_middle_changes_no_byte(
     machines, address = cluster
     second = machines.add_node(num_cpus=2)
     out = tmp_path / "dead.safetensors"
-    run = verb(photos, out, "--on", address)
+    run = verb(photos, out, "--cluster", address)
     wait_until(lambda: batches_done(out) >= 2, run)
     machines.remove_node(second, allow_graceful=False)
     assert run.poll() is None, "the machine died after the work was done"
@@ -137,7 +137,7 @@ def test_a_run_whose_driver_was_killed_is_finished_on_one_machine(
     cluster: tuple[Any, str], photos: Path, alone: tuple[bytes, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed.safetensors"
-    run = verb(photos, out, "--on", cluster[1])
+    run = verb(photos, out, "--cluster", cluster[1])
     wait_until(lambda: batches_done(out) >= 2, run)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=ENDS_S)

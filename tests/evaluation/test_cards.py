@@ -12,10 +12,9 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import read_answers
-from cricavpr.evaluation.cards import Card
+from cricavpr.evaluation.cards import Card, dependence
 from cricavpr.evaluation.evaluate import evaluate
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.recording import card_of, record, slug
 from cricavpr.grouping import Grouping
 from tests.evaluation.test_evaluate import BLUE, GREEN, RED, dataset, places
 from tests.mean_colour import GroupColour, MeanColour
@@ -29,8 +28,7 @@ def written(tmp_path: Path) -> Path:
     split = dataset(tmp_path, places(RED, GREEN, BLUE), places(RED, [0, 100, 200], BLUE, RED))
     split = replace(split, positives=(*split.positives[:2], np.empty(0, np.int64), np.array([0])))
     (tmp_path / "queries/0003.png").write_bytes(b"no picture")
-    result = evaluate(MeanColour(), split, recall_ns=(1, 2))
-    return record(result, split, tmp_path / "out", "cricavpr evaluate there")
+    return evaluate(MeanColour(), split, recall_ns=(1, 2), command="cricavpr evaluate there").save(tmp_path / "out")
 
 
 def test_a_card_comes_back_from_its_file(written: Path) -> None:
@@ -61,8 +59,7 @@ def test_answers_by_eye(written: Path) -> None:
 
 def test_a_rank_is_known_beyond_the_first_n(tmp_path: Path) -> None:
     split = dataset(tmp_path, places([9, 200, 0], [0, 200, 9], [0, 200, 200], [200, 100, 0]), places([0, 100, 250]))
-    folder = record(evaluate(MeanColour(), split, recall_ns=(1,)), split, tmp_path / "out")
-    (answer,) = read_answers(folder)
+    (answer,) = read_answers(evaluate(MeanColour(), split, recall_ns=(1,)).save(tmp_path / "out"))
     assert len(answer.matches) == 1 and answer.first_right_rank == 3  # after the bluish and the bluer green
 
 
@@ -97,7 +94,8 @@ def test_the_published_schema_fits_and_does_not_fit_everything(written: Path) ->
     schema = json.loads(SCHEMA.read_text())
     values = json.loads((written / "card.json").read_text())
     assert schema_flaws(values, schema) == []
-    assert set(schema["required"]) == set(values) == set(schema["properties"])
+    assert set(values) == set(schema["properties"])
+    assert set(values) - set(schema["required"]) == {"interval_kind", "query_sequences"}  # not in older cards
     assert set(schema["properties"]["protocol"]["required"]) == set(values["protocol"])
     for change in ({"schema": "other"}, {"recall_at": {"1": 2}}, {"extra": 1}, {"counts": {}}, {"method": None}):
         assert schema_flaws({**values, **change}, schema)
@@ -107,16 +105,18 @@ def test_the_published_schema_fits_and_does_not_fit_everything(written: Path) ->
     ("change", "message"),
     [
         ({"schema": "cricavpr.card.2"}, "cricavpr.card.2"),
-        ({"method": ...}, "'method' is missing"),
-        ({"more": 1}, "'more' is unknown"),
-        ({"split_hash": 5}, "'split_hash' is 5 and no text"),
-        ({"recall_at": {}, "intervals": {}}, "one or more"),
-        ({"recall_at": {"1": 1.0}, "intervals": {"5": [1.0, 1.0]}}, "not of the same N"),
-        ({"recall_at": {"1": 0.5}, "intervals": {"1": [0.9, 1.0]}}, "R@1 of 0.5 lies outside its interval"),
-        ({"counts": {"database": 3, "queries": -1, "without_positives": 0}}, "'queries' is -1 and no count"),
-        ({"recall_at": {"1": 1.5}}, "no fraction"),
-        ({"intervals": {"1": [0.5, 0.2]}}, "no interval"),
-        ({"protocol": {"name": "honest"}}, "'distance' is missing"),
+        ({"method": ...}, "missing key 'method'"),
+        ({"more": 1}, "unknown key 'more'"),
+        ({"split_hash": 5}, "split_hash must be str, got 5"),
+        ({"recall_at": {}, "intervals": {}}, "at least one"),
+        ({"recall_at": {"1": 1.0}, "intervals": {"5": [1.0, 1.0]}}, "the same N"),
+        ({"recall_at": {"1": 0.5}, "intervals": {"1": [0.9, 1.0]}}, "R@1 must be in its interval"),
+        ({"counts": {"database": 3, "queries": -1, "without_positives": 0}}, "queries must be at least 0, got -1"),
+        ({"recall_at": {"1": 1.5}, "intervals": {"1": [0.0, 1.5]}}, "both in 0..1"),
+        ({"recall_at": {"1": 0.3}, "intervals": {"1": [0.5, 0.2]}}, "R@1 must be in its interval"),
+        ({"protocol": {"name": 1}}, "protocol: name must be str"),
+        ({"protocol": {"unanswered": "some"}}, "must be 'miss' or 'skip', got 'some'"),
+        ({"made_by": {"method": "m"}}, "made_by: missing key 'weights'"),
         ({"counts": {"database": 3}}, "queries"),
     ],
 )
@@ -147,9 +147,25 @@ def test_damaged_answers_are_refused_in_one_line(change: str, written: Path) -> 
         path.write_text("".join(text.splitlines(keepends=True)[1:]))
     else:
         path.write_text(text.replace('"first_right_rank":1', '"first_right_rank":0'))
-    with pytest.raises(InputError, match="Evaluate again") as caught:
+    with pytest.raises(InputError, match=r"answers\.jsonl") as caught:
         read_answers(written)
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_from_before_intervals_had_a_kind_is_read(written: Path) -> None:
+    values = json.loads((written / "card.json").read_text())
+    assert values["interval_kind"] == "wilson"
+    del values["interval_kind"], values["query_sequences"]
+    (written / "card.json").write_text(json.dumps(values))
+    assert Card.read(written).interval_kind == "bootstrap"
+
+
+def test_queries_of_few_sequences_are_counted_as_such(tmp_path: Path) -> None:
+    split = dataset(tmp_path, places(RED, GREEN), places(RED, GREEN, RED))
+    keyed = replace(split, queries=replace(split.queries, keys=("a", "b", "a")))
+    cards = [evaluate(MeanColour(), one, recall_ns=(1,)).card for one in (split, keyed)]
+    assert [one.query_sequences for one in cards] == [None, 2]
+    assert "3 queries come from 2 sequences" in dependence(cards[1])
 
 
 def test_what_differs_has_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -158,6 +174,6 @@ def test_what_differs_has_a_folder_of_its_own(tmp_path: Path) -> None:
         evaluate(GroupColour(), split, Grouping.parse(grouping), recall_ns=(1,), protocol=protocol(name))
         for grouping, name in (("alone", "honest"), ("in_order:2", "honest"), ("in_order:2", "paper"))
     ]
-    slugs = [slug(card_of(result)) for result in results]
-    assert len(set(slugs)) == 3 and slugs[1].startswith("colours--group_colour--in_order-2--honest--")
-    assert slug(card_of(results[0], "typed otherwise", "another day")) == slugs[0]
+    names = [result.card.folder_name() for result in results]
+    assert len(set(names)) == 3 and names[1].startswith("colours--group_colour--in_order-2--honest--")
+    assert replace(results[0].card, command="typed otherwise", date="another day").folder_name() == names[0]

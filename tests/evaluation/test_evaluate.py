@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
-from cricavpr.evaluation.evaluate import evaluate, format_table
+from cricavpr.evaluation.cards import Card
+from cricavpr.evaluation.evaluate import evaluate, evaluate_protocol, format_table
 from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, MeanColour, colours, photos
 
@@ -42,9 +44,10 @@ def test_a_method_that_tells_the_places_apart_finds_them_all(tmp_path: Path) -> 
     assert result.recall_at == {1: 1.0, 5: 1.0, 10: 1.0}
     assert result.predictions.indices[:, 0].tolist() == list(range(30))
     assert result.predictions.indices.shape == (30, 10)
-    assert (result.database, result.queries, result.queries_without_positives) == (30, 30, 0)
-    assert (result.method, result.dataset, result.rule) == ("mean_colour", "colours", "within 25 m")
-    assert result.describe_s > 0 and result.search_s > 0
+    counts = result.card.counts
+    assert (counts.database, counts.queries, counts.without_positives) == (30, 30, 0)
+    assert (result.method, result.card.dataset, result.card.rule) == ("mean_colour", "colours", "within 25 m")
+    assert result.card.timings.describe_s > 0
 
 
 def test_recall_by_eye(tmp_path: Path) -> None:
@@ -65,14 +68,17 @@ def test_a_shuffle_gives_a_query_other_company_than_its_match_had(tmp_path: Path
 
 
 def test_an_n_beyond_the_database_counts_all_of_it(tmp_path: Path) -> None:
-    result = evaluate(MeanColour(), dataset(tmp_path, places(RED, GREEN), places(GREEN)), recall_ns=(1, 100))
-    assert result.recall_at == {1: 0.0, 100: 1.0}
-    assert result.predictions.indices[0, :3].tolist() == [1, 0, -1]
+    huge = 10**30
+    split = dataset(tmp_path, places(RED, GREEN), places(GREEN))
+    result = evaluate(MeanColour(), split, recall_ns=(1, 100, huge))
+    assert result.recall_at == {1: 0.0, 100: 1.0, huge: 1.0}
+    assert result.predictions.indices.tolist() == [[1, 0]]
+    assert list(Card.read(result.save(tmp_path / "out")).recall_at) == [1, 100, huge]
 
 
 def test_queries_without_positives_are_misses_and_are_counted(tmp_path: Path) -> None:
     result = evaluate(MeanColour(), dataset(tmp_path, places(RED), places(RED, GREEN)), recall_ns=(1,))
-    assert result.recall_at == {1: 0.5} and result.queries_without_positives == 1
+    assert result.recall_at == {1: 0.5} and result.card.counts.without_positives == 1
 
 
 def test_failed_photos_are_misses_and_are_counted_and_the_others_keep_their_place(tmp_path: Path) -> None:
@@ -86,7 +92,7 @@ def test_failed_photos_are_misses_and_are_counted_and_the_others_keep_their_plac
     assert 1 not in result.predictions.indices and set(result.predictions.indices[1]) == {0, 2, 3}
     assert np.isneginf(result.predictions.scores[2]).all()
     assert result.recall_at == {1: 0.5, 3: 0.5}  # of 4: one was not found, one could not be asked
-    assert (result.database, result.queries) == (4, 4)
+    assert (result.card.counts.database, result.card.counts.queries) == (4, 4)
 
 
 def test_groups_change_the_result_of_a_method_that_correlates_and_are_recorded(tmp_path: Path) -> None:
@@ -104,7 +110,7 @@ def test_groups_change_the_result_of_a_method_that_correlates_and_are_recorded(t
 @pytest.mark.parametrize("grouping", ["alone", "in_order:4", "shuffled:4:0"])
 def test_where_nothing_correlates_the_grouping_says_so(grouping: str, tmp_path: Path) -> None:
     result = evaluate(MeanColour(), dataset(tmp_path, places(RED), places(RED)), Grouping.parse(grouping))
-    assert result.grouping == result.to_dict()["grouping"] == "none (does not correlate)"
+    assert (result.grouping, result.to_dict()["grouping"]) == ("none (does not correlate)", "none")
 
 
 def test_the_result_is_json(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_the_result_is_json(tmp_path: Path) -> None:
     assert values["split_hash"] == split.split_hash()
     assert values["made_by"]["grouping"] == values["grouping"] == "in_order:16"
     assert values["failed_database"][0]["name"] == "0001.png" and values["failed_queries"] == []
-    assert (values["weights"], values["database"], values["queries"]) == ("none", 2, 2)
+    assert (values["weights"], values["counts"]["database"], values["counts"]["queries"]) == ("none", 2, 2)
 
 
 def test_a_table_always_has_its_grouping_and_reads_as_text_and_as_markdown(tmp_path: Path) -> None:
@@ -150,6 +156,37 @@ def test_a_table_says_when_photos_failed_or_queries_have_no_positives(tmp_path: 
 def test_an_n_below_one_is_refused_before_any_work(recall_ns: tuple[int, ...], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="N"):
         evaluate(Silent(), dataset(tmp_path, places(RED), places(RED)), recall_ns=recall_ns)
+
+
+def test_a_result_is_shown_in_one_line_and_in_a_notebook_as_its_row(tmp_path: Path) -> None:
+    split = replace(dataset(tmp_path, places(RED, GREEN), places(RED, GREEN)), name="<b>")
+    result = evaluate(MeanColour(), split, recall_ns=(1,))
+    assert repr(result) == (
+        "<EvalResult mean_colour on <b>, grouping none (does not correlate): R@1 100.0; 2 queries, 2 database images>"
+    )
+    html = result._repr_html_()
+    assert "&lt;b&gt;</td>" in html and ">100.0</td>" in html and "<b>" not in html
+
+
+# --- protocols, as Python users call them
+
+
+def test_a_protocol_runs_all_that_the_verb_runs(tmp_path: Path) -> None:
+    of = colours(24)
+    split = replace(dataset(tmp_path, of, of), paper_grouping="in_order:4", unanswered="skip")
+    said: list[str] = []
+    results = evaluate_protocol(GroupColour(), split, "honest", out=tmp_path / "out", talk=said.append, workers=0)
+    assert [result.grouping for result in results] == ["alone", "in_order:4", "shuffled:4:0"]
+    assert {result.card.protocol.unanswered for result in results} == {"skip"}
+    assert [Card.read(line.removeprefix("card and answers: ")) for line in said] == [one.card for one in results]
+    assert not list((tmp_path / "out").glob(".unfinished*"))
+    (paper,) = evaluate_protocol(GroupColour(), split, "paper", cache=tmp_path / "cache")
+    assert (paper.grouping, paper.card.ns, paper.card.protocol.distance) == ("in_order:4", (1, 5, 10, 100), "l2")
+    assert paper.card.protocol.unanswered == "miss"  # as the authors' script does
+    (mine,) = evaluate_protocol(GroupColour(), split, "honest", ["shuffled:3:1"], recall_ns=(2,))
+    assert (mine.grouping, mine.card.ns) == ("shuffled:3:1", (2,))
+    assert evaluate(GroupColour(), split, protocol="paper").grouping == "in_order:4"
+    assert evaluate(GroupColour(), split).grouping == "alone"
 
 
 # --- cache

@@ -119,12 +119,12 @@ def test_a_file_of_single_cities_is_scored_against_them_together(tmp_path: Path)
 @pytest.mark.parametrize(
     ("predictions", "count", "name", "says"),
     [
-        (found(*ORDER), 19, "a.csv", "19 predictions per query are too few"),
-        (found(*ORDER, n=22), 25, "a.csv", "athens-q0 .* has 22 predictions and 25 are needed"),
-        (Predictions(np.full((3, 25), -1), np.zeros((3, 25))), 25, "a.csv", "athens-q0 .* has 0 predictions"),
+        (found(*ORDER), 19, "a.csv", "at least 20 predictions per query, got 19"),
+        (found(*ORDER, n=22), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 22"),
+        (Predictions(np.full((3, 25), -1), np.zeros((3, 25))), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 0"),
         (Predictions(np.zeros((3, 25), np.int64), np.zeros((3, 25))), 25, "a.csv", "predicts an image twice"),
-        (found(*ORDER[:2]), 25, "a.csv", "2 predictions do not fit the 3 queries"),
-        (found(*ORDER), 25, "a.txt", r"neither \.csv nor \.zip"),
+        (found(*ORDER[:2]), 25, "a.csv", "has 3 queries, got predictions for 2"),
+        (found(*ORDER), 25, "a.txt", r"must end in \.csv or \.zip"),
     ],
 )
 def test_a_file_that_the_server_would_refuse_is_not_written(
@@ -146,7 +146,8 @@ def test_from_the_download_to_the_file_and_its_score(tmp_path: Path) -> None:
     town = Town(3, 4)
     msls.write_test(tmp_path / "msls", town)
     blind = open_split("msls-challenge", tmp_path / "msls")
-    write_submission(tmp_path / "mine.zip", predict(MeanColour(), [blind], count=20, workers=0), count=20)
+    (result,) = predict(MeanColour(), [blind], count=20, workers=0)
+    write_submission(tmp_path / "mine.zip", [(blind, result.predictions)], count=20)
     submission = read_submission(tmp_path / "mine.zip")
     assert len(submission) == 24 and {len(row) for row in submission.values()} == {20}
     msls.write_test(tmp_path / "msls", town, answers=msls.TEST_CITIES)
@@ -166,7 +167,7 @@ PAD = " ".join(f"athens-d{k}" for k in range(2, 22))
         ("# only a comment\n", "holds no predictions"),
         ("q0 a b\nq0 a b\n", "line 2 of .* has query q0 again"),
         ("q0 a a\n", "line 1 of .* predicts an image twice"),
-        ("q0 a b\nq1 a\n", "line 2 of .* has 1 predictions and the first line 2"),
+        ("q0 a b\nq1 a\n", "line 2 of .* must have 2 predictions as the first line does, got 1"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
@@ -179,8 +180,8 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) 
     ("lines", "says"),
     [
         ([f"athens-q{k} {PAD}" for k in (0, 2)], "query athens-q1 .* is not in the file"),
-        ([f"athens-q{k} other {PAD}" for k in range(3)], "predicts 'other', which is no database image"),
-        ([f"athens-q{k} athens-d0" for k in range(3)], "1 predictions per query do not reach recall@20"),
+        ([f"athens-q{k} other {PAD}" for k in range(3)], "predicts 'other', which is not a database image"),
+        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs that many predictions per query, got 1"),
     ],
 )
 def test_a_file_that_does_not_fit_the_challenge_is_one_clear_line(tmp_path: Path, lines: list[str], says: str) -> None:
@@ -205,5 +206,5 @@ def test_files_that_are_no_submission_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("a.csv", "q a")
         archive.writestr("b.csv", "q a")
-    with pytest.raises(InputError, match=r"holds 2 \.csv files"):
+    with pytest.raises(InputError, match=r"must hold one \.csv file, got 2"):
         read_submission(tmp_path / "b.zip")

@@ -12,8 +12,8 @@ from cricavpr.cli import main
 from cricavpr.datasets import open_dataset
 from cricavpr.evaluation.cards import Card
 from cricavpr.evaluation.evaluate import evaluate
-from cricavpr.evaluation.protocols import PAPER_NS, protocol
-from cricavpr.evaluation.streaming import Describing, describe_sides
+from cricavpr.evaluation.protocols import protocol
+from cricavpr.evaluation.streaming import describe_sides
 from cricavpr.grouping import Grouping
 from cricavpr.methods import load_method
 from tests import plain_script
@@ -37,8 +37,8 @@ def plain(tree: Path) -> dict[str, np.ndarray]:
 
 def test_descriptors_are_those_of_the_plain_script(tree: Path, plain: dict[str, np.ndarray]) -> None:
     dataset, _ = open_dataset(tree)
-    how = Describing(Grouping.parse("in_order:16"), batch_size=48, workers=0)
-    sides = describe_sides(load_method("cricavpr-tiny"), dataset, how)
+    grouping = Grouping.parse("in_order:16")
+    sides = describe_sides(load_method("cricavpr-tiny"), dataset, grouping, batch_size=48, workers=0)
     for side, name in zip(sides, ("database", "queries"), strict=True):
         assert side.descriptors.vectors.shape == plain[name].shape and len(plain[name]) >= 33
         apart = np.linalg.norm(side.descriptors.vectors - plain[name], axis=1)
@@ -50,7 +50,7 @@ def test_recall_is_exactly_that_of_the_plain_script(tree: Path, plain: dict[str,
     dataset, _ = open_dataset(tree)
     method = load_method("cricavpr-tiny")
     paper = protocol("paper")
-    result = evaluate(method, dataset, Grouping.parse("in_order:16"), recall_ns=PAPER_NS, protocol=paper, workers=0)
+    result = evaluate(method, dataset, Grouping.parse("in_order:16"), protocol=paper, workers=0)
     assert [100 * recall for recall in result.recall_at.values()] == pytest.approx(plain["recalls"].tolist(), rel=1e-12)
     there = plain["predictions"].shape[1]
     assert np.array_equal(result.predictions.indices[:, :there], plain["predictions"])
@@ -66,6 +66,6 @@ def test_the_command_line_does_the_same(tree: Path, plain: dict[str, np.ndarray]
         "in_order:16",
         "paper",
         "l2",
-        PAPER_NS,
+        (1, 5, 10, 100),
     )
-    assert [100 * card.recall_at[n] for n in PAPER_NS] == pytest.approx(plain["recalls"].tolist(), rel=1e-12)
+    assert [100 * card.recall_at[n] for n in card.ns] == pytest.approx(plain["recalls"].tolist(), rel=1e-12)

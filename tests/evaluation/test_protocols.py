@@ -15,23 +15,23 @@ import torch
 import torch.nn.functional as F
 
 from cricavpr.cli import main
-from cricavpr.descriptors import DescriptorSet
+from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.evaluation.cards import Card, Counts, Timings
 from cricavpr.evaluation.evaluate import evaluate, format_table
-from cricavpr.evaluation.protocols import Protocol, describe_protocol, groupings, protocol
+from cricavpr.evaluation.intervals import wilson
+from cricavpr.evaluation.protocols import Protocol, groupings, protocol
 from cricavpr.evaluation.streaming import panoramas_of
 from cricavpr.grouping import Grouping
 from cricavpr.pca import Pca, fit_pca
-from cricavpr.whitening import fit_whitening
 from tests.evaluation.test_evaluate import GREEN, RED, Silent, dataset, places
 from tests.mean_colour import GroupColour, MeanColour, colours
 
 
 def card() -> Card:
-    made = {"method": "m", "weights": "none", "image_size": None, "preprocessing": "", "grouping": "none", "pca": None}
+    made = MadeBy("m", "none", None, "", "none", None, 3)
     return Card(
-        "d", "ab", "within 25 m", Counts(1, 1, 0), "m", "none", {**made, "dim": 3}, "none", Protocol(), None, None,
+        "d", "ab", "within 25 m", Counts(1, 1, 0), "m", "none", made, "none", Protocol(), None, None,
         {1: 1.0}, {1: (1.0, 1.0)}, Timings(0, 0), {}, "", "",
     )  # fmt: skip
 
@@ -49,17 +49,15 @@ def test_a_wrong_protocol_is_answered_with_the_nearest() -> None:
 
 
 def test_what_departs_is_in_the_table() -> None:
-    assert describe_protocol(protocol("honest")) == "honest"
+    assert str(protocol("honest")) == "honest"
     made = protocol("paper", unanswered="skip", one_hit_per_panorama=True, precision="bf16")
-    assert describe_protocol(made) == (
-        "paper; queries without positives skipped; one hit per panorama; ranked by L2; bf16"
-    )
+    assert str(made) == ("paper; queries without positives skipped; one hit per panorama; ranked by L2; bf16")
 
 
 def test_skipping_counts_only_queries_with_positives(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED), places(RED, GREEN))
     result = evaluate(MeanColour(), split, recall_ns=(1,), protocol=protocol("honest", unanswered="skip"))
-    assert result.recall_at == {1: 1.0} and result.intervals == {1: (1.0, 1.0)}
+    assert result.recall_at == {1: 1.0} and result.card.intervals == {1: wilson(1, 1)}
     assert "queries without positives skipped" in format_table([result])
     assert evaluate(MeanColour(), split, recall_ns=(1,)).recall_at == {1: 0.5}
 
@@ -79,18 +77,18 @@ def test_of_a_panorama_only_the_best_image_is_answered(tmp_path: Path) -> None:
 
 def test_panoramas_come_from_keys_that_stand_together(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED, GREEN, RED), places(RED))
-    with pytest.raises(InputError, match="does not say which images are of one panorama"):
+    with pytest.raises(InputError, match="does not say which images belong to one panorama"):
         panoramas_of(split)
     keyed = replace(split, database=replace(split.database, keys=("a", "a", "b")))
     assert panoramas_of(keyed).tolist() == [0, 0, 1]
-    with pytest.raises(InputError, match="'a' of colours do not stand together"):
+    with pytest.raises(InputError, match="'a' of colours are scattered"):
         panoramas_of(replace(split, database=replace(split.database, keys=("a", "b", "a"))))
 
 
 def test_euclidean_and_cosine_order_are_one_for_vectors_of_unit_length(tmp_path: Path) -> None:
     of = colours(20)
     split = dataset(tmp_path, of, of[::-1].copy())
-    dot, euclidean = (evaluate(MeanColour(), split, protocol=protocol(name)) for name in ("honest", "paper"))
+    dot, euclidean = (evaluate(MeanColour(), split, protocol=name, recall_ns=(10,)) for name in ("honest", "paper"))
     assert np.array_equal(dot.predictions.indices, euclidean.predictions.indices)
     np.testing.assert_allclose(euclidean.predictions.scores, 2 * dot.predictions.scores - 2, atol=1e-6)
 
@@ -119,12 +117,12 @@ def test_precision_changes_descriptors_and_is_written_into_them(tmp_path: Path) 
     full, half = (evaluate(Turned(), split, recall_ns=(1, 5), protocol=one) for one in made)
     assert half.made_by.preprocessing == f"{full.made_by.preprocessing}; network in bf16"
     apart = np.abs(full.predictions.scores - half.predictions.scores).max()
-    assert 1e-4 < apart < 0.02 and half.protocol.precision == "bf16"
+    assert 1e-4 < apart < 0.02 and half.card.protocol.precision == "bf16"
 
 
 def test_a_precision_that_is_not_possible_is_one_line(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED), places(RED))
-    with pytest.raises(InputError, match="mean_colour does not compute in bf16 here"):
+    with pytest.raises(InputError, match="mean_colour cannot compute in bf16 here"):
         evaluate(Mixing(), split, protocol=protocol("honest", precision="bf16"))
     with pytest.raises(InputError, match="fp8"):
         evaluate(Turned(), split, protocol=protocol("honest", precision="fp8"))  # type: ignore[arg-type]
@@ -146,8 +144,9 @@ def pca(tmp_path: Path) -> Pca:
 def test_a_pca_is_applied_to_both_sides_and_recorded(pca: Pca, cached: bool, tmp_path: Path) -> None:
     of = colours(12)
     split, cache = dataset(tmp_path, of, of), tmp_path / "cache" if cached else None
-    result = evaluate(GroupColour(), split, protocol=protocol("paper"), pca=pca, cache=cache)
-    assert (result.made_by.dim, result.made_by.pca) == (2, pca.describe()) and result.protocol.pca == pca.describe()
+    result = evaluate(GroupColour(), split, "alone", protocol="paper", recall_ns=(1, 10), pca=pca, cache=cache)
+    assert (result.made_by.dim, result.made_by.pca) == (2, pca.describe())
+    assert result.card.protocol.pca == pca.describe()
     own = evaluate(GroupColour(), split, cache=cache)
     assert own.made_by.pca is None  # what is kept of the one is no part of the other
     unit = of / np.linalg.norm(of.astype(float), axis=1, keepdims=True)
@@ -155,7 +154,7 @@ def test_a_pca_is_applied_to_both_sides_and_recorded(pca: Pca, cached: bool, tmp
     expected = -((reduced[:, None] - reduced[None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(result.predictions.scores, -np.sort(-expected, axis=1)[:, :10], atol=1e-6)
     if cached:
-        again = evaluate(GroupColour(), split, protocol=protocol("paper"), pca=pca, cache=cache)
+        again = evaluate(GroupColour(), split, "alone", protocol="paper", recall_ns=(1, 10), pca=pca, cache=cache)
         assert np.array_equal(again.predictions.scores, result.predictions.scores)
 
 
@@ -164,9 +163,13 @@ def test_whitening_learnt_on_the_database_itself_is_recorded_and_evens_out_what_
     split = dataset(tmp_path, of, of)
     result = evaluate(MeanColour(), split, whiten_on_database=True)
     unit = of / np.linalg.norm(of.astype(float), axis=1, keepdims=True)
-    whitened = fit_whitening(unit.astype(np.float32)).whiten(unit)
-    np.testing.assert_allclose(result.predictions.scores[:, 0], (whitened**2).sum(axis=1), atol=1e-4)
-    assert result.made_by.pca is not None and "learnt on 12 descriptors" in result.made_by.pca
+    mean, (_, spread, turn) = unit.mean(axis=0), np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
+    whitened = ((unit - mean) @ turn.T) / spread
+    whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
+    products = -np.sort(-(whitened @ whitened.T), axis=1)[:, :10]
+    np.testing.assert_allclose(result.predictions.scores, products, atol=1e-4)
+    assert result.made_by.pca is not None
+    assert result.made_by.pca.startswith("PCA to 3-d, whitened, renormalised, learnt on 12 descriptors, SHA-256 ")
     plain = evaluate(MeanColour(), split)
     assert result.predictions.scores[:, -1].mean() < plain.predictions.scores[:, -1].mean() - 0.5
 
@@ -214,7 +217,7 @@ def test_honest_is_the_default_and_leaves_one_card_each(
     assert main(["evaluate", str(town), "--out", str(tmp_path / "out"), *TINY]) == 0
     printed = capsys.readouterr()
     assert {one.grouping for one in cards_in(tmp_path / "out")} == {"alone", "in_order:16", "shuffled:16:0"}
-    assert printed.err.count("card and answers: ") == 3 and printed.out.count("95 % of 2,000 bootstrap") == 3
+    assert printed.err.count("card and answers: ") == 3 and printed.out.count("95 % Wilson intervals") == 3
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     command = cards_in(tmp_path / "out")[0].command
     assert command.startswith("cricavpr evaluate there --out out --weights random:0") and str(tmp_path) not in command
@@ -229,7 +232,7 @@ def test_pca_from_photos_to_evaluation(town: Path, tmp_path: Path, capsys: pytes
     assert main([*command, "--protocol", "paper"]) == 0
     (one,) = cards_in(out)
     assert one.protocol.pca is not None and one.protocol.pca.startswith("PCA to 4-d, not whitened, not renormalised")
-    assert one.protocol.pca.endswith("in groups shuffled:16:0") and one.made_by["dim"] == 4
+    assert one.protocol.pca.endswith("in groups shuffled:16:0") and one.made_by.dim == 4
     whole, small = tmp_path / "whole", tmp_path / "small"
     assert main(["describe", photos, "--out", str(whole), *TINY]) == 0
     assert main(["pca", "apply", str(file), str(whole), "--out", str(small)]) == 0
@@ -241,8 +244,9 @@ def test_pca_from_photos_to_evaluation(town: Path, tmp_path: Path, capsys: pytes
     [
         (["--protocol", "papers"], "Did you mean 'paper'"),
         (["--pca", "nowhere"], "cannot read a PCA from nowhere"),
-        (["--pca-dim", "5"], "--pca-dim needs --pca"),
-        (["--one-hit-per-panorama", "--grouping", "nonsense"], "grouping 'nonsense'"),
+        (["--pca", "nowhere", "--whiten-on-database"], "Give one of the two"),
+        (["--pca-dim", "5"], "needs a PCA"),
+        (["--one-hit-per-panorama", "--grouping", "nonsense"], "invalid grouping 'nonsense'"),
     ],
 )
 def test_wrong_options_are_one_line(
@@ -307,7 +311,7 @@ def test_whatever_is_kept_spares_the_work(tmp_path: Path, pca: Pca) -> None:
     split, cache = dataset(tmp_path, colours(5), colours(5)), tmp_path / "cache"
     evaluate(MeanColour(), split, cache=cache)
     again = evaluate(Silent(), split, cache=cache, protocol=protocol("paper"))
-    assert again.protocol.name == "paper"
+    assert again.card.protocol.name == "paper"
 
 
 @pytest.mark.slow

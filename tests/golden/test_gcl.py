@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cricavpr.whitening import fit_whitening
+from cricavpr.descriptors import DescriptorSet, MadeBy
+from cricavpr.pca import Pca, fit_pca
 
 from .convolutional import check, check_refusals, loaded, with_counters
 from .rebuilt import arrays, state
@@ -43,21 +44,39 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     check_refusals("gcl", state("gcl_resnet18_GeM"), tmp_path, "backbone.0.weight", "backbone.7.1.bn2.weight")
 
 
+def whitened_on(rows: np.ndarray, dim: int | None = None) -> Pca:
+    made = MadeBy("gcl", "none", None, "", "none", None, rows.shape[1])
+    return fit_pca(DescriptorSet(tuple(map(str, range(len(rows)))), rows, made), dim, whiten=True)
+
+
+def projection(pca: Pca) -> np.ndarray:
+    """The authors divide by the standard deviation of N values, not of N - 1."""
+    return pca.directions / np.sqrt(pca.variances[:, None])
+
+
+def as_the_authors(pca: Pca, rows: np.ndarray) -> np.ndarray:
+    """They add 1e-6 to a length before they divide by it."""
+    turned = (rows - pca.mean) @ projection(pca).T
+    theirs: np.ndarray = turned / (np.linalg.norm(turned, axis=1, keepdims=True) + 1e-6)
+    assert np.abs(pca.project(rows) - theirs).max() < 1e-6
+    return theirs
+
+
 def test_the_whitening_is_the_authors() -> None:
     golden = arrays("gcl_pca_whitening")
-    whitening = fit_whitening(golden["database_rows"])
-    assert np.abs(whitening.mean - golden["mean"]).max() < 1e-12
-    assert np.abs(np.abs(whitening.projection) - golden["projection_rows_sign_free"]).max() < 1e-9
-    signs = np.sign((whitening.projection * golden["projection"]).sum(axis=1))  # rows may be turned about
-    assert np.abs(whitening.projection * signs[:, None] - golden["projection"]).max() < 1e-9
+    pca = whitened_on(golden["database_rows"])
+    assert np.abs(pca.mean - golden["mean"]).max() < 1e-12
+    assert np.abs(np.abs(projection(pca)) - golden["projection_rows_sign_free"]).max() < 1e-9
+    signs = np.sign((projection(pca) * golden["projection"]).sum(axis=1))  # rows may be turned about
+    assert np.abs(projection(pca) * signs[:, None] - golden["projection"]).max() < 1e-9
 
 
 @pytest.mark.parametrize("dim", [32, 16, 8])
 def test_whitened_queries_and_their_products_with_the_database_are_the_authors(dim: int) -> None:
     golden = arrays("gcl_pca_whitening")
-    whitening = fit_whitening(golden["database_rows"], dim)
-    queries, database = whitening.whiten(golden["query_rows"]), whitening.whiten(golden["database_rows"])
-    signs = np.sign((whitening.projection * golden["projection"][:dim]).sum(axis=1))
+    pca = whitened_on(golden["database_rows"], dim)
+    queries, database = (as_the_authors(pca, golden[f"{side}_rows"]) for side in ("query", "database"))
+    signs = np.sign((projection(pca) * golden["projection"][:dim]).sum(axis=1))
     assert np.abs(queries * signs - golden[f"query_whitened_{dim}"]).max() < 1e-9
     assert np.abs(queries @ database.T - golden[f"gram_query_database_{dim}"]).max() < 1e-9
     assert np.abs(np.roll(queries, 1, axis=0) @ database.T - golden[f"gram_query_database_{dim}"]).max() > 0.5
@@ -66,6 +85,6 @@ def test_whitened_queries_and_their_products_with_the_database_are_the_authors(d
 def test_numbers_of_16_bits_are_whitened_where_the_authors_code_fails() -> None:
     golden = arrays("gcl_pca_whitening")
     assert "float16" in str(golden["float16_path_error"])
-    whitening = fit_whitening(golden["database_rows"].astype(np.float16))
-    difference = whitening.whiten(golden["query_rows"]) @ whitening.whiten(golden["database_rows"]).T
+    pca = whitened_on(golden["database_rows"].astype(np.float16))
+    difference = pca.project(golden["query_rows"]) @ pca.project(golden["database_rows"]).T
     assert np.abs(difference - golden["gram_query_database_32"]).max() < 0.05

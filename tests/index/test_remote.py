@@ -144,7 +144,7 @@ def test_a_collection_of_something_else_is_refused(server: FakeServer, descripti
 
 
 def test_a_missing_collection_is_answered_with_the_command_that_makes_it(server: FakeServer) -> None:
-    with pytest.raises(InputError, match=r"index build PHOTOS --to milvus://localhost:19530/town"):
+    with pytest.raises(InputError, match=r"index build PHOTOS --out milvus://localhost:19530/town"):
         RemoteIndex.open(AT, server)
 
 

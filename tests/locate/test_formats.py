@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from cricavpr.geo import LatLon, Positions, distances_m
+from cricavpr.locate.estimate import Doubt, LocationEstimate, Match, Where
 from cricavpr.locate.formats import FORMATS, to_csv, to_geojson, to_json, to_kml
-from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
+from cricavpr.spreadsheet import plain_cell
 
 LUND = Where(LatLon(55.7, 13.19), 386_300.0, 6_174_700.0, "33N")
 MATCH = Match("a.jpg", 0.875, LUND, Path("/photos/a.jpg"))
@@ -63,6 +65,17 @@ def test_csv_has_a_row_for_each_photo_whatever_its_name() -> None:
     text = to_csv([estimate(SURE, RETURN), estimate(UNSURE)])
     assert [row["photo"] for row in csv.DictReader(io.StringIO(text, newline=""))] == [RETURN, "mine.jpg"]
     assert text.count("\n") == 2  # rows end as on every system that this runs on, and the last one when it is printed
+
+
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+1.jpg", "-1.jpg", "@anna.jpg", "\t=1.jpg", "\r=1.jpg", "'quoted'.jpg"])
+def test_no_name_is_a_formula_in_a_spreadsheet(name: str) -> None:
+    one = LocationEstimate(name, LUND, (replace(MATCH, name=name),), None)
+    (row,) = csv.DictReader(io.StringIO(to_csv([one]), newline=""))
+    for cell in (row["photo"], row["best_match"]):
+        assert cell == f"'{name}" and plain_cell(cell) == name
+    south = LocationEstimate("a.jpg", Where(LatLon(-33.9, -70.1)), (MATCH,), None)
+    (row,) = csv.DictReader(io.StringIO(to_csv([south]), newline=""))
+    assert (row["lat_deg"], row["lon_deg"]) == ("-33.9", "-70.1")  # a number is a number
 
 
 def test_kml_has_a_pin_and_the_circle_of_the_radius() -> None:

@@ -1,4 +1,4 @@
-"""The door: one file per verb, no logic. Data on stdout, talk on stderr, one line for an error, never a traceback.
+"""The command line: one file per verb, no logic. Data on stdout, messages on stderr, one line for an error.
 
 Exit codes: 0 all done, 2 a wrong input, 3 done but some photos could not be used, 130 interrupted.
 """
@@ -11,54 +11,90 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from cricavpr import __version__
+import cricavpr
 from cricavpr.cli.verbs import Verb, add_verbs
-from cricavpr.errors import CricaVPRError
+from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.schema import nearest
 from cricavpr.terminal import printable
 
 VERBS = {
-    "demo": Verb("demo", "locate photos in a drawn town, and see the answers on a map"),
+    "demo": Verb("demo", "locate photos in a drawn town and show the answers on a map"),
     "town": Verb("town", "draw a town to try things on"),
-    "describe": Verb("describe", "turn photos into descriptors"),
-    "index": Verb("index", "build a database of photos, change it, and see what it holds"),
+    "describe": Verb("describe", "compute descriptors of photos"),
+    "index": Verb("index", "build, change and inspect an index of photos"),
     "locate": Verb("locate", "find where photos were taken"),
     "evaluate": Verb("evaluate", "measure recall on a dataset"),
-    "compare": Verb("compare", "evaluations side by side, and whether they differ"),
-    "pca": Verb("pca", "make descriptors shorter: fit a PCA, apply it"),
+    "compare": Verb("compare", "compare evaluations, with significance tests"),
+    "compare-methods": Verb("compare_methods", "compare the recall and the cost of methods"),
+    "audit": Verb("audit", "measure how much descriptors depend on the images beside them"),
+    "report": Verb("report", "write tables, figures and a failure explorer of evaluations"),
+    "pca": Verb("pca", "shorten descriptors: fit a PCA, apply it"),
     "train": Verb("train", "train a network by a recipe"),
-    "ablate": Verb("ablate", "train several recipes with several seeds, and draw one table"),
-    "compare-methods": Verb("compare_methods", "several methods on one dataset, and what each costs"),
-    "audit": Verb("audit", "how much descriptors depend on the photos beside them"),
-    "report": Verb("report", "tables, figures and a failure explorer from evaluations"),
+    "ablate": Verb("ablate", "train several recipes with several seeds, and print one table"),
+    "places": Verb("places", "group photos into places for training"),
     "methods": Verb("methods", "list the methods"),
-    "weights": Verb("weights", "list, pull, convert and show weights files"),
-    "places": Verb("places", "group photos into places to train on"),
+    "weights": Verb("weights", "list, download, convert and inspect weights files"),
     "datasets": Verb("datasets", "list, explain and check the benchmarks"),
-    "challenge": Verb("challenge", "write or score the file for the MSLS challenge"),
+    "challenge": Verb("challenge", "write or score a submission to the MSLS challenge"),
 }
+
+# Control characters and those that change the direction of text; a name may hold any of them.
+_CONTROLS = [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROLS}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports wrong usage in one line, like any other wrong input, and shows a short usage."""
+
+    def format_help(self) -> str:
+        words = [self.prog]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            if not action.option_strings:
+                name = f"{action.metavar}{' ...' if action.nargs in ('+', '*', argparse.PARSER) else ''}"
+                words.append(f"[{name}]" if action.nargs in ("*", "?") else name)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {action.metavar}")
+        self.usage = " ".join([*words, "[options]"])
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}. {nearest(str(value), action.choices)}")
+
+
+class _Escaping(io.TextIOWrapper):
+    """Standard output that escapes control characters."""
+
+    def write(self, text: str) -> int:
+        return super().write(text.translate(_ESCAPED))
 
 
 def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """Return the parser of the command line `words`; of all of them where none are given."""
-    top = argparse.ArgumentParser(
+    """Return the parser of the command line `words`, or of all verbs if that is None."""
+    top = Parser(
         prog="cricavpr",
         description="Visual place recognition: photos in, places out.",
         epilog="Start with `cricavpr demo`. Exit codes: 0 done, 2 wrong input, 3 done but some photos failed, "
         "130 interrupted.",
     )
-    top.add_argument("--version", action="version", version=f"cricavpr {__version__}")
+    top.add_argument("--version", action="version", version=f"cricavpr {cricavpr.__version__}")
     add_verbs(top, VERBS, "verbs", words)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code."""
+    """Run one verb and return the exit code; without arguments by the words of the process."""
     _prepare_streams()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a photo is said once, with its name
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
     try:
+        args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
+        _escape_controls()  # after --help, which may be coloured
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -71,23 +107,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         _drop_output()
         return 0
-    except OSError as error:  # what no row below has put into words, and a full disk behind stdout
-        where = "" if error.filename is None else f" {error.filename}"
+    except OSError as error:  # for example a full disk behind stdout
+        where = "" if error.filename is None else f" {printable(str(error.filename))}"
         print(f"cricavpr: cannot read or write{where}: {error.strerror or error}.", file=sys.stderr)
         _drop_output()
         return 2
 
 
 def _prepare_streams() -> None:
-    """A closed stdout or stderr takes what it gets, and no file name is too strange for the terminal's encoding."""
+    """Replace closed streams by devnull, and let stdout escape what its encoding does not have."""
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # also keeps files of ours from being number 1
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # also keeps our files from being number 1
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _escape_controls() -> None:
+    """Let a terminal on stdout show control characters escaped; a file or a pipe gets names as they are."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, _Escaping) and sys.stdout.isatty():
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        sys.stdout = _Escaping(sys.stdout.detach(), encoding, errors, line_buffering=True)
+
+
 def _drop_output() -> None:
-    """Let what is still in the buffer go nowhere, or Python would fail once more when it ends."""
+    """Discard what is still buffered, or Python fails once more when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
+from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report, say
 from cricavpr.datasets import open_photos
 from cricavpr.datasets.base import Problem
 from cricavpr.describing import describe
 from cricavpr.grouping import ALONE
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import folder_named
-from cricavpr.locate.calibration import Calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
+from cricavpr.locate.consensus import Rule
 from cricavpr.locate.fitting import check_share, fit
 from cricavpr.locate.reliability import draw, precision_table
-from cricavpr.locate.together import Rule
 from cricavpr.methods.base import made_by
 from cricavpr.plotting import require_drawing, save_figure
 from cricavpr.progress import Progress
@@ -26,27 +24,27 @@ from cricavpr.progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Fit radius, confidence and the probability that a place is in the map at all, and keep them in "
-        "the index. Without --queries the photos of the index ask one another, which is honest only where the photos "
-        "to be located are taken as those were. See docs/calibration.md."
+        "Learn from photos with known positions how often an answer is right: afterwards `cricavpr locate` gives a "
+        "radius and a confidence. Without --queries the photos of the index themselves are the queries, which is "
+        "honest only if the photos to locate are taken like those. See docs/calibration.md."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-    parser.add_argument("--queries", metavar="FOLDER", help="photos with known positions, to calibrate on")
+    parser.add_argument("--queries", metavar="FOLDER", help="photos with known positions, taken like those to locate")
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the queries")
     parser.add_argument(
-        "--radius", type=float, default=25.0, metavar="M", help="an answer this near is right, in metres (default: 25)"
+        "--radius-m", type=float, default=25.0, metavar="M", help="an answer this near is right (default: 25)"
     )
     parser.add_argument(
         "--share-in-map",
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="which share of the photos to come has its place in the map (default: 0.5)",
+        help="the share of future photos whose place is in the map (default: 0.5)",
     )
     parser.add_argument(
-        "--most", type=int, default=2000, metavar="N", help="photos of the index that ask at most (default: 2000)"
+        "--max-photos", type=int, default=2000, metavar="N", help="photos of the index to use (default: 2000)"
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw the reliability plot there, as .svg, .png or .pdf")
+    parser.add_argument("--plot", metavar="FILE", help="draw the reliability plot into an .svg, .png or .pdf file")
     parser.add_argument("--json", action="store_true", help="print the whole calibration as JSON")
     add_method(parser)
     add_work(parser)
@@ -54,33 +52,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
-    check_share(args.share_in_map)  # before the photos ask
-    if args.plot:
-        require_drawing(_formats(Path(args.plot)))
+    check_share(args.share_in_map)  # before the photos are described
+    plot = Path(args.plot) if args.plot else None
+    if plot:
+        require_drawing(_formats(plot))
     index, rule = PlaceIndex.open(folder_named(args.index, "calibrate")), Rule()
     cases, problems = _of_queries(args, index, rule) if args.queries else (_of_index(args, index, rule), ())
     calibration = fit(index, cases, rule, args.share_in_map)
     path = calibration.save(index)
-    if args.plot:
-        _plot(calibration, Path(args.plot))
+    if plot:
+        for written in save_figure(draw(calibration), plot, _formats(plot)):
+            say(written)
     if args.json:
         print(json.dumps(calibration.to_dict(), indent=1))
     else:
-        print(_text(path, calibration))
+        source = calibration.source
+        print(
+            f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their "
+            f"place; right within {source.right_m:g} m; {100 * source.share_in_map:g} % of future photos in the map\n"
+            f"{precision_table(calibration)}"
+        )
     return report(problems)
 
 
 def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
-
-    print("the photos of the index ask one another: true where photos to come are taken alike", file=sys.stderr)
-    with Progress(not args.quiet, min(args.most, len(index))) as progress:
+    say("the queries are photos of the index: honest only if photos to locate are taken like them")
+    with Progress(not args.quiet, min(args.max_photos, len(index))) as progress:
         progress.start(0)
-        return cases_of_index(index, args.radius, rule, args.most, progress.reach)
+        return cases_of_index(index, args.radius_m, rule, args.max_photos, progress.reach)
 
 
 def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tuple[Cases, tuple[Problem, ...]]:
-
     method = load_method(args)
     index.made_by.require_same(made_by(method, ALONE), f"the photos of {index.path} and the queries")
     positions_file = Path(args.positions) if args.positions else None
@@ -88,25 +90,9 @@ def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tupl
     described = describe(method, photos, batch_size=args.batch_size, workers=args.workers, progress=not args.quiet)
     positions = photos.take(described.kept).positions
     assert positions is not None  # photos without one were left out
-    cases = cases_of_queries(index, described.descriptors, positions, args.radius, rule)
+    cases = cases_of_queries(index, described.descriptors, positions, args.radius_m, rule)
     return cases, (*unusable, *described.problems)
-
-
-def _plot(calibration: Calibration, path: Path) -> None:
-
-    for written in save_figure(draw(calibration), path, _formats(path)):
-        print(written, file=sys.stderr)
 
 
 def _formats(plot: Path) -> tuple[str, ...]:
     return (plot.suffix.removeprefix("."),) if plot.suffix else ("svg", "png")
-
-
-def _text(path: Path, calibration: Calibration) -> str:
-
-    source = calibration.source
-    return (
-        f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their place; "
-        f"right within {source.right_m:g} m; {100 * source.share_in_map:g} % of photos to come in the map\n"
-        f"{precision_table(calibration)}"
-    )

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method
+from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks import SPLITS, open_split
 from cricavpr.evaluation.msls_challenge import predict, read_submission, score_submission, write_submission
@@ -49,7 +49,7 @@ def _parts(args: argparse.Namespace) -> list[EvalDataset]:
 
 def _write(args: argparse.Namespace) -> int:
     parts = _parts(args)
-    found = predict(
+    results = predict(
         load_method(args),
         parts,
         Grouping.parse(args.grouping or "alone"),
@@ -59,9 +59,9 @@ def _write(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         cache=Path(args.cache) if args.cache else None,
     )
-    write_submission(Path(args.out), found, args.count)
+    write_submission(Path(args.out), [(result.dataset, result.predictions) for result in results], args.count)
     print(args.out)
-    return 0
+    return report(problem for result in results for problem in result.problems)
 
 
 def _score(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report, size
+from cricavpr.cli.options import add_grouping, add_method, add_work, existing_folder, load_method, report
 from cricavpr.cluster import Address, MethodSpec, describe_on
 from cricavpr.datasets import open_photos
 from cricavpr.describing import Described, describe
@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_method(parser)
     add_work(parser)
     parser.add_argument(
-        "--on",
-        metavar="CLUSTER",
-        help="describe on the machines of a Ray cluster: ray://HOST:PORT, or ray://local to try it on this machine; "
-        "each must see PHOTOS under the same path (see docs/cluster.md)",
+        "--cluster",
+        metavar="ADDRESS",
+        help="spread the work over the machines of a Ray cluster: ray://HOST:PORT, or ray://local to try it on this "
+        "machine; each must see PHOTOS under the same path (see docs/cluster.md)",
     )
     parser.set_defaults(run=run)
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
     refuse_other_files(Path(args.out))
-    describe_photos = _on_this_machine(args) if args.on is None else _on_a_cluster(args)
+    describe_photos = _on_this_machine(args) if args.cluster is None else _on_a_cluster(args)
     photos, unusable = open_photos(existing_folder(args.photos), with_positions=False)
     described = describe_photos(
         photos, grouping, batch_size=args.batch_size, out=Path(args.out), progress=not args.quiet
@@ -56,6 +56,5 @@ def _on_this_machine(args: argparse.Namespace) -> Callable[..., Described]:
 def _on_a_cluster(args: argparse.Namespace) -> Callable[..., Described]:
     if args.workers is not None:
         raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
-    image_size = None if args.image_size is None else size(args.image_size)
-    spec = MethodSpec(args.method, args.weights, args.device, image_size)
-    return functools.partial(describe_on, Address.parse(args.on), spec)
+    spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
+    return functools.partial(describe_on, Address.parse(args.cluster), spec)

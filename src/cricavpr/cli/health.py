@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photos", metavar="FOLDER", help="where the photos of the index lie: look for blurred and dark ones"
     )
     parser.add_argument(
-        "--near", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
+        "--same-place-m", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
     )
     parser.add_argument(
-        "--far", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
+        "--far-m", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
     )
     parser.add_argument(
         "--copy-score",
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     health = examine(
-        index, photos, same_m=args.near, far_m=args.far, copy_score=args.copy_score, progress=not args.quiet
+        index, photos, same_m=args.same_place_m, far_m=args.far_m, copy_score=args.copy_score, progress=not args.quiet
     )
     write_text(findings, json.dumps(health.to_dict(), indent=1) + "\n")
     write_text(out, page(health))

@@ -41,7 +41,7 @@ def _add_photos_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
     )
     _add_photos(building)
     building.add_argument(
-        "--to", required=True, metavar="INDEX", help="the folder of the index, or milvus://host:port/collection"
+        "--out", required=True, metavar="INDEX", help="the folder of the index, or milvus://host:port/collection"
     )
     building.add_argument(
         "--dtype",
@@ -50,7 +50,7 @@ def _add_photos_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
         help="how a new folder stores descriptors: float32, or float16 in half the room (default: float32)",
     )
     _add_kind(building)
-    building.set_defaults(run=_or_remote(build, "to"))
+    building.set_defaults(run=_or_remote(build, "out"))
     adding = actions.add_parser(
         "add",
         help="add a folder of photos to an index",
@@ -121,7 +121,7 @@ def _add_asking_parsers(actions: Subparsers[argparse.ArgumentParser]) -> None:
     comparing.set_defaults(run=_or_remote(diff))
     exporting = actions.add_parser("export", help="write names and positions as CSV, GeoJSON or Parquet")
     exporting.add_argument("index", metavar="INDEX", help="the folder of the index")
-    exporting.add_argument("--to", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
+    exporting.add_argument("--out", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
     exporting.set_defaults(run=_or_remote(export))
 
 
@@ -174,7 +174,7 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> int:
 
-    to = Path(args.to)
+    to = Path(args.out)
     refuse_foreign(to)
     known_dtype(args.dtype)  # before hours of describing
     method = load_method(args)
@@ -346,6 +346,6 @@ def diff(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
 
     index = PlaceIndex.open(Path(args.index))
-    index.export(Path(args.to))
-    print(f"{args.to}: {len(index):,} photos", file=sys.stderr)
+    index.export(Path(args.out))
+    print(f"{args.out}: {len(index):,} photos", file=sys.stderr)
     return 0

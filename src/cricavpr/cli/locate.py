@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cricavpr.cli.options import add_method, add_search, add_work, load_method, read_filter, report
+from cricavpr.cli.options import add_method, add_search, add_work, load_method, read_filter, report, say
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.photos import read_photos
 from cricavpr.errors import InputError
-from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import Address, RemoteIndex, is_remote
-from cricavpr.locate import LocationEstimate, Locator, Where
-from cricavpr.locate.formats import FORMATS
+from cricavpr.locate import LocationEstimate, Locator
+from cricavpr.locate.formats import FORMATS, csv_head, csv_row
+from cricavpr.locate.locator import PRECISION, none_located
 from cricavpr.terminal import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Find where photos were taken. Each is described alone: no photo changes another's answer."
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, or folders of them")
+    parser.description = (
+        "Find where photos were taken. Each photo is described alone, so none changes another's answer. The positions "
+        "that photos may carry themselves are not used."
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
     parser.add_argument(
         "--index",
         required=True,
         metavar="INDEX",
         help="an index from `cricavpr index build`: its folder, or milvus://host:port/collection",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="matches to name for each photo (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="matches to show for each photo (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, one object for each photo")
     form.add_argument("--geojson", action="store_true", help="print GeoJSON for a map")
@@ -35,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=float,
-        default=0.95,
+        default=PRECISION,
         metavar="P",
-        help="the share of answers that must be right; what is not sure enough is unknown (default: 0.95; "
-        "needs `cricavpr index calibrate`)",
+        help="share of answers that must be right; less sure ones are unknown (default: 0.95; needs "
+        "`cricavpr index calibrate`)",
     )
     add_search(parser)
     add_method(parser)
@@ -47,30 +50,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
-    where = read_filter(args)
-    locator = Locator(_opened(args.index), load_method(args), args.precision, engine=args.engine, where=where)
+    locator = Locator(args.index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
     for line in () if args.quiet else (locator.source.choice, *locator.source.notes):
-        print(line, file=sys.stderr)
+        say(line)
     paths, unusable = _paths(args.photos)
-    located = locator.locate_many(paths, args.top, batch_size=args.batch_size, workers=args.workers)
-    form = next((name for name in FORMATS if getattr(args, name)), None)
-    print("\n".join(map(_text, located.estimates)) if form is None else FORMATS[form](located.estimates))
+    bar = not args.quiet and not sys.stdout.isatty()  # on a terminal the answers themselves show the progress
+    found = locator.stream(paths, args.top, batch_size=args.batch_size, workers=args.workers, progress=bar)
+    problems: list[Problem] = []
+    _print(_without(found, problems), next((name for name in FORMATS if getattr(args, name)), None))
+    if len(problems) == len(paths):
+        raise InputError(none_located(problems))
     if locator.caveat:
-        print(locator.caveat, file=sys.stderr)
-    return report((*unusable, *located.problems))
+        say(locator.caveat)
+    return report((*unusable, *problems))
 
 
-def _opened(index: str) -> PlaceIndex | RemoteIndex:
+def _without(found: Iterable[LocationEstimate | Problem], problems: list[Problem]) -> Iterator[LocationEstimate]:
+    """Yield the estimates, and put the problems aside."""
+    for one in found:
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            yield one
 
-    return RemoteIndex.open(Address.parse(index)) if is_remote(index) else PlaceIndex.open(Path(index))
+
+def _print(estimates: Iterator[LocationEstimate], form: str | None) -> None:
+    """Print text and CSV as they are known, and other forms at the end."""
+    first = next(estimates, None)
+    if first is None:
+        return
+    if form in ("json", "geojson", "kml"):
+        print(FORMATS[form]([first, *estimates]))
+        return
+    if form == "csv":
+        print(csv_head())
+    while first is not None:
+        print(_text(first) if form is None else csv_row(first), flush=True)
+        first = next(estimates, None)
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
-    """The photos that were given, those of folders too, and what of a folder is none."""
-
-    if "" in given:  # as of a variable that is not set: it does not mean the folder that one is in
-        raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of them.")
+    """Return the photos, also those in folders, and what in a folder is not a photo."""
+    if "" in given:  # an unset variable does not mean the current folder
+        raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of photos.")
     paths: list[Path] = []
     unusable: list[Problem] = []
     empty: list[InputError] = []
@@ -79,44 +101,20 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
         if path.is_dir():
             try:
                 photos, problems = read_photos(path, with_positions=False)
-            except InputError as error:  # says nothing against what else was given
+            except InputError as error:  # the other photos are located all the same
                 unusable.append(Problem(text, "find", str(error)))
                 empty.append(error)
                 continue
             paths += [photos.path(i) for i in range(len(photos))]
             unusable += [Problem(str(path / problem.name), problem.stage, problem.reason) for problem in problems]
         else:
-            paths.append(path)  # one that is not there is named with the others that cannot be used
+            paths.append(path)  # a missing one is named with the others that cannot be used
     if empty and not paths:
         raise empty[0]
     return paths, unusable
 
 
 def _text(estimate: LocationEstimate) -> str:
-    lines = [f"{printable(estimate.photo)}: {_answer(estimate)}"]
+    lines = [f"{printable(estimate.photo)}: {estimate}"]
     lines += [f"  {match.score:.3f}  {printable(match.name)}" for match in estimate.matches]
     return "\n".join(lines)
-
-
-def _answer(estimate: LocationEstimate) -> str:
-    doubt = estimate.doubt
-    if not estimate.matches:  # an index that is not exact may find none where few photos may be found
-        return "no photo was found"
-    if doubt is None:
-        return f"{_place(estimate.where)} (confidence: {estimate.confidence})"
-    sure = f"confidence {doubt.confidence:.3f}, in the map with {doubt.probability_in_map:.3f}"
-    if not doubt.answered:
-        return f"unknown ({sure}: too little for a precision of {doubt.precision:g})"
-    return f"{_place(estimate.where)} within {_length(doubt.radius_m)} ({sure})"
-
-
-def _length(metres: float) -> str:
-    return f"{metres:.1f} m" if metres < 100 else f"{metres:,.0f} m"
-
-
-def _place(where: Where) -> str:
-    if where.position is not None:
-        return f"{where.position.lat_deg:.6f}, {where.position.lon_deg:.6f}"
-    if where.easting_m is not None:
-        return f"{where.easting_m:.2f} m east, {where.northing_m:.2f} m north"
-    return "none of the matches has a position"

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how they are read."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
@@ -21,26 +21,35 @@ from cricavpr.methods.base import Method
 from cricavpr.progress import note
 from cricavpr.terminal import printable
 
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
 SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
+    """Add the method, its weights, device and image size; see `load_method`."""
     group = parser.add_argument_group("method")
     group.add_argument(
         "--method", default="cricavpr-tiny", metavar="NAME", help="see `cricavpr methods` (default: cricavpr-tiny)"
     )
     group.add_argument(
-        "--weights", metavar="W", help="a weights file, a known name or random:SEED (default: the method's own)"
+        "--weights", metavar="W", help="a weights file, a known name, or random:SEED (default: the method's own)"
     )
-    group.add_argument("--device", default="auto", help="cpu, cuda or mps (default: auto, the best that works here)")
-    group.add_argument("--image-size", metavar="HxW", help="describe at another size, such as 322x322")
+    add_device(group)
+    group.add_argument("--image-size", type=image_size, metavar="HxW", help="describe at another size, such as 322x322")
 
 
-def add_work(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: Options) -> None:
+    """Add --device."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: auto, the best that works here)")
+
+
+def add_work(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
+    """Add how photos are read and described; none of it changes a result."""
     group = parser.add_argument_group("work")
-    group.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="images at once; never changes a result (default: 16)"
-    )
+    if batches:
+        group.add_argument(
+            "--batch-size", type=int, default=16, metavar="N", help="images per forward pass (default: 16)"
+        )
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)"
     )
@@ -48,6 +57,7 @@ def add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False, default: str = "alone") -> None:
+    """Add --grouping."""
     parser.add_argument(
         "--grouping",
         action="append" if repeat else "store",
@@ -58,86 +68,92 @@ def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False, default:
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the engine and the filters of a search; see `read_filter`."""
     group = parser.add_argument_group("search")
     group.add_argument(
         "--engine",
         default="auto",
         metavar="NAME",
-        help="auto, exact or compressed (default: auto, which says what it takes and why; a server takes no other)",
+        help="auto, exact or compressed (default: auto, which prints its choice; a server takes only auto)",
     )
     group.add_argument(
         "--near",
+        type=_near,
         metavar="LAT,LON,METRES",
-        help="only photos this near a position; south of the equator write --near=-33.9,151.2,500",
+        help="only photos this near to a position; south of the equator write --near=-33.9,151.2,500",
     )
-    group.add_argument("--box", metavar="S,W,N,E", help="only photos between these degrees of latitude and longitude")
-    group.add_argument("--since", metavar="TIME", help="only photos taken from then on, such as 2026-05-01 (UTC)")
-    group.add_argument("--until", metavar="TIME", help="only photos taken before, such as 2026-06-01T12:00 (UTC)")
+    group.add_argument("--box", type=_box, metavar="S,W,N,E", help="only photos between these degrees")
+    group.add_argument("--since", type=_time, metavar="TIME", help="only photos taken since, such as 2026-05-01 (UTC)")
+    group.add_argument(
+        "--until", type=_time, metavar="TIME", help="only photos taken before, such as 2026-06-01T12:00 (UTC)"
+    )
     group.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="only photos with this tag; repeatable"
     )
 
 
 def read_filter(args: argparse.Namespace) -> Filter | None:
-    """What the options of `add_search` allow; None for everything."""
-
-    filters: list[Filter] = []
-    if args.near is not None:
-        lat, lon, radius_m = _numbers("--near", args.near, "LAT,LON,METRES", 3)
-        filters.append(Near(LatLon(lat, lon), radius_m))
-    if args.box is not None:
-        south, west, north, east = _numbers("--box", args.box, "S,W,N,E", 4)
-        filters.append(Box(south, west, north, east))
+    """Return the filter of the options of `add_search`, or None."""
+    filters: list[Filter] = [one for one in (args.near, args.box) if one is not None]
     if args.since is not None or args.until is not None:
-        filters.append(Taken(_time("--since", args.since), _time("--until", args.until)))
+        filters.append(Taken(args.since, args.until))
     filters += map(Tagged, args.tag)
     return All(tuple(filters)) if filters else None
 
 
-def _numbers(option: str, text: str, form: str, count: int) -> list[float]:
+def _near(text: str) -> Near:
+    lat, lon, radius_m = _numbers(text, "LAT,LON,METRES")
+    return Near(LatLon(lat, lon), radius_m)
+
+
+def _box(text: str) -> Box:
+    return Box(*_numbers(text, "S,W,N,E"))
+
+
+def _numbers(text: str, form: str) -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
-        raise InputError(f"{option} {printable(text)} is not understood. Give {form}, {count} numbers with commas.")
+    if len(numbers) != form.count(",") + 1:
+        raise argparse.ArgumentTypeError(f"expected {form}, got {text!r}")
     return numbers
 
 
-def _time(option: str, text: str | None) -> np.datetime64 | None:
-    """UTC unless the text names another offset."""
-
-    import numpy as np
-
-    if text is None:
-        return None
+def _time(text: str) -> np.datetime64:
+    """Read a time, UTC unless it names another offset."""
     try:
         time = datetime.datetime.fromisoformat(text)
         utc = time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
-        raise InputError(f"{option} {printable(text)} is no time. Give one such as 2026-05-01T12:00.") from None
+        raise argparse.ArgumentTypeError(f"expected a time such as 2026-05-01T12:00, got {text!r}") from None
     return np.datetime64(utc, "ms")
 
 
 def load_method(args: argparse.Namespace) -> Method:
-    """The method that the options name."""
-
-    settings = {} if args.image_size is None else {"image_size": size(args.image_size)}
+    """Load the method that the options name."""
+    settings = {} if args.image_size is None else {"image_size": args.image_size}
     method = methods.load_method(args.method, args.weights, args.device, **settings)
     if method.device != "cpu":
         note(f"computing on {method.device}.")
     return method
 
 
-def size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """Read (height, width) in pixels: `322x322`, or `322` for a square. Raises ArgumentTypeError."""
     height, _, width = text.partition("x")
+    width = width if "x" in text else height
     if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"--image-size {text!r} is not understood. Give height x width, such as 322x322.")
+        raise argparse.ArgumentTypeError(f"expected height x width such as 322x322, got {text!r}")
     return int(height), int(width)
 
 
 def existing_folder(text: str) -> Path:
-    """A folder that must be there; nothing, as of a variable that is not set, does not mean the one that one is in."""
+    """Return the path of a folder; an empty text, as of an unset variable, is not the current folder.
+
+    Raises:
+        InputError: no such folder.
+    """
     path = Path(text)
     if not text or not path.is_dir():
         raise InputError(f"there is no folder {text or repr(text)}. Give the path of a folder.")
@@ -145,13 +161,18 @@ def existing_folder(text: str) -> Path:
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """What an index says of itself, and how its descriptors were made: a line each, or JSON."""
+    """Print the facts about an index and its descriptors: a line each, or JSON."""
     if as_json:
         print(json.dumps(facts, indent=1))
         return
     for key, value in {**facts, **facts["made_by"]}.items():
         if key != "made_by":
             print(f"{key:<21} {value}")
+
+
+def say(line: object) -> None:
+    """Print one line on stderr, whatever names are in it."""
+    print(printable(str(line)), file=sys.stderr, flush=True)
 
 
 def report(problems: Iterable[Problem]) -> int:

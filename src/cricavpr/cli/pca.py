@@ -1,4 +1,4 @@
-"""`cricavpr pca`: fit a PCA on descriptors once, and apply it everywhere."""
+"""`cricavpr pca`: fit a PCA on descriptors, and apply it."""
 
 from __future__ import annotations
 
@@ -33,35 +33,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fitting.add_argument("source", metavar="SOURCE", help="a file of descriptors, or a folder of photos")
     fitting.add_argument("--out", required=True, metavar="FILE", help="the PCA to write (safetensors)")
     fitting.add_argument("--dim", type=int, default=4096, metavar="D", help="values to keep (default: 4096)")
-    fitting.add_argument("--whiten", action="store_true", help="divide by the standard deviation; the authors do not")
     fitting.add_argument(
-        "--no-renormalise", action="store_true", help="leave the length of reduced descriptors as it comes out"
+        "--whiten", action="store_true", help="divide each value by its standard deviation; the authors do not"
+    )
+    fitting.add_argument(
+        "--no-renormalise", action="store_true", help="do not scale reduced descriptors to unit length; nor do they"
     )
     add_grouping(fitting, default=f"{SHUFFLED} where images see one another")
     add_method(fitting)
     add_work(fitting)
     fitting.set_defaults(run=fit)
     applying = actions.add_parser("apply", help="reduce a file of descriptors")
-    applying.add_argument("pca", metavar="PCA", help="what `cricavpr pca fit` wrote")
-    applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file of descriptors")
+    applying.add_argument("pca", metavar="PCA", help="a file from `cricavpr pca fit`")
+    applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file from `cricavpr describe`")
     applying.add_argument("--out", required=True, metavar="FILE", help="the file of reduced descriptors to write")
-    applying.add_argument("--dim", type=int, metavar="D", help="keep so many values (default: all that were fitted)")
+    applying.add_argument("--dim", type=int, metavar="D", help="values to keep (default: all that were fitted)")
     applying.set_defaults(run=apply)
 
 
 def fit(args: argparse.Namespace) -> int:
-
     out = Path(args.out)
     refuse_all_but_files(out)
     with _descriptors(args) as (descriptors, problems), Progress(not args.quiet, 2 * len(descriptors)) as bar:
         bar.start(0)
-        pca = fit_pca(
-            descriptors,
-            args.dim,
-            whiten=args.whiten,
-            renormalise=not args.no_renormalise,
-            report=bar.reach,
-        )
+        how = {"whiten": args.whiten, "renormalise": not args.no_renormalise}
+        pca = fit_pca(descriptors, args.dim, report=bar.reach, **how)
     pca.save(out)
     print(f"{out}: {pca.describe()}, of {pca.fitted_on.dim} values, method {pca.fitted_on.method}")
     return report(problems)
@@ -69,8 +65,7 @@ def fit(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tuple[Problem, ...]]]:
-    """What is to be fitted on: a file, or photos that are described into a file that is gone afterwards."""
-
+    """Yield the descriptors to fit on: from a file, or from photos, described into a temporary file."""
     source = Path(args.source)
     if not source.is_dir():
         if args.grouping is not None:
@@ -94,7 +89,6 @@ def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tupl
 
 
 def apply(args: argparse.Namespace) -> int:
-
     out = Path(args.out)
     refuse_other_files(out)
     pca = Pca.load(Path(args.pca))

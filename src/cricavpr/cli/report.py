@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M@G",
         help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (default: alone); up to three",
     )
-    networks.add_argument("--places", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
+    networks.add_argument("--map-data", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
     networks.add_argument(
         "--map-size", default="36x12", metavar="PxK", help="places and images of each for --map (default: 36x12)"
     )
@@ -79,12 +79,12 @@ def _maps(args: argparse.Namespace) -> list[Embedded]:
     """Return the panels of Supplementary Figure 1."""
     if not args.map:
         return []
-    if len(args.map) > MOST_MAPS or args.places is None:
-        raise InputError(f"--map may be given up to {MOST_MAPS} times, and needs --places with a folder of places.")
+    if len(args.map) > MOST_MAPS or args.map_data is None:
+        raise InputError(f"--map may be given up to {MOST_MAPS} times, and needs --map-data with a folder of places.")
     size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", args.map_size)
     if size is None or min(places := int(size[1]), images := int(size[2])) < 2:
         raise InputError(f"--map-size must be places x images of each, such as 36x12, got {args.map_size!r}.")
-    drawn = drawn_places(open_places(Path(args.places), min_images=images), places, images)
+    drawn = drawn_places(open_places(Path(args.map_data), min_images=images), places, images)
     panels = []
     for text in args.map:
         who, _, grouping = text.partition("@")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from cricavpr.cli.options import image_size
 from cricavpr.town.write import LAYOUTS, make_town
 
 
@@ -24,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="photos",
         help="photos: JPEGs with GPS in EXIF; utm: the @UTM@ tree; gsv: GSV-Cities (default: photos)",
     )
-    making.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of a picture (default: 224)")
+    making.add_argument(
+        "--image-size",
+        type=image_size,
+        default=(224, 224),
+        metavar="HxW",
+        help="of the pictures (default: 224x224)",
+    )
     making.add_argument("--workers", type=int, metavar="N", help="processes that draw (default: as the machine allows)")
     making.add_argument("--quiet", action="store_true", help="no progress bar")
     making.set_defaults(run=make)
@@ -36,7 +43,7 @@ def make(args: argparse.Namespace) -> int:
         args.seed,
         args.places,
         args.layout,
-        image_size=(args.image_size, args.image_size),
+        image_size=args.image_size,
         workers=args.workers if args.workers is not None else os.cpu_count() or 1,
         progress=not args.quiet,
     )

@@ -1,4 +1,4 @@
-"""Tables of verbs: each one's file is imported when the verb is chosen, so that --help stays fast."""
+"""Tables of verbs. The module of a verb is imported when the verb is chosen, so --help stays fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Subparsers = argparse._SubParsersAction
 
 
 class Verb(NamedTuple):
-    """A verb: the module of `cricavpr.cli` that has its `add_arguments`, and one line for people."""
+    """The module of `cricavpr.cli` that has the verb's `add_arguments`, and one line of help."""
 
     module: str
     help: str
@@ -23,7 +23,7 @@ def add_verbs(
     """Add a parser for each verb; import only the module of the chosen one.
 
     Args:
-        title: what the verbs are called in --help: verbs or actions.
+        title: name of the verbs in --help: verbs or actions.
         words: the words of the command line; None imports the module of every verb.
     """
     subparsers: Subparsers[argparse.ArgumentParser] = parser.add_subparsers(

@@ -165,7 +165,7 @@ def require_ray() -> Any:
     return ray
 
 
-_KEPT = "What is finished is kept; run the same command again, or without --on."
+_KEPT = "What is finished is kept; run the same command again, or without --cluster."
 
 
 def _one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -135,6 +135,8 @@ class EvalDataset:
         rule: how the positives were decided, such as "within 25 m".
         per_panorama: number of database images cut out of each panorama, where the rule "one hit per panorama" is in
             use; images of one panorama share their key.
+        unanswered: what the benchmark's own scorers do with queries that have no positives: miss or skip.
+        paper_grouping: how the authors of CricaVPR grouped its images.
 
     Raises:
         InputError: positives that do not fit the images.
@@ -156,6 +158,8 @@ class EvalDataset:
     positives: tuple[NDArray[np.int64], ...]
     rule: str
     per_panorama: int | None = None
+    unanswered: Literal["miss", "skip"] = "miss"
+    paper_grouping: str = "in_order:16"
 
     def __post_init__(self) -> None:
         positives = tuple(np.asarray(indices, dtype=np.int64) for indices in self.positives)

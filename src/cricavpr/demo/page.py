@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.evaluation.answers import Answer
-from cricavpr.evaluation.intervals import mcnemar
+from cricavpr.evaluation.intervals import compare_paired
 from cricavpr.evaluation.report.evaluations import Evaluation
 from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of, position_text
 from cricavpr.evaluation.report.failures import right
@@ -226,7 +226,7 @@ def _groups(evaluations: Sequence[Evaluation]) -> str:
 
 def _change(evaluation: Evaluation, against: Evaluation) -> str:
     """Compare two groupings query by query, because two recalls alone do not show whether a change is large."""
-    paired = mcnemar(list(map(right, evaluation.answers)), list(map(right, against.answers)))
+    paired = compare_paired(list(map(right, evaluation.answers)), list(map(right, against.answers)))
     chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
     won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"
     return f"Against {text(against.card.grouping)}, {won} won and {paired.only_second} lost: {chance}."

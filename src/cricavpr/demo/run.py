@@ -22,9 +22,8 @@ from cricavpr.demo.folder import refuse_foreign, workshop
 from cricavpr.demo.page import Story, render_page
 from cricavpr.describing import describe
 from cricavpr.errors import InputError
-from cricavpr.evaluation.answers import Answer
+from cricavpr.evaluation.answers import Answer, answers_of
 from cricavpr.evaluation.evaluate import EvalResult, evaluate, format_table
-from cricavpr.evaluation.recording import answers_of, record
 from cricavpr.evaluation.report import find_evaluations
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
@@ -133,8 +132,8 @@ def run_demo(
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
         with stages("evaluate", "") as _:
-            results = _evaluate(split, _contenders(used), workers, stages.tell)
-        folders = [record(result, split, stage / EVALUATIONS, command) for result in results]
+            results = _evaluate(split, _contenders(used), workers, stages.tell, command)
+        folders = [result.save(stage / EVALUATIONS) for result in results]
         answers = _answers(estimates, split, results[0])
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
         story = Story(town, split, answers, find_evaluations(folders), facts)
@@ -201,12 +200,12 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
 
 
 def _evaluate(
-    split: EvalDataset, contenders: Sequence[tuple[Method, Grouping]], workers: int | None, tell: Tell
+    split: EvalDataset, contenders: Sequence[tuple[Method, Grouping]], workers: int | None, tell: Tell, command: str
 ) -> tuple[EvalResult, ...]:
     results = []
     for number, (method, grouping) in enumerate(contenders, 1):
         report = partial(tell, f"measuring {number} of {len(contenders)}")
-        results.append(evaluate(method, split, grouping, workers=workers, progress=report))
+        results.append(evaluate(method, split, grouping, workers=workers, progress=report, command=command))
     return tuple(results)
 
 
@@ -215,7 +214,7 @@ def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: E
     row_of = {name: row for row, name in enumerate(split.database.names)}
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)
-    return tuple(answers_of(replace(alone, predictions=Predictions(indices, scores)), split))
+    return tuple(answers_of(split, Predictions(indices, scores), alone.ranks, TOP))
 
 
 def _facts(method: Method, town: Town, split: EvalDataset, seconds: Mapping[str, float]) -> dict[str, str]:

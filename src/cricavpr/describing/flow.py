@@ -31,6 +31,14 @@ from cricavpr.progress import Progress, Report
 KEY_FORMAT = "cricavpr.describe.1"
 
 
+class NothingDescribed(InputError):
+    """None of the photos could be described; `problems` names them all."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
 @dataclass(frozen=True, eq=False)
 class Described:
     """Result of `describe`.
@@ -208,9 +216,10 @@ def finish(work: Work, images: ImageSet) -> Described:
     if len(problems) == len(images):
         work.give_up()
         first = problems[0]
-        raise InputError(
+        raise NothingDescribed(
             f"none of the {len(images)} photos in {images.root} could be described. "
-            f"The first: {first.name}: {first.stage}: {first.reason}"
+            f"The first: {first.name}: {first.stage}: {first.reason}",
+            problems,
         )
     kept = np.setdiff1d(np.arange(len(images)), np.fromiter(work.failed, np.int64))
     return Described(work.finish(tuple(images.names[index] for index in kept.tolist()), kept), kept, problems)

@@ -1,24 +1,31 @@
-"""answers.jsonl: what was answered to each query, one JSON line each, so that runs can be compared query by query."""
+"""answers.jsonl: the matches of each query, one JSON line each, so that runs can be compared query by query."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
 from cricavpr.files import written_beside
+from cricavpr.geo import Positions, distances_m
+from cricavpr.index.search import Predictions
+from cricavpr.schema import build, parse_json, to_plain
 
 FILE = "answers.jsonl"
+QUERIES_AT_ONCE = 256
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Match:
-    """One database image that was answered.
+    """One database image that was found.
 
     Attributes:
         name, index: in the database.
@@ -38,15 +45,15 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered to one query.
+    """What was found for one query.
 
     Attributes:
-        query, index: its name and its place among the queries.
+        query, index: its name and its row among the queries.
         position: easting, northing in metres; None where unknown.
         latlon: degrees; None where unknown or in a local frame.
         condition: such as "night"; None where the dataset does not say.
         positives: how many database images show the same place.
-        nearest_m: distance to the nearest of these; None where there is none, or no position.
+        nearest_m: distance to the nearest positive; None where there is none, or no position.
         first_right_rank: rank of the best positive over the whole database, 1 for the first; None where there is
             none, or the query could not be described.
         matches: best first.
@@ -62,89 +69,145 @@ class Answer:
     first_right_rank: int | None
     matches: tuple[Match, ...]
 
+    def __post_init__(self) -> None:
+        if self.first_right_rank is not None and self.first_right_rank < 1:
+            raise ValueError(f"first_right_rank must be at least 1, got {self.first_right_rank}")
+
     def found(self, n: int) -> bool:
-        """Whether one of the first `n` is right."""
+        """Return whether one of the first `n` is right."""
         return self.first_right_rank is not None and self.first_right_rank <= n
-
-    def to_line(self) -> str:
-        """One line of JSON, without the line break."""
-        return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Answer:
-        """The inverse of the JSON; raises TypeError, KeyError or ValueError for anything else."""
-        matches = tuple(Match(**{**match, "latlon": _pair(match["latlon"])}) for match in values["matches"])
-        pairs = {key: _pair(values[key]) for key in ("position", "latlon")}
-        answer = cls(**{**values, **pairs, "matches": matches})
-        rank = answer.first_right_rank
-        if not (isinstance(answer.query, str) and type(answer.index) is int and type(answer.positives) is int):
-            raise TypeError("a query without its name, its place or its number of positives")
-        if rank is not None and (type(rank) is not int or rank < 1):
-            raise ValueError(f"{rank!r} is no rank")
-        return answer
-
-
-def _pair(values: Any) -> Pair | None:
-    if values is None:
-        return None
-    first, second = values
-    return float(first), float(second)
 
 
 def write_answers(folder: Path, answers: Iterable[Answer]) -> Path:
-    """Write one line per query, streaming and durably; the path of the file.
+    """Write one line per query, streaming and durably, and return the path of the file.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     path = Path(folder) / FILE
     with written_beside(path) as beside, beside.open("w", encoding="utf-8") as file:
         for answer in answers:
-            file.write(answer.to_line() + "\n")
+            file.write(json.dumps(to_plain(answer), separators=(",", ":"), allow_nan=False) + "\n")
     return path
 
 
-def read_answers(folder: Path) -> tuple[Answer, ...]:
-    """All answers of an evaluation, in the order of the queries.
+def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
+    """Read all answers of an evaluation, in the order of the queries.
+
+    Args:
+        card: the card that must agree with the answers.
 
     Raises:
-        InputError: no such file, or a line that is no answer, by number.
+        InputError: no such file, an invalid or missing line, or a card with other counts or another recall.
     """
-    return tuple(_lines(Path(folder) / FILE))
+    answers = tuple(_lines(Path(folder) / FILE))
+    if card is not None:
+        _require_agreement(card, answers, folder)
+    return answers
 
 
-def read_answers_of(card: Card, folder: Path) -> tuple[Answer, ...]:
-    """The answers beside a card, and nothing where the two tell different stories.
+def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
+    """Return the answers that recall is over."""
+    return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
-    Raises:
-        InputError: as for `read_answers`, or answers that give other counts or another recall than the card.
-    """
-    answers = read_answers(folder)
+
+def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) -> None:
     if len(answers) != card.counts.queries:
-        raise InputError(f"{folder} holds {len(answers)} answers to {card.counts.queries} queries. Evaluate again.")
-    counted = [answer for answer in answers if answer.positives or card.protocol.unanswered == "miss"]
+        raise InputError(f"{folder} has {len(answers)} answers for {card.counts.queries} queries. Evaluate again.")
+    over = counted(card, answers)
     for n in card.ns:
-        recall = sum(answer.found(n) for answer in counted) / len(counted) if counted else 0.0
+        recall = sum(answer.found(n) for answer in over) / len(over) if over else 0.0
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
-                f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, and the answers beside it give "
+                f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, but its answers give "
                 f"{100 * recall:.1f}: one of the two was changed. Evaluate again."
             )
-    return answers
 
 
 def _lines(path: Path) -> Iterator[Answer]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file):
-                answer = Answer.from_dict(json.loads(line))
+                where = f"{path}, line {number + 1}"
+                answer = build(Answer, parse_json(line, where), where)
                 if answer.index != number:
-                    raise InputError(
-                        f"line {number + 1} of {path} is about query {answer.index + 1}: lines are missing or out of "
-                        "order. Evaluate again."
-                    )
+                    raise InputError(f"{where} is query {answer.index + 1}: lines are missing or out of order.")
                 yield answer
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}. Evaluate again.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} has a line that is no answer to a query ({error}). Evaluate again.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}. Evaluate again.") from error
+
+
+# --- from a search
+
+
+def answers_of(
+    dataset: EvalDataset,
+    found: Predictions,  # (Q, n)
+    ranks: NDArray[np.int64],  # (Q,) of the best positive, 0 for none
+    n: int,
+) -> Iterator[Answer]:
+    """Yield the answer to each query, in order, with its first `n` matches."""
+    for start in range(0, len(dataset.queries), QUERIES_AT_ONCE):
+        queries = np.arange(start, min(start + QUERIES_AT_ONCE, len(dataset.queries)))
+        rows = [row[row >= 0] for row in found.indices[queries, :n]]
+        metres = _distances(dataset, queries, rows)
+        to_positives = _distances(dataset, queries, [dataset.positives[query] for query in queries.tolist()])
+        places = _latlon(dataset.queries, queries)
+        for place, query in enumerate(queries.tolist()):
+            scores = found.scores[query, :n][found.indices[query, :n] >= 0].tolist()
+            conditions, near = dataset.queries.conditions, to_positives[place]
+            yield Answer(
+                query=dataset.queries.names[query],
+                index=query,
+                position=_metres(dataset.queries.positions, query),
+                latlon=places[place],
+                condition=None if conditions is None else conditions[query],
+                positives=len(dataset.positives[query]),
+                nearest_m=min((metre for metre in near if metre is not None), default=None),
+                first_right_rank=int(ranks[query]) or None,
+                matches=tuple(_matches(dataset, query, rows[place], scores, metres[place])),
+            )
+
+
+def _matches(
+    dataset: EvalDataset,
+    query: int,
+    rows: NDArray[np.int64],  # (n,)
+    scores: list[float],
+    metres: list[float | None],
+) -> Iterator[Match]:
+    right, latlon = np.isin(rows, dataset.positives[query]).tolist(), _latlon(dataset.database, rows)
+    for row, *rest in zip(rows.tolist(), scores, metres, right, latlon, strict=True):
+        yield Match(dataset.database.names[row], row, *rest)
+
+
+def _distances(
+    dataset: EvalDataset,
+    queries: NDArray[np.int64],  # (q,)
+    columns: list[NDArray[np.int64]],  # q arrays of database indices
+) -> list[list[float | None]]:
+    """Return metres from each query to some database images, to the millimetre."""
+    base, asked = dataset.database.positions, dataset.queries.positions
+    if base is None or asked is None or (base.zones is None) != (asked.zones is None):
+        return [[None] * len(row) for row in columns]
+    counts = [len(row) for row in columns]
+    flat = np.concatenate([*columns, np.empty(0, np.int64)])
+    metres = distances_m(base.take(flat), asked.take(np.repeat(queries, counts)))
+    values = [None if np.isnan(metre) else round(metre, 3) for metre in metres.tolist()]
+    ends = np.cumsum(counts).tolist()
+    return [values[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _latlon(images: ImageSet, rows: NDArray[np.int64]) -> list[Pair | None]:
+    """Return degrees to about a millimetre; None where unknown or in a local frame."""
+    if images.positions is None or images.positions.zones is None:
+        return [None] * len(rows)
+    degrees = images.positions.take(rows).latlon().tolist()
+    return [None if np.isnan(lat) else (round(lat, 8), round(lon, 8)) for lat, lon in degrees]
+
+
+def _metres(positions: Positions | None, row: int) -> Pair | None:
+    if positions is None or np.isnan(positions.metres[row, 0]):
+        return None
+    east, north = positions.metres[row].tolist()
+    return round(east, 3), round(north, 3)

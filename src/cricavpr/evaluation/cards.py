@@ -1,4 +1,4 @@
-"""card.json: one result with everything that decided it, so that nobody has to guess what a figure means.
+"""card.json: one recall with everything that decided it, so that nobody has to guess what a figure means.
 
 The format is versioned and published in docs/card.schema.json. A card is read strictly: an unknown version or a
 missing field is an error, because half a card would be compared as if it were a whole one.
@@ -6,24 +6,28 @@ missing field is an error, because half a card would be compared as if it were a
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.evaluation.protocols import PRECISIONS, UNANSWERED, Protocol
+from cricavpr.evaluation.protocols import Protocol
 from cricavpr.files import write_text
+from cricavpr.schema import build, parse_json, to_plain
 
-SCHEMA = "cricavpr.card.1"
+SCHEMA: Literal["cricavpr.card.1"] = "cricavpr.card.1"
 FILE = "card.json"
+
+IntervalKind = Literal["bootstrap", "wilson"]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of a split: what failed is included in `database` and `queries`."""
+    """Images of a split; `database` and `queries` include those that failed."""
 
     database: int
     queries: int
@@ -31,35 +35,42 @@ class Counts:
     failed_database: int = 0
     failed_queries: int = 0
 
+    def __post_init__(self) -> None:
+        for name, count in vars(self).items():
+            if count < 0:
+                raise ValueError(f"{name} must be at least 0, got {count}")
+
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds; what came from a cache took none."""
+    """Seconds; 0 for what came from a cache."""
 
     describe_s: float
     search_s: float
     rerank_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
     """One evaluation.
 
     Attributes:
         dataset, split_hash, rule: which split, and how its positives were decided.
         counts: images of the split.
-        method, weights: name and SHA-256.
-        made_by: what decides the descriptors, as `MadeBy.to_dict`.
-        grouping: which images saw one another.
+        method, weights, grouping: as in `made_by`.
+        made_by: provenance of the descriptors.
         protocol: what else decides the recall.
-        reranked: candidates that were compared again by local features, or None.
+        reranked: how many candidates of each query were compared again by local features, or None.
         reranking: which local features, and how they were compared, or None.
         recall_at: by N, fractions.
-        intervals: by N, 95 % bootstrap interval over queries, fractions.
+        intervals: by N, 95 % interval over queries, fractions.
         timings: seconds.
         versions: of cricavpr, torch, numpy and python.
         command: what was typed.
         date: ISO 8601.
+        interval_kind: how `intervals` were computed; cards from before it was recorded have bootstrap intervals.
+        query_sequences: how many sequences, panoramas or folders the queries come from; None where that is not known
+            or each query is one of its own.
     """
 
     dataset: str
@@ -68,7 +79,7 @@ class Card:
     counts: Counts
     method: str
     weights: str
-    made_by: dict[str, Any]
+    made_by: MadeBy
     grouping: str
     protocol: Protocol
     reranked: int | None
@@ -79,34 +90,50 @@ class Card:
     versions: dict[str, str]
     command: str
     date: str
-    schema: str = SCHEMA
+    schema: Literal["cricavpr.card.1"] = SCHEMA
+    interval_kind: IntervalKind = "bootstrap"
+    query_sequences: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.recall_at or set(self.recall_at) != set(self.intervals):
+            raise ValueError("recall_at and intervals must have the same N, at least one")
+        for n, (low, high) in self.intervals.items():
+            if not 0.0 <= low <= self.recall_at[n] <= high <= 1.0:
+                raise ValueError(
+                    f"R@{n} must be in its interval, and both in 0..1, got {self.recall_at[n]}, {low}, {high}"
+                )
+
+    def __repr__(self) -> str:
+        recalls = ", ".join(f"R@{n} {100 * self.recall_at[n]:.1f}" for n in self.ns)
+        return f"<Card {self.method} on {self.dataset}, grouping {self.grouping}: {recalls}>"
 
     @property
     def ns(self) -> tuple[int, ...]:
         """The N of recall@N, rising."""
         return tuple(sorted(self.recall_at))
 
+    @property
+    def counted(self) -> int:
+        """How many queries the recall is over."""
+        skipped = self.counts.without_positives if self.protocol.unanswered == "skip" else 0
+        return self.counts.queries - skipped
+
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in the file: the version first, N as text."""
-        values = asdict(self)
-        by_n = {
-            "recall_at": {str(n): self.recall_at[n] for n in self.ns},
-            "intervals": {str(n): list(self.intervals[n]) for n in sorted(self.intervals)},
-        }
-        return {"schema": self.schema, **{**values, **by_n, "schema": self.schema}}
+        """Return the content of the file."""
+        return {"schema": self.schema, **to_plain(self)}
 
     def write(self, folder: Path) -> Path:
-        """Write `card.json` into a folder, durably; the path of the file.
+        """Write `card.json` into a folder, durably, and return its path.
 
         Raises:
-            InputError: the place cannot be written.
+            InputError: the file cannot be written.
         """
         path = Path(folder) / FILE
         write_text(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         return path
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path | str) -> Self:
         """Read a card: the file, or the folder that holds it.
 
         Raises:
@@ -115,91 +142,33 @@ class Card:
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"cannot read the card {path}: {error.strerror or error}. Give a card.json, or the folder of one."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not a card: it is no JSON ({error}).") from error
-        return cls.from_dict(values, str(path))
-
-    @classmethod
-    def from_dict(cls, values: Any, where: str = "this") -> Self:
-        """The inverse of `to_dict`; `where` names it in messages.
-
-        Raises:
-            InputError: another version, or fields that are missing, unknown or wrong.
-        """
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the card {path}: {error}. Give a card.json, or its folder.") from error
+        values = parse_json(text, str(path))
         version = values.get("schema") if isinstance(values, dict) else None
         if version != SCHEMA:
-            raise InputError(f"{where} has the format {version!r}, and this version reads {SCHEMA}. Evaluate again.")
-        try:
-            _require_fields(cls, values)
-            _require_texts(values)
-            card = cls(
-                **{
-                    **values,
-                    "counts": _counts(values["counts"]),
-                    "protocol": _protocol(values["protocol"]),
-                    "timings": Timings(**values["timings"]),
-                    "recall_at": {int(n): _fraction(recall) for n, recall in values["recall_at"].items()},
-                    "intervals": {int(n): _interval(pair) for n, pair in values["intervals"].items()},
-                }
-            )
-            MadeBy.from_dict(card.made_by)
-            _require_recalls(card)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{where} is not a whole card: {error}. Evaluate again.") from error
-        return card
+            raise InputError(f"the card {path} must have the format {SCHEMA}, got {version!r}. Evaluate again.")
+        return build(cls, values, str(path))
+
+    def folder_name(self) -> str:
+        """Return a readable folder name, different for cards that differ in more than time and versions."""
+        deciding = {
+            "split": [self.split_hash, self.rule],
+            "made_by": self.made_by,
+            "protocol": self.protocol,
+            "reranked": [self.reranked, self.reranking],
+            "ns": self.ns,
+        }
+        mark = hashlib.sha256(json.dumps(to_plain(deciding), sort_keys=True).encode()).hexdigest()[:8]
+        reranked = [] if self.reranked is None else [f"reranked-{self.reranked}"]
+        parts = [self.dataset, self.method, self.grouping, self.protocol.name, *reranked, mark]
+        return "--".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part).strip("-.")[:60] or "x" for part in parts)
 
 
-def _require_fields(kind: type[Card], values: Mapping[str, Any]) -> None:
-    known = {field.name for field in fields(kind)}
-    if missing := sorted(known - set(values)):
-        raise ValueError(f"{missing[0]!r} is missing")
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"{unknown[0]!r} is unknown")
-
-
-def _require_texts(values: Mapping[str, Any]) -> None:
-    for name in (field.name for field in fields(Card) if field.type == "str"):
-        if not isinstance(values[name], str):
-            raise TypeError(f"{name!r} is {values[name]!r} and no text")
-
-
-def _require_recalls(card: Card) -> None:
-    """One or more N, each with an interval that holds its recall."""
-    if not card.recall_at or set(card.recall_at) != set(card.intervals):
-        raise ValueError("recall_at and intervals are not of the same N, one or more")
-    for n, (low, high) in card.intervals.items():
-        if not low <= card.recall_at[n] <= high:
-            raise ValueError(f"R@{n} of {card.recall_at[n]} lies outside its interval of {low} to {high}")
-
-
-def _protocol(values: dict[str, Any]) -> Protocol:
-    _require_fields(Protocol, values)  # type: ignore[arg-type]  # any dataclass
-    made = Protocol(**values)
-    if made.unanswered not in UNANSWERED or made.precision not in PRECISIONS:
-        raise ValueError(f"a protocol with unanswered {made.unanswered!r} and precision {made.precision!r}")
-    return made
-
-
-def _counts(values: dict[str, Any]) -> Counts:
-    for name, count in values.items():
-        if type(count) is not int or count < 0:
-            raise ValueError(f"{name!r} is {count!r} and no count")
-    return Counts(**values)
-
-
-def _fraction(value: Any) -> float:
-    if not 0.0 <= float(value) <= 1.0:
-        raise ValueError(f"{value!r} is no fraction")
-    return float(value)
-
-
-def _interval(pair: Any) -> tuple[float, float]:
-    low, high = map(_fraction, pair)
-    if low > high:
-        raise ValueError(f"{pair!r} is no interval")
-    return low, high
+def dependence(card: Card) -> str:
+    """Return one line about queries that are not independent, as intervals and tests assume."""
+    return (
+        f"the {card.counts.queries:,} queries come from {card.query_sequences:,} sequences, panoramas or folders and "
+        "are not independent: the true intervals are wider"
+    )

@@ -1,9 +1,8 @@
-"""compare: cards side by side, with paired tests; what must not be compared is refused by name.
+"""Cards side by side, with paired tests; cards that must not be compared are refused by name.
 
-Two recalls say something about each other only if they were counted over the same queries and database, by the same
-rule, with the same N, and if as many photos of each side could be used. What may differ, and is what one wants to
-compare, is how the descriptors came about: method, weights, grouping, image size, PCA, precision, distance,
-re-ranking.
+Two recalls can be compared only if they were counted over the same queries and database, by the same rule, with the
+same N, and if as many photos of each side could be used. What may differ is how the descriptors were made: method,
+weights, grouping, image size, PCA, precision, distance, re-ranking.
 """
 
 from __future__ import annotations
@@ -12,21 +11,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cricavpr.errors import InputError
-from cricavpr.evaluation.answers import Answer, read_answers_of
-from cricavpr.evaluation.cards import FILE, Card
-from cricavpr.evaluation.intervals import Paired, mcnemar
-from cricavpr.evaluation.published import Published
+from cricavpr.evaluation.answers import Answer, counted, read_answers
+from cricavpr.evaluation.cards import FILE, Card, dependence
+from cricavpr.evaluation.intervals import Interval, Paired, compare_paired
+from cricavpr.evaluation.markdown import markdown, table_of
+from cricavpr.evaluation.published import TABLE, Published, beside, image_size, read_published
 
 MARK = "*"
+USUAL = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "fp32", "re-ranked": "no"}
 
 
 @dataclass(frozen=True)
-class Run:
-    """An evaluation that was recorded: its card and the folder of its answers."""
+class Recorded:
+    """An evaluation on disk: its card, and the folder of its answers."""
 
     card: Card
     folder: Path
@@ -34,21 +32,109 @@ class Run:
 
 @dataclass(frozen=True)
 class PairedRow:
-    """The test of one run against the first, at one N."""
+    """Test of the run number `run` against the first, at one N."""
 
     run: int
     n: int
     paired: Paired
 
 
-def read_runs(paths: Iterable[Path]) -> list[Run]:
-    """Cards by file, by folder, or all below a folder such as `evaluations`, each once.
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Evaluations side by side; print it for tables and notes.
+
+    Attributes:
+        runs: in the order given.
+        tests: every comparable run against the first, at each N.
+        published: figures of others for the split of the first run.
+    """
+
+    runs: tuple[Recorded, ...]
+    tests: tuple[PairedRow, ...]
+    published: tuple[Published, ...] = ()
+
+    def __repr__(self) -> str:
+        methods = ", ".join(run.card.method for run in self.runs)
+        return f"<Comparison of {len(self.runs)} evaluations on {self.runs[0].card.dataset}: {methods}>"
+
+    def __str__(self) -> str:
+        parts = [self.table(), self.paired_table() if self.tests else "", *self.notes()]
+        return "\n".join(part for part in parts if part)
+
+    def table(self) -> str:
+        """Return a Markdown table: one row per card with its intervals, then what others published."""
+        rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
+        usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
+        return table_of([*rows, *map(_published_row, self.published)], usual, rows)
+
+    def paired_table(self) -> str:
+        """Return a Markdown table of the paired tests."""
+        head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
+        return markdown(
+            head,
+            [
+                [
+                    f"{test.run + 1} against 1",
+                    str(test.n),
+                    str(test.paired.only_second),
+                    str(test.paired.only_first),
+                    f"{100 * test.paired.difference:+.1f} {_interval(test.paired.interval)}",
+                    p_value(test.paired),
+                ]
+                for test in self.tests
+            ],
+        )
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the marks and intervals mean."""
+        first = self.runs[0].card
+        for number, run in enumerate(self.runs[1:], 2):
+            if found := differences(first, run.card):
+                yield f"{MARK} {number} and 1 are not comparable: {'; '.join(found)}."
+        yield "[ ]: 95 % intervals over queries; of a recall by Wilson, of a difference by Newcombe (paired)."
+        if old := [str(n) for n, run in enumerate(self.runs, 1) if run.card.interval_kind == "bootstrap"]:
+            yield f"Recall intervals of {', '.join(old)} are percentile bootstrap: too narrow near 0 and 100 %."
+        if first.query_sequences is not None:
+            yield dependence(first) + "."
+        if self.published:
+            yield "p: published by others, not measured here; ? marks what differs from card 1 or is not known."
+
+
+def compare(
+    paths: Iterable[Path | str],
+    *,
+    anyway: bool = False,
+    with_published: bool = False,
+    published: Path | str = TABLE,
+) -> Comparison:
+    """Compare evaluations query by query.
+
+    Args:
+        paths: cards, their folders, or folders of such folders, as `EvalResult.save` writes them.
+        anyway: take cards that cannot be compared too; they are marked, and not tested.
+        with_published: add published figures of the split of the first card.
+        published: the table of published figures.
 
     Raises:
-        InputError: no card there, or one that cannot be read.
+        InputError: no card, one card alone, a file that cannot be read, or cards that cannot be compared.
     """
-    files = dict.fromkeys(file for path in paths for file in _cards(Path(path)))
-    return [Run(Card.read(file), file.parent) for file in files]
+    runs = read_recorded(map(Path, paths))
+    if len(runs) < 2 and not with_published:
+        raise InputError("a comparison needs at least two cards, got 1. Give more, or --with-published.")
+    if not anyway:
+        require_comparable(runs)
+    figures = beside(runs[0].card, read_published(Path(published))) if with_published else ()
+    return Comparison(tuple(runs), tuple(paired_tests(runs)), tuple(figures))
+
+
+def read_recorded(paths: Iterable[Path]) -> list[Recorded]:
+    """Read cards by file, by folder, or all below a folder such as `evaluations`, each once.
+
+    Raises:
+        InputError: no card, or one that cannot be read.
+    """
+    files = dict.fromkeys(file for path in paths for file in _cards(path))
+    return [Recorded(Card.read(file), file.parent) for file in files]
 
 
 def _cards(path: Path) -> list[Path]:
@@ -58,11 +144,11 @@ def _cards(path: Path) -> list[Path]:
         return [path / FILE]
     if found := sorted(path.glob(f"*/{FILE}")):
         return found
-    raise InputError(f"there is no card in {path} or in a folder of it. Give what `cricavpr evaluate` wrote.")
+    raise InputError(f"{path} and its folders hold no {FILE}. Give a folder that `cricavpr evaluate` wrote.")
 
 
 def differences(first: Card, other: Card) -> list[str]:
-    """What forbids to compare two cards, one line each; empty where they may be compared."""
+    """Return why two cards cannot be compared, one line for each reason."""
     ours, theirs = _must_be_equal(first), _must_be_equal(other)
     return [f"{what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
 
@@ -79,8 +165,8 @@ def _must_be_equal(card: Card) -> dict[str, str]:
     }
 
 
-def require_comparable(runs: Sequence[Run]) -> None:
-    """Refuse cards that say nothing about each other.
+def require_comparable(runs: Sequence[Recorded]) -> None:
+    """Raise if the cards cannot be compared with the first.
 
     Raises:
         InputError: naming the two cards and what differs.
@@ -93,98 +179,59 @@ def require_comparable(runs: Sequence[Run]) -> None:
             )
 
 
-def paired_tests(runs: Sequence[Run]) -> list[PairedRow]:
-    """Every run against the first, at every N, on the queries that both answered; those of unequal cards are left out.
+def paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
+    """Test every comparable run against the first, at every N, on the queries that count.
 
     Raises:
-        InputError: answers that are missing, or that do not belong together.
+        InputError: answers that are missing, or that contradict their card or one another.
     """
-    rows: list[PairedRow] = []
-    comparable = [n for n, run in enumerate(runs) if n and not differences(runs[0].card, run.card)]
+    comparable = [number for number, run in enumerate(runs) if number and not differences(runs[0].card, run.card)]
     if not comparable:
-        return rows
-    first = read_answers_of(runs[0].card, runs[0].folder)
+        return
+    first = _answers(runs[0])
     for number in comparable:
-        answers = read_answers_of(runs[number].card, runs[number].folder)
-        _require_same_queries(runs[0], first, runs[number], answers)
+        answers = _answers(runs[number])
+        if [answer.query for answer in first] != [answer.query for answer in answers]:
+            raise InputError(
+                f"{runs[0].folder} and {runs[number].folder} have cards of one split, but answers to different "
+                "queries. Evaluate again."
+            )
         for n in runs[0].card.ns:
-            paired = mcnemar(_right(runs[0].card, first, n), _right(runs[number].card, answers, n))
-            rows.append(PairedRow(number, n, paired))
-    return rows
+            yield PairedRow(number, n, compare_paired(*([one.found(n) for one in of] for of in (first, answers))))
 
 
-def _right(card: Card, answers: Sequence[Answer], n: int) -> NDArray[np.bool_]:  # (Q,)
-    counted = (answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
-    return np.array([answer.found(n) for answer in counted], bool)
+def _answers(run: Recorded) -> tuple[Answer, ...]:
+    return counted(run.card, read_answers(run.folder, run.card))
 
 
-def _require_same_queries(one: Run, first: Sequence[Answer], other: Run, second: Sequence[Answer]) -> None:
-    if [answer.query for answer in first] != [answer.query for answer in second]:
-        raise InputError(
-            f"the answers in {one.folder} and {other.folder} are not to the same queries, though their cards are of "
-            "one split. Evaluate again."
-        )
-
-
-# --- tables
-
-
-def table(runs: Sequence[Run], published: Sequence[Published] = ()) -> str:
-    """A Markdown table: one row per card with its intervals, then what others published for the same split."""
-    rows = [_row(number, run, runs[0].card) for number, run in enumerate(runs, 1)]
-    rows += [_published_row(entry) for entry in published]
-    columns = _columns(rows, runs)
-    return markdown([columns, *([row.get(column, "") for column in columns] for row in rows)])
-
-
-def paired_table(runs: Sequence[Run], rows: Sequence[PairedRow]) -> str:
-    """A Markdown table of the paired tests."""
-    head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
-    lines = [head]
-    for row in rows:
-        gained, lost = row.paired.only_second, row.paired.only_first
-        difference = 100 * (runs[row.run].card.recall_at[row.n] - runs[0].card.recall_at[row.n])
-        lines.append(
-            [f"{row.run + 1} against 1", str(row.n), str(gained), str(lost), f"{difference:+.1f}", p_value(row.paired)]
-        )
-    return markdown(lines)
+# --- cells
 
 
 def p_value(paired: Paired) -> str:
-    """Three digits, and never a zero."""
+    """Return three digits, and never a zero."""
     return f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"
 
 
-def notes(runs: Sequence[Run], published: Sequence[Published] = ()) -> Iterator[str]:
-    """What the marks mean."""
-    for number, run in enumerate(runs[1:], 2):
-        if found := differences(runs[0].card, run.card):
-            yield f"{MARK} {number} and 1 are not comparable: {'; '.join(found)}."
-    if published:
-        yield "p: published by others, not measured here; ? marks what differs from card 1 or is not known."
+def _interval(ends: Interval) -> str:
+    return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 
 
-def _row(number: int, run: Run, first: Card) -> dict[str, str]:
-    card, mark = run.card, MARK if differences(first, run.card) else ""
-    size = card.made_by["image_size"]
-    recalls = {}
-    for n in card.ns:
-        low, high = card.intervals[n]
-        recalls[f"R@{n}"] = f"{100 * card.recall_at[n]:.1f}{mark} [{100 * low:.1f}, {100 * high:.1f}]"
+def _row(number: int, card: Card, first: Card) -> dict[str, str]:
+    mark = MARK if differences(first, card) else ""
     return {
         "": str(number),
         "dataset": card.dataset,
         "method": card.method,
         "weights": card.weights[:12],
         "grouping": card.grouping,
-        "dim": str(card.made_by["dim"]),
-        "image size": "native" if size is None else f"{size[0]}x{size[1]}",
+        "dim": str(card.made_by.dim),
+        "image size": image_size(card),
         "protocol": card.protocol.name,
         "PCA": card.protocol.pca or "none",
         "distance": card.protocol.distance,
         "precision": card.protocol.precision,
         "re-ranked": "no" if card.reranked is None else f"{card.reranked} ({card.reranking})",
-        **recalls,
+        **{f"R@{n}": f"{100 * card.recall_at[n]:.1f}{mark} {_interval(card.intervals[n])}" for n in card.ns},
     }
 
 
@@ -200,25 +247,3 @@ def _published_row(entry: Published) -> dict[str, str]:
         **{f"R@{n}": f"{recall}{'?' if entry.marks else ''}" for n, recall in entry.recalls.items()},
         "differs or is not known": ", ".join(entry.marks),
     }
-
-
-def _columns(rows: Sequence[dict[str, str]], runs: Sequence[Run]) -> list[str]:
-    """Names and recalls always; the rest where it differs between cards, or says something unusual."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    usual = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "fp32", "re-ranked": "no"}
-    own = rows[: len(runs)]
-    quiet = {name for name, value in usual.items() if all(row[name] == value for row in own)}
-    quiet |= {name for name in ("dataset", "weights") if len({row.get(name, "") for row in own}) == 1}
-    recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
-    others = [name for name in names if name not in recalls and name not in quiet]
-    tail = [name for name in others if name.startswith("differs")]
-    return [*(name for name in others if name not in tail), *recalls, *tail]
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table that also reads as plain text; the first line is its head."""
-    widths = [max(3, *(len(line[place]) for line in lines)) for place in range(len(lines[0]))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    return "\n".join([padded[0], "| " + " | ".join("-" * width for width in widths) + " |", *padded[1:]]) + "\n"

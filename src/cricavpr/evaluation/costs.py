@@ -1,4 +1,4 @@
-"""What a method costs: parameters, work per image, bytes per descriptor, images per second on this machine."""
+"""Cost of a method: parameters, operations per image, bytes per descriptor, images per second on this machine."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cricavpr.evaluation.markdown import markdown
 from cricavpr.methods.base import Method, Pixels, network_of
 
-PHOTO = (480, 640)  # pixels of the photo that is prepared: methods of native size see it as it is
+PHOTO = (480, 640)  # pixels of the photo that is prepared; methods of native size see it as it is
 BATCH = 4
 MEASURED_S = 2.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One row of the table of cost.
+    """One row of the table of costs.
 
     Attributes:
+        method: its name.
+        image_size: (height, width) that the network saw.
         parameters: of the network; 0 for a method without one.
         gflop: per image, counted by torch over one forward pass (a product and a sum are two).
         descriptor_bytes: in float32.
-        images_per_s: describing prepared images, the best of several passes on `device`.
-        image_size: (height, width) that the network saw.
+        images_per_s: when describing prepared images, the best of several passes.
+        licence: of the weights.
     """
 
     method: str
+    image_size: tuple[int, int]
     parameters: int
     gflop: float
     descriptor_bytes: int
     images_per_s: float
-    image_size: tuple[int, int]
     licence: str
 
 
@@ -46,15 +49,15 @@ def measure_cost(method: Method, licence: str) -> Cost:
     network = network_of(method)
     parameters = [] if network is None else list(network.parameters())
     for parameter in parameters:
-        parameter.requires_grad_(False)  # torch's counter stumbles over one that a network hands to its parts
+        parameter.requires_grad_(False)  # torch's counter fails on one that a network hands to its parts
     return Cost(
-        method=method.name,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        gflop=_flop(method, image[None]) / 1e9,
-        descriptor_bytes=4 * method.dim,
-        images_per_s=_rate(method, np.repeat(image[None], BATCH, axis=0)),
-        image_size=(image.shape[1], image.shape[2]),
-        licence=licence,
+        method.name,
+        (image.shape[1], image.shape[2]),
+        sum(parameter.numel() for parameter in parameters),
+        _flop(method, image[None]) / 1e9,
+        4 * method.dim,
+        _rate(method, np.repeat(image[None], BATCH, axis=0)),
+        licence,
     )
 
 
@@ -77,15 +80,18 @@ def _rate(method: Method, images: Pixels) -> float:
 
 
 def format_costs(costs: Iterable[Cost]) -> str:
-    """A Markdown table, one row for each method; images/s compare within one run only."""
-    lines = [
-        "| method | image | parameters (M) | GFLOP/image | descriptor bytes | images/s here | licence of the weights |",
-        "|--------|-------|---------------:|------------:|-----------------:|--------------:|------------------------|",
+    """Return a Markdown table, one row for each method; images/s compare within one run only."""
+    head = ["method", "image", "parameters (M)", "GFLOP/image", "descriptor bytes", "images/s here"]
+    rows = [
+        [
+            cost.method,
+            "x".join(map(str, cost.image_size)),
+            f"{cost.parameters / 1e6:.1f}",
+            f"{cost.gflop:.1f}",
+            f"{cost.descriptor_bytes:,}",
+            f"{cost.images_per_s:.1f}",
+            cost.licence,
+        ]
+        for cost in costs
     ]
-    for cost in costs:
-        height, width = cost.image_size
-        lines.append(
-            f"| {cost.method} | {height}x{width} | {cost.parameters / 1e6:.1f} | {cost.gflop:.1f} "
-            f"| {cost.descriptor_bytes:,} | {cost.images_per_s:.1f} | {cost.licence} |"
-        )
-    return "\n".join(lines) + "\n"
+    return markdown([*head, "licence of the weights"], rows)

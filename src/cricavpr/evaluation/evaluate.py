@@ -1,281 +1,369 @@
-"""evaluate: a method on a dataset under one grouping; recall out, with everything that decided it."""
+"""Recall of a method on a dataset, with everything that decided it."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import itertools
+import platform
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr import pages
 from cricavpr.datasets.base import EvalDataset, Problem
-from cricavpr.describing import Report
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.evaluation.intervals import bootstrap_intervals
+from cricavpr.evaluation.answers import answers_of, write_answers
+from cricavpr.evaluation.cards import Card, Counts, Timings, dependence
+from cricavpr.evaluation.intervals import recall_intervals
+from cricavpr.evaluation.markdown import table_of
 from cricavpr.evaluation.precision import in_precision
-from cricavpr.evaluation.protocols import HONEST, Protocol, describe_protocol
-from cricavpr.evaluation.recall import counted_ranks, recall_at, replaced_ranks
-from cricavpr.evaluation.streaming import Describing, describe_sides, problem_dict, room_for, search_split
-from cricavpr.grouping import ALONE, Grouping
+from cricavpr.evaluation.protocols import HONEST, Protocol, groupings
+from cricavpr.evaluation.protocols import protocol as protocol_named
+from cricavpr.evaluation.recall import recall_at, replaced_ranks
+from cricavpr.evaluation.streaming import describe_sides, room_for, search_split
+from cricavpr.grouping import Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod
 from cricavpr.pca import Pca
+from cricavpr.progress import Report
 from cricavpr.reranking import Reranked
 from cricavpr.reranking import rerank as rerank_predictions
+from cricavpr.schema import to_plain
 
-DOES_NOT_CORRELATE = "none (does not correlate)"
+Talk = Callable[[str], None]
+AnyPath = Path | str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvalResult:
-    """All that a row of a table of results needs, and what it takes to draw the figures.
+    """The result of `evaluate`.
 
     Attributes:
-        dataset, split_hash, rule: which split, and how its positives were decided.
-        made_by: the same for database and queries: method, weights, image size, preprocessing, grouping.
-        recall_at: fraction of all queries, by N.
-        database, queries: images in the split, those that failed included.
-        queries_without_positives: they count as misses.
-        failed_database: photos that could not be described, so nothing can find them.
+        card: recall with everything that decided it.
+        dataset: what was evaluated on.
+        predictions: (Q, n) indices into the whole database, n at most its size; -1 where nothing was found.
+        ranks: (Q,) rank of the best positive over the whole database; 0 where there is none.
+        failed_database: photos that could not be described, so no query can find them.
         failed_queries: photos that could not be described; they count as misses.
-        describe_s, search_s: seconds; descriptors that came from the cache took none.
-        predictions: (Q, n) indices into the whole database; -1 for a failed query or beyond a small database.
-        reranked: how many candidates of each query were compared again by local features; None where none were.
-        reranking: which local features, and how they were compared, in one line; None where none were.
-        rerank_s: seconds; what came from the cache took none.
-        failed_rerank: photos that could be described but gave no local features; they keep their place.
-        ranks: (Q,) rank of the best positive over the whole database; 0 where nothing can be found.
-        intervals: 95 % bootstrap intervals of the recall over queries, by N.
-        protocol: what else decided the recall.
+        failed_rerank: photos without local features; they keep the rank that the search gave them.
     """
 
-    dataset: str
-    split_hash: str
-    rule: str
-    made_by: MadeBy
-    recall_at: dict[int, float]
-    database: int
-    queries: int
-    queries_without_positives: int
-    failed_database: tuple[Problem, ...]
-    failed_queries: tuple[Problem, ...]
-    describe_s: float
-    search_s: float
+    card: Card
+    dataset: EvalDataset
     predictions: Predictions
-    reranked: int | None = None
-    reranking: str | None = None
-    rerank_s: float = 0.0
+    ranks: NDArray[np.int64]
+    failed_database: tuple[Problem, ...] = ()
+    failed_queries: tuple[Problem, ...] = ()
     failed_rerank: tuple[Problem, ...] = ()
-    ranks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    intervals: dict[int, tuple[float, float]] = field(default_factory=dict)
-    protocol: Protocol = HONEST
+
+    @property
+    def recall_at(self) -> dict[int, float]:
+        """Recall by N, as fractions of the counted queries."""
+        return self.card.recall_at
+
+    @property
+    def made_by(self) -> MadeBy:
+        """Provenance of the descriptors of database and queries."""
+        return self.card.made_by
 
     @property
     def method(self) -> str:
-        return self.made_by.method
+        """Name of the method."""
+        return self.card.method
 
     @property
     def grouping(self) -> str:
-        """As recorded with the descriptors."""
-        return DOES_NOT_CORRELATE if self.made_by.grouping == "none" else self.made_by.grouping
+        """Which images saw one another."""
+        return "none (does not correlate)" if self.made_by.grouping == "none" else self.made_by.grouping
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All photos that could not be used."""
+        return (*self.failed_database, *self.failed_queries, *self.failed_rerank)
+
+    def __repr__(self) -> str:
+        recalls = ", ".join(f"R@{n} {100 * recall:.1f}" for n, recall in self.recall_at.items())
+        counts = f"{self.card.counts.queries:,} queries, {self.card.counts.database:,} database images"
+        return f"<EvalResult {self.method} on {self.card.dataset}, grouping {self.grouping}: {recalls}; {counts}>"
+
+    def _repr_html_(self) -> str:
+        """Show the row of `format_table` in a notebook."""
+        cells = self.table_row()
+        return pages.table(list(cells), [("", [list(cells.values())])])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the predictions."""
+        """Return the card and the photos that could not be used, for JSON."""
         return {
-            "dataset": self.dataset,
-            "split_hash": self.split_hash,
-            "rule": self.rule,
-            "method": self.method,
-            "weights": self.made_by.weights,
-            "grouping": self.grouping,
-            "made_by": self.made_by.to_dict(),
-            "recall_at": {str(n): recall for n, recall in self.recall_at.items()},
-            "intervals": {str(n): list(interval) for n, interval in self.intervals.items()},
-            "protocol": asdict(self.protocol),
-            "database": self.database,
-            "queries": self.queries,
-            "queries_without_positives": self.queries_without_positives,
-            "failed_database": [problem_dict(problem) for problem in self.failed_database],
-            "failed_queries": [problem_dict(problem) for problem in self.failed_queries],
-            "describe_s": self.describe_s,
-            "search_s": self.search_s,
-            **(
-                {
-                    "reranked": self.reranked,
-                    "reranking": self.reranking,
-                    "rerank_s": self.rerank_s,
-                    "failed_rerank": [problem_dict(problem) for problem in self.failed_rerank],
-                }
-                if self.reranked is not None
-                else {}
-            ),
+            **self.card.to_dict(),
+            "failed_database": to_plain(self.failed_database),
+            "failed_queries": to_plain(self.failed_queries),
+            "failed_rerank": to_plain(self.failed_rerank),
         }
 
     def table_row(self) -> dict[str, str]:
-        """Column to cell; recall in per cent."""
+        """Return a row of `format_table`: cells by column, recall in per cent."""
+        card, made = self.card, self.made_by
         return {
-            "dataset": self.dataset,
-            "method": self.method + (f" ({self.made_by.weights})" if self.made_by.weights.startswith("random") else ""),
-            **({"re-ranked": f"{self.reranked:,}"} if self.reranked is not None else {}),
+            "dataset": card.dataset,
+            "method": self.method + (f" ({made.weights})" if made.weights.startswith("random") else ""),
+            **({"re-ranked": f"{card.reranked:,}"} if card.reranked is not None else {}),
             "grouping": self.grouping,
             **{f"R@{n}": f"{100 * recall:.1f}" for n, recall in self.recall_at.items()},
-            "protocol": describe_protocol(self.protocol),
-            "positives": self.rule,
-            "database": f"{self.database:,}",
-            "queries": f"{self.queries:,}",
-            "without positives": f"{self.queries_without_positives:,}",
-            "failed": f"{len(self.failed_database) + len(self.failed_queries) + len(self.failed_rerank):,}",
+            "protocol": str(card.protocol),
+            "positives": card.rule,
+            "database": f"{card.counts.database:,}",
+            "queries": f"{card.counts.queries:,}",
+            "without positives": f"{card.counts.without_positives:,}",
+            "failed": f"{len(self.problems):,}",
         }
+
+    def save(self, out: AnyPath) -> Path:
+        """Write card and answers into a folder of their own below `out`, and return that folder.
+
+        An evaluation of the same images by the same means replaces an older one; any other has another folder.
+
+        Raises:
+            InputError: the files cannot be written.
+        """
+        folder = Path(out) / self.card.folder_name()
+        write_answers(folder, answers_of(self.dataset, self.predictions, self.ranks, max(self.recall_at)))
+        self.card.write(folder)  # last: it says that the answers are complete
+        return folder
 
 
 def evaluate(
     method: Method,
     dataset: EvalDataset,
-    grouping: Grouping = ALONE,
+    grouping: Grouping | str | None = None,
     *,
-    recall_ns: Sequence[int] = (1, 5, 10),
+    protocol: Protocol | str = "honest",
+    recall_ns: Sequence[int] | None = None,
+    rerank: int | None = None,
+    pca: Pca | AnyPath | None = None,
+    pca_dim: int | None = None,
+    whiten_on_database: bool = False,
+    cache: AnyPath | None = None,
     batch_size: int = 16,
     workers: int | None = None,
     progress: bool | Report = False,
-    cache: Path | None = None,
-    rerank: int | None = None,
-    protocol: Protocol = HONEST,
-    pca: Pca | None = None,
-    whiten_on_database: bool = False,
+    command: str = "",
 ) -> EvalResult:
-    """Describe database and queries, each under `grouping`, search exactly, re-rank if wanted, and count.
+    """Measure recall@N: describe database and queries, search exactly, re-rank if asked to, and count.
 
-    A shuffle draws database and queries apart: one order for both would put each query in the company that its
+    A shuffle orders database and queries differently: one order for both would put each query in the company that its
     match had. Memory does not grow with the number of descriptors: beyond a quarter of a gigabyte they lie on disk.
 
     Args:
-        recall_ns: the N of recall@N.
-        cache: a folder that keeps descriptors, also half-finished ones, for the next run with the same
-            photos, method, weights and groups.
-        rerank: compare so many candidates of each query again by their local features, for a method that has them.
-        protocol: what else decides the recall; see `cricavpr.evaluation.protocols`.
-        pca: what reduces the descriptors before the search.
-        whiten_on_database: whiten by what is learnt on the database that is searched, as GCL does: fair for a map of
-            one's own, not for comparing methods. Recorded as PCA.
+        grouping: which images see one another, on each side; None takes the protocol's first, see `groupings`.
+        protocol: what else decides the recall, by name or from `cricavpr.evaluation.protocols.protocol`.
+        recall_ns: the N of recall@N; None takes the protocol's.
+        rerank: compare so many candidates of each query again by local features, for a method that has them.
+        pca: a PCA, or a file of one, that reduces the descriptors; the paper's protocol does not renormalise.
+        pca_dim: keep only so many of its values.
+        whiten_on_database: fit a whitening on the database that is searched, as GCL does: fair for a map of one's own,
+            not for comparing methods. Recorded as PCA.
+        cache: a folder that keeps descriptors, also unfinished ones, for the next run with the same photos, method,
+            weights and groups.
+        batch_size, workers, progress: as for `describe`; they do not change the result.
+        command: what the user typed, for the card.
 
     Raises:
-        InputError: as for `describe`, an N below 1, or a method that does not re-rank.
+        InputError: as for `describe`, an N below 1, or settings that exclude one another.
         MadeByError: a PCA that was fitted on other descriptors.
+
+    Example:
+        >>> import tempfile
+        >>> from cricavpr import load_method, open_dataset
+        >>> from cricavpr.town import make_town
+        >>> folder = Path(tempfile.mkdtemp()) / "town"
+        >>> _ = make_town(folder, seed=7, places=4, layout="photos", image_size=(56, 56))
+        >>> dataset, _ = open_dataset(folder)
+        >>> evaluate(load_method("pixels"), dataset, recall_ns=(4,)).recall_at
+        {4: 1.0}
     """
-    _check(method, recall_ns, rerank)
-    started = time.perf_counter()
+    chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
+    ns = sorted(set(chosen.recall_ns if recall_ns is None else recall_ns))
+    _check(method, ns, rerank, pca is not None and whiten_on_database)
+    if grouping is None:
+        grouping = groupings(chosen.name, method.correlates, dataset.paper_grouping)[0]
+    grouping = Grouping.parse(grouping) if isinstance(grouping, str) else grouping
+    reduction, cache = _reduction(pca, pca_dim, chosen), None if cache is None else Path(cache)
+    times = [time.perf_counter()]
     with room_for(method, dataset, cache) as folder:
-        how = Describing(grouping, pca, folder, batch_size, workers, progress, whiten_on_database)
-        database, queries = describe_sides(in_precision(method, protocol.precision), dataset, how)
-        described = time.perf_counter()
-        width = max(*recall_ns, rerank or 1)
-        predictions, ranks = search_split(dataset, database, queries, protocol, width)
-    searched = time.perf_counter()
+        database, queries = describe_sides(
+            in_precision(method, chosen.precision),
+            dataset,
+            grouping,
+            reduction,
+            whiten=whiten_on_database,
+            folder=folder,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+        times.append(time.perf_counter())
+        most = len(dataset.database)  # beyond it there is nothing more to find
+        found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
+        times.append(time.perf_counter())
     failed_rerank: tuple[Problem, ...] = ()
-    rerank_s = 0.0
     if rerank is not None:
-        predictions = again = _reranked(method, dataset, predictions, rerank, workers, cache, progress)
-        ranks = replaced_ranks(ranks, predictions.indices, dataset.positives)
+        found = again = _reranked(method, dataset, found, min(most, rerank), workers, cache, progress)
+        ranks = replaced_ranks(ranks, again.indices, dataset.positives)
         failed_rerank = (*again.failed_database, *again.failed_queries)
-        rerank_s = time.perf_counter() - searched
+        times.append(time.perf_counter())
+    local = f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None
     made_by = database.descriptors.made_by
-    skip = protocol.unanswered == "skip"
-    return EvalResult(
+    skip, without = chosen.unanswered == "skip", sum(not len(positives) for positives in dataset.positives)
+    recalls = recall_at(found.indices, dataset.positives, [min(n, most) for n in ns], skip_without_positives=skip)
+    recalls = {n: recalls[min(n, most)] for n in ns}
+    card = Card(
         dataset=dataset.name,
         split_hash=dataset.split_hash(),
         rule=dataset.rule,
+        counts=Counts(
+            len(dataset.database), len(dataset.queries), without, len(database.problems), len(queries.problems)
+        ),
+        method=made_by.method,
+        weights=made_by.weights,
         made_by=made_by,
-        recall_at=recall_at(predictions.indices, dataset.positives, recall_ns, skip_without_positives=skip),
-        database=len(dataset.database),
-        queries=len(dataset.queries),
-        queries_without_positives=sum(not len(positives) for positives in dataset.positives),
-        failed_database=database.problems,
-        failed_queries=queries.problems,
-        describe_s=described - started,
-        search_s=searched - described,
-        predictions=predictions,
-        ranks=ranks,
-        intervals=bootstrap_intervals(counted_ranks(ranks, dataset.positives, skip=skip), recall_ns),
-        protocol=replace(protocol, tolerance=dataset.rule, pca=made_by.pca),
+        grouping=made_by.grouping,
+        protocol=replace(chosen, tolerance=dataset.rule, pca=made_by.pca),
         reranked=rerank,
-        reranking=f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None,
-        rerank_s=rerank_s,
-        failed_rerank=failed_rerank,
+        reranking=local,
+        recall_at=recalls,
+        intervals=recall_intervals(recalls, len(dataset.queries) - (without if skip else 0)),
+        timings=Timings(*(round(end - start, 3) for start, end in itertools.pairwise(times))),
+        versions=_versions(),
+        command=command,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        interval_kind="wilson",
+        query_sequences=_sequences(dataset.queries.keys),
     )
+    return EvalResult(card, dataset, found, ranks, database.problems, queries.problems, failed_rerank)
+
+
+def evaluate_protocol(
+    method: Method,
+    dataset: EvalDataset,
+    protocol: Protocol | str = "honest",
+    given: Sequence[Grouping | str] = (),
+    *,
+    out: AnyPath | None = None,
+    cache: AnyPath | None = None,
+    talk: Talk = lambda _: None,
+    **settings: Any,
+) -> list[EvalResult]:
+    """Evaluate under every grouping of a protocol: what `cricavpr evaluate` does.
+
+    Args:
+        given: groupings in place of the protocol's.
+        out: write a card and answers for each result below this folder, as `EvalResult.save` does. Without `cache`
+            descriptors lie there until all is done, so an interrupted evaluation goes on where it stopped.
+        talk: called with one line for each folder that was written.
+        settings: as for `evaluate`.
+
+    Raises:
+        InputError, MadeByError: as for `evaluate`.
+    """
+    chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
+    results = []
+    with _kept(method, dataset, out, cache) as kept:
+        for grouping in given or groupings(chosen.name, method.correlates, dataset.paper_grouping):
+            results.append(evaluate(method, dataset, grouping, protocol=chosen, cache=kept, **settings))
+            if out is not None:
+                talk(f"card and answers: {results[-1].save(out)}")
+    return results
+
+
+@contextlib.contextmanager
+def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
+    """Yield the folder of the descriptors: the cache, or one below `out` that is removed when all is done."""
+    if cache is not None or out is None:
+        yield None if cache is None else Path(cache)
+        return
+    folder = Path(out) / f".unfinished-{method.name}-{dataset.split_hash()[:12]}"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def format_table(results: Iterable[EvalResult]) -> str:
-    """A Markdown table that also reads as plain text: one row for each result, always with its grouping."""
+    """Return a Markdown table that also reads as plain text: one row for each result, always with its grouping."""
     rows = [result.table_row() for result in results]
-    if not rows:
-        return ""
-    columns = _columns(rows)
-    cells = [columns, *([row.get(column, "") for column in columns] for row in rows)]
-    widths = [max(3, *(len(line[place]) for line in cells)) for place in range(len(columns))]
-    numeric = [all(_is_number(line[place]) for line in cells[1:]) for place in range(len(columns))]
-    lines = ["| " + " | ".join(map(_pad, line, widths, numeric)) + " |" for line in cells]
-    rule = [("-" * (width - 1) + ":") if right else "-" * width for width, right in zip(widths, numeric, strict=True)]
-    return "\n".join([lines[0], "| " + " | ".join(rule) + " |", *lines[1:]]) + "\n"
+    return table_of(rows, {"without positives": "0", "failed": "0", "protocol": HONEST.name}) if rows else ""
 
 
-def _columns(rows: Sequence[dict[str, str]]) -> list[str]:
-    """All columns, recalls by rising N after the grouping; three columns only when they say something."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
-    quiet = {name for name in ("without positives", "failed") if all(row[name] == "0" for row in rows)}
-    quiet |= {"protocol"} if all(row["protocol"] == HONEST.name for row in rows) else set()
-    others = [name for name in names if name not in recalls and name not in quiet]
-    place = others.index("grouping") + 1
-    return [*others[:place], *recalls, *others[place:]]
+def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
+    """Yield lines with what `format_table` has no room for, and still decides the results."""
+    for result in results:
+        recalls = ", ".join(
+            f"R@{n} {100 * result.recall_at[n]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+            for n, (low, high) in result.card.intervals.items()
+        )
+        yield f"{result.method}, {result.grouping}: {recalls}; 95 % Wilson intervals over the queries"
+    first = results[0].card
+    if first.query_sequences is not None:
+        yield dependence(first)
+    if whole := [f"R@{n}" for n in first.ns if n >= first.counts.database]:
+        yield f"{', '.join(whole)}: among all {first.counts.database:,} photos of the database, so no search decides it"
+    for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
+        yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
+    yield f"split {first.split_hash}"
 
 
-def _pad(cell: str, width: int, right: bool) -> str:
-    return cell.rjust(width) if right else cell.ljust(width)
-
-
-def _is_number(cell: str) -> bool:
-    return not cell or cell.replace(",", "").replace(".", "").isdecimal()
-
-
-def _check(method: Method, recall_ns: Sequence[int], rerank: int | None) -> None:
-    if not recall_ns or min(recall_ns) < 1:
-        raise InputError(f"recall@N for N of {list(recall_ns)} is not defined. Give one or more N of 1 or more.")
-    if rerank is not None:
-        _check_rerank(method, rerank)
-
-
-def _check_rerank(method: Method, candidates: int) -> None:
+def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) -> None:
+    if not ns or ns[0] < 1:
+        raise InputError(f"recall@N needs one or more N of at least 1, got {list(ns)}.")
+    if both:
+        raise InputError("whitening on the database cannot follow a PCA. Give one of the two.")
+    if rerank is None:
+        return
     if not isinstance(method, TwoStageMethod):
-        raise InputError(f"{method.name} has no local features to re-rank by. Leave re-ranking out.")
-    if candidates < 1:
-        raise InputError(f"re-ranking the first {candidates} is not possible. Give 1 or more.")
+        raise InputError(f"{method.name} has no local features, so it cannot re-rank. Leave re-ranking out.")
+    if rerank < 1:
+        raise InputError(f"the number of candidates to re-rank must be at least 1, got {rerank}.")
+
+
+def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -> Pca | None:
+    if pca is None:
+        if dim is not None:
+            raise InputError("a dimension of the PCA needs a PCA. Fit one with `cricavpr pca fit`.")
+        return None
+    pca = pca if isinstance(pca, Pca) else Pca.load(Path(pca))
+    pca = pca if dim is None else pca.truncated(dim)
+    return replace(pca, renormalise=False) if protocol.name == "paper" else pca
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what computes; digits may differ between them."""
+    return {**{name: version(name) for name in ("cricavpr", "torch", "numpy")}, "python": platform.python_version()}
+
+
+def _sequences(keys: Sequence[str] | None) -> int | None:
+    """Return how many sequences the queries come from, where that says something about their dependence."""
+    return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None
 
 
 def _reranked(
     method: Method,
     dataset: EvalDataset,
-    predictions: Predictions,
+    found: Predictions,
     candidates: int,
     workers: int | None,
     cache: Path | None,
     progress: bool | Report,
 ) -> Reranked:
     assert isinstance(method, TwoStageMethod)
+    sides = dataset.database, dataset.queries
     with contextlib.ExitStack() as stack:
         folder = cache if cache is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return rerank_predictions(
-            method,
-            dataset.database,
-            dataset.queries,
-            predictions,
-            folder,
-            candidates,
-            workers=workers,
-            progress=progress,
-        )
+        return rerank_predictions(method, *sides, found, folder, candidates, workers=workers, progress=progress)

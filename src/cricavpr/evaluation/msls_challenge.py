@@ -1,9 +1,9 @@
-"""The challenge of Mapillary Street-Level Sequences: the file to hand in, and its scores where the answers are known.
+"""The challenge of Mapillary Street-Level Sequences: the submission file, and its scores where answers are known.
 
-Format and measures: the data set's own evaluation (mapillary_sls). One line per query, `query_key prediction_key ...`
-separated by spaces, best first, as many predictions on every line; lines that begin with # are comments. The server
-aligns by key, so the order of lines is free. Searching each city by itself and searching all test cities pooled are
-both accepted and give different numbers, so the file says in its first line which it was.
+Format and measures follow the data set's own evaluation (mapillary_sls). One line per query, `query_key prediction_key
+...` separated by spaces, best first, with equally many predictions on every line; lines that begin with # are comments.
+The server aligns by key, so the order of lines is free. Searching each city by itself and searching all test cities
+pooled are both accepted and give different numbers, so the first line of the file says which it was.
 """
 
 from __future__ import annotations
@@ -13,33 +13,36 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.describing import Report
 from cricavpr.errors import InputError
-from cricavpr.evaluation.evaluate import evaluate
+from cricavpr.evaluation.evaluate import EvalResult, evaluate
 from cricavpr.evaluation.protocols import HONEST
 from cricavpr.files import write_text, written_beside
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method
 
-LEAST, USUAL = 20, 25  # predictions per query: recall is taken at 20; SALAD hands in 25
+LEAST, USUAL = 20, 25  # predictions per query: recall is measured at 20; SALAD submits 25
 CUT_OFFS = (1, 5, 10, 20)
+
+Part = tuple[EvalDataset, Predictions]
 
 
 @dataclass(frozen=True, eq=False)
 class ChallengeScores:
-    """What the challenge reports, over the queries that have an answer.
+    """Scores over the queries that have an answer.
 
     Attributes:
         recall_at: fraction of queries with a right prediction among the first N.
         map_at: mean over queries of the average precision at N: the precision at each right prediction among the
-            first N, summed, over the number of right ones that N places can hold.
-        queries: how many were scored; `skipped`: how many have no answer.
+            first N, summed, over the number of right ones that fit into N places.
+        queries: how many were scored.
+        skipped: how many have no answer.
         rule: how the answers were decided, and which files were not understood.
     """
 
@@ -56,61 +59,43 @@ def predict(
     grouping: Grouping = ALONE,
     *,
     count: int = USUAL,
-    batch_size: int = 16,
-    workers: int | None = None,
-    progress: bool | Report = False,
-    cache: Path | None = None,
-) -> list[tuple[EvalDataset, Predictions]]:
-    """What `write_submission` takes: the first `count` of each query. No answers are needed.
+    **how: Any,
+) -> list[EvalResult]:
+    """Search the first `count` predictions of each query. No answers are needed.
+
+    Args:
+        how: batch_size, workers, progress and cache, as for `evaluate`.
 
     Raises:
-        InputError: as for `evaluate`, or fewer than 20 wanted.
+        InputError: as for `evaluate`, or a `count` below 20.
     """
     _check_count(count)  # before hours of work
-    how = replace(HONEST, unanswered="miss")  # without answers every query is one; to skip them would leave none
-    found = []
-    for dataset in parts:
-        result = evaluate(
-            method,
-            dataset,
-            grouping,
-            recall_ns=(count,),
-            batch_size=batch_size,
-            workers=workers,
-            progress=progress,
-            cache=cache,
-            protocol=how,
-        )
-        found.append((dataset, result.predictions))
-    return found
+    every = replace(HONEST, unanswered="miss")  # without answers, skipping would leave no query
+    return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 
 
-def write_submission(
-    path: Path,
-    parts: Sequence[tuple[EvalDataset, Predictions]],  # one for all cities pooled, or one per city
-    count: int = USUAL,
-) -> None:
-    """Write the file to hand in; a name that ends in .zip gives one .csv inside one .zip.
+def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> None:
+    """Write the submission file; a name that ends in .zip gives one .csv inside one .zip.
+
+    Args:
+        parts: predictions for all cities pooled, or for each city.
 
     Raises:
-        InputError: fewer than 20 predictions wanted or there, a query twice or not described, or another suffix.
+        InputError: fewer than 20 predictions, a query twice or not described, or another suffix.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".zip"):
-        raise InputError(f"{path} is neither .csv nor .zip. Name the file to hand in so.")
+        raise InputError(f"a submission file must end in .csv or .zip, got {path}.")
     _check_count(count)
-    lines = [f"# {_scope([dataset for dataset, _ in parts])}"]
-    seen: set[str] = set()
+    lines: dict[str, str] = {}
     for dataset, predictions in parts:
-        for line in _lines(dataset, predictions, count):
-            query = line.partition(" ")[0]
-            if query in seen:
+        for query, line in _lines(dataset, predictions, count):
+            if query in lines:
                 raise InputError(f"query {query} occurs twice. Give every city once.")
-            seen.add(query)
-            lines.append(line)
-    if not seen:
-        raise InputError("there is no query to hand in. Give the results of the test cities.")
-    text = "\n".join(lines) + "\n"
+            lines[query] = line
+    if not lines:
+        raise InputError("there are no queries to submit. Give the results of the test cities.")
+    text = "\n".join([f"# {_scope([dataset for dataset, _ in parts])}", *lines.values()]) + "\n"
     if path.suffix == ".csv":
         write_text(path, text)
         return
@@ -120,7 +105,7 @@ def write_submission(
 
 def _check_count(count: int) -> None:
     if count < LEAST:
-        raise InputError(f"{count} predictions per query are too few for the challenge. Give {LEAST} or more.")
+        raise InputError(f"the challenge needs at least {LEAST} predictions per query, got {count}.")
 
 
 def _scope(datasets: Sequence[EvalDataset]) -> str:
@@ -130,36 +115,36 @@ def _scope(datasets: Sequence[EvalDataset]) -> str:
     return f"{', '.join(dataset.name for dataset in datasets)}: {how}"
 
 
-def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[str]:
+def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[tuple[str, str]]:
+    """Return the key of each query with its line."""
     if len(predictions) != len(dataset.queries):
         raise InputError(
-            f"{len(predictions):,} predictions do not fit the {len(dataset.queries):,} queries of {dataset.name}."
+            f"{dataset.name} has {len(dataset.queries):,} queries, got predictions for {len(predictions):,}."
         )
-    database, queries = _keys(dataset.database), _keys(dataset.queries)
+    database = _keys(dataset.database)
     lines = []
-    for query, row in zip(queries, predictions.indices[:, :count].tolist(), strict=True):
+    for query, row in zip(_keys(dataset.queries), predictions.indices[:, :count].tolist(), strict=True):
         if len(row) < count or -1 in row:
-            there = sum(index >= 0 for index in row)
             raise InputError(
-                f"query {query} of {dataset.name} has {there} predictions and {count} are needed. "
-                "Search that many, and see that every photo can be described."
+                f"query {query} of {dataset.name} needs {count} predictions, got {sum(index >= 0 for index in row)}. "
+                "Search that many, and check that every photo can be described."
             )
         if len(set(row)) < count:
             raise InputError(f"query {query} of {dataset.name} predicts an image twice. Search again.")
-        lines.append(" ".join((query, *(database[index] for index in row))))
+        lines.append((query, " ".join((query, *(database[index] for index in row)))))
     return lines
 
 
 def _keys(images: ImageSet) -> list[str]:
-    """A key is a file name without its folder and suffix."""
+    """Return the key of each image: its file name without folder and suffix."""
     keys = [name.rpartition("/")[2].rpartition(".")[0] for name in images.names]
     if wrong := [key for key in keys if not key or any(letter.isspace() for letter in key) or key.startswith("#")]:
-        raise InputError(f"{wrong[0]!r} in {images.root} cannot be written as a key: it is empty or has a space.")
+        raise InputError(f"a key must not be empty, hold a space or begin with #, got {wrong[0]!r} in {images.root}.")
     return keys
 
 
 def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
-    """Predicted keys by query key, out of a .csv or a .zip with one .csv.
+    """Read the predicted keys by query key from a .csv, or from a .zip with one .csv.
 
     Raises:
         InputError: no such file, another format, a query or prediction twice, or lines of different length.
@@ -175,11 +160,9 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
             raise InputError(f"{where} has query {query} again. Give every query once.")
         if len(set(predicted)) < len(predicted):
             raise InputError(f"{where} predicts an image twice. Give every prediction of a query once.")
-        if found and len(predicted) != len(next(iter(found.values()))):
-            first = len(next(iter(found.values())))
-            raise InputError(
-                f"{where} has {len(predicted)} predictions and the first line {first}. Give as many on each."
-            )
+        first = len(next(iter(found.values()), predicted))
+        if len(predicted) != first:
+            raise InputError(f"{where} must have {first} predictions as the first line does, got {len(predicted)}.")
         found[query] = tuple(predicted)
     if not found or not next(iter(found.values())):
         raise InputError(f"{path} holds no predictions. Expected lines 'query_key prediction_key ...'.")
@@ -193,32 +176,33 @@ def _text(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv")]
             if len(names) != 1:
-                raise InputError(f"{path} holds {len(names)} .csv files. Hand in one.")
+                raise InputError(f"{path} must hold one .csv file, got {len(names)}.")
             with archive.open(names[0]) as file:
                 return io.TextIOWrapper(file, encoding="utf-8").read()
     except (OSError, UnicodeDecodeError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}: {error}. Give the file that was handed in.") from None
+        raise InputError(f"cannot read {path}: {error}. Give the submission file.") from None
 
 
 def score_submission(
     submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset], cut_offs: Sequence[int] = CUT_OFFS
 ) -> ChallengeScores:
-    """Score a file against the released answers. Queries that are no query of the challenge are ignored, and so are
-    queries without an answer, as the data set's own evaluation does.
+    """Score a file against the released answers.
+
+    Lines for unknown queries are ignored, and so are queries without an answer, as the data set's evaluation does.
 
     Args:
-        submission: as `read_submission` gives it.
+        submission: from `read_submission`.
         parts: the challenge, pooled or by city, with positives.
         cut_offs: the N of recall@N and mAP@N.
 
     Raises:
-        InputError: no answers, a query that is missing, too few predictions, or a prediction that is no database image.
+        InputError: no answers, a missing query, too few predictions, or a prediction that is not in the database.
     """
     if not any(found.size for dataset in parts for found in dataset.positives):
-        raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside.")
+        raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside it.")
     given = len(next(iter(submission.values())))
     if given < max(cut_offs):
-        raise InputError(f"{given} predictions per query do not reach recall@{max(cut_offs)}. Hand in that many.")
+        raise InputError(f"recall@{max(cut_offs)} needs that many predictions per query, got {given}.")
     known = {key for dataset in parts for key in _keys(dataset.database)}
     hits: list[NDArray[np.bool_]] = []
     answers: list[int] = []
@@ -228,9 +212,9 @@ def score_submission(
         for query, found in zip(_keys(dataset.queries), dataset.positives, strict=True):
             predicted = submission.get(query)
             if predicted is None:
-                raise InputError(f"query {query} of {dataset.name} is not in the file. Every query must be there.")
+                raise InputError(f"query {query} of {dataset.name} is not in the file. Give every query.")
             if strange := [key for key in predicted if key not in known]:
-                raise InputError(f"query {query} predicts {strange[0]!r}, which is no database image of the challenge.")
+                raise InputError(f"query {query} predicts {strange[0]!r}, which is not a database image.")
             if not found.size:
                 skipped += 1
                 continue
@@ -239,11 +223,11 @@ def score_submission(
             answers.append(len(right))
     matrix, counts = np.stack(hits), np.array(answers)
     return ChallengeScores(
-        recall_at={n: float(matrix[:, :n].any(axis=1).mean()) for n in cut_offs},
-        map_at={n: float(_average_precision(matrix[:, :n], counts).mean()) for n in cut_offs},
-        queries=len(counts),
-        skipped=skipped,
-        rule=parts[0].rule,
+        {n: float(matrix[:, :n].any(axis=1).mean()) for n in cut_offs},
+        {n: float(_average_precision(matrix[:, :n], counts).mean()) for n in cut_offs},
+        len(counts),
+        skipped,
+        parts[0].rule,
     )
 
 
@@ -251,6 +235,5 @@ def _average_precision(
     hits: NDArray[np.bool_],  # (Q, n)
     answers: NDArray[np.int64],  # (Q,) how many right images there are
 ) -> NDArray[np.float64]:  # (Q,)
-    places = np.arange(1, hits.shape[1] + 1)
-    precision = np.cumsum(hits, axis=1) / places
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.asarray((precision * hits).sum(axis=1) / np.minimum(answers, hits.shape[1]))

@@ -1,7 +1,7 @@
-"""What others published, to stand beside a run of one's own: marked where the protocol differs or is not known.
+"""Published recalls, to stand beside one's own: marked where the protocol differs or is not known.
 
-The figures are in published.csv, one row for each method, split and source. An empty cell is something the source
-does not say, or that we have not seen; it is never filled in by a guess.
+The figures are in published.csv, one row for each method, split and source. An empty cell is something that the source
+does not say, or that we have not seen; it is never a guess.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cricavpr.evaluation.cards import Card
 TABLE = Path(__file__).with_name("published.csv")
 NS = (1, 5, 10)
 COLUMNS = ("method", "split", "protocol", "grouping", "dim", "image_size", *(f"R@{n}" for n in NS), "source")
-SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # how a folder of it is often called
+SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # usual names of their folders
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Published:
 
     Attributes:
         method, split: by our names where we have them.
-        protocol: what the source says of it, in words.
-        grouping: as printed by `Grouping`, "none" for a method whose images do not see one another, or "".
-        dim, image_size: as the source has them, or "".
-        recalls: per cent as printed, by N; those that are known.
-        source: where it stands.
-        marks: in what it differs from a card, or may differ.
+        protocol: in the words of the source.
+        grouping: as text of a `Grouping`, "none" for a method whose images do not see one another, or "".
+        dim, image_size: as in the source, or "".
+        source: where the figures stand.
+        recalls: per cent as printed, by N; only those that are known.
+        marks: in what the row differs from a card, or may differ.
     """
 
     method: str
@@ -40,22 +40,22 @@ class Published:
     grouping: str
     dim: str
     image_size: str
-    recalls: dict[int, str]
     source: str
+    recalls: dict[int, str]
     marks: tuple[str, ...] = ()
 
 
 def read_published(path: Path = TABLE) -> list[Published]:
-    """All rows.
+    """Read all rows.
 
     Raises:
-        InputError: no such file, other columns, or a cell that is no per cent.
+        InputError: no such file, other columns, or an invalid percentage.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise InputError(f"{path} has not the columns {', '.join(COLUMNS)}.")
+                raise InputError(f"{path} must have the columns {', '.join(COLUMNS)}.")
             return [_entry(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}. Give a CSV of published figures.") from error
@@ -65,24 +65,29 @@ def _entry(row: dict[str, str], where: str) -> Published:
     recalls = {n: row[f"R@{n}"] for n in NS if row[f"R@{n}"]}
     for text in recalls.values():
         if not text.replace(".", "", 1).isdecimal() or not 0 <= float(text) <= 100:
-            raise InputError(f"{where}: {text!r} is no per cent. Give a number from 0 to 100.")
+            raise InputError(f"{where}: expected a percentage from 0 to 100, got {text!r}.")
     plain = {name: row[name] for name in COLUMNS if not name.startswith("R@")}
     return Published(**plain, recalls=recalls)  # type: ignore[arg-type]  # all of these are text
 
 
 def beside(card: Card, entries: Iterable[Published]) -> list[Published]:
-    """The rows of the split of a card, each marked with what differs from the card or is not known."""
+    """Return the rows of a card's split, each marked with what differs from the card or is not known."""
     names = {card.dataset, *(split for split, others in SAME_IMAGES.items() if card.dataset in others)}
     return [replace(entry, marks=tuple(_marks(card, entry))) for entry in entries if entry.split in names]
+
+
+def image_size(card: Card) -> str:
+    """Return height x width of the images that the network saw, or "native"."""
+    size = card.made_by.image_size
+    return "native" if size is None else f"{size[0]}x{size[1]}"
 
 
 def _marks(card: Card, entry: Published) -> list[str]:
     marks = []
     if entry.grouping != card.grouping:
         marks.append("grouping" if entry.grouping else "grouping not known")
-    size = card.made_by["image_size"]
-    if entry.image_size != ("native" if size is None else f"{size[0]}x{size[1]}"):
+    if entry.image_size != image_size(card):
         marks.append("image size" if entry.image_size else "image size not known")
-    marks.append("protocol" if entry.protocol else "protocol not known")  # words, which nobody can compare
+    marks.append("protocol" if entry.protocol else "protocol not known")  # words cannot be compared
     marks.append("list of images not known")  # no source prints a hash
     return marks

@@ -15,15 +15,16 @@ def first_hit_ranks(
     predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for nothing
     positives: Sequence[NDArray[np.integer[Any]]],  # Q arrays of database indices
 ) -> NDArray[np.int64]:  # (Q,)
-    """The rank of the first correct prediction of each query: 1 is the best, 0 where none is correct.
+    """Return the rank of the first correct prediction of each query: 1 for the best, 0 where none is correct.
 
     Raises:
-        InputError: another number of queries in the two.
+        InputError: predictions and positives for different numbers of queries.
     """
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or len(predictions) != len(positives):
         raise InputError(
-            f"predictions of shape {predictions.shape} do not fit the positives of {len(positives)} queries."
+            f"predictions must have shape (Q, n) for the {len(positives)} queries with positives, "
+            f"got {predictions.shape}."
         )
     ranks = np.zeros(len(positives), np.int64)
     for query, correct in enumerate(positives):
@@ -39,42 +40,36 @@ def recall_at(
     *,
     skip_without_positives: bool = False,
 ) -> dict[int, float]:
-    """recall@N as fractions over all queries.
+    """Return recall@N by N, as fractions of the queries.
 
-    A query without positives can only be missed, and counts, as in the benchmarks' own code;
-    `skip_without_positives` leaves such queries out instead.
+    A query without positives counts as a miss, as in the benchmarks' own code; `skip_without_positives` leaves such
+    queries out instead.
 
     Raises:
-        InputError: no queries, an N below 1, or more than there are predictions.
+        InputError: no queries, an N below 1, or an N above the number of predictions.
+
+    Example:
+        >>> recall_at(np.array([[4, 2], [1, 3]]), [np.array([2]), np.array([1])], (1, 2))
+        {1: 0.5, 2: 1.0}
     """
-    ranks = first_hit_ranks(predictions, positives)
+    ranks, most = first_hit_ranks(predictions, positives), np.shape(predictions)[1]
     if skip_without_positives:
         ranks = ranks[[len(correct) > 0 for correct in positives]]
     if not ranks.size:
-        raise InputError("recall over no queries is not defined. Give queries that have positives.")
+        raise InputError("recall needs at least one query with positives, got none.")
     recalls: dict[int, float] = {}
     for k in ks:
-        if not 1 <= k <= np.shape(predictions)[1]:
-            raise InputError(f"recall@{k} needs {k} predictions per query, and there are {np.shape(predictions)[1]}.")
+        if not 1 <= k <= most:
+            raise InputError(f"recall@N needs an N of 1 to {most}, the number of predictions, got {k}.")
         recalls[k] = float(np.mean((ranks > 0) & (ranks <= k)))
     return recalls
 
 
 def replaced_ranks(
-    ranks: NDArray[np.integer[Any]],  # (Q,) over the whole database, before the first predictions were re-ordered
-    predictions: NDArray[np.integer[Any]],  # (Q, n) after
+    ranks: NDArray[np.integer[Any]],  # (Q,) over the whole database, before re-ranking
+    predictions: NDArray[np.integer[Any]],  # (Q, n) after re-ranking
     positives: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.int64]:  # (Q,)
-    """Ranks over the whole database after re-ranking: what it did not reach keeps its rank."""
+    """Return ranks over the whole database after re-ranking; queries without a hit among `predictions` keep theirs."""
     hits = first_hit_ranks(predictions, positives)
     return np.where(hits > 0, hits, ranks)
-
-
-def counted_ranks(
-    ranks: NDArray[np.integer[Any]],  # (Q,)
-    positives: Sequence[NDArray[np.integer[Any]]],
-    *,
-    skip: bool,
-) -> NDArray[np.integer[Any]]:  # (Q,) or fewer
-    """The ranks of the queries that count: all, or with `skip` those that have positives."""
-    return ranks[[len(correct) > 0 for correct in positives]] if skip else ranks

@@ -1,11 +1,10 @@
-"""Cases to calibrate on: questions with a known truth, each once with its place in the map and once without.
+"""Cases to calibrate on: queries with known positions, each once with its place in the map and once without.
 
-From the index itself: every photo asks the others (leave-place-out). From labelled queries: each asks the index.
+The queries are photos of the index itself (leave-place-out) or labelled photos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,25 +15,24 @@ from cricavpr.errors import InputError
 from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import Predictions
-from cricavpr.locate.together import Consensus, Rule, consensus
+from cricavpr.locate.consensus import Consensus, Rule, consensus
+from cricavpr.progress import Report
 
-MOST = 2000  # photos of an index that ask: more make the figures hardly better
+MOST = 2000  # photos of an index that become queries: more hardly improve the figures
 AT_ONCE = 256  # queries between two reports of progress
-CELL_M = 100.0  # cases of one square are fitted or tested together: neighbours know too much of one another
-
-Report = Callable[[int, int], None]  # (done, of)
+CELL_M = 100.0  # cases of one square are fitted or tested together, because neighbours are too much alike
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """M questions and what came out.
+    """M queries and their results.
 
     Attributes:
         features: (M, F) of `consensus`.
         error_m: (M,) from the estimate to the truth.
-        in_map: (M,) whether the index, as it was asked, had a photo of the place.
+        in_map: (M,) whether the index had a photo of the place when it was searched.
         cell: (M,) the square of ground that the truth lies in.
-        own: whether the photos of the index asked.
+        own: whether the queries are photos of the index.
         right_m: an answer this near is right, and a photo this near shows the place.
     """
 
@@ -50,24 +48,23 @@ class Cases:
 
     @property
     def right(self) -> NDArray[np.bool_]:  # (M,)
+        """Which estimates are right."""
         return self.error_m <= self.right_m
-
-    def take(self, rows: NDArray[np.bool_]) -> Cases:
-        return Cases(
-            self.features[rows], self.error_m[rows], self.in_map[rows], self.cell[rows], self.own, self.right_m
-        )
 
 
 def cases_of_index(
     index: PlaceIndex, right_m: float, rule: Rule, most: int = MOST, report: Report | None = None
 ) -> Cases:
-    """Leave-place-out: each photo asks once without itself and once without all photos of its place.
+    """Search each photo once without itself and once without all photos of its place (leave-place-out).
+
+    Args:
+        most: how many photos of the index become queries.
 
     Raises:
-        InputError: no position is known, no place has two photos, so that no question has an answer, or `most` below 1.
+        InputError: no two photos show one place, so no query has an answer; or `most` is below 1.
     """
     if most < 1:
-        raise InputError(f"{most} photos cannot ask one another. Let 1 or more of them ask.")
+        raise InputError(f"at least 1 photo of the index must be a query, got {most}.")
     known = np.flatnonzero(index.positions.known)
     near = within_radius(index.positions, index.positions.take(known), right_m)
     pairs = sum(len(others) > 1 for others in near)
@@ -89,19 +86,19 @@ def cases_of_queries(
     rule: Rule,
     report: Report | None = None,
 ) -> Cases:
-    """Each query asks the index, and then once more without all photos of its place.
+    """Search each query once as it is and once without all photos of its place.
 
     Raises:
-        MadeByError: the queries were described in another way.
-        InputError: positions that do not fit or are unknown, or no query has its place in the map.
+        MadeByError: the queries have descriptors of another provenance.
+        InputError: an unknown position, or no query has its place in the map.
     """
     if len(positions) != len(queries) or not positions.known.all():
-        raise InputError("a query has no position, so nobody knows whether its answer is right. Give all of them.")
+        raise InputError("calibrating needs the position of every query, got a query without one.")
     cases = _cases(index, queries, positions, None, right_m, rule, report)
     if not cases.in_map.any():
         raise InputError(
-            f"none of the {len(queries)} queries lies within {right_m:g} m of a photo of {index.path}, so none has "
-            "an answer. Give queries from where the index has photos."
+            f"none of the {len(queries)} queries lies within {right_m:g} m of a photo of {index.path}. "
+            "Give queries from where the index has photos."
         )
     return cases
 
@@ -130,7 +127,7 @@ def _cases(
             for without, answerable in ((gone, True), (np.union1d(gone, here), False)):
                 if answerable and not len(here):
                     continue
-                one = _ask(index, predictions, query - rows.start, without, rule)
+                one = _consensus_without(index, predictions, query - rows.start, without, rule)
                 if one is not None:
                     found.append(one)
                     asked.append(query)
@@ -148,10 +145,10 @@ def _cases(
     )
 
 
-def _ask(
+def _consensus_without(
     index: PlaceIndex, predictions: Predictions, query: int, without: NDArray[np.int64], rule: Rule
 ) -> Consensus | None:
-    """What one query finds in the index without some photos."""
+    """Return the result of one query in the index without some photos."""
     kept = ~np.isin(predictions.indices[query], without)
     rows = predictions.indices[query][kept][: rule.depth]
     return consensus(index.positions.take(rows), predictions.scores[query][kept][: rule.depth], rule)

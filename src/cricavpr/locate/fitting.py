@@ -1,7 +1,7 @@
 """From cases to a calibration: two logistic regressions, thresholds for each precision, and radii.
 
-All that is promised is measured on cases that the probabilities were not fitted on: the ground is cut into squares,
-the squares into five parts, and each part is judged by what the other four say.
+Every promise is measured on cases that the probabilities were not fitted on: the ground is cut into squares, the
+squares into five parts, and each part is judged by a fit to the other four.
 """
 
 from __future__ import annotations
@@ -14,26 +14,35 @@ from numpy.typing import NDArray
 from cricavpr.errors import InputError
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sketch import sketch_of
-from cricavpr.locate.calibration import COVERAGE, LABELLED, LEAVE_PLACE_OUT, Bin, Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import (
+    CERTAINTY,
+    COVERAGE,
+    LABELLED,
+    LEAVE_PLACE_OUT,
+    Bin,
+    Calibration,
+    Level,
+    Ring,
+    Source,
+)
 from cricavpr.locate.cases import Cases
+from cricavpr.locate.consensus import Rule
 from cricavpr.locate.logistic import Logistic
-from cricavpr.locate.together import Rule
 
 FOLDS = 5
 FEWEST = 30  # answerable cases: with fewer, a share of 95 % cannot be told from one of 80 %
 RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # of one radius; with few cases smaller ones, to tell apart
 RELIABILITY_BINS = 10
-MOST_LEVELS = 400
-CERTAIN = 0.9  # of a precision that is promised
+MOST_LEVELS = 50  # more would be tested one after another, and the first bad luck ends the sequence
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Cases with what a model that never saw their ground says of them.
+    """Cases, judged by a model that never saw their ground.
 
     Attributes:
         confidence: (M,) that the answer is right.
-        weight: (M,) so that the answerable cases have the share that is expected of all questions.
+        weight: (M,) so that the answerable cases have their expected share of all.
     """
 
     cases: Cases
@@ -45,30 +54,28 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     """Calibrate an index.
 
     Args:
-        share_in_map: which share of the questions to come is expected to be answerable. Nothing in the index says
-            so, and every probability depends on it.
+        share_in_map: expected share of answerable photos. Every probability depends on it, and the index cannot tell.
 
     Raises:
-        InputError: a share that is none, or too few cases to promise anything.
+        InputError: `share_in_map` is out of range, or there are too few cases.
     """
     check_share(share_in_map)
-    _check(cases)
+    answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
+    if answerable < FEWEST or cells < FOLDS:
+        raise InputError(
+            f"a calibration needs at least {FEWEST} answerable cases from {FOLDS} squares of 100 m, got {answerable} "
+            f"from {cells}. Add photos, or --queries FOLDER."
+        )
     weight = case_weights(cases.in_map, share_in_map)
     judged = Judged(cases, out_of_fold(cases, weight), weight)
-    answerable = int(cases.in_map.sum())
+    kind = LEAVE_PLACE_OUT if cases.own else LABELLED
     return Calibration(
         made_by=index.made_by,
         version=index.version,
         photos=len(index),
         sketch=sketch_of(index.snapshot.ids_and_metres()),
         rule=rule,
-        source=Source(
-            LEAVE_PLACE_OUT if cases.own else LABELLED,
-            answerable,
-            len(cases) - answerable,
-            share_in_map,
-            cases.right_m,
-        ),
+        source=Source(kind, answerable, len(cases) - answerable, share_in_map, cases.right_m),
         right=Logistic.fit(cases.features, cases.right, weight),
         in_map=Logistic.fit(cases.features, cases.in_map, weight),
         levels=levels(judged),
@@ -78,22 +85,17 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
 
 
 def check_share(share_in_map: float) -> None:
-    """Raises: InputError: a share that is none."""
+    """Raise if a share is out of range.
+
+    Raises:
+        InputError: it is not more than 0 and at most 1.
+    """
     if not 0.0 < share_in_map <= 1.0:
-        raise InputError(f"an answerable share of {share_in_map} is none. Give more than 0 and at most 1.")
-
-
-def _check(cases: Cases) -> None:
-    answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
-    if answerable < FEWEST or cells < FOLDS:
-        raise InputError(
-            f"{answerable} answerable cases in {cells} squares of 100 m are too few to calibrate on. "
-            f"Give at least {FEWEST}, from {FOLDS} squares or more: add photos, or --queries FOLDER."
-        )
+        raise InputError(f"the share in the map must be more than 0 and at most 1, got {share_in_map:g}.")
 
 
 def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.float64]:  # (M,)
-    """Answerable cases together weigh `share_in_map` of all; the mean weight is 1."""
+    """Return weights of mean 1 under which the answerable cases make up `share_in_map` of all."""
     count = len(in_map)
     answerable = int(in_map.sum())
     if answerable == count:
@@ -102,7 +104,7 @@ def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.f
 
 
 def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64]:  # (M,)
-    """The confidence of each case by a model that saw no case of its part of the ground."""
+    """Return the confidence of each case by a model that saw no case of its part of the ground."""
     fold = np.random.default_rng(0).permutation(int(cases.cell.max()) + 1)[cases.cell] % FOLDS
     confidence = np.empty(len(cases))
     for part in range(FOLDS):
@@ -113,38 +115,37 @@ def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def levels(judged: Judged) -> tuple[Level, ...]:
-    """Every threshold with what it gives, thinned out to a few hundred."""
+    """Return thresholds with what each gives, confidence rising; `Calibration.level` chooses among them."""
     from scipy.special import betaincinv
 
-    cases = judged.cases
     order = np.argsort(-judged.confidence, kind="stable")
     confidence, weight = judged.confidence[order], judged.weight[order]
-    right, in_map = cases.right[order], cases.in_map[order]
-    hits, all_ = np.cumsum(weight * right), np.cumsum(weight)
-    heads = np.arange(1, len(order) + 1)
-    share = hits / all_
-    wrong = (1 - share) * heads  # in cases, of which there are as many as were counted
-    # Clopper and Pearson's bound (1934) for a share that is at least so high with the certainty CERTAIN.
-    at_least = betaincinv(np.maximum(heads - wrong, 1e-9), wrong + 1, 1 - CERTAIN)
+    right, in_map = judged.cases.right[order], judged.cases.in_map[order]
+    total = np.cumsum(weight)
+    share = np.cumsum(weight * right) / total
+    cases = total**2 / np.cumsum(weight**2)  # effective sample size of Kish (1965)
+    wrong = (1 - share) * cases
+    # The lower bound of Clopper and Pearson (1934), one-sided.
+    at_least = betaincinv(np.maximum(cases - wrong, 1e-9), wrong + 1, 1 - CERTAINTY)
     answered = np.cumsum(in_map) / max(1, in_map.sum())
     refused = 1 - np.cumsum(~in_map) / max(1, (~in_map).sum())
     last = np.flatnonzero(np.append(np.diff(confidence) < 0, True))  # equal cases are answered together
     chosen = last[np.unique(np.linspace(0, len(last) - 1, min(MOST_LEVELS, len(last))).astype(np.int64))]
-    columns = (confidence, share, at_least, answered, refused)
+    columns = (confidence, cases, share, at_least, answered, refused)
     return tuple(Level(*(float(column[row]) for column in columns)) for row in reversed(chosen.tolist()))
 
 
 def rings(judged: Judged) -> tuple[Ring, ...]:
-    """A conformal quantile of the error for each range of confidence; more confidence never gets a larger radius.
+    """Return a conformal quantile of the error for each range of confidence; radii fall as confidence rises.
 
     Split conformal prediction (Vovk et al. 2005), within ranges of about equal numbers of cases.
     """
     order = np.argsort(judged.confidence, kind="stable")
     count = max(1, min(len(order) // LEAST_RING_CASES, max(LEAST_RINGS, len(order) // RING_CASES)))
-    blocks = [(part, _quantile(judged, part)) for part in np.array_split(order, count)]
     pooled: list[tuple[NDArray[np.int64], float]] = []
-    for part, radius_m in blocks:  # pool adjacent violators: radii must fall as confidence rises
-        while pooled and radius_m > pooled[-1][1]:
+    for part in np.array_split(order, count):
+        radius_m = _quantile(judged, part)
+        while pooled and radius_m > pooled[-1][1]:  # pool adjacent violators
             part = np.concatenate([pooled.pop()[0], part])
             radius_m = _quantile(judged, part)
         pooled.append((part, radius_m))
@@ -152,7 +153,7 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
 
 
 def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
-    """The error that COVERAGE of some cases stay below, with room for one case more."""
+    """Return the error that holds COVERAGE of some cases and of one new case: of n equal ones the (n + 1) q-th."""
     order = rows[np.argsort(judged.cases.error_m[rows], kind="stable")]
     weight = judged.weight[order]
     reached = np.cumsum(weight) >= COVERAGE * (weight.sum() + weight.mean())
@@ -160,12 +161,13 @@ def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
 
 
 def reliability(judged: Judged) -> tuple[Bin, ...]:
-    """Cases in tenths of the confidence, with how often those in each were right."""
+    """Return how often the cases in each tenth of the confidence were right."""
     tenth = np.minimum((judged.confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     bins = []
     for number in np.unique(tenth).tolist():
         rows = tenth == number
-        weight = judged.weight[rows]
-        said = np.average(judged.confidence[rows], weights=weight)
-        bins.append(Bin(float(said), float(np.average(judged.cases.right[rows], weights=weight)), int(rows.sum())))
+        said, right = (
+            float(np.average(of[rows], weights=judged.weight[rows])) for of in (judged.confidence, judged.cases.right)
+        )
+        bins.append(Bin(said, right, int(rows.sum())))
     return tuple(bins)

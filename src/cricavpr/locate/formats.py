@@ -1,4 +1,4 @@
-"""Estimates for other programs: JSON, GeoJSON, KML for globes, CSV for tables."""
+"""Estimates for other programs: JSON, GeoJSON, KML, and CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from cricavpr.geo import EARTH_RADIUS_M, LatLon, feature_collection
-from cricavpr.locate.values import LocationEstimate
+from cricavpr.locate.estimate import LocationEstimate
+from cricavpr.spreadsheet import safe_cell
 
 CIRCLE_CORNERS = 48
 COLUMNS = (
@@ -33,23 +34,23 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def to_json(estimates: Sequence[LocationEstimate]) -> str:
-    """A list with one object for each photo."""
+    """Return a JSON list with one object for each photo."""
     return json.dumps([estimate.to_dict() for estimate in estimates], indent=1, allow_nan=False)
 
 
 def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
-    """A feature for each photo; its geometry is null where there is no latitude."""
+    """Return a GeoJSON feature for each photo; its geometry is null where there is no latitude."""
     features = [estimate.to_feature() for estimate in estimates]
     return json.dumps(feature_collection(features), indent=1, allow_nan=False)
 
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
-    """A table with a row for each photo; empty fields where nothing is known, "uncalibrated" where nobody measured."""
-    return "\n".join([_csv_line(COLUMNS), *(_csv_line(_csv_values(estimate)) for estimate in estimates)])
+    """Return a table with a row for each photo: unknown values are empty, names safe for spreadsheets."""
+    return "\n".join([csv_head(), *map(csv_row, estimates)])
 
 
 def to_kml(estimates: Sequence[LocationEstimate]) -> str:
-    """A pin for each photo with a position, and the circle that holds the truth where that is known."""
+    """Return a placemark for each photo, with the circle of its radius where that is known."""
     marks = "\n".join(map(_placemark, estimates))
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
@@ -67,21 +68,28 @@ FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
 }
 
 
-def _csv_values(estimate: LocationEstimate) -> list[Any]:
+def csv_head() -> str:
+    """Return the head of the table, without the line break."""
+    return _csv_line(COLUMNS)
+
+
+def csv_row(estimate: LocationEstimate) -> str:
+    """Return one row of the table, without the line break."""
     values = estimate.to_dict()
     best = values["matches"][0] if values["matches"] else {}
     flat = {
         **values,
         **(values["position"] or {}),
         **(values["metres"] or {}),
-        "best_match": best.get("name"),
+        "photo": safe_cell(estimate.photo),
+        "best_match": safe_cell(best.get("name", "")),
         "best_score": best.get("score"),
     }
-    return [flat.get(column) for column in COLUMNS]
+    return _csv_line([flat.get(column) for column in COLUMNS])
 
 
 def _csv_line(values: Sequence[Any]) -> str:
-    """One row without its end. The writer quotes only what could end a row of its own, so it is told of both."""
+    """Return one row without its end. The writer quotes only characters that end its own rows, so it gets both."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(values)
     return text.getvalue().removesuffix("\r\n")
@@ -114,10 +122,10 @@ def _shape(at: LatLon, radius_m: float | None) -> str:
 
 
 def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
-    """The point that lies so far in that direction, on a sphere."""
+    """Return the point at a distance and bearing, on a sphere."""
     angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
     sine = math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing)
-    there = math.asin(min(1.0, max(-1.0, sine)))  # which rounding takes beyond 1 at a pole
+    there = math.asin(min(1.0, max(-1.0, sine)))  # at a pole rounding exceeds 1
     east = math.sin(bearing) * math.sin(angle) * math.cos(lat)
     turn = math.degrees(math.atan2(east, math.cos(angle) - math.sin(lat) * math.sin(there)))
     return LatLon(math.degrees(there), (start.lon_deg + turn + 180.0) % 360.0 - 180.0)
@@ -128,5 +136,5 @@ def _kml(at: LatLon) -> str:
 
 
 def _xml(value: str) -> str:
-    """Foreign text for XML, which has no place for control characters and stray bytes."""
-    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # which a reader would take for the end of a line
+    """Escape text for XML, which allows neither control characters nor stray bytes."""
+    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # a reader would take it for the end of a line

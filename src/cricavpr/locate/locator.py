@@ -1,71 +1,97 @@
-"""Locator: a photo in, an estimate of where it was taken out."""
+"""Locator: photos in, estimates of where they were taken out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.describing import describe, describe_one
+from cricavpr.describing import NothingDescribed, describe, describe_one
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
-from cricavpr.grouping import ALONE
-from cricavpr.images import decode
+from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.engines import Filter
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import RemoteIndex
+from cricavpr.index.remote import Address, RemoteIndex, is_remote
 from cricavpr.locate.calibration import check_precision
+from cricavpr.locate.consensus import Consensus, Rule, consensus
+from cricavpr.locate.estimate import LocationEstimate, Match, Where
 from cricavpr.locate.sources import Findings, source_of
-from cricavpr.locate.together import Consensus, Rule, consensus
-from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
+from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
+from cricavpr.methods.embedding import Picture, pixels_of
+from cricavpr.progress import Progress, Report
 
 PRECISION = 0.95
+PHOTOS_AT_ONCE = 256  # described together before their answers are given
+
+AnyPath = Path | str
 
 
 @dataclass(frozen=True)
 class Located:
-    """What `locate_many` returns: estimates in the order of the photos, and the photos that gave none."""
+    """Result of `locate_many`: estimates in the order of the photos, and the photos that gave none."""
 
     estimates: tuple[LocationEstimate, ...]
     problems: tuple[Problem, ...]
 
 
 class Locator:
-    """An index and the method that made it. Every photo is described alone: none can change another's answer.
+    """An index and the method that made it, ready to locate photos.
+
+    Args:
+        index: an open index, its folder, or the address of one on a server.
+        method: the method, or its name.
+        precision: share of answers that must be right; less sure ones are unknown. Needs a calibrated index.
+        grouping: which photos see one another; it must be that of the index. Alone, no photo changes another's answer.
+        engine, where: how to search, and which photos may be found; as for `PlaceIndex.search`.
 
     Attributes:
-        source: the index as it is asked: its `choice` says how it is searched and why, its `notes` what had to be
-            made for that.
-        calibration: what the index knows of its own doubt, or None.
-        caveat: one line for the user where there is none, or of what it does not promise.
+        source: the index ready to be searched: `choice` says how and why, `notes` what had to be made for that.
+        calibration: how far the answers can be trusted, or None.
+        caveat: one line about what the answers do not promise, or None.
 
     Raises:
-        MadeByError: the method would describe in another way than the photos of the index were described.
-        InputError: an index without photos, no photo that fits `where`, an engine that cannot be had, a precision
-            that is no share, or a server that does not answer.
+        MadeByError: the method would describe photos differently from those of the index.
+        InputError: the index is empty or cannot be opened, no photo fits `where`, or a value is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> from cricavpr.describing import describe
+        >>> from cricavpr.datasets import read_photos
+        >>> from cricavpr.town import make_town
+        >>> town, to = (Path(tempfile.mkdtemp()) / name for name in ("town", "index"))
+        >>> _ = make_town(town, seed=7, places=4, layout="photos", image_size=(56, 56))
+        >>> photos, _ = read_photos(town / "database")
+        >>> made = describe(load_method("pixels"), photos).descriptors
+        >>> locator = Locator(PlaceIndex.build(made, photos.positions, photos.root, to), "pixels")
+        >>> locator.locate(photos.path(0)).matches[0].name == photos.names[0]
+        True
     """
 
     def __init__(
         self,
-        index: PlaceIndex | RemoteIndex,
-        method: Method,
+        index: PlaceIndex | RemoteIndex | AnyPath,
+        method: Method | str,
         precision: float = PRECISION,
         *,
+        grouping: Grouping | str = ALONE,
         engine: str = "auto",
         where: Filter | None = None,
     ) -> None:
         check_precision(precision)
+        index = open_index(index) if isinstance(index, Path | str) else index
         if not len(index):
-            raise InputError(f"{index.path} holds no photos, so nothing can be found in it. Add some first.")
-        self.index, self.method, self.precision = index, method, precision
-        self.made_by = made_by(method, ALONE)
+            raise InputError(f"{index.path} holds no photos, so it cannot locate any. Add some first.")
+        self.index, self.precision = index, precision
+        self.method = load_method(method) if isinstance(method, str) else method
+        self.grouping = Grouping.parse(grouping) if isinstance(grouping, str) else grouping
+        self.made_by = made_by(self.method, self.grouping)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
         self.source = source_of(index, engine, where)
         found = self.source.calibrated()
@@ -73,111 +99,164 @@ class Locator:
         self.caveat = found.why_not if found.calibration is None else found.calibration.caveat(precision)
         self.rule = Rule() if found.calibration is None else found.calibration.rule
 
-    def locate(
-        self,
-        photo: Path | str | bytes | NDArray[np.uint8],  # a file, its bytes, or (H, W, 3)
-        top: int = 5,
-        name: str | None = None,
-    ) -> LocationEstimate:
-        """Find where one photo was taken. `name` is what the answer calls it; a file goes by its own name.
+    def __repr__(self) -> str:
+        return f"<Locator {self.index.path}, {self.made_by.method}, {'un' * (not self.calibration)}calibrated>"
+
+    def locate(self, photo: Picture, top: int = 5, name: str | None = None) -> LocationEstimate:
+        """Locate one photo.
+
+        Args:
+            photo: a path, the bytes of a file, a PIL image, or pixels: (H, W, 3) or (H, W), uint8.
+            top: how many matches to name; it does not change the position.
+            name: what the answer calls the photo; None takes the name of the file.
 
         Raises:
-            ImageError: the photo cannot be read or described.
-            InputError: something that is no photo, or `top` out of range.
+            ImageError: not a photo, or one that cannot be read or described.
+            InputError: `top` is out of range.
         """
         self._check_top(top)
-        _refuse_what_is_no_photo(photo)
-        if isinstance(photo, str):
-            photo = Path(photo)
         if name is None:
-            name = photo.name if isinstance(photo, Path) else "photo"
-        image = photo if isinstance(photo, np.ndarray) else decode(photo)
-        vectors = describe_one(self.method, image)[None]
+            name = Path(photo).name if isinstance(photo, Path | str) else "photo"
+        vectors = describe_one(self.method, pixels_of(photo))[None]
         found = self._search(DescriptorSet((name,), vectors, self.made_by), top)
-        return self._estimates([name], found, [0], top)[0]
+        return next(self._estimates([name], found, top))
 
     def locate_many(
-        self, paths: Sequence[Path | str], top: int = 5, *, batch_size: int = 16, workers: int | None = None
+        self,
+        paths: Sequence[AnyPath],
+        top: int = 5,
+        *,
+        batch_size: int = 16,
+        workers: int | None = None,
+        progress: bool | Report = False,
     ) -> Located:
-        """Find where many photos were taken; each is called by the path that was given.
+        """Locate many photos, each called by the path that was given.
+
+        Args:
+            top: how many matches to name.
+            batch_size, workers, progress: as for `describe`.
 
         Raises:
-            InputError: no photos, none that can be read, or `top` out of range.
+            InputError: no photos, none that can be used, or `top` out of range.
+        """
+        results = list(self.stream(paths, top, batch_size=batch_size, workers=workers, progress=progress))
+        estimates = tuple(one for one in results if isinstance(one, LocationEstimate))
+        problems = tuple(one for one in results if isinstance(one, Problem))
+        if not estimates:
+            raise InputError(none_located(problems))
+        return Located(estimates, problems)
+
+    def stream(
+        self,
+        paths: Sequence[AnyPath],
+        top: int = 5,
+        *,
+        batch_size: int = 16,
+        workers: int | None = None,
+        progress: bool | Report = False,
+    ) -> Iterator[LocationEstimate | Problem]:
+        """Yield the answer to each photo, or its problem, in order and as soon as some photos are described.
+
+        Arguments are those of `locate_many`. Photos are described in parts of whole groups; shuffled groups and groups
+        by key (the folder of a photo) need all photos at once.
+
+        Raises:
+            InputError: no photos, or `top` out of range.
         """
         self._check_top(top)
-        if isinstance(paths, str):
-            raise InputError(f"{paths!r} is one photo, and its letters are none. Give a list of paths.")
-        if not len(paths):
-            raise InputError("there are no photos to locate. Give at least one.")
+        if isinstance(paths, str | bytes) or not len(paths):
+            raise InputError(f"expected a list of one or more paths, got {paths!r}.")
+        return self._stream(paths, top, batch_size, workers, progress)
+
+    def _stream(
+        self, paths: Sequence[AnyPath], top: int, batch_size: int, workers: int | None, progress: bool | Report
+    ) -> Iterator[LocationEstimate | Problem]:
+        with Progress(progress, len(paths)) as bar:
+            bar.start(0)
+            for start, end in _parts(len(paths), self.grouping):
+                yield from self._located(paths[start:end], top, batch_size, workers)
+                bar.reach(end, len(paths))
+
+    def _located(
+        self, paths: Sequence[AnyPath], top: int, batch_size: int, workers: int | None
+    ) -> Iterator[LocationEstimate | Problem]:
         root, names = _below_one_root(paths)
-        images = ImageSet(root, tuple(dict.fromkeys(names)))  # a photo that is given twice is described once
-        described = describe(self.method, images, ALONE, batch_size=batch_size, workers=workers)
-        found = self._search(described.descriptors, top)
-        row_of = {name: row for row, name in enumerate(described.descriptors.names)}
-        rows = [row_of[name] for name in names if name in row_of]
-        called = [str(path) for path, name in zip(paths, names, strict=True) if name in row_of]
-        estimates = self._estimates(called, found, rows, top)
-        failed = {problem.name: problem for problem in described.problems}
-        problems = (
-            Problem(str(path), failed[name].stage, failed[name].reason)
-            for path, name in zip(paths, names, strict=True)
-            if name in failed
-        )
-        return Located(tuple(estimates), tuple(problems))
+        unique = tuple(dict.fromkeys(names))  # a photo that is given twice is described once
+        images = ImageSet(root, unique, keys=tuple(name.rpartition("/")[0] for name in unique))
+        answers: dict[str, LocationEstimate] = {}
+        try:
+            described = describe(self.method, images, self.grouping, batch_size=batch_size, workers=workers)
+        except NothingDescribed as error:
+            problems = error.problems
+        else:
+            found, problems = self._search(described.descriptors, top), described.problems
+            answers = {one.photo: one for one in self._estimates(described.descriptors.names, found, top)}
+        failed = {problem.name: problem for problem in problems}
+        for path, name in zip(map(str, paths), names, strict=True):
+            yield replace(answers[name], photo=path) if name in answers else replace(failed[name], name=path)
 
     def _search(self, queries: DescriptorSet, top: int) -> Findings:
-        """As many matches as are shown, and as many as decide: `top` changes what is shown and nothing else."""
+        """Search for as many matches as are shown, and as many as decide: `top` does not change the position."""
         return self.source.search(queries, max(top, self.rule.depth))
 
-    def _estimates(
-        self, names: Sequence[str], findings: Findings, asked: Sequence[int], top: int
-    ) -> list[LocationEstimate]:
-        """One for each name; `asked` says which query of the findings it is."""
-        indices = findings.predictions.indices
+    def _estimates(self, names: Sequence[str], findings: Findings, top: int) -> Iterator[LocationEstimate]:
+        """Yield the estimate of each query."""
+        indices, scores = findings.predictions.indices, findings.predictions.scores
         known = np.unique(indices[indices >= 0])
         positions = findings.positions_of(known)
         shown = np.unique(indices[:, :top][indices[:, :top] >= 0])
         where = dict(zip(shown.tolist(), _where(positions.take(np.searchsorted(known, shown))), strict=True))
-        estimates = []
-        for name, query in zip(names, asked, strict=True):
+        for query, name in enumerate(names):
             there = indices[query] >= 0
-            rows, scores = indices[query, there], findings.predictions.scores[query, there]
+            rows, of = indices[query, there], scores[query, there]
             matches = tuple(
                 Match(findings.name(row), score, where[row], findings.photo(row))
-                for row, score in zip(rows[:top].tolist(), scores[:top].tolist(), strict=True)
+                for row, score in zip(rows[:top].tolist(), of[:top].tolist(), strict=True)
             )
             deciding = slice(0, self.rule.depth)
             nearest = positions.take(np.searchsorted(known, rows[deciding]))
-            found = consensus(nearest, scores[deciding], self.rule)
+            found = consensus(nearest, of[deciding], self.rule)
             guess = Where() if found is None else _where_of(found)
-            estimates.append(LocationEstimate(name, guess, matches, self._doubt(found)))
-        return estimates
+            doubt = None
+            if self.calibration is not None and found is not None:
+                doubt = self.calibration.doubt(found, self.precision)
+            yield LocationEstimate(name, guess, matches, doubt)
 
     def _check_top(self, top: int) -> None:
-        """Said before a photo is looked for."""
-        if top < 1:
-            raise InputError(f"the {top} best matches of a photo are not defined. Ask for 1 or more.")
-        if top > self.source.most_matches:
-            raise InputError(
-                f"{self.index.path} gives at most {self.source.most_matches:,} matches of a photo. Ask for fewer "
-                f"than {top:,}."
-            )
-
-    def _doubt(self, found: Consensus | None) -> Doubt | None:
-        if self.calibration is None or found is None:
-            return None
-        return self.calibration.doubt(found, self.precision)
+        most = self.source.most_matches
+        if not 1 <= top <= most:
+            limit = "at least 1" if top < 1 else f"at most {most:,}"
+            raise InputError(f"the number of matches from {self.index.path} must be {limit}, got {top:,}.")
 
 
-def _refuse_what_is_no_photo(given: object) -> None:
-    """Said here, because what opens photos would say that it has no attribute `stat`."""
-    if not isinstance(given, Path | str | bytes | np.ndarray):
-        what = f"{type(given).__name__} is no photo"
-        raise InputError(f"{what}. Give a path, the bytes of a file, or pixels as a uint8 array (H, W, 3).")
+def open_index(index: AnyPath) -> PlaceIndex | RemoteIndex:
+    """Open an index by its folder, or by its address on a server.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    text = str(index)
+    return RemoteIndex.open(Address.parse(text)) if is_remote(text) else PlaceIndex.open(Path(index))
+
+
+def none_located(problems: Sequence[Problem]) -> str:
+    """Return the message for photos of which none could be used."""
+    first = problems[0]
+    return f"none of the {len(problems):,} photos could be used. The first: {first.name}: {first.reason}."
+
+
+def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
+    """Yield the ends of parts of whole groups."""
+    step = PHOTOS_AT_ONCE
+    if grouping.kind == "in_order" and grouping.size is not None:
+        step = grouping.size * max(1, PHOTOS_AT_ONCE // grouping.size)
+    if grouping.kind in ("shuffled", "by_key"):
+        step = count
+    return ((start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _where(positions: Positions) -> list[Where]:
-    """All of them, projected together."""
+    """Return all positions in both forms, projected together."""
     zones = positions.zones or (None,) * len(positions)
     degrees = np.full((len(positions), 2), np.nan) if positions.zones is None else positions.latlon()
     rows = zip(positions.known.tolist(), positions.metres.tolist(), degrees.tolist(), zones, strict=True)
@@ -188,17 +267,16 @@ def _where(positions: Positions) -> list[Where]:
 
 
 def _where_of(found: Consensus) -> Where:
-    zones = None if found.zone is None else (found.zone,)
-    return _where(Positions(found.metres[None], zones))[0]
+    return _where(Positions(found.metres[None], None if found.zone is None else (found.zone,)))[0]
 
 
-def _below_one_root(paths: Sequence[Path | str]) -> tuple[Path, list[str]]:
-    """The folder that all paths share, and each path's name below it."""
+def _below_one_root(paths: Sequence[AnyPath]) -> tuple[Path, list[str]]:
+    """Return the folder that all paths share, and each path's name below it."""
     whole = [_absolute(path) for path in paths]
-    root = Path(os.path.commonpath(list(map(os.path.dirname, whole))) if whole else os.curdir)
+    root = Path(os.path.commonpath(list(map(os.path.dirname, whole))))
     return root, [Path(path).relative_to(root).as_posix() for path in whole]
 
 
-def _absolute(path: Path | str) -> str:
+def _absolute(path: AnyPath) -> str:
     whole = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
     return whole[1:] if whole.startswith("//") and os.name == "posix" else whole  # POSIX keeps two slashes as they are

@@ -1,9 +1,9 @@
-"""Logistic regression in a few lines: features in, a probability out. Deterministic, and small enough for JSON."""
+"""Logistic regression: features in, a probability out. Deterministic, and small enough for JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,9 @@ STEPS = 500
 class Logistic:
     """p = 1 / (1 + exp(-(bias + weights . (x - mean) / scale))), with no weight below zero.
 
-    Every feature is made so that more of it speaks for the answer, and more of it never lowers the probability. That
-    matters where the cases to come differ a little from those it was fitted on: a photo of an index that asks the
-    others finds one photo less of its place than a new photo does.
+    More of every feature speaks for the answer, so more of it never lowers the probability. That matters where new
+    cases differ a little from the fitted ones: a photo of an index that queries the others finds one photo less of its
+    place than a new photo does.
 
     Attributes:
         mean, scale: of each feature, among the cases that it was fitted on.
@@ -41,7 +41,7 @@ class Logistic:
         happened: NDArray[np.bool_],  # (M,)
         case_weights: NDArray[np.float64],  # (M,)
     ) -> Self:
-        """Maximise the likelihood less a ridge. Where only one thing happened it is near certain."""
+        """Maximise the likelihood minus a ridge. Where all cases agree, the probability is near 0 or 1."""
         from scipy.optimize import minimize
 
         mean, scale = features.mean(axis=0), features.std(axis=0)
@@ -59,14 +59,6 @@ class Logistic:
         how = {"maxiter": STEPS, "ftol": 1e-14, "gtol": 1e-8}
         w = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds, options=how).x
         return cls(tuple(mean.tolist()), tuple(scale.tolist()), tuple(w[:-1].tolist()), float(w[-1]))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "scale": self.scale, "weights": self.weights, "bias": self.bias}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        parts = {key: tuple(map(float, values[key])) for key in ("mean", "scale", "weights")}
-        return cls(**parts, bias=float(values["bias"]))
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A calibration for people: a figure and a small table."""
+"""A calibration as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def precision_table(calibration: Calibration, precisions: Sequence[float] = PRECISIONS) -> str:
-    """What each precision costs, as lines of text."""
+    """Return lines of text: for each precision the threshold, and what it measures, answers and refuses."""
     lines = ["precision  threshold  measured  answered  refused"]
     for precision in precisions:
         level = calibration.level(precision)
         if level is None:
-            lines.append(f"{precision:9.2f}  more than these cases can promise: every answer would be unknown")
+            lines.append(f"{precision:9.2f}  not supported by these cases: every answer would be unknown")
             continue
         shares = (level.precision, level.answered, level.refused)
         lines.append(
@@ -30,7 +30,7 @@ def precision_table(calibration: Calibration, precisions: Sequence[float] = PREC
 
 
 def draw(calibration: Calibration) -> Figure:
-    """Left: how often answers were right, against how sure they were. Right: what each threshold gives.
+    """Return a figure: how often answers were right against their confidence, and what each threshold gives.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -44,13 +44,12 @@ def draw(calibration: Calibration) -> Figure:
 
 def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
     bins = calibration.reliability
-    axes.plot([0, 1], [0, 1], color="#777777", linestyle=(0, (2, 4)), linewidth=1, label="as sure as right")
+    axes.plot([0, 1], [0, 1], color="#777777", linestyle=(0, (2, 4)), linewidth=1, label="ideal")
     axes.plot(
         [one.said for one in bins], [one.right for one in bins], **plotting.style(0)._asdict(), label="this index"
     )
     for one in bins:
-        below = one.right > 0.9
-        shift = (0, -12) if below else (0, 6)
+        shift = (0, -12) if one.right > 0.9 else (0, 6)
         axes.annotate(
             f"{one.count:,}", (one.said, one.right), shift, textcoords="offset points", ha="center", fontsize=7
         )
@@ -69,6 +68,6 @@ def _draw_levels(axes: Axes, calibration: Calibration) -> None:
     for number, (label, values) in enumerate(columns.items()):
         look = plotting.style(number)
         axes.plot(thresholds, values, color=look.color, linestyle=look.linestyle, label=label)
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="least confidence of an answer", ylabel="share")
-    axes.set_title("What a threshold gives")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="threshold of the confidence", ylabel="share")
+    axes.set_title("By threshold")
     axes.legend(loc="lower center")

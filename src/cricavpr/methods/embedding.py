@@ -18,7 +18,7 @@ from cricavpr.images import decode, decode_image
 from cricavpr.methods.base import Method, Pixels
 from cricavpr.progress import Progress, Report
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]  # (H, W, 3) or (H, W)
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]  # (H, W, 3) or (H, W)
 Prepared = Sequence[tuple[int, Pixels]]  # a group: index and array of each image
 
 
@@ -61,8 +61,8 @@ class LoadedMethod:
         cannot be read.
 
         Args:
-            images: each a path, a PIL image (turned upright by its EXIF orientation, as files are), or an array
-                (H, W, 3) or (H, W) of uint8.
+            images: each a path, the bytes of a file, a PIL image (turned upright by its EXIF orientation, as files
+                are), or an array (H, W, 3) or (H, W) of uint8.
             grouping: which images influence one another, for a method that correlates.
             batch_size: images that go through the network together; does not change results.
             progress: True for a bar on stderr, or a function that is called with (done, total).
@@ -150,7 +150,9 @@ def flaw(vector: NDArray[np.float32]) -> str:  # (D,)
 
 
 def _listed(images: Iterable[Picture]) -> list[Picture]:
-    single = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    single = isinstance(images, str | Path | bytes | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim < 4
+    )
     if single:
         raise InputError("images must be a list of images, got a single one; put it into a list: embed([image]).")
     return list(images)
@@ -173,12 +175,14 @@ def pixels_of(picture: Picture) -> NDArray[np.uint8]:
         >>> pixels_of(np.zeros((20, 30), np.uint8)).shape
         (20, 30, 3)
     """
-    if isinstance(picture, str | Path):
-        return decode(Path(picture))
+    if isinstance(picture, str | Path | bytes):
+        return decode(Path(picture) if isinstance(picture, str) else picture)
     if isinstance(picture, Image.Image):
         return decode_image(picture)
     if not isinstance(picture, np.ndarray):
-        raise ImageError("open", f"expected a path, a PIL image or an array, got {type(picture).__name__}")
+        raise ImageError(
+            "open", f"expected a path, the bytes of a file, a PIL image or an array, got {type(picture).__name__}"
+        )
     right = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
     if picture.dtype != np.uint8 or not right or not picture.size:
         raise ImageError("open", f"expected an array (H, W, 3) or (H, W) of uint8, got {picture.shape} {picture.dtype}")

@@ -13,7 +13,7 @@ from cricavpr.cli import main
 from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
 from cricavpr.evaluation.audit import Audit, Drift, run_audit, write_audit
-from cricavpr.evaluation.audit.companies import far_apart
+from cricavpr.evaluation.audit.arrangements import far_apart
 from cricavpr.evaluation.audit.measure import accompanied, drifts
 from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, MeanColour, colours, photos, unit
@@ -33,7 +33,7 @@ def dataset(folder: Path, count: int = COUNT, seed: int = 0) -> EvalDataset:
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
     folder = tmp_path_factory.mktemp("audit")
-    return run_audit(GroupColour(), dataset(folder), folder / "kept", seeds=3, group_size=16, workers=0)
+    return run_audit(GroupColour(), dataset(folder), folder / "kept", shuffles=3, group_size=16, workers=0)
 
 
 def test_the_drift_of_a_company_can_be_worked_out_by_hand(audit: Audit) -> None:
@@ -108,13 +108,13 @@ def test_a_method_that_looks_at_its_batch_is_found_out(tmp_path: Path) -> None:
             own = images.mean(axis=(2, 3))
             return unit(own + own.mean(axis=0))
 
-    audit = run_audit(BatchColour(), dataset(tmp_path), tmp_path / "kept", seeds=1, workers=0)
+    audit = run_audit(BatchColour(), dataset(tmp_path), tmp_path / "kept", shuffles=1, workers=0)
     assert not audit.part("size")
     assert all(row.drift is not None and row.drift.max > 1e-3 for row in audit.part("packing"))
 
 
 def test_a_method_that_does_not_correlate_is_described_alone_only(tmp_path: Path) -> None:
-    audit = run_audit(MeanColour(), dataset(tmp_path), tmp_path / "kept", seeds=1, workers=0)
+    audit = run_audit(MeanColour(), dataset(tmp_path), tmp_path / "kept", shuffles=1, workers=0)
     assert {row.part for row in audit.rows} == {"alone", "packing"}  # no network: there is no precision to change
 
 
@@ -135,7 +135,7 @@ def test_a_network_that_has_no_bf16_is_audited_without(tmp_path: Path) -> None:
                 raise RuntimeError("Index put requires the source and destination dtypes match")
             return super().describe(images)
 
-    audit = run_audit(OnlyFloat32(), dataset(tmp_path, 4), tmp_path / "kept", seeds=1, workers=0)
+    audit = run_audit(OnlyFloat32(), dataset(tmp_path, 4), tmp_path / "kept", shuffles=1, workers=0)
     assert [row.name for row in audit.part("precision")] == ["bf16 is not possible with this network on this device"]
 
 
@@ -176,31 +176,34 @@ def test_an_interrupted_audit_goes_on_and_ends_in_the_same_numbers(tmp_path: Pat
                 raise KeyboardInterrupt
             return super().describe(images, groups)  # type: ignore[arg-type]
 
-    whole = run_audit(GroupColour(), split, tmp_path / "a", seeds=1, group_size=4, workers=0)
+    whole = run_audit(GroupColour(), split, tmp_path / "a", shuffles=1, group_size=4, workers=0)
     with pytest.raises(KeyboardInterrupt):
-        run_audit(Interrupted(), split, tmp_path / "b", seeds=1, group_size=4, workers=0)
+        run_audit(Interrupted(), split, tmp_path / "b", shuffles=1, group_size=4, workers=0)
     kept = len(list((tmp_path / "b").glob("*.safetensors")))
     assert kept > 2
-    assert run_audit(Interrupted(), split, tmp_path / "b", seeds=1, group_size=4, workers=0) == whole
+    assert run_audit(Interrupted(), split, tmp_path / "b", shuffles=1, group_size=4, workers=0) == whole
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_everywhere(tmp_path: Path) -> None:
     split = dataset(tmp_path)
     split.database.path(3).write_bytes(b"no picture")
-    audit = run_audit(GroupColour(), split, tmp_path / "kept", seeds=1, group_size=8, workers=0)
+    audit = run_audit(GroupColour(), split, tmp_path / "kept", shuffles=1, group_size=8, workers=0)
     (alone,) = audit.part("alone")
     assert alone.recall_at_1 == pytest.approx((COUNT - 1) / COUNT)  # its query finds nothing
     assert audit.database == COUNT
+    assert [(problem.name, problem.stage) for problem in audit.problems] == [("0003.png", "open")]
+    again = run_audit(GroupColour(), split, tmp_path / "kept", shuffles=1, group_size=8, workers=0)
+    assert again == audit  # problems too, though nothing was described again
 
 
-@pytest.mark.parametrize("settings", [{"seeds": 0}, {"group_size": 1}])
+@pytest.mark.parametrize("settings", [{"shuffles": 0}, {"group_size": 1}])
 def test_an_audit_without_company_is_refused(tmp_path: Path, settings: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="tell nothing"):
+    with pytest.raises(InputError, match="at least 1 shuffle"):
         run_audit(GroupColour(), dataset(tmp_path), tmp_path / "kept", **settings)  # type: ignore[arg-type]
 
 
 def test_the_files_hold_the_numbers_and_the_words_and_no_descriptors(tmp_path: Path) -> None:
-    audit = write_audit(GroupColour(), dataset(tmp_path), tmp_path / "out", seeds=1, group_size=8, workers=0)
+    audit = write_audit(GroupColour(), dataset(tmp_path), tmp_path / "out", shuffles=1, group_size=8, workers=0)
     written = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert written["schema"] == "cricavpr.audit.1"
     assert len(written["rows"]) == len(audit.rows) and written["verdicts"]
@@ -211,13 +214,15 @@ def test_the_door_prints_the_table_and_the_verdict(tmp_path: Path, capsys: pytes
     dataset(tmp_path, 4)
     rows = "\n".join(f"{side}/{n:04d}.png,{48 + n / 100},2" for side in ("database", "queries") for n in range(4))
     (tmp_path / "positions.csv").write_text(f"name,lat,lon\n{rows}\n")
-    code = main(["audit", "pixels", "--on", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", "0", "--quiet"])
-    said = capsys.readouterr().out
-    assert code == 0
-    assert "| alone, batches of 7 instead of 1 |" in said
-    assert "Descriptors of pixels do not depend on company" in said
+    code = main(
+        ["audit", str(tmp_path), "--method", "pixels", "--out", str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    )
+    said = capsys.readouterr()
+    assert code == 3 and "cannot use 0000.png: its descriptor has length 0" in said.err  # a picture of one colour
+    assert "| alone, batches of 7 instead of 1 " in said.out
+    assert "Descriptors of pixels do not depend on other images" in said.out
 
 
 def test_a_wrong_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "pixels", "--on", "/nowhere"]) == 2
+    assert main(["audit", "/nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -31,7 +31,7 @@ def card(
         counts=Counts(100, queries, 0),
         method=method,
         weights=weights,
-        made_by=made.to_dict(),
+        made_by=made,
         grouping=grouping,
         protocol=protocol("honest"),
         reranked=None,

@@ -92,8 +92,8 @@ def test_the_same_report_is_the_same_bytes(results: Path) -> None:
         (["--rows", "0"], "rows must be 1 to 200, got 0"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["--rows", "201"], "rows must be 1 to 200, got 201"),
-        (["--map", "pixels", "--places", "x", "--map-size", "9" * 5000 + "x2"], "such as 36x12"),
-        (["--map", "pixels"], "needs --places"),
+        (["--map", "pixels", "--map-data", "x", "--map-size", "9" * 5000 + "x2"], "such as 36x12"),
+        (["--map", "pixels"], "needs --map-data"),
         (["--parameters", "pixels"], "pixels is not one"),
     ],
 )

@@ -90,4 +90,5 @@ def open_split(name: str, root: Path) -> EvalDataset:
         what = "is not a folder" if not root.is_dir() else f"does not hold {split.name}"
         source = f"{benchmark.source} ({benchmark.registration})"
         raise InputError(f"{root} {what}. Looked for {looked}. Get it from {source}.")
-    return replace(layout.read(root), name=split.name)
+    read = layout.read(root)
+    return replace(read, name=split.name, unanswered=split.unanswered, paper_grouping=split.paper_grouping)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cricavpr.datasets.base import EvalDataset
 
@@ -51,7 +52,7 @@ class Split:
     layouts: tuple[Layout, ...]
     without_positives: int | None = None
     paper_grouping: str = "in_order:16"
-    unanswered: str = "miss"
+    unanswered: Literal["miss", "skip"] = "miss"
     per_panorama: int | None = None
     notes: tuple[str, ...] = ()
 

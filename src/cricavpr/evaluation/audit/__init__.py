@@ -1,8 +1,7 @@
-"""audit: how much a method's descriptors depend on the company in which they were made, in numbers and in words."""
+"""How much a method's descriptors depend on the images described beside them, in numbers and in words."""
 
-from cricavpr.evaluation.audit.flow import write_audit
 from cricavpr.evaluation.audit.measure import Audit, Drift, Measured, run_audit
-from cricavpr.evaluation.audit.page import audit_table, render_audit
+from cricavpr.evaluation.audit.page import audit_table, render_audit, write_audit
 from cricavpr.evaluation.audit.verdict import Verdict, verdicts
 
 __all__ = [

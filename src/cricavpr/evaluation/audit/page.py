@@ -1,26 +1,34 @@
-"""The audit as a table for the terminal and as one HTML page: verdict first, then plot, table and rules."""
+"""The audit as a table for the terminal and as files: one HTML page (verdict, plots, table, rules), and JSON."""
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
+from pathlib import Path
+from typing import Any
 
-from cricavpr.evaluation.audit.measure import Audit, Measured
+from cricavpr.datasets.base import EvalDataset
+from cricavpr.evaluation.audit.measure import Audit, Measured, run_audit
 from cricavpr.evaluation.audit.verdict import RULES, Verdict, verdicts
+from cricavpr.evaluation.markdown import markdown
+from cricavpr.files import write_text
+from cricavpr.methods.base import Method
 from cricavpr.pages import charts, render, table, text
 
-COLUMNS = ["company", "R@1", "against alone", "won", "lost", "drift median", "p95", "max", "same place in group"]
+COLUMNS = ["arrangement", "R@1", "against alone", "won", "lost", "drift median", "p95", "max", "same place in group"]
 HEADS = {
     "alone": "Every photo alone",
     "size": "Groups in file order",
     "shuffled": "Groups in shuffled order",
     "strangers": "Other neighbours: one photo from each part of the set",
-    "one side": "Database and queries treated differently",
+    "one side": "Database and queries in different groups",
     "last group": "The short last group",
     "packing": "The same groups in other batches (won and lost against batches of 1)",
     "precision": "Precision",
     "device": "Device",
 }
-LEAST_POINTS = 5.0  # of the axis of recall: a difference of one query must not look like a cliff
+LEAST_POINTS = 5.0  # on the axis of recall, so that a difference of one query looks small
 STYLE = """
 .verdicts { list-style: none; padding: 0; margin: 0; display: grid; gap: 10px; max-width: 62em; }
 .verdicts li { display: grid; grid-template-columns: 1.6em 1fr; gap: 0 8px; }
@@ -35,22 +43,40 @@ main section + section { margin-top: 8px; }
 """
 
 
+def write_audit(
+    method: Method, dataset: EvalDataset, out: Path, *, cache: Path | None = None, **settings: Any
+) -> Audit:
+    """Run an audit, and write audit.html and audit.json into the folder `out`.
+
+    Args:
+        cache: keeps the descriptors for later; without it they lie in `out` until the audit is done, so an interrupted
+            one goes on where it stopped.
+        settings: as for `run_audit`.
+
+    Raises:
+        InputError: as for `run_audit`, or a file that cannot be written.
+    """
+    folder = cache if cache is not None else out / ".descriptors"
+    audit = run_audit(method, dataset, folder, **settings)
+    said = [{"level": verdict.level, "says": verdict.says} for verdict in verdicts(audit)]
+    write_text(out / "audit.json", json.dumps({**audit.to_dict(), "verdicts": said}, indent=1, allow_nan=False) + "\n")
+    write_text(out / "audit.html", render_audit(audit))
+    if cache is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return audit
+
+
 def audit_table(audit: Audit) -> str:
-    """A Markdown table that also reads as plain text; recall in per cent."""
-    lines = [
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---|" + "---:|" * (len(COLUMNS) - 1),
-        *("| " + " | ".join(_cells(row)) + " |" for row in audit.rows),
-    ]
-    return "\n".join(lines) + "\n"
+    """Return a Markdown table that also reads as plain text; recall in per cent."""
+    return markdown(COLUMNS, [_cells(row) for row in audit.rows])
 
 
 def render_audit(audit: Audit) -> str:
-    """The page as text, the same for the same audit."""
+    """Return the HTML page; equal audits give equal bytes."""
     found = verdicts(audit)
     return render(
         title=f"Audit of {audit.method} on {audit.dataset}",
-        kicker="cricavpr audit: how much a descriptor depends on its company",
+        kicker="cricavpr audit: how much a descriptor depends on the images beside it",
         headline=_headline(audit, found[0]),
         lede=text(
             f"{audit.database:,} database photos and {audit.queries:,} queries of {audit.dataset}; "
@@ -64,9 +90,9 @@ def render_audit(audit: Audit) -> str:
 def _headline(audit: Audit, first: Verdict) -> str:
     if first.level == "bad":
         return f"{audit.method}: the batch changes results"
-    if first.says.startswith("Nothing is said"):
-        return f"{audit.method}: no photo had company"
-    return f"{audit.method}: descriptors {'do not depend' if first.level == 'good' else 'depend'} on their company"
+    if first.says.startswith("Nothing is known"):
+        return f"{audit.method}: no photo shared a group"
+    return f"{audit.method}: descriptors {'do not depend' if first.level == 'good' else 'depend'} on other images"
 
 
 def _body(audit: Audit, found: tuple[Verdict, ...]) -> str:
@@ -74,17 +100,17 @@ def _body(audit: Audit, found: tuple[Verdict, ...]) -> str:
     parts = [f'<section><h2>Verdict</h2><ul class="verdicts">{said}</ul></section>']
     if audit.part("size"):
         parts.append(f'<section><h2>By the size of the group</h2><div class="charts">{_plots(audit)}</div></section>')
-    parts.append(f"<section><h2>All that was measured</h2>{_tables(audit)}</section>")
+    parts.append(f"<section><h2>All measurements</h2>{_tables(audit)}</section>")
     rules = "".join(f"<li>{text(rule)}</li>" for rule in RULES)
     parts.append(f'<section class="prose"><h2>The rules of the verdict</h2><ul>{rules}</ul></section>')
     facts = {
         "dataset": f"{audit.dataset}, split {audit.split_hash[:16]}",
         "weights": audit.weights[:16],
         "computed on": audit.device,
-        "seeds": str(audit.seeds),
+        "shuffles": str(audit.shuffles),
     }
     listed = "".join(f"<dt>{term}</dt><dd>{text(value)}</dd>" for term, value in facts.items())
-    return "".join(parts) + f'<section><h2>What was audited</h2><dl class="facts">{listed}</dl></section>'
+    return "".join(parts) + f'<section><h2>Details</h2><dl class="facts">{listed}</dl></section>'
 
 
 def _tables(audit: Audit) -> str:
@@ -123,13 +149,13 @@ def _short(value: float) -> str:
 def _plots(audit: Audit) -> str:
     alone = audit.part("alone")[0]
     sizes = [(1, alone), *((int(row.name.partition(":")[2]), row) for row in audit.part("size"))]
-    seeds = [(audit.group_size, row) for row in audit.part("shuffled")]
-    return _recall_plot(sizes, seeds) + _drift_plot(sizes, seeds)
+    shuffles = [(audit.group_size, row) for row in audit.part("shuffled")]
+    return _recall_plot(sizes, shuffles) + _drift_plot(sizes, shuffles)
 
 
-def _recall_plot(sizes: list[tuple[int, Measured]], seeds: list[tuple[int, Measured]]) -> str:
+def _recall_plot(sizes: list[tuple[int, Measured]], shuffles: list[tuple[int, Measured]]) -> str:
     points = [(math.log2(size), 100 * (row.recall_at_1 or 0.0)) for size, row in sizes]
-    dots = [(math.log2(size), 100 * (row.recall_at_1 or 0.0)) for size, row in seeds]
+    dots = [(math.log2(size), 100 * (row.recall_at_1 or 0.0)) for size, row in shuffles]
     base = points[0][1]
     chart = charts.xy_chart(
         [("in file order", points)],
@@ -143,16 +169,16 @@ def _recall_plot(sizes: list[tuple[int, Measured]], seeds: list[tuple[int, Measu
     )
     key = charts.key(["R@1 in file order"])
     return (
-        '<figure class="card"><figcaption>R@1 in file order (line), in shuffled order (circles, one for each seed) '
+        '<figure class="card"><figcaption>R@1 in file order (line), in shuffled order (circles, one for each shuffle) '
         f"and alone (dotted)</figcaption>{chart}{key}</figure>"
     )
 
 
-def _drift_plot(sizes: list[tuple[int, Measured]], seeds: list[tuple[int, Measured]]) -> str:
+def _drift_plot(sizes: list[tuple[int, Measured]], shuffles: list[tuple[int, Measured]]) -> str:
     def curve(which: str) -> list[tuple[float, float]]:
         return [(math.log2(size), getattr(row.drift, which)) for size, row in sizes if row.drift]
 
-    dots = [(math.log2(size), row.drift.median) for size, row in seeds if row.drift]
+    dots = [(math.log2(size), row.drift.median) for size, row in shuffles if row.drift]
     names = ["median", "95 %", "most"]
     chart = charts.xy_chart(
         [(name, curve(which)) for name, which in zip(names, ("median", "p95", "max"), strict=True)],

@@ -1,7 +1,8 @@
-"""The rules by which numbers become words. They are printed on the page, in docs/audit.md, and stand here once."""
+"""The rules by which numbers become words. The page prints them, and docs/audit.md explains them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +15,9 @@ CHANCE = 0.05  # a paired sign test above this may be chance
 RULES = (
     f"A drift (1 - cosine) up to {NOISE:g} is rounding. Above it, a descriptor depends on what was changed.",
     "Batches must change nothing: any other recall, or a drift above rounding, is a fault.",
-    "A gain or loss of R@1 against photos alone may be chance where a paired sign test over the queries has "
+    "A gain or loss of R@1 compared with photos alone may be chance where a paired sign test over the queries has "
     f"p > {CHANCE:g}.",
-    "A shuffled order gains or loses only if every seed lies on the same side of photos alone.",
+    "A shuffled order gains or loses only if every shuffle lies on the same side of photos alone.",
     "A gain in file order that a shuffled order does not show is the gain of file order.",
 )
 
@@ -25,91 +26,93 @@ Level = Literal["good", "note", "bad"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finding: the first of an audit is its headline."""
+    """One finding; the first of an audit is its headline."""
 
     level: Level
     says: str
 
 
+Findings = Iterator[tuple[Level, str]]
+
+
 def verdicts(audit: Audit) -> tuple[Verdict, ...]:
-    """The findings in the order in which they matter."""
-    fault = _packing(audit)
-    found = [*fault, _dependence(audit)]
-    if not fault:
-        found.append(Verdict("good", "Batches change nothing: the same groups in other batches give the same answers."))
+    """Return the findings, the most important first."""
+    parts = [_packing(audit), _dependence(audit), _sound_batches(audit)]
     if audit.part("size") and max(audit.database, audit.queries) > 1:
-        found += [_file_order(audit), *_strangers(audit), *_one_side(audit), *_last_group(audit)]
-    return (*found, *_elsewhere(audit))
+        parts += [_file_order(audit), _strangers(audit), _one_side(audit), _last_group(audit)]
+    return tuple(Verdict(*finding) for part in (*parts, _elsewhere(audit)) for finding in part)
 
 
-def _packing(audit: Audit) -> list[Verdict]:
-    wrong = [row for row in audit.part("packing") if row.won or row.lost or _largest(row) > NOISE]
-    return [
-        Verdict(
+def _is_fault(row: Measured) -> bool:
+    return bool(row.won or row.lost) or _largest(row) > NOISE
+
+
+def _packing(audit: Audit) -> Findings:
+    row = next(filter(_is_fault, audit.part("packing")), None)
+    if row is not None:
+        yield (
             "bad",
-            f"FAULT: the batch changes results ({row.name}: drift up to {_largest(row):.2g}, "
-            f"{row.won + row.lost} queries change sides). A batch is efficiency and nothing else: no figure of this "
-            "method can be trusted on this machine.",
+            f"FAULT: the batch changes results ({row.name}: drift up to {_largest(row):.2g}, {row.won + row.lost} "
+            "queries change between right and wrong). The batch size must not matter: no figure of this method can be "
+            "trusted on this machine.",
         )
-        for row in wrong[:1]
-    ]
 
 
-def _dependence(audit: Audit) -> Verdict:
+def _sound_batches(audit: Audit) -> Findings:
+    if not any(map(_is_fault, audit.part("packing"))):
+        yield "good", "Batches change nothing: the same groups in other batches give the same results."
+
+
+def _dependence(audit: Audit) -> Findings:
+    name = f"Descriptors of {audit.method}"
     moved = [row for row in (*audit.part("size"), *audit.part("shuffled"), *audit.part("strangers")) if row.drift]
     if not moved:
-        return Verdict(
-            "good",
-            f"Descriptors of {audit.method} do not depend on company: each photo is described by itself"
-            f", and its neighbours in a batch have no say.",
-        )
-    if max(audit.database, audit.queries) < 2:
-        return Verdict(
+        yield "good", f"{name} do not depend on other images: each photo is described by itself."
+    elif max(audit.database, audit.queries) < 2:
+        yield (
             "note",
-            f"Nothing is said about {audit.method}: with one photo a side no photo had company. Give more photos.",
+            f"Nothing is known about {audit.method}: with one photo a side, no photo shared a group. Give more photos.",
         )
-    if max(map(_largest, moved)) <= NOISE:
-        return Verdict(
-            "good", f"Descriptors of {audit.method} do not depend on company, though it lets photos see one another."
+    elif max(map(_largest, moved)) <= NOISE:
+        yield "good", f"{name} do not depend on other images, though it lets them see one another."
+    else:
+        drift = _named(audit, f"in_order:{audit.group_size}").drift
+        assert drift is not None
+        yield (
+            "note",
+            f"{name} depend on the other images of their group: in groups of {audit.group_size} in file order the "
+            f"cosine to the same photo alone is {1 - drift.median:.4f} in the median and {1 - drift.max:.4f} at the "
+            "least. A recall means nothing without its grouping.",
         )
+
+
+def _file_order(audit: Audit) -> Findings:
     row = _named(audit, f"in_order:{audit.group_size}")
-    assert row.drift is not None
-    return Verdict(
-        "note",
-        f"Descriptors of {audit.method} depend on their company: in groups of {audit.group_size} in file order the "
-        f"cosine to the same photo alone is {1 - row.drift.median:.4f} in the median and {1 - row.drift.max:.4f} "
-        "at the least. Whoever names a recall has to name the grouping.",
-    )
-
-
-def _file_order(audit: Audit) -> Verdict:
-    alone, row = audit.part("alone")[0], _named(audit, f"in_order:{audit.group_size}")
-    seeds = [seed.recall_at_1 or 0.0 for seed in audit.part("shuffled")]
-    base = alone.recall_at_1 or 0.0
-    ordered, shuffled = _points((row.recall_at_1 or 0.0) - base), _points(sum(seeds) / len(seeds) - base)
+    base = audit.part("alone")[0].recall_at_1 or 0.0
+    shuffles = [shuffle.recall_at_1 or 0.0 for shuffle in audit.part("shuffled")]
+    ordered, shuffled = _points((row.recall_at_1 or 0.0) - base), _points(sum(shuffles) / len(shuffles) - base)
     numbers = (
-        f"R@1 against alone ({100 * base:.1f}): {ordered:+.1f} points in file order, {shuffled:+.1f} in shuffled order "
-        f"(mean of {len(seeds)}, {100 * min(seeds):.1f} to {100 * max(seeds):.1f})"
+        f"R@1 compared with alone ({100 * base:.1f}): {ordered:+.1f} points in file order, {shuffled:+.1f} in shuffled "
+        f"order (mean of {len(shuffles)}, {100 * min(shuffles):.1f} to {100 * max(shuffles):.1f})"
     )
+    paired = f"{row.won} queries won, {row.lost} lost, p = {sign_test(row.won, row.lost):.2g}"
     if _chance(row):
-        return Verdict("note", f"Company gives no gain here that is beyond chance. {numbers}; {_paired(row)}.")
-    if ordered < 0:
-        return Verdict("bad", f"Company costs recall here. {numbers}; {_paired(row)}.")
-    if min(seeds) > base:
-        return Verdict(
-            "note", f"Part of the gain outlives a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
-        )
-    return Verdict(
-        "bad", f"The gain is file order: neighbours in the list show the same place. {numbers}.{_company(audit)}"
-    )
+        yield "note", f"Groups bring no gain here beyond chance. {numbers}; {paired}."
+    elif ordered < 0:
+        yield "bad", f"Groups cost recall here. {numbers}; {paired}."
+    elif min(shuffles) > base:
+        yield "note", f"Part of the gain outlives a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
+    else:
+        why = "The gain is file order: neighbours in the list show the same place."
+        yield "bad", f"{why} {numbers}.{_same_place(audit)}"
 
 
 def _points(share: float) -> float:
-    """As it is printed; a zero without sign."""
+    """Return per cent as printed; a zero without sign."""
     return round(100 * share, 1) + 0.0
 
 
-def _company(audit: Audit) -> str:
+def _same_place(audit: Audit) -> str:
     ordered = _named(audit, f"in_order:{audit.group_size}").same_place
     shuffled = [row.same_place for row in audit.part("shuffled") if row.same_place is not None]
     if ordered is None or not shuffled:
@@ -120,57 +123,42 @@ def _company(audit: Audit) -> str:
     )
 
 
-def _strangers(audit: Audit) -> list[Verdict]:
-    against = audit.part("strangers")[-1]
-    first = audit.part("strangers")[0]
-    if against.drift is None or against.drift.max <= NOISE:
-        return []
-    return [
-        Verdict(
+def _strangers(audit: Audit) -> Findings:
+    first, *_, against = audit.part("strangers")
+    if against.drift is not None and against.drift.max > NOISE:
+        yield (
             "note",
             "The same photo among two different sets of strangers has cosine "
             f"{1 - against.drift.median:.4f} to itself in the median, {1 - against.drift.max:.4f} at the least; "
             f"R@1 among strangers is {100 * (first.recall_at_1 or 0.0):.1f}.",
         )
-    ]
 
 
-def _one_side(audit: Audit) -> list[Verdict]:
-    sides = [row for row in audit.part("one side") if not _chance(row) and row.lost > row.won]
-    return [
-        Verdict(
-            "bad",
-            f"Both sides must be described alike: with {row.name} R@1 falls to {100 * (row.recall_at_1 or 0.0):.1f}.",
-        )
-        for row in sides
-    ]
+def _one_side(audit: Audit) -> Findings:
+    for row in audit.part("one side"):
+        if row.lost > row.won and not _chance(row):
+            recall = f"{100 * (row.recall_at_1 or 0.0):.1f}"
+            yield "bad", f"Both sides must be described alike: with {row.name} R@1 falls to {recall}."
 
 
-def _last_group(audit: Audit) -> list[Verdict]:
-    rows = [row for row in audit.part("last group") if row.drift is not None and row.drift.max > NOISE]
-    return [
-        Verdict(
-            "note",
-            f"The {row.name} moves its photos by {row.drift.median:.2g} in the median, {row.drift.max:.2g} at most.",
-        )
-        for row in rows
-        if row.drift
-    ]
+def _last_group(audit: Audit) -> Findings:
+    for row in audit.part("last group"):
+        if row.drift and row.drift.max > NOISE:
+            moves = f"{row.drift.median:.2g} in the median, {row.drift.max:.2g} at most"
+            yield "note", f"The {row.name} moves its photos by {moves}."
 
 
-def _elsewhere(audit: Audit) -> list[Verdict]:
-    """Precision and device: rounding that moved a match."""
-    found = []
+def _elsewhere(audit: Audit) -> Findings:
+    """Yield the findings about precision and device: rounding that moved a match."""
     for row in (*audit.part("precision"), *audit.part("device")):
-        if row.drift is None:
-            if row.recall_at_1 is None:
-                found.append(Verdict("note", f"{row.name}."))
-            continue
         changed = row.won + row.lost
-        level: Level = "good" if not changed else "note" if _chance(row) else "bad"
-        said = f"{changed} of {audit.queries:,} queries change sides" if changed else "no query changes sides"
-        found.append(Verdict(level, f"{row.name[0].upper()}{row.name[1:]}: {said}, drift up to {row.drift.max:.2g}."))
-    return found
+        if row.drift is not None:
+            level: Level = "good" if not changed else "note" if _chance(row) else "bad"
+            said = f"{changed} of {audit.queries:,} queries change" if changed else "no query changes"
+            name = f"{row.name[0].upper()}{row.name[1:]}"
+            yield level, f"{name}: {said} between right and wrong, drift up to {row.drift.max:.2g}."
+        elif row.recall_at_1 is None:
+            yield "note", f"{row.name}."
 
 
 def _named(audit: Audit, name: str) -> Measured:
@@ -183,7 +171,3 @@ def _largest(row: Measured) -> float:
 
 def _chance(row: Measured) -> bool:
     return sign_test(row.won, row.lost) > CHANCE
-
-
-def _paired(row: Measured) -> str:
-    return f"{row.won} queries won, {row.lost} lost, p = {sign_test(row.won, row.lost):.2g}"

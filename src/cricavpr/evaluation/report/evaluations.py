@@ -10,10 +10,9 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.answers import FILE as ANSWERS
-from cricavpr.evaluation.answers import Answer, read_answers_of
+from cricavpr.evaluation.answers import Answer, read_answers
 from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.terminal import printable
 
 ABLATION = "table.csv"  # as `cricavpr ablate` writes it
@@ -83,7 +82,7 @@ def _labelled(read: Sequence[tuple[Path, Card]]) -> tuple[Evaluation, ...]:
     found = []
     for folder, card in read:
         beside = [other for _, other in read if other.split_hash == card.split_hash]
-        answers = tuple(map(_with_note, read_answers_of(card, folder))) if (folder / ANSWERS).is_file() else ()
+        answers = tuple(map(_with_note, read_answers(folder, card))) if (folder / ANSWERS).is_file() else ()
         found.append(Evaluation(_label(card, beside), card, answers))
     return tuple(found)
 
@@ -98,10 +97,10 @@ def _label(card: Card, beside: Iterable[Card]) -> str:
     """Return the method, the grouping, and what else is needed to make the label unique."""
     parts: dict[str, Callable[[Card], str]] = {
         "weights": lambda c: c.weights[:14],
-        "dim": lambda c: f"{c.made_by['dim']}-d",
+        "dim": lambda c: f"{c.made_by.dim}-d",
         "reranked": lambda c: f"re-ranked {c.reranked}" if c.reranked else "",
-        "size": lambda c: "x".join(map(str, c.made_by["image_size"] or ["native"])),
-        "protocol": lambda c: describe_protocol(c.protocol),
+        "size": lambda c: "x".join(map(str, c.made_by.image_size or ["native"])),
+        "protocol": lambda c: str(c.protocol),
     }
     same = [other for other in beside if (other.method, grouping_of(other)) == (card.method, grouping_of(card))]
     differing = [part(card) for part in parts.values() if len({part(other) for other in same}) > 1]
@@ -111,7 +110,7 @@ def _label(card: Card, beside: Iterable[Card]) -> str:
 
 def grouping_of(card: Card) -> str:
     """Return "none" for a method that does not correlate images."""
-    return "none" if card.made_by["grouping"] == "none" else card.grouping
+    return "none" if card.made_by.grouping == "none" else card.grouping
 
 
 def splits(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.protocols import describe_protocol
 from cricavpr.evaluation.report.evaluations import Evaluation, grouping_of
 from cricavpr.methods.base import Method, network_of
 from cricavpr.terminal import printable
@@ -198,9 +197,9 @@ def _line(card: Card, second: str) -> tuple[str, ...]:
     """Return what identifies a row: three columns that are printed, then what may tell rows apart."""
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
-    size = "x".join(map(str, card.made_by["image_size"] or ["native"]))
-    number = str(card.made_by["dim"] if second == "Dim" else _group_size(card))
-    told = card.weights[:12], size, describe_protocol(card.protocol)
+    size = "x".join(map(str, card.made_by.image_size or ["native"]))
+    number = str(card.made_by.dim if second == "Dim" else _group_size(card))
+    told = card.weights[:12], size, str(card.protocol)
     return f"{card.method}{random}{again}", number, grouping_of(card), *told
 
 

@@ -139,7 +139,7 @@ class RemoteIndex:
         server = _connected(address, server)
         description = patiently(lambda: server.describe(address.collection), address)
         if description is None:
-            raise InputError(f"there is no {address}. Build it first: cricavpr index build PHOTOS --to {address}")
+            raise InputError(f"there is no {address}. Build it first: cricavpr index build PHOTOS --out {address}")
         made_by, kind = _read_description(description, address)
         patiently(lambda: server.load(address.collection), address)
         return cls(address, made_by, kind, server)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cricavpr.geo import Positions
-from cricavpr.locate.together import FEATURES, Consensus, Rule, consensus
+from cricavpr.locate.consensus import FEATURES, Consensus, Rule, consensus
 
 RULE = Rule(depth=20, reach_m=25.0, sharpness=1.0)
 NAN = float("nan")

@@ -1,9 +1,9 @@
-"""One position from many matches: the place that the best of them speak for together.
+"""One position from many matches: the place that the best of them support together.
 
-A weight falls from 1 for the best match to 0 for the last one looked at, whatever a method's scores are like. The
-weights, each spread over the ground by a bell, make a density; where it is highest the place is, and the matches
-near there are its members. One false friend, however good, stands alone; two photos of one place support each other.
-A match without a position stands alone too: where it is the best supported, the place is not known.
+Weights fall from 1 for the best match to 0 for the last one considered, whatever the scale of a method's scores. Each
+weight is spread over the ground by a Gaussian; the place is where their density is highest, and the matches near it
+are its members. One false match, however good, stands alone; two photos of one place support each other. A match
+without a position stands alone too: where it has the most support, the place is not known.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # more of each
 
 @dataclass(frozen=True)
 class Rule:
-    """How matches become a position. What was calibrated under one rule says nothing about another.
+    """How matches become a position. A calibration holds for one rule only.
 
     Attributes:
-        depth: matches that take part.
-        reach_m: matches this near to one another can show one place; the bell's width is half of it.
-        sharpness: 1 lets weights fall with the score; higher values listen more to the best.
+        depth: how many matches take part.
+        reach_m: matches this near to one another can show one place; the Gaussian's sigma is half of it.
+        sharpness: 1 lets weights fall linearly with the score; higher values favour the best matches.
     """
 
     depth: int = 20
@@ -37,13 +37,13 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """What the matches of one photo say together.
+    """The place that the matches of one photo support.
 
     Attributes:
         metres: (2,) easting, northing.
         zone: UTM zone of `metres`, or None in a local frame.
-        members: which matches stand at the place, best first.
-        features: (5,) what tells a sure answer from another, in the order of `FEATURES`.
+        members: the matches at the place, best first.
+        features: (5,) inputs of the calibration, in the order of `FEATURES`.
     """
 
     metres: NDArray[np.float64]
@@ -57,7 +57,7 @@ def consensus(
     scores: Floats,  # (n,) falling
     rule: Rule,
 ) -> Consensus | None:
-    """The place that the matches speak for; None where that has no position."""
+    """Return the place that the matches support, or None where it has no position."""
     here = positions.take(np.arange(min(rule.depth, len(positions))))
     exact: NDArray[np.float64] = np.asarray(scores[: rule.depth], np.float64)
     if not len(here):
@@ -69,7 +69,7 @@ def consensus(
     if not here.known[mode]:
         return None
     members = np.flatnonzero((apart_m[mode] <= rule.reach_m) & _same_zone(here, mode))
-    share = np.maximum(weights[members], 1e-9)  # a lone last match has weight 0, and a position all the same
+    share = np.maximum(weights[members], 1e-9)  # a single last match has weight 0, but a position
     metres = np.average(here.metres[members], axis=0, weights=share)
     features = _features(exact, weights, apart_m[mode], members, rule)
     return Consensus(metres, None if here.zones is None else here.zones[mode], members, features)
@@ -84,7 +84,7 @@ def _weights(scores: NDArray[np.float64], sharpness: float) -> NDArray[np.float6
 
 
 def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
-    """Metres between all; a match without a position is infinitely far from every other."""
+    """Return the metres between all matches; a match without a position is infinitely far from every other."""
     if here.zones is None or len(set(here.zones)) == 1:
         step = here.metres[:, None] - here.metres[None]
         apart_m = np.hypot(step[..., 0], step[..., 1])
@@ -97,7 +97,7 @@ def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
 
 
 def _same_zone(here: Positions, mode: int) -> NDArray[np.bool_]:  # (n,)
-    """Metres of two zones have no mean; within 25 m of a zone's border the other side only lends its support."""
+    """Return which matches are in the zone of the mode: metres of two zones have no mean."""
     if here.zones is None:
         return np.ones(len(here), np.bool_)
     return np.array([zone == here.zones[mode] for zone in here.zones])
@@ -106,12 +106,12 @@ def _same_zone(here: Positions, mode: int) -> NDArray[np.bool_]:  # (n,)
 def _features(
     scores: NDArray[np.float64],  # (n,)
     weights: NDArray[np.float64],  # (n,)
-    away_m: NDArray[np.float64],  # (n,) from the mode: near enough to the place, and defined across zones
+    away_m: NDArray[np.float64],  # (n,) from the mode, which is near the place and defined across zones
     members: NDArray[np.int64],
     rule: Rule,
 ) -> NDArray[np.float64]:  # (5,)
     best, elsewhere = scores[members[0]], scores[away_m > 2 * rule.reach_m]
-    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # what was not looked at scores no higher
+    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # what was not considered scores no higher
     noise = elsewhere.std() if len(elsewhere) > 2 else 0.0
     contrast = (best - elsewhere.mean()) / (noise + 0.01) if len(elsewhere) else 0.0
     total = weights.sum()

@@ -1,4 +1,4 @@
-"""What an answer is made of: positions, matches, and the estimate with its doubt."""
+"""The answer to a photo: its position, its matches, and how sure it is."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 from cricavpr.geo import LatLon, point_feature
 
-UNCALIBRATED = "uncalibrated"  # nothing is known yet about how often such a score is right
+UNCALIBRATED = "uncalibrated"  # it is unknown how often such a score is right
 Status = Literal["located", "unknown", "uncalibrated"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Where:
-    """One position in both its forms.
+    """One position in degrees and in metres.
 
     Attributes:
-        position: degrees; None where unknown, or where the index is in a local frame.
-        easting_m, northing_m: metres in UTM `zone`, or in the local frame where that is None; None where
-        unknown.
+        position: degrees; None where unknown or in a local frame.
+        easting_m, northing_m: metres in the UTM `zone`, or in a local frame where that is None; None where unknown.
     """
 
     position: LatLon | None = None
@@ -27,7 +26,18 @@ class Where:
     northing_m: float | None = None
     zone: str | None = None
 
+    def __str__(self) -> str:
+        if self.position is not None:
+            return f"{self.position.lat_deg:.6f}, {self.position.lon_deg:.6f}"
+        if self.easting_m is not None:
+            return f"{self.easting_m:.2f} m east, {self.northing_m:.2f} m north"
+        return "position unknown"
+
+    def __repr__(self) -> str:
+        return f"<Where {self}>"
+
     def to_dict(self) -> dict[str, Any]:
+        """Return both forms for JSON."""
         position = self.position
         degrees = metres = None
         if position is not None:  # 8 decimals are a millimetre
@@ -38,15 +48,15 @@ class Where:
         return {"position": degrees, "metres": metres}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Match:
-    """A database photo that looks like the same place.
+    """A photo of the index that looks like the same place.
 
     Attributes:
         name: its name in the index.
         score: cosine of the two descriptors, higher is better.
         where: its position.
-        path: where the photo lay when the index was built.
+        path: its file when it was added to the index.
     """
 
     name: str
@@ -54,23 +64,28 @@ class Match:
     where: Where
     path: Path
 
+    def __repr__(self) -> str:
+        return f"<Match {self.name}, score {self.score:.3f}, {self.where}>"
+
     @property
     def position(self) -> LatLon | None:
+        """Degrees; None where unknown or in a local frame."""
         return self.where.position
 
     def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
         return {"name": self.name, "score": self.score, **self.where.to_dict(), "path": str(self.path)}
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """What a calibrated index says of one answer.
+    """How sure an answer is, by the calibration of the index.
 
     Attributes:
         radius_m: holds the truth in 90 % of answers as sure as this one.
-        confidence: how probable it is that the position is right.
-        probability_in_map: how probable it is that the index has a photo of the place at all.
-        precision: the share of right answers that was asked for.
+        confidence: probability that the position is right.
+        probability_in_map: probability that the index has a photo of the place at all.
+        precision: requested share of right answers.
         answered: whether the answer is sure enough for that precision.
     """
 
@@ -81,15 +96,15 @@ class Doubt:
     answered: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocationEstimate:
-    """Where a photo was probably taken: what its best matches say together.
+    """Where a photo was probably taken.
 
     Attributes:
-        photo: what the photo is called.
-        guess: the position that its matches speak for, also where that is not sure enough to be an answer.
+        photo: name of the photo.
+        guess: the position that its matches support, even if it is not sure enough to be an answer.
         matches: best first.
-        doubt: None until the index is calibrated. A score alone does not say how often it is right.
+        doubt: None until the index is calibrated; a score alone does not say how often it is right.
     """
 
     photo: str
@@ -97,39 +112,61 @@ class LocationEstimate:
     matches: tuple[Match, ...]
     doubt: Doubt | None = None
 
+    def __str__(self) -> str:
+        doubt = self.doubt
+        if not self.matches:  # a server that is not exact may find none behind a narrow filter
+            return "no photo was found"
+        if doubt is None:
+            return f"{self.where} (confidence: {self.confidence})"
+        sure = f"confidence {doubt.confidence:.3f}, in the map with {doubt.probability_in_map:.3f}"
+        if not doubt.answered:
+            return f"unknown ({sure}: too low for a precision of {doubt.precision:g})"
+        radius = f"{doubt.radius_m:.1f}" if doubt.radius_m < 100 else f"{doubt.radius_m:,.0f}"
+        return f"{self.where} within {radius} m ({sure})"
+
+    def __repr__(self) -> str:
+        return f"<LocationEstimate {self.photo}: {self}; {len(self.matches)} matches>"
+
+    def _repr_html_(self) -> str:
+        """Show a map and the matches in a notebook."""
+        from cricavpr.locate.notebook import estimate_html
+
+        return estimate_html(self)
+
     @property
     def status(self) -> Status:
-        """located; unknown, where the answer would not be sure enough; or uncalibrated, where nobody knows."""
+        """located; unknown if the answer is not sure enough; or uncalibrated."""
         if self.doubt is None:
             return "uncalibrated"
         return "located" if self.doubt.answered else "unknown"
 
     @property
     def where(self) -> Where:
-        """The estimated position: none where the answer is "unknown", so that nobody uses it by mistake."""
+        """The estimated position; none where the status is unknown, so that nobody uses it by mistake."""
         return Where() if self.status == "unknown" else self.guess
 
     @property
     def position(self) -> LatLon | None:
+        """Degrees of `where`."""
         return self.where.position
 
     @property
     def radius_m(self) -> float | None:
-        """Holds the truth in 90 % of answers as sure as this one; None until calibrated, and where unknown."""
+        """Radius that holds the truth in 90 % of answers as sure as this; None until calibrated, and where unknown."""
         return None if self.doubt is None or not self.doubt.answered else self.doubt.radius_m
 
     @property
     def confidence(self) -> float | str:
-        """How probable it is that the position is right, or "uncalibrated"."""
+        """Probability that the position is right, or "uncalibrated"."""
         return UNCALIBRATED if self.doubt is None else self.doubt.confidence
 
     @property
     def probability_in_map(self) -> float | str:
-        """How probable it is that the index has a photo of the place at all, or "uncalibrated"."""
+        """Probability that the index has a photo of the place at all, or "uncalibrated"."""
         return UNCALIBRATED if self.doubt is None else self.doubt.probability_in_map
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON of the command line and of HTTP alike."""
+        """Return the JSON of the command line."""
         return {
             "photo": self.photo,
             "status": self.status,
@@ -142,7 +179,7 @@ class LocationEstimate:
         }
 
     def to_feature(self) -> dict[str, Any]:
-        """A GeoJSON feature; its geometry is null where there is no latitude."""
+        """Return a GeoJSON feature; its geometry is null where there is no latitude."""
         properties = {key: value for key, value in self.to_dict().items() if key != "position"}
         if self.position is None:
             return {"type": "Feature", "geometry": None, "properties": properties}

@@ -1,0 +1,67 @@
+"""The dataset that a verb works on: a folder, or a split of a benchmark with `--root`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from cricavpr.cli.options import existing_folder
+from cricavpr.datasets import open_dataset
+from cricavpr.datasets.base import EvalDataset, Problem
+from cricavpr.datasets.benchmarks import SPLITS, open_split
+from cricavpr.errors import InputError
+
+RADIUS_M = 25.0
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add DATASET and the options that say how to read it."""
+    parser.add_argument(
+        "data",
+        metavar="DATASET",
+        help="a folder with database/ and queries/, an @UTM@ tree, or with --root a split such as pitts30k-test",
+    )
+    parser.add_argument("--root", metavar="DIR", help="the folder of the benchmark that DATASET is a split of")
+    parser.add_argument(
+        "--queries", metavar="NAME", help="folder of the queries, such as queries_night, if there are several"
+    )
+    parser.add_argument("--database", metavar="NAME", help="folder of the database (default: database or gallery)")
+    parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
+    parser.add_argument(
+        "--radius-m", type=float, metavar="M", help="a match this near is right (default: 25, or the rule of the split)"
+    )
+
+
+def open_asked(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
+    """Open the dataset of `add_dataset`; a radius replaces the rule of a split.
+
+    Raises:
+        InputError: it cannot be opened, or the options exclude one another.
+    """
+    if args.root is not None:
+        if args.positions:
+            raise InputError("a split of a benchmark has its own positions. Leave --positions out, or --root.")
+        if args.queries or args.database:
+            raise InputError(
+                "a split of a benchmark has its own folders. Leave --queries and --database out, or --root."
+            )
+        return _open_split(args.data, existing_folder(args.root), args.radius_m), ()
+    if args.data in SPLITS and not Path(args.data).exists():
+        raise InputError(f"{args.data} is a split of a benchmark. Give the folder of the benchmark: --root DIR.")
+    radius_m = RADIUS_M if args.radius_m is None else args.radius_m
+    table = Path(args.positions) if args.positions else None
+    return open_dataset(existing_folder(args.data), radius_m, table, queries=args.queries, database=args.database)
+
+
+def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:
+    split = open_split(name, root)
+    if radius_m is not None:
+        again = EvalDataset.within_radius(split.name, split.database, split.queries, radius_m)
+        split = replace(split, positives=again.positives, rule=again.rule)
+    if split.unanswered == "skip" and not any(len(found) for found in split.positives):
+        raise InputError(
+            f"no query of {name} in {root} has a positive ({split.rule}), so nothing can be scored. "
+            "For the MSLS challenge write the submission file: cricavpr challenge write."
+        )
+    return split

@@ -1,0 +1,146 @@
+"""Descriptors of one dataset under many arrangements of its images, each kept in files while the audit lasts.
+
+An arrangement says which images are described together, in which order, in which batches and with which arithmetic.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.describing import Described, cache_key
+from cricavpr.errors import InputError
+from cricavpr.evaluation.precision import in_precision
+from cricavpr.evaluation.protocols import Precision
+from cricavpr.evaluation.streaming import describe_once
+from cricavpr.grouping import ALONE, Group, Grouping
+from cricavpr.methods.base import Method
+from cricavpr.progress import Report
+
+Vectors = NDArray[np.float32]  # (N, D), in the order of the images that have a descriptor alone
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Descriptors of both sides under one arrangement.
+
+    Attributes:
+        groups: the groups of database and queries, as indices into each set.
+    """
+
+    database: Vectors
+    queries: Vectors
+    groups: tuple[Sequence[Group], Sequence[Group]]
+
+
+class Arrangements:
+    """One method and one dataset, ready to be described under any arrangement.
+
+    Args:
+        folder: keeps the descriptors, so that an interrupted audit goes on.
+
+    Attributes:
+        alone: both sides, every photo described alone; photos that fail there are left out of all that follows.
+        images: the photos of both sides that are left.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        dataset: EvalDataset,
+        folder: Path,
+        workers: int | None = None,
+        progress: bool | Report = False,
+    ) -> None:
+        self.method, self.dataset, self.folder = method, dataset, folder
+        self.workers, self.progress = workers, progress
+        sides = dataset.database, dataset.queries
+        self.alone = [self._describe(method, images, ALONE, 0, 16) for images in sides]
+        self.images = [images.take(one.kept) for images, one in zip(sides, self.alone, strict=True)]
+
+    def described(
+        self,
+        grouping: Grouping = ALONE,
+        *,
+        order_seed: int | None = None,
+        batch_size: int = 16,
+        precision: Precision = "fp32",
+    ) -> Sides:
+        """Describe both sides under one arrangement.
+
+        Args:
+            order_seed: shuffle the photos first, so that those next to one another stand far apart.
+            precision: of the network's arithmetic.
+        """
+        return self._sides(in_precision(self.method, precision), grouping, order_seed, batch_size)
+
+    def on_device(self, other: Method) -> Sides:
+        """Describe both sides alone, by the same method on another device."""
+        named = copy.copy(other)
+        named.preprocessing += f"; {other.device}"  # tells its files from those of the first device
+        return self._sides(named, ALONE, None, 16)
+
+    def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
+        """Describe some photos of one side; rows count the photos that have a descriptor alone."""
+        images = self.images[side].take(rows)
+        return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
+
+    def _sides(self, method: Method, grouping: Grouping, order_seed: int | None, batch_size: int) -> Sides:
+        vectors, groups = [], []
+        for draw, images in enumerate(self.images):
+            order = np.arange(len(images)) if order_seed is None else far_apart(images, grouping, order_seed, draw)
+            laid_out = images if order_seed is None else images.take(order)
+            made = self._describe(method, laid_out, grouping, draw, batch_size)
+            vectors.append(_in_order(made, images.names))
+            groups.append([order[group] for group in grouping.groups(len(images), laid_out.keys, draw)])
+        return Sides(vectors[0], vectors[1], (groups[0], groups[1]))
+
+    def _describe(self, method: Method, images: ImageSet, grouping: Grouping, draw: int, batch_size: int) -> Described:
+        """Describe once; the batch is part of the file's name, because the audit compares batches."""
+        key = hashlib.sha256(f"{cache_key(method, images, grouping, draw)} {batch_size}".encode()).hexdigest()[:24]
+        return describe_once(
+            method,
+            images,
+            grouping,
+            out=self.folder / f"{method.name}-{key}.safetensors",
+            batch_size=batch_size,
+            workers=self.workers,
+            progress=self.progress,
+            draw=draw,
+        )
+
+
+def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
+    made = described.descriptors
+    if made.names == names:
+        return made.vectors
+    row_of = {name: row for row, name in enumerate(made.names)}
+    if lost := [name for name in names if name not in row_of]:
+        raise InputError(
+            f"{lost[0]} has a descriptor alone but none in a group ({made.made_by.grouping}). Check the photo, or "
+            "leave it out of the dataset."
+        )
+    return made.vectors[[row_of[name] for name in names]]
+
+
+def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Group:
+    """Return an order in which each run of `grouping.size` photos comes from that many different parts of the set.
+
+    The set is sorted from west to east (in file order where positions are unknown) and cut into strips; a run takes
+    one random photo of each strip.
+    """
+    size = grouping.size or 1
+    line = np.arange(len(images))
+    if images.positions is not None and images.positions.known.any():
+        line = np.lexsort((line, images.positions.metres[:, 1], images.positions.metres[:, 0]))
+    generator = np.random.default_rng([seed, draw, 2])
+    strips = [generator.permutation(strip) for strip in np.array_split(line, size)]
+    longest = max(map(len, strips))
+    return np.array([strip[place] for place in range(longest) for strip in strips if place < len(strip)], np.int64)
