@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "cricavpr"
 ROWS = [  # from the ground up
-    {"errors", "extras", "files", "geo", "locks", "mapped", "progress", "terminal", "times"},
+    {"errors", "extras", "files", "geo", "locks", "mapped", "progress", "spreadsheet", "terminal", "times"},
     {"images", "descriptors", "grouping", "schema", "matlab", "pca", "whitening", "plotting", "pages"},
     {"models", "datasets", "index", "town"},
     {"methods"},
