@@ -28,8 +28,10 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
-from cricavpr.index.engines import CompressedEngine, ExactEngine
-from cricavpr.index.engines.tuning import recalls
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.tuning import recalls
+from cricavpr.index.columns import Photos
+from cricavpr.index.exact import ExactEngine
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
 
@@ -94,7 +96,7 @@ def add(index: PlaceIndex, numbers: range, vectors: NDArray[np.float32]) -> Plac
     names = tuple(f"{number // 1000:06}/{number % 1000:03}.jpg" for number in numbers)
     metres = np.array([(400_000.0 + 5 * (n % 1000), 6_000_000.0 + 5 * (n // 1000)) for n in numbers])
     described = DescriptorSet(names, vectors, index.made_by)
-    return index.add(described, Positions(metres, ("33N",) * len(numbers)), ROOT, ids=ids_of(numbers)).index
+    return index.add(Photos(described, ROOT, Positions(metres, ("33N",) * len(numbers)), ids=ids_of(numbers))).index
 
 
 def build(path: Path, count: int, dim: int, dtype: str) -> str:

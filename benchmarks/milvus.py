@@ -25,7 +25,8 @@ from tests.index.milvus_server import Running, running
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.files import write_text
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines.filters import Filter, Near, Tagged
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import Filter, Near, Tagged
 from cricavpr.index.remote import KINDS, Address, RemoteIndex
 from cricavpr.index.search import search
 
@@ -59,7 +60,7 @@ def _add(index: RemoteIndex, vectors: np.ndarray, start: int, end: int) -> None:
     descriptors = DescriptorSet(names, vectors[start:end], index.made_by)
     degrees = np.stack([55 + np.arange(start, end) / DEGREE_M, np.full(end - start, 13.0)], axis=1)  # a metre apart
     tags = [["hundredth"] if row % 100 == 0 else [] for row in range(start, end)]
-    index.add(descriptors, Positions.from_latlon(degrees), Path("/photos"), tags=tags)
+    index.add(Photos(descriptors, Path("/photos"), Positions.from_latlon(degrees), tags=tags))
 
 
 def _wait_for_index(server: Running, kind: str, rows: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cricavpr.cli import main
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import remote_index
 from tests.index.fake_server import FakeServer
@@ -116,8 +117,8 @@ def test_an_update_fills_in_times_that_an_older_index_never_had(
 ) -> None:
     old = PlaceIndex.open(index)
     timeless = index.with_name("timeless")
-    ids = [one.tobytes() for one in old.rows.ids]
-    PlaceIndex.build(old.descriptors, old.positions, photos, timeless, ids=ids)
+    ids = [one.tobytes() for one in old.facts.ids]
+    PlaceIndex.build(Photos(old.descriptors, photos, old.positions, ids=ids), timeless)
     assert set(exported(timeless, capsys).values()) == {""}
     assert main(["index", "update", str(timeless), str(photos), *PIXELS]) == 0
     assert "3 replaced by 3, 1 already as given, 4 photos" in capsys.readouterr().out

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cricavpr.cli import main
-from cricavpr.index.durable import writer_of
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.storage import writer_of
 from cricavpr.town.write import make_town
 
 PIXELS = ["--method", "pixels", "--quiet", "--workers", "0"]
@@ -61,7 +61,7 @@ def test_photos_are_added_once_and_searched_like_those_of_one_build(
     queries = other.descriptors
     a, b = one.search(queries, 3), other.search(queries, 3)
     assert a.indices.tobytes() == b.indices.tobytes() and a.scores.tobytes() == b.scores.tobytes()
-    assert one.rows.tagged("new").sum() == 4
+    assert one.facts.tagged("new").sum() == 4
     assert not list(tmp_path.glob(".*"))
 
 
@@ -70,7 +70,7 @@ def test_a_photo_is_removed_by_name_id_or_list_and_a_missing_one_is_named(
 ) -> None:
     opened = PlaceIndex.open(index)
     first, second, third = opened.names[:3]
-    one = opened.rows.ids[1].tobytes().hex()
+    one = opened.facts.ids[1].tobytes().hex()
     (tmp_path / "list").write_text(f"{third}\n")
     verb = ["index", "remove", str(index), first, "nowhere.jpg", "--id", one, "--from", str(tmp_path / "list")]
     assert main(verb) == 3

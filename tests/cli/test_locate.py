@@ -13,6 +13,7 @@ import pytest
 from cricavpr.cli import main
 from cricavpr.datasets.photos import read_photos
 from cricavpr.describing import describe
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex, photo_ids
 from cricavpr.index.remote import Address, RemoteIndex, remote_index
 from cricavpr.methods import load_method
@@ -38,13 +39,15 @@ def index(town: Path, tmp_path_factory: pytest.TempPathFactory) -> PlaceIndex:
     described = describe(load_method("pixels"), photos, workers=0, progress=False).descriptors
     times = np.datetime64("2024-01", "M") + np.arange(COUNT)
     return PlaceIndex.build(
-        described,
-        photos.positions,
-        photos.root,
+        Photos(
+            described,
+            photos.root,
+            photos.positions,
+            ids=photo_ids(photos.root, photos.names),
+            times=times.astype("datetime64[ms]"),
+            tags=[["tram"] if n % 2 == 0 else [] for n in range(COUNT)],
+        ),
         tmp_path_factory.mktemp("index") / "index",
-        ids=photo_ids(photos.root, photos.names),
-        times=times.astype("datetime64[ms]"),
-        tags=[["tram"] if n % 2 == 0 else [] for n in range(COUNT)],
     )
 
 

@@ -13,7 +13,7 @@ from cricavpr.cli import main
 from cricavpr.cli.options import add_search, read_filter
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
-from cricavpr.index.engines import All, Box, Near, Tagged, Taken
+from cricavpr.index.filters import All, Box, Near, Tagged, Taken
 from tests.index.places import WIDE, built
 
 

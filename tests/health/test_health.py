@@ -17,6 +17,7 @@ from cricavpr.health import examine
 from cricavpr.health.ground import holes, main_plane, thin_places
 from cricavpr.health.page import page
 from cricavpr.health.photos import measure
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 
 NAN = float("nan")
@@ -30,7 +31,7 @@ def built(to: Path, vectors: NDArray[np.float64], positions: Positions, root: Pa
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     names = tuple(f"{number:03d}.png" for number in range(len(unit)))
     made = MadeBy("made_up", "none", None, "none", "none", None, unit.shape[1])
-    return PlaceIndex.build(DescriptorSet(names, unit, made), positions, root or to.parent, to)
+    return PlaceIndex.build(Photos(DescriptorSet(names, unit, made), root or to.parent, positions), to)
 
 
 # --- the ground

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cricavpr.index.checked import CheckedFile
 
 from cricavpr.index import checked
-from cricavpr.index.checked import CheckedFile
-from cricavpr.index.damage import DamagedError
+from cricavpr.index.storage import DamagedError
 
 CONTENT = bytes(range(256)) * 4  # 1,024 bytes: byte n is n modulo 256
 BLOCK = 100  # so the last block has 24 bytes

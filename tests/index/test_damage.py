@@ -13,9 +13,9 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.index.auditing import damages
-from cricavpr.index.damage import DamagedError
+from cricavpr.index.checksummed_json import seal
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed
+from cricavpr.index.storage import DamagedError
 from tests.index.places import MADE_BY, added, built, photos
 
 
@@ -166,7 +166,7 @@ def forged(index: PlaceIndex, **changes: object) -> None:
     path = index.path / index.snapshot.manifest.name
     values = {**json.loads(path.read_text()), **changes}
     values.pop("checksum")
-    path.write_text(sealed(values))
+    path.write_text(seal(values))
 
 
 PIECE = {"file": "segment-0123456789abcdef.bin", "bytes": 9, "footer_bytes": 9, "footer_sha256": "", "count": 1}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cricavpr.errors import InputError
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from tests.index.crashing import CALLS, HUNDRED, Counting, counted
 from tests.index.places import added, built, files_of, numbers_of
@@ -138,7 +139,7 @@ def test_everything_is_on_the_disk_before_the_manifest_names_it_and_before_it_is
         return answer
 
     with counted(logged):  # type: ignore[arg-type]
-        newer = index.add(*_one()).index
+        newer = index.add(Photos(*_one())).index
     log = [(name, Path(str(what)).name) for name, what in counting.log]
     (piece,) = (p for p in newer.snapshot.manifest.pieces if p not in index.snapshot.manifest.pieces)
     partial = next(what for name, what in log if name == "link")

@@ -10,20 +10,16 @@ import pytest
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.index.engines import (
-    Coding,
-    CompressedEngine,
-    ExactEngine,
-    Quantiser,
-    Rows,
-    choose,
-    fast_scan,
-    tune,
-)
-from cricavpr.index.engines import exact as exact_module
-from cricavpr.index.engines import rows as rows_module
-from cricavpr.index.engines.exact import products
-from cricavpr.index.engines.fast_scan import products_of_halves
+from cricavpr.index import exact as exact_module
+from cricavpr.index import vectors as rows_module
+from cricavpr.index.codes import fast_scan
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.fast_scan import products_of_halves
+from cricavpr.index.codes.quantiser import Coding, Quantiser
+from cricavpr.index.codes.tuning import tune
+from cricavpr.index.exact import ExactEngine, products
+from cricavpr.index.searching import choose
+from cricavpr.index.vectors import Rows
 from tests.index.places import laid_out
 
 pytest.importorskip("faiss")

@@ -8,9 +8,8 @@ import sys
 import threading
 
 import pytest
-
-from cricavpr.index.engines import cores
-from cricavpr.index.engines.cores import share
+from UNKNOWN.cores import cores
+from UNKNOWN.share import share
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +48,7 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
 def test_a_thread_that_outlives_the_main_one_still_gets_its_answer() -> None:
     program = """
 import threading, time
-from cricavpr.index.engines.cores import share
+from UNKNOWN.share import share
 def late():
     threading.main_thread().join()
     print(share(abs, [-1, -2, -3]))

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from UNKNOWN.ArrayFile import ArrayFile
+from UNKNOWN.codes_for import codes_for
+from UNKNOWN.CodesOf import CodesOf
+from UNKNOWN.read_codes import read_codes
+from UNKNOWN.write_codes import write_codes
 
 from cricavpr.errors import InputError
-from cricavpr.index.engines import ArrayFileError, CodesOf, Coding, Quantiser, Rows, codes_for, read_codes, write_codes
-from cricavpr.index.engines import array_file as module
-from cricavpr.index.engines.array_file import ArrayFile
+from cricavpr.index import array_file as module
+from cricavpr.index.codes.quantiser import Coding, Quantiser
+from cricavpr.index.storage import CodesError
+from cricavpr.index.vectors import Rows
 from tests.index.test_engines import drawn, made
 
 pytest.importorskip("faiss")
@@ -51,13 +57,13 @@ def test_every_flipped_byte_and_every_cut_is_found(tmp_path: Path, monkeypatch: 
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(ArrayFileError):
+        with pytest.raises(CodesError):
             ArrayFile.read(path)
         path.write_bytes(whole[:place])
-        with pytest.raises(ArrayFileError):
+        with pytest.raises(CodesError):
             ArrayFile.read(path)
     path.write_bytes(whole + b"x")
-    with pytest.raises(ArrayFileError, match="bytes instead of"):
+    with pytest.raises(CodesError, match="bytes instead of"):
         ArrayFile.read(path)
 
 
@@ -68,7 +74,7 @@ def test_damage_is_named_with_its_place(tmp_path: Path, monkeypatch: pytest.Monk
     content = bytearray(path.read_bytes())
     content[-100] ^= 1  # in the second block of four
     path.write_bytes(content)
-    with pytest.raises(ArrayFileError, match=f"{path} is damaged at byte {len(content) - 200 + 64}"):
+    with pytest.raises(CodesError, match=f"{path} is damaged at byte {len(content) - 200 + 64}"):
         ArrayFile.read(path)
 
 
@@ -90,7 +96,7 @@ def test_a_header_that_promises_the_impossible_is_refused(tmp_path: Path, arrays
     header = f'{{"about": {{}}, "arrays": {arrays}}}'.encode()
     path = tmp_path / "arrays"
     path.write_bytes(module.MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header)
-    with pytest.raises(ArrayFileError, match="header"):
+    with pytest.raises(CodesError, match="header"):
         ArrayFile.read(path)
 
 
@@ -103,10 +109,10 @@ def test_a_quantiser_comes_back_to_the_bit(tmp_path: Path, quantiser: Quantiser,
 
 def test_a_quantiser_of_other_descriptors_is_refused(tmp_path: Path, quantiser: Quantiser) -> None:
     quantiser.save(tmp_path / "quantiser")
-    with pytest.raises(ArrayFileError, match="made differently"):
+    with pytest.raises(CodesError, match="made differently"):
         Quantiser.load(tmp_path / "quantiser", replace(made(32), weights="others"))
     ArrayFile({"format": "something"}, {}).write(tmp_path / "other")
-    with pytest.raises(ArrayFileError, match="not a quantiser"):
+    with pytest.raises(CodesError, match="not a quantiser"):
         Quantiser.load(tmp_path / "other", made(32))
 
 
@@ -128,7 +134,7 @@ def test_a_quantiser_of_impossible_arrays_is_refused(tmp_path: Path, quantiser: 
     else:
         del arrays["mean"]
     ArrayFile(file.about, arrays).write(tmp_path / "wrong")
-    with pytest.raises(ArrayFileError, match="is no quantiser"):
+    with pytest.raises(CodesError, match="is no quantiser"):
         Quantiser.load(tmp_path / "wrong", made(32))
 
 
@@ -147,7 +153,7 @@ def test_codes_of_something_else_are_refused_by_name(
 ) -> None:
     path = tmp_path / "codes"
     write_codes(path, quantiser.encode(vectors), owner)
-    with pytest.raises(ArrayFileError, match=f"{path} holds codes of another {what}"):
+    with pytest.raises(CodesError, match=f"{path} holds codes of another {what}"):
         read_codes(path, replace(owner, **{what: value}), 2)
 
 
@@ -170,5 +176,5 @@ def test_codes_that_cannot_be_used_are_made_again_and_it_is_said(
 
 def test_a_quantiser_file_is_no_codes_file(tmp_path: Path, quantiser: Quantiser, owner: CodesOf) -> None:
     quantiser.save(tmp_path / "quantiser")
-    with pytest.raises(ArrayFileError, match="holds no codes"):
+    with pytest.raises(CodesError, match="holds no codes"):
         read_codes(tmp_path / "quantiser", owner, 2)

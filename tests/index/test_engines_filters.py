@@ -6,26 +6,15 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from UNKNOWN.ListedTags import ListedTags
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines import (
-    All,
-    Box,
-    Coding,
-    CompressedEngine,
-    ExactEngine,
-    Facts,
-    Filter,
-    ListedTags,
-    Near,
-    Quantiser,
-    Rows,
-    Tagged,
-    Taken,
-    mask_of,
-)
-from cricavpr.index.engines.filters import flattened
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.quantiser import Coding, Quantiser
+from cricavpr.index.exact import ExactEngine
+from cricavpr.index.filters import All, Box, Facts, Filter, Near, Tagged, Taken, flattened, mask_of
+from cricavpr.index.vectors import Rows
 from tests.index.places import laid_out
 from tests.index.test_engines import drawn, made, seen_again, slowly
 

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from UNKNOWN.open_compressed import open_compressed
+from UNKNOWN.prepare import prepare
+from UNKNOWN.Segment import Segment
 
 from cricavpr.errors import InputError, MissingExtraError
-from cricavpr.index.engines import (
-    Coding,
-    CompressedEngine,
-    ExactEngine,
-    Segment,
-    fast_scan,
-    open_compressed,
-    prepare,
-)
+from cricavpr.index.codes import fast_scan
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.quantiser import Coding
+from cricavpr.index.exact import ExactEngine
 from tests.index.test_engines import drawn, made
 
 pytest.importorskip("faiss")

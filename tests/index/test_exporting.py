@@ -17,6 +17,7 @@ import pytest
 from cricavpr.errors import MissingExtraError
 from cricavpr.geo import Positions
 from cricavpr.index import exporting
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from tests.index.places import ids, photos
 
@@ -31,7 +32,7 @@ def index(tmp_path: Path) -> PlaceIndex:
     times = np.array(["2026-01-02T03:04:05.678", "NaT", "NaT"], "datetime64[ms]")
     given = replace(photos([1, 2, 3]), names=NAMES)
     to, tags = tmp_path / "index", [["night", "rain"], [], []]
-    return PlaceIndex.build(given, positions, Path("/p"), to, ids=ids([1, 2, 3]), times=times, tags=tags)
+    return PlaceIndex.build(Photos(given, Path("/p"), positions, ids=ids([1, 2, 3]), times=times, tags=tags), to)
 
 
 def test_csv_keeps_every_name_to_the_byte(index: PlaceIndex, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_csv_keeps_every_name_to_the_byte(index: PlaceIndex, tmp_path: Path) -> 
 
 def test_a_name_that_begins_with_a_blank_keeps_it_where_blanks_after_commas_are_skipped(tmp_path: Path) -> None:
     given = replace(photos([1, 2]), names=(" a.jpg", "b.jpg"))
-    PlaceIndex.build(given, None, Path("/p"), tmp_path / "index").export(tmp_path / "t.csv")
+    PlaceIndex.build(Photos(given, Path("/p")), tmp_path / "index").export(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:  # as `--positions` reads it, too
         assert [row["name"] for row in csv.DictReader(file, skipinitialspace=True)] == [" a.jpg", "b.jpg"]
 
@@ -76,7 +77,7 @@ def test_parquet_escapes_a_tag_that_is_not_utf_8_as_it_does_a_name(tmp_path: Pat
     from pyarrow import parquet
 
     tags = [[os.fsdecode(b"t\xff"), "plain"]]
-    PlaceIndex.build(photos([1]), None, Path("/p"), tmp_path / "index", tags=tags).export(tmp_path / "t.parquet")
+    PlaceIndex.build(Photos(photos([1]), Path("/p"), tags=tags), tmp_path / "index").export(tmp_path / "t.parquet")
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist()[0]["tags"] == ["plain", r"t\xff"]
 
 

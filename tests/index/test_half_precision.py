@@ -10,6 +10,7 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.index import manifest, writing
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
 from tests.index.places import WIDE, added, built, ids, photos, places
@@ -20,7 +21,7 @@ QUERIES = photos(range(1000, 1020), WIDE)
 
 def half(to: Path, numbers: range) -> PlaceIndex:
     return PlaceIndex.build(
-        photos(numbers, WIDE), places(numbers), Path("/photos"), to, ids=ids(numbers), dtype="float16"
+        Photos(photos(numbers, WIDE), Path("/photos"), places(numbers), ids=ids(numbers)), to, dtype="float16"
     )
 
 
@@ -73,7 +74,7 @@ def test_small_segments_fold_by_the_bytes_that_they_have(
 
 def test_updating_with_the_same_photos_changes_nothing(index: PlaceIndex) -> None:
     some = range(5)
-    change = index.update(photos(some, WIDE), places(some), Path("/photos"), ids=ids(some))
+    change = index.update(Photos(photos(some, WIDE), Path("/photos"), places(some), ids=ids(some)))
     assert (change.added, change.removed, change.index.version) == (0, 0, index.version)
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from cricavpr.errors import InputError
-from cricavpr.index.durable import LOCK, writer_of
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.storage import LOCK, writer_of
 from tests.index.places import added, built, numbers_of
 from tests.index.test_durable import ROOT, run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cricavpr.index.durable import writer_of
+from cricavpr.index.storage import writer_of
 with writer_of(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

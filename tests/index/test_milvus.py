@@ -15,7 +15,7 @@ import pytest
 from cricavpr.cli import main
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import LatLon
-from cricavpr.index.engines.filters import Filter, Near
+from cricavpr.index.filters import Filter, Near
 from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.locate.sources import source_of
 from tests.index.milvus_server import SERVER

@@ -12,7 +12,8 @@ import pytest
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines.filters import All, Box, Facts, Filter, Near, Tagged, Taken, mask_of
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import All, Box, Facts, Filter, Near, Tagged, Taken, mask_of
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote, remote_index
 from cricavpr.index.remote.entities import decode, encode, from_entities, to_entities
@@ -42,7 +43,7 @@ def index(server: FakeServer, waits: list[float]) -> RemoteIndex:
 
 
 def put(index: RemoteIndex, numbers: range, **more: object) -> remote_index.RemoteChange:
-    return index.add(photos(numbers, index.made_by), places(numbers), HERE, ids=ids(numbers), **more)  # type: ignore[arg-type]
+    return index.add(Photos(photos(numbers, index.made_by), HERE, places(numbers), ids=ids(numbers), **more))  # type: ignore[arg-type]
 
 
 def names(found: remote_index.Found) -> list[list[str]]:
@@ -106,7 +107,7 @@ def test_what_made_the_descriptors_is_kept_with_the_collection(server: FakeServe
 
 def test_descriptors_of_another_network_are_refused_by_name(server: FakeServer, index: RemoteIndex) -> None:
     other = DescriptorSet(("a",), photos([1]).vectors, MADE_BY.__class__(**{**MADE_BY.to_dict(), "weights": "else"}))
-    for verb in (lambda: index.add(other, None, HERE), lambda: index.search(other)):
+    for verb in (lambda: index.add(Photos(other, HERE)), lambda: index.search(other)):
         with pytest.raises(MadeByError, match="weights: none here, else there"):
             verb()
     with pytest.raises(MadeByError, match="weights"):
@@ -155,7 +156,7 @@ def test_a_photo_that_is_added_twice_is_there_once(server: FakeServer, index: Re
     assert put(index, range(1, 8)).added == 7
     again = put(index, range(5, 10))
     assert (again.added, again.already, len(index)) == (2, 3, 9)
-    twice = index.add(photos([20, 20]), places([20, 20]), HERE, ids=ids([20, 20]))
+    twice = index.add(Photos(photos([20, 20]), HERE, places([20, 20]), ids=ids([20, 20])))
     assert (twice.added, twice.already, len(index)) == (1, 1, 10)
 
 
@@ -165,7 +166,7 @@ def test_everything_about_a_photo_comes_back_as_it_was(index: RemoteIndex) -> No
     times = np.array(["2024-02-29T12:00:00.123", "NaT", "1969-12-31T23:59:59.999", "NaT"], "datetime64[ms]")
     tags = [["night", 'x" or true or "'], [], [os.fsdecode(b"\xe9t\xe9")], ["%41"]]
     given = DescriptorSet(odd, photos([1, 2, 3, 4]).vectors, MADE_BY)
-    index.add(given, where, Path("/a b"), ids=ids([1, 2, 3, 4]), times=times, tags=tags)
+    index.add(Photos(given, Path("/a b"), where, ids=ids([1, 2, 3, 4]), times=times, tags=tags))
     found = index.search(given, 1)
     assert names(found) == [[name] for name in odd]
     order = found.predictions.indices[:, 0]
@@ -187,7 +188,7 @@ def test_photos_go_to_the_server_and_back_without_loss() -> None:
 def test_positions_of_another_frame_are_refused(index: RemoteIndex) -> None:
     put(index, range(1, 3))
     with pytest.raises(InputError, match="local frame"):
-        index.add(photos([7]), Positions(np.array([[1.0, 2.0]])), HERE, ids=ids([7]))
+        index.add(Photos(photos([7]), HERE, Positions(np.array([[1.0, 2.0]])), ids=ids([7])))
     assert len(index) == 2
 
 
@@ -198,14 +199,14 @@ def test_a_vector_that_is_no_descriptor_stops_everything(
     vectors = photos([1, 2]).vectors.copy()
     vectors[1] = bad
     with pytest.raises(InputError, match=r"descriptor of 2\.jpg is not finite or not of unit length"):
-        index.add(DescriptorSet(("1.jpg", "2.jpg"), vectors, MADE_BY), None, HERE)
+        index.add(Photos(DescriptorSet(("1.jpg", "2.jpg"), vectors, MADE_BY), HERE))
     assert "upsert" not in dict(server.calls)
 
 
 def test_too_many_tags_or_too_long_ones_are_refused(index: RemoteIndex) -> None:
     for tags, says in (([str(n) for n in range(65)], "65 tags"), (["x" * 20_000], "20,000 characters")):
         with pytest.raises(InputError, match=says):
-            index.add(photos([1]), None, HERE, tags=[tags])
+            index.add(Photos(photos([1]), HERE, tags=[tags]))
 
 
 def test_photos_are_sent_in_parts_and_progress_is_told(
@@ -271,7 +272,7 @@ def test_an_interrupted_add_is_finished_by_the_same_call(
 
 def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: FakeServer, index: RemoteIndex) -> None:
     put(index, range(1, 8))
-    index.add(photos([99]), None, Path("/elsewhere"), ids=ids([99]))
+    index.add(Photos(photos([99]), Path("/elsewhere"), ids=ids([99])))
     change = index.remove(["1.jpg", "99.jpg", "nowhere.jpg"], ids=[*ids([2]), *ids([50])])
     assert (change.removed, change.missing) == (3, tuple(sorted([ids([50])[0].hex(), "nowhere.jpg"])))
     assert sorted(one["name"] for one in server.collections["town"].photos.values()) == [
@@ -291,7 +292,7 @@ def test_all_photos_of_one_name_go_even_where_an_answer_does_not_hold_them(
 ) -> None:
     monkeypatch.setattr(remote_index, "MOST_RESULTS", 2)
     same = DescriptorSet(("a.jpg",) * 5, photos(range(5)).vectors, MADE_BY)
-    index.add(same, None, HERE, ids=ids(range(5)))
+    index.add(Photos(same, HERE, ids=ids(range(5))))
     assert index.remove(["a.jpg"]).removed == 5 and len(index) == 0
 
 
@@ -300,7 +301,7 @@ def test_all_photos_of_one_name_go_even_where_an_answer_does_not_hold_them(
 
 def test_equal_scores_put_the_lower_id_first_and_few_photos_give_few_columns(index: RemoteIndex) -> None:
     same = DescriptorSet(("a", "b", "c"), photos([1, 1, 1]).vectors, MADE_BY)
-    index.add(same, None, HERE, ids=ids([1, 2, 3]))
+    index.add(Photos(same, HERE, ids=ids([1, 2, 3])))
     found = index.search(photos([1]), 10)
     assert found.predictions.indices.tolist() == [[0, 1, 2]]
     assert [one.tobytes() for one in found.ids] == sorted(ids([1, 2, 3]))
@@ -352,21 +353,21 @@ def filled(index: RemoteIndex, folder: Path) -> PlaceIndex:
     times = DAYS.copy()
     times[::7] = np.datetime64("NaT")
     given = (photos(numbers, index.made_by), places(numbers), HERE)
-    index.add(*given, ids=ids(numbers), times=times, tags=TAGS)
-    return PlaceIndex.build(*given, folder, ids=ids(numbers), times=times, tags=TAGS)
+    index.add(Photos(*given, ids=ids(numbers), times=times, tags=TAGS))
+    return PlaceIndex.build(Photos(*given, ids=ids(numbers), times=times, tags=TAGS), folder)
 
 
 def assert_same_answers(local: PlaceIndex, index: RemoteIndex, filters: tuple[Filter, ...], top: int = 10) -> None:
     """The same photos, but where scores are nearer than float32 tells apart; and the same scores."""
     numbers = range(500, 520)
     queries = photos(numbers, local.made_by)
-    facts = Facts(len(local), local.positions, local.rows.times, _TagsOf(local))
+    facts = Facts(len(local), local.positions, local.facts.times, _TagsOf(local))
     allowed = mask_of(filters, facts)
     scores = queries.vectors.astype(np.float64) @ local.vectors[:].astype(np.float64).T
     if allowed is not None:
         scores[:, ~allowed] = -np.inf
     found = index.search(queries, top, filters)
-    row_of = {one.tobytes(): row for row, one in enumerate(local.rows.ids)}
+    row_of = {one.tobytes(): row for row, one in enumerate(local.facts.ids)}
     width = min(top, len(local) if allowed is None else int(allowed.sum()))
     assert found.predictions.indices.shape == (len(queries), width)
     for query, rows in enumerate(found.predictions.indices.tolist()):
@@ -384,10 +385,10 @@ class _TagsOf:
         self.index = index
 
     def having(self, tag: str) -> np.ndarray:
-        return self.index.rows.tagged(tag)
+        return self.index.facts.tagged(tag)
 
     def known(self) -> set[str]:
-        return {tag for tags in self.index.rows.tags for tag in tags}
+        return {tag for tags in self.index.facts.tags for tag in tags}
 
 
 @pytest.mark.parametrize("filters", [(), *HERE_AND_THERE], ids=str)
@@ -440,7 +441,7 @@ def test_a_kind_that_misses_the_photos_that_fit_finds_none_and_does_not_say_that
 
 
 def test_places_cannot_be_asked_for_where_positions_have_no_latitude(index: RemoteIndex) -> None:
-    index.add(photos([7]), Positions(np.array([[1.0, 2.0]])), HERE, ids=ids([7]))
+    index.add(Photos(photos([7]), HERE, Positions(np.array([[1.0, 2.0]])), ids=ids([7])))
     assert index.search(photos([7]), 1).positions.metres.tolist() == [[1.0, 2.0]]
     with pytest.raises(InputError, match="without a UTM zone"):
         index.search(photos([7]), 1, [Box(-80, -180, 84, 180)])
@@ -452,7 +453,7 @@ def test_more_is_asked_for_until_enough_photos_are_inside_the_circle(server: Fak
     vectors = np.stack([np.cos(angle), np.sin(angle), 0 * angle, 0 * angle], axis=1).astype(np.float32)
     metres = np.array([[400_100.3, 6_000_000.0]] * 20 + [[400_000.0, 6_000_000.0]] * 2)
     inside = Positions(metres, ("33N",) * 22)
-    index.add(DescriptorSet(tuple(map(str, range(22))), vectors, MADE_BY), inside, HERE, ids=ids(range(22)))
+    index.add(Photos(DescriptorSet(tuple(map(str, range(22))), vectors, MADE_BY), HERE, inside, ids=ids(range(22))))
     query = DescriptorSet(("q",), vectors[:1], MADE_BY)
     centre = LatLon(*Positions(metres[-1:], ("33N",)).latlon()[0].tolist())
     assert names(index.search(query, 2, [Near(centre, 100.0)])) == [["20", "21"]]
@@ -499,7 +500,7 @@ def test_a_box_across_the_date_line_takes_both_sides() -> None:
 
 
 def test_an_unknown_position_or_time_fits_no_filter(index: RemoteIndex) -> None:
-    index.add(photos([10, 11]), places([10, 11]), HERE, ids=ids([10, 11]))
+    index.add(Photos(photos([10, 11]), HERE, places([10, 11]), ids=ids([10, 11])))
     assert names(index.search(photos([10]), 5, [Box(-80, -180, 84, 180)])) == [["11.jpg"]]
     with pytest.raises(InputError, match="no photo"):
         index.search(photos([10]), 5, [Taken(np.datetime64("0001-01-01"))])

@@ -19,27 +19,18 @@ import pytest
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
-from cricavpr.index import writing
+from cricavpr.index import searching, writing
 from cricavpr.index.auditing import damages
-from cricavpr.index.durable import writer_of
-from cricavpr.index.engines import (
-    All,
-    ArrayFileError,
-    Box,
-    Filter,
-    Near,
-    Quantiser,
-    Tagged,
-    Taken,
-    choosing,
-    compressed,
-    opening,
-)
-from cricavpr.index.engines import tuning as tuning_module
+from cricavpr.index.checksummed_json import seal, unseal
+from cricavpr.index.codes import compressed
+from cricavpr.index.codes import tuning as tuning_module
+from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.tuning import Tuned
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed, unsealed
 from cricavpr.index.search import search
-from cricavpr.index.tuned import Tuned
+from cricavpr.index.storage import CodesError, writer_of
 from tests.index.places import WIDE, added, bytes_of, files_of, ids, photos, places
 from tests.index.test_durable import run
 
@@ -54,7 +45,7 @@ def three_hundred(to: Path) -> PlaceIndex:
     tags = [["tram"] if number % 2 == 0 else [] for number in some]
     times = TIMES[np.arange(300) % 60]
     described, root = photos(some, WIDE), Path("/photos")
-    return PlaceIndex.build(described, places(some), root, to, ids=ids(some), times=times, tags=tags)
+    return PlaceIndex.build(Photos(described, root, places(some), ids=ids(some), times=times, tags=tags), to)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +70,7 @@ def plain(tmp_path: Path) -> PlaceIndex:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every index is large, so that "auto" would compress it."""
-    monkeypatch.setattr(choosing, "EXACT_VALUES", 0)
+    monkeypatch.setattr(searching, "EXACT_VALUES", 0)
 
 
 def codes_in(folder: Path) -> list[str]:
@@ -198,7 +189,7 @@ def test_while_another_writes_search_is_exact_and_names_the_writer(plain: PlaceI
 
 
 def test_too_few_photos_for_codes_are_an_error_where_codes_were_asked_for(tmp_path: Path) -> None:
-    few = PlaceIndex.build(photos(range(20), WIDE), places(range(20)), Path("/photos"), tmp_path / "few")
+    few = PlaceIndex.build(Photos(photos(range(20), WIDE), Path("/photos"), places(range(20))), tmp_path / "few")
     with pytest.raises(InputError, match="codes cannot be learnt on 20 descriptors: it takes 64"):
         few.search(QUERIES, engine="compressed")
 
@@ -273,7 +264,7 @@ def test_a_filter_that_no_photo_fits_says_so(index: PlaceIndex) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_a_filter_that_leaves_few_photos_needs_no_codes(index: PlaceIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "EXACT_VALUES", 64 * 150)
+    monkeypatch.setattr(searching, "EXACT_VALUES", 64 * 150)
     assert index.searcher().choice.engine == "compressed"
     assert "150 descriptors of 64 values are few enough" in str(index.searcher(where=Tagged("tram")).choice)
 
@@ -298,7 +289,7 @@ def test_codes_of_removed_photos_are_never_found_and_go_with_their_segment(index
 def test_compacting_carries_codes_and_measurement_without_coding_again(
     index: PlaceIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "EXACT_VALUES", 0)
+    monkeypatch.setattr(searching, "EXACT_VALUES", 0)
     grown = added(index, range(300, 330), WIDE).index
     grown.searcher(engine="compressed")
     monkeypatch.setattr(Quantiser, "encode", None)
@@ -381,9 +372,9 @@ def test_a_measurement_that_was_changed_by_hand_is_not_believed(index: PlaceInde
 def test_a_measurement_that_only_a_stranger_would_seal_is_not_believed(index: PlaceIndex) -> None:
     """Whoever writes a file can write its checksum too."""
     path = index.path / "tuned.json"
-    values = unsealed(path.read_bytes())
+    values = unseal(path.read_bytes())
     for segments in ([], {"one": nested(600)}):
-        path.write_text(sealed({**values, "segments": segments}))
+        path.write_text(seal({**values, "segments": segments}))
         assert f"exact search: {path} is damaged" in str(index.searcher().choice)
 
 
@@ -443,7 +434,7 @@ def test_damaged_codes_are_named_by_verify_and_made_again(index: PlaceIndex) -> 
     whole = (index.path / name).read_bytes()
     flipped(index.path / name, len(whole) - 5)
     (damage,) = damages(index.path)
-    assert isinstance(damage, ArrayFileError) and damage.file.name == name and "can be made again" in str(damage)
+    assert isinstance(damage, CodesError) and damage.file.name == name and "can be made again" in str(damage)
     with pytest.raises(InputError, match=name):
         index.verify()
     (note,) = index.searcher(engine="compressed").notes

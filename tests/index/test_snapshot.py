@@ -15,11 +15,11 @@ import pytest
 from cricavpr.errors import InputError
 from cricavpr.index import segments
 from cricavpr.index.auditing import damages
+from cricavpr.index.checksummed_json import seal
 from cricavpr.index.columns import Columns
-from cricavpr.index.damage import DamagedError
 from cricavpr.index.manifest import Manifest
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed
+from cricavpr.index.storage import DamagedError
 from tests.index.places import MADE_BY, added, built, ids, numbers_of
 
 
@@ -60,7 +60,7 @@ def test_of_removed_photos_neither_ids_nor_metres_are_told(two_segments: PlaceIn
     less = two_segments.remove(["1.jpg", "6.jpg"]).index
     for index in (two_segments, less):
         ids_there, metres = (np.concatenate(side) for side in zip(*index.snapshot.ids_and_metres(), strict=True))
-        assert np.array_equal(ids_there, index.rows.ids)
+        assert np.array_equal(ids_there, index.facts.ids)
         assert np.array_equal(metres, index.positions.metres, equal_nan=True)
 
 
@@ -144,6 +144,6 @@ def test_flags_of_any_shape_are_refused_unless_they_are_known(tmp_path: Path, fl
     values = json.loads(file.read_bytes())
     values = {**values, "flags": flags}
     del values["checksum"]
-    file.write_text(sealed(values))
+    file.write_text(seal(values))
     with pytest.raises(InputError, match="which this release cannot read"):
         PlaceIndex.open(tmp_path)

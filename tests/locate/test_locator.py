@@ -16,7 +16,8 @@ from cricavpr.describing import describe
 from cricavpr.errors import ImageError, InputError, MadeByError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import Grouping
-from cricavpr.index.engines import Near
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import Near
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.index.segments import Segment
@@ -34,7 +35,7 @@ LUND_M = np.array([[386_300.0, 6_174_700.0], [386_400.0, 6_174_700.0], [386_500.
 
 def built(images: ImageSet, to: Path, grouping: str = "alone", method: MeanColour | None = None) -> PlaceIndex:
     described = describe(method or GroupColour(), images, Grouping.parse(grouping)).descriptors
-    return PlaceIndex.build(described, images.positions, images.root, to)
+    return PlaceIndex.build(Photos(described, images.root, images.positions), to)
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         made_by=locator.index.made_by,
         version=1,
         photos=3,
-        sketch=sketch_of([(locator.index.rows.ids, locator.index.positions.metres)]),
+        sketch=sketch_of([(locator.index.facts.ids, locator.index.positions.metres)]),
         rule=Rule(),
         source=Source("labelled queries", 50, 50, 0.5, 25.0),
         right=model,

@@ -10,7 +10,8 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines import All, Box, Filter, Near, Tagged
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import All, Box, Filter, Near, Tagged
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.locate.sources import source_of
@@ -34,7 +35,7 @@ def both(folder: Path, remote: RemoteIndex) -> tuple[PlaceIndex, RemoteIndex]:
     """Two photos of each place, in a folder and on a server."""
     described, positions = WORLD.photos(np.arange(200) % 100, "database")
     tags = [["even"] if n % 2 == 0 else [] for n in range(200)]
-    local = PlaceIndex.build(described, positions, Path("/photos"), folder, tags=tags)
+    local = PlaceIndex.build(Photos(described, Path("/photos"), positions, tags=tags), folder)
     remote.merge(local)
     return local, remote
 

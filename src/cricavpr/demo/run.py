@@ -33,6 +33,7 @@ from cricavpr.evaluation.recall import first_hit_ranks
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.images import decode
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate import Locator
 from cricavpr.methods import DEFAULT_METHOD, load_method
@@ -221,7 +222,7 @@ class _Work:
             report = self._report("indexing the database")
             described = describe(self.method, database, ALONE, workers=self.workers, progress=report)
             assert database.positions is not None
-            return PlaceIndex.build(described.descriptors, database.positions.take(described.kept), root, to)
+            return PlaceIndex.build(Photos(described.descriptors, root, database.positions.take(described.kept)), to)
 
     def locate(self, index: PlaceIndex, town: Town, split: EvalDataset) -> tuple[Answer, ...]:
         """Locate every query by its picture alone, and compare with where it was taken."""

@@ -9,27 +9,28 @@ Why these numbers: docs/search.md. Letters: D values of a descriptor, d projecte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.index.engines import fast_scan
-from cricavpr.index.engines.array_file import ArrayFile, ArrayFileError
-from cricavpr.index.engines.rows import Rows, Vectors
+from cricavpr.files import written_beside
+from cricavpr.index.array_file import ArrayFile, Column, write_arrays
+from cricavpr.index.codes import fast_scan
+from cricavpr.index.storage import CodesError
+from cricavpr.index.vectors import Rows
 from cricavpr.pca import principal_directions
 
-FORMAT = "cricavpr.quantiser.1"
+KIND = "cricavpr.quantiser.2"
 FEWEST_ROWS = 64
 AT_ONCE = 192  # vectors of one product: always as many, so that its rounding never depends on how many there are
+ARRAYS = ("mean", "projection", "centroids")
 
-Report = Callable[[int, int], None]
 Floats = NDArray[np.float32]
 
 
@@ -52,12 +53,11 @@ class Coding:
     def __post_init__(self) -> None:
         if self.parts < 2 or self.parts % 2 or self.dims < self.parts or self.dims % self.parts:
             raise InputError(
-                f"{self.dims} directions cannot be cut into {self.parts} parts. Give an even number of parts that "
-                "divides the directions."
+                f"parts must be even and divide the directions, got {self.parts} parts of {self.dims} directions."
             )
 
     def fitting(self, dim: int, rows: int) -> tuple[int, int]:
-        """Directions and parts for vectors of `dim` values, of which `rows` are there to learn from."""
+        """Return directions and parts for vectors of `dim` values, learnt on `rows` of them."""
         most = min(self.dims, dim, rows - 1)
         parts = min(self.parts, most - most % 2)
         return most // parts * parts, parts
@@ -71,7 +71,7 @@ class Quantiser:
         mean: (D,) float32.
         projection: (d, D) float32 orthonormal rows.
         centroids: (M, 16, d / M) float32.
-        made_by: the fingerprint of how the descriptors were made that it was learnt on.
+        made_by: fingerprint of the provenance of the descriptors that it was learnt on.
     """
 
     mean: Floats
@@ -84,17 +84,16 @@ class Quantiser:
         d, dim = self.projection.shape
         fit = parts * width == d > 0 and count == fast_scan.CENTROIDS and self.mean.shape == (dim,)
         if not fit or parts % 2:
-            raise ValueError("the arrays of a quantiser do not fit one another")
-        arrays = (self.mean, self.projection, self.centroids)
-        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays):
-            raise ValueError("the arrays of a quantiser are not finite float32")
+            raise ValueError("its arrays do not match")
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in self.arrays().values()):
+            raise ValueError("its arrays are not finite float32")
 
     @classmethod
-    def learn(cls, rows: Rows, made_by: MadeBy, coding: Coding | None = None, report: Report | None = None) -> Self:
+    def learn(cls, rows: Rows, made_by: MadeBy, coding: Coding | None = None) -> Self:
         """Learn on a sample of the rows; the same rows give the same quantiser.
 
         Raises:
-            InputError: too few rows, or some that are not finite.
+            InputError: too few rows, or rows that are not finite.
             MissingExtraError: faiss is not installed.
         """
         fast_scan.require_faiss()
@@ -102,11 +101,12 @@ class Quantiser:
         there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
         if len(there) < FEWEST_ROWS:
             raise InputError(
-                f"codes cannot be learnt on {len(there)} descriptors: it takes {FEWEST_ROWS}. Take the exact engine."
+                f"learning codes needs at least {FEWEST_ROWS} photos, got {len(there)}. Use the exact engine."
             )
-        sample = rows.read(there[np.linspace(0, len(there) - 1, min(coding.sample, len(there))).astype(np.int64)])
+        chosen = there[np.linspace(0, len(there) - 1, min(coding.sample, len(there))).astype(np.int64)]
+        sample = rows.read(chosen).astype(np.float32, copy=False)
         dims, parts = coding.fitting(rows.dim, len(sample))
-        found = principal_directions(sample, dims, "a quantiser", report)
+        found = principal_directions(sample, dims, "a quantiser")
         turn, _ = np.linalg.qr(np.random.default_rng(coding.seed).standard_normal((dims, dims)))
         projection = (turn @ found.directions).astype(np.float32)
         mean = found.mean.astype(np.float32)
@@ -121,19 +121,22 @@ class Quantiser:
     def code_bytes(self) -> int:
         return len(self.centroids) // 2
 
+    def arrays(self) -> dict[str, Floats]:
+        return {name: getattr(self, name) for name in ARRAYS}
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides a code."""
+        """SHA-256 of everything that decides a code."""
         digest = hashlib.sha256(self.made_by.encode())
-        for array in (self.mean, self.projection, self.centroids):
+        for array in self.arrays().values():
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
         return digest.hexdigest()
 
     def encode(
         self,
-        vectors: Vectors,  # (n, D), may be memory-mapped
+        vectors: Any,  # (n, D) array or Part
     ) -> NDArray[np.uint8]:  # (n, M / 2)
-        """Codes. Each depends on its own vector only, so that what is added later is coded as if it came first."""
+        """Return codes. Each depends on its own vector alone, so vectors added later are coded alike."""
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         block = np.zeros((AT_ONCE, self.dim), np.float32)
         for start in range(0, len(vectors), AT_ONCE):
@@ -145,35 +148,35 @@ class Quantiser:
         return codes
 
     def project(self, query: Floats) -> Floats:  # (D,) -> (1, d)
-        """A query as codes see it. The mean only shifts all scores of a query alike, so it is left out.
+        """Return a query as codes see it. The mean shifts all scores of a query alike, so it is left out.
 
-        Not by BLAS: its threads would go on waiting at full load while codes are scanned.
+        Not by BLAS: its threads would wait at full load while codes are scanned.
         """
         projected: Floats = np.einsum("kd,d->k", self.projection, query)
         return projected[None]
 
     def save(self, path: Path) -> None:
-        """Write it durably. Raises: InputError: the place cannot be written."""
-        about = {"format": FORMAT, "made_by": self.made_by}
-        ArrayFile(about, {"mean": self.mean, "projection": self.projection, "centroids": self.centroids}).write(path)
+        """Write it durably. Raises InputError if the place cannot be written."""
+        columns = {name: Column.of(array) for name, array in self.arrays().items()}
+        with written_beside(Path(path)) as beside:
+            write_arrays(beside, {"kind": KIND, "made_by": self.made_by}, columns)
 
     @classmethod
     def load(cls, path: Path, made_by: MadeBy) -> Self:
         """Read what `save` wrote.
 
         Raises:
-            ArrayFileError: missing, damaged, or learnt on descriptors that were made otherwise.
+            FileError: missing, damaged, unreadable, or learnt on descriptors of another provenance.
         """
-        file = ArrayFile.read(path)
-        if file.about.get("format") != FORMAT:
-            raise ArrayFileError(Path(path), f"is not a quantiser of this version ({FORMAT})")
+        file = ArrayFile(Path(path), error=CodesError)
+        if file.about.get("kind") != KIND:
+            raise CodesError(file.path, f"is not a quantiser of this version ({KIND})")
         if file.about.get("made_by") != made_by.fingerprint:
-            raise ArrayFileError(Path(path), "was learnt on descriptors that were made differently")
+            raise CodesError(file.path, "was learnt on descriptors of another provenance")
         try:
-            arrays = file.arrays
-            found = cls(arrays["mean"], arrays["projection"], arrays["centroids"], made_by.fingerprint)
+            found = cls(*(file.stretch(name) for name in ARRAYS), made_by.fingerprint)
             if found.dim != made_by.dim:
                 raise ValueError(f"it is for descriptors of {found.dim} values")
             return found
         except (KeyError, ValueError) as error:
-            raise ArrayFileError(Path(path), f"is no quantiser ({error})") from error
+            raise CodesError(file.path, f"is not a quantiser ({error})") from error

@@ -1,0 +1,290 @@
+"""The codes of an index: files beside its segments, made and removed under the lock of the writer.
+
+They are made from the vectors and can be made again at any time, so no version names them. They must not outlive their
+segment: only codes of a segment of the newest version are written, and they are removed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError
+from cricavpr.files import written_beside
+from cricavpr.index.array_file import ArrayFile, Column, write_arrays
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.fast_scan import Codes, Packed, pack
+from cricavpr.index.codes.quantiser import Coding, Quantiser
+from cricavpr.index.codes.tuning import carry_tuned
+from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
+from cricavpr.index.segments import Segment
+from cricavpr.index.snapshot import Snapshot
+from cricavpr.index.storage import CodesError, FileError, remove_quietly, writer_of
+from cricavpr.index.vectors import release
+from cricavpr.progress import Report
+
+KIND = "cricavpr.codes.2"
+ROWS_AT_ONCE = 4096
+TUNE = "cricavpr index tune"
+
+
+# --- files
+
+
+def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
+    """Return what makes the codes of an index, or None if nothing was learnt. Raises FileError if it is damaged."""
+    path = folder / QUANTISER
+    return Quantiser.load(path, made_by) if os.path.lexists(path) else None
+
+
+def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
+    """Return the quantiser. Raises InputError also if nothing was learnt."""
+    try:
+        quantiser = quantiser_of(folder, made_by)
+    except FileError as error:
+        raise InputError(f"{error.file} {error.why}. Make it and the codes again: {TUNE} {folder}") from error
+    if quantiser is None:
+        raise InputError(f"{folder} has no codes yet. Make them: {TUNE} {folder}")
+    return quantiser
+
+
+def codes_file(folder: Path, segment: str, quantiser: Quantiser) -> Path:
+    """Return where the codes of a segment lie, by its checksum and what makes them."""
+    return folder / f"codes-{segment[:16]}-{quantiser.fingerprint[:8]}.bin"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What codes belong to; all of it must match before they are used.
+
+    Attributes:
+        segment: its checksum.
+        count: rows of the segment.
+        made_by: fingerprint of the provenance of the descriptors.
+        quantiser: fingerprint of the quantiser.
+    """
+
+    segment: str
+    count: int
+    made_by: str
+    quantiser: str
+
+    @classmethod
+    def of(cls, segment: str, count: int, quantiser: Quantiser) -> Owner:
+        return cls(segment, count, quantiser.made_by, quantiser.fingerprint)
+
+
+def write_codes(path: Path, codes: Codes, owner: Owner) -> None:
+    """Write codes durably. Raises InputError if the place cannot be written or the number of rows differs."""
+    if len(codes) != owner.count:
+        raise InputError(f"expected {owner.count} codes for the segment, got {len(codes)}.")
+    with written_beside(path) as beside:
+        write_arrays(beside, {"kind": KIND, **vars(owner)}, {"codes": Column.of(codes)})
+
+
+def read_codes(path: Path, owner: Owner, code_bytes: int) -> Codes:
+    """Return codes that are whole and belong to a segment.
+
+    Raises:
+        FileError: missing, damaged, unreadable, or codes of something else.
+    """
+    file = ArrayFile(path, error=CodesError)
+    if file.about.get("kind") != KIND:
+        raise CodesError(path, f"holds no codes of this version ({KIND})")
+    for what, value in vars(owner).items():
+        if file.about.get(what) != value:
+            raise CodesError(path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
+    place = file.arrays.get("codes")
+    if place is None or (place.type, place.shape) != ("|u1", (owner.count, code_bytes)):
+        raise CodesError(path, f"does not hold {owner.count} codes of {code_bytes} bytes")
+    return file.stretch("codes")
+
+
+def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
+    """Return the codes of a segment, reading some rows at a time; `progress` is told how many were coded."""
+    codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
+    for start in range(0, len(segment), ROWS_AT_ONCE):
+        some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
+        codes[start : start + len(some)] = some
+        release(segment)
+        if progress:
+            progress(len(some))
+    return codes
+
+
+def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
+    """Yield an error for each damaged file of codes of a version; missing codes are no damage."""
+    try:
+        quantiser = quantiser_of(path, manifest.made_by)
+    except FileError as error:
+        yield error
+        return
+    for piece in coded(path, manifest.pieces, quantiser) if quantiser else ():
+        try:
+            _codes_of(path, piece, quantiser)
+        except FileError as error:
+            yield error
+
+
+def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
+    """Return the segments that have codes, sound or not."""
+    files = ((piece, codes_file(folder, piece.checksum, quantiser)) for piece in pieces)
+    return [piece for piece, file in files if os.path.lexists(file)]
+
+
+def _codes_of(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
+    owner = Owner.of(piece.checksum, piece.count, quantiser)
+    return read_codes(codes_file(folder, piece.checksum, quantiser), owner, quantiser.code_bytes)
+
+
+# --- making them
+
+
+def prepare(
+    path: Path,
+    *,
+    learn: bool = False,
+    coding: Coding | None = None,
+    progress: Report | None = None,
+    wait_s: float = 0.0,
+) -> str | None:
+    """Learn a quantiser on the newest version and code it. An existing one is kept unless `learn` is true.
+
+    If it is killed, what was there before stays in use: codes are written first, and the quantiser that names them
+    last. The same call then goes on: equal photos teach the same quantiser, and complete codes are kept.
+
+    Returns:
+        One line that says why codes were made, or None.
+
+    Raises:
+        InputError: too few photos, another writer, or a place that cannot be written.
+        MissingExtraError: faiss is not installed.
+    """
+    with writer_of(path, wait_s):
+        newest, why = Snapshot.open(path), "there were none"
+        made_by = newest.manifest.made_by
+        try:
+            if not learn and quantiser_of(path, made_by) is not None:
+                return None
+        except FileError as error:
+            why = f"learnt again: {error.file} {error.why}"
+        if not len(newest):
+            raise InputError(f"{path} holds no photos, so no codes can be learnt. Add some first.")
+        quantiser = Quantiser.learn(newest.rows, made_by, coding)
+        _code(newest, quantiser, progress)
+        quantiser.save(path / QUANTISER)
+        for file in path.glob("codes-*"):
+            if is_ours(file.name) and not file.name.endswith(f"-{quantiser.fingerprint[:8]}.bin"):
+                remove_quietly(file)
+        return f"codes made for {len(newest):,} photos: {'as requested' if learn else why}"
+
+
+def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> None:
+    """Write the codes of each segment that has none."""
+    done, total = 0, len(snapshot.rows)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    for segment in snapshot.segments:
+        try:
+            _codes_of(snapshot.path, segment.piece, quantiser)
+            done += len(segment)
+        except FileError:
+            codes = encode_all(segment, quantiser, advance)
+            owner = Owner.of(segment.checksum, len(segment), quantiser)
+            write_codes(codes_file(snapshot.path, segment.checksum, quantiser), codes, owner)
+
+
+def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
+    """Give segments that were merged the codes of the old ones, without the removed rows.
+
+    Nothing is coded again. What cannot be carried is made when it is needed.
+
+    Raises:
+        InputError: a place that cannot be written.
+    """
+    with contextlib.suppress(FileError):
+        quantiser = quantiser_of(base.path, base.manifest.made_by)
+        if quantiser is None:
+            return
+        for run, piece in written:
+            if piece in base.manifest.pieces:
+                continue
+            with contextlib.suppress(FileError):
+                parts = [_codes_of(base.path, segment.piece, quantiser)[segment.live] for segment in run]
+                owner = Owner.of(piece.checksum, piece.count, quantiser)
+                write_codes(codes_file(base.path, piece.checksum, quantiser), np.concatenate(parts), owner)
+    carry_tuned(base.path, base.manifest.pieces, [piece for _, piece in written])
+
+
+# --- opening the engine
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Codes in memory, by the checksum of their segment: a later version lays out only what is new."""
+
+    quantiser: Quantiser
+    pieces: dict[str, tuple[Packed, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The compressed engine, its codes for later versions, and one line for each thing that had to be made."""
+
+    engine: CompressedEngine
+    layout: Layout
+    notes: tuple[str, ...]
+
+
+def open_compressed(snapshot: Snapshot, layout: Layout | None = None) -> Opened:
+    """Open the compressed engine of a version. Missing or damaged codes are made again, and kept if possible.
+
+    Args:
+        layout: codes in memory of an earlier version.
+
+    Raises:
+        InputError: no sound quantiser, or a damaged segment.
+        MissingExtraError: faiss is not installed.
+    """
+    quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
+    known = layout.pieces if layout and layout.quantiser.fingerprint == quantiser.fingerprint else {}
+    notes: list[str] = []
+    pieces = {
+        one.checksum: known.get(one.checksum) or pack(quantiser.centroids, _codes(snapshot, one, quantiser, notes))
+        for one in snapshot.segments
+    }
+    in_order = [piece for segment in snapshot.segments for piece in pieces[segment.checksum]]
+    engine = CompressedEngine(snapshot.rows, quantiser, in_order)
+    return Opened(engine, Layout(quantiser, pieces), tuple(notes))
+
+
+def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:
+    """Return the codes of a segment: read, or made again with a note that says why."""
+    path = codes_file(snapshot.path, segment.checksum, quantiser)
+    there = os.path.lexists(path)
+    owner = Owner.of(segment.checksum, len(segment), quantiser)
+    try:
+        return read_codes(path, owner, quantiser.code_bytes)
+    except FileError as error:
+        why = f"again: {path} {error.why}" if there else f"for {len(segment):,} rows: {path} was missing"
+    codes = encode_all(segment, quantiser)
+    notes.append(f"codes made {why}")
+    try:
+        with writer_of(snapshot.path, briefly=True):
+            pieces = Snapshot.open(snapshot.path).manifest.pieces
+            if owner.segment in {piece.checksum for piece in pieces}:  # never those of photos that were wiped since
+                write_codes(path, codes, owner)
+    except InputError as error:
+        notes.append(f"these codes are not kept: {error}")
+    return codes
