@@ -76,6 +76,14 @@ def laid_out(quantiser: Quantiser, codes: Sequence[np.ndarray]) -> tuple[Packed,
     return tuple(piece for part in codes for piece in pack(quantiser.centroids, part))
 
 
+def scored(vectors: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores (Q, top) by one stable sort of the score of every pair, each in float64 rounded to float32."""
+    pairs = vectors.astype(np.float64)[None] * queries.astype(np.float64)[:, None]
+    scores = pairs.sum(axis=2).astype(np.float32)
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return rows, np.take_along_axis(scores, rows, axis=1)
+
+
 def same_answers(one: PlaceIndex, other: PlaceIndex, queries: DescriptorSet, top: int = 7) -> bool:
     """To the last bit."""
     a, b = one.search(queries, top), other.search(queries, top)

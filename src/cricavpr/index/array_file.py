@@ -178,13 +178,13 @@ class ArrayFile:
     def _read_footer(self, checksum: str | None) -> None:
         size = len(self.bytes)
         if self.bytes[: len(MAGIC)].tobytes() != MAGIC:
-            raise self.error(self.path, "is truncated, of another version, or not ours")
+            raise self.error(self.path, "is of another version, or not ours", 0)
         length = int.from_bytes(self.bytes[size - TAIL : size - 32].tobytes(), "little")
         blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each of them has a sum of four bytes
         start = size - TAIL - length - 4 * blocks
         if length > JSON_BYTES or start < len(MAGIC):
-            raise self.error(self.path, "is truncated, of another version, or not ours")
-        digest = hashlib.sha256(self.bytes[start : size - 32]).hexdigest()
+            raise self.error(self.path, "is truncated, of another version, or not ours", size - TAIL)
+        digest = hashlib.sha256(self.bytes[start : size - 32].data).hexdigest()
         if digest != self.bytes[size - 32 :].tobytes().hex() or checksum not in (None, digest):
             raise self.error(self.path, "does not match its checksum", start)
         values = json.loads(self.bytes[start : start + length].tobytes())
@@ -237,7 +237,7 @@ class ArrayFile:
         """
         place = self.arrays[name]
         found = np.empty((len(rows), *place.shape[1:]), place.type)
-        into = memoryview(found.reshape(-1).view(np.uint8)) if found.size else memoryview(b"")
+        into = found.reshape(-1).view(np.uint8).data
         stretches = _end_to_end(place.start + rows * place.row_bytes, place.row_bytes)
         parts = [(into[row * place.row_bytes :][: end - start], start) for row, start, end in stretches]
         waiting = [part for part in parts if not self._read(*part, now=True)] if NOW and len(parts) > 1 else parts

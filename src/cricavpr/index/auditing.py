@@ -115,10 +115,10 @@ def _invalid(segment: Segment) -> Iterator[FileError]:
         segment.columns.positions()
     except InputError as error:
         yield DamagedError(path, f"has invalid positions ({error})")
-    if (segment.find(segment.columns.ids) != np.arange(segment.piece.live)).any():
+    if (segment.find(segment.columns.ids) != segment.live).any():
         yield DamagedError(path, "does not find its own photos")
-    for start in range(0, segment.piece.live, ROWS_AT_ONCE):
-        bad = flaws(segment.vectors(start, min(start + ROWS_AT_ONCE, segment.piece.live)))
+    for start in range(0, len(segment), ROWS_AT_ONCE):
+        bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)
         if bad.any():
             yield DamagedError(path, f"has an invalid descriptor in row {start + int(np.argmax(bad))}")

@@ -27,7 +27,7 @@ from cricavpr.index.codes.coding import (
     required_quantiser,
 )
 from cricavpr.index.codes.compressed import SHORTLIST
-from cricavpr.index.codes.quantiser import Coding
+from cricavpr.index.codes.quantiser import code_size
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.exact import ExactEngine, Queries
 from cricavpr.index.manifest import TUNED
@@ -76,7 +76,7 @@ def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
     what = f"{size:,} descriptors of {dim} values"
     if size * dim <= EXACT_VALUES:
         return Choice("exact", f"{what} are few enough to be read whole")
-    needed_mb = PROGRAM_MB + size * Coding().fitting(dim, size)[1] / 2 / MB
+    needed_mb = PROGRAM_MB + size * code_size(dim, size)[1] / 2 / MB
     if needed_mb > ram_budget_mb:
         return Choice(
             "exact",
@@ -123,7 +123,7 @@ class FolderSearcher:
 
     def _allowed_rows(self) -> Mask | None:
         """Turn the mask over photos into one over the rows of the files, which include removed ones."""
-        live = self.snapshot.live
+        live = self.snapshot.rows.live
         if self.allowed is None or live is None:
             return self.allowed
         rows = live.copy()
@@ -161,17 +161,18 @@ class Searching:
     def compressed(self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB) -> FolderSearcher:
         """Search by codes, which are made now if there are none, with a shortlist that may not have been measured."""
         try:
-            note = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
+            made = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
+            notes, shortlist = [made] if made else [], SHORTLIST
             try:
-                shortlist, unmeasured = self.tuned_shortlist(), ()
+                shortlist = self.tuned_shortlist()
             except InputError as error:
-                shortlist, unmeasured = SHORTLIST, (f"the shortlist of {SHORTLIST} is not measured: {error}",)
+                notes.append(f"the shortlist of {SHORTLIST} is not measured: {error}")
             searcher = self._by_codes(Choice("compressed", "as requested"), shortlist, allowed)
         except InputError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
             return self.exact(allowed, reason=str(error))  # nothing can be written
-        return replace(searcher, notes=(*([note] if note else ()), *unmeasured, *searcher.notes))
+        return replace(searcher, notes=(*notes, *searcher.notes))
 
     def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
         """Search by codes if that is worth it and was measured."""

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,8 @@ from cricavpr.index.array_file import ArrayFile, Column, write_arrays
 from cricavpr.index.columns import FRAMES, ID_BYTES, ZONES, Bytes, Columns, Indices, Ragged
 from cricavpr.index.manifest import FLOAT32, STORED, Piece
 from cricavpr.index.storage import DamagedError, failed_read, read_whole
-from cricavpr.mapped import give_back
 
 KIND = "cricavpr.segment.2"
-FENCE = 4096  # sorted ids between two fences: looking up one id reads 32 KiB, whatever the size
 
 Stored = NDArray[np.float32] | NDArray[np.float16]
 
@@ -37,7 +35,7 @@ COLUMNS = {
     "name_ends": ("<i8", 1),
     "tag_ends": ("<i8", 1),
 }
-FREE = {"fences": "<u8", "names": "|u1", "tags": "|u1"}
+FREE = {"names": "|u1", "tags": "|u1"}
 
 
 def write_segment(
@@ -68,7 +66,6 @@ def _packed(columns: Columns) -> dict[str, NDArray[Any]]:
         "ids": columns.ids,
         "keys": keys[order],
         "key_rows": order.astype(np.int64),
-        "fences": keys[order][::FENCE],
         "metres": columns.metres.astype(np.float64, copy=False),
         "zones": columns.zones,
         "times": columns.times.astype(np.int64),
@@ -86,10 +83,7 @@ def sort_keys(ids: Bytes) -> NDArray[np.uint64]:  # (N, 32) -> (N,)
 
 
 class Segment:
-    """An open segment, and which of its rows are removed.
-
-    A row is numbered as it lies in the file; a place is its number among the rows that are not removed.
-    """
+    """An open segment, and which of its rows are removed. Rows are numbered as they lie in the file."""
 
     def __init__(self, folder: Path, piece: Piece, made_by: MadeBy) -> None:
         """Open a segment. The footer is checked now, everything else when it is read.
@@ -116,7 +110,6 @@ class Segment:
         count = self.piece.count
         wanted = {name: (kind, (count, width)[: 1 + (width > 1)]) for name, (kind, width) in COLUMNS.items()}
         wanted |= {name: (kind, arrays[name].shape[:1]) for name, kind in FREE.items()}
-        wanted["fences"] = (FREE["fences"], (-(-count // FENCE),))
         for name, (kind, shape) in wanted.items():
             if (arrays[name].type, arrays[name].shape) != (kind, shape):
                 raise ValueError(f"{name} are {arrays[name].type} of shape {arrays[name].shape}")
@@ -133,11 +126,6 @@ class Segment:
         """(n,) the rows that are not removed, rising."""
         rows = np.arange(self.piece.count)
         return rows if self.removed is None else np.delete(rows, self.removed)
-
-    def rows_at(self, places: Indices) -> Indices:
-        return places if self.removed is None else self.live[places]
-
-    # --- vectors, by row: what search engines read, removed ones too
 
     @cached_property
     def mapped(self) -> Stored:  # (count, D)
@@ -162,26 +150,9 @@ class Segment:
             return self.file.stretch("vectors", first, max(first, end))
         return self.file.rows("vectors", rows)
 
-    # --- photos, by place
-
-    def vectors(self, first: int, end: int) -> NDArray[np.float32]:  # (end - first, D)
-        """Return neighbouring vectors, checked; float32 is not copied unless one between them is removed."""
-        return self._single(self[first:end]) if self.removed is None else self.vectors_of(np.arange(first, end))
-
-    def vectors_of(self, places: Indices) -> NDArray[np.float32]:  # (M,) -> (M, D)
-        """Return some vectors, checked."""
-        return self._single(self[self.rows_at(places)])
-
-    def _single(self, stored: Stored) -> NDArray[np.float32]:
-        if stored.dtype == np.float32:
-            return cast("NDArray[np.float32]", stored)
-        single = stored.astype(np.float32)
-        give_back(self.mapped)
-        return single
-
     @cached_property
     def columns(self) -> Columns:
-        """Everything but the vectors."""
+        """Everything but the vectors, of the rows that are not removed."""
         whole = Columns(
             self.file.stretch("ids"),
             self._ragged("name"),
@@ -206,13 +177,12 @@ class Segment:
         return Ragged(whole, data)
 
     def ids_and_metres(self) -> tuple[Bytes, Metres]:  # (n, 32), (n, 2)
-        """Return ids and positions, and read nothing else."""
+        """Return ids and positions of the rows that are not removed, and read nothing else."""
         ids, metres = self.file.stretch("ids"), self.file.stretch("metres")
         return (ids, metres) if self.removed is None else (ids[self.live], metres[self.live])
 
-    def positions_of(self, places: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
-        """Return metres and zone codes of some photos, without reading those of the others."""
-        rows = self.rows_at(places)
+    def positions_of(self, rows: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
+        """Return metres and zone codes of some rows, without reading those of the others."""
         metres, zones = self.file.rows("metres", rows), self.file.rows("zones", rows)
         self._check_zones(zones)
         return metres, zones
@@ -221,9 +191,8 @@ class Segment:
         if (np.abs(zones.astype(np.int64)) > ZONES).any():
             raise DamagedError(self.file.path, "has a photo in an invalid zone")
 
-    def name_of(self, place: int) -> tuple[str, bytes]:
-        """Return root and name of one photo, without reading those of the others."""
-        row = int(self.rows_at(np.array([place]))[0])
+    def name_of(self, row: int) -> tuple[str, bytes]:
+        """Return root and name of one row, without reading those of the others."""
         code, end = int(self._one("codes", row)), int(self._one("name_ends", row))
         start = int(self._one("name_ends", row - 1)) if row else 0
         if not 0 <= start <= end <= self.file.arrays["names"].shape[0] or code >= len(self.roots):
@@ -234,38 +203,16 @@ class Segment:
         return self.file.stretch(name, row, row + 1)[0]
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
-        """Return the place of each id, -1 if it is missing.
-
-        Reads the fences, and of the sorted keys only the stretches between fences that it needs.
-        """
-        fences, keys = self.file.stretch("fences"), sort_keys(ids)
-        low = np.maximum(np.searchsorted(fences, keys, "left") - 1, 0)
-        high = np.maximum(np.searchsorted(fences, keys, "right"), 1)  # equal keys may cross a fence
+        """Return the row of each id, -1 if it is missing or removed."""
+        there, keys = self.file.stretch("keys"), sort_keys(ids)
+        left, right = np.searchsorted(there, keys, "left"), np.searchsorted(there, keys, "right")
         found = np.full(len(ids), -1, np.int64)
-        wide = [np.arange(a, b) for a, b in zip(low, high, strict=True) if b - a > 2]
-        for stretch in np.unique(np.concatenate([low, high - 1, *wide])).tolist():
-            self._find_in(stretch, np.flatnonzero((low <= stretch) & (stretch < high)), keys, ids, found)
-        return found
-
-    def _find_in(self, stretch: int, asked: Indices, keys: NDArray[np.uint64], ids: Bytes, found: Indices) -> None:
-        first, end = stretch * FENCE, min((stretch + 1) * FENCE, len(self))
-        there = self.file.stretch("keys", first, end)
-        left, right = np.searchsorted(there, keys[asked], "left"), np.searchsorted(there, keys[asked], "right")
+        gone = frozenset(() if self.removed is None else self.removed.tolist())
         for number in np.flatnonzero(left < right).tolist():
-            for at in range(int(left[number]), int(right[number])):
-                row = int(self._one("key_rows", first + at))
-                if self._is(row, ids[asked[number]]):
-                    found[asked[number]] = row if self.removed is None else int(np.searchsorted(self.live, row))
-
-    def _is(self, row: int, photo: Bytes) -> bool:
-        """Return whether a row exists, is that photo, and is not removed."""
-        if not 0 <= row < len(self) or row in self._gone:
-            return False
-        return bool((self._one("ids", row) == photo).all())
-
-    @cached_property
-    def _gone(self) -> frozenset[int]:
-        return frozenset(() if self.removed is None else self.removed.tolist())
+            for row in self.file.stretch("key_rows", int(left[number]), int(right[number])).tolist():
+                if 0 <= row < len(self) and row not in gone and (self._one("ids", row) == ids[number]).all():
+                    found[number] = row
+        return found
 
 
 def _read_removed(folder: Path, piece: Piece) -> Indices | None:

@@ -1,4 +1,4 @@
-"""Which photos a calibration was made for, in a few numbers: enough to detect that it has aged, and wiped as photos are.
+"""Which photos a calibration was made for, in a few numbers: enough to detect that it has aged, and wiped like photos.
 
 The calibration belongs to `locate`. It lies in the folder of the index and is known here by its name and by the two
 entries that stand for photos.

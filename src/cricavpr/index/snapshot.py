@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.geo import Metres, Positions
@@ -61,14 +60,16 @@ class Snapshot:
         return len(self.vectors)
 
     @cached_property
-    def vectors(self) -> Vectors:
-        """(N, D) the vectors of the photos."""
-        return Vectors(self.segments, self.manifest.made_by.dim)
+    def rows(self) -> Rows:
+        """The vectors by row of the files, removed ones too: what search engines read."""
+        live = [np.isin(np.arange(len(one)), one.live, assume_unique=True) for one in self.segments]
+        removed = any(one.removed is not None for one in self.segments)
+        return Rows(self.segments, np.concatenate(live) if removed else None, self.manifest.made_by.dim)
 
     @cached_property
-    def rows(self) -> Rows:
-        """The vectors as search engines read them: file by file, removed ones too."""
-        return Rows(self.segments, self.live, self.manifest.made_by.dim)
+    def vectors(self) -> Vectors:
+        """(N, D) the vectors of the photos."""
+        return Vectors(self.rows)
 
     @cached_property
     def columns(self) -> Columns:
@@ -81,27 +82,17 @@ class Snapshot:
         return one_frame([segment.frame for segment in self.segments])
 
     @cached_property
-    def live(self) -> NDArray[np.bool_] | None:  # (F,)
-        """Which rows of the files, one after the other, are not removed; None for all."""
-        if all(segment.removed is None for segment in self.segments):
-            return None
-        live = np.zeros(sum(map(len, self.segments)), np.bool_)
-        starts = np.cumsum([0, *map(len, self.segments)])
-        for start, segment in zip(starts.tolist(), self.segments, strict=False):
-            live[start + segment.live] = True
-        return live
-
-    @cached_property
     def numbers(self) -> Indices | None:  # (F,)
         """The number of the photo in each live row of the files; None if they are equal."""
-        return None if self.live is None else np.cumsum(self.live) - 1
+        return None if self.rows.live is None else np.cumsum(self.rows.live) - 1
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
         """Return the number of each photo, -1 if it is missing."""
         found = np.full(len(ids), -1, np.int64)
-        for start, segment in zip(self.vectors.starts.tolist(), self.segments, strict=False):
-            places = segment.find(ids)
-            found[places >= 0] = start + places[places >= 0]
+        for start, segment in zip(self.rows.starts.tolist(), self.segments, strict=False):
+            rows = segment.find(ids)
+            there = rows >= 0
+            found[there] = start + rows[there] if self.numbers is None else self.numbers[start + rows[there]]
         return found
 
     def ids_and_metres(self) -> Iterator[tuple[Bytes, Metres]]:  # (n, 32), (n, 2)
@@ -112,18 +103,15 @@ class Snapshot:
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
         """Return the positions of some photos, without reading those of the others."""
-        rows = self.vectors.numbered(rows)
         metres, zones = np.empty((len(rows), 2)), np.empty(len(rows), np.int8)
-        for number, here in self.vectors.by_segment(rows):
-            places = rows[here] - self.vectors.starts[number]
-            metres[here], zones[here] = self.segments[number].positions_of(places)
+        for number, own, here in self.rows.by_part(self.vectors.file_rows(rows)):
+            metres[here], zones[here] = self.segments[number].positions_of(own)
         return positions_in(self.frame, metres, zones)
 
     def photo(self, row: int) -> tuple[Path, str]:
         """Return root and name of one photo, without reading those of the others."""
-        row = range(len(self))[row]
-        number = int(np.searchsorted(self.vectors.starts, row, "right")) - 1
-        root, name = self.segments[number].name_of(row - int(self.vectors.starts[number]))
+        number, own, _ = next(self.rows.by_part(self.vectors.file_rows([row])))
+        root, name = self.segments[number].name_of(int(own[0]))
         return Path(root), os.fsdecode(name)
 
 

@@ -1,4 +1,4 @@
-"""The vectors of an index in two views that are never whole in memory: by photo, and by row of the files."""
+"""The vectors of an index in two views that are never whole in memory: by row of its files, and by photo."""
 
 from __future__ import annotations
 
@@ -7,92 +7,20 @@ import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.index.columns import Indices
 from cricavpr.mapped import give_back, map_of
 
-if TYPE_CHECKING:
-    from cricavpr.index.segments import Segment
-
+Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
 SPARSE = 4  # if fewer than one row in so many is allowed, only the allowed ones are read
-
-
-class Vectors:
-    """(N, D) float32 of the photos in the order of adding; a slice or some rows of it are an array.
-
-    Everything that is read was checked.
-
-    Raises:
-        FileError: on reading rows of a damaged block.
-    """
-
-    ndim = 2
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, segments: Sequence[Segment], dim: int) -> None:
-        self.segments = tuple(segments)
-        self.starts = np.cumsum([0, *(segment.piece.live for segment in self.segments)])  # (S + 1,)
-        self.shape = (int(self.starts[-1]), dim)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]:
-        if isinstance(rows, slice):
-            first, end, step = rows.indices(len(self))
-            return self._stretch(first, max(first, end)) if step == 1 else self._some(np.arange(first, end, step))
-        return self._some(self.numbered(rows))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self[:], dtype)
-
-    def _stretch(self, first: int, end: int) -> NDArray[np.float32]:
-        parts = []
-        for number in range(int(np.searchsorted(self.starts, first, "right")) - 1, len(self.segments)):
-            start, stop = int(self.starts[number]), int(self.starts[number + 1])
-            if start >= end:
-                break
-            if first < stop:
-                parts.append(self.segments[number].vectors(max(first, start) - start, min(end, stop) - start))
-        if len(parts) == 1:
-            return parts[0]
-        gathered = np.concatenate([np.empty((0, self.shape[1]), np.float32), *parts])
-        for part in parts:
-            give_back(part)
-        return gathered
-
-    def numbered(self, asked: Any) -> Indices:
-        """Return row numbers from 0, as numpy counts: from the end if negative, and a mask over all rows."""
-        rows = np.asarray(asked)
-        if rows.dtype == np.bool_:
-            if rows.shape != (len(self),):
-                raise IndexError(f"expected a mask of shape ({len(self)},), got {rows.shape}")
-            return np.flatnonzero(rows)
-        rows = np.asarray(rows if rows.size else rows.astype(np.int64), np.int64)
-        if ((rows < -len(self)) | (rows >= len(self))).any():
-            raise IndexError(f"row out of range: there are {len(self)} rows")
-        return np.where(rows < 0, rows + len(self), rows)
-
-    def _some(self, rows: Indices) -> NDArray[np.float32]:
-        found = np.empty((len(rows), self.shape[1]), np.float32)
-        for number, here in self.by_segment(rows):
-            found[here] = self.segments[number].vectors_of(rows[here] - self.starts[number])
-        return found
-
-    def by_segment(self, rows: Indices) -> Iterator[tuple[int, Mask]]:
-        """Yield the number of each segment that some rows lie in, and which of the rows."""
-        numbers = np.searchsorted(self.starts, rows, "right") - 1
-        for number in np.unique(numbers).tolist():
-            yield number, numbers == number
 
 
 class Part(Protocol):
@@ -111,11 +39,11 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """N vectors of several parts end to end, removed ones too: what search engines read.
+    """N vectors of several files end to end, removed ones too: what search engines read.
 
     Attributes:
         parts: each (n, D), float16 or float32.
-        live: (N,) which rows may be found, or None for all.
+        live: (N,) which rows are not removed, or None for all.
         dim: D.
 
     Raises:
@@ -151,17 +79,19 @@ class Rows:
         both = np.logical_and.reduce(masks) if masks else None
         return None if both is None or both.all() else both
 
-    def read(
-        self,
-        chosen: Indices,  # (n,) rising
-    ) -> Floats:  # (n, D)
-        """Return some rows as they are stored, read in the order of the files."""
+    def by_part(self, rows: Indices) -> Iterator[tuple[int, Indices, Mask]]:
+        """Yield each part that some rows lie in: its number, their numbers in it, and which of the rows they are."""
+        numbers = np.searchsorted(self.starts, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            yield number, rows[here] - self.starts[number], here
+
+    def read(self, rows: Indices) -> Floats:  # (n,) -> (n, D)
+        """Return some rows as they are stored."""
         kinds = {part.dtype for part in self.parts} or {np.dtype(np.float32)}
-        vectors = np.empty((len(chosen), self.dim), np.result_type(*kinds))
-        borders = np.searchsorted(chosen, self.starts)
-        for number in np.flatnonzero(np.diff(borders)).tolist():
-            here = slice(int(borders[number]), int(borders[number + 1]))
-            vectors[here] = self.parts[number][chosen[here] - self.starts[number]]
+        vectors = np.empty((len(rows), self.dim), np.result_type(*kinds))
+        for number, own, here in self.by_part(rows):
+            vectors[here] = self.parts[number][own]
             release(self.parts[number])
         return vectors
 
@@ -184,6 +114,48 @@ class Rows:
                     yield numbers[here], block[here]
                 release(part)
             advise(part, "random")
+
+
+class Vectors:
+    """(N, D) float32 of the photos in the order of adding; a slice or some rows of it are an array.
+
+    Everything that is read is checked.
+    """
+
+    ndim = 2
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.live = rows, None if rows.live is None else np.flatnonzero(rows.live)
+        self.shape = (len(rows) if self.live is None else len(self.live), rows.dim)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, asked: slice | Indices) -> NDArray[np.float32]:
+        """Return some rows; a slice of one file of float32 is not copied."""
+        if isinstance(asked, slice):
+            first, end, step = asked.indices(len(self))
+            if self.live is None and step == 1 and len(self.rows.parts) == 1:
+                return np.asarray(self.rows.parts[0][first : max(first, end)], np.float32)
+            asked = np.arange(first, end, step)
+        return self.rows.read(self.file_rows(asked)).astype(np.float32, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype)
+
+    def file_rows(self, asked: Any) -> Indices:
+        """Return the rows of the files of some photos, numbered as numpy does: from the end if negative, or a mask."""
+        rows = np.asarray(asked)
+        if rows.dtype == np.bool_:
+            if rows.shape != (len(self),):
+                raise IndexError(f"expected a mask of shape ({len(self)},), got {rows.shape}")
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64)
+        if ((rows < -len(self)) | (rows >= len(self))).any():
+            raise IndexError(f"row out of range: there are {len(self)} rows")
+        rows = np.where(rows < 0, rows + len(self), rows)
+        return rows if self.live is None else self.live[rows]
 
 
 def _check_mask(mask: Mask, count: int) -> None:

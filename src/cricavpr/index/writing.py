@@ -285,7 +285,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors:
     tail = 0 if gone else _tail(base.segments, len(fresh))
     kept = base.segments[len(base.segments) - tail :]
     together = Columns.concatenate([*(segment.columns for segment in kept), columns.take(fresh)])
-    old = Vectors(kept, base.manifest.made_by.dim)
+    old = Snapshot(base.path, base.manifest, kept).vectors
     blocks = itertools.chain(_blocks(old, np.arange(len(old))), _blocks(vectors, fresh))
     piece = _write(base, together, blocks)
     snapshot = _commit_after(base, (*pieces[: len(pieces) - tail], piece))
@@ -345,11 +345,10 @@ def _unchanged(base: Snapshot, there: int, columns: Columns, vector: NDArray[np.
     return same and columns.same_row(row, base.columns, there)
 
 
-def _by_segment(base: Snapshot, rows: Sequence[int]) -> dict[int, Indices]:
-    """Return the places of some rows in each segment that has any of them."""
-    wanted = np.array(rows, np.int64)
-    found = base.vectors.by_segment(wanted)
-    return {number: wanted[here] - base.vectors.starts[number] for number, here in found}
+def _by_segment(base: Snapshot, photos: Sequence[int]) -> dict[int, Indices]:
+    """Return the rows of some photos in each segment that has any of them."""
+    rows = base.vectors.file_rows(np.array(photos, np.int64))
+    return {number: own for number, own, _ in base.rows.by_part(rows)}
 
 
 def _without(base: Snapshot, gone: dict[int, Indices]) -> tuple[Piece, ...]:
@@ -363,9 +362,9 @@ def _without(base: Snapshot, gone: dict[int, Indices]) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def _mark_removed(path: Path, segment: Segment, places: Indices) -> Piece:
+def _mark_removed(path: Path, segment: Segment, gone: Indices) -> Piece:
     before = np.empty(0, np.int64) if segment.removed is None else segment.removed
-    rows = np.union1d(before, segment.live[places]).astype("<i8")
+    rows = np.union1d(before, gone).astype("<i8")
     name, content = f"removed-{secrets.token_hex(8)}.bin", rows.tobytes()
     write_new(path / name, [content])
     return replace(segment.piece, removed=Removed(name, len(rows), hashlib.sha256(content).hexdigest()))
@@ -394,7 +393,8 @@ def _rewritten(base: Snapshot, run: tuple[Segment, ...], meter: Progress) -> Ite
         yield run[0].piece
     elif rows:
         columns = Columns.concatenate([segment.columns for segment in run])
-        yield _write(base, columns, _counted(_blocks(Vectors(run, base.manifest.made_by.dim), np.arange(rows)), meter))
+        vectors = Snapshot(base.path, base.manifest, run).vectors
+        yield _write(base, columns, _counted(_blocks(vectors, np.arange(rows)), meter))
 
 
 def _counted(blocks: Blocks, meter: Progress) -> Blocks:

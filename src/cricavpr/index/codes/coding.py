@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from cricavpr.files import written_beside
 from cricavpr.index.array_file import ArrayFile, Column, write_arrays
 from cricavpr.index.codes.compressed import CompressedEngine
 from cricavpr.index.codes.fast_scan import Codes, Packed, pack
-from cricavpr.index.codes.quantiser import Coding, Quantiser
+from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.codes.tuning import carry_tuned
 from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment
@@ -54,55 +55,32 @@ def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
     return quantiser
 
 
-def codes_file(folder: Path, segment: str, quantiser: Quantiser) -> Path:
+def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
     """Return where the codes of a segment lie, by its checksum and what makes them."""
-    return folder / f"codes-{segment[:16]}-{quantiser.fingerprint[:8]}.bin"
+    return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
-@dataclass(frozen=True)
-class Owner:
-    """What codes belong to; all of it must match before they are used.
-
-    Attributes:
-        segment: its checksum.
-        count: rows of the segment.
-        made_by: fingerprint of the provenance of the descriptors.
-        quantiser: fingerprint of the quantiser.
-    """
-
-    segment: str
-    count: int
-    made_by: str
-    quantiser: str
-
-    @classmethod
-    def of(cls, segment: str, count: int, quantiser: Quantiser) -> Owner:
-        return cls(segment, count, quantiser.made_by, quantiser.fingerprint)
+def owner_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
+    """Return what codes must say of themselves before they are used for a segment."""
+    about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
+    return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
 
 
-def write_codes(path: Path, codes: Codes, owner: Owner) -> None:
-    """Write codes durably. Raises InputError if the place cannot be written or the number of rows differs."""
-    if len(codes) != owner.count:
-        raise InputError(f"expected {owner.count} codes for the segment, got {len(codes)}.")
-    with written_beside(path) as beside:
-        write_arrays(beside, {"kind": KIND, **vars(owner)}, {"codes": Column.of(codes)})
+def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
+    """Write the codes of a segment durably. Raises InputError if the place cannot be written."""
+    with written_beside(codes_file(folder, piece, quantiser)) as beside:
+        write_arrays(beside, owner_of(piece, quantiser), {"codes": Column.of(codes)})
 
 
-def read_codes(path: Path, owner: Owner, code_bytes: int) -> Codes:
-    """Return codes that are whole and belong to a segment.
-
-    Raises:
-        FileError: missing, damaged, unreadable, or codes of something else.
-    """
-    file = ArrayFile(path, error=CodesError)
-    if file.about.get("kind") != KIND:
-        raise CodesError(path, f"holds no codes of this version ({KIND})")
-    for what, value in vars(owner).items():
+def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
+    """Return the codes of a segment. Raises FileError: missing, damaged, unreadable, or codes of something else."""
+    file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
+    for what, value in owner_of(piece, quantiser).items():
         if file.about.get(what) != value:
-            raise CodesError(path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
+            raise CodesError(file.path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
     place = file.arrays.get("codes")
-    if place is None or (place.type, place.shape) != ("|u1", (owner.count, code_bytes)):
-        raise CodesError(path, f"does not hold {owner.count} codes of {code_bytes} bytes")
+    if place is None or (place.type, place.shape) != ("|u1", (piece.count, quantiser.code_bytes)):
+        raise CodesError(file.path, f"does not hold {piece.count} codes of {quantiser.code_bytes} bytes")
     return file.stretch("codes")
 
 
@@ -125,22 +103,18 @@ def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
     except FileError as error:
         yield error
         return
-    for piece in coded(path, manifest.pieces, quantiser) if quantiser else ():
+    if quantiser is None:
+        return
+    for piece in coded(path, manifest.pieces, quantiser):
         try:
-            _codes_of(path, piece, quantiser)
+            read_codes(path, piece, quantiser)
         except FileError as error:
             yield error
 
 
 def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
     """Return the segments that have codes, sound or not."""
-    files = ((piece, codes_file(folder, piece.checksum, quantiser)) for piece in pieces)
-    return [piece for piece, file in files if os.path.lexists(file)]
-
-
-def _codes_of(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
-    owner = Owner.of(piece.checksum, piece.count, quantiser)
-    return read_codes(codes_file(folder, piece.checksum, quantiser), owner, quantiser.code_bytes)
+    return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
 
 
 # --- making them
@@ -150,7 +124,6 @@ def prepare(
     path: Path,
     *,
     learn: bool = False,
-    coding: Coding | None = None,
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
@@ -176,7 +149,7 @@ def prepare(
             why = f"learnt again: {error.file} {error.why}"
         if not len(newest):
             raise InputError(f"{path} holds no photos, so no codes can be learnt. Add some first.")
-        quantiser = Quantiser.learn(newest.rows, made_by, coding)
+        quantiser = Quantiser.learn(newest.rows, made_by)
         _code(newest, quantiser, progress)
         quantiser.save(path / QUANTISER)
         for file in path.glob("codes-*"):
@@ -197,12 +170,10 @@ def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> 
 
     for segment in snapshot.segments:
         try:
-            _codes_of(snapshot.path, segment.piece, quantiser)
+            read_codes(snapshot.path, segment.piece, quantiser)
             done += len(segment)
         except FileError:
-            codes = encode_all(segment, quantiser, advance)
-            owner = Owner.of(segment.checksum, len(segment), quantiser)
-            write_codes(codes_file(snapshot.path, segment.checksum, quantiser), codes, owner)
+            write_codes(snapshot.path, encode_all(segment, quantiser, advance), segment.piece, quantiser)
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
@@ -221,9 +192,8 @@ def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) ->
             if piece in base.manifest.pieces:
                 continue
             with contextlib.suppress(FileError):
-                parts = [_codes_of(base.path, segment.piece, quantiser)[segment.live] for segment in run]
-                owner = Owner.of(piece.checksum, piece.count, quantiser)
-                write_codes(codes_file(base.path, piece.checksum, quantiser), np.concatenate(parts), owner)
+                parts = [read_codes(base.path, segment.piece, quantiser)[segment.live] for segment in run]
+                write_codes(base.path, np.concatenate(parts), piece, quantiser)
     carry_tuned(base.path, base.manifest.pieces, [piece for _, piece in written])
 
 
@@ -271,11 +241,10 @@ def open_compressed(snapshot: Snapshot, layout: Layout | None = None) -> Opened:
 
 def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:
     """Return the codes of a segment: read, or made again with a note that says why."""
-    path = codes_file(snapshot.path, segment.checksum, quantiser)
+    path = codes_file(snapshot.path, segment.piece, quantiser)
     there = os.path.lexists(path)
-    owner = Owner.of(segment.checksum, len(segment), quantiser)
     try:
-        return read_codes(path, owner, quantiser.code_bytes)
+        return read_codes(snapshot.path, segment.piece, quantiser)
     except FileError as error:
         why = f"again: {path} {error.why}" if there else f"for {len(segment):,} rows: {path} was missing"
     codes = encode_all(segment, quantiser)
@@ -283,8 +252,8 @@ def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: li
     try:
         with writer_of(snapshot.path, briefly=True):
             pieces = Snapshot.open(snapshot.path).manifest.pieces
-            if owner.segment in {piece.checksum for piece in pieces}:  # never those of photos that were wiped since
-                write_codes(path, codes, owner)
+            if segment.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
+                write_codes(snapshot.path, codes, segment.piece, quantiser)
     except InputError as error:
         notes.append(f"these codes are not kept: {error}")
     return codes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, TypeVar
@@ -142,48 +142,20 @@ def best_codes(
     return rows[np.lexsort((rows, -scores))[:count]]
 
 
-# --- work of milliseconds, divided among the cores
-
-
 def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return `[work(item) for item in items]`, computed by this thread and others.
-
-    Worth it if `work` releases the interpreter. This thread takes part, because threads that all have to be woken are
-    often woken on one core.
-    """
-    done: dict[int, R] = {}
-    todo = iter(range(len(items)))
-
-    def take() -> None:
-        for number in todo:
-            done[number] = work(items[number])
-
-    helpers = _helpers(take, min(_cores(), len(items)) - 1)
+    """Return `[work(item) for item in items]`, divided among threads. `work` must release the interpreter."""
     try:
-        take()
-    finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
-    return [done[number] for number in range(len(items))]
-
-
-def _helpers(work: Callable[[], None], count: int) -> list[Future[None]]:
-    helpers: list[Future[None]] = []
-    try:
-        for _ in range(count):
-            helpers.append(_threads().submit(work))
+        return list(_threads().map(work, items))
     except RuntimeError as error:
         if "shutdown" not in str(error):
             raise
-        # The main thread has ended, so that no new thread starts: the caller does the work alone.
-    return helpers
+    return [work(item) for item in items]  # the main thread has ended, so that no new thread starts
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
     """One pool for all searches: starting threads takes as long as scanning a hundred thousand codes."""
-    return ThreadPoolExecutor(max(1, _cores() - 1), "cricavpr-search")
+    return ThreadPoolExecutor(_cores(), "cricavpr-search")
 
 
 def _cores() -> int:

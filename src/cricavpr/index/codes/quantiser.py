@@ -27,6 +27,9 @@ from cricavpr.index.vectors import Rows
 from cricavpr.pca import principal_directions
 
 KIND = "cricavpr.quantiser.2"
+DIMS = 512  # directions kept
+PARTS = 256  # of 4 bits each: 128 bytes a row; even, and a divisor of DIMS
+SAMPLE = 16_384  # rows to learn from, spread evenly over the index
 FEWEST_ROWS = 64
 AT_ONCE = 192  # vectors of one product: always as many, so that its rounding never depends on how many there are
 ARRAYS = ("mean", "projection", "centroids")
@@ -34,33 +37,11 @@ ARRAYS = ("mean", "projection", "centroids")
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Coding:
-    """How long codes are and what they are learnt on.
-
-    Attributes:
-        dims: directions kept.
-        parts: of 4 bits each: 256 parts are 128 bytes a row.
-        sample: rows to learn from, spread evenly over the index.
-        seed: of the turn.
-    """
-
-    dims: int = 512
-    parts: int = 256
-    sample: int = 16_384
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.parts < 2 or self.parts % 2 or self.dims < self.parts or self.dims % self.parts:
-            raise InputError(
-                f"parts must be even and divide the directions, got {self.parts} parts of {self.dims} directions."
-            )
-
-    def fitting(self, dim: int, rows: int) -> tuple[int, int]:
-        """Return directions and parts for vectors of `dim` values, learnt on `rows` of them."""
-        most = min(self.dims, dim, rows - 1)
-        parts = min(self.parts, most - most % 2)
-        return most // parts * parts, parts
+def code_size(dim: int, rows: int) -> tuple[int, int]:
+    """Return directions and parts of codes for vectors of `dim` values, learnt on `rows` of them."""
+    most = min(DIMS, dim, rows - 1)
+    parts = min(PARTS, most - most % 2)
+    return most // parts * parts, parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +70,7 @@ class Quantiser:
             raise ValueError("its arrays are not finite float32")
 
     @classmethod
-    def learn(cls, rows: Rows, made_by: MadeBy, coding: Coding | None = None) -> Self:
+    def learn(cls, rows: Rows, made_by: MadeBy) -> Self:
         """Learn on a sample of the rows; the same rows give the same quantiser.
 
         Raises:
@@ -97,17 +78,17 @@ class Quantiser:
             MissingExtraError: faiss is not installed.
         """
         fast_scan.require_faiss()
-        coding, live = coding or Coding(), rows.allowed()
+        live = rows.allowed()
         there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
         if len(there) < FEWEST_ROWS:
             raise InputError(
                 f"learning codes needs at least {FEWEST_ROWS} photos, got {len(there)}. Use the exact engine."
             )
-        chosen = there[np.linspace(0, len(there) - 1, min(coding.sample, len(there))).astype(np.int64)]
+        chosen = there[np.linspace(0, len(there) - 1, min(SAMPLE, len(there))).astype(np.int64)]
         sample = rows.read(chosen).astype(np.float32, copy=False)
-        dims, parts = coding.fitting(rows.dim, len(sample))
+        dims, parts = code_size(rows.dim, len(sample))
         found = principal_directions(sample, dims, "a quantiser")
-        turn, _ = np.linalg.qr(np.random.default_rng(coding.seed).standard_normal((dims, dims)))
+        turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dims, dims)))
         projection = (turn @ found.directions).astype(np.float32)
         mean = found.mean.astype(np.float32)
         centroids = fast_scan.learn_centroids(np.matmul(sample - mean, projection.T), parts)
@@ -174,7 +155,7 @@ class Quantiser:
         if file.about.get("made_by") != made_by.fingerprint:
             raise CodesError(file.path, "was learnt on descriptors of another provenance")
         try:
-            found = cls(*(file.stretch(name) for name in ARRAYS), made_by.fingerprint)
+            found = cls(**{name: file.stretch(name) for name in ARRAYS}, made_by=made_by.fingerprint)
             if found.dim != made_by.dim:
                 raise ValueError(f"it is for descriptors of {found.dim} values")
             return found

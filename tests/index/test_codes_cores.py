@@ -8,8 +8,9 @@ import sys
 import threading
 
 import pytest
-from UNKNOWN.cores import cores
-from UNKNOWN.share import share
+
+from cricavpr.index.codes import fast_scan as cores
+from cricavpr.index.codes.fast_scan import share
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_a_process_that_was_forked_has_threads_of_its_own() -> None:
 def test_a_thread_that_outlives_the_main_one_still_gets_its_answer() -> None:
     program = """
 import threading, time
-from UNKNOWN.share import share
+from cricavpr.index.codes.fast_scan import share
 def late():
     threading.main_thread().join()
     print(share(abs, [-1, -2, -3]))
