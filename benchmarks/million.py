@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
 from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.fast_scan import best_codes
 from cricavpr.index.codes.tuning import recalls
 from cricavpr.index.columns import Photos
-from cricavpr.index.exact import ExactEngine
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
+from cricavpr.index.searching import Engine
 
 AT_ONCE = 4096  # rows drawn at a time, each block from a seed of its own
 ADDED_AT_ONCE = 16 * AT_ONCE  # photos of one `add`: half a gigabyte of float16
@@ -173,12 +174,12 @@ def _round(index: PlaceIndex, queries: list[DescriptorSet], exact: NDArray[np.in
     return f"{first:.1%}, {ten:.2%}; {times}"
 
 
-def _scanned(engine: CompressedEngine | ExactEngine, vectors: NDArray[np.float32]) -> str:
+def _scanned(engine: Engine, vectors: NDArray[np.float32]) -> str:
     assert isinstance(engine, CompressedEngine)
     clocks = []
     for vector in vectors:
         projected, clock = engine.quantiser.project(vector), _Clock()
-        engine.scan.best(projected, engine.shortlist)
+        best_codes(engine.pieces, projected, engine.shortlist)
         clocks.append(clock.stop())
     return f"{_median_ms(clocks, 'wall'):.1f} ({_median_ms(clocks, 'cpu'):.1f})"
 

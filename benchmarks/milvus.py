@@ -26,8 +26,9 @@ from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.files import write_text
 from cricavpr.geo import LatLon, Positions
 from cricavpr.index.columns import Photos
-from cricavpr.index.filters import Filter, Near, Tagged
-from cricavpr.index.remote import KINDS, Address, RemoteIndex
+from cricavpr.index.filters import Near, Tagged
+from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.index.remote.milvus import KINDS
 from cricavpr.index.search import search
 
 QUERIES, TOP = 50, 10
@@ -93,16 +94,15 @@ def _searched(
     one = [_one(queries, row) for row in range(len(queries))]
     index.search(queries, TOP)  # warm
     near = Near(LatLon(55 + len(vectors) / 2 / DEGREE_M, 13.0), len(vectors) / 200)
-    filters: tuple[Filter, ...] = (near,)
     plain_ms = [_ms(lambda query=query: index.search(query, TOP)) for query in one]
-    near_ms = [_ms(lambda query=query: index.search(query, TOP, filters)) for query in one[:20]]
+    near_ms = [_ms(lambda query=query: index.search(query, TOP, where=near)) for query in one[:20]]
     batch_ms = _ms(lambda: index.search(queries, TOP)) / len(queries)
     found = index.search(queries, TOP)
     exact = search(vectors, queries.vectors, TOP)
-    names = [[int(found.name(row)[:7]) for row in rows] for rows in found.predictions.indices.tolist()]
+    names = [[int(found.photos.name(row)[:7]) for row in rows] for rows in found.indices.tolist()]
     share = [len({*a} & {*b}) / TOP for a, b in zip(names, exact.indices.tolist(), strict=True)]
     true = np.einsum("qnd,qd->qn", vectors[np.array(names)].astype(np.float64), queries.vectors.astype(np.float64))
-    tagged = index.search(queries, TOP, (Tagged("hundredth"),)).predictions.indices
+    tagged = index.search(queries, TOP, where=Tagged("hundredth")).indices
     return Figures(
         kind,
         len(vectors),
@@ -114,7 +114,7 @@ def _searched(
         float(np.median(near_ms)),
         float(np.mean(share)),
         float((tagged >= 0).sum(axis=1).mean()),
-        float(np.abs(true - found.predictions.scores).max()),
+        float(np.abs(true - found.scores).max()),
         server.rss_mb(),
         empty_mb,
         server.disk_mb(),

@@ -16,7 +16,6 @@ from cricavpr.index.storage import writer_of
 from cricavpr.town.write import make_town
 
 PIXELS = ["--method", "pixels", "--quiet", "--workers", "0"]
-GOLDEN = Path(__file__).parents[1] / "index" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,7 @@ def test_verify_names_every_damaged_file_and_its_place(index: Path, capsys: pyte
     assert json.loads(said.out)["damages"][0] == {
         "file": str(path),
         "offset": 0,
-        "why": "does not have the checksum it was written with",
+        "why": "does not match its checksum",
     }
     assert said.err.count("\n") == 1
 
@@ -158,11 +157,7 @@ def test_building_where_an_index_is_says_what_it_replaces(
     assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
     assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
     assert len(PlaceIndex.open(index)) == 4
-    shutil.rmtree(index)
-    shutil.copytree(GOLDEN / "format_1", index)
-    assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
     told = f"they replace an index in {index} that could not be opened.\n"
-    assert told in capsys.readouterr().err
     (index / PlaceIndex.open(index).snapshot.manifest.name).write_text("{}")
     assert main(["index", "build", str(parts[1]), "--to", str(index), *PIXELS]) == 0
     assert told in capsys.readouterr().err
@@ -172,18 +167,18 @@ def test_building_where_an_index_is_says_what_it_replaces(
 
 
 WRONG = [
-    (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "not stored as 'int8'"),
-    (["info", "nowhere"], "no place index"),
-    (["info", "no\nwhere"], r"no\nwhere is no place index"),
+    (["build", ".", "--to", "INDEX", "--dtype", "int8", *PIXELS], "unknown dtype 'int8'"),
+    (["info", "nowhere"], "not a place index"),
+    (["info", "no\nwhere"], r"no\nwhere is not a place index"),
     (["build", "", "--to", "INDEX", *PIXELS], "there is no folder ''"),
-    (["build", "nowhere", "--to", "INDEX", "--tag", "", *PIXELS], "--tag '' is no word"),
-    (["add", "INDEX", "nowhere", "--tag", "", *PIXELS], "--tag '' is no word"),
-    (["remove", "INDEX"], "nothing is named"),
-    (["remove", "INDEX", "--id", "xyz"], "is not a SHA-256"),
+    (["build", ".", "--to", "INDEX", "--tag", "", *PIXELS], "tags must be words"),
+    (["add", "INDEX", ".", "--tag", "", *PIXELS], "tags must be words"),
+    (["remove", "INDEX"], "nothing to remove"),
+    (["remove", "INDEX", "--id", "xyz"], "must be 64 hexadecimal digits"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),
-    (["merge", "INDEX", "nowhere"], "no place index"),
-    (["merge", "INDEX", "milvus://h/c"], "`index merge` is for an index in a folder"),
-    (["diff", "INDEX", "milvus://h/c"], "`index diff` is for an index in a folder"),
+    (["merge", "INDEX", "nowhere"], "not a place index"),
+    (["merge", "INDEX", "milvus://h/c"], "`index merge` needs an index in a folder"),
+    (["diff", "INDEX", "milvus://h/c"], "`index diff` needs an index in a folder"),
     (["add", "INDEX", "nowhere", *PIXELS], "there is no folder nowhere"),
     (["add", "INDEX", ".", "--quiet"], "method: pixels here, cricavpr-tiny there"),
 ]

@@ -44,10 +44,10 @@ def test_too_few_photos_and_shortlists_that_are_none_are_said_in_a_line(
     few, enough = built(tmp_path / "few", range(9), WIDE), built(tmp_path / "enough", range(100), WIDE)
     for odd in (["--shortlist", "0"], ["--sample", "0"]):
         assert main(["index", "tune", str(enough.path), "--quiet", *odd]) == 2
-        assert "leave nothing to measure" in capsys.readouterr().err.splitlines()[-1]
+        assert "tuning needs at least 2 photos" in capsys.readouterr().err.splitlines()[-1]
     assert not [*enough.path.glob("codes-*")]  # said before the work is done
     assert main(["index", "tune", str(few.path), "--quiet"]) == 2
-    assert "codes cannot be learnt on 9 descriptors" in capsys.readouterr().err
+    assert "learning codes needs at least 64 photos, got 9" in capsys.readouterr().err
 
 
 def read(*typed: str) -> object:

@@ -350,7 +350,8 @@ def test_too_few_rows_teach_nothing_and_it_is_said(vectors: np.ndarray) -> None:
 # --- choosing and tuning
 
 
-def test_the_engine_follows_from_size_and_memory_and_says_why() -> None:
+def test_the_engine_follows_from_size_and_memory_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_codes(monkeypatch, 512, 256)
     assert str(choose(1000, 4096)).startswith("exact search: 1,000 descriptors of 4096 values are few enough")
     assert choose(1_000_000, 4096).engine == "compressed"
     assert "take 348 MB" in choose(1_000_000, 4096).reason

@@ -287,9 +287,7 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     index.add(Photos(photos([99]), Path("/elsewhere"), ids=ids([99])))
     change = index.remove(["1.jpg", "99.jpg", "nowhere.jpg"], ids=[*ids([2]), *ids([50])])
     assert (change.removed, change.missing) == (3, tuple(sorted([ids([50])[0].hex(), "nowhere.jpg"])))
-    assert sorted(one["name"] for one in server.photos.values()) == [
-        f"{n}.jpg" for n in range(3, 8)
-    ]
+    assert sorted(one["name"] for one in server.photos.values()) == [f"{n}.jpg" for n in range(3, 8)]
     again = index.remove(["1.jpg"])
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):

@@ -262,7 +262,7 @@ def test_a_filter_leaves_only_what_it_allows_however_few(locator: Locator, tmp_p
     few = Locator(locator.index, GroupColour(), where=near)
     photo = greenish(tmp_path / "mine.png")
     assert [match.name for match in few.locate(photo).matches] == ["0000.png"]
-    with pytest.raises(InputError, match=r"none of 3 photos fits the filter: within 10 m of 0\.0, 0\.0"):
+    with pytest.raises(InputError, match=r"none of 3 photos matches the filter: within 10 m of 0\.0, 0\.0"):
         Locator(locator.index, GroupColour(), where=Near(LatLon(0.0, 0.0), 10.0))
 
 

@@ -39,8 +39,8 @@ VERBS = {
 }
 
 
-def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """Return the parser of the command line `words`; of all of them where none are given."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="cricavpr",
         description="Visual place recognition: photos in, places out.",
@@ -48,7 +48,7 @@ def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
         "130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"cricavpr {__version__}")
-    add_verbs(top, VERBS, "verbs", words)
+    add_verbs(top, VERBS, "verbs")
     return top
 
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a photo is said once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
+    args = parser().parse_args(typed, argparse.Namespace(typed=typed))
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -10,8 +10,7 @@ from cricavpr.cli.options import add_method, add_search, add_work, load_method, 
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.photos import read_photos
 from cricavpr.errors import InputError
-from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import Address, RemoteIndex, is_remote
+from cricavpr.index import open_index
 from cricavpr.locate import LocationEstimate, Locator, Where
 from cricavpr.locate.formats import FORMATS
 from cricavpr.terminal import printable
@@ -49,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
 
     where = read_filter(args)
-    locator = Locator(_opened(args.index), load_method(args), args.precision, engine=args.engine, where=where)
-    for line in () if args.quiet else (locator.source.choice, *locator.source.notes):
+    locator = Locator(open_index(args.index), load_method(args), args.precision, engine=args.engine, where=where)
+    for line in () if args.quiet else (locator.searcher.choice, *locator.searcher.notes):
         print(line, file=sys.stderr)
     paths, unusable = _paths(args.photos)
     located = locator.locate_many(paths, args.top, batch_size=args.batch_size, workers=args.workers)
@@ -59,11 +58,6 @@ def run(args: argparse.Namespace) -> int:
     if locator.caveat:
         print(locator.caveat, file=sys.stderr)
     return report((*unusable, *located.problems))
-
-
-def _opened(index: str) -> PlaceIndex | RemoteIndex:
-
-    return RemoteIndex.open(Address.parse(index)) if is_remote(index) else PlaceIndex.open(Path(index))
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:

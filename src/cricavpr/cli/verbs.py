@@ -1,36 +1,44 @@
-"""Tables of verbs: each one's file is imported when the verb is chosen, so that --help stays fast."""
+"""Tables of verbs: the file of a verb is imported when the verb is chosen, so that --help stays fast."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-Subparsers = argparse._SubParsersAction
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Verb(NamedTuple):
-    """A verb: the module of `cricavpr.cli` that has its `add_arguments`, and one line for people."""
+    """A verb: the module of `cricavpr.cli` that has its arguments, one line of help, and the function there."""
 
     module: str
     help: str
+    function: str = "add_arguments"
 
 
-def add_verbs(
-    parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str, words: Sequence[str] | None
-) -> None:
-    """Add a parser for each verb; import only the module of the chosen one.
+class LazyParser(argparse.ArgumentParser):
+    """The parser of a verb, which adds its arguments when they are first needed."""
 
-    Args:
-        title: what the verbs are called in --help: verbs or actions.
-        words: the words of the command line; None imports the module of every verb.
-    """
-    subparsers: Subparsers[argparse.ArgumentParser] = parser.add_subparsers(
-        title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True
+    verb: Verb | None = None
+
+    def _fill(self) -> None:
+        if self.verb is not None:
+            verb, self.verb = self.verb, None
+            getattr(importlib.import_module(f"cricavpr.cli.{verb.module}"), verb.function)(self)
+
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        self._fill()
+        return super().parse_known_args(*args, **more)
+
+    def format_help(self) -> str:
+        self._fill()
+        return super().format_help()
+
+
+def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str) -> None:
+    """Add a parser for each verb. `title` is what the verbs are called in --help: verbs or actions."""
+    subparsers = parser.add_subparsers(
+        title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True, parser_class=LazyParser
     )
-    chosen = None if words is None else next((word for word in words if word in verbs), "")
     for name, verb in verbs.items():
-        below = subparsers.add_parser(name, help=verb.help)
-        if chosen in (None, name):
-            importlib.import_module(f"cricavpr.cli.{verb.module}").add_arguments(below)
+        subparsers.add_parser(name, help=verb.help).verb = verb

@@ -85,7 +85,6 @@ class PhotoIndex(Protocol):
 
     Attributes:
         path: where it is, as users write it.
-        folder: the folder of its files; None on a server.
         made_by: provenance of the descriptors.
         frame: of the positions: none, local or utm.
     """
@@ -94,15 +93,15 @@ class PhotoIndex(Protocol):
     def path(self) -> object: ...
 
     @property
-    def folder(self) -> Path | None: ...
-
-    @property
     def made_by(self) -> MadeBy: ...
 
     @property
     def frame(self) -> str: ...
 
     def __len__(self) -> int: ...
+
+    def newest(self) -> PhotoIndex:
+        """Return the index as it is now."""
 
     def info(self) -> dict[str, Any]:
         """Return the facts about the index, as JSON has them."""

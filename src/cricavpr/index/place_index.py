@@ -128,10 +128,6 @@ class PlaceIndex:
         return self.snapshot.path
 
     @property
-    def folder(self) -> Path:
-        return self.snapshot.path
-
-    @property
     def version(self) -> int:
         return self.snapshot.manifest.version
 

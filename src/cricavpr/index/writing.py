@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +148,7 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
             carry(base, written)
             base = _commit_after(base, pieces)
         _sweep(path, [base.manifest], strict=True)
-        sweep_work(path)
+        _sweep_work(path)
         wipe(path, base.ids_and_metres())
         sync(path)
         return base
@@ -162,7 +161,8 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
 def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
     """Yield a folder inside that of an index for one job of describing, which only this process uses.
 
-    It lasts if the process dies, so that the same job goes on there. `compact` removes those of other jobs.
+    It is removed if the block succeeds. What is in it lasts if the block fails or the process dies, so that the same
+    job goes on there; `compact` removes what no process works on.
 
     Args:
         path: folder of the index; made if missing.
@@ -172,26 +172,35 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
     Raises:
         InputError: another process (named), or a place that cannot be written.
     """
-    work = path / WORK
-    folder = work / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
+    folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
     with one_line_errors(path):
-        if work.is_symlink() or folder.is_symlink():
-            raise InputError(f"{work} must not hold or be a symbolic link. Remove it.")
+        make_folders(path)
+        if any(one.is_symlink() for one in (folder.parent, folder)):
+            raise InputError(f"{folder} must not be or lie in a symbolic link. Remove the link.")
         make_folders(folder)
-    with exclusive(folder / "lock", f"describing these photos for {path}", wait_s):
-        yield folder
+    with exclusive(folder / LOCK, f"describing these photos for {path}", wait_s):
+        try:
+            yield folder
+        except BaseException:
+            if os.listdir(folder) == [LOCK]:  # noqa: PTH208
+                _remove_work(folder)
+            raise
+        _remove_work(folder)
 
 
-def sweep_work(path: Path, job: Path | None = None) -> None:
-    """Remove the folders of all jobs that no process works on, or of one; and then what is empty."""
-    if not (path / WORK).is_symlink():
-        folders = [job] if job else [one for one in (path / WORK).glob("*") if re.fullmatch("[0-9a-f]{16}", one.name)]
-        for folder in folders:
-            with contextlib.suppress(InputError, OSError):
-                if not folder.is_symlink():
-                    with contextlib.nullcontext() if job else exclusive(folder / "lock", str(folder)):
-                        shutil.rmtree(folder)
-        for empty in (path / WORK, path):
+def _sweep_work(path: Path) -> None:
+    """Remove the work of all jobs that no process works on."""
+    folders = [] if (path / WORK).is_symlink() else [*(path / WORK).glob("?" * 16)]
+    for folder in folders:
+        with contextlib.suppress(InputError), exclusive(folder / LOCK, str(folder)):
+            _remove_work(folder)
+
+
+def _remove_work(folder: Path) -> None:
+    """Remove a folder of work, and those above it that are empty then."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+        for empty in (folder.parent, folder.parent.parent):
             with contextlib.suppress(OSError):
                 empty.rmdir()
 

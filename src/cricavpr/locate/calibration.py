@@ -14,10 +14,12 @@ from typing import Any, Self
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
-from cricavpr.index.durable import writer_of
+from cricavpr.index.checksummed_json import seal, unseal
+from cricavpr.index.manifest import CALIBRATION
+from cricavpr.index.photo_index import PhotoIndex
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed, unsealed
-from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of
+from cricavpr.index.sketch import MOST_BYTES, SKETCH, left_of, likeness, sketch_of
+from cricavpr.index.storage import read_whole, writer_of
 from cricavpr.locate.logistic import Logistic
 from cricavpr.locate.together import FEATURES, Consensus, Rule
 from cricavpr.locate.values import Doubt
@@ -196,7 +198,7 @@ class Calibration:
         with writer_of(index.path, WAIT_S):
             left = left_of(self.sketch, index.newest().snapshot.ids_and_metres())
             kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
-            write_text(path, sealed(kept.to_dict()) + "\n")
+            write_text(path, seal(kept.to_dict()) + "\n")
         return path
 
 
@@ -208,13 +210,15 @@ class Found:
     why_not: str | None = None
 
 
-def read_calibration(index: PlaceIndex) -> Found:
+def read_calibration(index: PhotoIndex) -> Found:
     """The calibration that lies with an index, where it fits."""
+    if not isinstance(index, PlaceIndex):
+        why_not = "so nothing is known of how sure an answer is. Only an index in a folder can be calibrated."
+        return Found(None, f"{index.path} is not calibrated, {why_not}")
     path = index.path / CALIBRATION
     again = f"Run: cricavpr index calibrate {index.path}"
     try:
-        with path.open("rb") as file:
-            calibration = Calibration.from_dict(unsealed(file.read(MOST_BYTES)))
+        calibration = Calibration.from_dict(unseal(read_whole(path, MOST_BYTES)))
     except FileNotFoundError:
         return Found(None, f"{index.path} is not calibrated, so nothing is known of how sure an answer is. {again}")
     except OSError as error:

@@ -17,11 +17,9 @@ from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import ALONE
 from cricavpr.images import decode
-from cricavpr.index.engines import Filter
-from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import RemoteIndex
-from cricavpr.locate.calibration import check_precision
-from cricavpr.locate.sources import Findings, source_of
+from cricavpr.index.filters import Filter
+from cricavpr.index.photo_index import Found, PhotoIndex
+from cricavpr.locate.calibration import check_precision, read_calibration
 from cricavpr.locate.together import Consensus, Rule, consensus
 from cricavpr.locate.values import Doubt, LocationEstimate, Match, Where
 from cricavpr.methods.base import Method, made_by
@@ -41,8 +39,8 @@ class Locator:
     """An index and the method that made it. Every photo is described alone: none can change another's answer.
 
     Attributes:
-        source: the index as it is asked: its `choice` says how it is searched and why, its `notes` what had to be
-            made for that.
+        searcher: the index ready for searching: its `choice` says how it is searched and why, its `notes` what had
+            to be made for that.
         calibration: what the index knows of its own doubt, or None.
         caveat: one line for the user where there is none, or of what it does not promise.
 
@@ -54,7 +52,7 @@ class Locator:
 
     def __init__(
         self,
-        index: PlaceIndex | RemoteIndex,
+        index: PhotoIndex,
         method: Method,
         precision: float = PRECISION,
         *,
@@ -67,8 +65,8 @@ class Locator:
         self.index, self.method, self.precision = index, method, precision
         self.made_by = made_by(method, ALONE)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
-        self.source = source_of(index, engine, where)
-        found = self.source.calibrated()
+        self.searcher = index.searcher(engine=engine, where=where)
+        found = read_calibration(index)
         self.calibration = found.calibration
         self.caveat = found.why_not if found.calibration is None else found.calibration.caveat(precision)
         self.rule = Rule() if found.calibration is None else found.calibration.rule
@@ -125,25 +123,25 @@ class Locator:
         )
         return Located(tuple(estimates), tuple(problems))
 
-    def _search(self, queries: DescriptorSet, top: int) -> Findings:
+    def _search(self, queries: DescriptorSet, top: int) -> Found:
         """As many matches as are shown, and as many as decide: `top` changes what is shown and nothing else."""
-        return self.source.search(queries, max(top, self.rule.depth))
+        return self.searcher.search(queries, max(top, self.rule.depth))
 
     def _estimates(
-        self, names: Sequence[str], findings: Findings, asked: Sequence[int], top: int
+        self, names: Sequence[str], findings: Found, asked: Sequence[int], top: int
     ) -> list[LocationEstimate]:
         """One for each name; `asked` says which query of the findings it is."""
-        indices = findings.predictions.indices
+        indices = findings.indices
         known = np.unique(indices[indices >= 0])
-        positions = findings.positions_of(known)
+        positions = findings.photos.positions_of(known)
         shown = np.unique(indices[:, :top][indices[:, :top] >= 0])
         where = dict(zip(shown.tolist(), _where(positions.take(np.searchsorted(known, shown))), strict=True))
         estimates = []
         for name, query in zip(names, asked, strict=True):
             there = indices[query] >= 0
-            rows, scores = indices[query, there], findings.predictions.scores[query, there]
+            rows, scores = indices[query, there], findings.scores[query, there]
             matches = tuple(
-                Match(findings.name(row), score, where[row], findings.photo(row))
+                Match(findings.photos.name(row), score, where[row], findings.photos.photo(row))
                 for row, score in zip(rows[:top].tolist(), scores[:top].tolist(), strict=True)
             )
             deciding = slice(0, self.rule.depth)
@@ -157,9 +155,9 @@ class Locator:
         """Said before a photo is looked for."""
         if top < 1:
             raise InputError(f"the {top} best matches of a photo are not defined. Ask for 1 or more.")
-        if top > self.source.most_matches:
+        if top > self.searcher.most_matches:
             raise InputError(
-                f"{self.index.path} gives at most {self.source.most_matches:,} matches of a photo. Ask for fewer "
+                f"{self.index.path} gives at most {self.searcher.most_matches:,} matches of a photo. Ask for fewer "
                 f"than {top:,}."
             )
 

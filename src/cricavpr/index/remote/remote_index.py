@@ -158,9 +158,9 @@ class RemoteIndex:
     def path(self) -> Address:
         return self.address
 
-    @property
-    def folder(self) -> None:
-        return None
+    def newest(self) -> Self:
+        """Return this index, which has no versions."""
+        return self
 
     @property
     def exact(self) -> bool:

@@ -14,7 +14,7 @@ from cricavpr.index.columns import Photos
 from cricavpr.index.filters import All, Box, Filter, Near, Tagged
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
-from cricavpr.locate.sources import source_of
+from cricavpr.locate.calibration import read_calibration
 from tests.index.fake_server import FakeServer
 from tests.locate.worlds import MADE, World
 
@@ -42,13 +42,13 @@ def both(folder: Path, remote: RemoteIndex) -> tuple[PlaceIndex, RemoteIndex]:
 
 def assert_answers_alike(local: PlaceIndex, remote: RemoteIndex, where: Filter | None) -> None:
     queries, _ = WORLD.photos(np.arange(0, 100, 7), "queries")
-    here, there = (source_of(index, where=where).search(queries, 20) for index in (local, remote))
-    assert here.predictions.indices.shape == there.predictions.indices.shape
-    assert np.allclose(here.predictions.scores, there.predictions.scores, rtol=0, atol=1e-5)
-    rows_here, rows_there = here.predictions.indices.ravel(), there.predictions.indices.ravel()
+    here, there = (index.searcher(where=where).search(queries, 20) for index in (local, remote))
+    assert here.indices.shape == there.indices.shape
+    assert np.allclose(here.scores, there.scores, rtol=0, atol=1e-5)
+    rows_here, rows_there = here.indices.ravel(), there.indices.ravel()
     for one, other in zip(rows_here.tolist(), rows_there.tolist(), strict=True):
-        assert (here.name(one), here.photo(one)) == (there.name(other), there.photo(other))
-    where_here, where_there = here.positions_of(rows_here), there.positions_of(rows_there)
+        assert (here.photos.name(one), here.photos.photo(one)) == (there.photos.name(other), there.photos.photo(other))
+    where_here, where_there = here.photos.positions_of(rows_here), there.photos.positions_of(rows_there)
     assert where_here.metres.tolist() == where_there.metres.tolist() and where_here.zones == where_there.zones
 
 
@@ -72,17 +72,17 @@ def test_a_server_answers_as_a_folder_with_the_same_photos(
 def test_how_a_server_searches_is_said_and_is_not_to_be_chosen(
     server: FakeServer, indexes: tuple[PlaceIndex, RemoteIndex]
 ) -> None:
-    assert str(source_of(indexes[0]).choice).startswith("exact search: 200 descriptors of 24 values")
-    assert source_of(indexes[1]).choice == f"exact search: {AT} is of the kind FLAT, which reads every descriptor"
-    fast = RemoteIndex.create(Address("localhost", 19530, "fast"), MADE, "hnsw", server)
-    assert source_of(fast).choice == f"approximate search: {fast.path} is of the kind HNSW, which may miss photos"
+    assert str(indexes[0].searcher().choice).startswith("exact search: 200 descriptors of 24 values")
+    assert indexes[1].searcher().choice == f"exact search: {AT} is of the kind flat, which reads every descriptor"
+    fast = RemoteIndex.create(Address("localhost", 19530, "fast"), MADE, "hnsw", FakeServer())
+    assert fast.searcher().choice == f"approximate search: {fast.path} is of the kind hnsw, which may miss photos"
     for engine in ("exact", "compressed", "anything"):
-        with pytest.raises(InputError, match=f"'{engine}' cannot be asked of {AT}: its kind, FLAT, was chosen when"):
-            source_of(indexes[1], engine)
+        with pytest.raises(InputError, match=f"{AT} cannot be chosen: its kind, flat, was fixed .*'{engine}'"):
+            indexes[1].searcher(engine=engine)
 
 
 def test_a_server_says_that_it_cannot_be_calibrated(indexes: tuple[PlaceIndex, RemoteIndex]) -> None:
-    found = source_of(indexes[1]).calibrated()
+    found = read_calibration(indexes[1])
     assert found.calibration is None and found.why_not is not None
     assert found.why_not.startswith(f"{AT} is not calibrated, so nothing is known of how sure an answer is.")
 
@@ -91,8 +91,8 @@ def test_where_no_photo_fits_it_is_said_before_anything_is_searched(
     server: FakeServer, indexes: tuple[PlaceIndex, RemoteIndex]
 ) -> None:
     nowhere = All((Tagged("even"), Near(LatLon(10.0, 20.0), 500.0)))
-    says = r"fits the filter: tagged even and within 500 m of 10\.0, 20\.0\. Ask for more\."
+    says = r"matches the filter: tagged even and within 500 m of 10\.0, 20\.0\. Use a wider filter\."
     for index in indexes:
         with pytest.raises(InputError, match=says):
-            source_of(index, where=nowhere)
+            index.searcher(where=nowhere)
     assert "search" not in dict(server.calls)

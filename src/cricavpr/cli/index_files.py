@@ -1,0 +1,205 @@
+"""The actions of `cricavpr index` that describe no photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from cricavpr.errors import InputError
+from cricavpr.index import open_index
+from cricavpr.index.auditing import damages
+from cricavpr.index.photo_index import PhotoIndex
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote.address import Address, folder_named, is_remote
+from cricavpr.progress import Progress
+from cricavpr.terminal import printable
+
+SOME_MISSING = 3  # exit code: the work was done, but some names are not in the index
+
+
+def add_remove(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Remove photos by name or id. No search finds them from now on; `compact` wipes their bytes."
+    _add_index(parser)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="names as `export` prints them")
+    parser.add_argument("--id", action="append", default=[], metavar="SHA256", help="the SHA-256 of a photo's bytes")
+    parser.add_argument("--from", dest="list", metavar="FILE", help="a file with a name on each line, - for stdin")
+    _add_wait(parser)
+    parser.set_defaults(run=remove)
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    _add_index(parser)
+    parser.add_argument("other", metavar="OTHER", help="the folder of the index to take the photos from")
+    parser.add_argument("--kind", metavar="KIND", help="how a new collection of a server searches: flat, ivf or hnsw")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_wait(parser)
+    parser.set_defaults(run=merge)
+
+
+def add_compact(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Merge small segments, and wipe removed photos from all files. Needs disk space for a copy."
+    _add_index(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_wait(parser)
+    parser.set_defaults(run=compact)
+
+
+def add_info(parser: argparse.ArgumentParser) -> None:
+    _add_index(parser)
+    _add_json(parser)
+    parser.set_defaults(run=info)
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read every byte and name each damaged file, with the place in it. Exit code 2 if one is."
+    _add_index(parser)
+    _add_json(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=verify)
+
+
+def add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", metavar="FIRST", help="the folder of an index")
+    parser.add_argument("other", metavar="SECOND", help="the folder of another")
+    _add_json(parser)
+    parser.set_defaults(run=diff)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    _add_index(parser)
+    parser.add_argument("--to", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
+    parser.set_defaults(run=export)
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+    )
+
+
+def _say(text: str) -> None:
+    print(printable(text))
+
+
+# --- changing
+
+
+def remove(args: argparse.Namespace) -> int:
+    names = [*args.names, *(_listed(args.list) if args.list else ())]
+    if not (names or args.id):
+        raise InputError("nothing to remove. Give names, --id or --from FILE.")
+    change = open_index(args.index).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
+    _say(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
+    for name in change.missing:
+        print(f"not in the index: {printable(name)}", file=sys.stderr)
+    return SOME_MISSING if change.missing else 0
+
+
+def _listed(file: str) -> Iterable[str]:
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}. Give a file with one name a line.") from error
+    return (os.fsdecode(line) for line in content.split(b"\n") if line)
+
+
+def _id(text: str) -> bytes:
+    try:
+        one = bytes.fromhex(text)
+    except ValueError:
+        one = b""
+    if len(one) != 32:
+        raise InputError(f"--id must be 64 hexadecimal digits, as `export` prints, got {printable(text)}.")
+    return one
+
+
+def merge(args: argparse.Namespace) -> int:
+    other = PlaceIndex.open(folder_named(args.other, "merge"))
+    with Progress(is_remote(args.index) and not args.quiet, len(other)) as progress:
+        progress.start(0)
+        change = _to_merge_into(args, other).merge(other, wait_s=args.wait, progress=progress.reach)
+    added = f"{change.added:,} added, {change.already:,} already there"
+    _say(f"{change.index.path}: {added}, {len(change.index):,} photos")
+    return 0
+
+
+def _to_merge_into(args: argparse.Namespace, other: PlaceIndex) -> PhotoIndex:
+    """Return the index that grows; a collection of a server is made if it is missing."""
+    if is_remote(args.index):
+        from cricavpr.index.remote.remote_index import RemoteIndex
+
+        return RemoteIndex.create_or_open(Address.parse(args.index), other.made_by, args.kind)
+    if args.kind is not None:
+        raise InputError(f"--kind {args.kind} is for the collection of a server. Leave it out for a folder.")
+    return PlaceIndex.open(Path(args.index))
+
+
+def compact(args: argparse.Namespace) -> int:
+    index = PlaceIndex.open(folder_named(args.index, "compact"))
+    with Progress(not args.quiet, len(index)) as progress:
+        progress.start(0)
+        index = index.compact(progress.reach, wait_s=args.wait)
+    _say(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segments")
+    return 0
+
+
+# --- asking
+
+
+def info(args: argparse.Namespace) -> int:
+    facts = open_index(args.index).info()
+    if args.json:
+        print(json.dumps(facts, indent=1))
+        return 0
+    for key, value in {**facts, **facts["made_by"]}.items():
+        if key != "made_by":
+            _say(f"{key:<21} {value}")
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    path = folder_named(args.index, "verify")
+    with Progress(not args.quiet, 0) as progress:
+        progress.start(0)
+        found = list(damages(path, progress.reach))
+    if args.json:
+        listed = [{"file": str(one.file), "offset": one.offset, "why": one.why} for one in found]
+        print(json.dumps({"sound": not found, "damages": listed}, indent=1))
+    elif not found:
+        _say(f"{path}: sound, {len(PlaceIndex.open(path)):,} photos")
+    for damage in found:
+        print(f"cricavpr: {printable(str(damage))}", file=sys.stderr)
+    return 2 if found else 0
+
+
+def diff(args: argparse.Namespace) -> int:
+    first, second = (PlaceIndex.open(folder_named(one, "diff")) for one in (args.index, args.other))
+    found = first.diff(second)
+    if args.json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return 0
+    for mark, lines in (("!", found.made_by), ("<", found.only_first), (">", found.only_second), ("~", found.changed)):
+        for line in lines:
+            _say(f"{mark} {line}")
+    sides = f"{len(found.only_first):,} only in the first, {len(found.only_second):,} only in the second"
+    print(f"{sides}, {len(found.changed):,} changed, {found.same:,} the same")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    index = PlaceIndex.open(folder_named(args.index, "export"))
+    index.export(Path(args.to))
+    print(printable(f"{args.to}: {len(index):,} photos"), file=sys.stderr)
+    return 0
