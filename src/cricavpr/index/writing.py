@@ -173,12 +173,19 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
         InputError: another process (named), or a place that cannot be written.
     """
     folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
-    with one_line_errors(path):
-        make_folders(path)
-        if any(one.is_symlink() for one in (folder.parent, folder)):
-            raise InputError(f"{folder} must not be or lie in a symbolic link. Remove the link.")
-        make_folders(folder)
-    with exclusive(folder / LOCK, f"describing these photos for {path}", wait_s):
+    with contextlib.ExitStack() as held:
+        while True:
+            with one_line_errors(path), contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                make_folders(path)
+                if any(one.is_symlink() for one in (folder.parent, folder)):
+                    raise InputError(f"{folder} must not be or lie in a symbolic link. Remove the link.")
+                make_folders(folder)
+            try:
+                held.enter_context(exclusive(folder / LOCK, f"describing these photos for {path}", wait_s))
+                break
+            except InputError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
         try:
             yield folder
         except BaseException:
@@ -191,18 +198,17 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
 def _sweep_work(path: Path) -> None:
     """Remove the work of all jobs that no process works on."""
     folders = [] if (path / WORK).is_symlink() else [*(path / WORK).glob("?" * 16)]
-    for folder in folders:
+    for folder in (one for one in folders if not one.is_symlink()):
         with contextlib.suppress(InputError), exclusive(folder / LOCK, str(folder)):
             _remove_work(folder)
 
 
 def _remove_work(folder: Path) -> None:
     """Remove a folder of work, and those above it that are empty then."""
-    if not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
-        for empty in (folder.parent, folder.parent.parent):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    for empty in (folder.parent, folder.parent.parent):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 # --- a commit
