@@ -162,9 +162,7 @@ def test_an_index_of_another_method_is_refused_before_photos_are_looked_at(tmp_p
 # --- interrupted work
 
 
-def test_a_run_that_was_interrupted_goes_on_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_interrupted_goes_on_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, to = image_set(tmp_path / "a", 6), tmp_path / "index"
 
     def interrupted(*_: object, **__: object) -> None:

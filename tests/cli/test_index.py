@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,42 @@ def test_wrong_input_gets_one_line_and_exit_code_2(
     assert error.startswith("cricavpr: ") and error.count("\n") == 1
     assert says in error
     assert {path.name: path.read_bytes() for path in index.iterdir()} == before
+
+
+@pytest.mark.parametrize("verb", ["build", "add", "update", "remove", "merge", "compact", "info", "verify", "diff"])
+def test_no_control_character_of_a_name_reaches_the_terminal(
+    verb: str, parts: tuple[Path, Path], six: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J"
+    index = Path(shutil.copytree(six, tmp_path / f"{evil}index"))
+    photos = tmp_path / f"{evil}photos"
+    photos.mkdir()
+    for photo in parts[1].iterdir():
+        shutil.copy(photo, photos / f"{evil}{photo.name}")
+    words = {
+        "build": [str(photos), "--to", str(index), *PIXELS],
+        "add": [str(index), str(photos), *PIXELS],
+        "update": [str(index), str(photos), *PIXELS],
+        "remove": [str(index), f"{evil}.jpg"],
+        "merge": [str(index), str(index)],
+        "verify": [str(index), "--quiet"],
+        "compact": [str(index), "--quiet"],
+        "diff": [str(index), str(tmp_path / "other")],
+    }.get(verb, [str(index)])
+    if verb == "diff":
+        assert main(["index", "build", str(photos), "--to", words[1], *PIXELS]) == 0
+    assert main(["index", verb, *words]) in (0, 3)
+    said = capsys.readouterr()
+    assert "owned" in said.out + said.err
+    assert not {c for c in said.out + said.err if not c.isprintable()} - {"\n"}
+
+
+def test_info_needs_no_torch(index: Path) -> None:
+    code = "import sys; from cricavpr.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    for words in (["info", str(index)], ["verify", str(index), "--quiet"], ["compact", str(index), "--quiet"]):
+        command = [sys.executable, "-c", code, "index", *words]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said.splitlines()[-1] == "False", words
 
 
 def test_a_locked_index_names_who_holds_it(index: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from cricavpr.geo import Positions
 from cricavpr.index import exporting
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.spreadsheet import plain_cell
 from tests.index.places import ids, photos
 
 NAMES = ('a "b", c\n.jpg', os.fsdecode(b"\xff.jpg"), "ü.jpg")
@@ -51,6 +52,19 @@ def test_a_name_that_begins_with_a_blank_keeps_it_where_blanks_after_commas_are_
     PlaceIndex.build(Photos(given, Path("/p")), tmp_path / "index").export(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:  # as `--positions` reads it, too
         assert [row["name"] for row in csv.DictReader(file, skipinitialspace=True)] == [" a.jpg", "b.jpg"]
+
+
+def test_no_spreadsheet_runs_a_name_or_a_tag_and_each_comes_back(tmp_path: Path) -> None:
+    names = ("=cmd|' /C calc'!A1.jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\ta.jpg", "\ra.jpg", "'a.jpg", "a=b.jpg")
+    tags = [["=1+1"]] + [[]] * 7
+    given = Photos(replace(photos(range(8)), names=names), Path("/p"), tags=tags)
+    PlaceIndex.build(given, tmp_path / "index").export(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [plain_cell(row["name"]) for row in rows] == list(names)
+    assert plain_cell(rows[0]["tags"]) == "=1+1"
+    cells = [cell for row in rows for key, cell in row.items() if key not in ("lat", "lon", "easting", "northing")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 def test_geojson_has_a_feature_for_each_photo_and_null_where_nobody_knows(index: PlaceIndex, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cricavpr.errors import InputError
-from cricavpr.geo import LatLon, Positions
+from cricavpr.geo import LatLon, Positions, distances_m
 from cricavpr.index.codes.compressed import CompressedEngine
 from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.columns import Photos
@@ -58,6 +58,16 @@ FACTS = facts_of(
 )
 def test_a_filter_leaves_the_photos_that_fit(one: Filter, rows: list[int]) -> None:
     assert np.flatnonzero(one.mask(FACTS)).tolist() == rows
+
+
+def test_a_photo_at_exactly_the_radius_is_near_and_one_a_hair_beyond_is_not() -> None:
+    place = Positions.from_latlon([LUND])
+    where = Positions(np.add(place.metres, [[0.0, 250.0]]), place.zones)
+    (away,) = distances_m(where, Positions.from_latlon([LUND]))
+    facts = facts_of(where)
+    assert Near(LatLon(*LUND), float(away)).mask(facts).tolist() == [True]
+    assert Near(LatLon(*LUND), float(np.nextafter(away, 0))).mask(facts).tolist() == [False]
+    assert Near(LatLon(*LUND), 0.0).mask(facts_of(place)).tolist() == [True]
 
 
 @pytest.mark.parametrize(

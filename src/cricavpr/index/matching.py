@@ -20,13 +20,13 @@ class Matches:
     """For each given photo, what an index has of it.
 
     Attributes:
-        rows: rows of the index that it takes the place of.
-        stays: whether root and name stay those of the first of these rows.
+        rows: rows of the index that it takes the place of, the one with its bytes first.
+        paths: the row whose root and name stay, or -1 for the given ones.
         moved: old and new path of each folder that has moved.
     """
 
     rows: tuple[tuple[int, ...], ...]
-    stays: tuple[bool, ...]
+    paths: tuple[int, ...]
     moved: tuple[tuple[str, str], ...]
 
     def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
@@ -48,8 +48,7 @@ class Matches:
             metres[there], zones[there] = old.metres[first[there]], old.zones[first[there]]
             merged = replace(merged, metres=metres, zones=zones, frame=old.frame)
         own, known = _stored(new), _stored(old)
-        paths = (known[row] if stay else path for path, row, stay in zip(own, first.tolist(), self.stays, strict=True))
-        return merged.with_paths(list(paths))
+        return merged.with_paths([known[row] if row >= 0 else path for path, row in zip(own, self.paths, strict=True)])
 
 
 def match(
@@ -62,20 +61,20 @@ def match(
     at: dict[bytes, list[int]] = {}
     for row, path in enumerate(here):
         at.setdefault(path, []).append(row)
-    rows, stays, folders = [], [], dict[bytes, bytes]()
+    rows, paths, folders = [], [], dict[bytes, bytes]()
     for path, twin in zip(there, same.tolist(), strict=True):
         found = at.get(path, [])
         copied = twin >= 0 and twin not in found
         gone = copied and not os.path.lexists(here[twin])
         if gone:
             folders.update(_moved_folder(here[twin], path))
+        rows.append((twin, *(row for row in found if row != twin)) if twin >= 0 else tuple(found))
         # A photo whose own file is still there keeps its path, also if a copy of it was given.
-        rows.append((*([twin] if copied and not gone else []), *found, *([twin] if gone else [])))
-        stays.append(bool(found) or (copied and not gone))
+        paths.append(twin if twin in found or (copied and not gone) else found[0] if found else -1)
     for number, path in enumerate(there):
         if not rows[number]:
             rows[number] = tuple(_in_moved_folder(path, folders, at))
-    return Matches(tuple(rows), tuple(stays), tuple((os.fsdecode(a), os.fsdecode(b)) for a, b in folders.items()))
+    return Matches(tuple(rows), tuple(paths), tuple((os.fsdecode(a), os.fsdecode(b)) for a, b in folders.items()))
 
 
 def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
