@@ -201,13 +201,12 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
 def test_rows_end_to_end_are_read_together_up_to_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starts, preadv = [], os.preadv
 
-    def counted(descriptor: int, into: list[memoryview], start: int, flags: int) -> int:
+    def counted(descriptor: int, into: list[memoryview], start: int) -> int:
         starts.append(start)
-        return preadv(descriptor, into, start, flags)
+        return preadv(descriptor, into, start)
 
     file = ArrayFile(path)
     monkeypatch.setattr(os, "preadv", counted)
-    monkeypatch.setattr(array_file, "NOW", 0)
     monkeypatch.setattr(array_file, "READ_BYTES", 300)
     assert np.array_equal(file.rows("rows", np.arange(80)), ROWS[:80])
     assert len(starts) == 3  # 300, 300 and 200 bytes
@@ -215,7 +214,6 @@ def test_rows_end_to_end_are_read_together_up_to_a_limit(path: Path, monkeypatch
 
 def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, preadv = ArrayFile(path), os.preadv
-    monkeypatch.setattr(array_file, "NOW", 0)
     monkeypatch.setattr(os, "preadv", lambda number, into, *rest: preadv(number, [into[0][:70]], *rest))
     asked = np.array([*range(25), *range(41, 66)])
     assert np.array_equal(file.rows("rows", asked), ROWS[asked])
@@ -224,7 +222,6 @@ def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest
 def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "preadv")
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
-    monkeypatch.setattr(array_file, "NOW", 0)
     asked = np.array([5, 90])
     assert np.array_equal(ArrayFile(path).rows("rows", asked), ROWS[asked])
     changed(path, START)
@@ -232,23 +229,10 @@ def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monk
         ArrayFile(path).rows("rows", asked)
 
 
-@pytest.mark.skipif(not array_file.NOW, reason="this system cannot be asked for what it has in memory alone")
-@pytest.mark.parametrize("there", ["nothing", "half of it"])
-def test_what_is_not_in_memory_is_asked_for_together_and_then_read(
-    path: Path, there: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, done, preadv = ArrayFile(path), [], os.preadv
-
-    def cold(descriptor: int, into: list[memoryview], start: int, flags: int) -> int:
-        done.append("now" if flags else "read")
-        if flags and start >= START + 300:
-            if there == "nothing":
-                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-            return preadv(descriptor, [into[0][:50]], start)
-        return preadv(descriptor, into, start, 0)
-
-    monkeypatch.setattr(os, "preadv", cold)
-    monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("ask"))
+def test_rows_are_announced_together_before_the_first_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, done, preadv = ArrayFile(path), list[str](), os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *given: (done.append("read"), preadv(*given))[1])
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("ask"), raising=False)
     asked = np.array([0, 50, 51, 81])
     assert np.array_equal(file.rows("rows", asked), ROWS[asked])
-    assert done == ["now"] * 3 + ["ask"] * 2 + ["read"] * 2
+    assert done == ["ask"] * 3 + ["read"] * 3

@@ -39,7 +39,6 @@ LONGEST = 1 << 48  # rows or values in a row
 
 READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
 RELEASE_BLOCKS = 4096  # 32 MB
-NOW = getattr(os, "RWF_NOWAIT", 0)  # read what the system has in memory, or nothing
 
 _close = os.close  # of a file that was only read: tests must not count it
 
@@ -240,12 +239,11 @@ class ArrayFile:
         into = found.reshape(-1).view(np.uint8).data
         stretches = _end_to_end(place.start + rows * place.row_bytes, place.row_bytes)
         parts = [(into[row * place.row_bytes :][: end - start], start) for row, start, end in stretches]
-        waiting = [part for part in parts if not self._read(*part, now=True)] if NOW and len(parts) > 1 else parts
-        if hasattr(os, "posix_fadvise") and len(waiting) > 1:
-            for part, start in waiting:  # announced together, so that the disk serves many requests at once
+        if hasattr(os, "posix_fadvise"):
+            for part, start in parts:  # announced together, so that the disk serves many requests at once
                 os.posix_fadvise(self._descriptor, start, len(part), os.POSIX_FADV_WILLNEED)
-        for one in waiting:
-            self._read(*one)
+        for part, start in parts:
+            self._read(part, start)
         return found
 
     def require(self, first: int, end: int) -> None:
@@ -274,25 +272,17 @@ class ArrayFile:
     def _damage(self, block: int) -> FileError:
         return self.error(self.path, "does not match its checksum", block * BLOCK_BYTES)
 
-    def _read(self, into: memoryview, first: int, *, now: bool = False) -> bool:
-        """Read whole blocks, because a checksum needs all bytes of a block.
-
-        Returns:
-            Whether it was read. With `now` only what the system has in memory is.
-        """
+    def _read(self, into: memoryview, first: int) -> None:
+        """Read whole blocks, because a checksum needs all bytes of a block."""
         end = first + len(into)
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
         whole = into if (start, stop) == (first, end) else memoryview(bytearray(stop - start))
         try:
-            count = self._fill(whole, start, NOW if now else 0)
+            count = self._fill(whole, start)
         except OSError as error:
-            if now:
-                return False
             raise failed_read(self.path, error, self.error) from error
         if count < len(whole):
-            if now:
-                return False
             raise self.error(self.path, "has become shorter", start + count)
         for block, known in enumerate(self._sums[low:high].tolist()):
             at = block * BLOCK_BYTES
@@ -300,16 +290,14 @@ class ArrayFile:
                 raise self._damage(low + block)
         if whole is not into:
             into[:] = whole[first - start : end - start]
-        return True
 
-    def _fill(self, into: memoryview, start: int, flags: int) -> int:
+    def _fill(self, into: memoryview, start: int) -> int:
         if not hasattr(os, "preadv"):
             into[:] = self.bytes[start : start + len(into)].data
             return len(into)
-        count = there = os.preadv(self._descriptor, [into], start, flags)
-        while not flags and there and count < len(into):  # fewer bytes than asked for are no end of the file
-            there = os.preadv(self._descriptor, [into[count:]], start + count, flags)
-            count += there
+        count = 0
+        while count < len(into) and (there := os.preadv(self._descriptor, [into[count:]], start + count)):
+            count += there  # fewer bytes than asked for are no end of the file
         return count
 
 

@@ -106,9 +106,8 @@ class PlaceIndex:
         """Return a later version, which uses the codes in memory again."""
         return type(self)(snapshot, self._searching.layout)
 
-    def _changed(self, outcome: writing.Outcome, missing: tuple[str, ...] = ()) -> Change[Self]:
-        index = self._followed_by(outcome.snapshot)
-        return Change(index, outcome.added, outcome.removed, outcome.already, missing, outcome.moved)
+    def _changed(self, change: Change[Snapshot], missing: tuple[str, ...] = ()) -> Change[Self]:
+        return Change(**{**vars(change), "index": self._followed_by(change.index), "missing": missing})
 
     # --- what is in it
 
@@ -324,10 +323,10 @@ class PlaceIndex:
             InputError: invalid photos, positions of another frame, another writer, or a place that cannot be written.
         """
         given = photos.descriptors
-        outcome = writing.add(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s)
+        change = writing.add(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s)
         if progress is not None:
             progress(len(photos), len(photos))
-        return self._changed(outcome)
+        return self._changed(change)
 
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
         """Add photos, each in place of the one with its file or its bytes, in one step.
@@ -341,8 +340,8 @@ class PlaceIndex:
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}
-        outcome = writing.update(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s, **keep)
-        return self._changed(outcome)
+        change = writing.update(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s, **keep)
+        return self._changed(change)
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
         """Remove the photos with these names, whatever their root, and those with these ids.
@@ -363,16 +362,16 @@ class PlaceIndex:
             by_name = [row for row, name in enumerate(there) if name in wanted]
             return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])
 
-        outcome = writing.remove(self.snapshot, choose, wait_s)
-        return self._changed(outcome, tuple(sorted(missing)))
+        change = writing.remove(self.snapshot, choose, wait_s)
+        return self._changed(change, tuple(sorted(missing)))
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
         """Add all photos of another index that are not here yet. Raises as `add` does."""
         there = other.snapshot
-        outcome = writing.add(self.snapshot, other.made_by, there.columns, there.vectors, wait_s)
+        change = writing.add(self.snapshot, other.made_by, there.columns, there.vectors, wait_s)
         if progress is not None:
             progress(len(other), len(other))
-        return self._changed(outcome)
+        return self._changed(change)
 
     def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> Self:
         """Merge small segments, and wipe removed photos from all files. Photos keep their order.

@@ -28,6 +28,7 @@ from cricavpr.index.codes.coding import carry
 from cricavpr.index.columns import Bytes, Columns, Indices, one_frame
 from cricavpr.index.manifest import FLOAT32, WORK, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.matching import match
+from cricavpr.index.photo_index import Change
 from cricavpr.index.segments import Segment, write_segment
 from cricavpr.index.sketch import wipe
 from cricavpr.index.snapshot import Snapshot
@@ -42,17 +43,6 @@ SETTLED_BYTES = 1 << 30  # `compact` leaves a segment of this size alone unless 
 
 Blocks = Iterator[NDArray[np.float32]]  # (n, D) each
 Floats = Vectors | NDArray[np.float32]  # (N, D)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The version after a verb, and the number of photos that it concerned."""
-
-    snapshot: Snapshot
-    added: int = 0
-    removed: int = 0
-    already: int = 0
-    moved: tuple[tuple[str, str], ...] = ()
 
 
 # --- the verbs
@@ -80,7 +70,7 @@ def rebuild(
         return built
 
 
-def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Floats, wait_s: float = 0.0) -> Outcome:
+def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Floats, wait_s: float = 0.0) -> Change[Snapshot]:
     """Add the photos that are not there yet, at the end and in order."""
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
@@ -98,7 +88,7 @@ def update(
     *,
     keep_tags: bool = False,
     keep_positions: bool = False,
-) -> Outcome:
+) -> Change[Snapshot]:
     """Add photos, each in place of the same one (see `matching`). Unchanged ones stay where they are."""
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
@@ -114,20 +104,20 @@ def update(
             gone.update(rows)
             fresh.append(row)
         chosen = np.array(fresh, np.int64)
-        outcome = _append(base, _by_segment(base, sorted(gone)), new, _Taken(vectors, first), chosen)
-        return replace(outcome, already=len(columns) - len(fresh), moved=matches.moved)
+        change = _append(base, _by_segment(base, sorted(gone)), new, _Taken(vectors, first), chosen)
+        return replace(change, already=len(columns) - len(fresh), moved=matches.moved)
 
 
-def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Outcome:
+def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
     """Remove photos; `choose` returns rows of the newest version. Their bytes stay until `compact`."""
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
         if not len(rows):
             sync(base.path)
-            return Outcome(base)
+            return Change(base)
         pieces = _without(base, _by_segment(base, rows.tolist()))
-        return Outcome(_commit_after(base, pieces), removed=len(rows))
+        return Change(_commit_after(base, pieces), removed=len(rows))
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
@@ -289,13 +279,19 @@ def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bo
                 ) from error
 
 
-def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors: Any, fresh: Indices) -> Outcome:
+def _append(
+    base: Snapshot,
+    gone: dict[int, Indices],
+    columns: Columns,
+    vectors: Any,
+    fresh: Indices,
+) -> Change[Snapshot]:
     """Commit without some rows and with some new ones."""
     removed, already = sum(map(len, gone.values())), len(columns) - len(fresh)
     one_frame([columns.frame, base.frame])
     if not len(fresh):
         sync(base.path)  # of what an earlier call may have written without being able to say so
-        return Outcome(base, already=already)
+        return Change(base, already=already)
     pieces = _without(base, gone)
     tail = 0 if gone else _tail(base.segments, len(fresh))
     kept = base.segments[len(base.segments) - tail :]
@@ -304,7 +300,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], columns: Columns, vectors:
     blocks = itertools.chain(_blocks(old, np.arange(len(old))), _blocks(vectors, fresh))
     piece = _write(base, together, blocks)
     snapshot = _commit_after(base, (*pieces[: len(pieces) - tail], piece))
-    return Outcome(snapshot, added=len(fresh), removed=removed, already=already)
+    return Change(snapshot, added=len(fresh), removed=removed, already=already)
 
 
 def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
