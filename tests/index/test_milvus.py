@@ -104,7 +104,7 @@ def test_an_approximate_kind_is_recorded_and_finds_what_is_there(address: Addres
     index = RemoteIndex.create(address, WIDE, kind)
     put(index, range(1, 2001))
     opened = RemoteIndex.open(address)
-    assert opened.info()["exact"] is False and opened.kind is index.kind
+    assert opened.info()["exact"] is False and opened.kind == index.kind
     found = opened.search(photos(range(1, 101), WIDE), 200)
     assert np.mean([row[0] == f"{n}.jpg" for n, row in enumerate(names(found), 1)]) >= 0.95
     assert found.scores[:, 0].max() == pytest.approx(1.0, abs=1e-5)
