@@ -33,7 +33,7 @@ def test_tuning_prints_a_table_keeps_the_shortlist_and_info_says_it(
     assert json.loads(capsys.readouterr().out)["shortlist"] == 250
     assert main(["index", "info", path]) == 0
     said = capsys.readouterr()
-    assert "shortlist             250 (a shortlist of 250 found 100.0% of the ten best of 20 photos)" in said.out
+    assert "shortlist             250, which found 100.0% of the ten best of 20 photos" in said.out
     assert "codes                 32 bytes a photo, 1 of 1 segments coded" in said.out
 
 

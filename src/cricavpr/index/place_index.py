@@ -291,7 +291,8 @@ class PlaceIndex:
         engine = open_compressed(self.snapshot).engine
         tuning = tune(engine, sample, shortlists, target, report=progress)
         with writer_of(self.path, wait_s):
-            Tuned.of(tuning, engine.quantiser.fingerprint, self.snapshot.manifest.pieces).write(self.path)
+            segments = {piece.checksum: piece.live for piece in self.snapshot.manifest.pieces}
+            Tuned(engine.quantiser.fingerprint, segments, tuning).write(self.path)
         return tuning
 
     def diff(self, other: PlaceIndex) -> Difference:

@@ -224,28 +224,27 @@ class Searching:
 
     def tuned_shortlist(self) -> int:
         """Return the shortlist that `tune` has chosen. Raises InputError if it measured other photos or codes."""
-        manifest = self.snapshot.manifest
-        tuned = Tuned.read(self.snapshot.path)
-        if self._opened is not None:
-            return tuned.kept(manifest.pieces, self._opened.engine.quantiser.fingerprint)
-        return tuned.kept(manifest.pieces, required_quantiser(self.snapshot.path, manifest.made_by).fingerprint)
+        path, manifest, tuned = self.snapshot.path, self.snapshot.manifest, Tuned.read(self.snapshot.path)
+        opened = self._opened.engine.quantiser if self._opened else required_quantiser(path, manifest.made_by)
+        return tuned.shortlist(manifest.pieces, opened.fingerprint)
 
     def described(self) -> dict[str, str]:
         """Return the facts for `info`: the engine of "auto" and why, the codes, and their measurement."""
         path, manifest = self.snapshot.path, self.snapshot.manifest
-        choice, codes, shortlist = self._choice(None, RAM_BUDGET_MB), "none", "not measured"
+        choice, codes, measured = self._choice(None, RAM_BUDGET_MB), "none", "not measured"
         try:
             quantiser = quantiser_of(path, manifest.made_by)
             if quantiser is not None:
                 there = coded(path, manifest.pieces, quantiser)
                 codes = f"{quantiser.code_bytes} bytes a photo, {len(there)} of {len(manifest.pieces)} segments coded"
-                shortlist = f"{self.tuned_shortlist()} ({Tuned.read(path)})"
-            elif choice.engine == "compressed":
-                self.tuned_shortlist()
+            if quantiser is not None or choice.engine == "compressed":
+                shortlist, tuning = self.tuned_shortlist(), Tuned.read(path).tuning
+                recall = next(one.recall_at_10 for one in tuning.settings if one.shortlist == shortlist)
+                measured = f"{shortlist}, which found {recall:.1%} of the ten best of {tuning.queries} photos"
         except InputError as error:
-            shortlist = str(error)
+            measured = str(error)
             choice = choice if choice.engine == "exact" else Choice("exact", str(error))
-        return {"engine": str(choice), "codes": codes, "shortlist": shortlist}
+        return {"engine": str(choice), "codes": codes, "shortlist": measured}
 
 
 ENGINES: dict[str, Callable[[Searching, Mask | None, float], FolderSearcher]] = {

@@ -22,7 +22,7 @@ from cricavpr.index.array_file import ArrayFile, Column, write_arrays
 from cricavpr.index.codes.compressed import CompressedEngine
 from cricavpr.index.codes.fast_scan import Codes, Packed, pack
 from cricavpr.index.codes.quantiser import Quantiser
-from cricavpr.index.codes.tuning import carry_tuned
+from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment
 from cricavpr.index.snapshot import Snapshot
@@ -194,7 +194,11 @@ def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) ->
             with contextlib.suppress(FileError):
                 parts = [read_codes(base.path, segment.piece, quantiser)[segment.live] for segment in run]
                 write_codes(base.path, np.concatenate(parts), piece, quantiser)
-    carry_tuned(base.path, base.manifest.pieces, [piece for _, piece in written])
+    try:
+        tuned = Tuned.read(base.path)
+    except InputError:
+        return
+    tuned.carry(base.manifest.pieces, [piece for _, piece in written]).write(base.path)
 
 
 # --- opening the engine

@@ -1,6 +1,6 @@
 """Measure the recall lost to compression on the vectors of an index, and keep the result in its folder.
 
-The result names the quantiser and the segments that were measured. It no longer counts when much of the index has
+The file names the quantiser and the segments that were measured. It is not used any more when much of the index has
 changed.
 """
 
@@ -30,7 +30,7 @@ SHORTLISTS = (110, 200, 400, 800, 1600)
 TARGET = 0.99
 BEST = 10  # recall is counted over this many results
 
-FORMAT = "cricavpr.tuned.2"
+FORMAT = "cricavpr.tuned.3"
 MOST_BYTES = 1 << 24
 SAME_ENOUGH = 0.8  # share of the photos that must be the ones that were measured
 TUNE = "Run `cricavpr index tune`"
@@ -76,6 +76,10 @@ class Tuning:
     queries: int
     settings: tuple[Setting, ...]
     target: float = TARGET
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.queries, *(one.shortlist for one in self.settings)) < 1 or not 0 < self.target <= 1:
+            raise ValueError("a number is out of range")
 
     @property
     def keeps(self) -> Setting | None:
@@ -173,42 +177,17 @@ def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) tw
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of `cricavpr index tune` in the folder of an index.
+    """A measurement in the folder of an index.
 
     Attributes:
-        quantiser: fingerprint of what the codes were made by.
+        quantiser: fingerprint of the quantiser that made the codes.
         segments: checksum of each segment that was measured, and how many photos of it were.
-        photos: of the index then.
-        shortlist: the shortest that keeps the target, or None.
-        target: share of what exact search finds that was to be kept.
-        queries: photos that were used as queries.
-        recall_at_1, recall_at_10: of that shortlist; 0 for None.
+        tuning: the measurement.
     """
 
     quantiser: str
     segments: dict[str, int]
-    photos: int
-    shortlist: int | None
-    target: float
-    queries: int
-    recall_at_1: float = 0.0
-    recall_at_10: float = 0.0
-
-    def __post_init__(self) -> None:
-        counts = (self.photos, self.queries, *self.segments.values())
-        if min(counts) < 0 or self.photos < 1 or not 0 < self.target <= 1 or (self.shortlist or 1) < 1:
-            raise ValueError("a number is out of range")
-
-    @classmethod
-    def of(cls, tuning: Tuning, quantiser: str, pieces: Sequence[Piece]) -> Self:
-        found, segments = tuning.keeps, {piece.checksum: piece.live for piece in pieces}
-        recalls = (found.recall_at_1, found.recall_at_10) if found else (0.0, 0.0)
-        shortlist = found.shortlist if found else None
-        return cls(quantiser, segments, tuning.rows, shortlist, tuning.target, tuning.queries, *recalls)
-
-    def write(self, folder: Path) -> None:
-        """Write it durably. Raises InputError if the place cannot be written."""
-        write_text(folder / TUNED, seal({"format": FORMAT, **to_plain(self)}, indent=1) + "\n")
+    tuning: Tuning
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -228,47 +207,37 @@ class Tuned:
         except InputError as error:
             raise TuningError(path, f"is damaged ({str(error).rstrip('.')})") from error
 
-    def kept(self, pieces: Sequence[Piece], quantiser: str) -> int:
+    def write(self, folder: Path) -> None:
+        """Write it durably. Raises InputError if the place cannot be written."""
+        write_text(folder / TUNED, seal({"format": FORMAT, **to_plain(self)}, indent=1) + "\n")
+
+    def shortlist(self, pieces: Sequence[Piece], quantiser: str) -> int:
         """Return the shortlist for these segments.
 
         Raises:
             InputError: other segments or codes were measured, or no shortlist keeps the target.
         """
-        photos, same = sum(piece.live for piece in pieces), self.same(pieces)
+        photos, measured, same = sum(piece.live for piece in pieces), self.tuning.rows, self.same(pieces)
         if self.quantiser != quantiser:
             raise InputError(f"the codes have changed since they were measured. {TUNE} again.")
-        if same < SAME_ENOUGH * max(photos, self.photos):
-            raise InputError(f"{same:,} of {photos:,} photos are among the {self.photos:,} measured. {TUNE} again.")
-        if self.shortlist is None:
-            raise InputError(f"no measured shortlist keeps {self.target:.0%} of what exact search finds.")
-        return self.shortlist
+        if same < SAME_ENOUGH * max(photos, measured):
+            raise InputError(f"{same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
+        if self.tuning.keeps is None:
+            raise InputError(f"no measured shortlist keeps {self.tuning.target:.0%} of what exact search finds.")
+        return self.tuning.keeps.shortlist
 
     def same(self, pieces: Sequence[Piece]) -> int:
         """Return how many photos of these segments were measured, at most."""
         return sum(min(piece.live, self.segments.get(piece.checksum, 0)) for piece in pieces)
 
-    def __str__(self) -> str:
-        return f"a shortlist of {self.shortlist} found {self.recall_at_10:.1%} of the ten best of {self.queries} photos"
-
-
-def carry_tuned(folder: Path, old: Sequence[Piece], new: Sequence[Piece]) -> None:
-    """Let a measurement count for segments that are merged from old ones.
-
-    The old segments stay named, because the new version is not committed yet.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    try:
-        tuned = Tuned.read(folder)
-    except InputError:
-        return  # nothing to carry
-    left, segments = tuned.same(old), dict(tuned.segments)
-    kept = {piece.checksum for piece in new} & set(segments)
-    left -= sum(segments[one] for one in kept)
-    for piece in new:
-        if piece.checksum not in kept:
-            segments[piece.checksum] = max(0, min(left, piece.live))
-            left -= segments[piece.checksum]
-    there = {piece.checksum for piece in (*old, *new)}
-    replace(tuned, segments={one: count for one, count in segments.items() if one in there}).write(folder)
+    def carry(self, old: Sequence[Piece], new: Sequence[Piece]) -> Self:
+        """Return the measurement for segments that are merged from old ones, which stay named until the commit."""
+        left, segments = self.same(old), dict(self.segments)
+        kept = {piece.checksum for piece in new} & set(segments)
+        left -= sum(segments[one] for one in kept)
+        for piece in new:
+            if piece.checksum not in kept:
+                segments[piece.checksum] = max(0, min(left, piece.live))
+                left -= segments[piece.checksum]
+        there = {piece.checksum for piece in (*old, *new)}
+        return replace(self, segments={one: count for one, count in segments.items() if one in there})
