@@ -1,28 +1,27 @@
-"""What the bytes of a descriptor rest on beside method and photos: programs, processor, threads.
+"""Compare machines that must compute equal bytes: their programs, their processors, and what they make of noise.
 
-Sums of floats depend on their order, which libraries choose by processor, by the number of threads and by the
-shape of the batch. So machines that shall give equal bytes are asked for equal programs, and then each computes
-one batch of known noise, whose bytes must be those of the machine that asks.
+Sums of floats depend on their order, which libraries choose by processor, number of threads and shape of the batch. So
+programs must be equal, and every machine describes one batch of known noise, with equal bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 
 import numpy as np
 
 from cricavpr.methods.base import Method
 
-PACKAGES = ("cricavpr", "torch", "numpy", "pillow", "pillow-heif")  # they decide pixels, sums, and what fails
+PACKAGES = ("cricavpr", "torch", "numpy", "pillow", "pillow-heif")  # they decide pixels, sums, and failures
 NOISE_SIZE = (224, 224)  # (height, width) for a method that takes any
 
-Footing = tuple[tuple[str, str], ...]  # what, and which
+Platform = tuple[tuple[str, str], ...]  # program or processor, and its version or name
 
 
-def footing(device: str) -> Footing:
-    """The programs and the processor here."""
+def platform_here(device: str) -> Platform:
+    """Return the programs and the processor of this machine."""
     import torch
     from PIL import features
 
@@ -34,16 +33,15 @@ def footing(device: str) -> Footing:
     return tuple(found.items())
 
 
-def differences(wanted: Footing, found: Footing) -> str:
-    """`torch 2.12.0 there, 2.13.0 here`, or nothing: `wanted` is here, `found` is there."""
-    here: Mapping[str, str] = dict(wanted)
-    there: Mapping[str, str] = dict(found)
+def differences(wanted: Platform, found: Platform) -> str:
+    """Return `torch 2.12.0 there, 2.13.0 here` or ""; `wanted` is here, `found` is there."""
+    here, there = dict(wanted), dict(found)
     names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     return "; ".join(f"{name} {there.get(name, 'none')} there, {here.get(name, 'none')} here" for name in names)
 
 
 def noise_digest(method: Method, groups: Sequence[int]) -> str:
-    """SHA-256 of the descriptors of known noise in groups of these sizes: shapes as in the work itself."""
+    """Return a SHA-256 of the descriptors of known noise, in groups of these sizes."""
     import torch
 
     height, width = method.image_size or NOISE_SIZE
