@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -214,11 +215,8 @@ def test_a_server_that_goes_away_is_one_line_and_exit_code_2(
     waits: list[float] = []
     server.dies_after = len(server.calls) + 3  # described, loaded and counted: gone when it is searched
     opened = RemoteIndex.open(Address.parse(AT))
-    monkeypatch.setattr(
-        RemoteIndex,
-        "open",
-        classmethod(lambda cls, address: cls(address, opened.made_by, opened.kind, server, waits.append)),
-    )
+    monkeypatch.setattr(RemoteIndex, "open", lambda _: opened)
+    monkeypatch.setattr(time, "sleep", waits.append)
     assert located(AT, town / "queries", "--quiet") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"cricavpr: {AT} does not answer (gone) after 7 tries.") and error.count("\n") == 1

@@ -192,35 +192,34 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "preadv", broken)
+    monkeypatch.setattr(os, "pread", broken)
     for asked in ([0], [0, 50]):
         with pytest.raises(UnreadableError, match=r"is unreadable \(Input/output error\)"):
             file.rows("rows", np.array(asked))
 
 
 def test_rows_end_to_end_are_read_together_up_to_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    starts, preadv = [], os.preadv
+    starts, pread = [], os.pread
 
-    def counted(descriptor: int, into: list[memoryview], start: int) -> int:
+    def counted(descriptor: int, length: int, start: int) -> bytes:
         starts.append(start)
-        return preadv(descriptor, into, start)
+        return pread(descriptor, length, start)
 
     file = ArrayFile(path)
-    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setattr(array_file, "READ_BYTES", 300)
     assert np.array_equal(file.rows("rows", np.arange(80)), ROWS[:80])
     assert len(starts) == 3  # 300, 300 and 200 bytes
 
 
 def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, preadv = ArrayFile(path), os.preadv
-    monkeypatch.setattr(os, "preadv", lambda number, into, *rest: preadv(number, [into[0][:70]], *rest))
+    file, pread = ArrayFile(path), os.pread
+    monkeypatch.setattr(os, "pread", lambda number, length, start: pread(number, min(length, 70), start))
     asked = np.array([*range(25), *range(41, 66)])
     assert np.array_equal(file.rows("rows", asked), ROWS[asked])
 
 
-def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "preadv")
+def test_rows_are_read_where_the_system_takes_no_announcements(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     asked = np.array([5, 90])
     assert np.array_equal(ArrayFile(path).rows("rows", asked), ROWS[asked])
@@ -230,8 +229,8 @@ def test_where_the_system_cannot_read_at_a_place_the_map_serves(path: Path, monk
 
 
 def test_rows_are_announced_together_before_the_first_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, done, preadv = ArrayFile(path), list[str](), os.preadv
-    monkeypatch.setattr(os, "preadv", lambda *given: (done.append("read"), preadv(*given))[1])
+    file, done, pread = ArrayFile(path), list[str](), os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: (done.append("read"), pread(*given))[1])
     monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("ask"), raising=False)
     asked = np.array([0, 50, 51, 81])
     assert np.array_equal(file.rows("rows", asked), ROWS[asked])

@@ -106,9 +106,9 @@ def test_codes_in_memory_serve_a_later_version_and_no_others_are_read(
     index: PlaceIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(index.path)
-    layout = open_compressed(index.snapshot).layout
+    known = open_compressed(index.snapshot).codes
     for path in files(index.snapshot):
         path.unlink()
     less = index.remove(["7.jpg"]).index.snapshot
     monkeypatch.setattr(coding, "read_codes", None)
-    assert finds(less, [350, 8], layout=layout) == ([350, 8], ())
+    assert finds(less, [350, 8], known=known) == ([350, 8], ())

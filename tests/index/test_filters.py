@@ -13,9 +13,9 @@ from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions, distances_m
 from cricavpr.index.codes.compressed import CompressedEngine
 from cricavpr.index.codes.quantiser import Quantiser
-from cricavpr.index.columns import Photos
+from cricavpr.index.columns import Columns, Photos
 from cricavpr.index.exact import ExactEngine
-from cricavpr.index.filters import All, Box, Facts, Filter, Near, Tagged, Taken, flattened, mask_of
+from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken, flattened, mask_of
 from tests.index.places import laid_out, photos
 from tests.index.test_engines import drawn, made, rows_of, seen_again, slowly, small_codes
 
@@ -25,9 +25,9 @@ LUND, MALMO, FIJI_WEST, FIJI_EAST = (55.70, 13.19), (55.61, 13.00), (-17.0, 179.
 
 def facts_of(
     positions: Positions, times: np.ndarray | None = None, tags: Sequence[Collection[str]] | None = None
-) -> Facts:
+) -> Columns:
     words = None if tags is None else [sorted(one) for one in tags]
-    return Facts(Photos(photos(range(len(positions))), Path("/p"), positions, times=times, tags=words).columns())
+    return Photos(photos(range(len(positions))), Path("/p"), positions, times=times, tags=words).columns()
 
 
 FACTS = facts_of(
@@ -159,7 +159,7 @@ def test_a_filtered_search_is_exact_search_over_what_is_left(
         assert np.array_equal(one.search(queries, 5, allowed).indices, expected)
 
 
-def refused(one: Filter, facts: Facts) -> str:
+def refused(one: Filter, facts: Columns) -> str:
     with pytest.raises(InputError) as caught:
         mask_of(one, facts)
     return str(caught.value)

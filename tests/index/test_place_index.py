@@ -18,6 +18,7 @@ from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions
 from cricavpr.index.columns import Photos, photo_ids
+from cricavpr.index.filters import Tagged
 from cricavpr.index.place_index import PlaceIndex
 from tests.index.places import bytes_of, files_of
 
@@ -247,7 +248,9 @@ def test_ids_times_and_tags_come_back(tmp_path: Path) -> None:
     assert [row.tobytes() for row in rows.ids] == list(ids)
     assert np.array_equal(rows.times, times, equal_nan=True)
     assert rows.tags == (("night", "rain"), (), ("snow ü",))
-    assert rows.tagged("rain").tolist() == [True, False, False] and not rows.tagged("rai").any()
+    assert Tagged("rain").mask(rows).tolist() == [True, False, False]
+    with pytest.raises(InputError, match="no photo of this index has the tag 'rai'"):
+        Tagged("rai").mask(rows)
     assert index.find([ids[2], b"\1" * 32]).tolist() == [2, -1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote, remote_index
 from cricavpr.index.remote.entities import decode, encode, from_entities, to_entities
 from cricavpr.index.remote.milvus import expression_of
-from cricavpr.index.remote.remote_index import FoundPhotos
 from tests.index.fake_server import FakeServer
 from tests.index.places import MADE_BY, WIDE, built, given, ids, photos, places
 
@@ -33,15 +33,16 @@ def server() -> FakeServer:
 
 
 @pytest.fixture
-def waits() -> list[float]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between tries, which nobody waits for."""
-    return []
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
 
 
 @pytest.fixture
 def index(server: FakeServer, waits: list[float]) -> RemoteIndex:
-    made = RemoteIndex.create(AT, MADE_BY, server=server)
-    return RemoteIndex(AT, MADE_BY, made.kind, server, waits.append)
+    return RemoteIndex.create(AT, MADE_BY, server=server)
 
 
 def put(index: RemoteIndex, numbers: range, **more: object) -> Change[RemoteIndex]:
@@ -54,8 +55,8 @@ def names(found: Found) -> list[list[str]]:
 
 
 def columns_of(found: Found) -> Columns:
-    assert isinstance(found.photos, FoundPhotos)
-    return found.photos.columns
+    assert isinstance(found.photos, Columns)
+    return found.photos
 
 
 def ids_of(found: Found) -> list[bytes]:
@@ -185,7 +186,7 @@ def test_everything_about_a_photo_comes_back_as_it_was(index: RemoteIndex) -> No
     positions = found.photos.positions_of(order)
     assert np.array_equal(positions.metres, where.metres, equal_nan=True) and positions.zones == where.zones
     assert np.array_equal(back.times[order], times, equal_nan=True)
-    assert [back.tags[row] for row in order] == [b'night\0x" or true or "', b"", b"\xe9t\xe9", b"%41"]
+    assert [back.raw_tags[row] for row in order] == [b'night\0x" or true or "', b"", b"\xe9t\xe9", b"%41"]
     assert found.photos.photo(int(order[0])) == Path("/a b/ü 100%.jpg")
     assert back.ids[order].tobytes() == b"".join(ids([1, 2, 3, 4]))
 

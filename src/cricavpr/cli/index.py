@@ -17,7 +17,7 @@ ACTIONS = {
     "verify": Verb("index_files", "read every byte and name what is damaged", "add_verify"),
     "diff": Verb("index_files", "show what one index has and another has not", "add_diff"),
     "export": Verb("index_files", "write names and positions as CSV, GeoJSON or Parquet", "add_export"),
-    "tune": Verb("tune", "make codes for a large index, and measure their recall"),
+    "tune": Verb("index_files", "make codes for a large index, and measure their recall", "add_tune"),
     "calibrate": Verb("calibrate", "learn how far answers can be trusted"),
     "health": Verb("health", "holes, near-duplicates, look-alikes and bad photos"),
 }
@@ -25,3 +25,9 @@ ACTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbs(parser, ACTIONS, "actions")
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+    )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from cricavpr.cli.index import add_wait
 from cricavpr.errors import InputError
 from cricavpr.index import open_index
 from cricavpr.index.auditing import damages
+from cricavpr.index.codes.tuning import SHORTLISTS, check_measurable
 from cricavpr.index.photo_index import PhotoIndex
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import Address, folder_named, is_remote
@@ -21,76 +25,88 @@ from cricavpr.terminal import printable
 SOME_MISSING = 3  # exit code: the work was done, but some names are not in the index
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--json": {"action": "store_true", "help": "print JSON"},
+    "--quiet": {"action": "store_true", "help": "no progress bar"},
+    "--kind": {"metavar": "KIND", "help": "how a new collection of a server searches: flat, ivf or hnsw"},
+}
+
+
 def add_remove(parser: argparse.ArgumentParser) -> None:
     parser.description = "Remove photos by name or id. No search finds them from now on; `compact` wipes their bytes."
-    _add_index(parser)
+    _add(parser, remove)
     parser.add_argument("names", nargs="*", metavar="NAME", help="names as `export` prints them")
     parser.add_argument("--id", action="append", default=[], metavar="SHA256", help="the SHA-256 of a photo's bytes")
     parser.add_argument("--from", dest="list", metavar="FILE", help="a file with a name on each line, - for stdin")
-    _add_wait(parser)
-    parser.set_defaults(run=remove)
+    add_wait(parser)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
-    _add_index(parser)
+    _add(parser, merge, "--kind", "--quiet")
     parser.add_argument("other", metavar="OTHER", help="the folder of the index to take the photos from")
-    parser.add_argument("--kind", metavar="KIND", help="how a new collection of a server searches: flat, ivf or hnsw")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    _add_wait(parser)
-    parser.set_defaults(run=merge)
+    add_wait(parser)
 
 
 def add_compact(parser: argparse.ArgumentParser) -> None:
     parser.description = "Merge small segments, and wipe removed photos from all files. Needs disk space for a copy."
-    _add_index(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    _add_wait(parser)
-    parser.set_defaults(run=compact)
+    _add(parser, compact, "--quiet")
+    add_wait(parser)
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
-    _add_index(parser)
-    _add_json(parser)
-    parser.set_defaults(run=info)
+    _add(parser, info, "--json")
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
     parser.description = "Read every byte and name each damaged file, with the place in it. Exit code 2 if one is."
-    _add_index(parser)
-    _add_json(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=verify)
+    _add(parser, verify, "--json", "--quiet")
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("index", metavar="FIRST", help="the folder of an index")
-    parser.add_argument("other", metavar="SECOND", help="the folder of another")
-    _add_json(parser)
-    parser.set_defaults(run=diff)
+    _add(parser, diff, "--json")
+    parser.add_argument("other", metavar="OTHER", help="the folder of the index to compare with")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    _add_index(parser)
+    _add(parser, export)
     parser.add_argument("--to", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
-    parser.set_defaults(run=export)
 
 
-def _add_index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make codes if there are none, use some photos of the index as queries, compare several shortlists with exact "
+        "search, and keep the shortest one that finds 99 % of what exact search finds. Large indexes are searched with "
+        "it from then on."
     )
+    _add(parser, tune, "--json", "--quiet")
+    parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos used as queries (default: 100)")
+    parser.add_argument(
+        "--shortlist", type=int, nargs="+", metavar="N", help="shortlists to measure (default: 110 200 400 800 1600)"
+    )
+    parser.add_argument("--learn", action="store_true", help="make the codes again, learnt on the photos of now")
+    add_wait(parser)
+
+
+def _add(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], *options: str) -> None:
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    for option in options:
+        parser.add_argument(option, **OPTIONS[option])
+    parser.set_defaults(run=run)
+
+
+@contextlib.contextmanager
+def _bar(args: argparse.Namespace, total: int = 0) -> Iterator[Progress]:
+    with Progress(not args.quiet, total) as progress:
+        progress.start(0)
+        yield progress
 
 
 def _say(text: str) -> None:
     print(printable(text))
+
+
+def _note(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 # --- changing
@@ -103,7 +119,7 @@ def remove(args: argparse.Namespace) -> int:
     change = open_index(args.index).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
     _say(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
     for name in change.missing:
-        print(f"not in the index: {printable(name)}", file=sys.stderr)
+        _note(f"not in the index: {name}")
     return SOME_MISSING if change.missing else 0
 
 
@@ -127,8 +143,8 @@ def _id(text: str) -> bytes:
 
 def merge(args: argparse.Namespace) -> int:
     other = PlaceIndex.open(folder_named(args.other, "merge"))
-    with Progress(is_remote(args.index) and not args.quiet, len(other)) as progress:
-        progress.start(0)
+    args.quiet |= not is_remote(args.index)  # a folder is merged in one step
+    with _bar(args, len(other)) as progress:
         change = _to_merge_into(args, other).merge(other, wait_s=args.wait, progress=progress.reach)
     added = f"{change.added:,} added, {change.already:,} already there"
     _say(f"{change.index.path}: {added}, {len(change.index):,} photos")
@@ -148,8 +164,7 @@ def _to_merge_into(args: argparse.Namespace, other: PlaceIndex) -> PhotoIndex:
 
 def compact(args: argparse.Namespace) -> int:
     index = PlaceIndex.open(folder_named(args.index, "compact"))
-    with Progress(not args.quiet, len(index)) as progress:
-        progress.start(0)
+    with _bar(args, len(index)) as progress:
         index = index.compact(progress.reach, wait_s=args.wait)
     _say(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segments")
     return 0
@@ -171,8 +186,7 @@ def info(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     path = folder_named(args.index, "verify")
-    with Progress(not args.quiet, 0) as progress:
-        progress.start(0)
+    with _bar(args) as progress:
         found = list(damages(path, progress.reach))
     if args.json:
         listed = [{"file": str(one.file), "offset": one.offset, "why": one.why} for one in found]
@@ -180,7 +194,7 @@ def verify(args: argparse.Namespace) -> int:
     elif not found:
         _say(f"{path}: sound, {len(PlaceIndex.open(path)):,} photos")
     for damage in found:
-        print(f"cricavpr: {printable(str(damage))}", file=sys.stderr)
+        _note(f"cricavpr: {damage}")
     return 2 if found else 0
 
 
@@ -201,5 +215,19 @@ def diff(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     index = PlaceIndex.open(folder_named(args.index, "export"))
     index.export(Path(args.to))
-    print(printable(f"{args.to}: {len(index):,} photos"), file=sys.stderr)
+    _note(f"{args.to}: {len(index):,} photos")
+    return 0
+
+
+def tune(args: argparse.Namespace) -> int:
+    index, shortlists = PlaceIndex.open(folder_named(args.index, "tune")), args.shortlist or SHORTLISTS
+    check_measurable(len(index), args.sample, shortlists)
+    with _bar(args, len(index)) as progress:
+        note = index.prepare(learn=args.learn, progress=progress.reach, wait_s=args.wait)
+    if note:
+        _note(note)
+    with _bar(args, len(index)) as progress:
+        found = index.newest().tune(args.sample, shortlists, progress=progress.reach, wait_s=args.wait)
+    print(json.dumps(found.to_dict(), indent=1) if args.json else found)
+    _note(str(PlaceIndex.open(index.path).searcher().choice))
     return 0

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cricavpr.cli.index import add_wait
 from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
 from cricavpr.index.remote.address import folder_named
 from cricavpr.indexing import add_photos, build_index, update_photos
@@ -49,12 +50,6 @@ def add_update(parser: argparse.ArgumentParser) -> None:
     _add_photos(parser)
     add_wait(parser)
     parser.set_defaults(run=update)
-
-
-def add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
-    )
 
 
 def _add_photos(parser: argparse.ArgumentParser) -> None:

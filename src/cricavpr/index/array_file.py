@@ -277,28 +277,24 @@ class ArrayFile:
         end = first + len(into)
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
-        whole = into if (start, stop) == (first, end) else memoryview(bytearray(stop - start))
-        try:
-            count = self._fill(whole, start)
-        except OSError as error:
-            raise failed_read(self.path, error, self.error) from error
-        if count < len(whole):
-            raise self.error(self.path, "has become shorter", start + count)
+        whole = self._read_bytes(start, stop)
         for block, known in enumerate(self._sums[low:high].tolist()):
             at = block * BLOCK_BYTES
             if zlib.crc32(whole[at : at + BLOCK_BYTES]) != known:
                 raise self._damage(low + block)
-        if whole is not into:
-            into[:] = whole[first - start : end - start]
+        into[:] = whole[first - start : end - start]
 
-    def _fill(self, into: memoryview, start: int) -> int:
-        if not hasattr(os, "preadv"):
-            into[:] = self.bytes[start : start + len(into)].data
-            return len(into)
-        count = 0
-        while count < len(into) and (there := os.preadv(self._descriptor, [into[count:]], start + count)):
-            count += there  # fewer bytes than asked for are no end of the file
-        return count
+    def _read_bytes(self, start: int, stop: int) -> memoryview:
+        parts, at = [], start
+        try:
+            while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
+                parts.append(part)
+                at += len(part)  # fewer bytes than asked for are no end of the file
+        except OSError as error:
+            raise failed_read(self.path, error, self.error) from error
+        if at < stop:
+            raise self.error(self.path, "has become shorter", at)
+        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:

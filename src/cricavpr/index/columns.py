@@ -7,8 +7,9 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cricavpr.descriptors import DescriptorSet, refuse_flaws
 from cricavpr.errors import InputError
 from cricavpr.files import sha256_of
-from cricavpr.geo import Metres, Positions
+from cricavpr.geo import Degrees, Metres, Positions
 from cricavpr.progress import Report
 from cricavpr.times import Times
 
@@ -26,6 +27,7 @@ Indices = NDArray[np.int64]
 ID_BYTES = 32
 FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # of positions; "none" if no position is known
 ZONES = 60  # of UTM
+PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # columns that are taken and joined row by row
 
 
 # --- what a caller gives
@@ -148,18 +150,18 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def __getitem__(self, row: int) -> bytes:
-        return self.data[int(self.ends[row]) : int(self.ends[row + 1])].tobytes()
-
-    def all(self) -> list[bytes]:
-        whole, ends = self.data.tobytes(), self.ends.tolist()
-        return [whole[a:b] for a, b in itertools.pairwise(ends)]
-
-    def take(self, rows: Indices) -> Self:
+    def __getitem__(self, rows: Any) -> Any:
+        """Return one string, or those at some rows."""
+        if np.ndim(rows) == 0:
+            return self.data[int(self.ends[rows]) : int(self.ends[rows + 1])].tobytes()
         starts, lengths = self.ends[rows], np.diff(self.ends)[rows]
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])
         return type(self)(ends, self.data[places])
+
+    def all(self) -> list[bytes]:
+        whole, ends = self.data.tobytes(), self.ends.tolist()
+        return [whole[a:b] for a, b in itertools.pairwise(ends)]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -175,8 +177,8 @@ class Columns:
 
     Attributes:
         ids: (N, 32) SHA-256 of each photo's bytes.
-        names: as the file system gives them.
-        tags: the tags of each photo, joined by NUL.
+        raw_names: as the file system gives them.
+        raw_tags: the tags of each photo, sorted, joined by NUL.
         metres: (N, 2) easting and northing, NaN if unknown.
         zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 if there is none.
         times: (N,) when each photo was taken, UTC, NaT if unknown.
@@ -186,8 +188,8 @@ class Columns:
     """
 
     ids: Bytes
-    names: Ragged
-    tags: Ragged
+    raw_names: Ragged
+    raw_tags: Ragged
     metres: Metres
     zones: NDArray[np.int8]
     times: Times
@@ -209,55 +211,75 @@ class Columns:
         """Return the photos at `rows`, with only the roots that they need."""
         codes = self.codes[rows]
         used = np.unique(codes)
-        return type(self)(
-            self.ids[rows],
-            self.names.take(rows),
-            self.tags.take(rows),
-            self.metres[rows],
-            self.zones[rows],
-            self.times[rows],
-            np.searchsorted(used, codes).astype(np.uint32),
-            tuple(self.roots[code] for code in used.tolist()),
-            self.frame,
-        )
+        roots = tuple(self.roots[code] for code in used.tolist())
+        taken = {name: getattr(self, name)[rows] for name in PER_PHOTO}
+        return replace(self, **taken, codes=np.searchsorted(used, codes).astype(np.uint32), roots=roots)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
         """Join several in order. Raises InputError as `one_frame` does."""
         roots = tuple(dict.fromkeys(root for part in parts for root in part.roots))
         place = {root: code for code, root in enumerate(roots)}
-        tables = [np.array([place[root] for root in part.roots], np.uint32) for part in parts]
-        return cls(
-            np.concatenate([part.ids for part in parts]),
-            Ragged.concatenate([part.names for part in parts]),
-            Ragged.concatenate([part.tags for part in parts]),
-            np.concatenate([part.metres for part in parts]),
-            np.concatenate([part.zones for part in parts]),
-            np.concatenate([part.times for part in parts]),
-            np.concatenate([table[part.codes] for table, part in zip(tables, parts, strict=True)]),
-            roots,
-            one_frame([part.frame for part in parts]),
-        )
+        codes = [np.array([place[root] for root in part.roots], np.uint32)[part.codes] for part in parts]
+        joined = {name: _joined([getattr(part, name) for part in parts]) for name in PER_PHOTO}
+        return cls(**joined, codes=np.concatenate(codes), roots=roots, frame=one_frame([part.frame for part in parts]))
 
+    @cached_property
     def positions(self) -> Positions:
+        """N positions; rows of NaN are unknown."""
         return positions_in(self.frame, self.metres, self.zones)
 
-    def photo(self, row: int) -> tuple[Path, str]:
-        """Return root and name of a photo."""
-        return Path(self.roots[self.codes[row]]), os.fsdecode(self.names[row])
+    def on_earth(self) -> Positions:
+        """Return the positions. Raises InputError if they have no latitude."""
+        if self.frame == LOCAL:
+            raise InputError(
+                "the photos of this index have positions in metres without a UTM zone, so they have no latitude. "
+                "Leave out filters by place, or build the index with zones."
+            )
+        return self.positions
+
+    @cached_property
+    def latlon(self) -> Degrees:
+        """(N, 2) degrees, NaN if unknown."""
+        positions = self.on_earth()
+        return np.full((len(self), 2), np.nan) if positions.zones is None else positions.latlon()
+
+    @cached_property
+    def tags(self) -> tuple[tuple[str, ...], ...]:
+        """The tags of each photo, sorted."""
+        return tuple(map(unpack_tags, self.raw_tags.all()))
+
+    def name(self, row: int) -> str:
+        """Return the name of a photo."""
+        return os.fsdecode(self.raw_names[row])
+
+    def photo(self, row: int) -> Path:
+        """Return the file of a photo, as it was when the photo was added."""
+        return Path(self.roots[self.codes[row]]) / self.name(row)
+
+    def positions_of(self, rows: Indices) -> Positions:  # (n,)
+        """Return the positions of some photos."""
+        return self.positions.take(rows)
 
     def with_paths(self, paths: Sequence[tuple[str, bytes]]) -> Self:
         """Return the same photos with other roots and names."""
         roots = tuple(dict.fromkeys(root for root, _ in paths))
         codes = np.array([roots.index(root) for root, _ in paths], np.uint32)
-        return replace(self, names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
+        return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
         """Return whether everything that is known of two photos is equal."""
-        if self.photo(row) != other.photo(there) or self.tags[row] != other.tags[there]:
-            return False
-        plain = ("ids", "metres", "zones", "times")
-        return all(getattr(self, f)[row].tobytes() == getattr(other, f)[there].tobytes() for f in plain)
+        return self._row(row) == other._row(there)
+
+    def _row(self, row: int) -> tuple[Any, ...]:
+        values = (getattr(self, name)[row] for name in PER_PHOTO)
+        return self.roots[self.codes[row]], *(
+            value if isinstance(value, bytes) else value.tobytes() for value in values
+        )
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return Ragged.concatenate(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
 
 
 def positions_in(

@@ -77,4 +77,4 @@ def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indi
 
 
 def _names(snapshot: Snapshot, rows: Indices) -> tuple[str, ...]:
-    return tuple(os.fsdecode(name) for name in snapshot.columns.names.take(rows).all())
+    return tuple(os.fsdecode(name) for name in snapshot.columns.raw_names[rows].all())

@@ -16,7 +16,7 @@ from cricavpr.errors import InputError
 from cricavpr.extras import extra
 from cricavpr.files import written_beside
 from cricavpr.geo import LatLon, point_feature
-from cricavpr.index.columns import Columns, unpack_tags
+from cricavpr.index.columns import Columns
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.schema import nearest
 from cricavpr.spreadsheet import safe_cell
@@ -39,10 +39,10 @@ def export(snapshot: Snapshot, path: Path) -> None:
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield a dictionary for each photo; what is unknown is None."""
-    positions, times = columns.positions(), columns.times
+    positions, times = columns.positions, columns.times
     degrees = np.full((len(columns), 2), np.nan) if positions.zones is None else positions.latlon()
     zones = positions.zones or ("",) * len(columns)
-    for row, name in enumerate(columns.names.all()):
+    for row, name in enumerate(columns.raw_names.all()):
         lat_deg, lon_deg = (None if np.isnan(value) else float(value) for value in degrees[row])
         easting_m, northing_m = (None if np.isnan(value) else float(value) for value in positions.metres[row])
         yield {
@@ -54,7 +54,7 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
             "northing": northing_m,
             "zone": zones[row] or None,
             "time": None if np.isnat(times[row]) else f"{times[row]}Z",
-            "tags": list(unpack_tags(columns.tags[row])),
+            "tags": list(columns.tags[row]),
         }
 
 

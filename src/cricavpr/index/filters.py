@@ -9,78 +9,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, LatLon, Positions, distances_m
-from cricavpr.index.columns import Bytes, Columns, unpack_tags
+from cricavpr.geo import UTM_LATITUDES_DEG, LatLon, Positions, distances_m
+from cricavpr.index.columns import Columns
 from cricavpr.schema import nearest
-from cricavpr.times import Times
 
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """What an index knows of each photo besides its vector. Row i is row i of every search.
-
-    Attributes:
-        columns: as the index keeps it.
-    """
-
-    columns: Columns
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    @property
-    def ids(self) -> Bytes:
-        """(N, 32) SHA-256 of each photo's bytes."""
-        return self.columns.ids
-
-    @cached_property
-    def positions(self) -> Positions:
-        """N positions; rows of NaN are unknown."""
-        return self.columns.positions()
-
-    @property
-    def times(self) -> Times:
-        """(N,) when each photo was taken, UTC in milliseconds; NaT if unknown."""
-        return self.columns.times
-
-    @cached_property
-    def tags(self) -> tuple[tuple[str, ...], ...]:
-        """The tags of each photo, sorted."""
-        return tuple(map(unpack_tags, self.columns.tags.all()))
-
-    def tagged(self, tag: str) -> Mask:
-        """(N,) which photos have a tag."""
-        return np.fromiter((tag in tags for tags in self.tags), np.bool_, len(self))
-
-    def on_earth(self) -> Positions:
-        """Return the positions. Raises InputError if they have no latitude."""
-        if self.positions.zones is None and self.positions.known.any():
-            raise InputError(
-                "the photos of this index have positions in metres without a UTM zone, so they have no latitude. "
-                "Leave out filters by place, or build the index with zones."
-            )
-        return self.positions
-
-    @cached_property
-    def latlon(self) -> Degrees:
-        """(N, 2) degrees, NaN if unknown."""
-        positions = self.on_earth()
-        return np.full((len(self), 2), np.nan) if positions.zones is None else positions.latlon()
 
 
 class Filter(Protocol):
     """A condition on photos."""
 
-    def mask(self, facts: Facts) -> Mask:
+    def mask(self, columns: Columns) -> Mask:
         """Return (N,) which photos match. Raises InputError if the index cannot tell."""
 
     def __str__(self) -> str:
@@ -111,8 +56,8 @@ class Box:
                 f"the box from {self.south_deg} up to {self.north_deg} degrees is empty. Give south first."
             )
 
-    def mask(self, facts: Facts) -> Mask:
-        lat, lon = facts.latlon.T
+    def mask(self, columns: Columns) -> Mask:
+        lat, lon = columns.latlon.T
         east_of, west_of = lon >= self.west_deg, lon <= self.east_deg
         inside: Mask = (lat >= self.south_deg) & (lat <= self.north_deg)
         inside &= (east_of | west_of) if self.west_deg > self.east_deg else (east_of & west_of)
@@ -148,9 +93,9 @@ class Near:
         if not 0.0 <= self.radius_m < float("inf"):
             raise InputError(f"radius_m must be finite and at least 0, got {self.radius_m}.")
 
-    def mask(self, facts: Facts) -> Mask:
-        positions = facts.on_earth()
-        away = np.full(len(facts), np.inf)
+    def mask(self, columns: Columns) -> Mask:
+        positions = columns.on_earth()
+        away = np.full(len(columns), np.inf)
         for zone in {zone for zone in positions.zones or () if zone}:
             rows = np.flatnonzero(np.array(positions.zones) == zone)
             away[rows] = _away_m(positions.take(rows), self.place)
@@ -183,12 +128,12 @@ class Taken:
         if self.first is not None and self.end is not None and not self.first < self.end:
             raise InputError(f"no time is from {self.first} on and before {self.end}. Give the earlier time first.")
 
-    def mask(self, facts: Facts) -> Mask:
-        fits: Mask = ~np.isnat(facts.times)
+    def mask(self, columns: Columns) -> Mask:
+        fits: Mask = ~np.isnat(columns.times)
         if self.first is not None:
-            fits &= facts.times >= self.first
+            fits &= columns.times >= self.first
         if self.end is not None:
-            fits &= facts.times < self.end
+            fits &= columns.times < self.end
         return fits
 
     def __str__(self) -> str:
@@ -208,10 +153,10 @@ class Tagged:
 
     tag: str
 
-    def mask(self, facts: Facts) -> Mask:
-        fits = facts.tagged(self.tag)
+    def mask(self, columns: Columns) -> Mask:
+        fits = np.fromiter((self.tag in tags for tags in columns.tags), np.bool_, len(columns))
         if not fits.any():
-            known = {tag for tags in facts.tags for tag in tags}
+            known = {tag for tags in columns.tags for tag in tags}
             if not known:
                 raise InputError(
                     f"no photo of this index has the tag {self.tag!r}, or any other tag. Leave the tag out, or add "
@@ -236,28 +181,28 @@ class All:
 
     filters: tuple[Filter, ...]
 
-    def mask(self, facts: Facts) -> Mask:
-        fits = np.ones(len(facts), np.bool_)
+    def mask(self, columns: Columns) -> Mask:
+        fits = np.ones(len(columns), np.bool_)
         for one in self.filters:
-            fits &= one.mask(facts)
+            fits &= one.mask(columns)
         return fits
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.filters))
 
 
-def mask_of(where: Filter, facts: Facts) -> Mask:
+def mask_of(where: Filter, columns: Columns) -> Mask:
     """Return (N,) the photos that match.
 
     Raises:
         InputError: no photo matches, or the index does not know what the filter asks for.
     """
-    fits = where.mask(facts)
+    fits = where.mask(columns)
     if not fits.any():
-        timed = any(isinstance(one, Taken) for one in flattened([where])) and np.isnat(facts.times).all()
+        timed = any(isinstance(one, Taken) for one in flattened([where])) and np.isnat(columns.times).all()
         advice = "No photo has a known time: leave the time out, or add times with `cricavpr index update`."
         raise InputError(
-            no_match(f"{len(facts):,} photos", where) + (f" {advice}" if timed else " Use a wider filter.")
+            no_match(f"{len(columns):,} photos", where) + (f" {advice}" if timed else " Use a wider filter.")
         )
     return fits
 

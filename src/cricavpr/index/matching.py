@@ -42,7 +42,9 @@ class Matches:
         times[untimed] = old.times[first[untimed]]
         merged = replace(new, times=times)
         if tags:
-            merged = replace(merged, tags=Ragged.of([old.tags[row] if row >= 0 else b"" for row in first.tolist()]))
+            merged = replace(
+                merged, raw_tags=Ragged.of([old.raw_tags[row] if row >= 0 else b"" for row in first.tolist()])
+            )
         if positions:
             metres, zones = new.metres.copy(), new.zones.copy()
             metres[there], zones[there] = old.metres[first[there]], old.zones[first[there]]
@@ -99,10 +101,10 @@ def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, l
 
 def _real_paths(columns: Columns) -> list[bytes]:
     roots = [os.fsencode(os.path.realpath(root)).rstrip(b"/") for root in columns.roots]
-    names = zip(columns.codes.tolist(), columns.names.all(), strict=True)
+    names = zip(columns.codes.tolist(), columns.raw_names.all(), strict=True)
     return [roots[code] + b"/" + name for code, name in names]
 
 
 def _stored(columns: Columns) -> Sequence[tuple[str, bytes]]:
-    names = zip(columns.codes.tolist(), columns.names.all(), strict=True)
+    names = zip(columns.codes.tolist(), columns.raw_names.all(), strict=True)
     return [(columns.roots[code], name) for code, name in names]

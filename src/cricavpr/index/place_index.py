@@ -20,12 +20,12 @@ from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.index import writing
 from cricavpr.index.auditing import damages
-from cricavpr.index.codes.coding import Layout, open_compressed, prepare
+from cricavpr.index.codes.coding import InMemory, open_compressed, prepare
 from cricavpr.index.codes.tuning import SHORTLISTS, TARGET, Tuned, Tuning, tune
-from cricavpr.index.columns import Indices, Photos, pack_ids, refuse_one_name
+from cricavpr.index.columns import Columns, Indices, Photos, pack_ids, refuse_one_name
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.exporting import export
-from cricavpr.index.filters import Facts, Filter, Mask, mask_of
+from cricavpr.index.filters import Filter, Mask, mask_of
 from cricavpr.index.manifest import FLOAT32, FORMAT, check_dtype
 from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.searching import RAM_BUDGET_MB, FolderSearcher, Searching
@@ -51,7 +51,7 @@ class PlaceIndex:
     """
 
     snapshot: Snapshot
-    _layout: Layout | None = field(default=None)  # codes in memory of an earlier version
+    _codes: InMemory | None = field(default=None)  # those of an earlier version
 
     # --- making one
 
@@ -104,7 +104,7 @@ class PlaceIndex:
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
         """Return a later version, which uses the codes in memory again."""
-        return type(self)(snapshot, self._searching.layout)
+        return type(self)(snapshot, self._searching.codes)
 
     def _changed(self, change: Change[Snapshot], missing: tuple[str, ...] = ()) -> Change[Self]:
         return Change(**{**vars(change), "index": self._followed_by(change.index), "missing": missing})
@@ -146,17 +146,17 @@ class PlaceIndex:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(map(os.fsdecode, self.snapshot.columns.names.all()))
+        return tuple(map(os.fsdecode, self.snapshot.columns.raw_names.all()))
 
     @property
     def root(self) -> Path:
         """The root of the first photo; later ones may have others."""
         return self.snapshot.photo(0)[0] if len(self) else Path()
 
-    @cached_property
-    def facts(self) -> Facts:
+    @property
+    def facts(self) -> Columns:
         """Ids, positions, times and tags of all photos."""
-        return Facts(self.snapshot.columns)
+        return self.snapshot.columns
 
     @property
     def positions(self) -> Positions:
@@ -253,7 +253,7 @@ class PlaceIndex:
 
     @cached_property
     def _searching(self) -> Searching:
-        return Searching(self.snapshot, self, self._layout)
+        return Searching(self.snapshot, self, self._codes)
 
     def prepare(self, *, learn: bool = False, progress: Report | None = None, wait_s: float = 0.0) -> str | None:
         """Make the codes of the newest version if there are none.
@@ -358,7 +358,7 @@ class PlaceIndex:
         def choose(newest: Snapshot) -> Indices:
             rows = newest.find(packed)
             missing.update(one.hex() for one, row in zip(ids, rows.tolist(), strict=True) if row < 0)
-            there = newest.columns.names.all() if wanted else []
+            there = newest.columns.raw_names.all() if wanted else []
             missing.update(map(os.fsdecode, wanted.difference(there)))
             by_name = [row for row, name in enumerate(there) if name in wanted]
             return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])

@@ -18,7 +18,7 @@ from cricavpr.descriptors import DescriptorSet, refuse_flaws
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import size_and_time
 from cricavpr.index.codes.coding import (
-    Layout,
+    InMemory,
     Opened,
     coded,
     open_compressed,
@@ -136,11 +136,11 @@ class Searching:
 
     Args:
         photos: the same version, for names and positions of what is found.
-        layout: codes in memory of an earlier version.
+        known: codes in memory of an earlier version.
     """
 
-    def __init__(self, snapshot: Snapshot, photos: KnownPhotos, layout: Layout | None = None) -> None:
-        self.snapshot, self.photos, self.layout = snapshot, photos, layout
+    def __init__(self, snapshot: Snapshot, photos: KnownPhotos, known: InMemory | None = None) -> None:
+        self.snapshot, self.photos, self.codes = snapshot, photos, known
         self._opened: Opened | None = None
         self._auto: tuple[tuple[float, int, int], FolderSearcher] | None = None
         self._opening = Lock()  # codes are laid out once, however many threads ask for them
@@ -212,8 +212,8 @@ class Searching:
         """Return the compressed engine. Raises as `open_compressed` does."""
         with self._opening:
             if self._opened is None:
-                self._opened = open_compressed(self.snapshot, self.layout)
-                self.layout = self._opened.layout
+                self._opened = open_compressed(self.snapshot, self.codes)
+                self.codes = self._opened.codes
             return self._opened
 
     def _has_quantiser(self) -> bool:

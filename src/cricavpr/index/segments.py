@@ -70,10 +70,10 @@ def _packed(columns: Columns) -> dict[str, NDArray[Any]]:
         "zones": columns.zones,
         "times": columns.times.astype(np.int64),
         "codes": columns.codes,
-        "name_ends": columns.names.ends[1:],
-        "names": columns.names.data,
-        "tag_ends": columns.tags.ends[1:],
-        "tags": columns.tags.data,
+        "name_ends": columns.raw_names.ends[1:],
+        "names": columns.raw_names.data,
+        "tag_ends": columns.raw_tags.ends[1:],
+        "tags": columns.raw_tags.data,
     }
 
 

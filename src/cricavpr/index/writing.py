@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Floats, wait
         base = _newest_made_by(near, made_by)
         first = _first_of_each(columns.ids)
         fresh = first[base.find(columns.ids[first]) < 0]
-        return _append(base, {}, columns, vectors, fresh)
+        change = _append(base, {}, columns.take(fresh), vectors, fresh)
+        return replace(change, already=len(columns) - len(fresh))
 
 
 def update(
@@ -104,7 +105,7 @@ def update(
             gone.update(rows)
             fresh.append(row)
         chosen = np.array(fresh, np.int64)
-        change = _append(base, _by_segment(base, sorted(gone)), new, _Taken(vectors, first), chosen)
+        change = _append(base, _by_segment(base, sorted(gone)), new.take(chosen), vectors, first[chosen])
         return replace(change, already=len(columns) - len(fresh), moved=matches.moved)
 
 
@@ -279,28 +280,21 @@ def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bo
                 ) from error
 
 
-def _append(
-    base: Snapshot,
-    gone: dict[int, Indices],
-    columns: Columns,
-    vectors: Any,
-    fresh: Indices,
-) -> Change[Snapshot]:
-    """Commit without some rows and with some new ones."""
-    removed, already = sum(map(len, gone.values())), len(columns) - len(fresh)
-    one_frame([columns.frame, base.frame])
-    if not len(fresh):
+def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any, rows: Indices) -> Change[Snapshot]:
+    """Commit without some photos and with new ones, whose descriptors are those `rows` of `vectors`."""
+    one_frame([new.frame, base.frame])
+    if not len(new):
         sync(base.path)  # of what an earlier call may have written without being able to say so
-        return Change(base, already=already)
+        return Change(base)
     pieces = _without(base, gone)
-    tail = 0 if gone else _tail(base.segments, len(fresh))
+    tail = 0 if gone else _tail(base.segments, len(new))
     kept = base.segments[len(base.segments) - tail :]
-    together = Columns.concatenate([*(segment.columns for segment in kept), columns.take(fresh)])
+    together = Columns.concatenate([*(segment.columns for segment in kept), new])
     old = Snapshot(base.path, base.manifest, kept).vectors
-    blocks = itertools.chain(_blocks(old, np.arange(len(old))), _blocks(vectors, fresh))
+    blocks = itertools.chain(_blocks(old, np.arange(len(old))), _blocks(vectors, rows))
     piece = _write(base, together, blocks)
     snapshot = _commit_after(base, (*pieces[: len(pieces) - tail], piece))
-    return Change(snapshot, added=len(fresh), removed=removed, already=already)
+    return Change(snapshot, added=len(new), removed=sum(map(len, gone.values())))
 
 
 def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
@@ -326,17 +320,6 @@ def _tail(segments: Sequence[Segment], rows: int) -> int:
 def _blocks(vectors: Any, rows: Indices) -> Blocks:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         yield vectors[rows[start : start + ROWS_AT_ONCE]]
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Some rows of vectors, read when they are asked for."""
-
-    vectors: Floats
-    chosen: Indices
-
-    def __getitem__(self, rows: Indices) -> NDArray[np.float32]:
-        return self.vectors[self.chosen[rows]]
 
 
 # --- which rows

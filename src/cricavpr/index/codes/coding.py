@@ -204,43 +204,37 @@ def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) ->
 # --- opening the engine
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Codes in memory, by the checksum of their segment: a later version lays out only what is new."""
-
-    quantiser: Quantiser
-    pieces: dict[str, tuple[Packed, ...]]
+InMemory = dict[tuple[str, str], tuple[Packed, ...]]  # codes by the fingerprint of their quantiser and their segment
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The compressed engine, its codes for later versions, and one line for each thing that had to be made."""
+    """The compressed engine of one version, its codes, and one line for each thing that had to be made."""
 
     engine: CompressedEngine
-    layout: Layout
+    codes: InMemory
     notes: tuple[str, ...]
 
 
-def open_compressed(snapshot: Snapshot, layout: Layout | None = None) -> Opened:
+def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened:
     """Open the compressed engine of a version. Missing or damaged codes are made again, and kept if possible.
 
     Args:
-        layout: codes in memory of an earlier version.
+        known: codes of an earlier version, which are used again.
 
     Raises:
         InputError: no sound quantiser, or a damaged segment.
         MissingExtraError: faiss is not installed.
     """
     quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
-    known = layout.pieces if layout and layout.quantiser.fingerprint == quantiser.fingerprint else {}
     notes: list[str] = []
-    pieces = {
-        one.checksum: known.get(one.checksum) or pack(quantiser.centroids, _codes(snapshot, one, quantiser, notes))
-        for one in snapshot.segments
-    }
-    in_order = [piece for segment in snapshot.segments for piece in pieces[segment.checksum]]
-    engine = CompressedEngine(snapshot.rows, quantiser, in_order)
-    return Opened(engine, Layout(quantiser, pieces), tuple(notes))
+    codes: InMemory = {}
+    for segment in snapshot.segments:
+        key = quantiser.fingerprint, segment.checksum
+        there = (known or {}).get(key)
+        codes[key] = there or pack(quantiser.centroids, _codes(snapshot, segment, quantiser, notes))
+    in_order = [piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.checksum]]
+    return Opened(CompressedEngine(snapshot.rows, quantiser, in_order), codes, tuple(notes))
 
 
 def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:

@@ -53,14 +53,14 @@ def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Enti
     metres, times = np.nan_to_num(columns.metres), columns.times.astype(np.int64)
     degrees = np.full((len(columns), 2), NOWHERE_DEG)
     if columns.frame == UTM:
-        degrees = np.nan_to_num(columns.positions().latlon(), nan=NOWHERE_DEG)
-    for row, name in enumerate(columns.names.all()):
+        degrees = np.nan_to_num(columns.positions.latlon(), nan=NOWHERE_DEG)
+    for row, name in enumerate(columns.raw_names.all()):
         zone = LOCAL if columns.frame == LOCAL else decode_zone(int(columns.zones[row]))
         yield {
             "id": columns.ids[row].tobytes().hex(),
             "name": _checked(encode(name)),
             "root": roots[columns.codes[row]],
-            "tags": _tags(columns.tags[row], name),
+            "tags": _tags(columns.raw_tags[row], name),
             "easting_m": float(metres[row, 0]),
             "northing_m": float(metres[row, 1]),
             "zone": zone if known[row] else "",

@@ -9,10 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -20,9 +18,8 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
-from cricavpr.geo import Positions
-from cricavpr.index.columns import LOCAL, Columns, Indices, Photos, one_frame, pack_ids, refuse_one_name
-from cricavpr.index.filters import All, Box, Facts, Filter, Mask, Near, flattened, no_match
+from cricavpr.index.columns import LOCAL, Columns, Photos, one_frame, pack_ids, refuse_one_name
+from cricavpr.index.filters import All, Box, Filter, Mask, Near, flattened, no_match
 from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import SCHEMES, Address
@@ -42,26 +39,6 @@ LOOKED_AT = 1000  # photos that are looked at before "no photo matches"
 
 
 @dataclass(frozen=True, eq=False)
-class FoundPhotos:
-    """The photos of one answer of a server: `photo_index.KnownPhotos`."""
-
-    columns: Columns
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    def name(self, row: int) -> str:
-        return self.columns.photo(row)[1]
-
-    def photo(self, row: int) -> Path:
-        root, name = self.columns.photo(row)
-        return root / name
-
-    def positions_of(self, rows: Indices) -> Positions:  # (n,)
-        return self.columns.positions().take(rows)
-
-
-@dataclass(frozen=True, eq=False)
 class RemoteIndex:
     """An index in a collection of a server. It has no versions: it answers from what is there at the time.
 
@@ -75,7 +52,6 @@ class RemoteIndex:
     made_by: MadeBy
     kind: str
     server: Server = field(repr=False)
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     # --- making one
 
@@ -84,20 +60,20 @@ class RemoteIndex:
         """Make an index without photos.
 
         Args:
-            kind: how the server searches it; by default exactly.
+            kind: how the server searches it, one of its kinds; exactly by default.
 
         Raises:
             InputError: the collection exists, unknown kind, or a server that does not answer.
             MissingExtraError: the client of the server is not installed.
         """
-        server = connected(address, server)
+        server = server or connected(address)
         kind = next(iter(server.kinds)) if kind is None else kind
         if kind not in server.kinds:
             raise InputError(f"unknown kind {kind!r} for {address}. {nearest(kind, server.kinds)}")
-        if patiently(server.describe, address) is not None:
+        if patiently(address, server.describe) is not None:
             raise InputError(f"{address} exists already. Add to it, or choose another collection.")
         description = json.dumps({"format": FORMAT, "made_by": made_by.to_dict(), "kind": kind})
-        patiently(lambda: server.create(description, made_by.dim, kind), address)
+        patiently(address, server.create, description, made_by.dim, kind)
         return cls(address, made_by, kind, server)
 
     @classmethod
@@ -108,8 +84,8 @@ class RemoteIndex:
             InputError: no such collection, one of another program, or a server that does not answer.
             MissingExtraError: the client of the server is not installed.
         """
-        server = connected(address, server)
-        description = patiently(server.describe, address)
+        server = server or connected(address)
+        description = patiently(address, server.describe)
         if description is None:
             raise InputError(f"there is no index {address}. Build it: cricavpr index build PHOTOS --to {address}")
         try:
@@ -120,21 +96,21 @@ class RemoteIndex:
             server.kinds[kind]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{address} was not made by cricavpr. Choose another collection.") from error
-        patiently(server.load, address)
+        patiently(address, server.load)
         return cls(address, made_by, kind, server)
 
     @classmethod
     def create_or_open(
         cls, address: Address, made_by: MadeBy, kind: str | None = None, server: Server | None = None
     ) -> Self:
-        """Open what an interrupted build has begun, or make a new index.
+        """Open an index that an interrupted build has begun, or make a new one.
 
         Raises:
             InputError: as `create` and `open`, or it is of another kind.
             MadeByError: it holds photos of another provenance.
         """
-        server = connected(address, server)
-        if patiently(server.describe, address) is None:
+        server = server or connected(address)
+        if patiently(address, server.describe) is None:
             return cls.create(address, made_by, kind, server)
         index = cls.open(address, server)
         index._check(made_by)
@@ -205,8 +181,7 @@ class RemoteIndex:
             MadeByError: the queries have another provenance.
             InputError: `top` out of range, an invalid query, no photo that matches, or a server that does not answer.
         """
-        self._check_engine(engine)
-        return RemoteSearcher(self, flattened([] if where is None else [where])).search(queries, top)
+        return self._searcher(engine, where).search(queries, top)
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> RemoteSearcher:
         """Return the index ready for many searches.
@@ -214,18 +189,18 @@ class RemoteIndex:
         Raises:
             InputError: no photo that matches, an engine, or a server that does not answer.
         """
-        self._check_engine(engine)
-        searcher = RemoteSearcher(self, flattened([] if where is None else [where]))
+        searcher = self._searcher(engine, where)
         if searcher.filters and not searcher.may_match():
             searcher.refuse()
         return searcher
 
-    def _check_engine(self, engine: str) -> None:
+    def _searcher(self, engine: str, where: Filter | None) -> RemoteSearcher:
         if engine != "auto":
             raise InputError(
                 f"the engine of {self.address} cannot be chosen: its kind, {self.kind}, was fixed when the collection "
                 f"was made. Leave out the engine {engine!r}."
             )
+        return RemoteSearcher(self, () if where is None else flattened([where]))
 
     # --- changing it
 
@@ -266,8 +241,7 @@ class RemoteIndex:
             seen = set[str]()
             for some in _batches(list(texts)):
                 while found := self._having(key, some):  # again while an answer does not hold all of one name
-                    some_ids = [entity["id"] for entity in found]
-                    self._ask(lambda some_ids=some_ids: self.server.delete(some_ids))  # type: ignore[misc]
+                    self._ask(self.server.delete, [entity["id"] for entity in found])
                     gone += len(found)
                     seen.update(entity[key] for entity in found)
             missing += [text for code, text in texts.items() if code not in seen]
@@ -283,11 +257,11 @@ class RemoteIndex:
     def _check(self, made_by: MadeBy) -> None:
         self.made_by.require_same(made_by, f"the photos of {self.address} and these")
 
-    def _ask(self, ask: Callable[[], T]) -> T:
-        return patiently(ask, self.address, sleep=self.sleep)
+    def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
+        return patiently(self.address, ask, *arguments)
 
     def _having(self, key: str, texts: Sequence[str]) -> list[Entity]:
-        return self._ask(lambda: self.server.having(key, texts, list(dict.fromkeys(["id", key]))))
+        return self._ask(self.server.having, key, texts, list(dict.fromkeys(["id", key])))
 
     def _send(self, columns: Columns, vectors: NDArray[np.float32] | Vectors, progress: Report | None) -> Change[Self]:
         one_frame([columns.frame, self.frame])
@@ -298,8 +272,7 @@ class RemoteIndex:
             there = dict(zip(new, self.contains(list(new)).tolist(), strict=True))
             chosen = np.array(sorted(row for one, row in new.items() if not there[one] and one not in sent), np.int64)
             if len(chosen):
-                entities = list(to_entities(columns.take(chosen), vectors[chosen]))
-                self._ask(lambda entities=entities: self.server.upsert(entities))  # type: ignore[misc]
+                self._ask(self.server.upsert, list(to_entities(columns.take(chosen), vectors[chosen])))
             sent.update(new)
             fresh += len(chosen)
             if progress is not None:
@@ -360,7 +333,7 @@ class RemoteSearcher:
     def may_match(self) -> bool:
         """Return whether a photo matches every filter, or so many come near that only a search can tell."""
         limit = LOOKED_AT if self.places else 1
-        near = self.index._ask(lambda: self.index.server.matching(self.filters, FIELDS, limit))
+        near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
         return len(near) == limit or any(self._inside([[_Hit(one, 0.0) for one in near]]))
 
     def refuse(self) -> None:
@@ -389,7 +362,7 @@ class RemoteSearcher:
 
     def _hits(self, vectors: NDArray[np.float32], limit: int) -> list[list[_Hit]]:
         server, kind = self.index.server, self.index.kind
-        found = self.index._ask(lambda: server.search(vectors, self.filters, limit, FIELDS, kind))
+        found = self.index._ask(server.search, vectors, self.filters, limit, FIELDS, kind)
         return [sorted((_Hit(entity, score) for entity, score in one), key=_Hit.rank) for one in found]
 
     def _inside(self, hits: list[list[_Hit]]) -> list[list[_Hit]]:
@@ -397,7 +370,7 @@ class RemoteSearcher:
         if not self.places or not any(hits):
             return hits
         photos = {hit.id: hit.entity for one in hits for hit in one}
-        mask = All(self.places).mask(Facts(from_entities(list(photos.values()))))
+        mask = All(self.places).mask(from_entities(list(photos.values())))
         fits = dict(zip(photos, mask.tolist(), strict=True))
         return [[hit for hit in one if fits[hit.id]] for one in hits]
 
@@ -415,15 +388,13 @@ class _Hit:
         return -self.score, self.id
 
 
-def connected(address: Address, server: Server | None = None) -> Server:
-    """Connect to the server of an address, unless one is given.
+def connected(address: Address) -> Server:
+    """Connect to the server of an address.
 
     Raises:
         InputError: it does not answer, or refuses us.
         MissingExtraError: its client is not installed.
     """
-    if server is not None:
-        return server
     module = importlib.import_module(f"cricavpr.index.remote.{SCHEMES[address.scheme].module}")
     try:
         made: Server = module.connect(address)
@@ -444,4 +415,4 @@ def _found(answers: list[list[_Hit]], top: int) -> Found:
         for place, hit in enumerate(hits):
             rows[query, place] = photos.setdefault(hit.id, (len(photos), hit.entity))[0]
             scores[query, place] = hit.score
-    return Found(rows, scores, FoundPhotos(from_entities([entity for _, entity in photos.values()])))
+    return Found(rows, scores, from_entities([entity for _, entity in photos.values()]))

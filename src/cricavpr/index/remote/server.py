@@ -104,27 +104,20 @@ class Server(Protocol):
         """Have everything written so far put into files and indexed."""
 
 
-def patiently(
-    ask: Callable[[], T],
-    where: object,
-    *,
-    waits_s: Sequence[float] = WAITS_S,
-    sleep: Callable[[float], None] = time.sleep,
-) -> T:
-    """Ask until there is an answer, waiting longer each time.
+def patiently(where: object, ask: Callable[..., T], *arguments: Any) -> T:
+    """Call until there is an answer, waiting longer each time.
 
     Raises:
         InputError: no answer after the last wait.
     """
-    for wait_s in waits_s:
+    for wait_s in (*WAITS_S, None):
         try:
-            return ask()
-        except Unavailable:
-            sleep(wait_s)
-    try:
-        return ask()
-    except Unavailable as error:
-        raise InputError(
-            f"{where} does not answer ({error}) after {len(waits_s) + 1} tries. "
-            "What was written is kept: run the same command again when the server is back."
-        ) from error
+            return ask(*arguments)
+        except Unavailable as error:
+            if wait_s is None:
+                raise InputError(
+                    f"{where} does not answer ({error}) after {len(WAITS_S) + 1} tries. "
+                    "What was written is kept: run the same command again when the server is back."
+                ) from error
+            time.sleep(wait_s)
+    raise AssertionError
