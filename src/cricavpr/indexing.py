@@ -1,4 +1,4 @@
-"""Index photos: describe what an index does not have yet, each photo once, and add it. A folder and a server alike."""
+"""Index photos: describe those that an index does not have, and add them. The index is in a folder or on a server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build_index(
 ) -> tuple[PhotoIndex, Problems]:
     """Describe photos and make an index of them.
 
-    An index in the folder is replaced when the new one is complete. An interrupted build goes on with the same call.
+    An index in the folder is replaced when the new one is complete. Repeat the call to resume an interrupted build.
 
     Args:
         photos: a folder of photos with positions (EXIF, a table, or @UTM@ names), or an ImageSet.
@@ -57,14 +57,14 @@ def build_index(
         method: a name, see `cricavpr methods`, or a loaded method.
         positions: a table with the positions of the photos, .csv or .geojson.
         tags: words for all these photos.
-        grouping: which photos see one another.
+        grouping: which photos influence one another, for a method that correlates.
         batch_size: photos in the network at a time; never changes a result.
         workers: processes that read photos; None chooses.
         dtype: how a folder stores descriptors: float32, or float16 for half the disk space.
         kind: how a server searches: flat, ivf or hnsw.
         wait_s: how long to wait for another process, in seconds.
         progress: True for a bar on stderr, or a function that is called with (photos done, photos in all).
-        note: called with one line for each thing that is worth knowing.
+        note: called with a line for each thing that a user should know.
 
     Returns:
         The index, and the photos that could not be used.
@@ -140,9 +140,9 @@ def update_photos(
     progress: bool | Report = False,
     note: Note | None = None,
 ) -> tuple[Change[PlaceIndex], Problems]:
-    """Describe photos, and put each in the place of the same one in an index. Arguments as `add_photos`.
+    """Describe photos, and replace the same ones in an index. Arguments as `add_photos`.
 
-    Tags and times that are not given stay. See `PlaceIndex.update` for what is the same photo.
+    Tags and times that are not given stay. `PlaceIndex.update` explains which photos are the same.
     """
     job = _Job(method, tuple(tags), grouping, batch_size, workers, wait_s, progress, note or _silent)
     opened = PlaceIndex.open(Path(index)) if isinstance(index, str | Path) else index
@@ -153,7 +153,7 @@ def update_photos(
         given, problems = job.describe(images, folder)
         change = opened.update(given, wait_s=wait_s)
     for old, new in change.moved:
-        job.note(f"{old} has moved to {new}: its photos keep what is known of them")
+        job.note(f"{old} has moved to {new}: its photos keep their tags and times")
     return change, (*unusable, *problems)
 
 
@@ -169,7 +169,7 @@ def _opened(photos: Path | str | ImageSet, positions: Path | None) -> tuple[Imag
 
 @dataclass(frozen=True)
 class _Job:
-    """How photos are described and added. Everything that can be refused is refused before the first one is."""
+    """The settings of one call. Whatever can be refused is refused before the first photo is described."""
 
     wanted: str | Method
     tags: tuple[str, ...]
@@ -196,7 +196,7 @@ class _Job:
         return made_by(self.method, self.grouping)
 
     def named(self, images: ImageSet) -> str:
-        """Return what is described by what: an interrupted run of the same goes on."""
+        """Return the name of the work: photos and method."""
         return f"{images.root.absolute()}\0{self.made_by.fingerprint}"
 
     def build_in_folder(
@@ -216,7 +216,7 @@ class _Job:
     def build_on_server(
         self, address: Address, photos: Path | str | ImageSet, positions: Path | None, kind: str | None
     ) -> tuple[PhotoIndex, Problems]:
-        """Begin a collection, or go on with one that was interrupted."""
+        """Make a collection, or go on with one that was interrupted."""
         from cricavpr.index.remote.remote_index import RemoteIndex
 
         images, unusable = _opened(photos, positions)
@@ -274,7 +274,7 @@ class _Job:
 
 
 def _place_to_work(index: PhotoIndex) -> Path:
-    """Return where unfinished descriptors lie: in the folder of the index, or in the current folder for a server."""
+    """Return the folder for unfinished descriptors: that of the index, or one in the current folder for a server."""
     if isinstance(index, PlaceIndex):
         return index.path
     name = "".join(letter if letter.isalnum() else "-" for letter in str(index.path))

@@ -85,8 +85,8 @@ class FakeServer:
             for query, rows in enumerate(best.tolist())
         ]
 
-    def settle(self) -> None:
-        self._called("settle", 1)
+    def flush(self) -> None:
+        self._called("flush", 1)
 
     def _query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
         self._called("query", 1)

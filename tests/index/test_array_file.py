@@ -49,7 +49,7 @@ def test_arrays_come_back_and_equal_content_gives_equal_bytes(tmp_path: Path) ->
         write_arrays(tmp_path / name, {"what": "a test"}, {key: Column.of(array) for key, array in arrays.items()})
     back = ArrayFile(tmp_path / "one")
     assert back.about == {"what": "a test"}
-    assert all(np.array_equal(back.stretch(name), array) for name, array in arrays.items())
+    assert all(np.array_equal(back.read(name), array) for name, array in arrays.items())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -57,7 +57,7 @@ def test_arrays_come_back_and_equal_content_gives_equal_bytes(tmp_path: Path) ->
 def test_a_file_of_any_size_is_read(tmp_path: Path, size: int) -> None:
     length, checksum = write_arrays(tmp_path / "file", {}, {"a": Column.of(np.ones(size, np.uint8))})
     file = ArrayFile(tmp_path / "file", length, checksum)
-    assert file.stretch("a").sum() == size and list(file.damages()) == []
+    assert file.read("a").sum() == size and list(file.damages()) == []
 
 
 # --- damage
@@ -81,10 +81,10 @@ def test_every_flipped_byte_and_every_cut_is_found(path: Path) -> None:
 
 def test_damage_is_named_with_its_place_and_by_the_error_that_was_asked_for(path: Path) -> None:
     changed(path, START + 3 * BLOCK + 5)
-    for read in (lambda file: file.stretch("rows"), lambda file: file.rows("rows", np.array([39]))):
+    for read in (lambda file: file.read("rows"), lambda file: file.read_rows("rows", np.array([39]))):
         with pytest.raises(CodesError, match=f"{path} does not match its checksum at byte {START + 3 * BLOCK}"):
             read(ArrayFile(path, error=CodesError))
-    assert ArrayFile(path).stretch("rows", 0, 38).tobytes() == ROWS[:38].tobytes()
+    assert ArrayFile(path).read("rows", 0, 38).tobytes() == ROWS[:38].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -168,26 +168,26 @@ def test_errors_of_files_travel_between_processes(path: Path) -> None:
 def test_rows_come_in_the_order_they_are_asked_for(path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_file, "READ_BYTES", most)
     asked = np.array([99, 0, 1, 2, 3, 12, 13, 98, 2])
-    assert np.array_equal(ArrayFile(path).rows("rows", asked), ROWS[asked])
+    assert np.array_equal(ArrayFile(path).read_rows("rows", asked), ROWS[asked])
 
 
 def test_no_rows_are_none(path: Path) -> None:
-    assert ArrayFile(path).rows("rows", np.empty(0, np.int64)).shape == (0, 10)
+    assert ArrayFile(path).read_rows("rows", np.empty(0, np.int64)).shape == (0, 10)
 
 
 def test_damage_that_comes_after_the_first_reading_is_found(path: Path) -> None:
     file = ArrayFile(path)
-    file.rows("rows", np.array([0]))
+    file.read_rows("rows", np.array([0]))
     changed(path, START)
     with pytest.raises(DamagedError, match=f"at byte {START}"):
-        file.rows("rows", np.array([0]))
+        file.read_rows("rows", np.array([0]))
 
 
 def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = ArrayFile(path)
     os.truncate(path, START + 950)
     with pytest.raises(DamagedError, match=f"has become shorter at byte {START + 950}"):
-        file.rows("rows", np.array([94]))
+        file.read_rows("rows", np.array([94]))
 
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
@@ -195,7 +195,7 @@ def test_a_file_that_shrinks_or_cannot_be_read_is_named(path: Path, monkeypatch:
     monkeypatch.setattr(os, "pread", broken)
     for asked in ([0], [0, 50]):
         with pytest.raises(UnreadableError, match=r"is unreadable \(Input/output error\)"):
-            file.rows("rows", np.array(asked))
+            file.read_rows("rows", np.array(asked))
 
 
 def test_rows_end_to_end_are_read_together_up_to_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_rows_end_to_end_are_read_together_up_to_a_limit(path: Path, monkeypatch
     file = ArrayFile(path)
     monkeypatch.setattr(os, "pread", counted)
     monkeypatch.setattr(array_file, "READ_BYTES", 300)
-    assert np.array_equal(file.rows("rows", np.arange(80)), ROWS[:80])
+    assert np.array_equal(file.read_rows("rows", np.arange(80)), ROWS[:80])
     assert len(starts) == 3  # 300, 300 and 200 bytes
 
 
@@ -216,16 +216,16 @@ def test_what_is_read_in_several_pieces_is_whole(path: Path, monkeypatch: pytest
     file, pread = ArrayFile(path), os.pread
     monkeypatch.setattr(os, "pread", lambda number, length, start: pread(number, min(length, 70), start))
     asked = np.array([*range(25), *range(41, 66)])
-    assert np.array_equal(file.rows("rows", asked), ROWS[asked])
+    assert np.array_equal(file.read_rows("rows", asked), ROWS[asked])
 
 
 def test_rows_are_read_where_the_system_takes_no_announcements(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     asked = np.array([5, 90])
-    assert np.array_equal(ArrayFile(path).rows("rows", asked), ROWS[asked])
+    assert np.array_equal(ArrayFile(path).read_rows("rows", asked), ROWS[asked])
     changed(path, START)
     with pytest.raises(DamagedError, match=f"at byte {START}"):
-        ArrayFile(path).rows("rows", asked)
+        ArrayFile(path).read_rows("rows", asked)
 
 
 def test_rows_are_announced_together_before_the_first_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,5 +233,5 @@ def test_rows_are_announced_together_before_the_first_is_read(path: Path, monkey
     monkeypatch.setattr(os, "pread", lambda *given: (done.append("read"), pread(*given))[1])
     monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("ask"), raising=False)
     asked = np.array([0, 50, 51, 81])
-    assert np.array_equal(file.rows("rows", asked), ROWS[asked])
+    assert np.array_equal(file.read_rows("rows", asked), ROWS[asked])
     assert done == ["ask"] * 3 + ["read"] * 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cricavpr.index.array_file import Column, write_arrays
-from cricavpr.index.codes.coding import codes_file, owner_of, read_codes, write_codes
+from cricavpr.index.codes.coding import codes_file, header_of, read_codes, write_codes
 from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.manifest import Piece
 from cricavpr.index.storage import CodesError
@@ -95,7 +95,7 @@ def test_codes_of_something_else_are_refused_by_name(
     tmp_path: Path, quantiser: Quantiser, vectors: np.ndarray, what: str, value: object
 ) -> None:
     path = codes_file(tmp_path, PIECE, quantiser)
-    written(path, {**owner_of(PIECE, quantiser), what: value}, {"codes": quantiser.encode(vectors)})
+    written(path, {**header_of(PIECE, quantiser), what: value}, {"codes": quantiser.encode(vectors)})
     with pytest.raises(CodesError, match=f"{path} holds codes of another {what}"):
         read_codes(tmp_path, PIECE, quantiser)
 
@@ -105,6 +105,6 @@ def test_codes_of_something_else_are_refused_by_name(
     [np.zeros((300, 3), np.uint8), np.zeros((299, 2), np.uint8), np.zeros((300, 2), np.int8), np.zeros(600, "u1")],
 )
 def test_codes_of_another_shape_are_refused(tmp_path: Path, quantiser: Quantiser, codes: np.ndarray) -> None:
-    written(codes_file(tmp_path, PIECE, quantiser), owner_of(PIECE, quantiser), {"codes": codes})
+    written(codes_file(tmp_path, PIECE, quantiser), header_of(PIECE, quantiser), {"codes": codes})
     with pytest.raises(CodesError, match="does not hold 300 codes of 2 bytes"):
         read_codes(tmp_path, PIECE, quantiser)

@@ -230,7 +230,7 @@ def test_photos_are_sent_in_parts_and_progress_is_told(
     put(index, range(1, 11), progress=lambda done, total: told.append((done, total)))
     assert told == [(4, 10), (8, 10), (10, 10)]
     assert [count for name, count in server.calls if name == "upsert"] == [4, 4, 2]
-    assert [name for name, _ in server.calls].count("settle") == 1
+    assert [name for name, _ in server.calls].count("flush") == 1
 
 
 def test_large_vectors_are_sent_in_smaller_parts(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

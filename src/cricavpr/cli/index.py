@@ -1,4 +1,4 @@
-"""`cricavpr index`: build a database of photos, change it, and see what it holds."""
+"""`cricavpr index`: build, change and inspect a database of photos."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ACTIONS = {
     "update": Verb("index_photos", "replace photos of an index that have changed", "add_update"),
     "remove": Verb("index_files", "remove photos from an index", "add_remove"),
     "merge": Verb("index_files", "add all photos of another index", "add_merge"),
-    "compact": Verb("index_files", "merge small segments, and wipe what was removed", "add_compact"),
-    "info": Verb("index_files", "show what an index holds and how it was made", "add_info"),
-    "verify": Verb("index_files", "read every byte and name what is damaged", "add_verify"),
-    "diff": Verb("index_files", "show what one index has and another has not", "add_diff"),
+    "compact": Verb("index_files", "merge small segments, and wipe removed photos", "add_compact"),
+    "info": Verb("index_files", "show facts about an index", "add_info"),
+    "verify": Verb("index_files", "read every byte and name damaged files", "add_verify"),
+    "diff": Verb("index_files", "compare two indexes", "add_diff"),
     "export": Verb("index_files", "write names and positions as CSV, GeoJSON or Parquet", "add_export"),
     "tune": Verb("index_files", "make codes for a large index, and measure their recall", "add_tune"),
     "calibrate": Verb("calibrate", "learn how far answers can be trusted"),

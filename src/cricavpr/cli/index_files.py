@@ -1,4 +1,4 @@
-"""The actions of `cricavpr index` that describe no photos."""
+"""The actions of `cricavpr index` that need no method."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Read every byte and name each damaged file, with the place in it. Exit code 2 if one is."
+    parser.description = "Read every byte, and name each damaged file and the place in it. Exit code 2 if there is one."
     _add(parser, verify, "--json", "--quiet")
 
 
@@ -74,16 +74,15 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Make codes if there are none, use some photos of the index as queries, compare several shortlists with exact "
-        "search, and keep the shortest one that finds 99 % of what exact search finds. Large indexes are searched with "
-        "it from then on."
+        "Make codes if there are none, search for some photos of the index with several shortlists and exactly, and "
+        "keep the shortest one with 99 % of the recall of exact search. Large indexes use it from then on."
     )
     _add(parser, tune, "--json", "--quiet")
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos used as queries (default: 100)")
     parser.add_argument(
         "--shortlist", type=int, nargs="+", metavar="N", help="shortlists to measure (default: 110 200 400 800 1600)"
     )
-    parser.add_argument("--learn", action="store_true", help="make the codes again, learnt on the photos of now")
+    parser.add_argument("--learn", action="store_true", help="make the codes again, learnt on the current photos")
     add_wait(parser)
 
 
@@ -152,7 +151,7 @@ def merge(args: argparse.Namespace) -> int:
 
 
 def _to_merge_into(args: argparse.Namespace, other: PlaceIndex) -> PhotoIndex:
-    """Return the index that grows; a collection of a server is made if it is missing."""
+    """Open the index to merge into; a missing collection of a server is made."""
     if is_remote(args.index):
         from cricavpr.index.remote.remote_index import RemoteIndex
 

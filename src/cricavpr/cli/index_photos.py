@@ -1,4 +1,4 @@
-"""`cricavpr index build`, `add` and `update`: photos into an index, in a folder or on a server."""
+"""`cricavpr index build`, `add` and `update`: describe photos and put them into an index."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cricavpr.terminal import printable
 
 def add_build(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Describe every photo that has a position, by itself, and keep it with its position and time. An index that is "
-        "there is replaced by these photos when they are described; `add` lets it grow."
+        "Describe every photo that has a position, and store its descriptor, position and time. An index in the "
+        "folder is replaced when the new one is complete; use `add` to extend it."
     )
     _add_photos(parser)
     parser.add_argument(
@@ -34,7 +34,7 @@ def add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def add_add(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Describe the photos with a position that the index does not have yet, and add them."
+    parser.description = "Describe the photos with a position that the index does not have, and add them."
     parser.add_argument("index", metavar="INDEX", help="the folder of the index, or milvus://host:port/collection")
     _add_photos(parser)
     add_wait(parser)
@@ -43,8 +43,8 @@ def add_add(parser: argparse.ArgumentParser) -> None:
 
 def add_update(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Describe the photos, and put each in the place of the one with its file or its bytes. Tags and times that are "
-        "not given stay."
+        "Describe the photos, and replace those of the index with the same file or the same bytes. Tags and times that "
+        "are not given stay."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     _add_photos(parser)
@@ -57,7 +57,13 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos, and their times"
     )
-    parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a word for all these photos")
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="a tag for all these photos; may be given several times",
+    )
     add_method(parser)
     add_work(parser)
 

@@ -1,11 +1,11 @@
-"""Named arrays in one file, with a checksum for each block. It is memory-mapped, and checked where it is read.
+"""Named arrays in one memory-mapped file, with a checksum for each block that is checked when the block is read.
 
     magic    64 bytes
     arrays   each from a multiple of 64 bytes
-    footer   JSON (what the file is, and where each array lies), CRC-32 of every 8 KiB before the footer,
+    footer   JSON (kind of file; place, type and shape of each array), CRC-32 of every 8 KiB before the footer,
              length of the JSON (8 bytes), SHA-256 of the footer up to here
 
-Reading runs no code and trusts nothing: types, shapes and lengths are compared before a byte is used.
+Reading runs no code and trusts nothing: types, shapes and lengths are checked before a byte is used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Col
     """Write a new file and sync it; return its length in bytes and its checksum. Equal content gives equal bytes.
 
     Args:
-        about: JSON values that say what the file is.
+        about: JSON values that describe the file.
 
     Raises:
         OSError: it exists or cannot be written. Nothing of it is left.
@@ -73,7 +73,7 @@ def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Col
 
 
 class _Writing:
-    """The bytes of a file as they are written, and their checksums."""
+    """Yields the bytes of a file and computes its checksums."""
 
     def __init__(self, about: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.about, self.columns = dict(about), columns
@@ -111,7 +111,7 @@ class _Writing:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array lies in a file."""
+    """Place, type and shape of an array in a file."""
 
     start: int
     type: str
@@ -129,11 +129,11 @@ class Place:
 class ArrayFile:
     """An open file of arrays; its blocks are compared with their checksums when they are first needed.
 
-    The map outlives the name of the file: a reader goes on reading what a later compaction has removed.
+    The mapping stays valid when the file is removed, so a reader may go on reading after a compaction.
 
     Attributes:
-        about: what was given to `write_arrays`.
-        arrays: where each array lies.
+        about: as given to `write_arrays`.
+        arrays: the place of each array.
     """
 
     def __init__(
@@ -203,8 +203,8 @@ class ArrayFile:
             raise ValueError("an array outside of the file")
         return place
 
-    def stands(self) -> bool:
-        """Return whether opening the path again would give this very file."""
+    def is_current(self) -> bool:
+        """Return whether the path still leads to this file."""
         try:
             there = self.path.stat(follow_symlinks=False)
         except OSError:
@@ -212,24 +212,24 @@ class ArrayFile:
         return os.path.samestat(os.fstat(self._descriptor), there) and there.st_size == len(self._map)
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """Return an array as it lies in the file, not checked and not copied."""
+        """Return an array without checking or copying it."""
         place = self.arrays[name]
         return self.bytes[place.start : place.end].view(place.type).reshape(place.shape)
 
-    def stretch(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Return some neighbouring rows of an array, checked and not copied; all of them by default.
+    def read(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Return a range of rows of an array, checked and not copied; all of them by default.
 
         Raises:
             FileError: a block of them is damaged.
         """
         place = self.arrays[name]
         end = place.shape[0] if end is None else end
-        self.require(place.start + first * place.row_bytes, place.start + end * place.row_bytes)
+        self.check(place.start + first * place.row_bytes, place.start + end * place.row_bytes)
         return self.mapped(name)[first:end]
 
-    def rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:  # (n,) -> (n, ...)
-        """Return some rows of an array, checked. They are read without the map: touching a page of it costs more than
-        reading a few thousand bytes.
+    def read_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:  # (n,) -> (n, ...)
+        """Return some rows of an array, checked. They are not read through the mapping, because a page fault costs
+        more than reading a few thousand bytes.
 
         Raises:
             FileError: a block of them is damaged, or cannot be read.
@@ -246,7 +246,7 @@ class ArrayFile:
             self._read(part, start)
         return found
 
-    def require(self, first: int, end: int) -> None:
+    def check(self, first: int, end: int) -> None:
         """Raise if a block with the bytes from `first` to before `end` is damaged."""
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         if first < end:
@@ -298,7 +298,7 @@ class ArrayFile:
 
 
 def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
-    """Join stretches that lie end to end, up to READ_BYTES: number of the first, where they start and end."""
+    """Join adjacent rows up to READ_BYTES; return the number of the first row, and start and end in bytes."""
     found: list[tuple[int, int, int]] = []
     for row, start in enumerate(starts.tolist()):
         first, begin, end = found[-1] if found else (0, 0, -1)

@@ -1,4 +1,4 @@
-"""Read every byte of an index: is it as it was written, and is it a valid index?"""
+"""Verify an index: read every byte, compare checksums, and check that the content is valid."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        segment = opened.pop(0)  # memory of it is released at the end of the round
+        segment = opened.pop(0)  # its memory is released at the end of the iteration
         if isinstance(segment, FileError):
             yield segment
             continue
@@ -75,7 +75,7 @@ def _measured(path: Path) -> Iterator[FileError]:
 
 
 def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the newest version as `_opened` does. Files that are gone because it was replaced are no damage."""
+    """Return the newest version as `_opened` does. If it was replaced meanwhile, missing files are no damage."""
     number = newest(path)
     while True:
         found, seen = _opened(path, number), number
@@ -85,7 +85,7 @@ def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
 
 
 def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return a version with all its segments, which stay open, or with the error of each."""
+    """Return the manifest of a version, and for each segment the open segment or its error."""
     try:
         manifest = read_manifest(path, version)
     except FileError as damage:

@@ -1,4 +1,4 @@
-"""JSON with a checksum of its own, because a flipped bit in a number gives another valid number."""
+"""JSON with a checksum, because a flipped bit in a number can give another valid number."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def seal(values: dict[str, Any], indent: int | None = None) -> str:
 
 
 def unseal(content: bytes) -> dict[str, Any]:
-    """Return what `seal` was given.
+    """Return the values that `seal` was given.
 
     Raises:
-        ValueError: invalid JSON, no checksum, or a wrong one; reads as the end of "FILE ...".
+        ValueError: invalid JSON, or a missing or wrong checksum. The message follows the name of the file.
     """
     try:
         values = json.loads(content)

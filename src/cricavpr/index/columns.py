@@ -1,4 +1,4 @@
-"""What an index keeps of each photo besides its vector: columns of plain numbers and bytes, one row a photo."""
+"""The data of each photo besides its descriptor: columns of numbers and bytes, one row for each photo."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # colu
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Photos to put into an index: their descriptors, and what is known of each. Row i of all is one photo.
+    """Photos to put into an index: descriptors, names, positions, times and tags. Row i of each is the same photo.
 
     Attributes:
         descriptors: (N, D), with the names of the photos.
         root: the folder that the names are relative to.
         positions: N positions, or None if none is known.
-        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them. Left out, the name and the
-            descriptor stand in for them.
+        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them. If left out, they are made
+            of name and descriptor.
         times: (N,) datetime64, UTC, when each photo was taken; NaT if unknown.
         tags: N lists of words.
 
@@ -68,7 +68,7 @@ class Photos:
         return f"Photos({len(self):,} of {self.descriptors.made_by.dim} values, root={str(self.root)!r})"
 
     def columns(self) -> Columns:
-        """Check everything and return it as an index keeps it.
+        """Check everything and return it in the form that an index stores.
 
         Raises:
             InputError: invalid vectors, columns of different lengths, or an invalid id, time or tag.
@@ -95,7 +95,7 @@ class Photos:
 
 
 def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) -> tuple[bytes, ...]:
-    """Return the SHA-256 of each photo's bytes, which is what an index knows a photo by.
+    """Return the SHA-256 of each photo's bytes, which identifies it in an index.
 
     Raises:
         InputError: a photo that cannot be read.
@@ -112,14 +112,16 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
         try:
             found.append(bytes.fromhex(sha256_of(Path(root) / name)))
         except OSError as error:
-            raise InputError(f"cannot read {Path(root) / name}: {error.strerror or error}.") from error
+            raise InputError(
+                f"cannot read {Path(root) / name}: {error.strerror or error}. Make it readable, or leave it out."
+            ) from error
         if progress is not None:
             progress(number, len(names))
     return tuple(found)
 
 
 def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32]) -> tuple[bytes, ...]:
-    """Return ids made of root, name and descriptor, for photos whose files are not at hand."""
+    """Return ids made of root, name and descriptor, for photos without files."""
     folder = os.fsencode(_absolute(root))
     return tuple(
         hashlib.sha256(b"\0".join((b"no photo", folder, os.fsencode(name), vector.tobytes()))).digest()
@@ -151,7 +153,7 @@ class Ragged:
         return len(self.ends) - 1
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return one string, or those at some rows."""
+        """Return one string as bytes, or those at some rows."""
         if np.ndim(rows) == 0:
             return self.data[int(self.ends[rows]) : int(self.ends[rows + 1])].tobytes()
         starts, lengths = self.ends[rows], np.diff(self.ends)[rows]
@@ -268,7 +270,7 @@ class Columns:
         return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
-        """Return whether everything that is known of two photos is equal."""
+        """Return whether everything but the descriptors of two photos is equal."""
         return self._row(row) == other._row(there)
 
     def _row(self, row: int) -> tuple[Any, ...]:

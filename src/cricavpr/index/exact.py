@@ -1,4 +1,4 @@
-"""Exact search of an index: every score is that of its pair of query and photo alone.
+"""Exact search of an index. A score depends on its query and its photo alone, bit for bit.
 
 A matrix product rounds differently for one query than for fifty, and for other rows beside a row. So it only nominates:
 rows whose product comes within the rounding error of the best are scored again, pair by pair, in float64 rounded to
@@ -31,7 +31,7 @@ Products = Callable[[Queries, Floats], Scores]  # (Q, D), (n, D) -> (Q, n)
 
 @dataclass(frozen=True, eq=False)
 class ExactEngine:
-    """Reads every vector for every search: nothing in memory, nothing missed."""
+    """The exact engine: every search reads every vector."""
 
     rows: Rows
 
@@ -61,7 +61,7 @@ def check_queries(queries: Queries, k: int, dim: int) -> None:
 
 
 def products(queries: Queries, vectors: Floats) -> Scores:  # (Q, D), (n, D) -> (Q, n)
-    """Return the scores of vectors of any precision, as float32 rounds them."""
+    """Return dot products in float32."""
     scores: Scores = queries @ vectors.astype(np.float32, copy=False).T
     return scores
 
@@ -78,7 +78,7 @@ def search_rows(
     """Return the k best of all rows, or of the allowed ones, for each query.
 
     Args:
-        nominate: an approximate product, at least as accurate as any sum of float32.
+        nominate: a product of matrices, at least as accurate as one in float32.
     """
     count = len(rows) if allowed is None else int(np.count_nonzero(allowed))
     best, done = _Best(queries, min(k, count), nominate), 0

@@ -1,7 +1,7 @@
-"""Filters: which photos of an index may be found, by place, by time and by tag. A filter is a mask over rows.
+"""Filters of photos by place, time and tag. A filter makes a mask over the rows of an index.
 
-Unknown facts match no filter: a photo without a position is in no box. A filter prints as a phrase: "within 500 m of
-55.6, 13.0".
+Unknown values match no filter: a photo without a position is in no box. `str` of a filter is a phrase such as "within
+500 m of 55.6, 13.0".
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Filter(Protocol):
         """Return (N,) which photos match. Raises InputError if the index cannot tell."""
 
     def __str__(self) -> str:
-        """Return what is true of a photo that matches, as a phrase."""
+        """Return a phrase that is true of photos that match."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Photos between two latitudes and two longitudes, borders included. West > east crosses the date line.
+    """Photos between two latitudes and two longitudes, borders included. It crosses the date line if west > east.
 
     Raises:
         InputError: not on earth, or south above north.
@@ -70,7 +70,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Near:
-    """Photos at most `radius_m` metres from a place, exactly that distance included.
+    """Photos at most `radius_m` metres from a place.
 
     Raises:
         InputError: a negative or infinite radius, or a place nearer to a pole than UTM goes.
@@ -87,8 +87,8 @@ class Near:
         low, high = UTM_LATITUDES_DEG
         if not low <= self.place.lat_deg <= high:
             raise InputError(
-                f"distances are not known from latitude {self.place.lat_deg}: UTM goes from {low} to {high} degrees. "
-                "Give a box."
+                f"the latitude of a circle must be from {low} to {high} degrees, the range of UTM, got "
+                f"{self.place.lat_deg}. Use a box."
             )
         if not 0.0 <= self.radius_m < float("inf"):
             raise InputError(f"radius_m must be finite and at least 0, got {self.radius_m}.")
@@ -124,9 +124,9 @@ class Taken:
     def __post_init__(self) -> None:
         for time in (self.first, self.end):
             if time is not None and (not isinstance(time, np.datetime64) or np.isnat(time)):
-                raise InputError(f"invalid time {time!r}; give a numpy datetime64 in UTC.")
+                raise InputError(f"invalid time {time!r}. Expected a numpy datetime64 in UTC.")
         if self.first is not None and self.end is not None and not self.first < self.end:
-            raise InputError(f"no time is from {self.first} on and before {self.end}. Give the earlier time first.")
+            raise InputError(f"the time range from {self.first} to {self.end} is empty. Give the earlier time first.")
 
     def mask(self, columns: Columns) -> Mask:
         fits: Mask = ~np.isnat(columns.times)
@@ -172,7 +172,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class All:
-    """Photos that match every one of some filters.
+    """Photos that match several filters.
 
     Example:
         >>> print(All((Tagged("winter"), Near(LatLon(1, 2), 3))))
@@ -195,7 +195,7 @@ def mask_of(where: Filter, columns: Columns) -> Mask:
     """Return (N,) the photos that match.
 
     Raises:
-        InputError: no photo matches, or the index does not know what the filter asks for.
+        InputError: no photo matches, or the index has no such data.
     """
     fits = where.mask(columns)
     if not fits.any():
@@ -213,7 +213,7 @@ def no_match(photos: str, where: Filter) -> str:
 
 
 def flattened(filters: Sequence[Filter]) -> tuple[Filter, ...]:
-    """Return the same filters with those inside `All` taken out."""
+    """Return the same filters, with each `All` replaced by its parts."""
     parts = (flattened(one.filters) if isinstance(one, All) else (one,) for one in filters)
     return tuple(itertools.chain.from_iterable(parts))
 

@@ -1,7 +1,7 @@
-"""The manifest: one small file for each version of an index, which names the files of that version.
+"""The manifest: one small JSON file for each version of an index, with the names of the files of that version.
 
-The newest version is the one with the highest number in its file name. A manifest has a checksum and its own number,
-so that a damaged one, or one copied over another, is found.
+The newest version is the one with the highest number in its file name. A manifest has a checksum and holds its
+own number, so that damage, or a copy under another name, is detected.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Manifest:
         return sum(piece.live for piece in self.pieces)
 
     def files(self) -> Iterator[str]:
-        """Yield the names of all files of this version, its own too."""
+        """Yield the names of all files of this version, and of the manifest."""
         yield self.name
         for piece in self.pieces:
             yield piece.file
@@ -152,7 +152,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def _check_name(name: str, pattern: re.Pattern[str]) -> None:
-    """Raise ValueError unless a file name is ours, so that no manifest leads out of its folder."""
+    """Raise ValueError unless a file name has the form of ours, so that no manifest leads out of its folder."""
     if not pattern.fullmatch(name):
         raise ValueError(f"foreign file name {name!r}")
 
@@ -189,14 +189,14 @@ def newest(folder: Path) -> int:
     except (FileNotFoundError, NotADirectoryError):
         there = []
     except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror or error}.") from error
+        raise InputError(f"cannot read {folder}: {error.strerror or error}. Check its permissions.") from error
     if not there:
         raise InputError(f"{folder} is not a place index: it has no version-*.json. Build one first.")
     return there[-1]
 
 
 def is_ours(name: str) -> bool:
-    """Return whether only an index uses a file name, complete or unfinished."""
+    """Return whether a file name is one that only an index uses, for a complete or an unfinished file."""
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
     ours = (_NAME, _SEGMENT, _REMOVED, _CODES)

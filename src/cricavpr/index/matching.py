@@ -1,4 +1,4 @@
-"""Which photos of an index are the same as given ones: by file, by bytes, or in a folder that has moved.
+"""Match given photos with those of an index: by file, by bytes, or in a folder that has moved.
 
 A photo is one file: two roots that lead to the same real path name the same photo. A photo whose file is gone and whose
 bytes are found elsewhere has moved; if its folder is gone too, the other photos of that folder have moved with it.
@@ -17,11 +17,11 @@ from cricavpr.index.columns import Columns, Indices, Ragged
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """For each given photo, what an index has of it.
+    """The photos of an index that match given ones.
 
     Attributes:
-        rows: rows of the index that it takes the place of, the one with its bytes first.
-        paths: the row whose root and name stay, or -1 for the given ones.
+        rows: for each given photo the rows that it replaces, the one with its bytes first.
+        paths: for each given photo the row whose root and name it keeps, or -1 for its own.
         moved: old and new path of each folder that has moved.
     """
 
@@ -30,10 +30,10 @@ class Matches:
     moved: tuple[tuple[str, str], ...]
 
     def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
-        """Return the given photos with what is known of them in the index where nothing new is given.
+        """Return the given photos, with times, tags and positions of the index where none are given.
 
         Args:
-            tags, positions: whether those of the index stay. A known time stays unless another is given.
+            tags, positions: whether to keep those of the index.
         """
         first = np.array([rows[0] if rows else -1 for rows in self.rows], np.int64)
         there = np.flatnonzero(first >= 0)
@@ -80,7 +80,7 @@ def match(
 
 
 def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
-    """Return the folder that was moved so that a file went from an old to a new path; nothing if it still exists."""
+    """Return old and new path of the folder that was moved with a file; nothing if the old folder still exists."""
     before, after = old.split(b"/"), new.split(b"/")
     kept = 0
     while kept < min(len(before), len(after)) and before[-1 - kept] == after[-1 - kept]:
@@ -92,7 +92,7 @@ def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
 
 
 def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, list[int]]) -> list[int]:
-    """Return the rows of the photo that lay at the same place in a folder before it was moved."""
+    """Return the rows of the photo at the same place in a folder before it was moved."""
     for old, new in folders.items():
         if path.startswith(new + b"/") and (found := at.get(old + path[len(new) :])):
             return found

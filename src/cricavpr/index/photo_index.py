@@ -1,4 +1,4 @@
-"""What every index can do, wherever it is kept: a folder (`PlaceIndex`) or a server (`RemoteIndex`)."""
+"""Protocols of an index, in a folder (`PlaceIndex`) or on a server (`RemoteIndex`), and the results of its verbs."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Change(Generic[I_co]):
 
     Attributes:
         index: the index as it is now.
-        added, removed: photos that came and went; a replaced photo counts in both.
-        already: photos that were given and are there already.
+        added, removed: numbers of photos; a replaced photo counts in both.
+        already: how many of the given photos were there before.
         missing: names and ids that were to be removed and are not in the index.
         moved: folders of photos that were recognised in another place: old and new path.
     """
@@ -63,7 +63,7 @@ class Searcher(Protocol):
 
     Attributes:
         choice: how it searches and why, for printing.
-        notes: one line for each thing that had to be made for that.
+        notes: one line for each file that was missing or damaged and had to be made.
         most_matches: the largest `top`.
     """
 
@@ -81,7 +81,7 @@ class Searcher(Protocol):
 
 
 class PhotoIndex(Protocol):
-    """Photos that are searched by descriptor.
+    """A database of photos that is searched by descriptor.
 
     Attributes:
         path: where it is, as users write it.

@@ -1,7 +1,7 @@
 """PlaceIndex: a folder with descriptors, positions and names of photos, ready to be searched.
 
-It grows and shrinks by versions. Files never change: a writer makes new ones, and then one small manifest that says
-which of them count. A reader keeps the version that it opened, bit for bit, whatever writers do meanwhile.
+Each change makes a new version. Files never change: a writer adds new ones, and a small manifest that names the files
+of the version. A reader keeps the version that it opened, bit for bit, while writers make others.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class PlaceIndex:
     def open(cls, path: Path, version: int | None = None) -> Self:
         """Open the newest version, or another that still exists.
 
-        Only checksums are read, one byte in two thousand; each block is checked when it is first needed. `verify` reads
-        them all.
+        Only checksums are read now, one byte in two thousand; a block is checked when it is first read. `verify`
+        checks all of them.
 
         Raises:
             InputError: no index, a version that no longer exists, another format, or a damaged file.
@@ -99,11 +99,11 @@ class PlaceIndex:
         return cls(Snapshot.open(Path(path), version))
 
     def newest(self) -> Self:
-        """Open the newest version; this one stays what it is. Raises as `open` does."""
+        """Open the newest version; this one does not change. Raises as `open` does."""
         return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
-        """Return a later version, which uses the codes in memory again."""
+        """Return a later version that shares the codes in memory."""
         return type(self)(snapshot, self._searching.codes)
 
     def _changed(self, change: Change[Snapshot], missing: tuple[str, ...] = ()) -> Change[Self]:
@@ -141,7 +141,7 @@ class PlaceIndex:
 
     @property
     def vectors(self) -> Vectors:
-        """(N, D) like an array that is never whole in memory; what is read of it is checked."""
+        """(N, D) float32, indexed like an array; rows are read from disk, and checked, when they are indexed."""
         return self.snapshot.vectors
 
     @cached_property
@@ -193,7 +193,7 @@ class PlaceIndex:
         return self.find(ids) >= 0
 
     def info(self) -> dict[str, Any]:
-        """Return the facts about the index, as JSON has them."""
+        """Return facts about the index as values of JSON."""
         manifest = self.snapshot.manifest
         return {
             "path": str(self.path),
@@ -224,11 +224,11 @@ class PlaceIndex:
     ) -> Found:  # (Q, min(top, photos that match))
         """Return the `top` best photos for each query, best first; of equal scores the one that was added first.
 
-        The score of a query and a photo is the same, bit for bit, whatever else is asked or stored.
+        The score of a query and a photo depends on these two alone, bit for bit.
 
         Args:
-            engine: "exact" reads everything; "compressed" reads a shortlist that codes in memory bring, and makes the
-                codes if there are none; "auto" is exact unless the index is large and was tuned.
+            engine: "exact" reads every descriptor; "compressed" reads those of a shortlist, and makes the codes for it
+                if there are none; "auto" is exact unless the index is large and was tuned.
             where: which photos may be found.
             ram_budget_mb: memory that "auto" may use for codes.
 
@@ -242,7 +242,7 @@ class PlaceIndex:
     def searcher(
         self, *, engine: str = "auto", where: Filter | None = None, ram_budget_mb: float = RAM_BUDGET_MB
     ) -> FolderSearcher:
-        """Return the index ready for many searches, with the choice of the engine and the reason for printing.
+        """Return a searcher, which searches many times with the same engine and filter.
 
         Raises:
             InputError: unknown engine, no photo that matches, or "compressed" where it is not possible.
@@ -259,7 +259,7 @@ class PlaceIndex:
         """Make the codes of the newest version if there are none.
 
         Args:
-            learn: make them again, learnt on the photos of now.
+            learn: make them again, learnt on the current photos.
 
         Returns:
             One line that says why codes were made, or None.
@@ -279,7 +279,7 @@ class PlaceIndex:
         progress: Report | None = None,
         wait_s: float = 0.0,
     ) -> Tuning:
-        """Measure what shortlists find of what exact search finds, on photos of the index, and keep the result.
+        """Measure the recall of several shortlists against exact search on photos of the index, and keep the result.
 
         From then on "auto" uses the shortest shortlist that keeps `target` at 1 and at 10, until much of the index
         has changed. Exact search reads the whole index once. The codes must exist: see `prepare`.
@@ -332,9 +332,9 @@ class PlaceIndex:
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
         """Add photos, each in place of the one with its file or its bytes, in one step.
 
-        Photos that are equal to the last bit stay where they are. Tags, times and positions that are not given stay,
-        and so do root and name of a file that is known by another path. If a folder has moved, its photos are known
-        again by their bytes and names; see `Change.moved`.
+        Photos that are equal to the last bit keep their row. Tags, times and positions that are not given stay, and so
+        do root and name of a file that is in the index under another path. Photos in a folder that has moved are
+        recognised by their bytes and names; see `Change.moved`.
 
         Raises:
             As `add`.
@@ -347,7 +347,7 @@ class PlaceIndex:
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
         """Remove the photos with these names, whatever their root, and those with these ids.
 
-        No search finds them from now on; `compact` then wipes them from the files. Doing it twice changes nothing.
+        No search finds them from now on; `compact` then wipes them from the files. Repeating it changes nothing.
 
         Raises:
             InputError: one name in place of a list, an invalid id, another writer, or a place that cannot be written.

@@ -1,8 +1,8 @@
-"""Ranking of a whole database for evaluation: the best matches of each query, and the rank of the right one.
+"""Rank a whole database for evaluation: find the best matches of each query, and the rank of the right one.
 
 The database may be a memory-mapped file of any size: it is read once, block by block. Scores are those of one matrix
-product for a block and all queries, as published evaluations have them, also for Euclidean distance and with one match
-per panorama; where two scores are equal is decided as there. A search of an index (`exact.py`) scores pair by pair
+product for a block and all queries, as in published evaluations, also for Euclidean distance and with one match
+per panorama, and ties are broken as there. A search of an index (`exact.py`) scores pair by pair
 instead, so that a score does not depend on what else is asked; that would change published figures in the last digit.
 """
 

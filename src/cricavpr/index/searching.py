@@ -1,7 +1,7 @@
-"""Choose how a version of an index is searched, and say why.
+"""Choose the engine that searches a version of an index, with the reason.
 
-By default ("auto") an index is searched by codes only if it is large, the codes fit into memory, and `tune` has
-measured on its own photos which shortlist keeps what exact search finds. So nobody gives up recall unknowingly.
+By default ("auto") the compressed engine is used only if the index is large, the codes fit into memory, and `tune` has
+measured on photos of the index that a shortlist keeps the recall. So nobody loses recall unknowingly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MB = 1_000_000
 
 
 class Engine(Protocol):
-    """Searches the rows of the files of a version."""
+    """Searches the rows of a version; removed ones are never found."""
 
     def search(self, queries: Queries, k: int, allowed: Mask | None = None) -> Predictions: ...
 
@@ -122,7 +122,7 @@ class FolderSearcher:
         return Found(found.indices if numbers is None else numbers[found.indices], found.scores, self.photos)
 
     def _allowed_rows(self) -> Mask | None:
-        """Turn the mask over photos into one over the rows of the files, which include removed ones."""
+        """Turn the mask over photos into a mask over the rows of the files."""
         live = self.snapshot.rows.live
         if self.allowed is None or live is None:
             return self.allowed
@@ -132,10 +132,10 @@ class FolderSearcher:
 
 
 class Searching:
-    """All ways to search one version; codes that are in memory are used again.
+    """Makes searchers of one version. Codes in memory are shared between them.
 
     Args:
-        photos: the same version, for names and positions of what is found.
+        photos: the same version, for names and positions of photos that are found.
         known: codes in memory of an earlier version.
     """
 
@@ -154,12 +154,12 @@ class Searching:
     def exact(
         self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB, reason: str = "as requested"
     ) -> FolderSearcher:
-        """Search by reading everything."""
+        """Use the exact engine."""
         engine = ExactEngine(self.snapshot.rows)
         return FolderSearcher(self.snapshot, self.photos, Choice("exact", reason), engine, (), allowed)
 
     def compressed(self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB) -> FolderSearcher:
-        """Search by codes, which are made now if there are none, with a shortlist that may not have been measured."""
+        """Use codes, made now if there are none, with a shortlist that may not have been measured."""
         try:
             made = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
             notes, shortlist = [made] if made else [], SHORTLIST
@@ -175,14 +175,14 @@ class Searching:
         return replace(searcher, notes=(*notes, *searcher.notes))
 
     def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """Search by codes if that is worth it and was measured."""
+        """Use codes if that is faster and was measured."""
         if allowed is not None:
             return self._choose(allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
         kept = self._auto  # another thread may keep another one meanwhile
         if kept is None or kept[0] != asked:
             searcher = self._choose(None, ram_budget_mb)
-            if searcher.choice.engine == "exact":  # costs little, and codes may be possible soon
+            if searcher.choice.engine == "exact":  # costs little, and codes may be ready the next time
                 return searcher
             self._auto = kept = asked, searcher
         return kept[1]

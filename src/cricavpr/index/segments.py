@@ -78,12 +78,12 @@ def _packed(columns: Columns) -> dict[str, NDArray[Any]]:
 
 
 def sort_keys(ids: Bytes) -> NDArray[np.uint64]:  # (N, 32) -> (N,)
-    """Return the first eight bytes of each id as a number; ids are looked up by it."""
+    """Return the first eight bytes of each id as a number, by which ids are looked up."""
     return np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
 class Segment:
-    """An open segment, and which of its rows are removed. Rows are numbered as they lie in the file."""
+    """An open segment and its removed rows. Rows are numbered as in the file."""
 
     def __init__(self, folder: Path, piece: Piece, made_by: MadeBy) -> None:
         """Open a segment. The footer is checked now, everything else when it is read.
@@ -129,7 +129,7 @@ class Segment:
 
     @cached_property
     def mapped(self) -> Stored:  # (count, D)
-        """The vectors as they lie in the file, not checked: read them by index."""
+        """The vectors without a check; index the segment to read checked ones."""
         return self.file.mapped("vectors")
 
     @property
@@ -147,20 +147,20 @@ class Segment:
         """Return vectors of the file, checked; a slice is not copied."""
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
-            return self.file.stretch("vectors", first, max(first, end))
-        return self.file.rows("vectors", rows)
+            return self.file.read("vectors", first, max(first, end))
+        return self.file.read_rows("vectors", rows)
 
     @cached_property
     def columns(self) -> Columns:
         """Everything but the vectors, of the rows that are not removed."""
         whole = Columns(
-            self.file.stretch("ids"),
+            self.file.read("ids"),
             self._ragged("name"),
             self._ragged("tag"),
-            self.file.stretch("metres"),
-            self.file.stretch("zones"),
-            self.file.stretch("times").view("<M8[ms]"),
-            self.file.stretch("codes"),
+            self.file.read("metres"),
+            self.file.read("zones"),
+            self.file.read("times").view("<M8[ms]"),
+            self.file.read("codes"),
             self.roots,
             self.frame,
         )
@@ -170,7 +170,7 @@ class Segment:
         return whole if self.removed is None else whole.take(self.live)
 
     def _ragged(self, name: str) -> Ragged:
-        ends, data = self.file.stretch(f"{name}_ends"), self.file.stretch(f"{name}s")
+        ends, data = self.file.read(f"{name}_ends"), self.file.read(f"{name}s")
         whole = np.concatenate([[0], ends]).astype(np.int64)
         if (np.diff(whole) < 0).any() or whole[-1] != len(data):
             raise DamagedError(self.file.path, f"has {name}s of invalid lengths")
@@ -178,12 +178,12 @@ class Segment:
 
     def ids_and_metres(self) -> tuple[Bytes, Metres]:  # (n, 32), (n, 2)
         """Return ids and positions of the rows that are not removed, and read nothing else."""
-        ids, metres = self.file.stretch("ids"), self.file.stretch("metres")
+        ids, metres = self.file.read("ids"), self.file.read("metres")
         return (ids, metres) if self.removed is None else (ids[self.live], metres[self.live])
 
     def positions_of(self, rows: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
         """Return metres and zone codes of some rows, without reading those of the others."""
-        metres, zones = self.file.rows("metres", rows), self.file.rows("zones", rows)
+        metres, zones = self.file.read_rows("metres", rows), self.file.read_rows("zones", rows)
         self._check_zones(zones)
         return metres, zones
 
@@ -197,19 +197,19 @@ class Segment:
         start = int(self._one("name_ends", row - 1)) if row else 0
         if not 0 <= start <= end <= self.file.arrays["names"].shape[0] or code >= len(self.roots):
             raise DamagedError(self.file.path, "has a name outside of the file")
-        return self.roots[code], self.file.stretch("names", start, end).tobytes()
+        return self.roots[code], self.file.read("names", start, end).tobytes()
 
     def _one(self, name: str, row: int) -> Any:
-        return self.file.stretch(name, row, row + 1)[0]
+        return self.file.read(name, row, row + 1)[0]
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
         """Return the row of each id, -1 if it is missing or removed."""
-        there, keys = self.file.stretch("keys"), sort_keys(ids)
+        there, keys = self.file.read("keys"), sort_keys(ids)
         left, right = np.searchsorted(there, keys, "left"), np.searchsorted(there, keys, "right")
         found = np.full(len(ids), -1, np.int64)
         gone = frozenset(() if self.removed is None else self.removed.tolist())
         for number in np.flatnonzero(left < right).tolist():
-            for row in self.file.stretch("key_rows", int(left[number]), int(right[number])).tolist():
+            for row in self.file.read("key_rows", int(left[number]), int(right[number])).tolist():
                 if 0 <= row < len(self) and row not in gone and (self._one("ids", row) == ids[number]).all():
                     found[number] = row
         return found

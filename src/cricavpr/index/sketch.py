@@ -1,7 +1,6 @@
-"""Which photos a calibration was made for, in a few numbers: enough to detect that it has aged, and wiped like photos.
+"""A sketch of the photos of an index: a few hashes that tell whether its calibration is out of date.
 
-The calibration belongs to `locate`. It lies in the folder of the index and is known here by its name and by the two
-entries that stand for photos.
+The calibration belongs to `locate`. It lies in the folder of the index, and hashes of removed photos are wiped from it.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ PhotoKeys = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), 
 
 
 def sketch_of(photos: PhotoKeys) -> Sketch:
-    """Return the lowest 256 hashes of photos; two sketches tell how much two sets share.
+    """Return the lowest 256 hashes of photos. Two sketches give the Jaccard similarity of two sets of photos.
 
-    Broder, "On the resemblance and containment of documents" (1997). A hash is 32 bits of a photo's id and its
-    position to a metre, so a photo that was moved is another. Who has a photo and its place can tell whether it is one
-    of these: `wipe` removes those of removed photos.
+    Broder, "On the resemblance and containment of documents" (1997). A hash is made of 32 bits of a photo's id and its
+    position to a metre, so a photo with another position has another hash.
     """
     lowest = np.empty(0, np.int64)
     for ids, metres in photos:
@@ -45,14 +43,14 @@ def _lowest(hashes: Indices) -> Indices:  # (N,) -> (n,), with the lowest 256 di
 
 
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
-    """Return the share of photos in both sets among those in either; `wiped` more were in one and are in neither."""
+    """Return the Jaccard similarity of two sets of photos by their sketches; `wiped` hashes are missing of one."""
     lowest = sorted({*one, *other})[: SKETCH - wiped]
     count = len(lowest) + wiped
     return len({*one} & {*other} & {*lowest}) / count if count else 1.0
 
 
 def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
-    """Return the part of a sketch that stands for these photos."""
+    """Return the hashes of a sketch that are those of these photos."""
     wanted = np.array(sketch, np.int64)
     there = np.zeros(len(wanted), np.bool_)
     for ids, metres in photos:
@@ -61,9 +59,9 @@ def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
 
 
 def wipe(folder: Path, photos: PhotoKeys) -> None:
-    """Remove from the calibration of an index what stands for other photos than these, and count it instead.
+    """Remove hashes of other photos than these from the calibration of an index, and count them instead.
 
-    A damaged one, which is not used anyway, is removed.
+    A damaged calibration, which is not used anyway, is removed.
 
     Raises:
         OSError, InputError: it cannot be read or written.

@@ -1,7 +1,7 @@
-"""One open version of an index: it stays what it is, whatever writers do afterwards.
+"""One open version of an index, which does not change while writers make new versions.
 
-All its files are mapped when it is opened, and a map outlives the name of its file, so writers need not know who
-reads.
+All its files are mapped when it is opened. A mapping stays valid when the file is removed, so writers need not know
+about readers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cricavpr.mapped import give_back
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The segments of one version, in the order of adding; photos are numbered through all of them."""
+    """The segments of one version, in the order of adding. Photos are numbered from the first segment to the last."""
 
     path: Path
     manifest: Manifest
@@ -49,10 +49,10 @@ class Snapshot:
 
     @classmethod
     def of(cls, path: Path, manifest: Manifest, near: Snapshot | None = None) -> Self:
-        """Open the files of a manifest. Files and memory are limited, so open segments are shared."""
+        """Open the files of a manifest; segments shared with `near` are not opened again."""
         same = near is not None and near.path == path and near.manifest.made_by == manifest.made_by
         known = near.segments if near is not None and same else ()
-        there = {segment.piece: segment for segment in known if segment.file.stands()}
+        there = {segment.piece: segment for segment in known if segment.file.is_current()}
         opened = (there.get(piece) or Segment(path, piece, manifest.made_by) for piece in manifest.pieces)
         return cls(path, manifest, tuple(opened))
 
@@ -61,7 +61,7 @@ class Snapshot:
 
     @cached_property
     def rows(self) -> Rows:
-        """The vectors by row of the files, removed ones too: what search engines read."""
+        """The vectors by row of the files, with removed ones, as search engines read them."""
         live = [np.isin(np.arange(len(one)), one.live, assume_unique=True) for one in self.segments]
         removed = any(one.removed is not None for one in self.segments)
         return Rows(self.segments, np.concatenate(live) if removed else None, self.manifest.made_by.dim)
@@ -83,7 +83,7 @@ class Snapshot:
 
     @cached_property
     def numbers(self) -> Indices | None:  # (F,)
-        """The number of the photo in each live row of the files; None if they are equal."""
+        """The number of the photo in each row of the files; None if photos and rows have the same numbers."""
         return None if self.rows.live is None else np.cumsum(self.rows.live) - 1
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
@@ -116,7 +116,7 @@ class Snapshot:
 
 
 def _existing(path: Path, version: int) -> int:
-    """Raise InputError if a version was replaced or compacted away, which is no damage."""
+    """Return a version. Raises InputError if it does not exist any more, which is no damage."""
     newest(path)  # reports that there is no index
     there = versions(path)
     if version not in there:

@@ -1,6 +1,6 @@
-"""Access to the files of an index: regular files only, made once, synced, never changed in place.
+"""Read and write the files of an index: regular files, synced, and never changed in place.
 
-Writing goes through calls of `os`, so that tests can count, fail or kill each one.
+Writing uses functions of `os`, so that tests can count calls, let them fail, or kill the process at each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FileError(InputError):
 
     Attributes:
         file: its path.
-        why: what is wrong, as the end of "FILE ...".
+        why: the end of a sentence that begins with the name of the file.
         offset: first byte of the damaged block, or None.
     """
 
@@ -76,7 +76,7 @@ class CalibrationError(FileError):
 
 
 def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError) -> InputError:
-    """Return the error for a file of an index that could not be read; `kind` if it is missing or no file."""
+    """Return the error for a file of an index that could not be read: `kind` if it is missing or not a regular file."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return InputError(
             f"too many open files for the index {path.parent}. Raise the limit (ulimit -n), then merge its segments: "
@@ -136,10 +136,10 @@ def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
 
 
 def publish(path: Path, content: bytes) -> None:
-    """Make `path` appear with `content`, whole or not at all, and never in place of another file.
+    """Write a file that appears whole or not at all, and never replaces another.
 
-    The folder is synced before, so that all files written earlier have lasting names, and after. If the last sync
-    fails, nobody can say what the disk holds, so the name is removed and the earlier version stays the newest.
+    The folder is synced before, so that files written earlier are on the disk under their names, and after. If the
+    last sync fails, nobody knows what is on the disk, so the file is removed and the earlier version stays the newest.
 
     Raises:
         OSError: it cannot be written, or a file of that name exists.
@@ -159,7 +159,7 @@ def publish(path: Path, content: bytes) -> None:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Give a file a second name that must be free."""
+    """Give a file a second name; fail if there is a file of that name."""
     try:
         os.link(source, path)
     except OSError as error:
@@ -185,8 +185,8 @@ def one_line_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise failed_read(folder / LOCK, error) from error
         raise InputError(
-            f"cannot write the index {folder}: {error.strerror or error}. Its earlier content is unchanged: free the "
-            "place or choose another, and run the same command again."
+            f"cannot write the index {folder}: {error.strerror or error}. Its content is unchanged. Free disk space, "
+            "fix permissions or choose another folder, then run the same command again."
         ) from error
 
 

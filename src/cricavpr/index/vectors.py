@@ -1,4 +1,4 @@
-"""The vectors of an index in two views that are never whole in memory: by row of its files, and by photo."""
+"""Two views of the vectors of an index, never whole in memory: by row of its files, and by photo."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
-SPARSE = 4  # if fewer than one row in so many is allowed, only the allowed ones are read
+SPARSE = 4  # if fewer than one row in 4 is allowed, only the allowed ones are read
 
 
 class Part(Protocol):
-    """(n, D) vectors of one file: read like an array, and checked on the way. An array is one, too."""
+    """(n, D) vectors of one file, checked when they are indexed. A numpy array fits, too."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -39,7 +39,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """N vectors of several files end to end, removed ones too: what search engines read.
+    """N vectors of several files, one file after the other and with removed ones, as search engines read them.
 
     Attributes:
         parts: each (n, D), float16 or float32.
@@ -80,7 +80,7 @@ class Rows:
         return None if both is None or both.all() else both
 
     def by_part(self, rows: Indices) -> Iterator[tuple[int, Indices, Mask]]:
-        """Yield each part that some rows lie in: its number, their numbers in it, and which of the rows they are."""
+        """Group rows by part; yield the number of the part, the rows within it, and a mask of the given rows."""
         numbers = np.searchsorted(self.starts, rows, "right") - 1
         for number in np.unique(numbers).tolist():
             here = numbers == number
@@ -117,10 +117,7 @@ class Rows:
 
 
 class Vectors:
-    """(N, D) float32 of the photos in the order of adding; a slice or some rows of it are an array.
-
-    Everything that is read is checked.
-    """
+    """(N, D) float32 vectors of the photos in the order of adding. Indexing returns an array, checked."""
 
     ndim = 2
     dtype = np.dtype(np.float32)
@@ -145,7 +142,7 @@ class Vectors:
         return np.array(self[:], dtype)
 
     def file_rows(self, asked: Any) -> Indices:
-        """Return the rows of the files of some photos, numbered as numpy does: from the end if negative, or a mask."""
+        """Return the rows of the files of some photos; negative numbers and masks mean what they mean in numpy."""
         rows = np.asarray(asked)
         if rows.dtype == np.bool_:
             if rows.shape != (len(self),):
@@ -164,7 +161,7 @@ def _check_mask(mask: Mask, count: int) -> None:
 
 
 def advise(part: Part, order: Literal["random", "sequential"]) -> None:
-    """Tell the system how a memory-mapped part will be read: at random nothing is read ahead."""
+    """Tell the system how a memory-mapped part will be read; nothing is read ahead for "random"."""
     mapping = map_of(_plain(part))
     advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
     if mapping is not None and advice is not None:

@@ -1,8 +1,8 @@
-"""The verbs that change an index: each writes new files, then one manifest, and only then returns.
+"""Change an index: write new files, then a manifest that makes them the newest version.
 
-A writer never starts from what it had open: the newest version is read under the lock, so that two writers never undo
-each other. What is open (`near`) only saves opening unchanged segments again. A verb that fails or is killed leaves
-the version before it, and files that the next writer removes.
+A writer reads the newest version under the lock, so that two writers never undo each other; an open version (`near`)
+only saves opening unchanged segments again. If a writer fails or is killed, the version before it stays the newest, and
+the next writer removes its files.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def rebuild(
         piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first), dtype)
         version = 1 + max(versions(path), default=0)
         built = _commit(path, Manifest(version, made_by, (piece,), dtype))
-        with contextlib.suppress(OSError, InputError):  # the index is complete; what is left is for no other photos
+        with contextlib.suppress(OSError, InputError):  # the index is complete
             wipe(path, [(columns.ids, columns.metres)])
         return built
 
@@ -110,7 +110,7 @@ def update(
 
 
 def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
-    """Remove photos; `choose` returns rows of the newest version. Their bytes stay until `compact`."""
+    """Remove the photos in the rows that `choose` returns for the newest version. Their bytes stay until `compact`."""
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
@@ -122,9 +122,9 @@ def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float 
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
-    """Merge small segments without the removed photos, of which nothing is in any file afterwards.
+    """Merge small segments, and wipe removed photos from all files.
 
-    Readers that have an older version open keep it: what they have mapped lasts until they let go.
+    Readers that have an older version open can go on using it.
 
     Raises:
         InputError: the disk is full, or an old file cannot be removed.
@@ -150,14 +150,14 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
 
 @contextlib.contextmanager
 def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
-    """Yield a folder inside that of an index for one job of describing, which only this process uses.
+    """Yield a folder for unfinished descriptors inside that of an index, locked for this process.
 
-    It is removed if the block succeeds. What is in it lasts if the block fails or the process dies, so that the same
-    job goes on there; `compact` removes what no process works on.
+    It is removed if the block succeeds. It stays if the block fails or the process dies, so that the same job can go
+    on; `compact` removes folders that no process uses.
 
     Args:
         path: folder of the index; made if missing.
-        job: what is described by what; equal jobs share the folder, one after the other.
+        job: names photos and method; the same job gets the same folder.
         wait_s: how long to wait for another process with the same job, in seconds.
 
     Raises:
@@ -187,7 +187,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
 
 
 def _sweep_work(path: Path) -> None:
-    """Remove the work of all jobs that no process works on."""
+    """Remove the folders of work that no process uses."""
     folders = [] if (path / WORK).is_symlink() else [*(path / WORK).glob("?" * 16)]
     for folder in (one for one in folders if not one.is_symlink()):
         with contextlib.suppress(InputError), exclusive(folder / LOCK, str(folder)):
@@ -207,7 +207,7 @@ def _remove_work(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _made(path: Path) -> Iterator[None]:
-    """Make the folder if it is missing; remove it again if nothing came of it."""
+    """Make the folder if it is missing; remove it again if the block fails."""
     refuse_foreign(path)
     created = not path.is_dir()
     with one_line_errors(path):
@@ -223,7 +223,7 @@ def _made(path: Path) -> Iterator[None]:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise unless an index may be built at `path`; ask before the photos are described.
+    """Raise unless an index may be built at `path`; called before the photos are described.
 
     Raises:
         InputError: a file, or a folder with other things in it.
@@ -252,10 +252,10 @@ def _commit_after(base: Snapshot, pieces: tuple[Piece, ...]) -> Snapshot:
 
 
 def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Snapshot:
-    """Make a version the newest, once its new files were opened. Old files are removed after that."""
+    """Open the files of a version, make it the newest, and remove old files."""
     snapshot = Snapshot.of(path, manifest, base)
     publish(path / manifest.name, manifest.encode())
-    with contextlib.suppress(OSError):  # nothing that happens from here on takes the version back
+    with contextlib.suppress(OSError):  # the version is complete
         _sweep(path, [manifest] if base is None else [base.manifest, manifest], codes=base is not None)
     return snapshot
 
@@ -263,7 +263,7 @@ def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Sna
 def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bool = True) -> None:
     """Remove files of older versions and of killed writers. Files of other programs are left alone.
 
-    Codes go with their segment; all of them if `codes` is false, because other photos have taken their place.
+    Codes are removed with their segment, and all of them if `codes` is false, after a rebuild.
     """
     files = {name for manifest in keep for name in manifest.files()}
     for name in sorted(os.listdir(path)):  # noqa: PTH208
@@ -276,7 +276,7 @@ def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bo
             if strict:
                 raise InputError(
                     f"cannot remove {path / name} ({error.strerror or error}), which may hold removed photos. "
-                    "Free it and compact again."
+                    "Fix its permissions and compact again."
                 ) from error
 
 
@@ -284,7 +284,7 @@ def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any
     """Commit without some photos and with new ones, whose descriptors are those `rows` of `vectors`."""
     one_frame([new.frame, base.frame])
     if not len(new):
-        sync(base.path)  # of what an earlier call may have written without being able to say so
+        sync(base.path)  # an earlier call may have written them and failed at its last sync
         return Change(base)
     pieces = _without(base, gone)
     tail = 0 if gone else _tail(base.segments, len(new))

@@ -1,1 +1,1 @@
-"""Compressed search: short codes in memory bring a shortlist, and the vectors on disk decide. See docs/search.md."""
+"""Compressed search: codes in memory give a shortlist, whose vectors are scored exactly. See docs/search.md."""

@@ -1,7 +1,7 @@
 """The codes of an index: files beside its segments, made and removed under the lock of the writer.
 
-They are made from the vectors and can be made again at any time, so no version names them. They must not outlive their
-segment: only codes of a segment of the newest version are written, and they are removed with it.
+They are made from the vectors and can be made again at any time, so no version names them. They are
+written only for segments of the newest version, and removed with their segment.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ TUNE = "cricavpr index tune"
 
 
 def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
-    """Return what makes the codes of an index, or None if nothing was learnt. Raises FileError if it is damaged."""
+    """Return the quantiser of an index, or None if there is none. Raises FileError if it is damaged."""
     path = folder / QUANTISER
     return Quantiser.load(path, made_by) if os.path.lexists(path) else None
 
 
 def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
-    """Return the quantiser. Raises InputError also if nothing was learnt."""
+    """Return the quantiser. Raises InputError if it is missing or damaged."""
     try:
         quantiser = quantiser_of(folder, made_by)
     except FileError as error:
@@ -56,12 +56,12 @@ def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
 
 
 def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
-    """Return where the codes of a segment lie, by its checksum and what makes them."""
+    """Return the path of the codes of a segment, named by its checksum and the quantiser."""
     return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
-def owner_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
-    """Return what codes must say of themselves before they are used for a segment."""
+def header_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
+    """Return the header that codes of a segment must have."""
     about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
     return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
 
@@ -69,23 +69,23 @@ def owner_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
 def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
     """Write the codes of a segment durably. Raises InputError if the place cannot be written."""
     with written_beside(codes_file(folder, piece, quantiser)) as beside:
-        write_arrays(beside, owner_of(piece, quantiser), {"codes": Column.of(codes)})
+        write_arrays(beside, header_of(piece, quantiser), {"codes": Column.of(codes)})
 
 
 def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
     """Return the codes of a segment. Raises FileError: missing, damaged, unreadable, or codes of something else."""
     file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
-    for what, value in owner_of(piece, quantiser).items():
+    for what, value in header_of(piece, quantiser).items():
         if file.about.get(what) != value:
             raise CodesError(file.path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
     place = file.arrays.get("codes")
     if place is None or (place.type, place.shape) != ("|u1", (piece.count, quantiser.code_bytes)):
         raise CodesError(file.path, f"does not hold {piece.count} codes of {quantiser.code_bytes} bytes")
-    return file.stretch("codes")
+    return file.read("codes")
 
 
 def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
-    """Return the codes of a segment, reading some rows at a time; `progress` is told how many were coded."""
+    """Compute the codes of a segment; `progress` is called with the number of rows coded since the last call."""
     codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
     for start in range(0, len(segment), ROWS_AT_ONCE):
         some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
@@ -113,7 +113,7 @@ def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
 
 
 def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
-    """Return the segments that have codes, sound or not."""
+    """Return the segments that have a file of codes, valid or not."""
     return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
 
 
@@ -127,10 +127,10 @@ def prepare(
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
-    """Learn a quantiser on the newest version and code it. An existing one is kept unless `learn` is true.
+    """Learn a quantiser on the newest version and code it. An existing quantiser is kept unless `learn` is true.
 
-    If it is killed, what was there before stays in use: codes are written first, and the quantiser that names them
-    last. The same call then goes on: equal photos teach the same quantiser, and complete codes are kept.
+    If the process is killed, the earlier codes stay in use, because the quantiser is written last. The same call then
+    goes on, because equal photos give an equal quantiser and complete codes are kept.
 
     Returns:
         One line that says why codes were made, or None.
@@ -177,9 +177,9 @@ def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> 
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
-    """Give segments that were merged the codes of the old ones, without the removed rows.
+    """Write the codes of merged segments, copied from those of the old ones without the removed rows.
 
-    Nothing is coded again. What cannot be carried is made when it is needed.
+    Codes that are missing or damaged are made when they are needed.
 
     Raises:
         InputError: a place that cannot be written.
@@ -223,7 +223,7 @@ def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened
         known: codes of an earlier version, which are used again.
 
     Raises:
-        InputError: no sound quantiser, or a damaged segment.
+        InputError: no valid quantiser, or a damaged segment.
         MissingExtraError: faiss is not installed.
     """
     quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)

@@ -1,4 +1,4 @@
-"""The compressed engine: codes in memory bring a shortlist, and the vectors on disk decide."""
+"""The compressed engine: codes in memory give a shortlist, whose vectors are read from disk and scored exactly."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cricavpr.index.exact import Queries, Scores, check_queries, search_rows
 from cricavpr.index.search import Predictions
 from cricavpr.index.vectors import Floats, Indices, Mask, Rows, advise
 
-SHORTLIST = 400  # vectors read for each query; `tune` says what an index needs
-SHORTLIST_PER_RESULT = 10  # and at least this for each result
+SHORTLIST = 400  # vectors read for each query; `tune` measures how many an index needs
+SHORTLIST_PER_RESULT = 10  # vectors read for each result, at least
 READ_ROWS = 4096  # vectors of a shortlist in memory at a time
-FEW = 20  # shortlists: if no more rows than these are allowed, all of them are read, and the answer is exact
+FEW = 20  # if no more rows than 20 shortlists are allowed, all of them are read, and the answer is exact
 
 
 @dataclass(frozen=True, eq=False)
 class CompressedEngine:
-    """Scores are exact; a row may be missed if its code does not bring it to the shortlist.
+    """Search with codes. Scores are exact; a row is missed if it is not on the shortlist.
 
     Attributes:
         rows: the vectors.
-        pieces: their codes, laid out in the same order.
+        pieces: their codes in the same order.
         shortlist: how many vectors are read for each query.
 
     Raises:
@@ -96,6 +96,6 @@ class CompressedEngine:
 
 
 def _products_of_one(query: Queries, vectors: Floats) -> Scores:  # (1, D), (n, D) -> (1, n)
-    """Multiply without BLAS: its threads wait for more work at full load, when the next query needs the cores."""
+    """Multiply without BLAS, whose threads go on using the cores after the product, when the next query needs them."""
     alone: Scores = np.einsum("d,nd->n", query[0], vectors)
     return alone[None]

@@ -1,6 +1,6 @@
-"""The one home of faiss: product quantisers of 4 bits a part, and the scan over their codes.
+"""Product quantisation with 4 bits a part, and the scan over codes. The only module that uses faiss.
 
-Only plain arrays go in and out. Files of faiss are never read: its reader was not made for files of strangers.
+Only arrays go in and out. Files of faiss are never read: its reader is not safe for untrusted files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def products_of_halves(
     queries: NDArray[np.float32],  # (Q, D)
     vectors: NDArray[np.float16],  # (n, D)
 ) -> NDArray[np.float32]:  # (Q, n)
-    """Return dot products with vectors of half precision, which are widened value by value and not before."""
+    """Return dot products with vectors of float16, without a float32 copy of them."""
     faiss = require_faiss()
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(np.ascontiguousarray(vectors).view(np.uint8).reshape(-1), index.codes)
@@ -76,8 +76,8 @@ def products_of_halves(
 
 @contextlib.contextmanager
 def _one_thread(faiss: Any) -> Iterator[None]:
-    """Keep faiss from dividing what takes a millisecond: its threads then wait for more work at full load, and what
-    comes next waits for them. The setting is the calling thread's own."""
+    """Run faiss in one thread: its threads would go on using the cores after a scan of a millisecond. The setting
+    belongs to the calling thread."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -88,7 +88,7 @@ def _one_thread(faiss: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Codes of some rows, laid out for scanning."""
+    """Codes of some rows, in the layout of the scan."""
 
     index: Any  # faiss.IndexPQFastScan
     rows: int
@@ -104,7 +104,7 @@ class Packed:
         return cls(faiss.IndexPQFastScan(flat), len(codes))
 
     def best(self, query: Projected, count: int) -> tuple[NDArray[np.float32], Indices]:  # (1, d) -> (n,) twice
-        """Return estimated scores and rows of the best, in any order."""
+        """Return estimated scores and rows of the best codes, in any order."""
         count = min(count, self.rows)
         with _one_thread(require_faiss()):
             scores, rows = self.index.search(query, count)
@@ -118,7 +118,7 @@ class Packed:
 
 
 def pack(centroids: Centroids, codes: Codes) -> tuple[Packed, ...]:
-    """Lay codes out for scanning."""
+    """Convert codes to the layout of the scan."""
     starts = range(0, len(codes), PACKED_ROWS)
     return tuple(Packed.of(centroids, codes[start : start + PACKED_ROWS]) for start in starts)
 
@@ -130,7 +130,7 @@ def best_codes(
 ) -> Indices:  # (min(count, N),) best first
     """Return rows by estimated score; of equal estimates the lower row comes first.
 
-    One query at a time: a scan of several drops other rows of equal estimates.
+    One query at a time: a scan of several would keep other rows of equal estimates.
     """
     query, starts = np.ascontiguousarray(query, np.float32), np.cumsum([0, *(piece.rows for piece in pieces)])
     if len(pieces) < 2 or starts[-1] < PACKED_ROWS:
@@ -154,7 +154,7 @@ def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """One pool for all searches: starting threads takes as long as scanning a hundred thousand codes."""
+    """Return the pool of threads for all searches: starting one takes as long as scanning a hundred thousand codes."""
     return ThreadPoolExecutor(_cores(), "cricavpr-search")
 
 

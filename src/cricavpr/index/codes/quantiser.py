@@ -1,8 +1,8 @@
-"""Quantiser: descriptors to short codes, learnt once on a sample and then kept.
+"""The quantiser, which turns descriptors into short codes. It is learnt once on a sample and then kept.
 
-A descriptor is centred, projected on the directions in which descriptors vary most, turned at random so that every
-part of the code carries as much, and cut into parts of 4 bits each (Jegou et al., "Product quantization for nearest
-neighbor search", 2011; the turn as in Ge et al., "Optimized product quantization", 2013, without its refinement).
+A descriptor is centred, projected on the directions in which descriptors vary most, rotated at random so that every
+part of the code has as much variance, and cut into parts of 4 bits each (Jegou et al., "Product quantization for
+nearest neighbor search", 2011; rotation as in Ge et al., "Optimized product quantization", 2013, not refined).
 Why these numbers: docs/search.md. Letters: D values of a descriptor, d projected, M parts.
 """
 
@@ -107,7 +107,7 @@ class Quantiser:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides a code."""
+        """SHA-256 of everything that determines a code."""
         digest = hashlib.sha256(self.made_by.encode())
         for array in self.arrays().values():
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
@@ -117,7 +117,7 @@ class Quantiser:
         self,
         vectors: Any,  # (n, D) array or Part
     ) -> NDArray[np.uint8]:  # (n, M / 2)
-        """Return codes. Each depends on its own vector alone, so vectors added later are coded alike."""
+        """Return codes. A code depends on its own vector alone, so equal vectors get equal codes at any time."""
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         block = np.zeros((AT_ONCE, self.dim), np.float32)
         for start in range(0, len(vectors), AT_ONCE):
@@ -129,9 +129,9 @@ class Quantiser:
         return codes
 
     def project(self, query: Floats) -> Floats:  # (D,) -> (1, d)
-        """Return a query as codes see it. The mean shifts all scores of a query alike, so it is left out.
+        """Project a query. The mean shifts all scores of a query alike, so it is left out.
 
-        Not by BLAS: its threads would wait at full load while codes are scanned.
+        BLAS is not used: its threads would go on using the cores while codes are scanned.
         """
         projected: Floats = np.einsum("kd,d->k", self.projection, query)
         return projected[None]
@@ -155,7 +155,7 @@ class Quantiser:
         if file.about.get("made_by") != made_by.fingerprint:
             raise CodesError(file.path, "was learnt on descriptors of another provenance")
         try:
-            found = cls(**{name: file.stretch(name) for name in ARRAYS}, made_by=made_by.fingerprint)
+            found = cls(**{name: file.read(name) for name in ARRAYS}, made_by=made_by.fingerprint)
             if found.dim != made_by.dim:
                 raise ValueError(f"it is for descriptors of {found.dim} values")
             return found

@@ -41,7 +41,7 @@ TUNE = "Run `cricavpr index tune`"
 
 @dataclass(frozen=True)
 class Setting:
-    """The measurement of one shortlist.
+    """The measurement for one length of shortlist.
 
     Attributes:
         shortlist: vectors read for a query.
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The measurements of several shortlists.
+    """The measurements for several lengths of shortlist.
 
     Attributes:
         rows: photos of the index.
@@ -118,8 +118,8 @@ def tune(
 ) -> Tuning:
     """Use some rows of the index as queries, each without itself, and compare with exact search.
 
-    Exact search reads the whole index once. Rows stand for the photos to be located: if those differ from the
-    database, taken by night for example, measure on some of them.
+    Exact search reads the whole index once. If the photos to be located differ from those of the index, for example
+    taken at night, the recall for them may be lower.
 
     Raises:
         InputError: too few rows, or no query or shortlist.
@@ -137,7 +137,7 @@ def tune(
 
 
 def check_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
-    """Raise InputError if nothing could be measured; ask before codes are made."""
+    """Raise InputError if nothing can be measured; called before codes are made."""
     if rows < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
         raise InputError(
             f"tuning needs at least 2 photos, 1 query and shortlists of at least 1, got {rows} photos, {sample} "
@@ -159,7 +159,7 @@ def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: In
 
 
 def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,) -> (Q, n - 1)
-    """Return the rows found without each query's own; if that was not found, without the last."""
+    """Return the rows found without the row of the query itself, or without the last if that was not found."""
     others = found.indices != own[:, None]
     others[others.all(axis=1), -1] = False
     rows: Indices = found.indices[others].reshape(len(own), -1)
@@ -167,7 +167,7 @@ def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,)
 
 
 def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) twice
-    """Return the share of queries with the right first row, and the share of right rows that were found at all."""
+    """Return R@1, the share of queries with the exact first row, and the share of exact rows that were found."""
     among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
     return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))
 

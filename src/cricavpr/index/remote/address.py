@@ -1,4 +1,4 @@
-"""Where an index on a server is: `milvus://host:port/collection`."""
+"""The address of an index on a server: `milvus://host:port/collection`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMES = {"milvus": Scheme("milvus", 19530)}  # a new kind of server is one row
 
 
 def is_remote(where: str | Path) -> bool:
-    """Return whether an index is named by the address of a server rather than by a folder.
+    """Return whether this is the address of a server, not a folder.
 
     Example:
         >>> is_remote("milvus://host/town"), is_remote("town.index")
@@ -46,7 +46,7 @@ def folder_named(text: str, verb: str) -> Path:
 
 @dataclass(frozen=True)
 class Address:
-    """One collection of one server. It prints as users write it.
+    """One collection of one server; `str` gives the address as users write it.
 
     Example:
         >>> print(Address.parse("milvus://10.0.0.7/town"))

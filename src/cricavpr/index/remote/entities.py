@@ -1,7 +1,7 @@
-"""Convert photos to what a server keeps and back, without loss.
+"""Convert photos to the entities that a server stores, and back without loss.
 
-Numbers are doubles and 64-bit integers as they are. Names, folders and tags are bytes on the disk and text on the
-server, so they are percent-encoded; the result has no quote and no backslash, and can stand in an expression.
+Names, folders and tags are bytes on the disk and text on the server, so they are percent-encoded. The result has no
+quote and no backslash, so it is safe in an expression.
 """
 
 from __future__ import annotations
@@ -101,13 +101,15 @@ def frame_of_zone(zone: str) -> str:
 def _tags(packed: bytes, name: bytes) -> list[str]:
     tags = [_checked(encode(os.fsencode(tag))) for tag in unpack_tags(packed)]
     if len(tags) > MOST_TAGS:
-        raise InputError(f"a photo on a server has at most {MOST_TAGS} tags, and {os.fsdecode(name)} has {len(tags)}.")
+        raise InputError(
+            f"a photo on a server may have {MOST_TAGS} tags, and {os.fsdecode(name)} has {len(tags)}. Remove some."
+        )
     return tags
 
 
 def _checked(text: str) -> str:
     if len(text) > LONGEST:
         raise InputError(
-            f"a name or tag on a server has at most {LONGEST:,} characters, got {len(text):,}: {text[:40]}…"
+            f"a name or tag on a server may have {LONGEST:,} characters, got {len(text):,}: {text[:40]}… Shorten it."
         )
     return text

@@ -132,7 +132,7 @@ class MilvusServer:
         )
         return [[(hit["entity"], float(hit["distance"])) for hit in one] for one in found]
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self._do("flush")
 
     def drop(self) -> None:
@@ -152,7 +152,7 @@ class MilvusServer:
 
 
 def _asked(ask: Callable[[], T], address: Address) -> T:
-    """Call, and turn every error into Unavailable, which is worth another try, or InputError."""
+    """Call, and turn every error into Unavailable or InputError."""
     import grpc
     from pymilvus.exceptions import MilvusException
 
@@ -177,7 +177,7 @@ MARGIN = 1.01  # of a radius: UTM planes and a sphere keep lengths to 0.8 %
 
 
 def expression_of(filters: Sequence[Filter]) -> str:
-    """Return the expression of all that matches every filter, and a little more at borders; "" for everything.
+    """Return an expression for photos that match every filter, and a few more at borders; "" without filters.
 
     Raises:
         InputError: a filter that the server does not know.
@@ -186,7 +186,7 @@ def expression_of(filters: Sequence[Filter]) -> str:
 
 
 def one_of(field: str, texts: Sequence[str]) -> str:
-    """Return the expression of a field with one of some encoded texts, which hold nothing that ends a quote."""
+    """Return an expression: a field has one of some encoded texts."""
     return f"{field} in [" + ",".join(f'"{text}"' for text in texts) + "]"
 
 

@@ -1,6 +1,6 @@
 """RemoteIndex: an index in a collection of a server.
 
-A photo's key on the server is the SHA-256 of its bytes, so everything may be done twice, and the next run skips what an
+A photo's key on the server is the SHA-256 of its bytes, so every verb may be repeated: the next run skips what an
 interrupted one has written.
 """
 
@@ -24,7 +24,7 @@ from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import SCHEMES, Address
 from cricavpr.index.remote.entities import FIELDS, encode, frame_of_zone, from_entities, to_entities
-from cricavpr.index.remote.server import Entity, Server, Unavailable, patiently
+from cricavpr.index.remote.server import Entity, Server, Unavailable, with_retries
 from cricavpr.index.vectors import Vectors
 from cricavpr.progress import Report
 from cricavpr.schema import nearest
@@ -40,10 +40,10 @@ LOOKED_AT = 1000  # photos that are looked at before "no photo matches"
 
 @dataclass(frozen=True, eq=False)
 class RemoteIndex:
-    """An index in a collection of a server. It has no versions: it answers from what is there at the time.
+    """An index in a collection of a server. It has no versions: a search sees the photos that are there at the time.
 
     Attributes:
-        address: where it is.
+        address: host, port and collection.
         made_by: provenance of the descriptors.
         kind: how the server searches it, one of `server.kinds`.
     """
@@ -70,10 +70,10 @@ class RemoteIndex:
         kind = next(iter(server.kinds)) if kind is None else kind
         if kind not in server.kinds:
             raise InputError(f"unknown kind {kind!r} for {address}. {nearest(kind, server.kinds)}")
-        if patiently(address, server.describe) is not None:
+        if with_retries(address, server.describe) is not None:
             raise InputError(f"{address} exists already. Add to it, or choose another collection.")
         description = json.dumps({"format": FORMAT, "made_by": made_by.to_dict(), "kind": kind})
-        patiently(address, server.create, description, made_by.dim, kind)
+        with_retries(address, server.create, description, made_by.dim, kind)
         return cls(address, made_by, kind, server)
 
     @classmethod
@@ -85,7 +85,7 @@ class RemoteIndex:
             MissingExtraError: the client of the server is not installed.
         """
         server = server or connected(address)
-        description = patiently(address, server.describe)
+        description = with_retries(address, server.describe)
         if description is None:
             raise InputError(f"there is no index {address}. Build it: cricavpr index build PHOTOS --to {address}")
         try:
@@ -96,7 +96,7 @@ class RemoteIndex:
             server.kinds[kind]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{address} was not made by cricavpr. Choose another collection.") from error
-        patiently(address, server.load)
+        with_retries(address, server.load)
         return cls(address, made_by, kind, server)
 
     @classmethod
@@ -110,7 +110,7 @@ class RemoteIndex:
             MadeByError: it holds photos of another provenance.
         """
         server = server or connected(address)
-        if patiently(address, server.describe) is None:
+        if with_retries(address, server.describe) is None:
             return cls.create(address, made_by, kind, server)
         index = cls.open(address, server)
         index._check(made_by)
@@ -245,7 +245,7 @@ class RemoteIndex:
                     gone += len(found)
                     seen.update(entity[key] for entity in found)
             missing += [text for code, text in texts.items() if code not in seen]
-        self._settle(gone)
+        self._flush(gone)
         return Change(self, removed=gone, missing=tuple(sorted(missing)))
 
     # --- below the verbs
@@ -258,7 +258,7 @@ class RemoteIndex:
         self.made_by.require_same(made_by, f"the photos of {self.address} and these")
 
     def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
-        return patiently(self.address, ask, *arguments)
+        return with_retries(self.address, ask, *arguments)
 
     def _having(self, key: str, texts: Sequence[str]) -> list[Entity]:
         return self._ask(self.server.having, key, texts, list(dict.fromkeys(["id", key])))
@@ -277,20 +277,20 @@ class RemoteIndex:
             fresh += len(chosen)
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(columns))
-        self._settle(fresh)
+        self._flush(fresh)
         return Change(self, added=fresh, already=len(columns) - fresh)
 
-    def _settle(self, changed: int) -> None:
+    def _flush(self, changed: int) -> None:
         if changed:
-            self._ask(self.server.settle)
+            self._ask(self.server.flush)
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteSearcher:
     """A collection with one filter: a `photo_index.Searcher`.
 
-    The server decides about times and tags. Of places it returns photos a little outside too, and the same filter as
-    for a folder decides here, so that a photo on the border is treated alike everywhere.
+    The server filters by time and tag. For a place it may return photos a little outside, so that filter is applied
+    here again, as for a folder: a photo on the border is treated alike everywhere.
     """
 
     index: RemoteIndex
@@ -313,7 +313,7 @@ class RemoteSearcher:
 
     @property
     def places(self) -> tuple[Filter, ...]:
-        """The filters that are decided here."""
+        """The filters that are applied here again."""
         return tuple(one for one in self.filters if isinstance(one, (Box, Near)))
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:
@@ -331,7 +331,7 @@ class RemoteSearcher:
         return _found(answers, top)
 
     def may_match(self) -> bool:
-        """Return whether a photo matches every filter, or so many come near that only a search can tell."""
+        """Return whether a photo matches every filter, or so many nearly match that only a search can tell."""
         limit = LOOKED_AT if self.places else 1
         near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
         return len(near) == limit or any(self._inside([[_Hit(one, 0.0) for one in near]]))
@@ -340,11 +340,14 @@ class RemoteSearcher:
         """Raise InputError because no photo matches."""
         where = self.index.address
         if self.places and self.index.frame == LOCAL:
-            raise InputError(f"{where} has positions in metres without a UTM zone: they are in no box or circle.")
+            raise InputError(
+                f"{where} has positions in metres without a UTM zone, so they have no latitude. "
+                "Leave out filters by place."
+            )
         raise InputError(f"{no_match(f'the photos of {where}', All(self.filters))} Use a wider filter.")
 
     def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[_Hit]]:
-        """Return the best photos for each query; ask for more until enough of them match what is decided here."""
+        """Return the best photos for each query, asking for more until enough of them match every filter."""
         best: dict[int, list[_Hit]] = {}
         waiting, limit = list(range(len(vectors))), top
         while waiting:
@@ -355,7 +358,7 @@ class RemoteSearcher:
             waiting = [query for query in waiting if query not in best]
             if waiting and limit == self.most_matches:
                 raise InputError(
-                    f"more than {limit:,} photos lie just beyond those {self.places[0]}. Use a wider filter."
+                    f"the {limit:,} best photos near the filter lie outside it ({self.places[0]}). Use a wider filter."
                 )
             limit = min(2 * limit, self.most_matches)
         return [best[query] for query in range(len(vectors))]
@@ -366,7 +369,7 @@ class RemoteSearcher:
         return [sorted((_Hit(entity, score) for entity, score in one), key=_Hit.rank) for one in found]
 
     def _inside(self, hits: list[list[_Hit]]) -> list[list[_Hit]]:
-        """Return the hits that match the filters that are decided here."""
+        """Return the hits that match the filters by place."""
         if not self.places or not any(hits):
             return hits
         photos = {hit.id: hit.entity for one in hits for hit in one}

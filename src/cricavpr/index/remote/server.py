@@ -1,4 +1,4 @@
-"""What an index needs of a server, and how often it is asked. One module for each kind of server implements it."""
+"""The interface between an index and a server, and its retries. One module for each kind of server implements it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # between one try and the next
 
 
 class Unavailable(Exception):
-    """The server did not answer this time, and may the next: starting, busy, or not reached."""
+    """The server did not answer, but may answer the next time: it is starting, busy, or not reached."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a collection finds the nearest vectors.
+    """Settings of a search for the nearest vectors.
 
     Attributes:
         exact: whether it compares a query with every vector.
@@ -46,18 +46,18 @@ class Kind:
 
 
 class Server(Protocol):
-    """One collection of a server, made or not. Every call may be repeated: doing a thing twice changes nothing.
+    """One collection of a server, which may not exist yet. Every call may be repeated without harm.
 
-    Photos are entities with the fields of `entities.FIELDS` and a vector. Filters are those of `index.filters`: times
-    and tags must be decided exactly; of a place the server may also return photos a little outside.
+    Photos are entities with the fields of `entities.FIELDS` and a vector. Filters are those of `index.filters`. The
+    server must match times and tags exactly; for a place it may also return photos a little outside.
 
     Attributes:
         kinds: by name; the first one is the default.
         most_results: of one query.
 
-    All raise:
-        Unavailable: worth another try.
-        InputError: not worth one.
+    All methods raise:
+        Unavailable: the call may succeed later.
+        InputError: it will not.
     """
 
     kinds: Mapping[str, Kind]
@@ -98,14 +98,14 @@ class Server(Protocol):
         fields: Sequence[str],
         kind: str,
     ) -> list[list[tuple[Entity, float]]]:
-        """Return for each query the matching photos with the largest inner products, and these."""
+        """Return for each query the matching photos with the largest inner products, and the products."""
 
-    def settle(self) -> None:
-        """Have everything written so far put into files and indexed."""
+    def flush(self) -> None:
+        """Write everything so far to files and index it."""
 
 
-def patiently(where: object, ask: Callable[..., T], *arguments: Any) -> T:
-    """Call until there is an answer, waiting longer each time.
+def with_retries(where: object, ask: Callable[..., T], *arguments: Any) -> T:
+    """Call a server until it answers, waiting longer each time.
 
     Raises:
         InputError: no answer after the last wait.
