@@ -143,11 +143,7 @@ def _require_machine(job: Job) -> None:
 
 
 def require_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Import Ray. Raises MissingExtraError if it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or Ray goes on with another cluster when one is lost
     with extra("cluster", "describing on a cluster"):

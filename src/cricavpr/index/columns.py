@@ -301,11 +301,7 @@ def frame_of(positions: Positions | None) -> str:
 
 
 def one_frame(frames: Sequence[str]) -> str:
-    """Return the frame that all share.
-
-    Raises:
-        InputError: some have UTM zones and others are local metres.
-    """
+    """Return the frame that all share. Raises InputError if some are UTM and others local metres."""
     known = {frame for frame in frames if frame != NONE}
     if len(known) > 1:
         raise InputError(

@@ -95,11 +95,7 @@ def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError
 
 
 def read_whole(path: Path, most_bytes: int = MANIFEST_BYTES) -> bytes:
-    """Return the content of a regular file.
-
-    Raises:
-        OSError: it cannot be read, or is larger than `most_bytes`.
-    """
+    """Return the content of a regular file. Raises OSError if it cannot be read or is larger than `most_bytes`."""
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -171,7 +170,6 @@ def _asked(ask: Callable[[], T], address: Address) -> T:
 
 # --- filters as expressions of Milvus
 
-STRIPS = 16  # of latitude, which cover a circle with about a tenth more than its area
 MARGIN_DEG = 1e-9  # a tenth of a millimetre: more than rounding
 MARGIN = 1.01  # of a radius: UTM planes and a sphere keep lengths to 0.8 %
 
@@ -218,33 +216,15 @@ def _more(deg: float) -> str:
 
 
 def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from the earth's centre
-    """Return strips of latitude that cover a circle on a sphere."""
-    if angle >= math.pi:
-        return _box(-90.0, 90.0, -180.0, 180.0)
+    """Return the smallest box that holds a circle on a sphere."""
     angle += math.radians(MARGIN_DEG)
-    middle = math.radians(place.lat_deg)
-    low, high = max(middle - angle, -math.pi / 2), min(middle + angle, math.pi / 2)
-    edges = np.linspace(low, high, STRIPS + 1).tolist()
-    return " or ".join(f"({_strip(place.lon_deg, middle, angle, a, b)})" for a, b in pairwise(edges))
-
-
-def _strip(lon_deg: float, middle: float, angle: float, low: float, high: float) -> str:
-    """Return the part of a circle between two latitudes, as wide as at its widest latitude."""
-    widest = math.asin(min(max(math.sin(middle) / math.cos(angle), -1.0), 1.0)) if angle < math.pi / 2 else high
-    half_deg = max(_half_width_deg(middle, angle, lat) for lat in (low, high, min(max(widest, low), high)))
-    south_deg, north_deg = math.degrees(low), math.degrees(high)
-    if half_deg >= 180.0:
+    lat, half_deg = math.radians(place.lat_deg), 180.0
+    if abs(lat) + angle < math.pi / 2:  # no pole is inside
+        half_deg = min(half_deg, math.degrees(math.asin(math.sin(angle) / math.cos(lat))))
+    south_deg, north_deg = (math.degrees(max(min(lat + side, math.pi / 2), -math.pi / 2)) for side in (-angle, angle))
+    if half_deg == 180.0:
         return _box(south_deg, north_deg, -180.0, 180.0)
-    return _box(south_deg, north_deg, _turned(lon_deg - half_deg), _turned(lon_deg + half_deg))
-
-
-def _half_width_deg(middle: float, angle: float, lat: float) -> float:
-    """Return how far in longitude the circle reaches at a latitude."""
-    across = math.cos(middle) * math.cos(lat)
-    if across < 1e-12:  # at a pole all longitudes are one
-        return 180.0
-    cosine = (math.cos(angle) - math.sin(middle) * math.sin(lat)) / across
-    return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
+    return _box(south_deg, north_deg, _turned(place.lon_deg - half_deg), _turned(place.lon_deg + half_deg))
 
 
 def _turned(deg: float) -> float:

@@ -105,11 +105,7 @@ class Server(Protocol):
 
 
 def with_retries(where: object, ask: Callable[..., T], *arguments: Any) -> T:
-    """Call a server until it answers, waiting longer each time.
-
-    Raises:
-        InputError: no answer after the last wait.
-    """
+    """Call a server until it answers, waiting longer each time. Raises InputError after the last wait."""
     for wait_s in (*WAITS_S, None):
         try:
             return ask(*arguments)
