@@ -117,6 +117,17 @@ def add_photos(
     Raises:
         MadeByError: the index holds photos of another method.
         InputError: as `build_index`, or positions of another frame.
+
+    Example:
+        >>> from PIL import Image
+        >>> from cricavpr.geo import Positions
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "a.png")
+        >>> photos = ImageSet(folder, ("a.png",), Positions.from_latlon([[48.20, 16.37]]))
+        >>> index, _ = build_index(photos, folder / "index", "pixels")
+        >>> change, problems = add_photos(index, photos, "pixels")
+        >>> change.added, change.already
+        (0, 1)
     """
     job = _Job(method, tuple(tags), grouping, batch_size, workers, wait_s, progress, note or _silent)
     opened = open_index(index) if isinstance(index, str | Path) else index

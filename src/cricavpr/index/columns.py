@@ -105,7 +105,7 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "a.jpg").write_bytes(b"a photo")
         >>> photo_ids(folder, ["a.jpg"])[0].hex()[:12]
-        'a6a85b0eb39f'
+        'd4e24d749a4f'
     """
     found = []
     for number, name in enumerate(names, 1):

@@ -48,6 +48,9 @@ class PlaceIndex:
         >>> found = index.search(DescriptorSet(("query",), vectors[1:], made_by), 1)
         >>> index.name(found.indices[0, 0])
         'b.jpg'
+        >>> change = index.remove(["a.jpg"])
+        >>> change.removed, len(change.index)
+        (1, 1)
     """
 
     snapshot: Snapshot

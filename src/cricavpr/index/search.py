@@ -141,6 +141,11 @@ def search_and_rank(
 
     Raises:
         InputError: as `search`, or another number of queries in `right`.
+
+    Example:
+        >>> database = np.array([[1, 0], [0, 1]], np.float32)
+        >>> search_and_rank(database, np.array([[0.6, 0.8]], np.float32), 1, [np.array([0])])[1].tolist()
+        [2]
     """
     _check(database, queries, k, block)
     if len(right) != len(queries):
