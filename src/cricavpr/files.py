@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -101,6 +102,34 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text durably. Raises InputError if `path` cannot be written."""
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def read_lines(source: Path | bytes) -> list[str]:
+    """Read a list with one name on each line; blank lines are left out.
+
+    Line ends of Windows and a byte-order mark are no part of a name. Bytes that are not UTF-8 are kept, as
+    `os.fsdecode` gives them.
+
+    Raises:
+        InputError: the file cannot be read.
+
+    Example:
+        >>> read_lines(b"\\xef\\xbb\\xbfmay/1.jpg\\r\\nmay/2.jpg\\r\\n")
+        ['may/1.jpg', 'may/2.jpg']
+    """
+    try:
+        raw = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the list {source!s}: {error.strerror or error}.") from error
+    lines = (line.rstrip("\r") for line in decoded(raw).split("\n"))
+    return [line for line in lines if line.strip()]
+
+
+def decoded(raw: bytes) -> str:
+    """Decode text in UTF-8 or UTF-16, with or without a byte-order mark; other bytes are kept as surrogates."""
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
+    return raw.decode("utf-8-sig", "surrogateescape")
 
 
 def make_folders(path: Path) -> None:

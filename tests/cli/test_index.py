@@ -72,7 +72,7 @@ def test_a_photo_is_removed_by_name_id_or_list_and_a_missing_one_is_named(
     opened = PlaceIndex.open(index)
     first, second, third = opened.names[:3]
     one = opened.facts.ids[1].tobytes().hex()
-    (tmp_path / "list").write_text(f"{third}\n")
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbf" + third.encode() + b"\r\n\r\n")
     verb = ["index", "remove", str(index), first, "nowhere.jpg", "--id", one, "--from", str(tmp_path / "list")]
     assert main(verb) == 3
     said = capsys.readouterr()
@@ -177,7 +177,7 @@ WRONG = [
     (["add", "INDEX", ".", "--tag", "", *PIXELS], "tags must be words"),
     (["remove", "INDEX"], "nothing to remove"),
     (["remove", "INDEX", "--id", "xyz"], "must be 64 hexadecimal digits"),
-    (["remove", "INDEX", "--from", "nowhere"], "cannot read nowhere"),
+    (["remove", "INDEX", "--from", "nowhere"], "cannot read the list nowhere"),
     (["merge", "INDEX", "nowhere"], "not a place index"),
     (["merge", "INDEX", "milvus://h/c"], "`index merge` needs an index in a folder"),
     (["diff", "INDEX", "milvus://h/c"], "`index diff` needs an index in a folder"),

@@ -185,6 +185,17 @@ def test_what_is_removed_is_not_found_and_the_others_keep_their_order(index: Pla
     change.index.verify()
 
 
+def test_a_name_in_another_normalisation_is_removed_where_there_is_one_such(tmp_path: Path) -> None:
+    composed, decomposed, mixed = "\xfc\xe9.jpg", "u\u0308e\u0301.jpg", "\xfce\u0301.jpg"
+    both = Photos(replace(photos([1, 2]), names=(composed, "2.jpg")), Path("/photos"), ids=ids([1, 2]))
+    index = PlaceIndex.build(both, tmp_path / "index")
+    assert index.remove([mixed]).index.names == ("2.jpg",)
+    twins = Photos(replace(photos([3, 4]), names=(composed, decomposed)), Path("/photos"), ids=ids([3, 4]))
+    change = index.remove(["2.jpg", composed]).index.add(twins).index.remove([mixed])
+    assert (change.removed, change.missing) == (0, (mixed,))
+    assert change.index.remove([decomposed]).index.names == (composed,)
+
+
 def test_removing_twice_changes_nothing(index: PlaceIndex) -> None:
     index.remove(["3.jpg"])
     before = bytes_of(index.path)

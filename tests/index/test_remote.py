@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,11 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     change = index.remove(["1.jpg", "99.jpg", "nowhere.jpg"], ids=[*ids([2]), *ids([50])])
     assert (change.removed, change.missing) == (3, tuple(sorted([ids([50])[0].hex(), "nowhere.jpg"])))
     assert sorted(one["name"] for one in server.photos.values()) == [f"{n}.jpg" for n in range(3, 8)]
+    composed, decomposed = "M\xfcller.jpg", "Mu\u0308ller.jpg"
+    index.add(Photos(replace(photos([50]), names=(composed,)), HERE, ids=ids([50])))
+    assert (index.remove([decomposed]).removed, len(index)) == (1, 5)
+    put(index, range(1, 2))
+    assert index.remove(["1.jpg"], ids=ids([1])).missing == ()
     again = index.remove(["1.jpg"])
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cricavpr.cli.index import add_wait
 from cricavpr.errors import InputError
+from cricavpr.files import read_lines
 from cricavpr.index import open_index
 from cricavpr.index.auditing import damages
 from cricavpr.index.codes.tuning import SHORTLISTS, check_measurable
@@ -112,7 +112,8 @@ def _note(text: str) -> None:
 
 
 def remove(args: argparse.Namespace) -> int:
-    names = [*args.names, *(_listed(args.list) if args.list else ())]
+    listed = read_lines(sys.stdin.buffer.read() if args.list == "-" else Path(args.list)) if args.list else []
+    names = [*args.names, *listed]
     if not (names or args.id):
         raise InputError("nothing to remove. Give names, --id or --from FILE.")
     change = open_index(args.index).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
@@ -120,14 +121,6 @@ def remove(args: argparse.Namespace) -> int:
     for name in change.missing:
         _note(f"not in the index: {name}")
     return SOME_MISSING if change.missing else 0
-
-
-def _listed(file: str) -> Iterable[str]:
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}. Give a file with one name a line.") from error
-    return (os.fsdecode(line) for line in content.split(b"\n") if line)
 
 
 def _id(text: str) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -326,6 +327,27 @@ def refuse_one_name(names: Sequence[str]) -> None:
     """Raise InputError for a single name in place of a list of names."""
     if isinstance(names, str):
         raise InputError(f"names must be a list, got the single name {names!r}. Put it into a list.")
+
+
+def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return which names of an index are meant, and which of the given ones are missing.
+
+    A name in another Unicode normalisation is found if only one name of the index is equal after it.
+
+    Example:
+        >>> find_names(["Mu\u0308ller.jpg", "b.jpg"], ["M\xfcller.jpg"])
+        ({'Müller.jpg'}, {'b.jpg'})
+    """
+    known, wanted = set(there), set(names)
+    found, missing = known & wanted, wanted - known
+    alike: dict[str, set[str]] = {}
+    for name in known if missing else ():
+        alike.setdefault(unicodedata.normalize("NFC", name), set()).add(name)
+    for name in sorted(missing):
+        if len(same := alike.get(unicodedata.normalize("NFC", name), set())) == 1:
+            found |= same
+            missing.remove(name)
+    return found, missing
 
 
 def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)

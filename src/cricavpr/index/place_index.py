@@ -22,7 +22,7 @@ from cricavpr.index import writing
 from cricavpr.index.auditing import damages
 from cricavpr.index.codes.coding import InMemory, open_compressed, prepare
 from cricavpr.index.codes.tuning import SHORTLISTS, TARGET, Tuned, Tuning, tune
-from cricavpr.index.columns import Columns, Indices, Photos, pack_ids, refuse_one_name
+from cricavpr.index.columns import Columns, Indices, Photos, find_names, pack_ids, refuse_one_name
 from cricavpr.index.differences import Difference, difference
 from cricavpr.index.exporting import export
 from cricavpr.index.filters import Filter, Mask, mask_of
@@ -350,19 +350,21 @@ class PlaceIndex:
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
         """Remove the photos with these names, whatever their root, and those with these ids.
 
-        No search finds them from now on; `compact` then wipes them from the files. Repeating it changes nothing.
+        A name may be in another Unicode normalisation. No search finds the photos from now on; `compact` then wipes
+        them from the files. Repeating it changes nothing.
 
         Raises:
             InputError: one name in place of a list, an invalid id, another writer, or a place that cannot be written.
         """
         refuse_one_name(names)
-        wanted, missing, packed = {os.fsencode(name) for name in names}, set[str](), pack_ids(ids)
+        missing, packed = set[str](), pack_ids(ids)
 
         def choose(newest: Snapshot) -> Indices:
             rows = newest.find(packed)
             missing.update(one.hex() for one, row in zip(ids, rows.tolist(), strict=True) if row < 0)
-            there = newest.columns.raw_names.all() if wanted else []
-            missing.update(map(os.fsdecode, wanted.difference(there)))
+            there = list(map(os.fsdecode, newest.columns.raw_names.all())) if names else []
+            wanted, unknown = find_names(names, there)
+            missing.update(unknown)
             by_name = [row for row, name in enumerate(there) if name in wanted]
             return np.concatenate([rows[rows >= 0], np.array(by_name, np.int64)])
 

@@ -7,8 +7,10 @@ interrupted one has written.
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -18,12 +20,12 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
-from cricavpr.index.columns import LOCAL, Columns, Photos, one_frame, pack_ids, refuse_one_name
+from cricavpr.index.columns import LOCAL, Columns, Photos, find_names, one_frame, pack_ids, refuse_one_name
 from cricavpr.index.filters import All, Box, Filter, Mask, Near, flattened, no_match
 from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote.address import SCHEMES, Address
-from cricavpr.index.remote.entities import FIELDS, encode, frame_of_zone, from_entities, to_entities
+from cricavpr.index.remote.entities import FIELDS, decode, encode, frame_of_zone, from_entities, to_entities
 from cricavpr.index.remote.server import Entity, Server, Unavailable, with_retries
 from cricavpr.index.vectors import Vectors
 from cricavpr.progress import Report
@@ -151,7 +153,7 @@ class RemoteIndex:
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
         """Return which photos are in the index, by the SHA-256 of their bytes."""
         texts = [one.hex() for one in ids]
-        found = {entity["id"] for some in _batches(texts) for entity in self._having("id", some)}
+        found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
 
     def info(self) -> dict[str, Any]:
@@ -228,25 +230,34 @@ class RemoteIndex:
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
         """Remove the photos with these names, whatever their root, and those with these ids.
 
-        Doing it twice changes nothing.
+        A name may be in another Unicode normalisation. Repeating it changes nothing.
 
         Raises:
             InputError: one name in place of a list, an invalid id, or a server that does not answer.
         """
         refuse_one_name(names)
         pack_ids(ids)
-        wanted = {"name": {encode(os.fsencode(name)): name for name in names}, "id": {i.hex(): i.hex() for i in ids}}
-        gone, missing = 0, list[str]()
-        for key, texts in wanted.items():
-            seen = set[str]()
-            for some in _batches(list(texts)):
-                while found := self._having(key, some):  # again while an answer does not hold all of one name
-                    self._ask(self.server.delete, [entity["id"] for entity in found])
-                    gone += len(found)
-                    seen.update(entity[key] for entity in found)
-            missing += [text for code, text in texts.items() if code not in seen]
-        self._flush(gone)
+        known = self.contains(ids).tolist()
+        by_name, seen = self._delete("name", [_encoded(name) for name in names])
+        left = [name for name in names if _encoded(name) not in seen]
+        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in left}
+        alike = self._all_having("name", [_encoded(form) for form in forms])
+        found, missing = find_names(left, (os.fsdecode(decode(one["name"])) for one in alike))
+        others, _ = self._delete("name", [_encoded(name) for name in found])
+        by_id, _ = self._delete("id", [one.hex() for one in ids])
+        self._flush(gone := by_id + by_name + others)
+        missing |= {one.hex() for one, there in zip(ids, known, strict=True) if not there}
         return Change(self, removed=gone, missing=tuple(sorted(missing)))
+
+    def _delete(self, key: str, texts: Sequence[str]) -> tuple[int, set[str]]:
+        """Delete photos by a field; return their number, and the texts that were found."""
+        gone, seen = 0, set[str]()
+        for some in _batches(texts):
+            while found := self._having(key, some):  # again while an answer does not hold all of one name
+                self._ask(self.server.delete, [entity["id"] for entity in found])
+                gone += len(found)
+                seen.update(entity[key] for entity in found)
+        return gone, seen
 
     # --- below the verbs
 
@@ -262,6 +273,9 @@ class RemoteIndex:
 
     def _having(self, key: str, texts: Sequence[str]) -> list[Entity]:
         return self._ask(self.server.having, key, texts, list(dict.fromkeys(["id", key])))
+
+    def _all_having(self, key: str, texts: Sequence[str]) -> Iterator[Entity]:
+        return itertools.chain.from_iterable(self._having(key, some) for some in _batches(texts))
 
     def _send(self, columns: Columns, vectors: NDArray[np.float32] | Vectors, progress: Report | None) -> Change[Self]:
         one_frame([columns.frame, self.frame])
@@ -404,6 +418,10 @@ def connected(address: Address) -> Server:
         return made
     except Unavailable as error:  # the client has tried for seconds
         raise InputError(f"no server answers at {address.netloc} ({error}). Check the address {address}.") from error
+
+
+def _encoded(name: str) -> str:
+    return encode(os.fsencode(name))
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
