@@ -1,11 +1,11 @@
-"""What a remote index costs: a real Milvus server on this machine, filled and searched through `RemoteIndex`.
+"""Measure the cost of an index on a real Milvus server on this machine, filled and searched through `RemoteIndex`.
 
 Run: make benchmark-milvus, or in an environment with the packages of `make test-milvus`:
 
     python -m benchmarks.milvus FOLDER [--rows 5000 10000 20000] [--dim 512] [--kinds flat ivf hnsw] [--figures FILE]
 
-The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown; --figures writes
-what benchmarks/scale.py reads.
+The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown; --figures writes a
+file for benchmarks/scale.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _add(index: RemoteIndex, vectors: np.ndarray, start: int, end: int) -> None:
 
 
 def _wait_for_index(server: Running, kind: str, rows: int) -> None:
-    """Until all is served from the index that was asked for.
+    """Wait until the final index answers.
 
     The server seals, indexes and loads by itself, and meanwhile answers from an interim index that finds less.
     """
