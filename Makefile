@@ -40,13 +40,13 @@ $(CLUSTER_READY): pyproject.toml
 test-cluster: $(CLUSTER_READY)  ## describing on two machines of a real Ray cluster, one of which dies
 	$(CLUSTER)/bin/python -m pytest -m cluster tests/cluster
 
-# A server and the client of its age, without torch: it takes pins that nothing else here wants.
+# A server for tests and its client, without torch.
 MILVUS := .venv-milvus
 MILVUS_READY := $(MILVUS)/.ready
 
 $(MILVUS_READY): pyproject.toml
 	$(PYTHON) -m venv $(MILVUS)
-	$(MILVUS)/bin/python -m pip install --quiet 'milvus==2.3.5' 'pymilvus>=2.4,<2.5' 'setuptools<81' 'marshmallow<4' \
+	$(MILVUS)/bin/python -m pip install --quiet 'milvus==2.3.5' 'pymilvus>=2.4' \
 	  'numpy>=2.0' 'pillow>=11.2' 'safetensors>=0.5' 'scipy>=1.13' 'tqdm>=4.66' 'utm>=0.8' 'pytest>=8.3'
 	$(MILVUS)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@

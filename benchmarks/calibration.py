@@ -25,6 +25,7 @@ from cricavpr import describe, load_method
 from cricavpr.datasets.base import ImageSet
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions, distances_m, within_radius
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate.calibration import Calibration, Level, Ring, Source
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
@@ -118,7 +119,7 @@ def _parts(places: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
 
 
 def _index(seen: Seen, to: Path) -> PlaceIndex:
-    return PlaceIndex.build(seen.descriptors, seen.positions, to.parent, to)
+    return PlaceIndex.build(Photos(seen.descriptors, to.parent, seen.positions), to)
 
 
 def _figures(index: PlaceIndex, calibration: Calibration, test: Seen) -> Sequence[str]:

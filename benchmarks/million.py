@@ -1,9 +1,9 @@
-"""A place index of a million descriptors in half a gigabyte: what it costs and finds, next to faiss Flat.
+"""Measure cost and recall of an index of a million descriptors with half a gigabyte of memory, against faiss Flat.
 
 Run: python benchmarks/million.py run --folder SCRATCH [--rows 1000000] [--dim 4096] [--dtype float16] [--queries 200]
 [--flat]. The folder takes rows x dim x 2 bytes (8.4 GB; twice that with --dtype float32) and may be deleted
-afterwards; an interrupted run goes on where it stopped. --flat also puts all rows into faiss Flat, which takes rows x
-dim x 4 bytes of memory. Prints Markdown. Nothing else should run meanwhile: the times are those of a wall clock.
+afterwards; the same command resumes an interrupted run. --flat also puts all rows into faiss Flat, which takes rows x
+dim x 4 bytes of memory. Prints Markdown. Nothing else should run meanwhile, because wall-clock times are printed.
 
 The descriptors are drawn, not described: Gaussian with the spectrum of real ones, of unit length, without clusters. A
 query is a row turned towards noise until their cosine is that of two photos of one place. `FIT` says what was measured
@@ -28,10 +28,13 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
-from cricavpr.index.engines import CompressedEngine, ExactEngine
-from cricavpr.index.engines.tuning import recalls
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.fast_scan import best_codes
+from cricavpr.index.codes.tuning import recalls
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
+from cricavpr.index.searching import Engine
 
 AT_ONCE = 4096  # rows drawn at a time, each block from a seed of its own
 ADDED_AT_ONCE = 16 * AT_ONCE  # photos of one `add`: half a gigabyte of float16
@@ -40,11 +43,11 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Fit:
-    """How descriptors of places spread.
+    """Spectrum of descriptors of places.
 
     Attributes:
         decay: of the variances along principal directions: variance k is exp(-decay * sqrt(k)), k from 1.
-        noise_decay: the same of what changes between two photos of one place.
+        noise_decay: the same for the difference of two photos of one place.
         cosines: of descriptors of two photos of one place: quantiles 0, 0.1, .. 1.
     """
 
@@ -53,11 +56,11 @@ class Fit:
     cosines: tuple[float, ...]
 
     def rows(self, count: int, dim: int, seed: int) -> NDArray[np.float32]:  # (count, dim) of unit length
-        """Rows as of a database."""
+        """Draw rows of a database."""
         return _drawn(np.random.default_rng(seed), count, dim, self.decay)
 
     def seen_again(self, rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:  # (n, D) -> (n, D)
-        """Another photo of the place of each row."""
+        """Draw another photo of the place of each row."""
         rng = np.random.default_rng(seed)
         noise = _drawn(rng, *rows.shape, self.noise_decay)
         noise -= np.einsum("nd,nd->n", noise, rows)[:, None] * rows
@@ -90,15 +93,15 @@ def ids_of(numbers: range) -> list[bytes]:
 
 
 def add(index: PlaceIndex, numbers: range, vectors: NDArray[np.float32]) -> PlaceIndex:
-    """Photo n lies 5 m from its neighbours in rows of a thousand, and is called by its number."""
+    """Add photos 5 m from their neighbours, in rows of a thousand, named by their number."""
     names = tuple(f"{number // 1000:06}/{number % 1000:03}.jpg" for number in numbers)
     metres = np.array([(400_000.0 + 5 * (n % 1000), 6_000_000.0 + 5 * (n // 1000)) for n in numbers])
     described = DescriptorSet(names, vectors, index.made_by)
-    return index.add(described, Positions(metres, ("33N",) * len(numbers)), ROOT, ids=ids_of(numbers)).index
+    return index.add(Photos(described, ROOT, Positions(metres, ("33N",) * len(numbers)), ids=ids_of(numbers))).index
 
 
 def build(path: Path, count: int, dim: int, dtype: str) -> str:
-    """Draw and add whatever is not there yet, learn, and code; what that took, without the drawing."""
+    """Draw and add missing photos, learn and code; return the time without drawing."""
     made_by = replace(MADE_BY, dim=dim)
     index = PlaceIndex.open(path) if path.exists() else PlaceIndex.create(path, made_by, dtype=dtype)
     rows, took = 0, _Clock()
@@ -130,7 +133,7 @@ def _rate(what: str, rows: int, took: _Clock) -> str:
 
 
 def exact_answers(index: PlaceIndex, queries: DescriptorSet) -> tuple[NDArray[np.int64], str]:  # (Q, 10)
-    """By exact search; the index is read once for all queries."""
+    """Search exactly; the index is read once for all queries."""
     clock = _Clock()
     found = index.search(queries, TOP, engine="exact").indices
     clock.stop()
@@ -138,7 +141,7 @@ def exact_answers(index: PlaceIndex, queries: DescriptorSet) -> tuple[NDArray[np
 
 
 def searching(arguments: argparse.Namespace) -> str:
-    """In a process of its own: opening, one query after another, and adding one photo."""
+    """Measure in a new process: opening, one query after another, and adding one photo."""
     folder = arguments.folder
     vectors, exact = np.load(folder / "queries.npy"), np.load(folder / "exact.npy")
     opening = _Clock()
@@ -171,18 +174,18 @@ def _round(index: PlaceIndex, queries: list[DescriptorSet], exact: NDArray[np.in
     return f"{first:.1%}, {ten:.2%}; {times}"
 
 
-def _scanned(engine: CompressedEngine | ExactEngine, vectors: NDArray[np.float32]) -> str:
+def _scanned(engine: Engine, vectors: NDArray[np.float32]) -> str:
     assert isinstance(engine, CompressedEngine)
     clocks = []
     for vector in vectors:
         projected, clock = engine.quantiser.project(vector), _Clock()
-        engine.scan.best(projected, engine.shortlist)
+        best_codes(engine.pieces, projected, engine.shortlist)
         clocks.append(clock.stop())
     return f"{_median_ms(clocks, 'wall'):.1f} ({_median_ms(clocks, 'cpu'):.1f})"
 
 
 def _forget(index: PlaceIndex) -> None:
-    """Let the system drop what it keeps of the index's files in memory."""
+    """Drop the files of the index from the page cache."""
     for path in index.path.glob("segment-*"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -211,7 +214,7 @@ def _median_ms(clocks: list[_Clock], kind: str) -> float:
 
 
 def flat(arguments: argparse.Namespace) -> str:
-    """faiss Flat over the first rows, in a process of its own: all in memory as float32."""
+    """Measure faiss Flat over the first rows in a new process: all in memory as float32."""
     import faiss
 
     folder = arguments.folder
@@ -244,7 +247,7 @@ def flat(arguments: argparse.Namespace) -> str:
 
 
 class _Clock:
-    """Seconds on the wall, and of this process's threads on a CPU: others' work slows the first and not the second."""
+    """Wall-clock seconds, and CPU seconds of this process, which other processes do not slow."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter(), time.process_time()
@@ -261,7 +264,7 @@ class _Clock:
 
 
 def _resident() -> str:
-    """RssAnon, RssFile and VmHWM."""
+    """Return RssAnon, RssFile and VmHWM."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return ", ".join(f"{int(status[key].split()[0]) * 1024 / 1e6:.0f}" for key in ("RssAnon", "RssFile", "VmHWM"))
 
@@ -290,7 +293,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Describe a town and print what `FIT` says of it."""
+    """Describe a town and print its `FIT`."""
     from cricavpr import Grouping, load_method, open_dataset
     from cricavpr.describing import describe
     from cricavpr.town.write import make_town

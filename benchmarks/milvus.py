@@ -1,11 +1,11 @@
-"""What a remote index costs: a real Milvus server on this machine, filled and searched through `RemoteIndex`.
+"""Measure the cost of an index on a real Milvus server on this machine, filled and searched through `RemoteIndex`.
 
 Run: make benchmark-milvus, or in an environment with the packages of `make test-milvus`:
 
     python -m benchmarks.milvus FOLDER [--rows 5000 10000 20000] [--dim 512] [--kinds flat ivf hnsw] [--figures FILE]
 
-The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown; --figures writes
-what benchmarks/scale.py reads.
+The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown; --figures writes a
+file for benchmarks/scale.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tests.index.milvus_server import Running, running
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.files import write_text
 from cricavpr.geo import LatLon, Positions
-from cricavpr.index.engines.filters import Filter, Near, Tagged
-from cricavpr.index.remote import KINDS, Address, RemoteIndex
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import Near, Tagged
+from cricavpr.index.remote import Address, RemoteIndex
+from cricavpr.index.remote.milvus import KINDS
 from cricavpr.index.search import search
 
 QUERIES, TOP = 50, 10
@@ -59,11 +61,11 @@ def _add(index: RemoteIndex, vectors: np.ndarray, start: int, end: int) -> None:
     descriptors = DescriptorSet(names, vectors[start:end], index.made_by)
     degrees = np.stack([55 + np.arange(start, end) / DEGREE_M, np.full(end - start, 13.0)], axis=1)  # a metre apart
     tags = [["hundredth"] if row % 100 == 0 else [] for row in range(start, end)]
-    index.add(descriptors, Positions.from_latlon(degrees), Path("/photos"), tags=tags)
+    index.add(Photos(descriptors, Path("/photos"), Positions.from_latlon(degrees), tags=tags))
 
 
 def _wait_for_index(server: Running, kind: str, rows: int) -> None:
-    """Until all is served from the index that was asked for.
+    """Wait until the final index answers.
 
     The server seals, indexes and loads by itself, and meanwhile answers from an interim index that finds less.
     """
@@ -92,16 +94,15 @@ def _searched(
     one = [_one(queries, row) for row in range(len(queries))]
     index.search(queries, TOP)  # warm
     near = Near(LatLon(55 + len(vectors) / 2 / DEGREE_M, 13.0), len(vectors) / 200)
-    filters: tuple[Filter, ...] = (near,)
     plain_ms = [_ms(lambda query=query: index.search(query, TOP)) for query in one]
-    near_ms = [_ms(lambda query=query: index.search(query, TOP, filters)) for query in one[:20]]
+    near_ms = [_ms(lambda query=query: index.search(query, TOP, where=near)) for query in one[:20]]
     batch_ms = _ms(lambda: index.search(queries, TOP)) / len(queries)
     found = index.search(queries, TOP)
     exact = search(vectors, queries.vectors, TOP)
-    names = [[int(found.name(row)[:7]) for row in rows] for rows in found.predictions.indices.tolist()]
+    names = [[int(found.photos.name(row)[:7]) for row in rows] for rows in found.indices.tolist()]
     share = [len({*a} & {*b}) / TOP for a, b in zip(names, exact.indices.tolist(), strict=True)]
     true = np.einsum("qnd,qd->qn", vectors[np.array(names)].astype(np.float64), queries.vectors.astype(np.float64))
-    tagged = index.search(queries, TOP, (Tagged("hundredth"),)).predictions.indices
+    tagged = index.search(queries, TOP, where=Tagged("hundredth")).indices
     return Figures(
         kind,
         len(vectors),
@@ -113,7 +114,7 @@ def _searched(
         float(np.median(near_ms)),
         float(np.mean(share)),
         float((tagged >= 0).sum(axis=1).mean()),
-        float(np.abs(true - found.predictions.scores).max()),
+        float(np.abs(true - found.scores).max()),
         server.rss_mb(),
         empty_mb,
         server.disk_mb(),

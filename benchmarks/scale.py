@@ -1,4 +1,4 @@
-"""How much machine an index of 10 million, 100 million and 1 billion photos takes, computed from measured figures.
+"""Compute the machines that an index of 10 million, 100 million and 1 billion photos needs, from measured figures.
 
 Run: python -m benchmarks.scale, which writes the tables of docs/scale.md anew. The figures are in
 docs/results/scale.toml: [local] is taken by hand from the table that benchmarks/million.py prints, and every [[milvus]]
@@ -34,8 +34,8 @@ class Local:
         rows, dim: of the index that was measured.
         code_bytes: of a photo, in memory.
         own_mb: memory of the process at that size.
-        scan_ms: CPU of one query in comparing codes, which grows with the rows.
-        rest_ms: CPU of one query in reading and scoring the shortlist, which does not.
+        scan_ms: CPU time of one query for comparing codes, which grows with the rows.
+        rest_ms: CPU time of one query for reading and scoring the shortlist, which does not.
         encode_per_s: descriptors coded in a second of CPU.
     """
 
@@ -50,7 +50,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What was not measured: bought, or decided.
+    """Assumptions, which were not measured.
 
     Attributes:
         node_gb: memory of a machine.
@@ -69,7 +69,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Form:
-    """How a descriptor is kept: what its name says, and how many bytes."""
+    """A way to store a descriptor: name and bytes."""
 
     name: str
     dim: int
@@ -93,7 +93,7 @@ def read(path: Path = FIGURES) -> tuple[Local, list[Figures]]:
 
 
 def slope(figures: list[Figures], kind: str, of: str) -> float:
-    """How much one more stored value adds, between the smallest and the largest collection of a kind."""
+    """Return the cost of one more stored value, between the smallest and the largest collection of a kind."""
     some = sorted((one for one in figures if one.kind == kind), key=lambda one: one.rows)
     first, last = some[0], some[-1]
     return float((getattr(last, of) - getattr(first, of)) / (last.rows * last.dim - first.rows * first.dim))
@@ -148,7 +148,7 @@ def size(count: float) -> str:
 
 
 def rounded(value: float) -> str:
-    """To two digits: more are not known."""
+    """Round to two digits, because more are not known."""
     digits = 1 - math.floor(math.log10(abs(value))) if value else 0
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
@@ -160,7 +160,7 @@ def tables(local: Local, figures: list[Figures], assumed: Assumed) -> str:
 
 
 def page(text: str, written: str) -> str:
-    """The page with its tables replaced."""
+    """Return the page with new tables."""
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
 

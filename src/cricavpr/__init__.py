@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from cricavpr.geo import LatLon as LatLon
     from cricavpr.geo import Positions as Positions
     from cricavpr.grouping import Grouping as Grouping
+    from cricavpr.index import open_index as open_index
     from cricavpr.index.place_index import PlaceIndex as PlaceIndex
+    from cricavpr.indexing import build_index as build_index
     from cricavpr.locate import LocationEstimate as LocationEstimate
     from cricavpr.locate import Locator as Locator
     from cricavpr.methods import load_method as load_method
@@ -49,6 +51,7 @@ _HOMES = {
     "Pca": "pca",
     "PlaceIndex": "index.place_index",
     "Positions": "geo",
+    "build_index": "indexing",
     "compare": "evaluation.compare",
     "describe": "describing",
     "evaluate": "evaluation.evaluate",
@@ -56,6 +59,7 @@ _HOMES = {
     "fit_pca": "pca",
     "load_method": "methods",
     "open_dataset": "datasets",
+    "open_index": "index",
     "read_photos": "datasets.photos",
 }
 

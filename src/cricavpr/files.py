@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     # 40 characters are at most 160 bytes, so the longer name still fits where `path` itself fits.
     beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         yield beside
         sync(beside)
         beside.replace(path)
@@ -41,10 +43,10 @@ def written_beside(path: Path) -> Iterator[Path]:
 def size_and_time(path: Path) -> tuple[int, int]:
     """Return the size (bytes) and mtime (ns) of a file, used to detect changes; -1, -1 if there is no file."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except (OSError, ValueError):
         return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def refuse_all_but_files(path: Path) -> None:
@@ -128,6 +130,32 @@ def decoded(raw: bytes) -> str:
     if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
     return raw.decode("utf-8-sig", "surrogateescape")
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and its missing parents; sync each new name. Raises OSError if one cannot be made."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    with contextlib.suppress(FileExistsError):  # another process was faster, or the next line reports a file
+        path.mkdir()
+    sync(path.parent)
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading; return its descriptor.
+
+    Symbolic links are not followed and pipes are not waited for, so that no folder of a stranger's can make a
+    reader hang or read a file elsewhere.
+
+    Raises:
+        OSError: missing, no permission, or not a regular file (ELOOP for a link, EINVAL for anything else).
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
 
 
 def sync(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cricavpr.cli import main
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import remote_index
 from tests.index.fake_server import FakeServer
@@ -98,7 +99,7 @@ def test_where_no_photo_was_taken_then_one_line_says_so(
 ) -> None:
     command = ["locate", str(photos / UNKNOWN), "--index", str(index), *METHOD]
     assert main([*command, "--since", "2025-12-31", "--until", "2026-02-01"]) == 2
-    assert "none of 4 photos fits" in capsys.readouterr().err
+    assert "none of 4 photos matches" in capsys.readouterr().err
 
 
 def test_photos_that_are_added_bring_their_times(
@@ -116,8 +117,8 @@ def test_an_update_fills_in_times_that_an_older_index_never_had(
 ) -> None:
     old = PlaceIndex.open(index)
     timeless = index.with_name("timeless")
-    ids = [one.tobytes() for one in old.rows.ids]
-    PlaceIndex.build(old.descriptors, old.positions, photos, timeless, ids=ids)
+    ids = [one.tobytes() for one in old.facts.ids]
+    PlaceIndex.build(Photos(old.descriptors, photos, old.positions, ids=ids), timeless)
     assert set(exported(timeless, capsys).values()) == {""}
     assert main(["index", "update", str(timeless), str(photos), *PIXELS]) == 0
     assert "3 replaced by 3, 1 already as given, 4 photos" in capsys.readouterr().out
@@ -158,21 +159,21 @@ def test_an_interrupted_build_goes_on_and_keeps_every_time(
     with monkeypatch.context() as stopped:
         stopped.setattr(PlaceIndex, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         main(["index", "build", str(photos), "--out", str(to), *PIXELS])
-    assert not to.exists() and list(tmp_path.glob(".index.descriptors*"))
+    assert [*to.glob(".describing/*/*")]
     assert main(["index", "build", str(photos), "--out", str(to), *PIXELS]) == 0
-    assert exported(to, capsys) == TIMES and not list(tmp_path.glob(".index.descriptors*"))
+    assert exported(to, capsys) == TIMES and not [*to.glob(".describing*")]
 
 
 def test_a_server_is_told_when_photos_were_taken(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = FakeServer()
-    monkeypatch.setattr(remote_index, "_connected", lambda *_: server)
+    monkeypatch.setattr(remote_index, "connected", lambda *_: server)
     monkeypatch.chdir(tmp_path)
     at = "milvus://localhost:19530/times"
     assert main(["index", "build", str(photos), "--out", at, *PIXELS]) == 0
     capsys.readouterr()
-    kept = {one["name"]: one["time_ms"] for one in server.collections["times"].photos.values()}
+    kept = {one["name"]: one["time_ms"] for one in server.photos.values()}
     assert kept[BY_GPS] == np.datetime64("2024-06-01T08:30:15.500", "ms").astype(int)
     assert kept[UNKNOWN] == np.datetime64("NaT", "ms").astype(np.int64)
     assert matches(at, photos / UNKNOWN, capsys, "--until", "2025-01-01") == [BY_CAMERA, BY_GPS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from cricavpr.cli import main
 from cricavpr.datasets.photos import read_photos
 from cricavpr.describing import describe
-from cricavpr.index.place_index import PlaceIndex, photo_ids
+from cricavpr.index.columns import Photos, photo_ids
+from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, remote_index
 from cricavpr.methods import load_method
 from cricavpr.town.write import make_town
@@ -38,24 +40,34 @@ def index(town: Path, tmp_path_factory: pytest.TempPathFactory) -> PlaceIndex:
     described = describe(load_method("pixels"), photos, workers=0, progress=False).descriptors
     times = np.datetime64("2024-01", "M") + np.arange(COUNT)
     return PlaceIndex.build(
-        described,
-        photos.positions,
-        photos.root,
+        Photos(
+            described,
+            photos.root,
+            photos.positions,
+            ids=photo_ids(photos.root, photos.names),
+            times=times.astype("datetime64[ms]"),
+            tags=[["tram"] if n % 2 == 0 else [] for n in range(COUNT)],
+        ),
         tmp_path_factory.mktemp("index") / "index",
-        ids=photo_ids(photos.root, photos.names),
-        times=times.astype("datetime64[ms]"),
-        tags=[["tram"] if n % 2 == 0 else [] for n in range(COUNT)],
     )
 
 
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeServer]:
+    """The collections of a server, by name."""
+    there: dict[str, FakeServer] = {}
+    monkeypatch.setattr(remote_index, "connected", lambda at, *_: there.setdefault(at.collection, FakeServer()))
+    return there
+
+
 @pytest.fixture(autouse=True)
-def server(index: PlaceIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServer:
+def server(
+    index: PlaceIndex, servers: dict[str, FakeServer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> FakeServer:
     """The same photos, on a server."""
-    fake = FakeServer()
-    RemoteIndex.create(Address.parse(AT), index.made_by, server=fake).merge(index)
-    monkeypatch.setattr(remote_index, "_connected", lambda *_: fake)
+    RemoteIndex.create(Address.parse(AT), index.made_by).merge(index)
     monkeypatch.chdir(tmp_path)
-    return fake
+    return servers["town"]
 
 
 def located(where: object, photos: Path, *options: str) -> int:
@@ -121,7 +133,7 @@ def test_every_form_of_output_is_that_of_a_folder(
 def test_the_kind_of_the_server_and_whether_it_is_exact_are_said(
     town: Path, index: PlaceIndex, server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RemoteIndex.create(Address.parse(f"{AT}_fast"), index.made_by, "hnsw", server).merge(index)
+    RemoteIndex.create(Address.parse(f"{AT}_fast"), index.made_by, "hnsw").merge(index)
     for where, says in ((AT, "exact search: "), (f"{AT}_fast", "approximate search: ")):
         assert located(where, town / "queries") == 0
         error = capsys.readouterr().err
@@ -133,12 +145,13 @@ def test_the_kind_of_the_server_and_whether_it_is_exact_are_said(
 def test_what_an_index_that_misses_photos_does_not_find_is_said(
     town: Path,
     index: PlaceIndex,
-    server: FakeServer,
+    servers: dict[str, FakeServer],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of three photos one gets nothing, one a single match, and one all that it asked for."""
-    RemoteIndex.create(Address.parse(f"{AT}_fast"), index.made_by, "hnsw", server).merge(index)
+    RemoteIndex.create(Address.parse(f"{AT}_fast"), index.made_by, "hnsw").merge(index)
+    server = servers["town_fast"]
     whole = server.search
     kept = iter((0, 1, 20))
     monkeypatch.setattr(server, "search", lambda *asked: [hits[: next(kept)] for hits in whole(*asked)])
@@ -157,20 +170,20 @@ def test_what_an_index_that_misses_photos_does_not_find_is_said(
 WRONG = [
     (
         ["--engine", "exact"],
-        f"'exact' cannot be asked of {AT}: its kind, FLAT, was chosen when the collection was made",
+        f"the engine of {AT} cannot be chosen: its kind, flat, was fixed when the collection was made",
     ),
-    (["--engine", "compressed"], "'compressed' cannot be asked of"),
-    (["--tag", "dawn"], f"no photo of {AT} fits the filter: tagged dawn. Ask for more."),
+    (["--engine", "compressed"], "Leave out the engine 'compressed'"),
+    (["--tag", "dawn"], f"none of the photos of {AT} matches the filter: tagged dawn. Use a wider filter."),
     (
         ["--near=10,20,500", "--tag", "tram"],
-        "fits the filter: within 500 m of 10.0, 20.0 and tagged tram. Ask for more.",
+        "matches the filter: within 500 m of 10.0, 20.0 and tagged tram. Use a wider filter.",
     ),
-    (["--since", "2031-05-01"], "fits the filter: taken on or after 2031-05-01T00:00Z. Ask for more."),
-    (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
+    (["--since", "2031-05-01"], "matches the filter: taken on or after 2031-05-01T00:00Z. Use a wider filter."),
+    (["--top", "20000"], f"{AT} gives at most 16,384 matches of a photo. Ask for fewer than 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
-    (["--index", f"{AT}_2"], f"there is no {AT}_2. Build it first: cricavpr index build PHOTOS --out {AT}_2"),
-    (["--index", "milvus://localhost"], "is no name of a collection"),
-    (["--index", "milvus://me:secret@localhost/town"], "an address holds no user and password"),
+    (["--index", f"{AT}_2"], f"there is no index {AT}_2. Build it: cricavpr index build PHOTOS --out {AT}_2"),
+    (["--index", "milvus://localhost"], "invalid collection"),
+    (["--index", "milvus://me:secret@localhost/town"], "an address must not hold a password"),
 ]
 
 
@@ -187,7 +200,7 @@ def test_what_a_server_cannot_do_is_one_line_and_exit_code_2(
 def test_an_empty_collection_is_as_an_empty_folder(
     town: Path, index: PlaceIndex, server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RemoteIndex.create(Address.parse(f"{AT}_new"), index.made_by, server=server)
+    RemoteIndex.create(Address.parse(f"{AT}_new"), index.made_by)
     PlaceIndex.create(tmp_path / "new", index.made_by)
     for where in (f"{AT}_new", tmp_path / "new"):
         assert located(where, town / "queries", "--quiet") == 2
@@ -202,11 +215,8 @@ def test_a_server_that_goes_away_is_one_line_and_exit_code_2(
     waits: list[float] = []
     server.dies_after = len(server.calls) + 3  # described, loaded and counted: gone when it is searched
     opened = RemoteIndex.open(Address.parse(AT))
-    monkeypatch.setattr(
-        RemoteIndex,
-        "open",
-        classmethod(lambda cls, address: cls(address, opened.made_by, opened.kind, server, waits.append)),
-    )
+    monkeypatch.setattr(RemoteIndex, "open", lambda _: opened)
+    monkeypatch.setattr(time, "sleep", waits.append)
     assert located(AT, town / "queries", "--quiet") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"cricavpr: {AT} does not answer (gone) after 7 tries.") and error.count("\n") == 1
@@ -218,8 +228,7 @@ def test_verbs_of_a_folder_refuse_a_server_in_one_line(verb: str, capsys: pytest
     more = ["--out", "page.html"] if verb == "health" else []
     assert main(["index", verb, AT, *more]) == 2
     assert capsys.readouterr().err == (
-        f"cricavpr: `index {verb}` is for an index in a folder, and {AT} is kept by its server. "
-        "Give the folder of an index.\n"
+        f"cricavpr: `index {verb}` needs an index in a folder, and {AT} is on a server. Give a folder.\n"
     )
 
 

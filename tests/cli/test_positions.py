@@ -37,27 +37,27 @@ def table(walk: Path, *rows: str) -> str:
 def test_rows_of_another_folder_are_a_note_and_cost_no_photo(walk: Path, tmp_path: Path, capsys: Output) -> None:
     rows = ["100/IMG_0.jpg,48.20,16.37", "101/IMG_0.jpg,47.00,15.00", "101/IMG_1.jpg,47.01,15.00"]
     index = str(tmp_path / "index")
-    code, out, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), "--to", index)
+    code, out, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), "--out", index)
     assert code == 0 and "2 photos" in out
     assert err.splitlines()[0].startswith(
         "note: all.csv: line 2 names '100/IMG_0.jpg', but the photo of this name is in"
     )
     assert "could not be used" not in err
-    assert main(["index", "export", index, "--to", str(tmp_path / "out.csv")]) == 0
+    assert main(["index", "export", index, "--out", str(tmp_path / "out.csv")]) == 0
     exported = (tmp_path / "out.csv").read_text()
     assert "47.0" in exported and "48.2" not in exported
 
 
 def test_a_table_of_another_folder_alone_locates_nothing(walk: Path, tmp_path: Path, capsys: Output) -> None:
     rows = ["100/IMG_0.jpg,48.20,16.37", "100/IMG_1.jpg,48.21,16.37"]
-    index = ["--to", str(tmp_path / "index")]
+    index = ["--out", str(tmp_path / "index")]
     code, out, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *index)
     assert code == 2 and out == "" and err.count("\n") == 1 and "is in the folder '101'" in err
     assert not (tmp_path / "index").exists()
 
 
 def test_a_photo_without_a_position_is_counted_as_a_photo(walk: Path, tmp_path: Path, capsys: Output) -> None:
-    index = ["--to", str(tmp_path / "index")]
+    index = ["--out", str(tmp_path / "index")]
     rows = ["IMG_0.jpg,48.20,16.37", "gone.jpg,48.20,16.37", "IMG_1.jpg,139.7,35.6"]
     code, _, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *index)
     assert code == 3 and "1 photos could not be used; the rest is done." in err
@@ -71,7 +71,7 @@ def test_locate_describe_and_pca_read_no_table_of_positions(
 ) -> None:
     index = str(tmp_path / "index")
     rows = ["IMG_0.jpg,48.20,16.37", "IMG_1.jpg,48.21,16.37"]
-    assert run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), "--to", index)[0] == 0
+    assert run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), "--out", index)[0] == 0
     (walk / "positions.csv").write_text(content)
     code, out, err = run(capsys, "locate", str(walk), "--index", index)
     assert code == 0 and out.count("confidence") == 2 and "could not be used" not in err and "gone.jpg" not in err
@@ -104,7 +104,7 @@ def test_what_is_skipped_and_not_read_is_said_once(tmp_path: Path, capsys: Outpu
         photo(tmp_path / "photos" / f"{number}.jpg", number, 48.2, 16.37)
         photo(tmp_path / "photos" / "@eaDir" / f"{number}.jpg" / "thumb.jpg", 10 + number)
     (tmp_path / "photos" / "film.mov").touch()
-    code, out, err = run(capsys, "index", "build", str(tmp_path / "photos"), "--to", str(tmp_path / "index"))
+    code, out, err = run(capsys, "index", "build", str(tmp_path / "photos"), "--out", str(tmp_path / "index"))
     assert code == 0 and "2 photos" in out
     assert err.splitlines() == [
         "note: skipped 1 folder of hidden or deleted files (@eaDir)",
@@ -115,7 +115,7 @@ def test_what_is_skipped_and_not_read_is_said_once(tmp_path: Path, capsys: Outpu
 def test_the_same_photo_with_two_positions_is_named(walk: Path, tmp_path: Path, capsys: Output) -> None:
     (walk / "copy.jpg").write_bytes((walk / "IMG_0.jpg").read_bytes())
     rows = ["IMG_0.jpg,48.20,16.37", "IMG_1.jpg,48.21,16.37", "copy.jpg,48.30,16.37"]
-    to = ["--to", str(tmp_path / "index")]
+    to = ["--out", str(tmp_path / "index")]
     code, out, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *to)
     assert code == 3 and "1 photos" in out and "2 photos could not be used" in err
     assert "cannot use IMG_0.jpg: is the same photo as 'copy.jpg', byte for byte, but has another position" in err

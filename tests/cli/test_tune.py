@@ -12,7 +12,7 @@ from cricavpr.cli import Parser, main
 from cricavpr.cli.options import add_search, read_filter
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
-from cricavpr.index.engines import All, Box, Near, Tagged, Taken
+from cricavpr.index.filters import All, Box, Near, Tagged, Taken
 from tests.index.places import WIDE, built
 
 
@@ -32,7 +32,7 @@ def test_tuning_prints_a_table_keeps_the_shortlist_and_info_says_it(
     assert json.loads(capsys.readouterr().out)["shortlist"] == 250
     assert main(["index", "info", path]) == 0
     said = capsys.readouterr()
-    assert "shortlist             250 (a shortlist of 250 found 100.0% of the ten best of 20 photos)" in said.out
+    assert "shortlist             250, which found 100.0% of the ten best of 20 photos" in said.out
     assert "codes                 32 bytes a photo, 1 of 1 segments coded" in said.out
 
 
@@ -43,10 +43,10 @@ def test_too_few_photos_and_shortlists_that_are_none_are_said_in_a_line(
     few, enough = built(tmp_path / "few", range(9), WIDE), built(tmp_path / "enough", range(100), WIDE)
     for odd in (["--shortlist", "0"], ["--sample", "0"]):
         assert main(["index", "tune", str(enough.path), "--quiet", *odd]) == 2
-        assert "leave nothing to measure" in capsys.readouterr().err.splitlines()[-1]
+        assert "tuning needs at least 2 photos" in capsys.readouterr().err.splitlines()[-1]
     assert not [*enough.path.glob("codes-*")]  # said before the work is done
     assert main(["index", "tune", str(few.path), "--quiet"]) == 2
-    assert "codes cannot be learnt on 9 descriptors" in capsys.readouterr().err
+    assert "learning codes needs at least 64 photos, got 9" in capsys.readouterr().err
 
 
 def read(*typed: str) -> object:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from cricavpr import cli
 from cricavpr.cluster import Address, MethodSpec, describe_on, flow, on_ray, tasks
-from cricavpr.cluster.on_ray import Needs, spread
+from cricavpr.cluster.on_ray import spread
 from cricavpr.cluster.tasks import Answer, Job, Task, answer, ready
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import describe
@@ -22,7 +24,7 @@ from cricavpr.grouping import Grouping
 from tests.mean_colour import GroupColour, colours, photos
 
 LOCAL, SPEC, THREES = Address(), MethodSpec("group_colour"), Grouping("shuffled", 3, 0)
-Spread = Callable[[Job, Sequence[Task], Needs, Any], Iterator[Answer]]
+Spread = Callable[[Job, Sequence[Task], Any], Iterator[Answer]]
 
 
 class Connection:
@@ -40,9 +42,9 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "spread", in_disorder)
 
 
-def in_disorder(job: Job, given: Sequence[Task], _: Needs, __: object) -> Iterator[Answer]:
+def in_disorder(job: Job, given: Sequence[Task], _: object) -> Iterator[Answer]:
     for task in random.Random(0).sample(list(given), len(given)):
-        yield Answer.from_row(answer(job, Task.from_row(task.to_row())).to_row())
+        yield pickle.loads(on_ray.answer_row(job, {"pickled": pickle.dumps(task)})["pickled"])
 
 
 def stopping_after(count: int) -> Spread:
@@ -92,9 +94,9 @@ def test_what_the_cluster_left_unfinished_one_machine_finishes_and_the_other_way
     assert shown[0] == 15  # four batches of three were there, the fifth came now
     given: list[int] = []
 
-    def rest(job: Job, left: Sequence[Task], needs: Needs, note: object) -> Iterator[Answer]:
+    def rest(job: Job, left: Sequence[Task], note: object) -> Iterator[Answer]:
         given.extend(task.number for task in left)
-        return in_disorder(job, left, needs, note)
+        return in_disorder(job, left, note)
 
     monkeypatch.setattr(flow, "spread", rest)
     describe_on(LOCAL, SPEC, images, THREES, batch_size=3, out=tmp_path / "b")
@@ -127,9 +129,9 @@ def test_a_batch_counts_as_done_only_when_all_before_it_are(tmp_path: Path, monk
 def test_the_cluster_never_holds_more_than_a_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
 
-    def counting(job: Job, left: Sequence[Task], needs: Needs, note: object) -> Iterator[Answer]:
+    def counting(job: Job, left: Sequence[Task], note: object) -> Iterator[Answer]:
         given.append(len(left))
-        return in_disorder(job, left, needs, note)
+        return in_disorder(job, left, note)
 
     monkeypatch.setattr(flow, "spread", counting)
     monkeypatch.setattr(flow, "STRETCH", 3)
@@ -191,8 +193,8 @@ class Conductor:
         self.lives, self.rows = lives, []
         self.begin, self.next = Call(self._begin), Call(self._next)
 
-    def _begin(self, job: Job, rows: list[Any], _: Needs) -> None:
-        self.rows = [on_ray._row_for_row(job, row) for row in rows]
+    def _begin(self, job: Job, rows: list[Any]) -> None:
+        self.rows = [on_ray.answer_row(job, row) for row in rows]
 
     def _next(self) -> Any:
         if self.rows and not self.lives:
@@ -238,34 +240,37 @@ class Ray:
         return [dead, {"Alive": True, "Resources": {"CPU": self.processors}}]
 
 
-def spread_over(ray: Ray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, needs: Needs) -> tuple[list[int], list[str]]:
+def spread_over(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int = 1, device: str = "cpu"
+) -> tuple[list[int], list[str]]:
     monkeypatch.setattr(on_ray, "require_ray", lambda: ray)
     images = photos(tmp_path, colours(5))
     job = flow._job(SPEC, GroupColour(), THREES, images, THREES.groups(5)[:1])
+    job = replace(job, threads=threads, method=replace(job.method, device=device))
     given = [Task.of(number, [group], images) for number, group in enumerate(Grouping().groups(5))]
     notes: list[str] = []
-    return [one.number for one in spread(job, given, needs, notes.append)], notes
+    return [one.number for one in spread(job, given, notes.append)], notes
 
 
 def test_what_a_dead_conductor_left_goes_to_the_next_and_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = Ray([2, 0, 99])
-    numbers, notes = spread_over(ray, monkeypatch, tmp_path, Needs(1, 0))
+    numbers, notes = spread_over(ray, monkeypatch, tmp_path)
     assert numbers == [0, 1, 2, 3, 4] and ray.killed == 3
     assert notes == ["a machine of the cluster was lost; 3 batches are given to the others."] * 2
 
 
 def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"fails again and again: the node is dead. What is finished is kept"):
-        spread_over(Ray([0, 0, 0, 0]), monkeypatch, tmp_path, Needs(1, 0))
+    with pytest.raises(InputError, match=r"fails again and again: the node is dead. Finished work is kept"):
+        spread_over(Ray([0, 0, 0, 0]), monkeypatch, tmp_path)
 
 
 def test_machines_that_are_too_small_or_dead_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="none of the 1 machines of the cluster has 8 processors"):
-        spread_over(Ray([9]), monkeypatch, tmp_path, Needs(8, 0))
+        spread_over(Ray([9]), monkeypatch, tmp_path, 8)
     with pytest.raises(InputError, match="4 processors and 1 GPU"):
-        spread_over(Ray([9]), monkeypatch, tmp_path, Needs(4, 1))
+        spread_over(Ray([9]), monkeypatch, tmp_path, 4, "cuda")
 
 
 def test_a_lost_cluster_is_told_and_no_other_one_takes_its_place(
@@ -274,7 +279,7 @@ def test_a_lost_cluster_is_told_and_no_other_one_takes_its_place(
     ray = Ray([99])
     ray.connected = False
     with pytest.raises(InputError, match="the cluster was lost: no machine of it answers"):
-        spread_over(ray, monkeypatch, tmp_path, Needs(1, 0))
+        spread_over(ray, monkeypatch, tmp_path)
 
 
 # --- the door
@@ -286,7 +291,7 @@ def test_the_door_says_what_is_wrong_in_one_line(
     photos(tmp_path / "photos", colours(2))
     verb = ["describe", str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--cluster"]
     for more, told in {
-        ("ray//x",): "is not understood",
+        ("ray//x",): "invalid address",
         ("ray://local", "--workers", "2"): "--workers is for one machine",
     }.items():
         assert cli.main([*verb, *more]) == 2

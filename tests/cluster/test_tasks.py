@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 from cricavpr.cluster import tasks
-from cricavpr.cluster.footing import differences, footing, noise_digest
-from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task, answer, ready
+from cricavpr.cluster.on_ray import answer_row
+from cricavpr.cluster.platforms import differences, noise_digest, platform_here
+from cricavpr.cluster.tasks import Job, MethodSpec, Task, answer, ready
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import describe
 from cricavpr.grouping import Grouping
@@ -35,28 +37,19 @@ def job_for(images: ImageSet) -> Job:
     noise = noise_digest(method, (2, 2))
     spec = MethodSpec("group_colour")
     made = made_by(method, PAIRS)
-    return Job(spec, made, str(images.root), torch.get_num_threads(), footing("cpu"), noise, (2, 2))
+    return Job(spec, made, str(images.root), torch.get_num_threads(), platform_here("cpu"), noise, (2, 2))
 
 
 def task_for(images: ImageSet) -> Task:
     return Task.of(0, PAIRS.groups(len(images)), images)
 
 
-def test_a_task_comes_back_as_it_went(tmp_path: Path) -> None:
-    name = os.fsdecode(b"\xff ends in a blank ")
-    task = Task(7, (name, "b"), np.array([-1, 256]), (1, 1))
-    row = task.to_row()
-    back = Task.from_row(row)
-    assert {type(value) for value in row.values()} == {int, bytes}
-    assert (back.number, back.names, back.groups) == (7, (name, "b"), (1, 1))
-    assert back.sizes.tolist() == [-1, 256]
-
-
-def test_an_answer_comes_back_to_the_bit() -> None:
-    vectors = np.array([[1, -0.0, 3e-45], [0, 0, 0]], np.float32)
-    back = Answer.from_row(Answer(3, vectors, {1: ("decode", "ö \udcff")}, None).to_row())
-    assert back.vectors.tobytes() == vectors.tobytes() and back.vectors.shape == (2, 3)
-    assert (back.number, back.failures, back.refusal) == (3, {1: ("decode", "ö \udcff")}, None)
+def test_a_task_and_its_answer_travel_as_bytes(tmp_path: Path) -> None:
+    images = ImageSet(tmp_path, (os.fsdecode(b"\xff ends in a blank "), "b", "c", "d"))
+    row = answer_row(job_for(images), {"pickled": pickle.dumps(task_for(images))})
+    assert list(map(type, row.values())) == [bytes]
+    back = pickle.loads(row["pickled"])
+    assert (back.number, back.refusal, sorted(back.failures)) == (0, None, [0, 1, 2, 3])
 
 
 def test_a_machine_answers_with_what_describe_gives(tmp_path: Path) -> None:
@@ -97,8 +90,8 @@ def test_a_machine_with_other_weights_programs_or_sums_is_named(tmp_path: Path) 
     images = photos(tmp_path, colours(4))
     job, task = job_for(images), task_for(images)
     assert "weights: none here, 123 there" in refusal(replace(job, made=replace(job.made, weights="123")), task)
-    older = tuple((name, "1.0" if name == "torch" else value) for name, value in job.footing)
-    assert f"torch {torch.__version__} there, 1.0 here" in refusal(replace(job, footing=older), task)
+    older = tuple((name, "1.0" if name == "torch" else value) for name, value in job.platform)
+    assert f"torch {torch.__version__} there, 1.0 here" in refusal(replace(job, platform=older), task)
     assert "the same noise gives other bytes" in refusal(replace(job, noise="0" * 64), task)
 
 
@@ -148,4 +141,4 @@ def test_the_noise_tells_groups_apart_and_is_the_same_each_time() -> None:
     method = GroupColour()
     assert noise_digest(method, (2, 2)) == noise_digest(method, (2, 2))
     assert noise_digest(method, (2, 2)) != noise_digest(method, (4,))
-    assert json.dumps(footing("cpu"))  # plain texts
+    assert json.dumps(platform_here("cpu"))  # plain texts

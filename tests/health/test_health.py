@@ -17,6 +17,7 @@ from cricavpr.health import examine
 from cricavpr.health.coverage import holes, main_plane, thin_places
 from cricavpr.health.page import page
 from cricavpr.health.quality import measure
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 
 NAN = float("nan")
@@ -36,7 +37,7 @@ def built(
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     names = names or tuple(f"{number:03d}.png" for number in range(len(unit)))
     made = MadeBy("made_up", "none", None, "none", "none", None, unit.shape[1])
-    return PlaceIndex.build(DescriptorSet(names, unit, made), positions, root or to.parent, to)
+    return PlaceIndex.build(Photos(DescriptorSet(names, unit, made), root or to.parent, positions), to)
 
 
 # --- the ground

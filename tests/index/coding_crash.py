@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cricavpr.index.engines import choosing
+from cricavpr.index import searching
+from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.tuned import Tuned
 from tests.forked import forked
 from tests.index.crashing import KILLED, Counting, counted, die
 from tests.index.places import WIDE, added, built, files_of, photos, vector_of
@@ -98,5 +98,5 @@ def before_every_call(root: Path, verb: str, step: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     os.fsync = lambda fd: None  # what a killed process wrote is kept by the system: syncing would only take time
-    choosing.EXACT_VALUES = 0
+    searching.EXACT_VALUES = 0
     print(json.dumps(before_every_call(Path(sys.argv[2]), sys.argv[1], int(sys.argv[3]))))

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.search import search
-from tests.index.places import added, built, numbers_of, photos
+from tests.index.places import added, built, numbers_of, photos, scored
 
 QUERIES = photos(range(1000, 1008))
 
@@ -24,8 +23,8 @@ def answer(path: Path) -> tuple[int, list[int]]:
     index = PlaceIndex.open(path)
     found = index.search(QUERIES, 5)
     numbers = numbers_of(index)
-    want = search(photos(numbers).vectors, QUERIES.vectors, 5)
-    assert found.indices.tobytes() == want.indices.tobytes() and found.scores.tobytes() == want.scores.tobytes()
+    rows, scores = scored(photos(numbers).vectors, QUERIES.vectors, 5)
+    assert found.indices.tobytes() == rows.tobytes() and found.scores.tobytes() == scores.tobytes()
     return index.version, numbers
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for a Milvus server, in this process: a dictionary of photos and a matrix product.
+"""A stand-in for a collection of a Milvus server, in this process: a dictionary of photos and a matrix product.
 
 It shows what `RemoteIndex` asks for and what it does with the answers, and not how Milvus behaves; that is what
 test_milvus.py asks, of a real one. It reads the few expressions that are used, which happen to be Python's.
@@ -12,71 +12,70 @@ from typing import Any
 
 import numpy as np
 
+from cricavpr.index.filters import Filter
 from cricavpr.index.remote.entities import VECTOR
+from cricavpr.index.remote.milvus import KINDS, MOST_RESULTS, expression_of, one_of
 from cricavpr.index.remote.server import Entity, Kind, Unavailable
-
-
-@dataclass
-class Collection:
-    description: str
-    kind: Kind
-    photos: dict[str, Entity] = field(default_factory=dict)
 
 
 @dataclass
 class FakeServer:
     """Attributes:
-    collections: by name.
+    description: of the collection; None before it is made.
+    kind: of the collection.
+    photos: by id.
     calls: (name, how many photos or queries) in the order of asking.
     failures: how many of the next calls are refused for now.
     dies_after: calls that are done before it refuses all others; None where it lives.
     """
 
-    collections: dict[str, Collection] = field(default_factory=dict)
+    description: str | None = None
+    kind: str = ""
+    photos: dict[str, Entity] = field(default_factory=dict)
     calls: list[tuple[str, int]] = field(default_factory=list)
     failures: int = 0
     dies_after: int | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
+    most_results: int = MOST_RESULTS
 
-    def describe(self, collection: str) -> str | None:
+    def describe(self) -> str | None:
         self._called("describe", 1)
-        there = self.collections.get(collection)
-        return None if there is None else there.description
+        return self.description
 
-    def create(self, collection: str, description: str, dim: int, kind: Kind) -> None:
+    def create(self, description: str, dim: int, kind: str) -> None:
         self._called("create", 1)
-        self.collections[collection] = Collection(description, kind)
+        self.description, self.kind = description, kind
 
-    def load(self, collection: str) -> None:
+    def load(self) -> None:
         self._called("load", 1)
 
-    def count(self, collection: str) -> int:
+    def count(self) -> int:
         self._called("count", 1)
-        return len(self.collections[collection].photos)
+        return len(self.photos)
 
-    def upsert(self, collection: str, entities: Sequence[Entity]) -> None:
+    def upsert(self, entities: Sequence[Entity]) -> None:
         self._called("upsert", len(entities))
-        self.collections[collection].photos.update({entity["id"]: entity for entity in entities})
+        self.photos.update({entity["id"]: entity for entity in entities})
 
-    def delete(self, collection: str, ids: Sequence[str]) -> None:
+    def delete(self, ids: Sequence[str]) -> None:
         self._called("delete", len(ids))
         for one in ids:
-            self.collections[collection].photos.pop(one, None)
+            self.photos.pop(one, None)
 
-    def query(self, collection: str, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
-        self._called("query", 1)
-        return [{name: one[name] for name in fields} for one in self._fitting(collection, expression)[:limit]]
+    def having(self, field: str, texts: Sequence[str], fields: Sequence[str]) -> list[Entity]:
+        return self._query(one_of(field, texts), fields, self.most_results)
+
+    def matching(self, filters: Sequence[Filter], fields: Sequence[str], limit: int) -> list[Entity]:
+        return self._query(expression_of(filters), fields, limit)
+
+    def any_zone(self) -> str:
+        return next((str(one["zone"]) for one in self._query('zone != ""', ["zone"], 1)), "")
 
     def search(
-        self,
-        collection: str,
-        vectors: np.ndarray,
-        expression: str,
-        limit: int,
-        fields: Sequence[str],
-        settings: Mapping[str, int],
+        self, vectors: np.ndarray, filters: Sequence[Filter], limit: int, fields: Sequence[str], kind: str
     ) -> list[list[tuple[Entity, float]]]:
         self._called("search", len(vectors))
-        photos = self._fitting(collection, expression)
+        photos = self._fitting(expression_of(filters))
         if not photos:
             return [[] for _ in vectors]
         scores = vectors @ np.array([one[VECTOR] for one in photos]).T
@@ -86,13 +85,17 @@ class FakeServer:
             for query, rows in enumerate(best.tolist())
         ]
 
-    def settle(self, collection: str) -> None:
-        self._called("settle", 1)
+    def flush(self) -> None:
+        self._called("flush", 1)
 
-    def _fitting(self, collection: str, expression: str) -> list[Entity]:
+    def _query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
+        self._called("query", 1)
+        return [{name: one[name] for name in fields} for one in self._fitting(expression)[:limit]]
+
+    def _fitting(self, expression: str) -> list[Entity]:
         known: dict[str, Any] = {"array_contains": lambda tags, tag: tag in tags, "__builtins__": {}}
         code = compile(expression or "True", "expression", "eval")
-        return [one for one in self.collections[collection].photos.values() if eval(code, known, one)]
+        return [one for one in self.photos.values() if eval(code, known, one)]
 
     def _called(self, name: str, count: int) -> None:
         if self.failures:

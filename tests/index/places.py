@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
-from cricavpr.index.durable import LOCK
-from cricavpr.index.engines import Quantiser
-from cricavpr.index.engines.fast_scan import Scan
-from cricavpr.index.place_index import Change, PlaceIndex
+from cricavpr.index.codes.fast_scan import Packed, pack
+from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.columns import Photos
+from cricavpr.index.photo_index import Change
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.storage import LOCK
 
 MADE_BY = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 4)
 WIDE = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 64)
@@ -42,12 +45,19 @@ def ids(numbers: Sequence[int]) -> list[bytes]:
     return [hashlib.sha256(str(number).encode()).digest() for number in numbers]
 
 
-def built(to: Path, numbers: Sequence[int], made_by: MadeBy = MADE_BY) -> PlaceIndex:
-    return PlaceIndex.build(photos(numbers, made_by), places(numbers), Path("/photos"), to, ids=ids(numbers))
+def given(numbers: Sequence[int], made_by: MadeBy = MADE_BY, **more: Any) -> Photos:
+    """Photos with all that is known of them."""
+    return Photos(photos(numbers, made_by), Path("/photos"), places(numbers), ids(numbers), **more)
 
 
-def added(index: PlaceIndex, numbers: Sequence[int], made_by: MadeBy = MADE_BY, wait_s: float = 0.0) -> Change:
-    return index.add(photos(numbers, made_by), places(numbers), Path("/photos"), ids=ids(numbers), wait_s=wait_s)
+def built(to: Path, numbers: Sequence[int], made_by: MadeBy = MADE_BY, **more: Any) -> PlaceIndex:
+    return PlaceIndex.build(given(numbers, made_by), to, **more)
+
+
+def added(
+    index: PlaceIndex, numbers: Sequence[int], made_by: MadeBy = MADE_BY, wait_s: float = 0.0
+) -> Change[PlaceIndex]:
+    return index.add(given(numbers, made_by), wait_s=wait_s)
 
 
 def numbers_of(index: PlaceIndex) -> list[int]:
@@ -57,13 +67,21 @@ def numbers_of(index: PlaceIndex) -> list[int]:
     assert np.array_equal(index.vectors[:], photos(numbers, index.made_by).vectors)
     assert np.array_equal(index.positions.metres, want.metres, equal_nan=True)
     assert not numbers or index.positions.zones == want.zones
-    assert [row.tobytes() for row in index.rows.ids] == ids(numbers)
+    assert [row.tobytes() for row in index.facts.ids] == ids(numbers)
     assert len(set(numbers)) == len(numbers)
     return numbers
 
 
-def laid_out(quantiser: Quantiser, codes: Sequence[np.ndarray]) -> Scan:
-    return Scan(quantiser.centroids).extended(codes)
+def laid_out(quantiser: Quantiser, codes: Sequence[np.ndarray]) -> tuple[Packed, ...]:
+    return tuple(piece for part in codes for piece in pack(quantiser.centroids, part))
+
+
+def scored(vectors: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and scores (Q, top) by one stable sort of the score of every pair, each in float64 rounded to float32."""
+    pairs = vectors.astype(np.float64)[None] * queries.astype(np.float64)[:, None]
+    scores = pairs.sum(axis=2).astype(np.float32)
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return rows, np.take_along_axis(scores, rows, axis=1)
 
 
 def same_answers(one: PlaceIndex, other: PlaceIndex, queries: DescriptorSet, top: int = 7) -> bool:

@@ -17,7 +17,9 @@ import pytest
 from cricavpr.errors import MissingExtraError
 from cricavpr.geo import Positions
 from cricavpr.index import exporting
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.spreadsheet import plain_cell
 from tests.index.places import ids, photos
 
 NAMES = ('a "b", c\n.jpg', os.fsdecode(b"\xff.jpg"), "ü.jpg")
@@ -31,7 +33,7 @@ def index(tmp_path: Path) -> PlaceIndex:
     times = np.array(["2026-01-02T03:04:05.678", "NaT", "NaT"], "datetime64[ms]")
     given = replace(photos([1, 2, 3]), names=NAMES)
     to, tags = tmp_path / "index", [["night", "rain"], [], []]
-    return PlaceIndex.build(given, positions, Path("/p"), to, ids=ids([1, 2, 3]), times=times, tags=tags)
+    return PlaceIndex.build(Photos(given, Path("/p"), positions, ids=ids([1, 2, 3]), times=times, tags=tags), to)
 
 
 def test_csv_keeps_every_name_to_the_byte(index: PlaceIndex, tmp_path: Path) -> None:
@@ -47,9 +49,22 @@ def test_csv_keeps_every_name_to_the_byte(index: PlaceIndex, tmp_path: Path) -> 
 
 def test_a_name_that_begins_with_a_blank_keeps_it_where_blanks_after_commas_are_skipped(tmp_path: Path) -> None:
     given = replace(photos([1, 2]), names=(" a.jpg", "b.jpg"))
-    PlaceIndex.build(given, None, Path("/p"), tmp_path / "index").export(tmp_path / "t.csv")
+    PlaceIndex.build(Photos(given, Path("/p")), tmp_path / "index").export(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:  # as `--positions` reads it, too
         assert [row["name"] for row in csv.DictReader(file, skipinitialspace=True)] == [" a.jpg", "b.jpg"]
+
+
+def test_no_spreadsheet_runs_a_name_or_a_tag_and_each_comes_back(tmp_path: Path) -> None:
+    names = ("=cmd|' /C calc'!A1.jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\ta.jpg", "\ra.jpg", "'a.jpg", "a=b.jpg")
+    tags = [["=1+1"]] + [[]] * 7
+    given = Photos(replace(photos(range(8)), names=names), Path("/p"), tags=tags)
+    PlaceIndex.build(given, tmp_path / "index").export(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [plain_cell(row["name"]) for row in rows] == list(names)
+    assert plain_cell(rows[0]["tags"]) == "=1+1"
+    cells = [cell for row in rows for key, cell in row.items() if key not in ("lat", "lon", "easting", "northing")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 def test_geojson_has_a_feature_for_each_photo_and_null_where_nobody_knows(index: PlaceIndex, tmp_path: Path) -> None:
@@ -76,7 +91,7 @@ def test_parquet_escapes_a_tag_that_is_not_utf_8_as_it_does_a_name(tmp_path: Pat
     from pyarrow import parquet
 
     tags = [[os.fsdecode(b"t\xff"), "plain"]]
-    PlaceIndex.build(photos([1]), None, Path("/p"), tmp_path / "index", tags=tags).export(tmp_path / "t.parquet")
+    PlaceIndex.build(Photos(photos([1]), Path("/p"), tags=tags), tmp_path / "index").export(tmp_path / "t.parquet")
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist()[0]["tags"] == ["plain", r"t\xff"]
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from cricavpr.errors import InputError
-from cricavpr.index.durable import LOCK, writer_of
 from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.storage import LOCK, writer_of
 from tests.index.places import added, built, numbers_of
 from tests.index.test_durable import ROOT, run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cricavpr.index.durable import writer_of
+from cricavpr.index.storage import writer_of
 with writer_of(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -93,6 +93,35 @@ def test_a_child_that_was_forked_while_writing_does_not_keep_the_lock(index: Pla
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+FORKING = """
+import os, sys, time
+from pathlib import Path
+from cricavpr.index.storage import writer_of
+with writer_of(Path(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_child_does_not_keep_the_lock_of_a_parent_that_was_killed(index: PlaceIndex) -> None:
+    """A worker process that reads photos outlives the process that started it for a while."""
+    command = [sys.executable, "-c", FORKING, str(index.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            parent.kill()
+            parent.wait()
+            os.kill(child, 0)  # it lives
+            assert added(index, [7]).added == 1
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_file_with_rubbish_in_it_does_no_harm(index: PlaceIndex) -> None:

@@ -15,11 +15,11 @@ import pytest
 from cricavpr.cli import main
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import LatLon
-from cricavpr.index.engines.filters import Filter, Near
+from cricavpr.index.filters import Filter, Near
 from cricavpr.index.remote import Address, RemoteIndex
-from cricavpr.locate.sources import source_of
 from tests.index.milvus_server import SERVER
-from tests.index.places import MADE_BY, WIDE, built, ids, photos, places
+from tests.index.places import MADE_BY, WIDE, built, given, ids, photos
+from tests.index.test_both import FILTERS, assert_answers_alike, both
 from tests.index.test_remote import (
     HERE_AND_THERE,
     assert_same_answers,
@@ -29,7 +29,6 @@ from tests.index.test_remote import (
     test_everything_about_a_photo_comes_back_as_it_was,
     test_positions_of_another_frame_are_refused,
 )
-from tests.locate.test_sources import FILTERS, assert_answers_alike, both
 from tests.locate.worlds import MADE
 
 __all__ = ["test_everything_about_a_photo_comes_back_as_it_was", "test_positions_of_another_frame_are_refused"]
@@ -46,7 +45,7 @@ def address() -> Iterator[Address]:
 
     here = Address.parse(f"milvus://{os.environ[SERVER]}/test_{secrets.token_hex(4)}")
     yield here
-    connect(here).drop(here.collection)
+    connect(here).drop()
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def wide(address: Address) -> RemoteIndex:
 def test_an_index_is_opened_as_it_was_made(address: Address, index: RemoteIndex) -> None:
     opened = RemoteIndex.open(address)
     assert (opened.made_by, opened.kind, len(opened)) == (MADE_BY, index.kind, 0)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         RemoteIndex.create(address, MADE_BY)
     with pytest.raises(MadeByError, match="dim: 4 here, 64 there"):
         RemoteIndex.create_or_open(address, WIDE)
@@ -71,22 +70,19 @@ def test_an_index_is_opened_as_it_was_made(address: Address, index: RemoteIndex)
 def test_what_was_added_and_removed_is_seen_at_once_and_doing_it_twice_changes_nothing(index: RemoteIndex) -> None:
     assert put(index, range(1, 8)).added == 7
     assert (put(index, range(5, 10)).already, len(index)) == (3, 9)
-    index.server.upsert(index.address.collection, _as_sent(index, range(1, 4)))  # as a try after a lost answer
+    index.server.upsert(_as_sent(index, range(1, 4)))  # as a try after a lost answer
     assert len(index) == 9
     assert index.remove(["3.jpg", "nowhere.jpg"], ids=ids([4])).missing == ("nowhere.jpg",)
-    assert len(index) == 7 and index.there(ids([2, 3, 4, 5])).tolist() == [True, False, False, True]
+    assert len(index) == 7 and index.contains(ids([2, 3, 4, 5])).tolist() == [True, False, False, True]
     assert index.remove(["3.jpg"]).removed == 0
     assert "3.jpg" not in names(index.search(photos([3]), 9))[0]
     assert put(index, range(3, 5)).added == 2
 
 
 def _as_sent(index: RemoteIndex, numbers: range) -> list[dict[str, object]]:
-    from cricavpr.index.columns import make_columns
     from cricavpr.index.remote.entities import to_entities
 
-    given = photos(numbers)
-    columns = make_columns(given.names, Path("/photos"), ids(numbers), places(numbers), None, None)
-    return list(to_entities(columns, given.vectors))
+    return list(to_entities(given(numbers).columns(), photos(numbers).vectors))
 
 
 @pytest.mark.parametrize("filters", [(), *HERE_AND_THERE], ids=str)
@@ -108,22 +104,21 @@ def test_an_approximate_kind_is_recorded_and_finds_what_is_there(address: Addres
     index = RemoteIndex.create(address, WIDE, kind)
     put(index, range(1, 2001))
     opened = RemoteIndex.open(address)
-    assert opened.info()["exact"] is False and opened.kind is index.kind
+    assert opened.info()["exact"] is False and opened.kind == index.kind
     found = opened.search(photos(range(1, 101), WIDE), 200)
     assert np.mean([row[0] == f"{n}.jpg" for n, row in enumerate(names(found), 1)]) >= 0.95
-    assert found.predictions.scores[:, 0].max() == pytest.approx(1.0, abs=1e-5)
+    assert found.scores[:, 0].max() == pytest.approx(1.0, abs=1e-5)
 
 
 ADDER = """
 import sys
 from cricavpr.index.remote import Address, RemoteIndex, remote_index
-from tests.index.places import MADE_BY, ids, photos, places
+from tests.index.places import MADE_BY, given
 remote_index.ROWS_AT_ONCE = 50
-from pathlib import Path
 index, numbers = RemoteIndex.open(Address.parse(sys.argv[1])), range(1, 1001)
 def told(done, total):
     print(done, flush=True)
-index.add(photos(numbers), places(numbers), Path("/photos"), ids=ids(numbers), progress=told)
+index.add(given(numbers), progress=told)
 """
 
 
@@ -141,16 +136,17 @@ def test_a_killed_add_leaves_what_it_was_told_and_is_finished_by_the_next(index:
 
 def test_a_collection_of_somebody_else_is_refused(address: Address) -> None:
     from cricavpr.index.remote.milvus import connect
-    from cricavpr.index.remote.server import KINDS
 
-    connect(address).create(address.collection, "photos of cats", 4, KINDS["flat"])
+    connect(address).create("photos of cats", 4, "flat")
     with pytest.raises(InputError, match="was not made by cricavpr"):
         RemoteIndex.open(address)
 
 
 def test_a_wrong_expression_is_one_line_and_is_not_tried_again(index: RemoteIndex) -> None:
+    from cricavpr.index.remote.milvus import connect
+
     with pytest.raises(InputError, match="refuses: ") as raised:
-        index.server.query(index.address.collection, "no such field ==", ["id"], 1)
+        connect(index.address).query("no such field ==", ["id"], 1)
     assert "\n" not in str(raised.value)
 
 
@@ -165,7 +161,7 @@ def test_the_command_line_says_what_is_in_it_and_takes_photos_out(
     assert said.out.endswith("1 removed, 6 photos\n") and said.err == "not in the index: nowhere.jpg\n"
 
 
-@pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no Milvus server answers"), (None, "there is no")])
+@pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no server answers"), (None, "there is no index")])
 def test_a_wrong_address_is_one_line_and_exit_code_2(
     where: str | None, says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,13 +181,13 @@ def test_what_locate_asks_of_a_server_is_answered_as_by_a_folder(
 
 def test_locate_is_told_by_a_server_that_no_photo_fits_and_which_kind_it_is(address: Address, tmp_path: Path) -> None:
     local, remote = both(tmp_path / "index", RemoteIndex.create(address, MADE, "hnsw"))
-    assert source_of(remote).choice == f"approximate search: {address} is of the kind HNSW, which may miss photos"
+    assert remote.searcher().choice == f"approximate search: {address} is of the kind hnsw, which may miss photos"
     for index in (local, remote):
-        with pytest.raises(InputError, match=r"fits the filter: within 500 m of 10\.0, 20\.0\. Ask for more\."):
-            source_of(index, where=Near(LatLon(10.0, 20.0), 500.0))
+        with pytest.raises(InputError, match=r"matches the filter: within 500 m of 10\.0, 20\.0\. Use a wider"):
+            index.searcher(where=Near(LatLon(10.0, 20.0), 500.0))
 
 
-@pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no Milvus server answers"), (None, "there is no")])
+@pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no server answers"), (None, "there is no index")])
 def test_locating_at_a_wrong_address_is_one_line_and_exit_code_2(
     where: str | None, says: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

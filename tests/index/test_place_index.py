@@ -17,7 +17,9 @@ import pytest
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions
-from cricavpr.index.place_index import PlaceIndex, photo_ids
+from cricavpr.index.columns import Photos, photo_ids
+from cricavpr.index.filters import Tagged
+from cricavpr.index.place_index import PlaceIndex
 from tests.index.places import bytes_of, files_of
 
 MADE_BY = MadeBy("mean_colour", "none", (2, 2), "plain", "none", None, 4)
@@ -37,7 +39,7 @@ def somewhere(count: int) -> Positions:
 
 @pytest.fixture
 def index(tmp_path: Path) -> PlaceIndex:
-    return PlaceIndex.build(described(20), somewhere(20), tmp_path / "photos", tmp_path / "index")
+    return PlaceIndex.build(Photos(described(20), tmp_path / "photos", somewhere(20)), tmp_path / "index")
 
 
 # --- what is built comes back
@@ -62,16 +64,16 @@ def test_the_vectors_are_mapped_and_not_read(index: PlaceIndex) -> None:
 
 
 def test_positions_may_be_unknown_or_of_a_local_frame(tmp_path: Path) -> None:
-    index = PlaceIndex.build(described(3), None, tmp_path, tmp_path / "a")
+    index = PlaceIndex.build(Photos(described(3), tmp_path), tmp_path / "a")
     assert not index.positions.known.any()
     local = Positions(np.arange(6.0).reshape(3, 2))
-    index = PlaceIndex.build(described(3), local, tmp_path, tmp_path / "b")
+    index = PlaceIndex.build(Photos(described(3), tmp_path, local), tmp_path / "b")
     assert index.positions.zones is None and np.array_equal(index.positions.metres, local.metres)
 
 
 def test_odd_names_come_back(tmp_path: Path) -> None:
     names = ("a b\n.jpg", "ü/é.png", os.fsdecode(b"\xff\xfe.jpg"))
-    index = PlaceIndex.build(replace(described(3), names=names), None, tmp_path, tmp_path / "index")
+    index = PlaceIndex.build(Photos(replace(described(3), names=names), tmp_path), tmp_path / "index")
     assert PlaceIndex.open(index.path).names == names
 
 
@@ -113,7 +115,7 @@ def test_an_index_of_many_photos_opens_at_once(tmp_path: Path) -> None:
     vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (300_000, 1))
     names = tuple(f"{index:06d}.jpg" for index in range(len(vectors)))
     many = Positions(np.zeros((len(vectors), 2)), ("33N",) * len(vectors))
-    PlaceIndex.build(DescriptorSet(names, vectors, small), many, tmp_path, tmp_path / "index")
+    PlaceIndex.build(Photos(DescriptorSet(names, vectors, small), tmp_path, many), tmp_path / "index")
     started = time.perf_counter()
     PlaceIndex.open(tmp_path / "index")
     assert time.perf_counter() - started < 2.0
@@ -175,15 +177,15 @@ def test_vectors_that_are_no_descriptors_are_refused(value: float, index: PlaceI
     with pytest.raises(InputError, match=r"descriptor of 1\.jpg"):
         index.search(bad)
     with pytest.raises(InputError, match=r"descriptor of 1\.jpg"):
-        PlaceIndex.build(bad, None, tmp_path, tmp_path / "bad")
+        PlaceIndex.build(Photos(bad, tmp_path), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
 
 
 def test_nothing_and_what_does_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to index"):
-        PlaceIndex.build(described(0), None, tmp_path, tmp_path / "index")
-    with pytest.raises(InputError, match="2 positions do not fit 3"):
-        PlaceIndex.build(described(3), somewhere(2), tmp_path, tmp_path / "index")
+        PlaceIndex.build(Photos(described(0), tmp_path), tmp_path / "index")
+    with pytest.raises(InputError, match=r"expected 3 positions, .*got 2"):
+        PlaceIndex.build(Photos(described(3), tmp_path, somewhere(2)), tmp_path / "index")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,12 +194,12 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday/photo.jpg").write_text("precious")
     (tmp_path / "file").write_text("precious")
     for place, reason in (
-        ("holiday", "no place index"),
+        ("holiday", "not a place index"),
         ("file", "is a file"),
         ("file/index", "cannot write"),
     ):
         with pytest.raises(InputError, match=reason) as caught:
-            PlaceIndex.build(described(2), None, tmp_path, tmp_path / place)
+            PlaceIndex.build(Photos(described(2), tmp_path), tmp_path / place)
         assert "\n" not in str(caught.value)
     assert bytes_of(tmp_path / "holiday") == {"photo.jpg": b"precious"}
     assert (tmp_path / "file").read_text() == "precious"
@@ -206,7 +208,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(InputError, match="no place index"):
+        with pytest.raises(InputError, match="not a place index"):
             PlaceIndex.open(path)
 
 
@@ -223,7 +225,7 @@ def test_things_that_lie_about_do_no_harm(index: PlaceIndex, tmp_path: Path) -> 
     (index.path / "lost+found").mkdir()
     (index.path / ".version-000000000002.json.01234567.partial").write_text("rubbish")
     PlaceIndex.open(index.path).verify()
-    PlaceIndex.build(described(5, seed=2), None, tmp_path, index.path).verify()
+    PlaceIndex.build(Photos(described(5, seed=2), tmp_path), index.path).verify()
     assert not list(index.path.glob(".version*"))  # ours, of a writer that was killed
     assert not (index.path / "segment-0123456789abcdef.bin").exists()
     assert (index.path / "segment.bin~").exists()
@@ -241,18 +243,20 @@ def test_ids_times_and_tags_come_back(tmp_path: Path) -> None:
     times = np.array(["2026-01-02T03:04:05.678", "NaT", "1969-12-31T23:59:59"], "datetime64[ms]")
     tags = [["night", "rain"], [], ["snow ü"]]
     given = replace(described(3), names=names)
-    index = PlaceIndex.build(given, None, tmp_path, tmp_path / "index", ids=ids, times=times, tags=tags)
-    rows = PlaceIndex.open(index.path).rows
+    index = PlaceIndex.build(Photos(given, tmp_path, ids=ids, times=times, tags=tags), tmp_path / "index")
+    rows = PlaceIndex.open(index.path).facts
     assert [row.tobytes() for row in rows.ids] == list(ids)
     assert np.array_equal(rows.times, times, equal_nan=True)
     assert rows.tags == (("night", "rain"), (), ("snow ü",))
-    assert rows.tagged("rain").tolist() == [True, False, False] and not rows.tagged("rai").any()
+    assert Tagged("rain").mask(rows).tolist() == [True, False, False]
+    with pytest.raises(InputError, match="no photo of this index has the tag 'rai'"):
+        Tagged("rai").mask(rows)
     assert index.find([ids[2], b"\1" * 32]).tolist() == [2, -1]
 
 
 def test_a_photo_that_is_given_twice_is_one_photo(tmp_path: Path) -> None:
     twice = [b"a" * 32, b"b" * 32, b"a" * 32]
-    index = PlaceIndex.build(described(3), None, tmp_path, tmp_path / "index", ids=twice)
+    index = PlaceIndex.build(Photos(described(3), tmp_path, ids=twice), tmp_path / "index")
     assert index.names == ("0.jpg", "1.jpg")
 
 
@@ -260,24 +264,24 @@ def test_a_photo_that_is_given_twice_is_one_photo(tmp_path: Path) -> None:
     ("wrong", "words"),
     [
         ({"ids": [b"short"] * 3}, "id of row 0"),
-        ({"ids": [b"a" * 32]}, "1 ids do not fit 3"),
+        ({"ids": [b"a" * 32]}, "expected 3 ids, .*got 1"),
         ({"times": np.zeros(3)}, "datetime64"),
-        ({"tags": ["rain", "snow", "night"]}, "are no tags"),
-        ({"tags": [["a\0b"], [], []]}, "are no tags"),
-        ({"tags": [[7], [], []]}, "are no tags"),
-        ({"tags": [[]]}, "do not fit"),
+        ({"tags": ["rain", "snow", "night"]}, "must be a list of words"),
+        ({"tags": [["a\0b"], [], []]}, "must be a list of words"),
+        ({"tags": [[7], [], []]}, "must be a list of words"),
+        ({"tags": [[]]}, "expected 3 rows of tags"),
     ],
 )
 def test_what_is_no_id_time_or_tag_is_refused(wrong: dict[str, object], words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
-        PlaceIndex.build(described(3), None, tmp_path, tmp_path / "index", **wrong)  # type: ignore[arg-type]
+        PlaceIndex.build(Photos(described(3), tmp_path, **wrong), tmp_path / "index")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_zones_of_both_hemispheres_and_positions_come_back_exactly(tmp_path: Path) -> None:
     metres = np.array([[0.1, -0.0], [np.nan, np.nan], [5e-324, 1e300], [400_000.25, 3.0]])
     positions = Positions(metres, ("1N", "", "60S", "9S"))
-    index = PlaceIndex.build(described(4), positions, tmp_path, tmp_path / "index")
+    index = PlaceIndex.build(Photos(described(4), tmp_path, positions), tmp_path / "index")
     assert index.positions.metres.tobytes() == positions.metres.tobytes()
     assert index.positions.zones == positions.zones
 
@@ -286,21 +290,21 @@ def test_zones_of_both_hemispheres_and_positions_come_back_exactly(tmp_path: Pat
 
 
 def test_a_new_build_replaces_the_old_and_leaves_no_file_of_it(index: PlaceIndex, tmp_path: Path) -> None:
-    new = PlaceIndex.build(described(7, seed=5), None, tmp_path, index.path)
+    new = PlaceIndex.build(Photos(described(7, seed=5), tmp_path), index.path)
     assert len(new) == len(PlaceIndex.open(index.path)) == len(index.newest()) == 7
     assert len(files_of(index.path)) == 2
     assert np.array_equal(index.descriptors.vectors, described(20).vectors)  # who has the old one open keeps it
 
 
 def test_an_index_can_be_rebuilt_from_itself(index: PlaceIndex) -> None:
-    again = PlaceIndex.build(index.descriptors, index.positions, index.root, index.path)
+    again = PlaceIndex.build(Photos(index.descriptors, index.root, index.positions), index.path)
     assert np.array_equal(again.descriptors.vectors, described(20).vectors)
 
 
 def test_a_damaged_index_can_be_built_anew(index: PlaceIndex, tmp_path: Path) -> None:
     for path in index.path.glob("version-*"):
         path.write_text("rubbish")
-    PlaceIndex.build(described(5), None, tmp_path, index.path).verify()
+    PlaceIndex.build(Photos(described(5), tmp_path), index.path).verify()
     assert len(files_of(index.path)) == 2
 
 

@@ -14,8 +14,9 @@ import pytest
 from cricavpr.errors import InputError, MadeByError
 from cricavpr.geo import Positions, distances_m
 from cricavpr.index.auditing import damages
+from cricavpr.index.checksummed_json import seal
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed
 from cricavpr.index.sketch import CALIBRATION, left_of, likeness, sketch_of
 from cricavpr.locate.calibration import Calibration, Ring, Source, read_calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
@@ -251,16 +252,16 @@ def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
     index = world.index(tmp_path / "index", np.repeat(MAPPED, 3))
     replace(calibration, sketch=sketched(index)).save(index)
     few, where = world.photos(PLACES[:20], "new")
-    change = index.add(few, where, tmp_path).index
+    change = index.add(Photos(few, tmp_path, where)).index
     assert read_calibration(change).calibration is not None
     assert read_calibration(change.compact()).calibration is not None
     many, where = world.photos(np.repeat(PLACES, 2), "more")
-    found = read_calibration(change.newest().add(many, where, tmp_path).index)
-    assert found.calibration is None and "of the photos and positions with version" in str(found.why_not)
+    found = read_calibration(change.newest().add(Photos(many, tmp_path, where)).index)
+    assert found.calibration is None and "of the photos and positions, and is not used" in str(found.why_not)
 
 
 def sketched(index: PlaceIndex) -> tuple[int, ...]:
-    return sketch_of([(index.rows.ids, index.positions.metres)])
+    return sketch_of([(index.facts.ids, index.positions.metres)])
 
 
 def sketch_at(ids: np.ndarray) -> tuple[int, ...]:
@@ -273,10 +274,10 @@ def test_a_calibration_does_not_speak_of_photos_that_were_moved(
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
     replace(calibration, sketch=sketched(index)).save(index)
-    ids = [one.tobytes() for one in index.rows.ids]
+    ids = [one.tobytes() for one in index.facts.ids]
     for moved_m, speaks in ((0.0001, True), (500.0, False)):
         there = Positions(index.positions.metres + moved_m, index.positions.zones)
-        moved = index.update(index.descriptors, there, tmp_path, ids=ids).index
+        moved = index.update(Photos(index.descriptors, tmp_path, there, ids=ids)).index
         assert (read_calibration(moved).calibration is not None) == speaks
 
 
@@ -312,10 +313,10 @@ def test_after_compact_nothing_stands_for_a_removed_photo(
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
     replace(calibration, sketch=sketched(index)).save(index)
-    gone = sketch_of([(index.rows.ids[:9], index.positions.metres[:9])])
+    gone = sketch_of([(index.facts.ids[:9], index.positions.metres[:9])])
     file = index.path / CALIBRATION
     assert all(str(number) in file.read_text() for number in gone)
-    index.remove(ids=[one.tobytes() for one in index.rows.ids[:9]]).index.compact()
+    index.remove(ids=[one.tobytes() for one in index.facts.ids[:9]]).index.compact()
     assert not any(str(number) in file.read_text() for number in gone)
     found = read_calibration(PlaceIndex.open(index.path)).calibration
     assert found is not None and found.wiped == 9 and len(found.sketch) == len(index) - 9
@@ -327,9 +328,9 @@ def test_what_was_removed_while_calibrating_is_not_written_down(
 ) -> None:
     index = world.index(tmp_path / "index", MAPPED)
     made = replace(calibration, sketch=sketched(index))
-    index.remove(ids=[index.rows.ids[0].tobytes()]).index.compact()
+    index.remove(ids=[index.facts.ids[0].tobytes()]).index.compact()
     made.save(index)
-    number = sketch_of([(index.rows.ids[:1], index.positions.metres[:1])])[0]
+    number = sketch_of([(index.facts.ids[:1], index.positions.metres[:1])])[0]
     assert str(number) not in (index.path / CALIBRATION).read_text()
 
 
@@ -339,7 +340,7 @@ def test_an_index_built_anew_wipes_what_stood_for_its_photos(
     index = world.index(tmp_path / "index", MAPPED)
     replace(calibration, sketch=sketched(index)).save(index)
     other, where = world.photos(PLACES[:20], "other")
-    anew = PlaceIndex.build(other, where, tmp_path, index.path)
+    anew = PlaceIndex.build(Photos(other, tmp_path, where), index.path)
     assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
     assert "shares 0 %" in str(read_calibration(anew).why_not)
 
@@ -363,8 +364,8 @@ def test_every_byte_that_changes_is_seen_or_changes_nothing(index: PlaceIndex, c
     path.write_bytes(whole.replace(b"0.", b"0.0", 1))
     assert read_calibration(index).calibration is None
     (damage,) = damages(index.path)
-    assert f"{path} does not have the checksum" in str(damage)
-    assert str(damage).endswith(f"Measure again: cricavpr index calibrate {index.path}")
+    assert f"{path} does not match its checksum" in str(damage)
+    assert str(damage).endswith(f"Calibrate again: cricavpr index calibrate {index.path}")
 
 
 def test_a_number_that_is_none_is_damage(index: PlaceIndex, calibration: Calibration) -> None:
@@ -373,7 +374,7 @@ def test_a_number_that_is_none_is_damage(index: PlaceIndex, calibration: Calibra
     with pytest.raises(InputError, match="radius_m must be float, got inf"):
         build(Calibration, values, "it")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        sealed(values)
+        seal(values)
 
 
 def test_what_only_a_stranger_would_seal_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:
@@ -390,17 +391,16 @@ def test_what_only_a_stranger_would_seal_is_not_used(index: PlaceIndex, calibrat
         assert "of another version" in str(read_calibration(index).why_not)
 
 
-def test_a_calibration_of_an_earlier_release_is_wiped_too(
-    world: World, calibration: Calibration, tmp_path: Path
+@pytest.mark.parametrize("content", [b"{", b'{"sketch": [1, 2]}', b"[" * 99_999])
+def test_a_damaged_calibration_is_removed_with_the_photos_that_it_may_stand_for(
+    world: World, tmp_path: Path, content: bytes
 ) -> None:
-    index = world.index(tmp_path / "index", MAPPED)
-    values = {**calibration.to_dict(), "format": "cricavpr.calibration.3", "sketch": sketched(index)}
-    (index.path / CALIBRATION).write_text(json.dumps(values))
-    index.remove(ids=[one.tobytes() for one in index.rows.ids]).index.compact()
-    assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
-    assert "of another version" in str(read_calibration(index.newest()).why_not)
+    index = world.index(tmp_path / "index", MAPPED[:5])
+    (index.path / CALIBRATION).write_bytes(content)
     (damage,) = damages(index.path)
-    assert f"{index.path / CALIBRATION} has no checksum, and is not used." in str(damage)
+    assert f"{index.path / CALIBRATION} " in str(damage) and "and is not used." in str(damage)
+    index.remove(ids=[index.facts.ids[0].tobytes()]).index.compact()
+    assert not (index.path / CALIBRATION).exists()
 
 
 def test_a_calibration_of_other_descriptors_is_not_used(index: PlaceIndex, calibration: Calibration) -> None:

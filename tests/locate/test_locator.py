@@ -16,7 +16,8 @@ from cricavpr.describing import describe
 from cricavpr.errors import ImageError, InputError, MadeByError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import Grouping
-from cricavpr.index.engines import Near
+from cricavpr.index.columns import Photos
+from cricavpr.index.filters import Near
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.index.segments import Segment
@@ -27,6 +28,7 @@ from cricavpr.locate.consensus import Rule
 from cricavpr.locate.locator import _parts
 from cricavpr.locate.logistic import Logistic
 from cricavpr.methods import load_method
+from cricavpr.methods.embedding import pixels_of
 from tests.index.fake_server import FakeServer
 from tests.mean_colour import GroupColour, MeanColour, colours, photos
 
@@ -36,7 +38,7 @@ LUND_M = np.array([[386_300.0, 6_174_700.0], [386_400.0, 6_174_700.0], [386_500.
 
 def built(images: ImageSet, to: Path, grouping: str = "alone", method: MeanColour | None = None) -> PlaceIndex:
     described = describe(method or GroupColour(), images, Grouping.parse(grouping)).descriptors
-    return PlaceIndex.build(described, images.positions, images.root, to)
+    return PlaceIndex.build(Photos(described, images.root, images.positions), to)
 
 
 @pytest.fixture
@@ -296,7 +298,7 @@ def test_what_an_index_has_learnt_is_in_every_answer(locator: Locator, tmp_path:
         made_by=locator.index.made_by,
         version=1,
         photos=3,
-        sketch=sketch_of([(locator.index.rows.ids, locator.index.positions.metres)]),
+        sketch=sketch_of([(locator.index.facts.ids, locator.index.positions.metres)]),
         rule=Rule(),
         source=Source("labelled queries", 50, 50, 0.5, 25.0),
         right=model,
@@ -340,7 +342,7 @@ def test_a_filter_leaves_only_what_it_allows_however_few(locator: Locator, tmp_p
     few = Locator(locator.index, GroupColour(), where=near)
     photo = greenish(tmp_path / "mine.png")
     assert [match.name for match in few.locate(photo).matches] == ["0000.png"]
-    with pytest.raises(InputError, match=r"none of 3 photos fits the filter: within 10 m of 0\.0, 0\.0"):
+    with pytest.raises(InputError, match=r"none of 3 photos matches the filter: within 10 m of 0\.0, 0\.0"):
         Locator(locator.index, GroupColour(), where=Near(LatLon(0.0, 0.0), 10.0))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 
 DIM = 24
@@ -35,4 +36,4 @@ class World:
 
     def index(self, to: Path, places: NDArray[np.int64]) -> PlaceIndex:
         described, positions = self.photos(places, "database")
-        return PlaceIndex.build(described, positions, to.parent, to)
+        return PlaceIndex.build(Photos(described, to.parent, positions), to)

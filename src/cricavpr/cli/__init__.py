@@ -11,12 +11,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 import cricavpr
-from cricavpr.cli.verbs import Verb, add_verbs
-from cricavpr.errors import CricaVPRError, InputError
-from cricavpr.schema import nearest
+from cricavpr.cli.verbs import Parser, Verb, add_verbs
+from cricavpr.errors import CricaVPRError
 from cricavpr.terminal import printable
 
 VERBS = {
@@ -45,28 +43,6 @@ _CONTROLS = [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F)
 _ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROLS}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong usage in one line, like any other wrong input, and shows a short usage."""
-
-    def format_help(self) -> str:
-        words = [self.prog]
-        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
-            if not action.option_strings:
-                name = f"{action.metavar}{' ...' if action.nargs in ('+', '*', argparse.PARSER) else ''}"
-                words.append(f"[{name}]" if action.nargs in ("*", "?") else name)
-            elif action.required:
-                words.append(f"{action.option_strings[0]} {action.metavar}")
-        self.usage = " ".join([*words, "[options]"])
-        return super().format_help()
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"invalid choice {value!r}. {nearest(str(value), action.choices)}")
-
-
 class _Escaping(io.TextIOWrapper):
     """Standard output that escapes control characters."""
 
@@ -74,8 +50,8 @@ class _Escaping(io.TextIOWrapper):
         return super().write(text.translate(_ESCAPED))
 
 
-def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """Return the parser of the command line `words`, or of all verbs if that is None."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     top = Parser(
         prog="cricavpr",
         description="Visual place recognition: photos in, places out.",
@@ -83,7 +59,7 @@ def parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
         "130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"cricavpr {cricavpr.__version__}")
-    add_verbs(top, VERBS, "verbs", words)
+    add_verbs(top, VERBS, "verbs")
     return top
 
 
@@ -93,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        args = parser(typed).parse_args(typed, argparse.Namespace(typed=typed))
+        args = parser().parse_args(typed, argparse.Namespace(typed=typed))
         _escape_controls()  # after --help, which may be coloured
         code: int = args.run(args)
         sys.stdout.flush()

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     locator = Locator(args.index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
-    for line in () if args.quiet else (locator.source.choice, *locator.source.notes):
+    for line in () if args.quiet else (locator.searcher.choice, *locator.searcher.notes):
         say(line)
     paths, unusable = _paths(args.photos)
     bar = not args.quiet and not sys.stdout.isatty()  # on a terminal the answers themselves show the progress

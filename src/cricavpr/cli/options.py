@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from cricavpr import methods
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
-from cricavpr.index.engines import All, Box, Filter, Near, Tagged, Taken
+from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken
 from cricavpr.methods.base import Method
 from cricavpr.progress import note
 from cricavpr.terminal import printable
@@ -158,16 +156,6 @@ def existing_folder(text: str) -> Path:
     if not text or not path.is_dir():
         raise InputError(f"there is no folder {text or repr(text)}. Give the path of a folder.")
     return path
-
-
-def print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Print the facts about an index and its descriptors: a line each, or JSON."""
-    if as_json:
-        print(json.dumps(facts, indent=1))
-        return
-    for key, value in {**facts, **facts["made_by"]}.items():
-        if key != "made_by":
-            print(f"{key:<21} {value}")
 
 
 def say(line: object) -> None:

@@ -1,36 +1,62 @@
-"""Tables of verbs. The module of a verb is imported when the verb is chosen, so --help stays fast."""
+"""Tables of verbs, and their parser. The module of a verb is imported when the verb is chosen, so --help stays fast."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
-Subparsers = argparse._SubParsersAction
+from cricavpr.errors import InputError
+from cricavpr.schema import nearest
 
 
 class Verb(NamedTuple):
-    """The module of `cricavpr.cli` that has the verb's `add_arguments`, and one line of help."""
+    """The module of `cricavpr.cli` that has a verb's arguments, one line of help, and the function that adds them."""
 
     module: str
     help: str
+    function: str = "add_arguments"
 
 
-def add_verbs(
-    parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str, words: Sequence[str] | None
-) -> None:
-    """Add a parser for each verb; import only the module of the chosen one.
+class Parser(argparse.ArgumentParser):
+    """A parser that adds a verb's arguments when they are first needed, and reports wrong usage in one line."""
 
-    Args:
-        title: name of the verbs in --help: verbs or actions.
-        words: the words of the command line; None imports the module of every verb.
-    """
-    subparsers: Subparsers[argparse.ArgumentParser] = parser.add_subparsers(
-        title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True
+    verb: Verb | None = None
+
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        self._fill()
+        return super().parse_known_args(*args, **more)
+
+    def format_help(self) -> str:
+        self._fill()
+        words = [self.prog]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            if not action.option_strings:
+                name = f"{action.metavar}{' ...' if action.nargs in ('+', '*', argparse.PARSER) else ''}"
+                words.append(f"[{name}]" if action.nargs in ("*", "?") else name)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {action.metavar}")
+        self.usage = " ".join([*words, "[options]"])
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
+
+    def _fill(self) -> None:
+        if self.verb is not None:
+            verb, self.verb = self.verb, None
+            getattr(importlib.import_module(f"cricavpr.cli.{verb.module}"), verb.function)(self)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}. {nearest(str(value), action.choices)}")
+
+
+def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str) -> None:
+    """Add a parser for each verb. `title` is the name of the verbs in --help: verbs or actions."""
+    subparsers = parser.add_subparsers(
+        title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True, parser_class=Parser
     )
-    chosen = None if words is None else next((word for word in words if word in verbs), "")
     for name, verb in verbs.items():
-        below = subparsers.add_parser(name, help=verb.help)
-        if chosen in (None, name):
-            importlib.import_module(f"cricavpr.cli.{verb.module}").add_arguments(below)
+        subparsers.add_parser(name, help=verb.help).verb = verb

@@ -1,4 +1,4 @@
-"""Describing on the machines of a Ray cluster: the bytes of one machine, from many."""
+"""Describe photos on the machines of a Ray cluster, with the bytes of one machine. See docs/cluster.md."""
 
 from cricavpr.cluster.address import Address
 from cricavpr.cluster.flow import describe_on

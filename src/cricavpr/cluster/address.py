@@ -1,4 +1,4 @@
-"""Where a cluster is reached: `ray://HOST:PORT`, or `ray://local` for one of this machine alone."""
+"""The address of a cluster: `ray://HOST:PORT`, or `ray://local` for one on this machine alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from cricavpr.errors import InputError
-
-SYNTAX = "ray://HOST:PORT, where Ray's client server listens (10001 unless told otherwise), or ray://local"
 
 
 @dataclass(frozen=True)
@@ -19,10 +17,11 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `ray://10.0.0.1:10001`, `ray://[::1]:10001` or `ray://local`.
+        """Parse an address. Raises InputError if it is not one.
 
-        Raises:
-            InputError: for anything else.
+        Example:
+            >>> Address.parse("ray://10.0.0.1:10001")
+            Address(host='10.0.0.1', port=10001)
         """
         scheme, _, place = text.strip().partition("://")
         if scheme == "ray" and place == "local":
@@ -30,7 +29,10 @@ class Address:
         host, _, port = place.rpartition(":")
         known = host.strip("[]") and not set(host) & set("/@ ")
         if scheme != "ray" or not known or not (port.isdecimal() and 0 < int(port) < 65536):
-            raise InputError(f"cluster {text!r} is not understood. Give {SYNTAX}.")
+            raise InputError(
+                f"invalid address of a cluster: {text!r}. Expected ray://HOST:PORT, the port of Ray's client server "
+                "(10001 by default), or ray://local."
+            )
         return cls(host.strip("[]"), int(port))
 
     def __str__(self) -> str:

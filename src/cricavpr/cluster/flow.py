@@ -1,7 +1,7 @@
-"""describe_on: as `describe`, with the batches spread over machines.
+"""Describe photos on a cluster, with the bytes of one machine.
 
-The plan is made here, by the very functions of `describe`: the same groups packed into the same batches, under
-the same mark on the unfinished work. So either of the two goes on where the other stopped.
+The batches are planned here by the functions of `describe`, and unfinished work has the same form, so each of the two
+can finish what the other began.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cricavpr.cluster.address import Address
-from cricavpr.cluster.footing import footing, noise_digest
-from cricavpr.cluster.on_ray import Needs, connected, require_ray, spread
+from cricavpr.cluster.on_ray import connected, require_ray, spread
+from cricavpr.cluster.platforms import noise_digest, platform_here
 from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import Described, Report
@@ -40,19 +40,19 @@ def describe_on(
     out: Path | None = None,
     progress: bool | Report = False,
 ) -> Described:
-    """Describe every image that can be read, on the machines of a Ray cluster.
+    """Describe every photo that can be read, on the machines of a Ray cluster.
 
     Args:
-        address: the cluster. Every machine of it has this package, the extra "cluster", the weights and, under the
+        address: the cluster. Each of its machines has this package, the extra "cluster", the weights and, under the
             same path, the photos.
-        spec: the method. It is loaded here too: what this machine gives is what every other must give.
+        spec: the method. It is loaded here too, and every machine must compute the bytes that this one computes.
         grouping, batch_size, out, progress: as `describe`.
 
     Raises:
-        InputError: as `describe`; the cluster cannot be reached or is lost; a machine that would give other bytes.
+        InputError: as `describe`, a cluster that cannot be reached or is lost, or a machine that computes other bytes.
         MissingExtraError: Ray is not installed.
     """
-    require_ray()  # said at once, not after a long look at the photos
+    require_ray()  # before a long look at the photos
     method = spec.load()
     spec = replace(spec, device=method.device)  # the same on every machine, where "auto" may choose another
     planned = plan(method, images, grouping, batch_size)
@@ -65,7 +65,7 @@ def describe_on(
             bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
             job = _job(spec, method, grouping, images, batches[0])
             answers = stack.enter_context(contextlib.closing(_answers(job, images, batches, work.done, bar)))
-            for number in _into(work, answers, batches):
+            for number in _stored(work, answers, batches):
                 bar.advance(sum(map(len, batches[number])))
         return finish(work, images)
 
@@ -73,28 +73,20 @@ def describe_on(
 def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet, first: Batch) -> Job:
     import torch
 
-    sizes = tuple(map(len, first))
-    return Job(
-        method=spec.absolute(),
-        made=made_by(method, grouping),
-        root=str(images.root.absolute()),
-        threads=torch.get_num_threads(),
-        footing=footing(spec.device),
-        noise=noise_digest(method, sizes),
-        noise_groups=sizes,
-    )
+    sizes, root = tuple(map(len, first)), str(images.root.absolute())
+    platform, noise = platform_here(spec.device), noise_digest(method, sizes)
+    return Job(spec.absolute(), made_by(method, grouping), root, torch.get_num_threads(), platform, noise, sizes)
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """What the cluster gives for the batches from `done` on, in any order within a stretch."""
-    needs = Needs(cpus=job.threads, gpus=int(job.method.device.startswith("cuda")))
+    """Yield answers for the batches from `done` on, in any order within a stretch."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
-        yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], needs, bar.note)
+        yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)
 
 
-def _into(work: Work, answers: Iterable[Answer], batches: Sequence[Batch]) -> Iterator[int]:
-    """Put each answer away as it comes; count batches as done in their order, as the unfinished work has it."""
+def _stored(work: Work, answers: Iterable[Answer], batches: Sequence[Batch]) -> Iterator[int]:
+    """Store each answer and yield its number; batches count as done in their order, as unfinished work needs it."""
     waiting: dict[int, Failures] = {}
     for answer in answers:
         if answer.refusal is not None:

@@ -27,6 +27,7 @@ from cricavpr.evaluation.evaluate import EvalResult, evaluate, format_table
 from cricavpr.evaluation.report import find_evaluations
 from cricavpr.files import write_text
 from cricavpr.grouping import ALONE, Grouping
+from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import Predictions
 from cricavpr.locate import LocationEstimate, Locator
@@ -175,7 +176,7 @@ def _build_index(
     """Index the database, each photo alone. `root` is where the photos will be in the end."""
     described = describe(method, split.database, ALONE, workers=workers, progress=report)
     assert split.database.positions is not None
-    return PlaceIndex.build(described.descriptors, split.database.positions.take(described.kept), root, to)
+    return PlaceIndex.build(Photos(described.descriptors, root, split.database.positions.take(described.kept)), to)
 
 
 def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: Report) -> tuple[LocationEstimate, ...]:

@@ -1,50 +1,54 @@
-"""Reading every byte of an index: is it as it was written, and does it mean what an index must mean?"""
+"""Verify an index: read every byte, compare checksums, and check that the content is valid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
-from cricavpr.index.coding import damaged_codes
+from cricavpr.index.checksummed_json import unseal
+from cricavpr.index.codes.coding import damaged_codes
 from cricavpr.index.columns import Bytes
-from cricavpr.index.damage import DamagedError, MeasuredError
-from cricavpr.index.durable import read_whole
-from cricavpr.index.engines import ArrayFileError
-from cricavpr.index.manifest import TUNED, Manifest, newest, read_manifest
-from cricavpr.index.sealed import unsealed
-from cricavpr.index.segments import HEADER, Segment
-from cricavpr.index.sketch import CALIBRATION
+from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, newest, read_manifest
+from cricavpr.index.segments import Segment
+from cricavpr.index.storage import (
+    CalibrationError,
+    DamagedError,
+    FileError,
+    TuningError,
+    failed_read,
+    read_whole,
+)
 from cricavpr.mapped import give_back
+from cricavpr.progress import Report
 
 ROWS_AT_ONCE = 4096
+MEASURED = {TUNED: TuningError, CALIBRATION: CalibrationError}
 
-Damage = DamagedError | ArrayFileError | MeasuredError
 
-
-def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> Iterator[Damage]:
-    """All that is wrong with the newest version, file by file; nothing for a sound one.
+def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
+    """Yield an error for each damaged or unreadable file of the newest version.
 
     Raises:
         InputError: no index, or another format.
     """
     manifest, opened = _newest(path)
     if manifest is None:
-        yield from (one for one in opened if isinstance(one, DamagedError))
+        yield from (one for one in opened if isinstance(one, FileError))
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        segment = opened.pop(0)  # what was read of it goes with it
-        if isinstance(segment, DamagedError):
+        segment = opened.pop(0)  # its memory is released at the end of the iteration
+        if isinstance(segment, FileError):
             yield segment
             continue
-        broken = list(segment.file.damages()) or _unreadable(segment)
+        broken = list(segment.file.damages()) or _invalid_columns(segment)
         yield from broken
         if not broken:
-            yield from _nonsense(segment)
+            yield from _invalid(segment)
             ids.append(segment.columns.ids)
         done += piece.live
         if progress is not None:
@@ -55,69 +59,69 @@ def damages(path: Path, progress: Callable[[int, int], None] | None = None) -> I
     yield from _measured(path)
 
 
-def _measured(path: Path) -> Iterator[MeasuredError]:
-    """What was measured on the index and is not believed any more."""
-    for name, verb in ((TUNED, "tune"), (CALIBRATION, "calibrate")):
+def _measured(path: Path) -> Iterator[FileError]:
+    """Yield an error for each invalid measurement of the index."""
+    for name, kind in MEASURED.items():
         try:
-            unsealed(read_whole(path / name))
+            unseal(read_whole(path / name))
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield MeasuredError(path / name, f"cannot be read ({error.strerror or error})", verb)
+            found = failed_read(path / name, error, kind)
+            if isinstance(found, FileError):
+                yield found
         except ValueError as error:
-            yield MeasuredError(path / name, str(error), verb)
+            yield kind(path / name, str(error))
 
 
-def _newest(path: Path) -> tuple[Manifest | None, list[Segment | DamagedError]]:
-    """The newest version as `_opened` gives it: files that went because it was replaced meanwhile are no damage."""
+def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
+    """Return the newest version as `_opened` does. If it was replaced meanwhile, missing files are no damage."""
     number = newest(path)
     while True:
         found, seen = _opened(path, number), number
         number = newest(path)
-        if number == seen or not any(isinstance(one, DamagedError) for one in found[1]):
+        if number == seen or not any(isinstance(one, FileError) for one in found[1]):
             return found
 
 
-def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | DamagedError]]:
-    """A version with all its segments, which stay open whoever compacts meanwhile, or what keeps them from opening."""
+def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | FileError]]:
+    """Return the manifest of a version, and for each segment the open segment or its error."""
     try:
         manifest = read_manifest(path, version)
-    except DamagedError as damage:
+    except FileError as damage:
         return None, [damage]
-    opened: list[Segment | DamagedError] = []
+    opened: list[Segment | FileError] = []
     for piece in manifest.pieces:
         try:
             opened.append(Segment(path, piece, manifest.made_by))
-        except DamagedError as damage:
+        except FileError as damage:
             opened.append(damage)
     return manifest, opened
 
 
-def _unreadable(segment: Segment) -> list[DamagedError]:
-    """What keeps the columns of a segment from being read at all, although its checksums are right."""
+def _invalid_columns(segment: Segment) -> list[FileError]:
+    """Return the error of columns that cannot be read although their checksums are right."""
     try:
-        segment.columns  # noqa: B018  # which is read here and kept
-    except DamagedError as damage:
+        segment.columns  # noqa: B018  # read here and kept
+    except FileError as damage:
         return [damage]
     return []
 
 
-def _nonsense(segment: Segment) -> Iterator[DamagedError]:
-    """What the checksums cannot know either: a segment that was written wrongly in the first place."""
+def _invalid(segment: Segment) -> Iterator[FileError]:
+    """Yield what checksums cannot detect: a segment that was written wrongly."""
     path = segment.file.path
-    if segment.file.bytes[: len(HEADER)].tobytes() != HEADER:
-        yield DamagedError(path, "does not begin like a segment", 0)
     try:
-        segment.columns.positions()
+        segment.columns.positions  # noqa: B018
     except InputError as error:
-        yield DamagedError(path, f"has impossible positions ({error})")
-    if (segment.find(segment.columns.ids) != np.arange(segment.piece.live)).any():
+        yield DamagedError(path, f"has invalid positions ({error})")
+    if (segment.find(segment.columns.ids) != segment.live).any():
         yield DamagedError(path, "does not find its own photos")
-    for start in range(0, segment.piece.live, ROWS_AT_ONCE):
-        bad = flaws(segment.vectors(start, min(start + ROWS_AT_ONCE, segment.piece.live)))
+    for start in range(0, len(segment), ROWS_AT_ONCE):
+        bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)
         if bad.any():
-            yield DamagedError(path, f"holds no descriptor in row {start + int(np.argmax(bad))}")
+            yield DamagedError(path, f"has an invalid descriptor in row {start + int(np.argmax(bad))}")
 
 
 def _twice(ids: Bytes) -> bool:

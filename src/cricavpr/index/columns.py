@@ -1,33 +1,145 @@
-"""What an index knows of each photo besides its vector: columns of plain numbers and bytes, one row a photo."""
+"""The data of each photo besides its descriptor: columns of numbers and bytes, one row for each photo."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.descriptors import DescriptorSet, refuse_flaws
 from cricavpr.errors import InputError
-from cricavpr.geo import Metres, Positions
+from cricavpr.files import sha256_of
+from cricavpr.geo import Degrees, Metres, Positions
+from cricavpr.progress import Report
 from cricavpr.times import Times
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 ID_BYTES = 32
-FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # of positions; "none" where nothing is known of any
+FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # of positions; "none" if no position is known
 ZONES = 60  # of UTM
+PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # columns that are taken and joined row by row
+
+
+# --- what a caller gives
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Photos to put into an index: descriptors, names, positions, times and tags. Row i of each is the same photo.
+
+    Attributes:
+        descriptors: (N, D), with the names of the photos.
+        root: the folder that the names are relative to.
+        positions: N positions, or None if none is known.
+        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them. If left out, they are made
+            of name and descriptor.
+        times: (N,) datetime64, UTC, when each photo was taken; NaT if unknown.
+        tags: N lists of words.
+
+    Example:
+        >>> import numpy as np
+        >>> from cricavpr.descriptors import DescriptorSet, MadeBy
+        >>> made_by = MadeBy("drawn", "none", None, "none", "none", None, 2)
+        >>> Photos(DescriptorSet(("a.jpg",), np.array([[1, 0]], np.float32), made_by), Path("photos"))
+        Photos(1 of 2 values, root='photos')
+    """
+
+    descriptors: DescriptorSet
+    root: Path
+    positions: Positions | None = None
+    ids: Sequence[bytes] | None = None
+    times: Times | None = None
+    tags: Sequence[Sequence[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    def __repr__(self) -> str:
+        return f"Photos({len(self):,} of {self.descriptors.made_by.dim} values, root={str(self.root)!r})"
+
+    def columns(self) -> Columns:
+        """Check everything and return it in the form that an index stores.
+
+        Raises:
+            InputError: invalid vectors, columns of different lengths, or an invalid id, time or tag.
+        """
+        refuse_flaws(self.descriptors)
+        names, vectors, count = self.descriptors.names, self.descriptors.vectors, len(self)
+        given = {"ids": self.ids, "positions": self.positions, "times": self.times, "rows of tags": self.tags}
+        for what, values in given.items():
+            if values is not None and len(values) != count:
+                raise InputError(f"expected {count} {what}, one for each descriptor, got {len(values)}.")
+        positions = self.positions if self.positions is not None else Positions(np.full((count, 2), np.nan))
+        zones = np.fromiter(map(encode_zone, positions.zones or ("",) * count), np.int8, count)
+        return Columns(
+            pack_ids(stand_in_ids(names, self.root, vectors) if self.ids is None else self.ids),
+            Ragged.of([os.fsencode(name) for name in names]),
+            Ragged.of([b""] * count if self.tags is None else [_pack_tags(row) for row in self.tags]),
+            positions.metres,
+            zones,
+            _pack_times(self.times, count),
+            np.zeros(count, np.uint32),
+            (_absolute(self.root),),
+            frame_of(positions),
+        )
+
+
+def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) -> tuple[bytes, ...]:
+    """Return the SHA-256 of each photo's bytes, which identifies it in an index.
+
+    Raises:
+        InputError: a photo that cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.jpg").write_bytes(b"a photo")
+        >>> photo_ids(folder, ["a.jpg"])[0].hex()[:12]
+        'd4e24d749a4f'
+    """
+    found = []
+    for number, name in enumerate(names, 1):
+        try:
+            found.append(bytes.fromhex(sha256_of(Path(root) / name)))
+        except OSError as error:
+            raise InputError(
+                f"cannot read {Path(root) / name}: {error.strerror or error}. Make it readable, or leave it out."
+            ) from error
+        if progress is not None:
+            progress(number, len(names))
+    return tuple(found)
+
+
+def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32]) -> tuple[bytes, ...]:
+    """Return ids made of root, name and descriptor, for photos without files."""
+    folder = os.fsencode(_absolute(root))
+    return tuple(
+        hashlib.sha256(b"\0".join((b"no photo", folder, os.fsencode(name), vector.tobytes()))).digest()
+        for name, vector in zip(names, vectors, strict=True)
+    )
+
+
+def _absolute(root: Path) -> str:
+    return os.path.abspath(root)  # noqa: PTH100  # resolve() would follow links, which may change
+
+
+# --- what an index keeps
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """N strings of bytes end to end: string i is `data[ends[i]:ends[i + 1]]`."""
+    """N byte strings end to end: string i is `data[ends[i]:ends[i + 1]]`."""
 
     ends: Indices  # (N + 1,) from 0, never falling
     data: Bytes
@@ -41,18 +153,18 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def __getitem__(self, row: int) -> bytes:
-        return self.data[int(self.ends[row]) : int(self.ends[row + 1])].tobytes()
-
-    def all(self) -> list[bytes]:
-        whole, ends = self.data.tobytes(), self.ends.tolist()
-        return [whole[a:b] for a, b in itertools.pairwise(ends)]
-
-    def take(self, rows: Indices) -> Self:
+    def __getitem__(self, rows: Any) -> Any:
+        """Return one string as bytes, or those at some rows."""
+        if np.ndim(rows) == 0:
+            return self.data[int(self.ends[rows]) : int(self.ends[rows + 1])].tobytes()
         starts, lengths = self.ends[rows], np.diff(self.ends)[rows]
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         places = np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])
         return type(self)(ends, self.data[places])
+
+    def all(self) -> list[bytes]:
+        whole, ends = self.data.tobytes(), self.ends.tolist()
+        return [whole[a:b] for a, b in itertools.pairwise(ends)]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -64,23 +176,23 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """All but the vectors of N photos, in the order of adding.
+    """Everything but the vectors of N photos, in the order of adding.
 
     Attributes:
         ids: (N, 32) SHA-256 of each photo's bytes.
-        names: as the file system gives them.
-        tags: each photo's tags, joined by NUL.
-        metres: (N, 2), NaN where unknown.
-        zones: (N,) UTM zone number, negative in the southern hemisphere, 0 where there is none.
-        times: (N,) when each photo was taken, NaT where unknown.
+        raw_names: as the file system gives them.
+        raw_tags: the tags of each photo, sorted, joined by NUL.
+        metres: (N, 2) easting and northing, NaN if unknown.
+        zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 if there is none.
+        times: (N,) when each photo was taken, UTC, NaT if unknown.
         codes: (N,) which of `roots` a name is relative to.
         roots: folders.
         frame: of the positions: none, local or utm.
     """
 
     ids: Bytes
-    names: Ragged
-    tags: Ragged
+    raw_names: Ragged
+    raw_tags: Ragged
     metres: Metres
     zones: NDArray[np.int8]
     times: Times
@@ -88,58 +200,89 @@ class Columns:
     roots: tuple[str, ...]
     frame: str
 
+    @classmethod
+    def empty(cls) -> Columns:
+        nothing, none = Ragged.of([]), np.empty(0, "datetime64[ms]")
+        zones, codes = np.empty(0, np.int8), np.empty(0, np.uint32)
+        ids = np.empty((0, ID_BYTES), np.uint8)
+        return cls(ids, nothing, nothing, np.empty((0, 2)), zones, none, codes, (), NONE)
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: Indices) -> Self:
-        """The photos at `rows`, and only the roots that they need."""
+        """Return the photos at `rows`, with only the roots that they need."""
         codes = self.codes[rows]
         used = np.unique(codes)
-        return type(self)(
-            self.ids[rows],
-            self.names.take(rows),
-            self.tags.take(rows),
-            self.metres[rows],
-            self.zones[rows],
-            self.times[rows],
-            np.searchsorted(used, codes).astype(np.uint32),
-            tuple(self.roots[code] for code in used.tolist()),
-            self.frame,
-        )
+        roots = tuple(self.roots[code] for code in used.tolist())
+        taken = {name: getattr(self, name)[rows] for name in PER_PHOTO}
+        return replace(self, **taken, codes=np.searchsorted(used, codes).astype(np.uint32), roots=roots)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
-        """Several, in order.
-
-        Raises:
-            InputError: positions of UTM zones beside those of a local frame.
-        """
+        """Join several in order. Raises InputError as `one_frame` does."""
         roots = tuple(dict.fromkeys(root for part in parts for root in part.roots))
         place = {root: code for code, root in enumerate(roots)}
-        tables = [np.array([place[root] for root in part.roots], np.uint32) for part in parts]
-        return cls(
-            np.concatenate([part.ids for part in parts]),
-            Ragged.concatenate([part.names for part in parts]),
-            Ragged.concatenate([part.tags for part in parts]),
-            np.concatenate([part.metres for part in parts]),
-            np.concatenate([part.zones for part in parts]),
-            np.concatenate([part.times for part in parts]),
-            np.concatenate([table[part.codes] for table, part in zip(tables, parts, strict=True)]),
-            roots,
-            one_frame([part.frame for part in parts]),
-        )
+        codes = [np.array([place[root] for root in part.roots], np.uint32)[part.codes] for part in parts]
+        joined = {name: _joined([getattr(part, name) for part in parts]) for name in PER_PHOTO}
+        return cls(**joined, codes=np.concatenate(codes), roots=roots, frame=one_frame([part.frame for part in parts]))
 
+    @cached_property
     def positions(self) -> Positions:
+        """N positions; rows of NaN are unknown."""
         return positions_in(self.frame, self.metres, self.zones)
 
+    def on_earth(self) -> Positions:
+        """Return the positions. Raises InputError if they have no latitude."""
+        if self.frame == LOCAL:
+            raise InputError(
+                "the photos of this index have positions in metres without a UTM zone, so they have no latitude. "
+                "Leave out filters by place, or build the index with zones."
+            )
+        return self.positions
+
+    @cached_property
+    def latlon(self) -> Degrees:
+        """(N, 2) degrees, NaN if unknown."""
+        positions = self.on_earth()
+        return np.full((len(self), 2), np.nan) if positions.zones is None else positions.latlon()
+
+    @cached_property
+    def tags(self) -> tuple[tuple[str, ...], ...]:
+        """The tags of each photo, sorted."""
+        return tuple(map(unpack_tags, self.raw_tags.all()))
+
+    def name(self, row: int) -> str:
+        """Return the name of a photo."""
+        return os.fsdecode(self.raw_names[row])
+
+    def photo(self, row: int) -> Path:
+        """Return the file of a photo, as it was when the photo was added."""
+        return Path(self.roots[self.codes[row]]) / self.name(row)
+
+    def positions_of(self, rows: Indices) -> Positions:  # (n,)
+        """Return the positions of some photos."""
+        return self.positions.take(rows)
+
+    def with_paths(self, paths: Sequence[tuple[str, bytes]]) -> Self:
+        """Return the same photos with other roots and names."""
+        roots = tuple(dict.fromkeys(root for root, _ in paths))
+        codes = np.array([roots.index(root) for root, _ in paths], np.uint32)
+        return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
+
     def same_row(self, row: int, other: Columns, there: int) -> bool:
-        """Whether everything that is known of two photos is the same."""
-        if self.names[row] != other.names[there] or self.tags[row] != other.tags[there]:
-            return False
-        if self.roots[self.codes[row]] != other.roots[other.codes[there]]:
-            return False
-        plain = ("ids", "metres", "zones", "times")
-        return all(getattr(self, f)[row].tobytes() == getattr(other, f)[there].tobytes() for f in plain)
+        """Return whether everything but the descriptors of two photos is equal."""
+        return self._row(row) == other._row(there)
+
+    def _row(self, row: int) -> tuple[Any, ...]:
+        values = (getattr(self, name)[row] for name in PER_PHOTO)
+        return self.roots[self.codes[row]], *(
+            value if isinstance(value, bytes) else value.tobytes() for value in values
+        )
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return Ragged.concatenate(parts) if isinstance(parts[0], Ragged) else np.concatenate(parts)
 
 
 def positions_in(
@@ -147,24 +290,19 @@ def positions_in(
     metres: Metres,  # (N, 2)
     zones: NDArray[np.int8],  # (N,)
 ) -> Positions:
-    """Positions out of how they are stored."""
+    """Return positions from their stored form."""
     names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
     return Positions(metres, tuple(names[zones.astype(np.int64) + ZONES].tolist()) if frame == UTM else None)
 
 
-def empty_columns() -> Columns:
-    nothing = Ragged.of([])
-    none = np.empty(0, "datetime64[ms]")
-    zones, codes = np.empty(0, np.int8), np.empty(0, np.uint32)
-    return Columns(np.empty((0, ID_BYTES), np.uint8), nothing, nothing, np.empty((0, 2)), zones, none, codes, (), NONE)
+def frame_of(positions: Positions | None) -> str:
+    if positions is None:
+        return NONE
+    return UTM if positions.zones is not None else LOCAL if positions.known.any() else NONE
 
 
 def one_frame(frames: Sequence[str]) -> str:
-    """The frame that all share.
-
-    Raises:
-        InputError: some have UTM zones and others a local frame.
-    """
+    """Return the frame that all share. Raises InputError if some are UTM and others local metres."""
     known = {frame for frame in frames if frame != NONE}
     if len(known) > 1:
         raise InputError(
@@ -174,48 +312,46 @@ def one_frame(frames: Sequence[str]) -> str:
     return known.pop() if known else NONE
 
 
-def make_columns(
-    names: Sequence[str],
-    root: Path,
-    ids: Sequence[bytes],
-    positions: Positions | None,
-    times: Times | None,
-    tags: Sequence[Sequence[str]] | None,
-) -> Columns:
-    """Columns out of what a caller has.
+def encode_zone(zone: str) -> int:
+    return 0 if not zone else int(zone[:-1]) * (1 if zone[-1] == "N" else -1)
 
-    Raises:
-        InputError: columns of different lengths, something that is no id, no time or no tag.
-    """
-    count = len(names)
-    for what, given in (("ids", ids), ("positions", positions), ("times", times), ("rows of tags", tags)):
-        if given is not None and len(given) != count:
-            raise InputError(f"{len(given)} {what} do not fit {count} descriptors. Give one for each.")
-    where = Positions(np.full((count, 2), np.nan)) if positions is None else positions
-    frame = UTM if where.zones is not None else LOCAL if where.known.any() else NONE
-    zones = np.fromiter(map(encode_zone, where.zones or ("",) * count), np.int8, count)
-    folder = os.path.abspath(root)  # noqa: PTH100  # resolve() would follow links that may move
-    return Columns(
-        pack_ids(ids),
-        Ragged.of([os.fsencode(name) for name in names]),
-        Ragged.of([_pack_tags(row) for row in tags] if tags is not None else [b""] * count),
-        where.metres,
-        zones,
-        _pack_times(times, count),
-        np.zeros(count, np.uint32),
-        (folder,),
-        frame,
-    )
+
+def decode_zone(code: int) -> str:
+    return "" if not code else f"{abs(code)}{'N' if code > 0 else 'S'}"
+
+
+# --- checks
 
 
 def refuse_one_name(names: Sequence[str]) -> None:
-    """Raises: InputError: one name in place of a list, whose letters nobody means."""
+    """Raise InputError for a single name in place of a list of names."""
     if isinstance(names, str):
-        raise InputError(f"{names!r} is one name, and its letters are none. Give a list of names.")
+        raise InputError(f"names must be a list, got the single name {names!r}. Put it into a list.")
+
+
+def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return which names of an index are meant, and which of the given ones are missing.
+
+    A name in another Unicode normalisation is found if only one name of the index is equal after it.
+
+    Example:
+        >>> find_names(["Mu\u0308ller.jpg", "b.jpg"], ["M\xfcller.jpg"])
+        ({'Müller.jpg'}, {'b.jpg'})
+    """
+    known, wanted = set(there), set(names)
+    found, missing = known & wanted, wanted - known
+    alike: dict[str, set[str]] = {}
+    for name in known if missing else ():
+        alike.setdefault(unicodedata.normalize("NFC", name), set()).add(name)
+    for name in sorted(missing):
+        if len(same := alike.get(unicodedata.normalize("NFC", name), set())) == 1:
+            found |= same
+            missing.remove(name)
+    return found, missing
 
 
 def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
-    """Raises: InputError: naming the first that is no id."""
+    """Return ids as an array. Raises InputError that names the first invalid one."""
     wrong = [number for number, one in enumerate(ids) if not isinstance(one, bytes) or len(one) != ID_BYTES]
     if wrong:
         raise InputError(f"the id of row {wrong[0]} is not {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes.")
@@ -227,32 +363,15 @@ def _pack_times(times: Times | None, count: int) -> Times:
         return np.full(count, np.datetime64("NaT"), "datetime64[ms]")
     given = np.asarray(times)
     if given.dtype.kind != "M" or given.shape != (count,):
-        raise InputError(f"times are {given.dtype} of shape {given.shape}. Give one numpy datetime64 (UTC) a photo.")
+        raise InputError(f"times must be ({count},) datetime64 in UTC, got {given.dtype} of shape {given.shape}.")
     return given.astype("datetime64[ms]")
 
 
 def _pack_tags(tags: Sequence[str]) -> bytes:
     if isinstance(tags, str) or not all(isinstance(tag, str) and tag and "\0" not in tag for tag in tags):
-        raise InputError(f"{tags!r} are no tags. Give for each photo a list of words that are not empty.")
+        raise InputError(f"the tags of a photo must be a list of words that are not empty, got {tags!r}.")
     return b"\0".join(os.fsencode(tag) for tag in sorted(set(tags)))
 
 
 def unpack_tags(packed: bytes) -> tuple[str, ...]:
     return tuple(os.fsdecode(tag) for tag in packed.split(b"\0")) if packed else ()
-
-
-def encode_zone(zone: str) -> int:
-    return 0 if not zone else int(zone[:-1]) * (1 if zone[-1] == "N" else -1)
-
-
-def decode_zone(code: int) -> str:
-    return "" if not code else f"{abs(code)}{'N' if code > 0 else 'S'}"
-
-
-def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32]) -> tuple[bytes, ...]:
-    """Ids where the photos are not at hand: of the name and the descriptor, so that the same row is known again."""
-    folder = os.fsencode(os.path.abspath(root))  # noqa: PTH100
-    return tuple(
-        hashlib.sha256(b"\0".join((b"no photo", folder, os.fsencode(name), vector.tobytes()))).digest()
-        for name, vector in zip(names, vectors, strict=True)
-    )

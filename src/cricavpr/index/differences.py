@@ -1,4 +1,4 @@
-"""What one index has and another has not."""
+"""Compare two indexes photo by photo."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 
 from cricavpr.index.columns import Indices
+from cricavpr.index.filters import Mask
 from cricavpr.index.snapshot import Snapshot
+from cricavpr.schema import to_plain
 
 ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Photos are the same when their ids are; names are those of the index that has the photo, or the first's.
+    """The difference between two indexes. Photos are the same if their ids are.
 
     Attributes:
-        made_by: one line for each thing that was decided otherwise when the photos were described.
+        made_by: one line for each difference in the provenance of the descriptors.
         only_first, only_second: names of photos that one index has.
         changed: names of photos that both have, with another name, position, time, tag or descriptor.
-        same: how many photos are the same to the last bit that both indexes store.
+        same: how many photos are equal to the last bit that both indexes store.
     """
 
     made_by: tuple[str, ...]
@@ -34,16 +36,18 @@ class Difference:
     def __bool__(self) -> bool:
         return bool(self.made_by or self.only_first or self.only_second or self.changed)
 
+    def __repr__(self) -> str:
+        counts = len(self.only_first), len(self.only_second), len(self.changed)
+        return "Difference({:,} only in the first, {:,} only in the second, {:,} changed, {:,} same)".format(
+            *counts, self.same
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        return {"different": bool(self), **vars(self)}
+        return {"different": bool(self), **to_plain(self)}
 
 
 def difference(first: Snapshot, second: Snapshot) -> Difference:
-    """Compare two indexes photo by photo.
-
-    Raises:
-        InputError: a damaged file, which is named.
-    """
+    """Compare two indexes. Raises InputError if a file is damaged."""
     there = second.find(first.columns.ids)
     both = np.flatnonzero(there >= 0)
     changed = np.zeros(len(first), np.bool_)
@@ -59,8 +63,8 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
     )
 
 
-def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indices) -> np.ndarray[Any, Any]:
-    """(M,) whose descriptors are not the same to the last bit that both store."""
+def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indices) -> Mask:  # (M,) twice -> (M,)
+    """Return which descriptors differ in a bit that both indexes store."""
     if first.manifest.made_by.dim != second.manifest.made_by.dim:
         return np.ones(len(here), np.bool_)
     other = np.zeros(len(here), np.bool_)
@@ -73,4 +77,4 @@ def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indi
 
 
 def _names(snapshot: Snapshot, rows: Indices) -> tuple[str, ...]:
-    return tuple(os.fsdecode(name) for name in snapshot.columns.names.take(rows).all())
+    return tuple(os.fsdecode(name) for name in snapshot.columns.raw_names[rows].all())

@@ -1,4 +1,4 @@
-"""An index as a table for other programs: CSV, GeoJSON, or Parquet with the descriptors."""
+"""Export an index for other programs: CSV, GeoJSON, or Parquet with the descriptors."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from cricavpr.errors import InputError
 from cricavpr.extras import extra
 from cricavpr.files import written_beside
 from cricavpr.geo import LatLon, point_feature
-from cricavpr.index.columns import Columns, unpack_tags
+from cricavpr.index.columns import Columns
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.schema import nearest
+from cricavpr.spreadsheet import safe_cell
 
 ROWS_AT_ONCE = 4096
 
 
 def export(snapshot: Snapshot, path: Path) -> None:
-    """Write a table of all photos; the end of the file's name says which kind.
+    """Write one row for each photo; the suffix of the file decides the kind.
 
     Raises:
-        InputError: another kind, or a place that cannot be written.
-        MissingExtraError: Parquet, without the extra that brings it.
+        InputError: unknown suffix, or a place that cannot be written.
+        MissingExtraError: Parquet, if pyarrow is not installed.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in EXPORTS:
-        raise InputError(f"{path} is to be of the kind {kind!r}, which is not known. {nearest(kind, EXPORTS)}")
+        raise InputError(f"cannot export to {path}: unknown suffix {kind!r}. {nearest(kind, EXPORTS)}")
     EXPORTS[kind](snapshot, path)
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
-    """One dictionary for each photo; what is unknown is None."""
-    positions, times = columns.positions(), columns.times
+    """Yield a dictionary for each photo; what is unknown is None."""
+    positions, times = columns.positions, columns.times
     degrees = np.full((len(columns), 2), np.nan) if positions.zones is None else positions.latlon()
     zones = positions.zones or ("",) * len(columns)
-    for row, name in enumerate(columns.names.all()):
+    for row, name in enumerate(columns.raw_names.all()):
         lat_deg, lon_deg = (None if np.isnan(value) else float(value) for value in degrees[row])
         easting_m, northing_m = (None if np.isnan(value) else float(value) for value in positions.metres[row])
         yield {
@@ -53,12 +54,12 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
             "northing": northing_m,
             "zone": zones[row] or None,
             "time": None if np.isnat(times[row]) else f"{times[row]}Z",
-            "tags": list(unpack_tags(columns.tags[row])),
+            "tags": list(columns.tags[row]),
         }
 
 
 def _csv(snapshot: Snapshot, path: Path) -> None:
-    """The first line names the columns; names that are not UTF-8 keep their bytes."""
+    """Write a table with a header. Names that are not UTF-8 keep their bytes; no spreadsheet runs a name or a tag."""
     with (
         written_beside(path) as beside,
         beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -66,12 +67,13 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
         table, quoted = csv.writer(file), csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["name", "id", "lat", "lon", "easting", "northing", "zone", "time", "tags"])
         for row in _rows(snapshot.columns):
-            blank = row["name"].startswith(" ")  # which readers that skip blanks after commas keep in quotes only
-            (quoted if blank else table).writerow([*list(row.values())[:-1], " ".join(row["tags"])])
+            texts = {"name": safe_cell(row["name"]), "tags": safe_cell(" ".join(row["tags"]))}
+            blank = row["name"].startswith(" ")  # readers that skip blanks after commas keep it only in quotes
+            (quoted if blank else table).writerow({**row, **texts}.values())
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """A feature for each photo, one to a line; its geometry is null where there is no latitude."""
+    """Write a feature for each photo, one to a line; its geometry is null if it has no latitude."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):
@@ -87,17 +89,14 @@ def _feature(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parquet(snapshot: Snapshot, path: Path) -> None:
-    """The same columns and the descriptors. What is not UTF-8 is escaped, and `name_bytes` has the bytes of a name."""
+    """Write the same columns and the descriptors. Bytes that are not UTF-8 are escaped; `name_bytes` has them."""
     with extra("parquet", "a Parquet file"):
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     made_by = snapshot.manifest.made_by
     schema = _schema(arrow, made_by)
     rows = _rows(snapshot.columns)
-    with (
-        written_beside(path) as beside,
-        parquet.ParquetWriter(beside, schema) as writer,
-    ):
+    with written_beside(path) as beside, parquet.ParquetWriter(beside, schema) as writer:
         for start in range(0, len(snapshot), ROWS_AT_ONCE):
             vectors = snapshot.vectors[start : start + ROWS_AT_ONCE]
             some = [_arrow_row(row) for _, row in zip(vectors, rows, strict=False)]
@@ -113,7 +112,7 @@ def _arrow_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Names and tags may be any bytes, and Parquet takes texts that are UTF-8 only."""
+    """Return text in UTF-8, which Parquet requires; other bytes are escaped."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

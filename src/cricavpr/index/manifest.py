@@ -1,8 +1,7 @@
-"""The manifest: one small file for each version of an index, which says what files that version is made of.
+"""The manifest: one small JSON file for each version of an index, with the names of the files of that version.
 
-The newest version is the one with the highest number in its file name. A manifest carries its own checksum and
-number, so one that is damaged or was copied over another is found; and flags, so that a later version of this
-package can say that an older one must not read it.
+The newest version is the one with the highest number in its file name. A manifest has a checksum and holds its
+own number, so that damage, or a copy under another name, is detected.
 """
 
 from __future__ import annotations
@@ -12,43 +11,40 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
-from cricavpr.index.damage import DamagedError
-from cricavpr.index.durable import PARTIAL, read_whole
-from cricavpr.index.sealed import sealed, unsealed
-from cricavpr.schema import nearest
+from cricavpr.index.checksummed_json import seal, unseal
+from cricavpr.index.storage import PARTIAL, DamagedError, failed_read, read_whole
+from cricavpr.schema import build, nearest, to_plain
 
-FAMILY = "cricavpr.place_index."
-FORMAT = FAMILY + "2"
-FLAGS = frozenset({"float16"})  # what a manifest may ask of its reader
-STORED = {"float32": "<f4", "float16": "<f2"}  # how descriptors may lie in a segment
-DTYPES = tuple(STORED)  # all but the first are flags
-OLD_MANIFEST = "place_index.json"  # of format 1, which had one segment and no versions
-UPGRADE_PACKAGE = "pip install --upgrade cricavpr"
+FORMAT = "cricavpr.place_index.3"
+STORED = {"float32": "<f4", "float16": "<f2"}  # how descriptors may be stored
+FLOAT32 = "float32"
+QUANTISER = "quantiser.bin"  # made by compressed search: see docs/search.md
+TUNED = "tuned.json"
+CALIBRATION = "calibration.json"  # written by `locate`
+WORK = ".describing"  # a folder for descriptors that are not in the index yet
 
 _NAME = re.compile(r"version-([0-9]{12})\.json")
-_DATA = re.compile(r"(segment|removed)-[0-9a-f]{16}\.bin")
+_SEGMENT = re.compile(r"segment-[0-9a-f]{16}\.bin")
+_REMOVED = re.compile(r"removed-[0-9a-f]{16}\.bin")
 _CODES = re.compile(r"codes-([0-9a-f]{16})-[0-9a-f]{8}\.bin")
-QUANTISER = "quantiser.bin"  # what codes are made by, and what was measured of it: see docs/search.md
-TUNED = "tuned.json"
-LEARNT = (QUANTISER, TUNED)
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A file with the sorted numbers of the rows of one segment that are removed, as 8-byte integers."""
+    """A file with the sorted numbers of the removed rows of one segment, 8 bytes each."""
 
     file: str
     count: int
     sha256: str
 
     def __post_init__(self) -> None:
-        _require(self.file, _DATA)
-        if type(self.count) is not int or self.count < 1:
-            raise ValueError(f"{self.count} rows removed")
+        _check_name(self.file, _REMOVED)
+        if self.count < 1:
+            raise ValueError(f"{self.count} removed rows")
 
     @property
     def bytes(self) -> int:
@@ -57,53 +53,55 @@ class Removed:
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment file: its length, and the length and checksum of its footer, which has the checksums of the rest."""
+    """A segment file: its length, the checksum of its footer (which has the checksums of the rest), and its rows."""
 
     file: str
     bytes: int
-    footer_bytes: int
-    footer_sha256: str
+    checksum: str
     count: int
     removed: Removed | None = None
 
     def __post_init__(self) -> None:
-        _require(self.file, _DATA)
-        numbers = (self.bytes, self.footer_bytes, self.count)
-        if any(type(number) is not int or number < 1 for number in numbers) or self.footer_bytes > self.bytes:
-            raise ValueError(f"a segment of {numbers}")
+        _check_name(self.file, _SEGMENT)
+        if self.bytes < 1 or self.live < 1:
+            raise ValueError(f"a segment of {self.bytes} bytes and {self.live} photos")
 
     @property
     def live(self) -> int:
+        """Rows that are not removed."""
         return self.count - (self.removed.count if self.removed else 0)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        removed = values["removed"]
-        return cls(**{**values, "removed": None if removed is None else Removed(**removed)})
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "removed": None if self.removed is None else vars(self.removed)}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of an index: how its descriptors were made, its segments in the order of adding, how they store."""
+    """One version of an index.
+
+    Attributes:
+        version: its number.
+        made_by: provenance of the descriptors.
+        pieces: the segments, in the order of adding.
+        dtype: how descriptors are stored.
+    """
 
     version: int
     made_by: MadeBy
     pieces: tuple[Piece, ...] = ()
-    dtype: str = DTYPES[0]
+    dtype: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        if self.dtype not in STORED:
+            raise ValueError(f"descriptors stored as {self.dtype}")
 
     @property
     def name(self) -> str:
-        return f"version-{self.version:012d}.json"
+        return manifest_name(self.version)
 
     @property
     def count(self) -> int:
         return sum(piece.live for piece in self.pieces)
 
     def files(self) -> Iterator[str]:
-        """The names of all files that this version is made of, its own too."""
+        """Yield the names of all files of this version, and of the manifest."""
         yield self.name
         for piece in self.pieces:
             yield piece.file
@@ -111,118 +109,95 @@ class Manifest:
                 yield piece.removed.file
 
     def has_codes(self, name: str) -> bool:
-        """Whether a file is what codes are made by, what was measured of it, or the codes of a segment."""
+        """Return whether a file belongs to the compressed search of this version."""
         codes = _CODES.fullmatch(name)
         if codes is None:
-            return name in LEARNT
-        return any(piece.footer_sha256.startswith(codes[1]) for piece in self.pieces)
+            return name in (QUANTISER, TUNED)
+        return any(piece.checksum.startswith(codes[1]) for piece in self.pieces)
 
     def encode(self) -> bytes:
-        values: dict[str, Any] = {
-            "format": FORMAT,
-            "flags": [self.dtype] if self.dtype in FLAGS else [],
-            "version": self.version,
-            "made_by": self.made_by.to_dict(),
-            "segments": [piece.to_dict() for piece in self.pieces],
-        }
-        return sealed(values).encode()
+        return seal({"format": FORMAT, **to_plain(self)}).encode()
 
     @classmethod
     def decode(cls, path: Path, content: bytes) -> Self:
-        """Read what `encode` gave.
+        """Read what `encode` returned.
 
         Raises:
-            DamagedError: cut off, garbled, or of another version than its name says.
-            InputError: of a format that only a later release reads.
+            DamagedError: truncated, invalid, or of another version than its name says.
+            InputError: of another format.
         """
-        values = _checked(path, content)
         try:
-            made_by = MadeBy.from_dict(values["made_by"])
-            pieces = tuple(map(Piece.from_dict, values["segments"]))
-            stored = next((flag for flag in values["flags"] if flag in DTYPES), DTYPES[0])
-            manifest = cls(values["version"], made_by, pieces, stored)
-            if manifest.name != path.name:
-                raise ValueError(f"it is that of version {manifest.version}")
-            return manifest
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedError(path, f"does not describe an index ({error})") from error
+            values = unseal(content)
+        except ValueError as error:
+            raise DamagedError(path, str(error)) from error
+        found = values.pop("format", None)
+        if found != FORMAT:
+            raise InputError(
+                f"{path} has the format {found}, and this release reads {FORMAT}. Upgrade it: "
+                "pip install --upgrade cricavpr"
+            )
+        try:
+            manifest = build(cls, values, "the manifest")
+        except InputError as error:
+            raise DamagedError(path, f"does not describe an index ({str(error).rstrip('.')})") from error
+        if manifest.name != path.name:
+            raise DamagedError(path, f"is the manifest of version {manifest.version}")
+        return manifest
 
 
-def known_dtype(dtype: str) -> str:
-    """The dtype, where descriptors can be stored so. Raises: InputError: another."""
-    if dtype not in DTYPES:
-        raise InputError(f"descriptors are not stored as {dtype!r}. {nearest(dtype, DTYPES)}")
-    return dtype
+def check_dtype(dtype: str) -> None:
+    """Raise InputError unless descriptors can be stored as `dtype`."""
+    if dtype not in STORED:
+        raise InputError(f"unknown dtype {dtype!r}. {nearest(dtype, STORED)}")
 
 
-def _require(name: object, pattern: re.Pattern[str]) -> None:
-    if not isinstance(name, str) or not pattern.fullmatch(name):
-        raise ValueError(f"it names a foreign file, {name}")
+def _check_name(name: str, pattern: re.Pattern[str]) -> None:
+    """Raise ValueError unless a file name has the form of ours, so that no manifest leads out of its folder."""
+    if not pattern.fullmatch(name):
+        raise ValueError(f"foreign file name {name!r}")
 
 
-def _checked(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        values = unsealed(content)
-    except ValueError as error:
-        raise DamagedError(path, str(error)) from error
-    version, flags = values.get("format"), values.get("flags")
-    unknown = sorted({str(flag) for flag in (flags if isinstance(flags, list) else [flags])} - FLAGS)
-    if version != FORMAT or unknown:
-        what = f"the flag {unknown[0]!r}" if unknown else f"the format {version}"
-        raise InputError(f"{path} has {what}, which this release cannot read. Upgrade it: {UPGRADE_PACKAGE}")
-    return values
+def manifest_name(version: int) -> str:
+    return f"version-{version:012d}.json"
 
 
 def versions(folder: Path) -> list[int]:
-    """The numbers of the versions that are there, rising; of an old format none.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
+    """Return the numbers of the versions in a folder, rising. Raises OSError if it cannot be read."""
     found = (_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208
     return sorted(int(match[1]) for match in found if match)
 
 
 def read_manifest(folder: Path, version: int) -> Manifest:
-    """One version's manifest.
+    """Return the manifest of one version.
 
     Raises:
-        DamagedError: it cannot be read, or is not as it was written.
-        InputError: of a format that only a later release reads.
+        FileError: damaged or unreadable.
+        InputError: of another format.
     """
-    path = folder / f"version-{version:012d}.json"
+    path = folder / manifest_name(version)
     try:
         content = read_whole(path)
     except OSError as error:
-        raise DamagedError(path, f"cannot be read ({error.strerror or error})") from error
+        raise failed_read(path, error) from error
     return Manifest.decode(path, content)
 
 
 def newest(folder: Path) -> int:
-    """The number of the newest version.
-
-    Raises:
-        InputError: no index, or one of an old format.
-    """
+    """Return the number of the newest version. Raises InputError if the folder holds no index."""
     try:
         there = versions(folder)
-        if not there and (folder / OLD_MANIFEST).exists():
-            raise InputError(
-                f"{folder} was written by an earlier release, as {FAMILY}1. Run: cricavpr index upgrade {folder}"
-            )
     except (FileNotFoundError, NotADirectoryError):
         there = []
     except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror or error}.") from error
+        raise InputError(f"cannot read {folder}: {error.strerror or error}. Check its permissions.") from error
     if not there:
-        raise InputError(f"{folder} is no place index: it has no version-*.json. Build one there first.")
+        raise InputError(f"{folder} is not a place index: it has no version-*.json. Build one first.")
     return there[-1]
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file name is one that only an index uses, whole or unfinished."""
+    """Return whether a file name is one that only an index uses, for a complete or an unfinished file."""
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
-    old = re.fullmatch(r"(vectors|names|positions|zones)-[0-9a-f]{8}\.bin|place_index\.json", name)
-    beside = name in LEARNT or _CODES.fullmatch(name)
-    return bool(old or beside or _NAME.fullmatch(name) or _DATA.fullmatch(name))
+    ours = (_NAME, _SEGMENT, _REMOVED, _CODES)
+    return name in (QUANTISER, TUNED) or any(pattern.fullmatch(name) for pattern in ours)

@@ -1,6 +1,9 @@
-"""Exact search: the k best of a matrix of scores, and of a database too large for one matrix.
+"""Rank a whole database for evaluation: find the best matches of each query, and the rank of the right one.
 
-A database may be a memory-mapped file of any size: it is read once, block by block, and what was read is given back.
+The database may be a memory-mapped file of any size: it is read once, block by block. Scores are those of one matrix
+product for a block and all queries, as in published evaluations, also for Euclidean distance and with one match
+per panorama, and ties are broken as there. A search of an index (`exact.py`) scores pair by pair
+instead, so that a score does not depend on what else is asked; that would change published figures in the last digit.
 """
 
 from __future__ import annotations
@@ -21,16 +24,16 @@ Distance = Literal["dot", "l2"]  # the score is the dot product, or minus the sq
 SCORES_AT_ONCE = 4_000_000  # a block of scores: 16 MB of float32
 VALUES_AT_ONCE = 16_000_000  # a block of database vectors in memory: 64 MB
 QUERIES_AT_ONCE = 512
-TIE = 1e-6  # of the lengths involved: scores of float32 vectors that are nearer than this count as equal ranks
+TIE = 1e-6  # of the lengths: scores of float32 vectors that differ by less count as equal ranks
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a search returns for each query, best first.
+    """The matches of each query, best first.
 
     Attributes:
-        indices: (Q, n) rows of the database, -1 where there is nothing.
-        scores: (Q, n) higher is better; -inf where there is nothing.
+        indices: (Q, n) rows of the database, -1 for no match.
+        scores: (Q, n) higher is better; -inf for no match.
     """
 
     indices: Indices
@@ -38,25 +41,34 @@ class Predictions:
 
     def __post_init__(self) -> None:
         if self.indices.ndim != 2 or self.indices.shape != self.scores.shape:
-            shapes = f"{self.indices.shape} and scores of shape {self.scores.shape}"
-            raise InputError(f"indices of shape {shapes} do not fit. Give (Q, n) for both.")
+            raise InputError(
+                f"indices and scores must both be (Q, n), got {self.indices.shape} and {self.scores.shape}."
+            )
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        queries, matches = self.indices.shape
+        return f"{type(self).__name__}({queries:,} queries, {matches:,} matches each)"
 
 
 def top_k(
     scores: NDArray[Any],  # (Q, N)
     k: int,
 ) -> tuple[Indices, NDArray[Any]]:  # (Q, min(k, N)) twice
-    """The k best columns of each row, best first; of equal scores the lower column comes first.
+    """Return the k best columns of each row and their scores, best first; of equal scores the lower column first.
 
-    Exactly what a stable sort of each whole row would give, without sorting it.
+    The same as a stable sort of each row, without sorting all of it.
 
     Raises:
-        InputError: k below 1, or a score that is not a number.
+        InputError: k below 1, or a score that is NaN.
+
+    Example:
+        >>> top_k(np.array([[1.0, 3.0, 2.0]]), 2)[0].tolist()
+        [[1, 2]]
     """
-    _check_k(k)
+    check_k(k)
     if not np.issubdtype(scores.dtype, np.floating):
         scores = scores.astype(np.float64)
     if np.isnan(scores).any():
@@ -89,18 +101,21 @@ def search(
     distance: Distance = "dot",
     panoramas: Indices | None = None,  # (N,) rising numbers
 ) -> Predictions:  # (Q, min(k, N))
-    """The k database vectors with the highest score for each query, exactly; ties to the lower index.
-
-    Memory is bounded by `block` database vectors (left out: about 64 MB of them), whatever the database.
+    """Return the k database vectors with the highest score for each query; of equal scores the lower index first.
 
     Args:
+        block: database vectors in memory at a time; by default about 64 MB of them.
         distance: "dot", or "l2" for minus the squared Euclidean distance.
-        panoramas: which panorama each vector belongs to; only the best of each is then a prediction, so there are
-            as many columns as panoramas at most.
+        panoramas: the panorama that each vector belongs to; only the best vector of each is then a prediction.
 
     Raises:
-        InputError: dimensions that differ, k or block below 1, vectors that are not finite, or panoramas that are
-            not rising.
+        InputError: dimensions that differ, k or block below 1, vectors that are not finite, or panoramas that do not
+            rise.
+
+    Example:
+        >>> database = np.array([[1, 0], [0, 1]], np.float32)
+        >>> search(database, np.array([[0.6, 0.8]], np.float32), 2).indices.tolist()
+        [[1, 0]]
     """
     _check(database, queries, k, block)
     scan = _Scan(database, queries, k, distance, panoramas)
@@ -119,17 +134,22 @@ def search_and_rank(
     distance: Distance = "dot",
     panoramas: Indices | None = None,  # (N,)
 ) -> tuple[Predictions, Indices]:  # (Q, min(k, N)) and (Q,)
-    """`search`, and in the same pass the rank of the best right vector over the whole database, 0 where none is right.
+    """Search, and in the same pass rank the best right vector among the whole database; 0 if no vector is right.
 
-    Scores are not sorted beyond k, only counted. There, two that differ by less than float32 can tell (`TIE`) count
-    as equal, and the lower index comes first; within k the rank is the place among the predictions.
+    Within k the rank is the place among the predictions. Beyond, scores are only counted; two that differ by less than
+    float32 can tell (`TIE`) count as equal, and the lower index comes first.
 
     Raises:
-        InputError: as for `search`, or another number of queries in `right`.
+        InputError: as `search`, or another number of queries in `right`.
+
+    Example:
+        >>> database = np.array([[1, 0], [0, 1]], np.float32)
+        >>> search_and_rank(database, np.array([[0.6, 0.8]], np.float32), 1, [np.array([0])])[1].tolist()
+        [2]
     """
     _check(database, queries, k, block)
     if len(right) != len(queries):
-        raise InputError(f"{len(right)} lists of right vectors do not fit {len(queries)} queries.")
+        raise InputError(f"expected right vectors for {len(queries)} queries, got {len(right)} lists.")
     scan = _Scan(database, queries, k, distance, panoramas, _targets(database, queries, right, distance))
     for start, vectors in _blocks(database, block, panoramas):
         scan.take(start, vectors)
@@ -138,15 +158,15 @@ def search_and_rank(
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """The best right vector of each query: what is to be ranked."""
+    """The best right vector of each query, which is to be ranked."""
 
-    index: Indices  # (Q,), -1 where none is right
+    index: Indices  # (Q,), -1 if no vector is right
     score: NDArray[np.float64]  # (Q,)
     tie: NDArray[np.float64]  # (Q,) scores this near count as equal
 
 
 class _Scan:
-    """What one pass over a database has found so far."""
+    """The result of one pass over a database so far."""
 
     def __init__(
         self,
@@ -163,7 +183,7 @@ class _Scan:
         self.before = np.zeros(len(queries), np.int64)  # vectors, or panoramas, that come before the target
 
     def take(self, first: int, vectors: NDArray[np.float32]) -> None:  # (block, D)
-        """Look at the vectors from row `first` on."""
+        """Add the vectors from row `first` on."""
         parts = []
         for start in range(0, len(self.queries), QUERIES_AT_ONCE):
             rows = slice(start, start + QUERIES_AT_ONCE)
@@ -198,7 +218,7 @@ class _Scan:
         return np.where(target[:, 0] >= 0, counts, 0)
 
     def ranks(self, right: Sequence[Indices]) -> Indices:  # (Q,)
-        """1 + what came before; where the predictions show it themselves, they are believed."""
+        """Return 1 + what came before the target; within k the place among the predictions."""
         assert self.targets is not None
         ranks = np.zeros(len(self.queries), np.int64)
         for query, correct in enumerate(right):
@@ -210,38 +230,39 @@ class _Scan:
         return ranks
 
 
-def _check_k(k: int) -> None:
+def check_k(k: int) -> None:
+    """Raise InputError if fewer than one match is asked for."""
     if k < 1:
-        raise InputError(f"the {k} best of anything are not defined. Ask for 1 or more.")
+        raise InputError(f"the number of matches must be at least 1, got {k}.")
 
 
 def _check(database: NDArray[np.floating[Any]], queries: NDArray[np.floating[Any]], k: int, block: int | None) -> None:
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
-        raise InputError(f"a database of shape {database.shape} cannot be searched with {queries.shape}.")
-    _check_k(k)
+        raise InputError(f"database (N, D) and queries (Q, D) do not match: {database.shape} and {queries.shape}.")
+    check_k(k)
     if block is not None and block < 1:
-        raise InputError(f"a database cannot be read in blocks of {block} rows. Give 1 or more.")
+        raise InputError(f"block must be at least 1 row, got {block}.")
 
 
 def _blocks(
     database: NDArray[np.floating[Any]], block: int | None, panoramas: Indices | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The database in float32, some rows at a time; a panorama is never cut in two."""
+    """Yield the database in float32, some rows at a time; a panorama is never divided."""
     count, dim = database.shape
     block = block or max(1, min(VALUES_AT_ONCE // max(dim, 1), SCORES_AT_ONCE // QUERIES_AT_ONCE))
     ends = _ends(count, block, panoramas)
     for start, end in zip([0, *ends], ends, strict=False):
         part = database[start:end]
         yield start, np.ascontiguousarray(part, np.float32)
-        give_back(part)  # not `database`, which need not be an array: of the vectors of an index each part has its map
+        give_back(part)
 
 
 def _ends(count: int, block: int, panoramas: Indices | None) -> list[int]:
-    """Where each block ends."""
+    """Return where each block ends."""
     if panoramas is None:
         return [*range(block, count, block), count] if count else []
     if len(panoramas) != count or (np.diff(panoramas) < 0).any():
-        raise InputError(f"the panoramas of {count} vectors are not {count} rising numbers. Sort the images by them.")
+        raise InputError(f"panoramas must be {count} rising numbers, one for each vector. Sort the images by them.")
     borders = np.append(np.flatnonzero(np.diff(panoramas)) + 1, count)  # where a panorama ends
     ends: list[int] = []
     while count and (not ends or ends[-1] < count):
@@ -274,7 +295,7 @@ def _best_of_each(
     panoramas: Indices,  # (b,) rising
     first: int,
 ) -> tuple[Indices, NDArray[np.float32]]:  # (q, p) database indices, (q, p)
-    """The best vector of each panorama, ties to the lower index."""
+    """Return the best vector of each panorama; of equal scores the lower index."""
     starts = np.append(0, np.flatnonzero(np.diff(panoramas)) + 1)
     best = np.maximum.reduceat(scores, starts, axis=1)  # NaN stays NaN
     sizes = np.diff(np.append(starts, len(panoramas)))
@@ -288,7 +309,7 @@ def _targets(
     right: Sequence[Indices],
     distance: Distance,
 ) -> _Targets:
-    """Score the right vectors of each query, and keep the best: the lowest index of those that are equally good."""
+    """Return the best right vector of each query: the lowest index of those that are equally good."""
     counts = np.fromiter(map(len, right), np.int64, len(right))
     pairs = np.repeat(np.arange(len(right)), counts)  # (P,) which query
     columns = np.concatenate([np.asarray(one, np.int64) for one in right]) if len(right) else np.empty(0, np.int64)
@@ -309,7 +330,7 @@ def _pair_scores(
     columns: Indices,  # (P,) database row of each pair
     distance: Distance,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,) each
-    """Scores of single pairs, and how near another score is as good; the file is read in its own order."""
+    """Return scores of single pairs, and how near another score is equal; the file is read in its own order."""
     scores, ties = np.empty(len(pairs)), np.empty(len(pairs))
     order = np.argsort(columns, kind="stable")
     step = max(1, VALUES_AT_ONCE // 8 // max(1, database.shape[1]))

@@ -1,224 +1,254 @@
-"""How a version of an index is searched: which engine, why, over which photos, and what had to be made for it.
+"""Choose the engine that searches a version of an index, with the reason.
 
-Left to itself ("auto") an index is compressed only where it is large, the codes fit into memory, and `tune` has
-measured on its own photos which shortlist keeps what exact search finds. Nobody gives recall up unknowingly.
+By default ("auto") the compressed engine is used only if the index is large, the codes fit into memory, and `tune` has
+measured on photos of the index that a shortlist keeps the recall. So nobody loses recall unknowingly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import cast
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cricavpr.descriptors import DescriptorSet, refuse_flaws
 from cricavpr.errors import InputError, MissingExtraError
 from cricavpr.files import size_and_time
-from cricavpr.index import engines
-from cricavpr.index.coding import Keeper, Report, coded, prepare, segments_of
-from cricavpr.index.durable import writer_of
-from cricavpr.index.engines import Choice, CompressedEngine, ExactEngine, LaidOut, Quantiser, Tuning
-from cricavpr.index.engines.compressed import SHORTLIST
-from cricavpr.index.engines.tuning import SHORTLISTS, TARGET
+from cricavpr.index.codes.coding import (
+    InMemory,
+    Opened,
+    coded,
+    open_compressed,
+    prepare,
+    quantiser_of,
+    required_quantiser,
+)
+from cricavpr.index.codes.compressed import SHORTLIST
+from cricavpr.index.codes.quantiser import code_size
+from cricavpr.index.codes.tuning import Tuned
+from cricavpr.index.exact import ExactEngine, Queries
 from cricavpr.index.manifest import TUNED
-from cricavpr.index.search import Predictions, search
+from cricavpr.index.photo_index import Found, KnownPhotos
+from cricavpr.index.search import Predictions
 from cricavpr.index.snapshot import Snapshot
-from cricavpr.index.tuned import Tuned
+from cricavpr.index.storage import FileError
+from cricavpr.index.vectors import Mask
+from cricavpr.schema import nearest
 
-Mask = NDArray[np.bool_]
+EXACT_VALUES = 50_000_000  # 12,000 x 4096: 7 ms of CPU for a query from float32, 80 ms from float16
+RAM_BUDGET_MB = 512
+PROGRAM_MB = 220  # Python, numpy, faiss, and what searching needs besides the codes
+MB = 1_000_000
+
+
+class Engine(Protocol):
+    """Searches the rows of a version; removed ones are never found."""
+
+    def search(self, queries: Queries, k: int, allowed: Mask | None = None) -> Predictions: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and the reason for it, for printing."""
+
+    engine: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} search: {self.reason}"
+
+
+def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
+    """Choose an engine for `size` descriptors of `dim` values.
+
+    Raises:
+        InputError: a budget that is not positive.
+
+    Example:
+        >>> print(choose(1000, 4096))
+        exact search: 1,000 descriptors of 4096 values are few enough to be read whole
+    """
+    if not ram_budget_mb > 0:
+        raise InputError(f"ram_budget_mb must be more than 0, got {ram_budget_mb:g}.")
+    what = f"{size:,} descriptors of {dim} values"
+    if size * dim <= EXACT_VALUES:
+        return Choice("exact", f"{what} are few enough to be read whole")
+    needed_mb = PROGRAM_MB + size * code_size(dim, size)[1] / 2 / MB
+    if needed_mb > ram_budget_mb:
+        return Choice(
+            "exact",
+            f"codes of {what} take {needed_mb:,.0f} MB of memory, and {ram_budget_mb:,.0f} MB are allowed. Ask for the "
+            "engine 'compressed' to use them anyway",
+        )
+    return Choice("compressed", f"{what}; codes take {needed_mb:,.0f} MB of the {ram_budget_mb:,.0f} MB allowed")
 
 
 @dataclass(frozen=True, eq=False)
-class Searcher:
-    """One way to search one version.
+class FolderSearcher:
+    """One way to search one version: a `photo_index.Searcher`.
 
     Attributes:
-        choice: the engine and why it is this one, for printing.
+        choice: the engine and the reason.
         notes: one line for each thing that was missing or damaged and had to be made.
         allowed: (N,) the photos that may be found, or None for all.
     """
 
     snapshot: Snapshot
+    photos: KnownPhotos
     choice: Choice
+    engine: Engine
     notes: tuple[str, ...] = ()
     allowed: Mask | None = None
-    _compressed: CompressedEngine | None = None
+    most_matches: int = sys.maxsize
 
-    def search(self, queries: NDArray[np.float32], top: int) -> Predictions:  # (Q, D) -> (Q, min(top, photos allowed))
-        """The best photos for each query, best first; of equal scores the one that was added first.
+    def __repr__(self) -> str:
+        return f"Searcher({self.choice})"
+
+    def search(self, queries: DescriptorSet, top: int = 5) -> Found:  # (Q, D) -> (Q, min(top, photos allowed))
+        """Return the best photos for each query, best first; of equal scores the one that was added first.
 
         Raises:
-            InputError: shapes that do not fit, `top` below 1, or a damaged file, which is named.
+            MadeByError: the queries have another provenance.
+            InputError: an invalid query, `top` below 1, or a damaged file.
         """
-        # The queries are copied because they may be the very rows that are searched, and numpy multiplies an array
-        # with itself in another way, which rounds otherwise.
-        queries = queries.copy()
-        if self._compressed is None and self.allowed is None:
-            # Vectors is sliced like an array, and gives arrays.
-            return search(cast("NDArray[np.float32]", self.snapshot.vectors), queries, top)
-        found = self.engine.search(queries, top, _in_files(self.allowed, self.snapshot.live))
+        made_by, path = self.snapshot.manifest.made_by, self.snapshot.path
+        made_by.require_same(queries.made_by, f"the descriptors of {path} and of the queries")
+        refuse_flaws(queries)
+        found = self.engine.search(queries.vectors, top, self._allowed_rows())
         numbers = self.snapshot.numbers
-        return found if numbers is None else replace(found, indices=numbers[found.indices])
+        return Found(found.indices if numbers is None else numbers[found.indices], found.scores, self.photos)
 
-    @property
-    def engine(self) -> CompressedEngine | ExactEngine:
-        """What searches, over the rows of the files."""
-        if self._compressed is not None:
-            return self._compressed
-        parts = tuple(segment.vectors for segment in segments_of(self.snapshot))
-        return ExactEngine(engines.Rows(parts, self.snapshot.live))
-
-
-def _in_files(allowed: Mask | None, live: Mask | None) -> Mask | None:
-    """A mask over photos as one over the rows of the files, where removed ones lie too."""
-    if allowed is None or live is None:
-        return allowed
-    rows = live.copy()
-    rows[live] = allowed
-    return rows
+    def _allowed_rows(self) -> Mask | None:
+        """Turn the mask over photos into a mask over the rows of the files."""
+        live = self.snapshot.rows.live
+        if self.allowed is None or live is None:
+            return self.allowed
+        rows = live.copy()
+        rows[live] = self.allowed
+        return rows
 
 
 class Searching:
-    """All ways to search one version; what is in memory for one of them is there for the next."""
+    """Makes searchers of one version. Codes in memory are shared between them.
 
-    def __init__(self, snapshot: Snapshot, laid_out: LaidOut | None = None) -> None:
-        """`laid_out`: codes of an earlier version in memory; those of the same segments serve here too."""
-        self.snapshot, self.laid_out = snapshot, laid_out
-        self._engine: tuple[CompressedEngine, tuple[str, ...]] | None = None
-        self._auto: tuple[tuple[float, int, int], Searcher] | None = None
+    Args:
+        photos: the same version, for names and positions of photos that are found.
+        known: codes in memory of an earlier version.
+    """
+
+    def __init__(self, snapshot: Snapshot, photos: KnownPhotos, known: InMemory | None = None) -> None:
+        self.snapshot, self.photos, self.codes = snapshot, photos, known
+        self._opened: Opened | None = None
+        self._auto: tuple[tuple[float, int, int], FolderSearcher] | None = None
         self._opening = Lock()  # codes are laid out once, however many threads ask for them
 
-    def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
-        """As `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
-        if engine != "auto" or allowed is not None:
-            return self._searcher(engine, allowed, ram_budget_mb)
+    def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
+        """See `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
+        if engine not in ENGINES:
+            raise InputError(f"unknown engine {engine!r}. {nearest(engine, ENGINES)}")
+        return ENGINES[engine](self, allowed, ram_budget_mb)
+
+    def exact(
+        self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB, reason: str = "as requested"
+    ) -> FolderSearcher:
+        """Use the exact engine."""
+        engine = ExactEngine(self.snapshot.rows)
+        return FolderSearcher(self.snapshot, self.photos, Choice("exact", reason), engine, (), allowed)
+
+    def compressed(self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB) -> FolderSearcher:
+        """Use codes, made now if there are none, with a shortlist that may not have been measured."""
+        try:
+            made = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
+            notes, shortlist = [made] if made else [], SHORTLIST
+            try:
+                shortlist = self.tuned_shortlist()
+            except InputError as error:
+                notes.append(f"the shortlist of {SHORTLIST} is not measured: {error}")
+            searcher = self._by_codes(Choice("compressed", "as requested"), shortlist, allowed)
+        except InputError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            return self.exact(allowed, reason=str(error))  # nothing can be written
+        return replace(searcher, notes=(*notes, *searcher.notes))
+
+    def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
+        """Use codes if that is faster and was measured."""
+        if allowed is not None:
+            return self._choose(allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
         kept = self._auto  # another thread may keep another one meanwhile
         if kept is None or kept[0] != asked:
-            searcher = self._searcher(engine, None, ram_budget_mb)
-            if searcher.choice.engine == "exact":  # costs little, and what stood in the way of codes may be gone soon
+            searcher = self._choose(None, ram_budget_mb)
+            if searcher.choice.engine == "exact":  # costs little, and codes may be ready the next time
                 return searcher
             self._auto = kept = asked, searcher
         return kept[1]
 
-    def _searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Searcher:
-        choice = self._chosen(engine, allowed, ram_budget_mb)
+    def _choose(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
+        choice = self._choice(allowed, ram_budget_mb)
         if choice.engine == "exact":
-            return Searcher(self.snapshot, choice, (), allowed)
+            return self.exact(allowed, reason=choice.reason)
         try:
-            if engine == "auto":
-                return self._compressed(choice, self.tuned_shortlist(), allowed)
-            return self._forced(choice, allowed)
+            return self._by_codes(choice, self.tuned_shortlist(), allowed)
         except (InputError, MissingExtraError) as error:
-            if engine != "auto" and not isinstance(error.__cause__, OSError):
-                raise
-            return Searcher(self.snapshot, Choice("exact", str(error)), (), allowed)
+            return self.exact(allowed, reason=str(error))
 
-    def _chosen(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> Choice:
-        """By how many photos may be found; where codes come in, those of all must fit into memory."""
-        manifest = self.snapshot.manifest
-        count = manifest.count if allowed is None else int(np.count_nonzero(allowed))
-        choice = engines.choose(count, manifest.made_by.dim, ram_budget_mb, engine)
-        if choice.engine == "exact" or engine != "auto":
-            return choice
-        return engines.choose(sum(piece.count for piece in manifest.pieces), manifest.made_by.dim, ram_budget_mb)
+    def _choice(self, allowed: Mask | None, ram_budget_mb: float) -> Choice:
+        """Choose by how many photos may be found; codes of all rows must fit into memory."""
+        dim, count = self.snapshot.rows.dim, len(self.snapshot)
+        choice = choose(count if allowed is None else int(np.count_nonzero(allowed)), dim, ram_budget_mb)
+        return choice if choice.engine == "exact" else choose(len(self.snapshot.rows), dim, ram_budget_mb)
 
-    def _forced(self, choice: Choice, allowed: Mask | None) -> Searcher:
-        """With codes that are made now where there are none, and a shortlist that may not have been measured."""
-        note = prepare(self.snapshot.path) if self._engine is None and self._quantiser_or_none() is None else None
-        try:
-            shortlist = self.tuned_shortlist()
-        except InputError as error:
-            searcher = self._compressed(choice, SHORTLIST, allowed)
-            notes = (f"the shortlist of {SHORTLIST} is not measured: {error}", *searcher.notes)
-        else:
-            searcher = self._compressed(choice, shortlist, allowed)
-            notes = searcher.notes
-        return replace(searcher, notes=(*([note] if note else ()), *notes))
-
-    def _compressed(self, choice: Choice, shortlist: int, allowed: Mask | None) -> Searcher:
-        engine, notes = self.opened()
+    def _by_codes(self, choice: Choice, shortlist: int, allowed: Mask | None) -> FolderSearcher:
+        opened = self.opened()
         choice = replace(choice, reason=f"{choice.reason}; a shortlist of {shortlist}")
-        return Searcher(self.snapshot, choice, notes, allowed, engine.with_shortlist(shortlist))
+        engine = opened.engine.with_shortlist(shortlist)
+        return FolderSearcher(self.snapshot, self.photos, choice, engine, opened.notes, allowed)
 
-    def opened(self) -> tuple[CompressedEngine, tuple[str, ...]]:
-        """The compressed engine, and what had to be made for it. What can be kept of that is kept.
-
-        Raises:
-            InputError: there is no sound quantiser.
-            MissingExtraError: faiss is not installed.
-        """
+    def opened(self) -> Opened:
+        """Return the compressed engine. Raises as `open_compressed` does."""
         with self._opening:
-            if self._engine is None:
-                self._engine = self._open()
-            return self._engine
+            if self._opened is None:
+                self._opened = open_compressed(self.snapshot, self.codes)
+                self.codes = self._opened.codes
+            return self._opened
 
-    def _open(self) -> tuple[CompressedEngine, tuple[str, ...]]:
-        keeper, path = Keeper(self.snapshot.path), self.snapshot.path
-        segments, made_by = segments_of(self.snapshot), self.snapshot.manifest.made_by
-        opened = engines.open_compressed(
-            path, segments, made_by, self.snapshot.live, write=keeper, laid_out=self.laid_out
-        )
-        self.laid_out = opened.laid_out
-        return opened.engine, (*opened.notes, *keeper.notes)
-
-    def _quantiser_or_none(self) -> Quantiser | None:
+    def _has_quantiser(self) -> bool:
         try:
-            return engines.quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
-        except InputError:
-            return None
+            return quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by) is not None
+        except FileError:
+            return False
 
     def tuned_shortlist(self) -> int:
-        """The shortlist that `tune` has found for these photos and these codes.
+        """Return the shortlist that `tune` has chosen. Raises InputError if it measured other photos or codes."""
+        path, manifest, tuned = self.snapshot.path, self.snapshot.manifest, Tuned.read(self.snapshot.path)
+        opened = self._opened.engine.quantiser if self._opened else required_quantiser(path, manifest.made_by)
+        return tuned.shortlist(manifest.pieces, opened.fingerprint)
 
-        Raises:
-            InputError: nothing was found, or on other photos.
-        """
-        pieces = self.snapshot.manifest.pieces
-        tuned = Tuned.read(self.snapshot.path)
-        if self._engine is not None:
-            return tuned.kept(pieces, self._engine[0].quantiser.fingerprint)
-        quantiser = engines.required_quantiser(self.snapshot.path, self.snapshot.manifest.made_by)
-        return tuned.kept(pieces, quantiser.fingerprint)
-
-    def described(self, ram_budget_mb: float) -> dict[str, str]:
-        """For `info`: the engine that "auto" takes and why, which codes there are, and what was measured of them."""
-        choice = self._chosen("auto", None, ram_budget_mb)
-        codes, shortlist = "none", "not measured"
+    def described(self) -> dict[str, str]:
+        """Return the facts for `info`: the engine of "auto" and why, the codes, and their measurement."""
+        path, manifest = self.snapshot.path, self.snapshot.manifest
+        choice, codes, measured = self._choice(None, RAM_BUDGET_MB), "none", "not measured"
         try:
-            quantiser = engines.quantiser_of(self.snapshot.path, self.snapshot.manifest.made_by)
+            quantiser = quantiser_of(path, manifest.made_by)
             if quantiser is not None:
-                pieces = self.snapshot.manifest.pieces
-                there = coded(self.snapshot.path, pieces, quantiser)
-                codes = f"{quantiser.code_bytes} bytes a photo, {len(there)} of {len(pieces)} segments coded"
-                shortlist = f"{self.tuned_shortlist()} ({Tuned.read(self.snapshot.path)})"
-            elif choice.engine == "compressed":
-                self.tuned_shortlist()
+                there = coded(path, manifest.pieces, quantiser)
+                codes = f"{quantiser.code_bytes} bytes a photo, {len(there)} of {len(manifest.pieces)} segments coded"
+            if quantiser is not None or choice.engine == "compressed":
+                shortlist, tuning = self.tuned_shortlist(), Tuned.read(path).tuning
+                recall = next(one.recall_at_10 for one in tuning.settings if one.shortlist == shortlist)
+                measured = f"{shortlist}, which found {recall:.1%} of the ten best of {tuning.queries} photos"
         except InputError as error:
-            shortlist = str(error)
+            measured = str(error)
             choice = choice if choice.engine == "exact" else Choice("exact", str(error))
-        return {"engine": str(choice), "codes": codes, "shortlist": shortlist}
+        return {"engine": str(choice), "codes": codes, "shortlist": measured}
 
 
-def tune(
-    snapshot: Snapshot,
-    sample: int,
-    shortlists: Sequence[int] = SHORTLISTS,
-    target: float = TARGET,
-    progress: Report | None = None,
-    wait_s: float = 0.0,
-) -> Tuning:
-    """Measure shortlists on a version whose codes are there, and keep what was found. As `PlaceIndex.tune`."""
-    engine, _ = Searching(snapshot).opened()
-    tuning = engines.tune(engine, sample, shortlists, target, report=progress)
-    found = tuning.keeps
-    recalls = (found.recall_at_1, found.recall_at_10) if found else (0.0, 0.0)
-    segments = {piece.footer_sha256: piece.live for piece in snapshot.manifest.pieces}
-    shortlist = found.shortlist if found else None
-    fingerprint = engine.quantiser.fingerprint
-    tuned = Tuned(fingerprint, segments, tuning.rows, shortlist, target, tuning.queries, *recalls)
-    with writer_of(snapshot.path, wait_s):
-        tuned.write(snapshot.path)
-    return tuning
+ENGINES: dict[str, Callable[[Searching, Mask | None, float], FolderSearcher]] = {
+    "auto": Searching.auto,
+    "exact": Searching.exact,
+    "compressed": Searching.compressed,
+}

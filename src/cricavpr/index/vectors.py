@@ -1,83 +1,178 @@
-"""The vectors of all segments as one array that is never whole in memory."""
+"""Two views of the vectors of an index, never whole in memory: by row of its files, and by photo."""
 
 from __future__ import annotations
 
+import itertools
+import mmap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.index.columns import Indices
-from cricavpr.index.segments import Segment
-from cricavpr.mapped import give_back
+from cricavpr.errors import InputError
+from cricavpr.mapped import give_back, map_of
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+
+VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
+SPARSE = 4  # if fewer than one row in 4 is allowed, only the allowed ones are read
+
+
+class Part(Protocol):
+    """(n, D) vectors of one file, checked when they are indexed. A numpy array fits, too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N vectors of several files, one file after the other and with removed ones, as search engines read them.
+
+    Attributes:
+        parts: each (n, D), float16 or float32.
+        live: (N,) which rows are not removed, or None for all.
+        dim: D.
+
+    Raises:
+        InputError: parts of another shape or type, or a mask of another shape.
+    """
+
+    parts: Sequence[Part]
+    live: Mask | None
+    dim: int
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part.shape[1:] != (self.dim,) or part.dtype not in (np.float16, np.float32):
+                raise InputError(
+                    f"vectors must be (n, {self.dim}) float16 or float32, got {part.dtype} of shape {part.shape}."
+                )
+        if self.live is not None:
+            _check_mask(self.live, len(self))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def starts(self) -> Indices:
+        """(P + 1,) where each part begins, and where the last one ends."""
+        return np.array([0, *itertools.accumulate(map(len, self.parts))], np.int64)
+
+    def allowed(self, also: Mask | None = None) -> Mask | None:
+        """Return (N,) the rows that are live and in `also`; None for all rows."""
+        if also is not None:
+            _check_mask(also, len(self))
+        masks = [mask for mask in (self.live, also) if mask is not None]
+        both = np.logical_and.reduce(masks) if masks else None
+        return None if both is None or both.all() else both
+
+    def by_part(self, rows: Indices) -> Iterator[tuple[int, Indices, Mask]]:
+        """Group rows by part; yield the number of the part, the rows within it, and a mask of the given rows."""
+        numbers = np.searchsorted(self.starts, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            yield number, rows[here] - self.starts[number], here
+
+    def read(self, rows: Indices) -> Floats:  # (n,) -> (n, D)
+        """Return some rows as they are stored."""
+        kinds = {part.dtype for part in self.parts} or {np.dtype(np.float32)}
+        vectors = np.empty((len(rows), self.dim), np.result_type(*kinds))
+        for number, own, here in self.by_part(rows):
+            vectors[here] = self.parts[number][own]
+            release(self.parts[number])
+        return vectors
+
+    def blocks(self, allowed: Mask | None = None) -> Iterator[tuple[Indices, Floats]]:
+        """Yield the rows, or the allowed ones, some at a time: their numbers (b,) and vectors (b, D) as stored."""
+        step = max(1, VALUES_AT_ONCE // self.dim)
+        if allowed is not None and np.count_nonzero(allowed) * SPARSE < len(allowed):
+            chosen = np.flatnonzero(allowed)
+            for start in range(0, len(chosen), step):
+                yield chosen[start : start + step], self.read(chosen[start : start + step])
+            return
+        for part, first in zip(self.parts, self.starts.tolist(), strict=False):
+            advise(part, "sequential")
+            for start in range(0, len(part), step):
+                block = part[start : start + step]
+                numbers = np.arange(first + start, first + start + len(block))
+                if allowed is None:
+                    yield numbers, block
+                elif (here := allowed[numbers]).any():
+                    yield numbers[here], block[here]
+                release(part)
+            advise(part, "random")
 
 
 class Vectors:
-    """(N, D) float32, live rows in the order of adding; a slice or some rows of it are an array.
-
-    How rows are spread over segments cannot be seen from here: a search in blocks of rows multiplies the same
-    matrices however the photos were added, and so gives the same bits. Everything that comes out was checked.
-
-    Raises:
-        DamagedError: on reading rows that are not as they were written.
-    """
+    """(N, D) float32 vectors of the photos in the order of adding. Indexing returns an array, checked."""
 
     ndim = 2
     dtype = np.dtype(np.float32)
 
-    def __init__(self, segments: Sequence[Segment], dim: int) -> None:
-        self.segments = tuple(segments)
-        self.starts = np.cumsum([0, *(segment.piece.live for segment in self.segments)])  # (S + 1,)
-        self.shape = (int(self.starts[-1]), dim)
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.live = rows, None if rows.live is None else np.flatnonzero(rows.live)
+        self.shape = (len(rows) if self.live is None else len(self.live), rows.dim)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | Indices) -> NDArray[np.float32]:
-        if isinstance(rows, slice):
-            first, end, step = rows.indices(len(self))
-            return self._stretch(first, max(first, end)) if step == 1 else self._some(np.arange(first, end, step))
-        return self._some(self.numbered(rows))
+    def __getitem__(self, asked: slice | Indices) -> NDArray[np.float32]:
+        """Return some rows; a slice of one file of float32 is not copied."""
+        if isinstance(asked, slice):
+            first, end, step = asked.indices(len(self))
+            if self.live is None and step == 1 and len(self.rows.parts) == 1:
+                return np.asarray(self.rows.parts[0][first : max(first, end)], np.float32)
+            asked = np.arange(first, end, step)
+        return self.rows.read(self.file_rows(asked)).astype(np.float32, copy=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self[:], dtype)
 
-    def _stretch(self, first: int, end: int) -> NDArray[np.float32]:
-        parts = []
-        for number in range(int(np.searchsorted(self.starts, first, "right")) - 1, len(self.segments)):
-            start, stop = int(self.starts[number]), int(self.starts[number + 1])
-            if start >= end:
-                break
-            if first < stop:
-                parts.append(self.segments[number].vectors(max(first, start) - start, min(end, stop) - start))
-        if len(parts) == 1:
-            return parts[0]
-        gathered = np.concatenate([np.empty((0, self.shape[1]), np.float32), *parts])
-        for part in parts:
-            give_back(part)
-        return gathered
-
-    def numbered(self, asked: Any) -> Indices:
-        """As numpy counts: from the end where negative, and a mask over all. Costs what was asked for, not N."""
+    def file_rows(self, asked: Any) -> Indices:
+        """Return the rows of the files of some photos; negative numbers and masks mean what they mean in numpy."""
         rows = np.asarray(asked)
         if rows.dtype == np.bool_:
             if rows.shape != (len(self),):
-                raise IndexError(f"a mask of shape {rows.shape} does not fit {len(self)} rows")
-            return np.flatnonzero(rows)
-        rows = np.asarray(rows if rows.size else rows.astype(np.int64), np.int64)
+                raise IndexError(f"expected a mask of shape ({len(self)},), got {rows.shape}")
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64)
         if ((rows < -len(self)) | (rows >= len(self))).any():
-            raise IndexError(f"there are {len(self)} rows")
-        return np.where(rows < 0, rows + len(self), rows)
+            raise IndexError(f"row out of range: there are {len(self)} rows")
+        rows = np.where(rows < 0, rows + len(self), rows)
+        return rows if self.live is None else self.live[rows]
 
-    def _some(self, rows: Indices) -> NDArray[np.float32]:
-        found = np.empty((len(rows), self.shape[1]), np.float32)
-        for number, here in self.by_segment(rows):
-            found[here] = self.segments[number].vectors_of(rows[here] - self.starts[number])
-        return found
 
-    def by_segment(self, rows: Indices) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """The segments that some rows lie in, and which of the rows."""
-        numbers = np.searchsorted(self.starts, rows, "right") - 1
-        for number in np.unique(numbers).tolist():
-            yield number, numbers == number
+def _check_mask(mask: Mask, count: int) -> None:
+    if mask.shape != (count,) or mask.dtype != np.bool_:
+        raise InputError(f"expected a mask of shape ({count},) and type bool, got {mask.shape} and {mask.dtype}.")
+
+
+def advise(part: Part, order: Literal["random", "sequential"]) -> None:
+    """Tell the system how a memory-mapped part will be read; nothing is read ahead for "random"."""
+    mapping = map_of(_plain(part))
+    advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
+    if mapping is not None and advice is not None:
+        mapping.madvise(advice)
+
+
+def release(part: Part) -> None:
+    """Release the pages of a memory-mapped part that were read."""
+    give_back(_plain(part))
+
+
+def _plain(part: Any) -> NDArray[Any]:
+    plain: NDArray[Any] = part if isinstance(part, np.ndarray) else part.mapped
+    return plain

@@ -14,10 +14,12 @@ from typing import Any, Literal
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
-from cricavpr.index.durable import writer_of
+from cricavpr.index.checksummed_json import seal, unseal
+from cricavpr.index.manifest import CALIBRATION
+from cricavpr.index.photo_index import PhotoIndex
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.sealed import sealed, unsealed
-from cricavpr.index.sketch import CALIBRATION, MOST_BYTES, SKETCH, left_of, likeness, sketch_of
+from cricavpr.index.sketch import MOST_BYTES, SKETCH, left_of, likeness, sketch_of
+from cricavpr.index.storage import read_whole, writer_of
 from cricavpr.locate.consensus import FEATURES, Consensus, Rule
 from cricavpr.locate.estimate import Doubt
 from cricavpr.locate.logistic import Logistic
@@ -199,7 +201,7 @@ class Calibration:
         with writer_of(index.path, WAIT_S):
             left = left_of(self.sketch, index.newest().snapshot.ids_and_metres())
             kept = replace(self, sketch=left, wiped=self.wiped + len(self.sketch) - len(left))
-            write_text(path, sealed(kept.to_dict()) + "\n")
+            write_text(path, seal(kept.to_dict()) + "\n")
         return path
 
 
@@ -211,13 +213,15 @@ class Found:
     why_not: str | None = None
 
 
-def read_calibration(index: PlaceIndex) -> Found:
+def read_calibration(index: PhotoIndex) -> Found:
     """Read the calibration of an index, if it still fits."""
+    if not isinstance(index, PlaceIndex):
+        why_not = "so the confidence of an answer is unknown. Only an index in a folder can be calibrated."
+        return Found(None, f"{index.path} is not calibrated, {why_not}")
     path = index.path / CALIBRATION
     again = f"Run: cricavpr index calibrate {index.path}"
     try:
-        with path.open("rb") as file:
-            calibration = build(Calibration, unsealed(file.read(MOST_BYTES)), str(path))
+        calibration = build(Calibration, unseal(read_whole(path, MOST_BYTES)), str(path))
     except FileNotFoundError:
         return Found(None, f"{index.path} is not calibrated, so the confidence of an answer is unknown. {again}")
     except OSError as error:

@@ -15,13 +15,12 @@ from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import ALONE, Grouping
-from cricavpr.index.engines import Filter
-from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote import Address, RemoteIndex, is_remote
-from cricavpr.locate.calibration import check_precision
+from cricavpr.index import open_index
+from cricavpr.index.filters import Filter
+from cricavpr.index.photo_index import Found, PhotoIndex
+from cricavpr.locate.calibration import check_precision, read_calibration
 from cricavpr.locate.consensus import Consensus, Rule, consensus
 from cricavpr.locate.estimate import LocationEstimate, Match, Where
-from cricavpr.locate.sources import Findings, source_of
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
 from cricavpr.methods.embedding import Picture, pixels_of
@@ -52,7 +51,7 @@ class Locator:
         engine, where: how to search, and which photos may be found; as for `PlaceIndex.search`.
 
     Attributes:
-        source: the index ready to be searched: `choice` says how and why, `notes` what had to be made for that.
+        searcher: the index ready to be searched: `choice` says how and why, `notes` what had to be made for that.
         calibration: how far the answers can be trusted, or None.
         caveat: one line about what the answers do not promise, or None.
 
@@ -62,21 +61,19 @@ class Locator:
 
     Example:
         >>> import tempfile
-        >>> from cricavpr.describing import describe
-        >>> from cricavpr.datasets import read_photos
+        >>> from cricavpr import build_index
         >>> from cricavpr.town import make_town
         >>> town, to = (Path(tempfile.mkdtemp()) / name for name in ("town", "index"))
         >>> _ = make_town(town, seed=7, places=4, layout="photos", image_size=(56, 56))
-        >>> photos, _ = read_photos(town / "database")
-        >>> made = describe(load_method("pixels"), photos).descriptors
-        >>> locator = Locator(PlaceIndex.build(made, photos.positions, photos.root, to), "pixels")
-        >>> locator.locate(photos.path(0)).matches[0].name == photos.names[0]
+        >>> index, _ = build_index(town / "database", to, method="pixels")
+        >>> photo = next((town / "database").iterdir())
+        >>> Locator(index, "pixels").locate(photo).matches[0].name == photo.name
         True
     """
 
     def __init__(
         self,
-        index: PlaceIndex | RemoteIndex | AnyPath,
+        index: PhotoIndex | AnyPath,
         method: Method | str,
         precision: float = PRECISION,
         *,
@@ -93,8 +90,8 @@ class Locator:
         self.grouping = Grouping.parse(grouping) if isinstance(grouping, str) else grouping
         self.made_by = made_by(self.method, self.grouping)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
-        self.source = source_of(index, engine, where)
-        found = self.source.calibrated()
+        self.searcher = index.searcher(engine=engine, where=where)
+        found = read_calibration(index)
         self.calibration = found.calibration
         self.caveat = found.why_not if found.calibration is None else found.calibration.caveat(precision)
         self.rule = Rule() if found.calibration is None else found.calibration.rule
@@ -195,22 +192,22 @@ class Locator:
         for path, name in zip(map(str, paths), names, strict=True):
             yield replace(answers[name], photo=path) if name in answers else replace(failed[name], name=path)
 
-    def _search(self, queries: DescriptorSet, top: int) -> Findings:
+    def _search(self, queries: DescriptorSet, top: int) -> Found:
         """Search for as many matches as are shown, and as many as decide: `top` does not change the position."""
-        return self.source.search(queries, max(top, self.rule.depth))
+        return self.searcher.search(queries, max(top, self.rule.depth))
 
-    def _estimates(self, names: Sequence[str], findings: Findings, top: int) -> Iterator[LocationEstimate]:
+    def _estimates(self, names: Sequence[str], findings: Found, top: int) -> Iterator[LocationEstimate]:
         """Yield the estimate of each query."""
-        indices, scores = findings.predictions.indices, findings.predictions.scores
+        indices, scores = findings.indices, findings.scores
         known = np.unique(indices[indices >= 0])
-        positions = findings.positions_of(known)
+        positions = findings.photos.positions_of(known)
         shown = np.unique(indices[:, :top][indices[:, :top] >= 0])
         where = dict(zip(shown.tolist(), _where(positions.take(np.searchsorted(known, shown))), strict=True))
         for query, name in enumerate(names):
             there = indices[query] >= 0
             rows, of = indices[query, there], scores[query, there]
             matches = tuple(
-                Match(findings.name(row), score, where[row], findings.photo(row))
+                Match(findings.photos.name(row), score, where[row], findings.photos.photo(row))
                 for row, score in zip(rows[:top].tolist(), of[:top].tolist(), strict=True)
             )
             deciding = slice(0, self.rule.depth)
@@ -223,20 +220,10 @@ class Locator:
             yield LocationEstimate(name, guess, matches, doubt)
 
     def _check_top(self, top: int) -> None:
-        most = self.source.most_matches
+        most = self.searcher.most_matches
         if not 1 <= top <= most:
             limit = "at least 1" if top < 1 else f"at most {most:,}"
             raise InputError(f"the number of matches from {self.index.path} must be {limit}, got {top:,}.")
-
-
-def open_index(index: AnyPath) -> PlaceIndex | RemoteIndex:
-    """Open an index by its folder, or by its address on a server.
-
-    Raises:
-        InputError: it cannot be opened.
-    """
-    text = str(index)
-    return RemoteIndex.open(Address.parse(text)) if is_remote(text) else PlaceIndex.open(Path(index))
 
 
 def none_located(problems: Sequence[Problem]) -> str:

@@ -1,18 +1,7 @@
-"""The verbs of an index against a Milvus cluster: `milvus://host:port/collection`, not a folder. See docs/remote.md."""
+"""An index on a server, such as `milvus://host:port/collection`, in place of a folder. See docs/remote.md."""
 
 from cricavpr.index.remote.address import Address, folder_named, is_remote
-from cricavpr.index.remote.remote_index import Found, RemoteChange, RemoteIndex
-from cricavpr.index.remote.server import KINDS, Kind, Server, Unavailable
+from cricavpr.index.remote.remote_index import RemoteIndex
+from cricavpr.index.remote.server import Kind, Server, Unavailable
 
-__all__ = [
-    "KINDS",
-    "Address",
-    "Found",
-    "Kind",
-    "RemoteChange",
-    "RemoteIndex",
-    "Server",
-    "Unavailable",
-    "folder_named",
-    "is_remote",
-]
+__all__ = ["Address", "Kind", "RemoteIndex", "Server", "Unavailable", "folder_named", "is_remote"]

@@ -1,72 +1,92 @@
-"""Where a remote index is: `milvus://host:port/collection`."""
+"""The address of an index on a server: `milvus://host:port/collection`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from cricavpr.errors import InputError
 
-SCHEME = "milvus://"
-PORT = 19530  # where Milvus listens unless told otherwise
-TOKEN = "CRICAVPR_MILVUS_TOKEN"  # the variable that holds user:password, or a token
+TOKEN = "CRICAVPR_{}_TOKEN"  # the variable that holds user:password, or a token
 
-_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # what Milvus takes
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # letters that every server accepts
 
 
-def is_remote(text: str) -> bool:
-    """Whether an index is named by the address of a server rather than by a folder."""
-    return text.startswith(SCHEME)
+class Scheme(NamedTuple):
+    """A kind of server: the module of `cricavpr.index.remote` that has its `connect(address)`, and its usual port."""
+
+    module: str
+    port: int
+
+
+SCHEMES = {"milvus": Scheme("milvus", 19530)}  # a new kind of server is one row here and one module
+
+
+def is_remote(where: str | Path) -> bool:
+    """Return whether this is the address of a server, not a folder.
+
+    Example:
+        >>> is_remote("milvus://host/town"), is_remote("town.index")
+        (True, False)
+    """
+    return isinstance(where, str) and where.partition("://")[0] in SCHEMES and "://" in where
 
 
 def folder_named(text: str, verb: str) -> Path:
-    """The folder of an index, for a verb that cannot do without one.
-
-    Raises:
-        InputError: it is the address of a server.
-    """
+    """Return the folder of an index, for a verb that needs one. Raises InputError for the address of a server."""
     if is_remote(text):
         raise InputError(
-            f"`index {verb}` is for an index in a folder, and {Address.parse(text)} is kept by its server. "
-            "Give the folder of an index."
+            f"`index {verb}` needs an index in a folder, and {Address.parse(text)} is on a server. Give a folder."
         )
     return Path(text)
 
 
 @dataclass(frozen=True)
 class Address:
-    """One collection of one server. It prints as it is written."""
+    """One collection of one server; `str` gives the address as users write it.
+
+    Example:
+        >>> print(Address.parse("milvus://10.0.0.7/town"))
+        milvus://10.0.0.7:19530/town
+    """
 
     host: str
     port: int
     collection: str
+    scheme: str = "milvus"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            InputError: not of the form milvus://host:port/collection, or with a password in it.
+            InputError: not of the form SCHEME://host:port/collection, or with a password in it.
         """
+        form = f"Write {' or '.join(SCHEMES)}://host:port/collection."
         try:
             parts = urlsplit(text)
-            host, port, collection = parts.hostname, parts.port or PORT, parts.path.removeprefix("/")
+            host, port, collection = parts.hostname, parts.port, parts.path.removeprefix("/")
         except ValueError as error:
-            raise InputError(f"{text!r} is no address ({error}). Write milvus://host:port/collection.") from error
+            raise InputError(f"invalid address {text!r} ({error}). {form}") from error
         if "@" in parts.netloc:  # it would be printed with every error
-            raise InputError(f"an address holds no user and password. Put user:password into the variable {TOKEN}.")
+            variable = TOKEN.format(parts.scheme.upper())
+            raise InputError(f"an address must not hold a password. Put user:password into the variable {variable}.")
         if not is_remote(text) or not host or parts.query or parts.fragment:
-            raise InputError(f"{text!r} is no address of an index. Write milvus://host:port/collection.")
+            raise InputError(f"invalid address {text!r}. {form}")
         if not _COLLECTION.fullmatch(collection):
             raise InputError(
-                f"{collection!r} in {text!r} is no name of a collection. "
-                "Use letters, digits and underscores, and a letter first."
+                f"invalid collection {collection!r} in {text!r}. Use letters, digits and underscores, and a letter "
+                "first."
             )
-        return cls(host, port, collection)
+        return cls(host, port or SCHEMES[parts.scheme].port, collection, parts.scheme)
+
+    @property
+    def netloc(self) -> str:
+        """host:port."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{SCHEME}{host}:{self.port}/{self.collection}"
+        return f"{self.scheme}://{self.netloc}/{self.collection}"

@@ -1,7 +1,7 @@
-"""One photo as a server keeps it, and back: nothing is lost on the way.
+"""Convert photos to the entities that a server stores, and back without loss.
 
-Numbers are doubles and 64-bit integers as they are. Names, folders and tags are bytes on the disk and text on the
-server, so they are percent-encoded; what is left has no quote and no backslash, and can stand in an expression.
+Names, folders and tags are bytes on the disk and text on the server, so they are percent-encoded. The result has no
+quote and no backslash, so it is safe in an expression.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.geo import Degrees
 from cricavpr.index.columns import (
     LOCAL,
     NONE,
@@ -32,11 +31,11 @@ FIELDS = ("id", "name", "root", "tags", "easting_m", "northing_m", "zone", "lat_
 VECTOR = "vector"
 
 MOST_TAGS = 64  # of one photo
-LONGEST = 16_384  # characters of a name, a folder or a tag, encoded
-NO_TIME = int(np.iinfo(np.int64).min)  # as numpy keeps it
-NOWHERE_DEG = 1000.0  # latitude and longitude of what has none: in no box
+LONGEST = 16_384  # characters of an encoded name, folder or tag
+NO_TIME = int(np.iinfo(np.int64).min)  # as numpy stores it
+NOWHERE_DEG = 1000.0  # latitude and longitude of an unknown position: in no box
 
-_PLAIN = "/ @,+:;=()[]!#&"  # beside letters, digits and _.-~
+_PLAIN = "/ @,+:;=()[]!#&"  # not encoded, like letters, digits and _.-~
 
 
 def encode(text: bytes) -> str:
@@ -48,26 +47,23 @@ def decode(text: str) -> bytes:
 
 
 def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Entity]:  # vectors: (N, D)
-    """Photos for the server.
-
-    Raises:
-        InputError: more or longer tags than fit, or a name that is too long.
-    """
-    degrees = _degrees(columns)
-    names = [_short_enough(encode(name)) for name in columns.names.all()]
-    roots = [_short_enough(encode(os.fsencode(root))) for root in columns.roots]
-    zones = [_zone(code, columns.frame, known) for code, known in zip(columns.zones, _known(columns), strict=True)]
-    metres = np.nan_to_num(columns.metres)
-    times = columns.times.astype("datetime64[ms]").astype(np.int64)
-    for row, name in enumerate(names):
+    """Yield photos for the server. Raises InputError for too many tags, or too long a name or tag."""
+    roots = [_checked(encode(os.fsencode(root))) for root in columns.roots]
+    known = ~np.isnan(columns.metres[:, 0])
+    metres, times = np.nan_to_num(columns.metres), columns.times.astype(np.int64)
+    degrees = np.full((len(columns), 2), NOWHERE_DEG)
+    if columns.frame == UTM:
+        degrees = np.nan_to_num(columns.positions.latlon(), nan=NOWHERE_DEG)
+    for row, name in enumerate(columns.raw_names.all()):
+        zone = LOCAL if columns.frame == LOCAL else decode_zone(int(columns.zones[row]))
         yield {
             "id": columns.ids[row].tobytes().hex(),
-            "name": name,
+            "name": _checked(encode(name)),
             "root": roots[columns.codes[row]],
-            "tags": _tags(columns.tags[row], name),
+            "tags": _tags(columns.raw_tags[row], name),
             "easting_m": float(metres[row, 0]),
             "northing_m": float(metres[row, 1]),
-            "zone": zones[row],
+            "zone": zone if known[row] else "",
             "lat_deg": float(degrees[row, 0]),
             "lon_deg": float(degrees[row, 1]),
             "time_ms": int(times[row]),
@@ -76,67 +72,44 @@ def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Enti
 
 
 def from_entities(entities: Sequence[Entity]) -> Columns:
-    """What `to_entities` was given, without the vectors.
-
-    Raises:
-        InputError: the server keeps something else.
-    """
+    """Return what `to_entities` was given, without the vectors. Raises InputError for invalid entities."""
     try:
         roots = tuple(dict.fromkeys(entity["root"] for entity in entities))
         code = {root: number for number, root in enumerate(roots)}
-        metres = np.array([_metres(entity) for entity in entities], np.float64).reshape(-1, 2)
+        metres = [(e["easting_m"], e["northing_m"]) if e["zone"] else (np.nan, np.nan) for e in entities]
+        zones = [encode_zone(e["zone"]) if frame_of_zone(e["zone"]) == UTM else 0 for e in entities]
         return Columns(
             np.frombuffer(b"".join(bytes.fromhex(entity["id"]) for entity in entities), np.uint8).reshape(-1, 32),
             Ragged.of([decode(entity["name"]) for entity in entities]),
             Ragged.of([b"\0".join(map(decode, entity["tags"])) for entity in entities]),
-            metres,
-            np.array([_zone_code(entity["zone"]) for entity in entities], np.int8),
+            np.array(metres, np.float64).reshape(-1, 2),
+            np.array(zones, np.int8),
             np.array([entity["time_ms"] for entity in entities], np.int64).astype("datetime64[ms]"),
             np.array([code[entity["root"]] for entity in entities], np.uint32),
             tuple(os.fsdecode(decode(root)) for root in roots),
-            one_frame([frame_of(entity["zone"]) for entity in entities]),
+            one_frame([frame_of_zone(entity["zone"]) for entity in entities]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the server keeps a photo in another form ({error}). Build the collection again.") from error
+        raise InputError(f"the server keeps an invalid photo ({error}). Build the collection again.") from error
 
 
-def frame_of(zone: str) -> str:
-    """The frame of a position by what is kept as its zone."""
+def frame_of_zone(zone: str) -> str:
+    """Return the frame of a position by its stored zone."""
     return NONE if not zone else LOCAL if zone == LOCAL else UTM
 
 
-def _known(columns: Columns) -> NDArray[np.bool_]:
-    known: NDArray[np.bool_] = ~np.isnan(columns.metres[:, 0])
-    return known
-
-
-def _zone(code: int, frame: str, known: bool) -> str:
-    """Empty where the position is unknown."""
-    return "" if not known else LOCAL if frame == LOCAL else decode_zone(int(code))
-
-
-def _zone_code(zone: str) -> int:
-    return encode_zone(zone) if frame_of(zone) == UTM else 0
-
-
-def _metres(entity: Entity) -> tuple[float, float]:
-    return (entity["easting_m"], entity["northing_m"]) if entity["zone"] else (np.nan, np.nan)
-
-
-def _degrees(columns: Columns) -> Degrees:  # (N, 2)
-    if columns.frame != UTM:
-        return np.full((len(columns), 2), NOWHERE_DEG)
-    return np.nan_to_num(columns.positions().latlon(), nan=NOWHERE_DEG)
-
-
-def _tags(packed: bytes, name: str) -> list[str]:
-    tags = [_short_enough(encode(os.fsencode(tag))) for tag in unpack_tags(packed)]
+def _tags(packed: bytes, name: bytes) -> list[str]:
+    tags = [_checked(encode(os.fsencode(tag))) for tag in unpack_tags(packed)]
     if len(tags) > MOST_TAGS:
-        raise InputError(f"{name} has {len(tags)} tags. A remote index takes at most {MOST_TAGS} for a photo.")
+        raise InputError(
+            f"a photo on a server may have {MOST_TAGS} tags, and {os.fsdecode(name)} has {len(tags)}. Remove some."
+        )
     return tags
 
 
-def _short_enough(text: str) -> str:
+def _checked(text: str) -> str:
     if len(text) > LONGEST:
-        raise InputError(f"{text[:40]}… has {len(text):,} characters. A remote index takes at most {LONGEST:,}.")
+        raise InputError(
+            f"a name or tag on a server may have {LONGEST:,} characters, got {len(text):,}: {text[:40]}… Shorten it."
+        )
     return text

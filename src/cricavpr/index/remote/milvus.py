@@ -1,71 +1,77 @@
-"""A Milvus server, asked through its own client. The only file that knows pymilvus."""
+"""A Milvus server: its client, its kinds of search, and filters in its language. The only module that uses pymilvus."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 from cricavpr.extras import extra
+from cricavpr.geo import EARTH_RADIUS_M, LatLon
+from cricavpr.index.filters import Box, Filter, Near, Tagged, Taken
 from cricavpr.index.remote.address import TOKEN, Address
-from cricavpr.index.remote.entities import LONGEST, MOST_TAGS, VECTOR
-from cricavpr.index.remote.expressions import one_of
+from cricavpr.index.remote.entities import LONGEST, MOST_TAGS, NO_TIME, VECTOR, encode
 from cricavpr.index.remote.server import Entity, Kind, Unavailable
 
 T = TypeVar("T")
 
-CONNECT_S = 10  # to be answered for the first time
-CALL_S = 60  # for any other answer; whole seconds, which pymilvus insists on
+CONNECT_S = 10  # for the first answer
+CALL_S = 60  # for any other answer; pymilvus needs whole seconds
+MOST_RESULTS = 16_384  # of one query
 METRIC = "IP"  # the inner product: of unit vectors the cosine
-TRANSIENT = {1, 2, 4, 5, 8, 101, 106, 503, 901}  # Milvus: not ready, unavailable, too many requests, not yet loaded
+TRANSIENT = {1, 2, 4, 5, 8, 101, 106, 503, 901}  # not ready, unavailable, too many requests, not yet loaded
 CONSISTENCY = {"query": "Strong", "search": "Session"}
+
+# Breadths for descriptors without clusters: of the exact ten best of 20,000 they find 99 % and all. Narrower ones lose
+# much (docs/results/2026-11-22-milvus.md).
+KINDS = {
+    "flat": Kind(True, {}, {}),
+    "ivf": Kind(False, {"nlist": 1024}, {"nprobe": 512}),
+    "hnsw": Kind(False, {"M": 32, "efConstruction": 256}, {"ef": 512}, "ef"),
+}
+TYPES = {"flat": "FLAT", "ivf": "IVF_FLAT", "hnsw": "HNSW"}  # what Milvus calls them
 
 
 def connect(address: Address) -> MilvusServer:
-    """Reach a server.
+    """Connect to the server of a collection.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
         Unavailable: nothing answers there.
-        InputError: it does not let us in.
+        InputError: it refuses us.
     """
-    library = _pymilvus()
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    url, token = f"http://{host}:{address.port}", os.environ.get(TOKEN, "")
-    client = _asked(lambda: library.MilvusClient(uri=url, token=token, timeout=CONNECT_S), address)
-    return MilvusServer(address, client, library)
-
-
-def _pymilvus() -> Any:
     with extra("milvus", "an index on a Milvus server"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pymilvus
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "pymilvus"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise; here that is said once
-    return pymilvus
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise; we report it once
+    url, token = f"http://{address.netloc}", os.environ.get(TOKEN.format("MILVUS"), "")
+    client = _asked(lambda: pymilvus.MilvusClient(uri=url, token=token, timeout=CONNECT_S), address)
+    return MilvusServer(address, client, pymilvus)
 
 
 @dataclass(frozen=True, eq=False)
 class MilvusServer:
-    """The `Server` of an index."""
+    """One collection of a Milvus server: a `Server`."""
 
+    kinds: ClassVar[Mapping[str, Kind]] = KINDS
+    most_results: ClassVar[int] = MOST_RESULTS
     address: Address
     client: Any
     library: Any
 
-    def describe(self, collection: str) -> str | None:
-        if not self._do("has_collection", collection):
-            return None
-        return str(self._do("describe_collection", collection)["description"])
+    def describe(self) -> str | None:
+        return str(self._do("describe_collection")["description"]) if self._do("has_collection") else None
 
-    def create(self, collection: str, description: str, dim: int, kind: Kind) -> None:
+    def create(self, description: str, dim: int, kind: str) -> None:
         types = self.library.DataType
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
         schema.add_field("id", types.VARCHAR, is_primary=True, max_length=64)
@@ -79,69 +85,73 @@ class MilvusServer:
         schema.add_field("time_ms", types.INT64)
         schema.add_field(VECTOR, types.FLOAT_VECTOR, dim=dim)
         index = self.client.prepare_index_params()
-        index.add_index(VECTOR, index_type=kind.type, metric_type=METRIC, params=dict(kind.build))
-        self._do("create_collection", collection, schema=schema, index_params=index, consistency_level="Strong")
+        index.add_index(VECTOR, index_type=TYPES[kind], metric_type=METRIC, params=dict(KINDS[kind].build))
+        self._do("create_collection", schema=schema, index_params=index, consistency_level="Strong")
 
-    def load(self, collection: str) -> None:
-        self._do("load_collection", collection)
+    def load(self) -> None:
+        self._do("load_collection")
 
-    def count(self, collection: str) -> int:
-        return int(self._do("query", collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
+    def count(self) -> int:
+        return int(self._do("query", filter="", output_fields=["count(*)"])[0]["count(*)"])
 
-    def upsert(self, collection: str, entities: Sequence[Entity]) -> None:
-        self._do("upsert", collection, data=list(entities))
+    def upsert(self, entities: Sequence[Entity]) -> None:
+        self._do("upsert", data=list(entities))
 
-    def delete(self, collection: str, ids: Sequence[str]) -> None:
-        self._do("delete", collection, filter=one_of("id", ids))
+    def delete(self, ids: Sequence[str]) -> None:
+        self._do("delete", filter=one_of("id", ids))
 
-    def query(self, collection: str, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
-        return list(self._do("query", collection, filter=expression, output_fields=list(fields), limit=limit))
+    def having(self, field: str, texts: Sequence[str], fields: Sequence[str]) -> list[Entity]:
+        return self.query(one_of(field, texts), fields, MOST_RESULTS)
+
+    def matching(self, filters: Sequence[Filter], fields: Sequence[str], limit: int) -> list[Entity]:
+        return self.query(expression_of(filters), fields, limit)
+
+    def any_zone(self) -> str:
+        return next((str(one["zone"]) for one in self.query('zone != ""', ["zone"], 1)), "")
+
+    def query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
+        """Return photos that match an expression of Milvus."""
+        return list(self._do("query", filter=expression, output_fields=list(fields), limit=limit))
 
     def search(
         self,
-        collection: str,
         vectors: NDArray[np.float32],  # (Q, D)
-        expression: str,
+        filters: Sequence[Filter],
         limit: int,
         fields: Sequence[str],
-        settings: Mapping[str, int],
+        kind: str,
     ) -> list[list[tuple[Entity, float]]]:
         found = self._do(
             "search",
-            collection,
             data=list(vectors),
-            filter=expression,
+            filter=expression_of(filters),
             limit=limit,
             output_fields=list(fields),
-            search_params={"metric_type": METRIC, "params": dict(settings)},
+            search_params={"metric_type": METRIC, "params": KINDS[kind].settings(limit)},
         )
         return [[(hit["entity"], float(hit["distance"])) for hit in one] for one in found]
 
-    def settle(self, collection: str) -> None:
-        self._do("flush", collection)
+    def flush(self) -> None:
+        self._do("flush")
 
-    def drop(self, collection: str) -> None:
-        """Take a collection away with all its photos."""
-        self._do("drop_collection", collection)
+    def drop(self) -> None:
+        """Remove the collection with all its photos."""
+        self._do("drop_collection")
 
-    def _do(self, call: str, collection: str, **arguments: Any) -> Any:
-        """One call of the client.
+    def _do(self, call: str, **arguments: Any) -> Any:
+        """Call the client.
 
-        What decides about writing sees everything that was written before, by anybody. A search sees all that this
-        process wrote, and what others wrote within moments: to see that at once it would wait for the server's clock.
+        A query, which decides what is written, sees everything written before by anybody. A search sees everything
+        that this process wrote, and what others wrote within moments: for more it would wait for the server's clock.
         """
         if call in CONSISTENCY:
             arguments["consistency_level"] = CONSISTENCY[call]
         ask = getattr(self.client, call)
-        return _asked(lambda: ask(collection, timeout=CALL_S, **arguments), self.address)
+        return _asked(lambda: ask(self.address.collection, timeout=CALL_S, **arguments), self.address)
 
 
 def _asked(ask: Callable[[], T], address: Address) -> T:
-    """Every way to fail becomes one of two: worth another try, or not.
-
-    Raises:
-        Unavailable, InputError.
-    """
+    """Call, and turn every error into Unavailable or InputError."""
     import grpc
     from pymilvus.exceptions import MilvusException
 
@@ -154,5 +164,83 @@ def _asked(ask: Callable[[], T], address: Address) -> T:
         if error.code in TRANSIENT or isinstance(error.code, grpc.StatusCode) or callable(error.code):
             raise Unavailable(line) from error
         raise InputError(f"the server of {address} refuses: {line}.") from error
-    except ValueError as error:  # what the client finds wrong by itself, such as an address
+    except ValueError as error:  # found by the client itself, such as an invalid address
         raise InputError(f"cannot ask {address}: {error}.") from error
+
+
+# --- filters as expressions of Milvus
+
+MARGIN_DEG = 1e-9  # a tenth of a millimetre: more than rounding
+MARGIN = 1.01  # of a radius: UTM planes and a sphere keep lengths to 0.8 %
+
+
+def expression_of(filters: Sequence[Filter]) -> str:
+    """Return an expression for photos that match every filter, and a few more at borders; "" without filters.
+
+    Raises:
+        InputError: a filter that the server does not know.
+    """
+    return " and ".join(f"({_expression(one)})" for one in filters)
+
+
+def one_of(field: str, texts: Sequence[str]) -> str:
+    """Return an expression: a field has one of some encoded texts."""
+    return f"{field} in [" + ",".join(f'"{text}"' for text in texts) + "]"
+
+
+def _expression(one: Filter) -> str:
+    match one:
+        case Box():
+            return _box(one.south_deg, one.north_deg, one.west_deg, one.east_deg)
+        case Near():
+            return _circle(one.place, one.radius_m * MARGIN / EARTH_RADIUS_M)
+        case Taken():
+            return _time(one.first, one.end)
+        case Tagged():
+            return f'array_contains(tags, "{encode(os.fsencode(one.tag))}")'
+    raise InputError(f"a server cannot filter by {one}. Use Box, Near, Taken or Tagged.")
+
+
+def _box(south_deg: float, north_deg: float, west_deg: float, east_deg: float) -> str:
+    west, east = f"lon_deg >= {_less(west_deg)}", f"lon_deg <= {_more(east_deg)}"
+    sides = f"({west} or {east})" if west_deg > east_deg else f"{west} and {east}"  # across the date line
+    return f"lat_deg >= {_less(south_deg)} and lat_deg <= {_more(north_deg)} and {sides}"
+
+
+def _less(deg: float) -> str:
+    return repr(float(deg) - MARGIN_DEG)  # float(): numpy writes its numbers with their type
+
+
+def _more(deg: float) -> str:
+    return repr(float(deg) + MARGIN_DEG)
+
+
+def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from the earth's centre
+    """Return the smallest box that holds a circle on a sphere."""
+    angle += math.radians(MARGIN_DEG)
+    lat, half_deg = math.radians(place.lat_deg), 180.0
+    if abs(lat) + angle < math.pi / 2:  # no pole is inside
+        half_deg = min(half_deg, math.degrees(math.asin(math.sin(angle) / math.cos(lat))))
+    south_deg, north_deg = (math.degrees(max(min(lat + side, math.pi / 2), -math.pi / 2)) for side in (-angle, angle))
+    if half_deg == 180.0:
+        return _box(south_deg, north_deg, -180.0, 180.0)
+    return _box(south_deg, north_deg, _turned(place.lon_deg - half_deg), _turned(place.lon_deg + half_deg))
+
+
+def _turned(deg: float) -> float:
+    """Return a longitude in -180..180."""
+    return deg if -180.0 <= deg <= 180.0 else (deg + 180.0) % 360.0 - 180.0
+
+
+def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
+    """Compare whole milliseconds; unknown times are lower than all others."""
+    parts = [f"time_ms >= {NO_TIME + 1 if first is None else _milliseconds_up(first)}"]
+    if end is not None:
+        parts.append(f"time_ms < {_milliseconds_up(end)}")
+    return " and ".join(parts)
+
+
+def _milliseconds_up(when: np.datetime64) -> int:
+    """Return the first whole millisecond that is not before a time."""
+    whole = when.astype("datetime64[ms]")
+    return int(whole.astype(np.int64)) + int(whole < when)

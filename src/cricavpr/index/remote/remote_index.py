@@ -1,17 +1,18 @@
-"""RemoteIndex: the verbs of `PlaceIndex` over a collection of a server.
+"""RemoteIndex: an index in a collection of a server.
 
-A photo's id is the SHA-256 of its bytes and its key on the server, so everything may be done twice, and what an
-interrupted run has written is skipped by the next one.
+A photo's key on the server is the SHA-256 of its bytes, so every verb may be repeated: the next run skips what an
+interrupted one has written.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import os
-import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,28 +20,16 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import DescriptorSet, MadeBy, refuse_flaws
 from cricavpr.errors import InputError
-from cricavpr.geo import Positions
-from cricavpr.index.columns import (
-    LOCAL,
-    Columns,
-    Indices,
-    make_columns,
-    one_frame,
-    pack_ids,
-    refuse_one_name,
-    stand_in_ids,
-)
-from cricavpr.index.engines.filters import All, Facts, Filter, flattened
+from cricavpr.index.columns import LOCAL, Columns, Photos, find_names, one_frame, pack_ids, refuse_one_name
+from cricavpr.index.filters import All, Box, Filter, Mask, Near, flattened, no_match
+from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote.address import Address
-from cricavpr.index.remote.entities import FIELDS, encode, frame_of, from_entities, to_entities
-from cricavpr.index.remote.expressions import decided_here, expression_of, one_of
-from cricavpr.index.remote.server import KINDS, MOST_RESULTS, Entity, Kind, Server, Unavailable, patiently
-from cricavpr.index.search import Predictions
+from cricavpr.index.remote.address import SCHEMES, Address
+from cricavpr.index.remote.entities import FIELDS, decode, encode, frame_of_zone, from_entities, to_entities
+from cricavpr.index.remote.server import Entity, Server, Unavailable, with_retries
 from cricavpr.index.vectors import Vectors
-from cricavpr.index.writing import Report
+from cricavpr.progress import Report
 from cricavpr.schema import nearest
-from cricavpr.times import Times
 
 T = TypeVar("T")
 
@@ -48,342 +37,359 @@ FORMAT = "cricavpr.remote.1"
 BYTES_AT_ONCE = 8_000_000  # of vectors in one message; servers refuse large ones
 ROWS_AT_ONCE = 1000  # photos in one message
 HITS_AT_ONCE = 10_000  # photos in one answer
-LOOKED_AT = 1000  # photos that the server lets through, before it is said that none fits
-
-
-@dataclass(frozen=True)
-class RemoteChange:
-    """What a verb has done.
-
-    Attributes:
-        added, removed: photos that came and went.
-        already: photos that were given and are there.
-        missing: names and ids that were to be removed and are not in the index.
-    """
-
-    added: int = 0
-    removed: int = 0
-    already: int = 0
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a search found, with all that the index knows of the photos found.
-
-    Attributes:
-        predictions: rows (Q, n) are rows of `photos`, -1 where fewer photos fit; best first, and of equal scores
-            the lower id.
-        photos: each photo once.
-    """
-
-    predictions: Predictions
-    photos: Columns
-
-    @property
-    def ids(self) -> NDArray[np.uint8]:  # (M, 32)
-        return self.photos.ids
-
-    @property
-    def positions(self) -> Positions:
-        return self.photos.positions()
-
-    def positions_of(self, rows: NDArray[np.int64]) -> Positions:  # (n,)
-        return self.positions.take(rows)
-
-    def name(self, row: int) -> str:
-        return os.fsdecode(self.photos.names[row])
-
-    def photo(self, row: int) -> Path:
-        """Where a photo lay when it was added."""
-        return Path(self.photos.roots[self.photos.codes[row]]) / self.name(row)
+LOOKED_AT = 1000  # photos that are looked at before "no photo matches"
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteIndex:
-    """A collection of a server. It is no version, as a `PlaceIndex` is: it answers from what is there at the time."""
+    """An index in a collection of a server. It has no versions: a search sees the photos that are there at the time.
+
+    Attributes:
+        address: host, port and collection.
+        made_by: provenance of the descriptors.
+        kind: how the server searches it, one of `server.kinds`.
+    """
 
     address: Address
     made_by: MadeBy
-    kind: Kind
+    kind: str
     server: Server = field(repr=False)
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     # --- making one
 
     @classmethod
-    def create(cls, address: Address, made_by: MadeBy, kind: str = "flat", server: Server | None = None) -> Self:
-        """An index without photos. `kind` is flat (exact), ivf or hnsw.
+    def create(cls, address: Address, made_by: MadeBy, kind: str | None = None, server: Server | None = None) -> Self:
+        """Make an index without photos.
+
+        Args:
+            kind: how the server searches it, one of its kinds; exactly by default.
 
         Raises:
-            InputError: the collection is there, the kind is not known, or the server does not answer.
-            MissingExtraError: no client for servers is installed.
+            InputError: the collection exists, unknown kind, or a server that does not answer.
+            MissingExtraError: the client of the server is not installed.
         """
-        if kind not in KINDS:
-            raise InputError(f"{kind!r} is no kind of remote index. {nearest(kind, KINDS)}")
-        server = _connected(address, server)
-        if patiently(lambda: server.describe(address.collection), address) is not None:
-            raise InputError(f"{address} is there already. Add to it, or choose another collection.")
+        server = server or connected(address)
+        kind = next(iter(server.kinds)) if kind is None else kind
+        if kind not in server.kinds:
+            raise InputError(f"unknown kind {kind!r} for {address}. {nearest(kind, server.kinds)}")
+        if with_retries(address, server.describe) is not None:
+            raise InputError(f"{address} exists already. Add to it, or choose another collection.")
         description = json.dumps({"format": FORMAT, "made_by": made_by.to_dict(), "kind": kind})
-        patiently(lambda: server.create(address.collection, description, made_by.dim, KINDS[kind]), address)
-        return cls(address, made_by, KINDS[kind], server)
+        with_retries(address, server.create, description, made_by.dim, kind)
+        return cls(address, made_by, kind, server)
 
     @classmethod
     def open(cls, address: Address, server: Server | None = None) -> Self:
-        """The index at an address.
+        """Open the index at an address.
 
         Raises:
-            InputError: no such collection, one that is no index, or a server that does not answer.
-            MissingExtraError: no client for servers is installed.
+            InputError: no such collection, one of another program, or a server that does not answer.
+            MissingExtraError: the client of the server is not installed.
         """
-        server = _connected(address, server)
-        description = patiently(lambda: server.describe(address.collection), address)
+        server = server or connected(address)
+        description = with_retries(address, server.describe)
         if description is None:
-            raise InputError(f"there is no {address}. Build it first: cricavpr index build PHOTOS --out {address}")
-        made_by, kind = _read_description(description, address)
-        patiently(lambda: server.load(address.collection), address)
+            raise InputError(f"there is no index {address}. Build it: cricavpr index build PHOTOS --out {address}")
+        try:
+            values = json.loads(description)
+            if values["format"] != FORMAT:
+                raise InputError(f"{address} has the format {values['format']}, expected {FORMAT}. Build it again.")
+            made_by, kind = MadeBy.from_dict(values["made_by"]), values["kind"]
+            server.kinds[kind]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{address} was not made by cricavpr. Choose another collection.") from error
+        with_retries(address, server.load)
         return cls(address, made_by, kind, server)
 
     @classmethod
     def create_or_open(
-        cls, address: Address, made_by: MadeBy, kind: str = "flat", server: Server | None = None
+        cls, address: Address, made_by: MadeBy, kind: str | None = None, server: Server | None = None
     ) -> Self:
-        """What an interrupted build has begun, or a new index.
+        """Open an index that an interrupted build has begun, or make a new one.
 
         Raises:
-            InputError: as for `create` and `open`, or it is of another kind.
-            MadeByError: it holds photos that were described in another way.
+            InputError: as `create` and `open`, or it is of another kind.
+            MadeByError: it holds photos of another provenance.
         """
-        server = _connected(address, server)
-        if patiently(lambda: server.describe(address.collection), address) is None:
+        server = server or connected(address)
+        if with_retries(address, server.describe) is None:
             return cls.create(address, made_by, kind, server)
         index = cls.open(address, server)
-        index.require(made_by)
-        if index.kind is not KINDS.get(kind):
-            raise InputError(f"{address} is of the kind {index.kind.type}. Ask for that, or choose another collection.")
+        index._check(made_by)
+        if kind not in (None, index.kind):
+            raise InputError(f"{address} is of the kind {index.kind}, not {kind}. Choose another collection.")
         return index
 
     # --- what is in it
 
     def __len__(self) -> int:
-        return self._ask(lambda: self.server.count(self.address.collection))
+        return self._ask(self.server.count)
+
+    def __repr__(self) -> str:
+        made_by = self.made_by
+        return f"RemoteIndex({str(self.address)!r}, {self.kind}, {made_by.method}, {made_by.dim} values)"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.info())
 
     @property
     def path(self) -> Address:
-        """What an index on disk calls its folder."""
         return self.address
 
+    def newest(self) -> Self:
+        """Return this index, which has no versions."""
+        return self
+
     @property
-    def choice(self) -> str:
-        """How it is searched and why, for printing."""
-        if self.kind.exact:
-            return f"exact search: {self.address} is of the kind {self.kind.type}, which reads every descriptor"
-        return f"approximate search: {self.address} is of the kind {self.kind.type}, which may miss photos"
+    def exact(self) -> bool:
+        """Whether the server compares a query with every vector."""
+        return self.server.kinds[self.kind].exact
 
-    def require(self, made_by: MadeBy) -> None:
-        """Refuse descriptors that were made in another way.
+    @property
+    def frame(self) -> str:
+        """The frame of the positions: none, local or utm."""
+        return frame_of_zone(self._ask(self.server.any_zone))
 
-        Raises:
-            MadeByError: naming what differs.
-        """
-        self.made_by.require_same(made_by, f"the photos of {self.address} and these")
-
-    def there(self, ids: Sequence[bytes]) -> NDArray[np.bool_]:  # (M,)
-        """Which photos are in the index, by the SHA-256 of their bytes."""
+    def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
+        """Return which photos are in the index, by the SHA-256 of their bytes."""
         texts = [one.hex() for one in ids]
-        found = {entity["id"] for some in _batches(texts) for entity in self._with("id", some)}
+        found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
 
     def info(self) -> dict[str, Any]:
-        """What the index holds, for people and for JSON."""
+        """Return the facts about the index, as JSON has them."""
+        count = len(self)
         return {
             "path": str(self.address),
             "format": FORMAT,
-            "photos": len(self),
-            "kind": self.kind.type,
-            "exact": self.kind.exact,
-            "frame": self._frame(),
-            "vectors_bytes": len(self) * self.made_by.dim * 4,
+            "photos": count,
+            "kind": self.kind,
+            "exact": self.exact,
+            "frame": self.frame,
+            "vectors_bytes": count * self.made_by.dim * 4,
             "made_by": self.made_by.to_dict(),
         }
 
-    def search(self, queries: DescriptorSet, top: int = 5, filters: Sequence[Filter] = ()) -> Found:
-        """The `top` best photos for each query among those that fit every filter.
+    # --- searching it
 
-        A kind that is not exact may find fewer than fit, and none for some queries.
+    def search(
+        self, queries: DescriptorSet, top: int = 5, *, engine: str = "auto", where: Filter | None = None
+    ) -> Found:
+        """Return the `top` best photos for each query, best first; of equal scores the lower id.
 
-        Raises:
-            MadeByError: the queries were described in another way.
-            InputError: `top` out of range, a query that is no descriptor, no photo that fits, or a server that does
-                not answer.
-        """
-        self.require(queries.made_by)
-        if not 1 <= top <= MOST_RESULTS:
-            raise InputError(f"{top} matches of a photo cannot be asked for. Ask for 1 to {MOST_RESULTS:,}.")
-        refuse_flaws(queries)
-        step = max(1, min(self._rows_at_once, HITS_AT_ONCE // top))
-        answers: list[list[_Hit]] = []
-        filters = flattened(filters)
-        for start in range(0, len(queries), step):
-            answers += self._best(queries.vectors[start : start + step], top, filters)
-        if filters and len(queries) and not any(answers) and (self.kind.exact or not self._may_fit(filters)):
-            self._explain_nothing(filters)
-        return _found(answers, top)
-
-    def require_some(self, filters: Sequence[Filter]) -> None:
-        """Say it before any work is done, where no photo fits every filter.
+        Rows are those of the photos that were found. A kind that is not exact may find fewer than match.
 
         Raises:
-            InputError: none fits, or a server that does not answer.
+            MadeByError: the queries have another provenance.
+            InputError: `top` out of range, an invalid query, no photo that matches, or a server that does not answer.
         """
-        filters = flattened(filters)
-        if filters and not self._may_fit(filters):
-            self._explain_nothing(filters)
+        return self._searcher(engine, where).search(queries, top)
+
+    def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> RemoteSearcher:
+        """Return the index ready for many searches.
+
+        Raises:
+            InputError: no photo that matches, an engine, or a server that does not answer.
+        """
+        searcher = self._searcher(engine, where)
+        if searcher.filters and not searcher.may_match():
+            searcher.refuse()
+        return searcher
+
+    def _searcher(self, engine: str, where: Filter | None) -> RemoteSearcher:
+        if engine != "auto":
+            raise InputError(
+                f"the engine of {self.address} cannot be chosen: its kind, {self.kind}, was fixed when the collection "
+                f"was made. Leave out the engine {engine!r}."
+            )
+        return RemoteSearcher(self, () if where is None else flattened([where]))
 
     # --- changing it
 
-    def add(
-        self,
-        descriptors: DescriptorSet,
-        positions: Positions | None,  # one row for each descriptor
-        root: Path,
-        *,
-        ids: Sequence[bytes] | None = None,
-        times: Times | None = None,
-        tags: Sequence[Sequence[str]] | None = None,
-        progress: Report | None = None,
-    ) -> RemoteChange:
-        """Add photos; those that are there already change nothing. Arguments as for `PlaceIndex.add`.
+    def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
+        """Add photos; those that are there already change nothing.
 
-        When it returns the server has acknowledged all of them. An interrupted call is finished by the same call.
+        When it returns the server has acknowledged all of them. The same call finishes an interrupted one.
+
+        Args:
+            wait_s: not used: a server takes many writers.
+            progress: called with (photos done, photos in all).
 
         Raises:
-            MadeByError: the photos were described in another way.
-            InputError: rows that do not fit, vectors that are no descriptors, positions of another frame, or a
-                server that does not answer.
+            MadeByError: the photos have another provenance.
+            InputError: invalid photos, positions of another frame, or a server that does not answer.
         """
-        self.require(descriptors.made_by)
-        refuse_flaws(descriptors)
-        if ids is None:
-            ids = stand_in_ids(descriptors.names, root, descriptors.vectors)
-        columns = make_columns(descriptors.names, root, ids, positions, times, tags)
-        return self._send(columns, descriptors.vectors, progress)
+        self._check(photos.descriptors.made_by)
+        return self._send(photos.columns(), photos.descriptors.vectors, progress)
 
-    def merge(self, other: PlaceIndex, progress: Report | None = None) -> RemoteChange:
-        """Add all photos of an index on disk that are not here yet. Raises as `add` does."""
-        self.require(other.made_by)
+    def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
+        """Add all photos of an index in a folder that are not here yet. Raises as `add` does."""
+        self._check(other.made_by)
         return self._send(other.snapshot.columns, other.vectors, progress)
 
-    def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = ()) -> RemoteChange:
-        """Take out the photos with these names, whatever their root, and those with these ids.
+    def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
+        """Remove the photos with these names, whatever their root, and those with these ids.
 
-        Doing it twice changes nothing.
+        A name may be in another Unicode normalisation. Repeating it changes nothing.
 
         Raises:
-            InputError: one name in place of a list, something that is no id, or a server that does not answer.
+            InputError: one name in place of a list, an invalid id, or a server that does not answer.
         """
         refuse_one_name(names)
         pack_ids(ids)
-        wanted = {encode(os.fsencode(name)): name for name in names} | {one.hex(): one.hex() for one in ids}
+        known = self.contains(ids).tolist()
+        by_name, seen = self._delete("name", [_encoded(name) for name in names])
+        left = [name for name in names if _encoded(name) not in seen]
+        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD") for name in left}
+        alike = self._all_having("name", [_encoded(form) for form in forms])
+        found, missing = find_names(left, (os.fsdecode(decode(one["name"])) for one in alike))
+        others, _ = self._delete("name", [_encoded(name) for name in found])
+        by_id, _ = self._delete("id", [one.hex() for one in ids])
+        self._flush(gone := by_id + by_name + others)
+        missing |= {one.hex() for one, there in zip(ids, known, strict=True) if not there}
+        return Change(self, removed=gone, missing=tuple(sorted(missing)))
+
+    def _delete(self, key: str, texts: Sequence[str]) -> tuple[int, set[str]]:
+        """Delete photos by a field; return their number, and the texts that were found."""
         gone, seen = 0, set[str]()
-        for field_name, keys in (
-            ("name", [encode(os.fsencode(name)) for name in names]),
-            ("id", [i.hex() for i in ids]),
-        ):
-            for some in _batches(list(dict.fromkeys(keys))):
-                while found := self._with(field_name, some):  # more than one answer holds, where names repeat
-                    self._delete([entity["id"] for entity in found])
-                    gone += len(found)
-                    seen.update(entity[field_name] for entity in found)
-        self._settle(gone)
-        return RemoteChange(removed=gone, missing=tuple(sorted(wanted[key] for key in wanted.keys() - seen)))
+        for some in _batches(texts):
+            while found := self._having(key, some):  # again while an answer does not hold all of one name
+                self._ask(self.server.delete, [entity["id"] for entity in found])
+                gone += len(found)
+                seen.update(entity[key] for entity in found)
+        return gone, seen
 
     # --- below the verbs
 
     @property
-    def _rows_at_once(self) -> int:
+    def rows_at_once(self) -> int:
         return max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // (4 * self.made_by.dim)))
 
-    def _ask(self, ask: Callable[[], T]) -> T:
-        return patiently(ask, self.address, sleep=self.sleep)
+    def _check(self, made_by: MadeBy) -> None:
+        self.made_by.require_same(made_by, f"the photos of {self.address} and these")
 
-    def _send(self, columns: Columns, vectors: NDArray[np.float32] | Vectors, progress: Report | None) -> RemoteChange:
-        one_frame([columns.frame, self._frame()])
-        fresh, done = 0, 0
-        sent: set[bytes] = set()
-        for rows in _stretches(len(columns), self._rows_at_once):
-            ids = [columns.ids[row].tobytes() for row in rows.tolist()]
-            new = [row for row, one, old in zip(rows.tolist(), ids, self.there(ids), strict=True) if not old]
-            new = [row for row in new if not _seen(columns.ids[row].tobytes(), sent)]
-            if new:
-                chosen = np.array(new)
-                self._upsert(list(to_entities(columns.take(chosen), vectors[chosen])))
-            fresh, done = fresh + len(new), done + len(rows)
+    def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
+        return with_retries(self.address, ask, *arguments)
+
+    def _having(self, key: str, texts: Sequence[str]) -> list[Entity]:
+        return self._ask(self.server.having, key, texts, list(dict.fromkeys(["id", key])))
+
+    def _all_having(self, key: str, texts: Sequence[str]) -> Iterator[Entity]:
+        return itertools.chain.from_iterable(self._having(key, some) for some in _batches(texts))
+
+    def _send(self, columns: Columns, vectors: NDArray[np.float32] | Vectors, progress: Report | None) -> Change[Self]:
+        one_frame([columns.frame, self.frame])
+        fresh, sent = 0, set[bytes]()
+        for start in range(0, len(columns), self.rows_at_once):
+            rows = np.arange(start, min(start + self.rows_at_once, len(columns)))
+            new = {columns.ids[row].tobytes(): row for row in rows[::-1].tolist()}  # the first row of each photo
+            there = dict(zip(new, self.contains(list(new)).tolist(), strict=True))
+            chosen = np.array(sorted(row for one, row in new.items() if not there[one] and one not in sent), np.int64)
+            if len(chosen):
+                self._ask(self.server.upsert, list(to_entities(columns.take(chosen), vectors[chosen])))
+            sent.update(new)
+            fresh += len(chosen)
             if progress is not None:
-                progress(done, len(columns))
-        self._settle(fresh)
-        return RemoteChange(added=fresh, already=len(columns) - fresh)
+                progress(int(rows[-1]) + 1, len(columns))
+        self._flush(fresh)
+        return Change(self, added=fresh, already=len(columns) - fresh)
 
-    def _upsert(self, entities: list[Entity]) -> None:
-        self._ask(lambda: self.server.upsert(self.address.collection, entities))
-
-    def _delete(self, ids: list[str]) -> None:
-        self._ask(lambda: self.server.delete(self.address.collection, ids))
-
-    def _settle(self, changed: int) -> None:
+    def _flush(self, changed: int) -> None:
         if changed:
-            self._ask(lambda: self.server.settle(self.address.collection))
+            self._ask(self.server.flush)
 
-    def _with(self, field_name: str, texts: Sequence[str]) -> list[Entity]:
-        fields = list(dict.fromkeys(["id", field_name]))
-        expression = one_of(field_name, texts)
-        return self._ask(lambda: self.server.query(self.address.collection, expression, fields, MOST_RESULTS))
 
-    def _frame(self) -> str:
-        """Of the positions that are there: none, local or utm."""
-        some = self._ask(lambda: self.server.query(self.address.collection, 'zone != ""', ["zone"], 1))
-        return one_frame([frame_of(entity["zone"]) for entity in some])
+@dataclass(frozen=True, eq=False)
+class RemoteSearcher:
+    """A collection with one filter: a `photo_index.Searcher`.
 
-    def _best(self, vectors: NDArray[np.float32], top: int, filters: Sequence[Filter]) -> list[list[_Hit]]:
-        """For each query its best photos; more are asked for until enough of them fit what is decided here."""
-        here, limit = decided_here(filters), top
+    The server filters by time and tag. For a place it may return photos a little outside, so that filter is applied
+    here again, as for a folder: a photo on the border is treated alike everywhere.
+    """
+
+    index: RemoteIndex
+    filters: tuple[Filter, ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Searcher({self.choice})"
+
+    @property
+    def choice(self) -> str:
+        where, kind = self.index.address, self.index.kind
+        if self.index.exact:
+            return f"exact search: {where} is of the kind {kind}, which reads every descriptor"
+        return f"approximate search: {where} is of the kind {kind}, which may miss photos"
+
+    @property
+    def most_matches(self) -> int:
+        return self.index.server.most_results
+
+    @property
+    def places(self) -> tuple[Filter, ...]:
+        """The filters that are applied here again."""
+        return tuple(one for one in self.filters if isinstance(one, (Box, Near)))
+
+    def search(self, queries: DescriptorSet, top: int = 5) -> Found:
+        """Return the `top` best photos for each query. See `RemoteIndex.search`."""
+        self.index._check(queries.made_by)
+        if not 1 <= top <= self.most_matches:
+            raise InputError(f"the number of matches must be from 1 to {self.most_matches:,}, got {top}.")
+        refuse_flaws(queries)
+        step = max(1, min(self.index.rows_at_once, HITS_AT_ONCE // top))
+        answers: list[list[_Hit]] = []
+        for start in range(0, len(queries), step):
+            answers += self._best(queries.vectors[start : start + step], top)
+        if self.filters and len(queries) and not any(answers) and (self.index.exact or not self.may_match()):
+            self.refuse()
+        return _found(answers, top)
+
+    def may_match(self) -> bool:
+        """Return whether a photo matches every filter, or so many nearly match that only a search can tell."""
+        limit = LOOKED_AT if self.places else 1
+        near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
+        return len(near) == limit or any(self._inside([[_Hit(one, 0.0) for one in near]]))
+
+    def refuse(self) -> None:
+        """Raise InputError because no photo matches."""
+        where = self.index.address
+        if self.places and self.index.frame == LOCAL:
+            raise InputError(
+                f"{where} has positions in metres without a UTM zone, so they have no latitude. "
+                "Leave out filters by place."
+            )
+        raise InputError(f"{no_match(f'the photos of {where}', All(self.filters))} Use a wider filter.")
+
+    def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[_Hit]]:
+        """Return the best photos for each query, asking for more until enough of them match every filter."""
         best: dict[int, list[_Hit]] = {}
-        waiting = list(range(len(vectors)))
+        waiting, limit = list(range(len(vectors))), top
         while waiting:
-            hits = self._hits(vectors[waiting], limit, filters)
-            fitting = _fitting(hits, here)
-            for query, raw, fit in zip(waiting, hits, fitting, strict=True):
-                if len(fit) >= top or len(raw) < limit:
-                    best[query] = fit[:top]
+            hits = self._hits(vectors[waiting], limit)
+            for query, all_of_them, inside in zip(waiting, hits, self._inside(hits), strict=True):
+                if len(inside) >= top or len(all_of_them) < limit:
+                    best[query] = inside[:top]
             waiting = [query for query in waiting if query not in best]
-            if waiting and limit == MOST_RESULTS:
+            if waiting and limit == self.most_matches:
                 raise InputError(
-                    f"more than {limit:,} photos lie just beyond those {here[0]}. Ask for a little more room."
+                    f"the {limit:,} best photos near the filter lie outside it ({self.places[0]}). Use a wider filter."
                 )
-            limit = min(2 * limit, MOST_RESULTS)
+            limit = min(2 * limit, self.most_matches)
         return [best[query] for query in range(len(vectors))]
 
-    def _hits(self, vectors: NDArray[np.float32], limit: int, filters: Sequence[Filter]) -> list[list[_Hit]]:
-        found = self._ask(
-            lambda: self.server.search(
-                self.address.collection, vectors, expression_of(filters), limit, FIELDS, self.kind.settings(limit)
-            )
-        )
+    def _hits(self, vectors: NDArray[np.float32], limit: int) -> list[list[_Hit]]:
+        server, kind = self.index.server, self.index.kind
+        found = self.index._ask(server.search, vectors, self.filters, limit, FIELDS, kind)
         return [sorted((_Hit(entity, score) for entity, score in one), key=_Hit.rank) for one in found]
 
-    def _may_fit(self, filters: Sequence[Filter]) -> bool:
-        """Whether a photo fits every filter, or so many come near it that only a search can tell."""
-        expression, here = expression_of(filters), decided_here(filters)
-        limit = LOOKED_AT if here else 1
-        near = self._ask(lambda: self.server.query(self.address.collection, expression, FIELDS, limit))
-        return len(near) == limit or any(_fitting([[_Hit(one, 0.0) for one in near]], here))
-
-    def _explain_nothing(self, filters: Sequence[Filter]) -> None:
-        if decided_here(filters) and self._frame() == LOCAL:
-            raise InputError(
-                f"{self.address} has positions in metres without a UTM zone: they are in no box or circle."
-            )
-        raise InputError(f"no photo of {self.address} fits the filter: {All(tuple(filters))}. Ask for more.")
+    def _inside(self, hits: list[list[_Hit]]) -> list[list[_Hit]]:
+        """Return the hits that match the filters by place."""
+        if not self.places or not any(hits):
+            return hits
+        photos = {hit.id: hit.entity for one in hits for hit in one}
+        mask = All(self.places).mask(from_entities(list(photos.values())))
+        fits = dict(zip(photos, mask.tolist(), strict=True))
+        return [[hit for hit in one if fits[hit.id]] for one in hits]
 
 
 @dataclass(frozen=True)
@@ -399,53 +405,27 @@ class _Hit:
         return -self.score, self.id
 
 
-def _connected(address: Address, server: Server | None) -> Server:
-    if server is not None:
-        return server
-    from cricavpr.index.remote.milvus import connect
+def connected(address: Address) -> Server:
+    """Connect to the server of an address.
 
+    Raises:
+        InputError: it does not answer, or refuses us.
+        MissingExtraError: its client is not installed.
+    """
+    module = importlib.import_module(f"cricavpr.index.remote.{SCHEMES[address.scheme].module}")
     try:
-        return connect(address)
-    except Unavailable as error:  # the client has tried for seconds by itself
-        raise InputError(
-            f"no Milvus server answers at {address.host}:{address.port} ({error}). Check the address of {address}."
-        ) from error
+        made: Server = module.connect(address)
+        return made
+    except Unavailable as error:  # the client has tried for seconds
+        raise InputError(f"no server answers at {address.netloc} ({error}). Check the address {address}.") from error
 
 
-def _read_description(description: str, address: Address) -> tuple[MadeBy, Kind]:
-    try:
-        values = json.loads(description)
-        if values["format"] != FORMAT:
-            raise InputError(f"{address} is of another version ({values['format']}, not {FORMAT}). Build it again.")
-        return MadeBy.from_dict(values["made_by"]), KINDS[values["kind"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{address} was not made by cricavpr. Choose another collection.") from error
-
-
-def _stretches(count: int, step: int) -> Iterator[Indices]:
-    return (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+def _encoded(name: str) -> str:
+    return encode(os.fsencode(name))
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start : start + ROWS_AT_ONCE] for start in range(0, len(texts), ROWS_AT_ONCE))
-
-
-def _seen(one: bytes, before: set[bytes]) -> bool:
-    """Whether a photo came before in this very call; from now on it has."""
-    known = one in before
-    before.add(one)
-    return known
-
-
-def _fitting(hits: list[list[_Hit]], filters: Sequence[Filter]) -> list[list[_Hit]]:
-    """Those that fit the filters that are decided here."""
-    if not filters or not any(hits):
-        return hits
-    photos = {hit.id: hit.entity for one in hits for hit in one}
-    facts = Facts(len(photos), from_entities(list(photos.values())).positions())
-    masks = [one.mask(facts) for one in filters]
-    fits = dict(zip(photos, np.logical_and.reduce(masks).tolist(), strict=True))
-    return [[hit for hit in one if fits[hit.id]] for one in hits]
 
 
 def _found(answers: list[list[_Hit]], top: int) -> Found:
@@ -456,4 +436,4 @@ def _found(answers: list[list[_Hit]], top: int) -> Found:
         for place, hit in enumerate(hits):
             rows[query, place] = photos.setdefault(hit.id, (len(photos), hit.entity))[0]
             scores[query, place] = hit.score
-    return Found(Predictions(rows, scores), from_entities([entity for _, entity in photos.values()]))
+    return Found(rows, scores, from_entities([entity for _, entity in photos.values()]))

@@ -1,0 +1,309 @@
+"""Named arrays in one memory-mapped file, with a checksum for each block that is checked when the block is read.
+
+    magic    64 bytes
+    arrays   each from a multiple of 64 bytes
+    footer   JSON (kind of file; place, type and shape of each array), CRC-32 of every 8 KiB before the footer,
+             length of the JSON (8 bytes), SHA-256 of the footer up to here
+
+Reading runs no code and trusts nothing: types, shapes and lengths are checked before a byte is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.files import open_regular
+from cricavpr.index.storage import DamagedError, FileError, failed_read, write_new
+from cricavpr.mapped import give_back
+
+MAGIC = b"cricavpr.arrays.2\n".ljust(64, b"\0")
+ALIGNMENT = 64
+BLOCK_BYTES = 1 << 13  # 4096 values of float16: reading a few rows checks little else
+TAIL = 8 + 32  # length of the JSON, SHA-256
+JSON_BYTES = 1 << 26  # the longest JSON that is read
+TYPES = frozenset({"|u1", "|i1", "<u4", "<u8", "<i8", "<f2", "<f4", "<f8"})
+LONGEST = 1 << 48  # rows or values in a row
+
+READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
+RELEASE_BLOCKS = 4096  # 32 MB
+
+_close = os.close  # of a file that was only read: tests must not count it
+
+
+# --- writing
+
+
+class Column(NamedTuple):
+    """An array to write: its type, its shape, and its bytes in parts."""
+
+    type: str
+    shape: tuple[int, ...]
+    chunks: Iterable[bytes]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Self:
+        plain: NDArray[Any] = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        return cls(plain.dtype.str, plain.shape, [plain.tobytes()])
+
+
+def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Column]) -> tuple[int, str]:
+    """Write a new file and sync it; return its length in bytes and its checksum. Equal content gives equal bytes.
+
+    Args:
+        about: JSON values that describe the file.
+
+    Raises:
+        OSError: it exists or cannot be written. Nothing of it is left.
+    """
+    writing = _Writing(about, columns)
+    return write_new(path, writing.chunks()), writing.checksum
+
+
+class _Writing:
+    """Yields the bytes of a file and computes its checksums."""
+
+    def __init__(self, about: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
+        self.about, self.columns = dict(about), columns
+        self.at, self.open, self.checksum = 0, b"", ""
+        self.sums: list[int] = []
+
+    def chunks(self) -> Iterator[bytes]:
+        places = {}
+        yield self._counted(MAGIC)
+        for number, (name, column) in enumerate(self.columns.items()):
+            # The first array, of vectors, begins with a block, so that each of its rows touches few blocks.
+            yield self._counted(b"\0" * (-self.at % (ALIGNMENT if number else BLOCK_BYTES)))
+            places[name] = {"start": self.at, "type": column.type, "shape": column.shape}
+            for chunk in column.chunks:
+                yield self._counted(chunk)
+        if self.open:
+            self.sums.append(zlib.crc32(self.open))
+        text = json.dumps({"about": self.about, "bytes": self.at, "arrays": places}, separators=(",", ":")).encode()
+        footer = text + np.array(self.sums, "<u4").tobytes() + len(text).to_bytes(8, "little")
+        digest = hashlib.sha256(footer)
+        self.checksum = digest.hexdigest()
+        yield footer + digest.digest()
+
+    def _counted(self, chunk: bytes) -> bytes:
+        self.at += len(chunk)
+        view = memoryview(self.open + chunk) if self.open else memoryview(chunk)
+        whole = len(view) // BLOCK_BYTES * BLOCK_BYTES
+        self.sums += [zlib.crc32(view[start : start + BLOCK_BYTES]) for start in range(0, whole, BLOCK_BYTES)]
+        self.open = bytes(view[whole:])
+        return chunk
+
+
+# --- reading
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place, type and shape of an array in a file."""
+
+    start: int
+    type: str
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * np.dtype(self.type).itemsize
+
+    @property
+    def end(self) -> int:
+        return self.start + self.shape[0] * self.row_bytes
+
+
+class ArrayFile:
+    """An open file of arrays; its blocks are compared with their checksums when they are first needed.
+
+    The mapping stays valid when the file is removed, so a reader may go on reading after a compaction.
+
+    Attributes:
+        about: as given to `write_arrays`.
+        arrays: the place of each array.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        length: int | None = None,
+        checksum: str | None = None,
+        error: type[FileError] = DamagedError,
+    ) -> None:
+        """Open a file and check its footer.
+
+        Args:
+            length, checksum: what `write_arrays` returned, if that is known from elsewhere.
+            error: raised if the file is damaged.
+
+        Raises:
+            FileError: `error`, or UnreadableError.
+            InputError: too many open files.
+        """
+        self.path, self.error = path, error
+        self._open(length)
+        try:
+            self._read_footer(checksum)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as wrong:
+            raise error(path, f"has an invalid footer ({wrong})") from wrong
+
+    def _open(self, length: int | None) -> None:
+        try:
+            self._descriptor = open_regular(self.path)
+            weakref.finalize(self, _close, self._descriptor)
+            found = os.fstat(self._descriptor).st_size
+            if found != (found if length is None else length):
+                raise self.error(self.path, f"has {found} bytes instead of {length}")
+            if found < len(MAGIC) + TAIL:
+                raise self.error(self.path, "is truncated, of another version, or not ours")
+            self._map = mmap.mmap(self._descriptor, found, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise failed_read(self.path, error, self.error) from error
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+
+    def _read_footer(self, checksum: str | None) -> None:
+        size = len(self.bytes)
+        if self.bytes[: len(MAGIC)].tobytes() != MAGIC:
+            raise self.error(self.path, "is of another version, or not ours", 0)
+        length = int.from_bytes(self.bytes[size - TAIL : size - 32].tobytes(), "little")
+        blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each of them has a sum of four bytes
+        start = size - TAIL - length - 4 * blocks
+        if length > JSON_BYTES or start < len(MAGIC):
+            raise self.error(self.path, "is truncated, of another version, or not ours", size - TAIL)
+        digest = hashlib.sha256(self.bytes[start : size - 32].data).hexdigest()
+        if digest != self.bytes[size - 32 :].tobytes().hex() or checksum not in (None, digest):
+            raise self.error(self.path, "does not match its checksum", start)
+        values = json.loads(self.bytes[start : start + length].tobytes())
+        if values["bytes"] != start or -(-start // BLOCK_BYTES) != blocks:
+            raise ValueError("lengths do not match")
+        self.checksum, self.about, self.data_bytes = digest, dict(values["about"]), start
+        self._sums = np.frombuffer(self.bytes[start + length : size - TAIL].tobytes(), "<u4")
+        self._sound = np.zeros(blocks, np.bool_)
+        self.arrays = {str(name): self._place(**place) for name, place in values["arrays"].items()}
+
+    def _place(self, start: Any, type: Any, shape: Any) -> Place:
+        numbers = (start, *shape)
+        if type not in TYPES or not all(isinstance(one, int) and 0 <= one <= LONGEST for one in numbers):
+            raise ValueError(f"an array of type {type} and shape {shape}")
+        place = Place(start, type, tuple(shape))
+        if not shape or place.end > self.data_bytes or start % ALIGNMENT:
+            raise ValueError("an array outside of the file")
+        return place
+
+    def is_current(self) -> bool:
+        """Return whether the path still leads to this file."""
+        try:
+            there = self.path.stat(follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(self._descriptor), there) and there.st_size == len(self._map)
+
+    def mapped(self, name: str) -> NDArray[Any]:
+        """Return an array without checking or copying it."""
+        place = self.arrays[name]
+        return self.bytes[place.start : place.end].view(place.type).reshape(place.shape)
+
+    def read(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Return a range of rows of an array, checked and not copied; all of them by default.
+
+        Raises:
+            FileError: a block of them is damaged.
+        """
+        place = self.arrays[name]
+        end = place.shape[0] if end is None else end
+        self.check(place.start + first * place.row_bytes, place.start + end * place.row_bytes)
+        return self.mapped(name)[first:end]
+
+    def read_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:  # (n,) -> (n, ...)
+        """Return some rows of an array, checked. They are not read through the mapping, because a page fault costs
+        more than reading a few thousand bytes.
+
+        Raises:
+            FileError: a block of them is damaged, or cannot be read.
+        """
+        place = self.arrays[name]
+        found = np.empty((len(rows), *place.shape[1:]), place.type)
+        into = found.reshape(-1).view(np.uint8).data
+        stretches = _end_to_end(place.start + rows * place.row_bytes, place.row_bytes)
+        parts = [(into[row * place.row_bytes :][: end - start], start) for row, start, end in stretches]
+        if hasattr(os, "posix_fadvise"):
+            for part, start in parts:  # announced together, so that the disk serves many requests at once
+                os.posix_fadvise(self._descriptor, start, len(part), os.POSIX_FADV_WILLNEED)
+        for part, start in parts:
+            self._read(part, start)
+        return found
+
+    def check(self, first: int, end: int) -> None:
+        """Raise if a block with the bytes from `first` to before `end` is damaged."""
+        low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
+        if first < end:
+            for block in (low + np.flatnonzero(~self._sound[low:high])).tolist():
+                if not self._check(block):
+                    raise self._damage(block)
+
+    def damages(self) -> Iterator[FileError]:
+        """Read the whole file again; yield an error for each damaged block."""
+        for block in range(len(self._sums)):
+            if not self._check(block):
+                yield self._damage(block)
+            if block % RELEASE_BLOCKS == 0:
+                give_back(self.bytes)
+        give_back(self.bytes)
+
+    def _check(self, block: int) -> bool:
+        end = min((block + 1) * BLOCK_BYTES, self.data_bytes)
+        sound = zlib.crc32(self.bytes[block * BLOCK_BYTES : end].data) == int(self._sums[block])
+        self._sound[block] = sound
+        return sound
+
+    def _damage(self, block: int) -> FileError:
+        return self.error(self.path, "does not match its checksum", block * BLOCK_BYTES)
+
+    def _read(self, into: memoryview, first: int) -> None:
+        """Read whole blocks, because a checksum needs all bytes of a block."""
+        end = first + len(into)
+        low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
+        start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
+        whole = self._read_bytes(start, stop)
+        for block, known in enumerate(self._sums[low:high].tolist()):
+            at = block * BLOCK_BYTES
+            if zlib.crc32(whole[at : at + BLOCK_BYTES]) != known:
+                raise self._damage(low + block)
+        into[:] = whole[first - start : end - start]
+
+    def _read_bytes(self, start: int, stop: int) -> memoryview:
+        parts, at = [], start
+        try:
+            while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
+                parts.append(part)
+                at += len(part)  # fewer bytes than asked for are no end of the file
+        except OSError as error:
+            raise failed_read(self.path, error, self.error) from error
+        if at < stop:
+            raise self.error(self.path, "has become shorter", at)
+        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
+    """Join adjacent rows up to READ_BYTES; return the number of the first row, and start and end in bytes."""
+    found: list[tuple[int, int, int]] = []
+    for row, start in enumerate(starts.tolist()):
+        first, begin, end = found[-1] if found else (0, 0, -1)
+        if start == end and end - begin < READ_BYTES:
+            found[-1] = first, begin, end + length
+        else:
+            found.append((row, start, start + length))
+    return found

@@ -1,0 +1,257 @@
+"""The codes of an index: files beside its segments, made and removed under the lock of the writer.
+
+They are made from the vectors and can be made again at any time, so no version names them. They are
+written only for segments of the newest version, and removed with their segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cricavpr.descriptors import MadeBy
+from cricavpr.errors import InputError
+from cricavpr.files import written_beside
+from cricavpr.index.array_file import ArrayFile, Column, write_arrays
+from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.fast_scan import Codes, Packed, pack
+from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.tuning import Tuned
+from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
+from cricavpr.index.segments import Segment
+from cricavpr.index.snapshot import Snapshot
+from cricavpr.index.storage import CodesError, FileError, remove_quietly, writer_of
+from cricavpr.index.vectors import release
+from cricavpr.progress import Report
+
+KIND = "cricavpr.codes.2"
+ROWS_AT_ONCE = 4096
+TUNE = "cricavpr index tune"
+
+
+# --- files
+
+
+def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
+    """Return the quantiser of an index, or None if there is none. Raises FileError if it is damaged."""
+    path = folder / QUANTISER
+    return Quantiser.load(path, made_by) if os.path.lexists(path) else None
+
+
+def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
+    """Return the quantiser. Raises InputError if it is missing or damaged."""
+    try:
+        quantiser = quantiser_of(folder, made_by)
+    except FileError as error:
+        raise InputError(f"{error.file} {error.why}. Make it and the codes again: {TUNE} {folder}") from error
+    if quantiser is None:
+        raise InputError(f"{folder} has no codes yet. Make them: {TUNE} {folder}")
+    return quantiser
+
+
+def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
+    """Return the path of the codes of a segment, named by its checksum and the quantiser."""
+    return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
+
+
+def header_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
+    """Return the header that codes of a segment must have."""
+    about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
+    return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
+
+
+def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
+    """Write the codes of a segment durably. Raises InputError if the place cannot be written."""
+    with written_beside(codes_file(folder, piece, quantiser)) as beside:
+        write_arrays(beside, header_of(piece, quantiser), {"codes": Column.of(codes)})
+
+
+def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
+    """Return the codes of a segment. Raises FileError: missing, damaged, unreadable, or codes of something else."""
+    file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
+    for what, value in header_of(piece, quantiser).items():
+        if file.about.get(what) != value:
+            raise CodesError(file.path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
+    place = file.arrays.get("codes")
+    if place is None or (place.type, place.shape) != ("|u1", (piece.count, quantiser.code_bytes)):
+        raise CodesError(file.path, f"does not hold {piece.count} codes of {quantiser.code_bytes} bytes")
+    return file.read("codes")
+
+
+def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
+    """Compute the codes of a segment; `progress` is called with the number of rows coded since the last call."""
+    codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
+    for start in range(0, len(segment), ROWS_AT_ONCE):
+        some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
+        codes[start : start + len(some)] = some
+        release(segment)
+        if progress:
+            progress(len(some))
+    return codes
+
+
+def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
+    """Yield an error for each damaged file of codes of a version; missing codes are no damage."""
+    try:
+        quantiser = quantiser_of(path, manifest.made_by)
+    except FileError as error:
+        yield error
+        return
+    if quantiser is None:
+        return
+    for piece in coded(path, manifest.pieces, quantiser):
+        try:
+            read_codes(path, piece, quantiser)
+        except FileError as error:
+            yield error
+
+
+def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
+    """Return the segments that have a file of codes, valid or not."""
+    return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
+
+
+# --- making them
+
+
+def prepare(
+    path: Path,
+    *,
+    learn: bool = False,
+    progress: Report | None = None,
+    wait_s: float = 0.0,
+) -> str | None:
+    """Learn a quantiser on the newest version and code it. An existing quantiser is kept unless `learn` is true.
+
+    If the process is killed, the earlier codes stay in use, because the quantiser is written last. The same call then
+    goes on, because equal photos give an equal quantiser and complete codes are kept.
+
+    Returns:
+        One line that says why codes were made, or None.
+
+    Raises:
+        InputError: too few photos, another writer, or a place that cannot be written.
+        MissingExtraError: faiss is not installed.
+    """
+    with writer_of(path, wait_s):
+        newest, why = Snapshot.open(path), "there were none"
+        made_by = newest.manifest.made_by
+        try:
+            if not learn and quantiser_of(path, made_by) is not None:
+                return None
+        except FileError as error:
+            why = f"learnt again: {error.file} {error.why}"
+        if not len(newest):
+            raise InputError(f"{path} holds no photos, so no codes can be learnt. Add some first.")
+        quantiser = Quantiser.learn(newest.rows, made_by)
+        _code(newest, quantiser, progress)
+        quantiser.save(path / QUANTISER)
+        for file in path.glob("codes-*"):
+            if is_ours(file.name) and not file.name.endswith(f"-{quantiser.fingerprint[:8]}.bin"):
+                remove_quietly(file)
+        return f"codes made for {len(newest):,} photos: {'as requested' if learn else why}"
+
+
+def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> None:
+    """Write the codes of each segment that has none."""
+    done, total = 0, len(snapshot.rows)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    for segment in snapshot.segments:
+        try:
+            read_codes(snapshot.path, segment.piece, quantiser)
+            done += len(segment)
+        except FileError:
+            write_codes(snapshot.path, encode_all(segment, quantiser, advance), segment.piece, quantiser)
+
+
+def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
+    """Write the codes of merged segments, copied from those of the old ones without the removed rows.
+
+    Codes that are missing or damaged are made when they are needed.
+
+    Raises:
+        InputError: a place that cannot be written.
+    """
+    with contextlib.suppress(FileError):
+        quantiser = quantiser_of(base.path, base.manifest.made_by)
+        if quantiser is None:
+            return
+        for run, piece in written:
+            if piece in base.manifest.pieces:
+                continue
+            with contextlib.suppress(FileError):
+                parts = [read_codes(base.path, segment.piece, quantiser)[segment.live] for segment in run]
+                write_codes(base.path, np.concatenate(parts), piece, quantiser)
+    try:
+        tuned = Tuned.read(base.path)
+    except InputError:
+        return
+    tuned.carry(base.manifest.pieces, [piece for _, piece in written]).write(base.path)
+
+
+# --- opening the engine
+
+
+InMemory = dict[tuple[str, str], tuple[Packed, ...]]  # codes by the fingerprint of their quantiser and their segment
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The compressed engine of one version, its codes, and one line for each thing that had to be made."""
+
+    engine: CompressedEngine
+    codes: InMemory
+    notes: tuple[str, ...]
+
+
+def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened:
+    """Open the compressed engine of a version. Missing or damaged codes are made again, and kept if possible.
+
+    Args:
+        known: codes of an earlier version, which are used again.
+
+    Raises:
+        InputError: no valid quantiser, or a damaged segment.
+        MissingExtraError: faiss is not installed.
+    """
+    quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
+    notes: list[str] = []
+    codes: InMemory = {}
+    for segment in snapshot.segments:
+        key = quantiser.fingerprint, segment.checksum
+        there = (known or {}).get(key)
+        codes[key] = there or pack(quantiser.centroids, _codes(snapshot, segment, quantiser, notes))
+    in_order = [piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.checksum]]
+    return Opened(CompressedEngine(snapshot.rows, quantiser, in_order), codes, tuple(notes))
+
+
+def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:
+    """Return the codes of a segment: read, or made again with a note that says why."""
+    path = codes_file(snapshot.path, segment.piece, quantiser)
+    there = os.path.lexists(path)
+    try:
+        return read_codes(snapshot.path, segment.piece, quantiser)
+    except FileError as error:
+        why = f"again: {path} {error.why}" if there else f"for {len(segment):,} rows: {path} was missing"
+    codes = encode_all(segment, quantiser)
+    notes.append(f"codes made {why}")
+    try:
+        with writer_of(snapshot.path, briefly=True):
+            pieces = Snapshot.open(snapshot.path).manifest.pieces
+            if segment.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
+                write_codes(snapshot.path, codes, segment.piece, quantiser)
+    except InputError as error:
+        notes.append(f"these codes are not kept: {error}")
+    return codes

@@ -1,0 +1,243 @@
+"""Measure the recall lost to compression on the vectors of an index, and keep the result in its folder.
+
+The file names the quantiser and the segments that were measured. It is not used any more when much of the index has
+changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cricavpr.errors import InputError
+from cricavpr.files import write_text
+from cricavpr.index.checksummed_json import seal, unseal
+from cricavpr.index.codes.compressed import SHORTLIST_PER_RESULT, CompressedEngine
+from cricavpr.index.columns import Indices
+from cricavpr.index.exact import ExactEngine, Queries
+from cricavpr.index.manifest import TUNED, Piece
+from cricavpr.index.search import Predictions
+from cricavpr.index.storage import TuningError, failed_read, read_whole
+from cricavpr.progress import Report
+from cricavpr.schema import build, to_plain
+
+SHORTLISTS = (110, 200, 400, 800, 1600)
+TARGET = 0.99
+BEST = 10  # recall is counted over this many results
+
+FORMAT = "cricavpr.tuned.3"
+MOST_BYTES = 1 << 24
+SAME_ENOUGH = 0.8  # share of the photos that must be the ones that were measured
+TUNE = "Run `cricavpr index tune`"
+
+
+# --- measuring
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The measurement for one length of shortlist.
+
+    Attributes:
+        shortlist: vectors read for a query.
+        recall_at_1: share of queries whose exact best row comes first.
+        recall_at_10: share of the exact ten best rows that are among the ten found.
+        p50_ms, p95_ms: of one query alone.
+    """
+
+    shortlist: int
+    recall_at_1: float
+    recall_at_10: float
+    p50_ms: float
+    p95_ms: float
+
+    def __str__(self) -> str:
+        recalls = f"{self.recall_at_1:>7.1%} {self.recall_at_10:>7.1%}"
+        return f"{self.shortlist:>9} {recalls} {self.p50_ms:>8.1f} {self.p95_ms:>8.1f}"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The measurements for several lengths of shortlist.
+
+    Attributes:
+        rows: photos of the index.
+        queries: photos that were used as queries.
+        settings: shortest first.
+        target: recall to keep.
+    """
+
+    rows: int
+    queries: int
+    settings: tuple[Setting, ...]
+    target: float = TARGET
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.queries, *(one.shortlist for one in self.settings)) < 1 or not 0 < self.target <= 1:
+            raise ValueError("a number is out of range")
+
+    @property
+    def keeps(self) -> Setting | None:
+        """The shortest shortlist that keeps the target at 1 and at 10, or None."""
+        kept = (one for one in self.settings if min(one.recall_at_1, one.recall_at_10) >= self.target)
+        return next(kept, None)
+
+    @property
+    def advice(self) -> str:
+        """One line that says which shortlist to use."""
+        if self.keeps is None:
+            return f"No shortlist keeps {self.target:.0%} of exact search. Use a longer one, or the exact engine."
+        return f"A shortlist of {self.keeps.shortlist} keeps {self.target:.0%} of what exact search finds."
+
+    def to_dict(self) -> dict[str, Any]:
+        plain: dict[str, Any] = to_plain(self)
+        return {**plain, "shortlist": self.keeps.shortlist if self.keeps else None}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.queries} of {self.rows:,} descriptors as queries, each without itself, next to exact search:",
+            f"{'shortlist':>9} {'R@1':>7} {'R@10':>7} {'p50 ms':>8} {'p95 ms':>8}",
+            *map(str, self.settings),
+            self.advice,
+        ]
+        return "\n".join(lines)
+
+
+def tune(
+    engine: CompressedEngine,
+    sample: int = 100,
+    shortlists: Sequence[int] = SHORTLISTS,
+    target: float = TARGET,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Tuning:
+    """Use some rows of the index as queries, each without itself, and compare with exact search.
+
+    Exact search reads the whole index once. If the photos to be located differ from those of the index, for example
+    taken at night, the recall for them may be lower.
+
+    Raises:
+        InputError: too few rows, or no query or shortlist.
+    """
+    mask = engine.rows.allowed()
+    live = np.arange(len(engine.rows)) if mask is None else np.flatnonzero(mask)
+    check_measurable(len(live), sample, shortlists)
+    own = np.sort(np.random.default_rng(seed).choice(live, min(sample, len(live)), replace=False))
+    queries = engine.rows.read(own).astype(np.float32, copy=False)
+    exact = without_itself(ExactEngine(engine.rows).search(queries, BEST + 1, report=report), own)
+    least = SHORTLIST_PER_RESULT * (BEST + 1)  # an engine reads at least this for so many results
+    lengths = sorted({max(one, least) for one in shortlists})
+    settings = tuple(_measure(engine.with_shortlist(one), queries, own, exact) for one in lengths)
+    return Tuning(len(live), len(own), settings, target)
+
+
+def check_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
+    """Raise InputError if nothing can be measured; called before codes are made."""
+    if rows < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
+        raise InputError(
+            f"tuning needs at least 2 photos, 1 query and shortlists of at least 1, got {rows} photos, {sample} "
+            f"queries and shortlists {list(shortlists)}."
+        )
+
+
+def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: Indices) -> Setting:
+    engine.search(queries[:1], BEST + 1)  # the first search pays for what is made once
+    found, times_ms = [], []
+    for query, row in zip(queries, own, strict=True):
+        started = time.perf_counter()
+        one = engine.search(query[None], BEST + 1)
+        times_ms.append(1000 * (time.perf_counter() - started))
+        found.append(without_itself(one, row[None])[0])
+    first, all_of_them = recalls(np.stack(found), exact)
+    p50, p95 = np.percentile(times_ms, [50, 95])
+    return Setting(engine.shortlist, first, all_of_them, float(p50), float(p95))
+
+
+def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,) -> (Q, n - 1)
+    """Return the rows found without the row of the query itself, or without the last if that was not found."""
+    others = found.indices != own[:, None]
+    others[others.all(axis=1), -1] = False
+    rows: Indices = found.indices[others].reshape(len(own), -1)
+    return rows
+
+
+def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) twice
+    """Return R@1, the share of queries with the exact first row, and the share of exact rows that were found."""
+    among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
+    return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))
+
+
+# --- keeping the result
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A measurement in the folder of an index.
+
+    Attributes:
+        quantiser: fingerprint of the quantiser that made the codes.
+        segments: checksum of each segment that was measured, and how many photos of it were.
+        tuning: the measurement.
+    """
+
+    quantiser: str
+    segments: dict[str, int]
+    tuning: Tuning
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what `write` wrote. Raises InputError if it is missing, damaged or unreadable."""
+        path = folder / TUNED
+        try:
+            values = unseal(read_whole(path, MOST_BYTES))
+            if values.pop("format", None) != FORMAT:
+                raise ValueError(f"is not of the format {FORMAT}")
+            return build(cls, values, "it")
+        except FileNotFoundError:
+            raise InputError(f"{folder} was never tuned. {TUNE} to search faster.") from None
+        except OSError as error:
+            raise failed_read(path, error, TuningError) from error
+        except ValueError as error:
+            raise TuningError(path, str(error)) from error
+        except InputError as error:
+            raise TuningError(path, f"is damaged ({str(error).rstrip('.')})") from error
+
+    def write(self, folder: Path) -> None:
+        """Write it durably. Raises InputError if the place cannot be written."""
+        write_text(folder / TUNED, seal({"format": FORMAT, **to_plain(self)}, indent=1) + "\n")
+
+    def shortlist(self, pieces: Sequence[Piece], quantiser: str) -> int:
+        """Return the shortlist for these segments.
+
+        Raises:
+            InputError: other segments or codes were measured, or no shortlist keeps the target.
+        """
+        photos, measured, same = sum(piece.live for piece in pieces), self.tuning.rows, self.same(pieces)
+        if self.quantiser != quantiser:
+            raise InputError(f"the codes have changed since they were measured. {TUNE} again.")
+        if same < SAME_ENOUGH * max(photos, measured):
+            raise InputError(f"{same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
+        if self.tuning.keeps is None:
+            raise InputError(f"no measured shortlist keeps {self.tuning.target:.0%} of what exact search finds.")
+        return self.tuning.keeps.shortlist
+
+    def same(self, pieces: Sequence[Piece]) -> int:
+        """Return how many photos of these segments were measured, at most."""
+        return sum(min(piece.live, self.segments.get(piece.checksum, 0)) for piece in pieces)
+
+    def carry(self, old: Sequence[Piece], new: Sequence[Piece]) -> Self:
+        """Return the measurement for segments that are merged from old ones, which stay named until the commit."""
+        left, segments = self.same(old), dict(self.segments)
+        kept = {piece.checksum for piece in new} & set(segments)
+        left -= sum(segments[one] for one in kept)
+        for piece in new:
+            if piece.checksum not in kept:
+                segments[piece.checksum] = max(0, min(left, piece.live))
+                left -= segments[piece.checksum]
+        there = {piece.checksum for piece in (*old, *new)}
+        return replace(self, segments={one: count for one, count in segments.items() if one in there})

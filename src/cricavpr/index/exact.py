@@ -1,0 +1,147 @@
+"""Exact search of an index. A score depends on its query and its photo alone, bit for bit.
+
+A matrix product rounds differently for one query than for fifty, and for other rows beside a row. So it only nominates:
+rows whose product comes within the rounding error of the best are scored again, pair by pair, in float64 rounded to
+float32. Every search of an index ends here, so a score does not depend on the engine, on filters, on other queries, or
+on how the photos were added. `search.py` ranks whole databases for evaluation and has other needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cricavpr.descriptors import UNIT_TOLERANCE
+from cricavpr.errors import InputError
+from cricavpr.index.columns import Indices
+from cricavpr.index.search import Predictions, check_k
+from cricavpr.index.vectors import Floats, Mask, Rows
+from cricavpr.progress import Report
+
+QUERIES_AT_ONCE = 512
+PAIRS_AT_ONCE = 1 << 20  # values of pairs that are multiplied at a time
+
+Queries = NDArray[np.float32]  # (Q, D)
+Scores = NDArray[np.float32]
+Products = Callable[[Queries, Floats], Scores]  # (Q, D), (n, D) -> (Q, n)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactEngine:
+    """The exact engine: every search reads every vector."""
+
+    rows: Rows
+
+    def search(
+        self,
+        queries: Queries,  # (Q, D)
+        k: int,
+        allowed: Mask | None = None,  # (N,)
+        report: Report | None = None,
+    ) -> Predictions:  # (Q, min(k, rows allowed))
+        """Return the k best allowed rows for each query, best first; of equal scores the lower row comes first.
+
+        Raises:
+            InputError: queries of another shape or not finite, k below 1, or vectors that are not finite.
+        """
+        check_queries(queries, k, self.rows.dim)
+        return search_rows(self.rows, queries, k, self.rows.allowed(allowed), report=report)
+
+
+def check_queries(queries: Queries, k: int, dim: int) -> None:
+    """Raise InputError for queries of another shape or not finite, or k below 1."""
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise InputError(f"queries must be (Q, {dim}), got {queries.shape}.")
+    check_k(k)
+    if not np.isfinite(queries).all():
+        raise InputError("a query is not finite. Describe the photo again.")
+
+
+def products(queries: Queries, vectors: Floats) -> Scores:  # (Q, D), (n, D) -> (Q, n)
+    """Return dot products in float32."""
+    scores: Scores = queries @ vectors.astype(np.float32, copy=False).T
+    return scores
+
+
+def search_rows(
+    rows: Rows,
+    queries: Queries,  # (Q, D)
+    k: int,
+    allowed: Mask | None = None,  # (N,), live rows only
+    *,
+    nominate: Products = products,
+    report: Report | None = None,
+) -> Predictions:  # (Q, min(k, rows allowed))
+    """Return the k best of all rows, or of the allowed ones, for each query.
+
+    Args:
+        nominate: a product of matrices, at least as accurate as one in float32.
+    """
+    count = len(rows) if allowed is None else int(np.count_nonzero(allowed))
+    best, done = _Best(queries, min(k, count), nominate), 0
+    for numbers, vectors in rows.blocks(allowed) if best.k and len(queries) else ():
+        best.take(numbers, vectors)
+        done += len(numbers)
+        if report is not None:
+            report(done, count)
+    return Predictions(best.rows, best.scores)
+
+
+class _Best:
+    """The k best rows of each query among the blocks so far, which come in the order of their numbers."""
+
+    def __init__(self, queries: Queries, k: int, nominate: Products) -> None:
+        self.queries, self.k, self.nominate = queries, k, nominate
+        self.rows = np.full((len(queries), k), -1, np.int64)
+        self.scores = np.full((len(queries), k), -np.inf, np.float32)
+        # A sum of D products of float32 is wrong by at most D 2^-24 of the lengths, in whatever order it is made
+        # (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1); 8 more for rounding to float32.
+        lengths = np.linalg.norm(queries.astype(np.float64), axis=1) * (1 + 2 * UNIT_TOLERANCE)
+        self.slack = ((queries.shape[1] + 8) * 2.0**-24 * lengths).astype(np.float32)  # (Q,)
+
+    def take(self, numbers: Indices, vectors: Floats) -> None:  # (b,), (b, D)
+        for start in range(0, len(self.queries), QUERIES_AT_ONCE):
+            asked = np.arange(start, min(start + QUERIES_AT_ONCE, len(self.queries)))
+            query, place = self._near(asked, vectors)
+            if len(query):
+                self._keep(query, numbers[place], _scored(self.queries, query, vectors, place))
+
+    def _near(self, asked: Indices, vectors: Floats) -> tuple[Indices, Indices]:  # (n,) twice
+        """Return the pairs of query and row that may be among the best."""
+        scores, slack = self.nominate(self.queries[asked], vectors), self.slack[asked]
+        if not np.isfinite(scores).all():
+            raise InputError("a score is not finite: a vector of the index is damaged. Describe the photos again.")
+        least = self.scores[asked, -1] - slack  # -inf until k rows are known
+        near = scores >= least[:, None]
+        crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > self.k)
+        if len(crowded):  # of one block no row is among the best that is clearly worse than k others of it
+            last = scores.shape[1] - self.k
+            kth = np.partition(scores[crowded], last, axis=1)[:, last]
+            near[crowded] &= scores[crowded] >= (kth - 2 * slack[crowded])[:, None]
+        query, place = np.nonzero(near)
+        return asked[query], place
+
+    def _keep(self, query: Indices, row: Indices, score: Scores) -> None:  # (n,) each
+        """Merge scored pairs with the best of their queries."""
+        some = np.unique(query)
+        query = np.concatenate([np.repeat(some, self.k), query])
+        row = np.concatenate([self.rows[some].ravel(), row])
+        score = np.concatenate([self.scores[some].ravel(), score])
+        order = np.lexsort((row, -score, query))
+        first = np.searchsorted(query[order], some)  # where the pairs of each query begin
+        chosen = order[first[:, None] + np.arange(self.k)]
+        self.rows[some], self.scores[some] = row[chosen], score[chosen]
+
+
+def _scored(queries: Queries, query: Indices, vectors: Floats, place: Indices) -> Scores:  # (n,)
+    """Score pairs in float64, each by itself, and round to float32."""
+    scores = np.empty(len(query), np.float32)
+    step = max(1, PAIRS_AT_ONCE // queries.shape[1])
+    for start in range(0, len(query), step):
+        some = slice(start, start + step)
+        pairs = vectors[place[some]].astype(np.float64) * queries[query[some]].astype(np.float64)  # (n, D)
+        scores[some] = pairs.sum(axis=1)  # along the last axis: no row depends on those beside it
+    return scores

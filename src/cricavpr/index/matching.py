@@ -1,0 +1,110 @@
+"""Match given photos with those of an index: by file, by bytes, or in a folder that has moved.
+
+A photo is one file: two roots that lead to the same real path name the same photo. A photo whose file is gone and whose
+bytes are found elsewhere has moved; if its folder is gone too, the other photos of that folder have moved with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cricavpr.index.columns import Columns, Indices, Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The photos of an index that match given ones.
+
+    Attributes:
+        rows: for each given photo the rows that it replaces, the one with its bytes first.
+        paths: for each given photo the row whose root and name it keeps, or -1 for its own.
+        moved: old and new path of each folder that has moved.
+    """
+
+    rows: tuple[tuple[int, ...], ...]
+    paths: tuple[int, ...]
+    moved: tuple[tuple[str, str], ...]
+
+    def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
+        """Return the given photos, with times, tags and positions of the index where none are given.
+
+        Args:
+            tags, positions: whether to keep those of the index.
+        """
+        first = np.array([rows[0] if rows else -1 for rows in self.rows], np.int64)
+        there = np.flatnonzero(first >= 0)
+        times = new.times.copy()
+        untimed = there[np.isnat(times[there])]
+        times[untimed] = old.times[first[untimed]]
+        merged = replace(new, times=times)
+        if tags:
+            merged = replace(
+                merged, raw_tags=Ragged.of([old.raw_tags[row] if row >= 0 else b"" for row in first.tolist()])
+            )
+        if positions:
+            metres, zones = new.metres.copy(), new.zones.copy()
+            metres[there], zones[there] = old.metres[first[there]], old.zones[first[there]]
+            merged = replace(merged, metres=metres, zones=zones, frame=old.frame)
+        own, known = _stored(new), _stored(old)
+        return merged.with_paths([known[row] if row >= 0 else path for path, row in zip(own, self.paths, strict=True)])
+
+
+def match(
+    old: Columns,
+    new: Columns,
+    same: Indices,  # (N,) the row of the index with the bytes of each given photo, or -1
+) -> Matches:
+    """Find the given photos among those of an index."""
+    here, there = _real_paths(old), _real_paths(new)
+    at: dict[bytes, list[int]] = {}
+    for row, path in enumerate(here):
+        at.setdefault(path, []).append(row)
+    rows, paths, folders = [], [], dict[bytes, bytes]()
+    for path, twin in zip(there, same.tolist(), strict=True):
+        found = at.get(path, [])
+        copied = twin >= 0 and twin not in found
+        gone = copied and not os.path.lexists(here[twin])
+        if gone:
+            folders.update(_moved_folder(here[twin], path))
+        rows.append((twin, *(row for row in found if row != twin)) if twin >= 0 else tuple(found))
+        # A photo whose own file is still there keeps its path, also if a copy of it was given.
+        paths.append(twin if twin in found or (copied and not gone) else found[0] if found else -1)
+    for number, path in enumerate(there):
+        if not rows[number]:
+            rows[number] = tuple(_in_moved_folder(path, folders, at))
+    return Matches(tuple(rows), tuple(paths), tuple((os.fsdecode(a), os.fsdecode(b)) for a, b in folders.items()))
+
+
+def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
+    """Return old and new path of the folder that was moved with a file; nothing if the old folder still exists."""
+    before, after = old.split(b"/"), new.split(b"/")
+    kept = 0
+    while kept < min(len(before), len(after)) and before[-1 - kept] == after[-1 - kept]:
+        kept += 1
+    folder = b"/".join(before[: len(before) - kept])
+    if not kept or os.path.lexists(folder or b"/"):
+        return {}
+    return {folder: b"/".join(after[: len(after) - kept])}
+
+
+def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, list[int]]) -> list[int]:
+    """Return the rows of the photo at the same place in a folder before it was moved."""
+    for old, new in folders.items():
+        if path.startswith(new + b"/") and (found := at.get(old + path[len(new) :])):
+            return found
+    return []
+
+
+def _real_paths(columns: Columns) -> list[bytes]:
+    roots = [os.fsencode(os.path.realpath(root)).rstrip(b"/") for root in columns.roots]
+    names = zip(columns.codes.tolist(), columns.raw_names.all(), strict=True)
+    return [roots[code] + b"/" + name for code, name in names]
+
+
+def _stored(columns: Columns) -> Sequence[tuple[str, bytes]]:
+    names = zip(columns.codes.tolist(), columns.raw_names.all(), strict=True)
+    return [(columns.roots[code], name) for code, name in names]
