@@ -26,13 +26,13 @@ LARGE = 1_000  # more marks than that leave the default look "photo" small
 Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
 NOWHERE: Place = (math.nan, math.nan)
 
-LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle; colours are in map.css
+LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle, in the order of drawing; colours are in map.css
     "photo": "h0",
     "right": "h0",
     "wrong": "m-4.6-4.6l9.2 9.2m0-9.2l-9.2 9.2",
-    "query": "m0-6.5l5.5 6.5-5.5 6.5-5.5-6.5z",
-    "answer": "m0-8l2 5.6 5.9.2-4.7 3.6 1.7 5.7-4.9-3.3-4.9 3.3 1.7-5.7-4.7-3.6 5.9-.2z",
     "match": "m-4.5-4.5h9v9h-9z",
+    "query": "m0-6.5l5.5 6.5-5.5 6.5-5.5-6.5z",
+    "answer": "m0-12l3 8.4 8.9.3-7.1 5.4 2.6 8.6-7.4-5-7.4 5 2.6-8.6-7.1-5.4 8.9-.3z",
     "thin": "m0-5.5l5.2 9.5h-10.4z",
 }
 GROUPS = 8  # colours of "group-0" to "group-7", dots that belong together
@@ -290,7 +290,7 @@ def _length(metres: float) -> str:
 def _key(key: Mapping[str, str]) -> str:
     """Return the legend: a mark of each look, and its meaning."""
     items = "".join(
-        f'<li><svg viewBox="-13 -8 26 16" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
+        f'<li><svg viewBox="-13 -13 26 26" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
         for look, meaning in key.items()
     )
     return f'<ul class="cv-key">{items}</ul>' if items else ""
