@@ -2,10 +2,9 @@
 
 Run: make benchmark-milvus, or in an environment with the packages of `make test-milvus`:
 
-    python -m benchmarks.milvus FOLDER [--rows 5000 10000 20000] [--dim 512] [--kinds flat ivf hnsw] [--figures FILE]
+    python -m benchmarks.milvus FOLDER [--rows 5000 10000 20000] [--dim 512] [--kinds flat ivf hnsw]
 
-The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown; --figures writes a
-file for benchmarks/scale.py.
+The descriptors are drawn with the spectrum of real ones (benchmarks/million.py). Prints Markdown.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.figures import Figures, as_toml
 from benchmarks.million import FIT
 from tests.index.milvus_server import Running, running
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
-from cricavpr.files import write_text
 from cricavpr.geo import LatLon, Positions
 from cricavpr.index.columns import Photos
 from cricavpr.index.filters import Near, Tagged
@@ -34,6 +32,37 @@ from cricavpr.index.search import search
 QUERIES, TOP = 50, 10
 WAIT_S = 300
 DEGREE_M = 111_195.0  # of latitude
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measurements of one kind of collection at one size.
+
+    Attributes:
+        add_per_s: photos a second, through `add`, with the last of them settled.
+        one_ms, slow_ms: median and 95th percentile of a search for one query.
+        batch_ms: each query of a batch of all.
+        near_ms: median with a filter that leaves a hundredth.
+        recall: share of the exact ten best that were found.
+        tagged: photos found of the ten best with a tag that a hundredth have, on average; there are more than ten.
+        off: largest difference of a score from the exact one.
+        rss_mb, disk_mb: of the server, when it has come to rest; `empty_mb` before anything was in it.
+    """
+
+    kind: str
+    rows: int
+    dim: int
+    add_per_s: float
+    one_ms: float
+    slow_ms: float
+    batch_ms: float
+    near_ms: float
+    recall: float
+    tagged: float
+    off: float
+    rss_mb: float
+    empty_mb: float
+    disk_mb: float
 
 
 def measure(server: Running, kind: str, sizes: list[int], dim: int) -> list[Figures]:
@@ -151,7 +180,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[5000, 10_000, 20_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--kinds", nargs="+", default=["flat", "ivf", "hnsw"])
-    parser.add_argument("--figures", type=Path, help="a .toml file")
     given = parser.parse_args()
     found: list[Figures] = []
     for kind in given.kinds:  # each has a server of its own, so that its memory is its own
@@ -162,8 +190,6 @@ def main() -> None:
     )
     print(f"{min(one.empty_mb for one in found):,.0f} MB.\n")
     print("\n".join([HEAD, *map(row_of, found)]))
-    if given.figures:
-        write_text(given.figures, as_toml(found, "docs/results/2026-11-22-milvus.md"))
 
 
 if __name__ == "__main__":

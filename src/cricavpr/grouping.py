@@ -55,12 +55,14 @@ class Grouping:
         return f"<Grouping {self}>"
 
     @classmethod
-    def parse(cls, text: str) -> Grouping:
-        """Read `alone`, `in_order:16`, `shuffled:16:0` or `by_key`.
+    def parse(cls, text: str | Grouping) -> Grouping:
+        """Read `alone`, `in_order:16`, `shuffled:16:0` or `by_key`; return a Grouping as it is.
 
         Raises:
             InputError: anything else.
         """
+        if isinstance(text, Grouping):
+            return text
         kind, *numbers = text.strip().split(":")
         counts = {"alone": 0, "by_key": 0, "in_order": 1, "shuffled": 2}
         if kind not in counts or len(numbers) != counts[kind] or not all(n.isdecimal() for n in numbers):

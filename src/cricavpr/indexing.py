@@ -38,7 +38,7 @@ def build_index(
     *,
     positions: Path | None = None,
     tags: Sequence[str] = (),
-    grouping: Grouping = ALONE,
+    grouping: Grouping | str = ALONE,
     batch_size: int = 16,
     workers: int | None = None,
     dtype: str = FLOAT32,
@@ -83,7 +83,7 @@ def build_index(
         >>> len(index), problems
         (2, ())
     """
-    job = _Job(method, tuple(tags), grouping, batch_size, workers, wait_s, progress, note or _silent)
+    job = _Job(method, tuple(tags), Grouping.parse(grouping), batch_size, workers, wait_s, progress, note or _silent)
     if is_remote(to):
         if dtype != FLOAT32:
             raise InputError(f"a server stores descriptors as float32, not {dtype}. Leave the dtype out.")
@@ -102,7 +102,7 @@ def add_photos(
     *,
     positions: Path | None = None,
     tags: Sequence[str] = (),
-    grouping: Grouping = ALONE,
+    grouping: Grouping | str = ALONE,
     batch_size: int = 16,
     workers: int | None = None,
     wait_s: float = 0.0,
@@ -129,7 +129,7 @@ def add_photos(
         >>> change.added, change.already
         (0, 1)
     """
-    job = _Job(method, tuple(tags), grouping, batch_size, workers, wait_s, progress, note or _silent)
+    job = _Job(method, tuple(tags), Grouping.parse(grouping), batch_size, workers, wait_s, progress, note or _silent)
     opened = open_index(index) if isinstance(index, str | Path) else index
     check_fits(opened, job.made_by)  # before the photos are looked at
     images, unusable = _opened(photos, positions)
@@ -144,7 +144,7 @@ def update_photos(
     *,
     positions: Path | None = None,
     tags: Sequence[str] = (),
-    grouping: Grouping = ALONE,
+    grouping: Grouping | str = ALONE,
     batch_size: int = 16,
     workers: int | None = None,
     wait_s: float = 0.0,
@@ -155,7 +155,7 @@ def update_photos(
 
     Tags and times that are not given stay. `PlaceIndex.update` explains which photos are the same.
     """
-    job = _Job(method, tuple(tags), grouping, batch_size, workers, wait_s, progress, note or _silent)
+    job = _Job(method, tuple(tags), Grouping.parse(grouping), batch_size, workers, wait_s, progress, note or _silent)
     opened = PlaceIndex.open(Path(index)) if isinstance(index, str | Path) else index
     check_fits(opened, job.made_by)
     images, unusable = _opened(photos, positions)

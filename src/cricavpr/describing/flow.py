@@ -57,7 +57,7 @@ class Described:
 def describe(
     method: Method,
     images: ImageSet,
-    grouping: Grouping = ALONE,
+    grouping: Grouping | str = ALONE,
     *,
     batch_size: int = 16,
     workers: int | None = None,
@@ -68,7 +68,7 @@ def describe(
     """Describe every photo of a set that can be read.
 
     Args:
-        grouping: which images influence one another, for a method that correlates.
+        grouping: which images influence one another, for a method that correlates; a text as in `Grouping.parse`.
         batch_size: images that go through the network together, in whole groups; does not change results.
         workers: processes that read photos; 0 reads them in this process, None chooses.
         out: file for the descriptors. Unfinished work is kept beside it, and the next run resumes it.
@@ -91,7 +91,7 @@ def describe(
     """
     if workers is not None and workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}.")
-    planned = plan(method, images, grouping, batch_size, draw)
+    planned = plan(method, images, Grouping.parse(grouping), batch_size, draw)
     batches = planned.batches
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:

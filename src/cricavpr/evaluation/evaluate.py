@@ -196,7 +196,7 @@ def evaluate(
     _check(method, ns, rerank, pca is not None and whiten_on_database)
     if grouping is None:
         grouping = groupings(chosen.name, method.correlates, dataset.paper_grouping)[0]
-    grouping = Grouping.parse(grouping) if isinstance(grouping, str) else grouping
+    grouping = Grouping.parse(grouping)
     reduction, cache = _reduction(pca, pca_dim, chosen), None if cache is None else Path(cache)
     times = [time.perf_counter()]
     with room_for(method, dataset, cache) as folder:

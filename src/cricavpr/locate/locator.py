@@ -87,7 +87,7 @@ class Locator:
             raise InputError(f"{index.path} holds no photos, so it cannot locate any. Add some first.")
         self.index, self.precision = index, precision
         self.method = load_method(method) if isinstance(method, str) else method
-        self.grouping = Grouping.parse(grouping) if isinstance(grouping, str) else grouping
+        self.grouping = Grouping.parse(grouping)
         self.made_by = made_by(self.method, self.grouping)
         index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
         self.searcher = index.searcher(engine=engine, where=where)

@@ -50,7 +50,7 @@ class LoadedMethod:
     def embed(
         self,
         images: Iterable[Picture],
-        grouping: Grouping = ALONE,
+        grouping: Grouping | str = ALONE,
         *,
         batch_size: int = 16,
         progress: bool | Report = False,
@@ -63,7 +63,7 @@ class LoadedMethod:
         Args:
             images: each a path, the bytes of a file, a PIL image (turned upright by its EXIF orientation, as files
                 are), or an array (H, W, 3) or (H, W) of uint8.
-            grouping: which images influence one another, for a method that correlates.
+            grouping: which images influence one another, for a method that correlates; a text as in `Grouping.parse`.
             batch_size: images that go through the network together; does not change results.
             progress: True for a bar on stderr, or a function that is called with (done, total).
 
@@ -81,7 +81,7 @@ class LoadedMethod:
         pictures = _listed(images)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-        groups = (grouping if self.correlates else ALONE).groups(len(pictures))
+        groups = (Grouping.parse(grouping) if self.correlates else ALONE).groups(len(pictures))
         vectors = np.zeros((len(pictures), self.dim), np.float32)
         with Progress(progress, len(pictures)) as bar:
             bar.start(0)
