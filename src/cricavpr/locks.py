@@ -39,7 +39,7 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
     """
     if not wait_s >= 0:  # NaN too, which would never be over
         raise InputError(f"wait_s must be at least 0, got {wait_s:g}.")
-    lock = FileLock(path, mode=0o666, thread_local=False)
+    lock = FileLock(path, thread_local=False)
     _acquire(lock, path, what, wait_s, briefly)
     try:
         _write_name(path, BRIEFLY if briefly else "")
