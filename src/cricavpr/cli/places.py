@@ -7,8 +7,14 @@ from pathlib import Path
 
 from cricavpr.cli.options import existing_folder, report
 from cricavpr.datasets import open_photos
-from cricavpr.datasets.place_folder import PlaceRule, open_places, places_from_positions, read_headings, write_places
-from cricavpr.datasets.place_map import places_page
+from cricavpr.datasets.place_folder import (
+    PlaceRule,
+    open_places,
+    places_from_positions,
+    places_page,
+    read_headings,
+    write_places,
+)
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import Problem
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
 from cricavpr.errors import ImageError, InputError
+from cricavpr.files import read_columns
 from cricavpr.geo import off_the_map
 from cricavpr.images import decode
 from cricavpr.schema import nearest

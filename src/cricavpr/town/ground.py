@@ -4,8 +4,8 @@ import numpy as np
 
 from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.hashing import Array, hash_cells, unit
-from cricavpr.town.shot import GROUND, SKY, Buffer, Shot
 from cricavpr.town.streets import Edges
+from cricavpr.town.views import GROUND, SKY, Buffer, Shot
 
 _REACH_M = 95.0
 _EARTH, _WALK = (0.36, 0.37, 0.24), (0.60, 0.58, 0.55)

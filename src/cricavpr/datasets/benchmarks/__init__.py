@@ -13,7 +13,7 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.msls import BENCHMARK as MSLS
 from cricavpr.datasets.benchmarks.nordland import BENCHMARK as NORDLAND
-from cricavpr.datasets.benchmarks.number_pairs import AMSTERTIME, SPED
+from cricavpr.datasets.benchmarks.numbered import AMSTERTIME, SPED
 from cricavpr.datasets.benchmarks.pittsburgh import PITTS30K, PITTS250K
 from cricavpr.datasets.benchmarks.tokyo import BENCHMARK as TOKYO247
 from cricavpr.datasets.benchmarks.utm_trees import EYNSHAM, SF_XL, ST_LUCIA, SVOX

@@ -18,14 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, needed_file, with_listed_positives
+from cricavpr.datasets.benchmarks.base import (
+    Benchmark,
+    Layout,
+    Split,
+    first_file,
+    folder_of,
+    needed_file,
+    with_listed_positives,
+)
 from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_side
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.numpy_lists import read_integers, read_names
 from cricavpr.datasets.utm_names import has_utm_names, read_utm_dataset
 from cricavpr.errors import InputError
-from cricavpr.files import read_lines
+from cricavpr.files import read_columns, read_lines
 from cricavpr.geo import Positions, within_radius
 
 TRAIN_CITIES = (

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.errors import InputError
+from cricavpr.files import read_columns
 from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
 Side = Literal["query", "database"]

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.listed import first_file, needed_file, with_listed_positives
+from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split, first_file, needed_file, with_listed_positives
 from cricavpr.datasets.benchmarks.numbered import (
     IMAGES,
     has_tree,

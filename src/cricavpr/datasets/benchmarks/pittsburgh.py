@@ -10,10 +10,18 @@ from functools import partial
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import (
+    Area,
+    Benchmark,
+    Layout,
+    Split,
+    first_file,
+    folder_of,
+    in_zone,
+    panoramas,
+    with_listed_positives,
+)
 from cricavpr.datasets.benchmarks.db_struct import read_db_struct
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas, with_listed_positives
 from cricavpr.datasets.benchmarks.utm_trees import WITHIN_25_M, bases, tree
 from cricavpr.datasets.numpy_lists import read_names
 

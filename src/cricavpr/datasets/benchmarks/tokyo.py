@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import Area, Benchmark, Layout, Split, first_file, folder_of, in_zone, panoramas
 from cricavpr.datasets.benchmarks.db_struct import DbStruct, read_db_struct
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas
 from cricavpr.datasets.benchmarks.utm_trees import RECOMPRESSED, WITHIN_25_M, bases, tree
 from cricavpr.errors import InputError
 from cricavpr.geo import ground_distances_m

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import Area, Benchmark, Layout, Split
 from cricavpr.datasets.utm_names import join_utm_sides, read_utm_folder
 from cricavpr.geo import Positions
 
