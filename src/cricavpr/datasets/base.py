@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sized
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,14 +70,15 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        fields: dict[str, Sized | None] = {}
-        fields.update(positions=self.positions, keys=self.keys, frames=self.frames)
-        fields.update(conditions=self.conditions, times=self.times)
-        for field, values in fields.items():
+        for field in ("positions", "keys", "frames", "conditions", "times"):
+            values = getattr(self, field)
             if values is not None and len(values) != len(self.names):
                 raise InputError(f"{field} must be one for each of {len(self.names)} images, got {len(values)}.")
         if self.times is not None:
-            object.__setattr__(self, "times", _in_milliseconds(self.times))
+            if self.times.dtype.kind != "M" or self.times.ndim != 1:
+                kind = f"{self.times.dtype} of shape {self.times.shape}"
+                raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {kind}.")
+            object.__setattr__(self, "times", self.times.astype("datetime64[ms]"))
         _check_names(self.root, self.names)
 
     def __len__(self) -> int:
@@ -98,27 +100,19 @@ class ImageSet:
         """Return the images at `indices` (or where a mask is True), in that order."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
-        return type(self)(
-            root=self.root,
-            names=tuple(self.names[i] for i in rows.tolist()),
-            positions=None if self.positions is None else self.positions.take(rows),
-            keys=None if self.keys is None else tuple(self.keys[i] for i in rows.tolist()),
-            frames=None if self.frames is None else self.frames[rows],
-            conditions=None if self.conditions is None else tuple(self.conditions[i] for i in rows.tolist()),
-            times=None if self.times is None else self.times[rows],
-        )
-
-
-def _in_milliseconds(times: Times) -> Times:
-    if times.dtype.kind != "M" or times.ndim != 1:
-        raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {times.dtype} of shape {times.shape}.")
-    return times.astype("datetime64[ms]")
+        fields: dict[str, Any] = {"positions": None if self.positions is None else self.positions.take(rows)}
+        for field in ("names", "keys", "conditions"):
+            texts = getattr(self, field)
+            fields[field] = None if texts is None else tuple(texts[i] for i in rows.tolist())
+        for field in ("frames", "times"):
+            values = getattr(self, field)
+            fields[field] = None if values is None else values[rows]
+        return replace(self, **fields)
 
 
 def _check_names(root: Path, names: tuple[str, ...]) -> None:
     if len(set(names)) != len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{twice!r} occurs twice among the images of {root}. Give every image once.")
     for name in names:
         if not name or name.startswith("/") or (".." in name and ".." in name.split("/")):

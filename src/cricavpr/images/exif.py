@@ -162,9 +162,9 @@ def time_taken(original: Mapping[int, Any], gps: Mapping[int, Any]) -> datetime 
     """Return when a photo was taken, in UTC, or None if that is unknown.
 
     GPSDateStamp and GPSTimeStamp are UTC by definition, and come first. DateTimeOriginal is the camera's own clock:
-    with OffsetTimeOriginal it is converted to UTC; without, it is taken as UTC and is up to 14 hours off. If the two are
-    more than `STALE` apart, the camera's counts: a receiver without a fix repeats the date of its last fix, which may be
-    weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
+    with OffsetTimeOriginal it is converted to UTC; without, it is taken as UTC and is up to 14 hours off. If the two
+    are more than `STALE` apart, the camera's counts: a receiver without a fix repeats the date of its last fix, which
+    may be weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
 
     No time is ever invented: blanks, zeros, impossible dates, text in the place of numbers, zero denominators, missing
     parts, and times before 1826 or later than a day from now all give None.

@@ -1,4 +1,4 @@
-"""Benchmarks: named splits with their counts, rules and layouts; and the checks and lists that several of them share."""
+"""Benchmarks: named splits with their counts, rules and layouts; and the checks and lists that several share."""
 
 from __future__ import annotations
 
