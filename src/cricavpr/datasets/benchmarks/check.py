@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.base import ImageSet
 from cricavpr.datasets.benchmarks.base import Layout, Split
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
@@ -79,16 +79,23 @@ def check_split(split: Split, root: Path, report: Report | None = None) -> Check
     layout = split.layout_of(root)
     if layout is None:
         return CheckedSplit(split.name, None, None, tuple(_needs(split, root)))
-    head = Finding("layout", " or ".join(dict.fromkeys(each.name for each in split.layouts)), layout.name, "ok")
+    findings = [Finding("layout", " or ".join(dict.fromkeys(each.name for each in split.layouts)), layout.name, "ok")]
     try:
         dataset = layout.read(root)
         digest = dataset.split_hash()
     except InputError as error:
-        return CheckedSplit(
-            split.name, layout.name, None, (head, Finding("reading", "readable", str(error), "differs"))
-        )
-    findings = (*_counts(split, dataset), *_photos(dataset, report), _hash(layout, digest))
-    return CheckedSplit(split.name, layout.name, digest, (head, *findings))
+        findings.append(Finding("reading", "readable", str(error), "differs"))
+        return CheckedSplit(split.name, layout.name, None, tuple(findings))
+    sizes = np.array([len(indices) for indices in dataset.positives], np.int64)
+    findings += [
+        _count("queries", split.queries, len(dataset.queries)),
+        _count("database images", split.database, len(dataset.database)),
+        _count("queries without positives", split.without_positives, int((sizes == 0).sum())),
+        _positives(split, dataset.rule, sizes),
+    ]
+    for side, images in (("database", dataset.database), ("queries", dataset.queries)):
+        findings += [_files(side, images, report), _decodable(side, images)]
+    return CheckedSplit(split.name, layout.name, digest, (*findings, _hash(layout, digest)))
 
 
 def _needs(split: Split, root: Path) -> Iterable[Finding]:
@@ -97,15 +104,6 @@ def _needs(split: Split, root: Path) -> Iterable[Finding]:
             there = (root / need).exists()
             found: tuple[str, Verdict] = ("there", "ok") if there else ("not there", "missing")
             yield Finding(f"{layout.name}: {need}", "there", *found)
-
-
-def _counts(split: Split, dataset: EvalDataset) -> Iterable[Finding]:
-    sizes = np.array([len(indices) for indices in dataset.positives], np.int64)
-    without = int((sizes == 0).sum())
-    yield _count("queries", split.queries, len(dataset.queries))
-    yield _count("database images", split.database, len(dataset.database))
-    yield _count("queries without positives", split.without_positives, without)
-    yield _positives(split, dataset.rule, sizes)
 
 
 def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives of each query
@@ -121,12 +119,6 @@ def _count(what: str, expected: int | None, found: int) -> Finding:
     if expected is None:
         return Finding(what, "not published", f"{found:,}", "unknown")
     return Finding(what, f"{expected:,}", f"{found:,}", "ok" if found == expected else "differs")
-
-
-def _photos(dataset: EvalDataset, report: Report | None) -> Iterable[Finding]:
-    for side, images in (("database", dataset.database), ("queries", dataset.queries)):
-        yield _files(side, images, report)
-        yield _decodable(side, images)
 
 
 def _files(side: str, images: ImageSet, report: Report | None) -> Finding:

@@ -29,10 +29,10 @@ from cricavpr.datasets.benchmarks.base import (
 )
 from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_side
 from cricavpr.datasets.numpy_lists import read_integers, read_names
-from cricavpr.datasets.utm_names import has_utm_names, read_utm_dataset
+from cricavpr.datasets.utm_names import has_utm_names, join_utm_sides, read_utm_dataset
 from cricavpr.errors import InputError
 from cricavpr.files import read_columns, read_lines
-from cricavpr.geo import Positions, within_radius
+from cricavpr.geo import Positions
 
 TRAIN_CITIES = (
     *("trondheim", "london", "boston", "melbourne", "amsterdam", "helsinki", "tokyo", "toronto", "saopaulo", "moscow"),
@@ -125,20 +125,16 @@ def _read_cities(
     positives: list[NDArray[np.int64]] = []
     first = 0
     for database, queries in sides:
-        found: Sequence[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(queries)
-        if database.positions is not None and queries.positions is not None:
-            found = _near(database.positions, queries.positions)
-        positives += [indices + first for indices in found]
+        if database.positions is None or queries.positions is None:
+            positives += [np.empty(0, np.int64)] * len(queries)
+        else:
+            # Released answers may have the zone of one side alone: join_utm_sides then uses none.
+            found = join_utm_sides(name, database, queries, RADIUS_M).positives
+            positives += [indices + first for indices in found]
         first += len(database)
     rule = RULE if posed else NO_POSITIVES
     databases, asked = zip(*sides, strict=True)
     return EvalDataset(name, _joined(root, databases), _joined(root, asked), tuple(positives), rule)
-
-
-def _near(database: Positions, queries: Positions) -> list[NDArray[np.int64]]:
-    if database.zones is None or queries.zones is None:  # released answers may have the zone of one side alone
-        return within_radius(Positions(database.metres), Positions(queries.metres), RADIUS_M)
-    return within_radius(database, queries, RADIUS_M)
 
 
 def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
@@ -181,14 +177,14 @@ def read_lists(root: Path) -> EvalDataset:
     names = read_names(listed)
     folder = folder_of(root, (".", "train_val", "msls_val"), names, listed)
     sides = ImageSet(folder, names), ImageSet(folder, _listed_queries(root))
-    truth = _all_in_one(root) or _list(root, _NPY_POSITIVES)
+    truth = _find_list(root, _NPY_ALL_IN_ONE) or _list(root, _NPY_POSITIVES)
     return with_listed_positives("msls-val", *sides, truth, f"{RULE} (by list)")
 
 
 def _listed_queries(root: Path) -> tuple[str, ...]:
     listed = _list(root, _NPY_QUERIES)
     names = read_names(listed)
-    if _all_in_one(root) is not None:
+    if _find_list(root, _NPY_ALL_IN_ONE) is not None:
         return names
     used = _list(root, _NPY_USED)
     rows = read_integers(used)
@@ -198,8 +194,8 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     return tuple(names[row] for row in rows.tolist())
 
 
-def _all_in_one(root: Path) -> Path | None:
-    return first_file(root, [folder + _NPY_ALL_IN_ONE for folder in _LIST_FOLDERS])
+def _find_list(root: Path, name: str) -> Path | None:
+    return first_file(root, [folder + name for folder in _LIST_FOLDERS])
 
 
 def _list(root: Path, name: str) -> Path:
@@ -266,8 +262,8 @@ def _has_subtasks(root: Path) -> bool:
 
 
 def _has_tree_and_keys(root: Path) -> bool:
-    lists = (KEY_LIST, *(folder + _NPY_QUERIES for folder in _LIST_FOLDERS))
-    return _tree(root) is not None and (_has_subtasks(root) or first_file(root, lists) is not None)
+    listed = first_file(root, [KEY_LIST]) or _find_list(root, _NPY_QUERIES)
+    return _tree(root) is not None and (_has_subtasks(root) or listed is not None)
 
 
 def _raw(cities: Sequence[str], read: Callable[[Path], EvalDataset], tables: Sequence[str]) -> Layout:
@@ -289,7 +285,7 @@ _OFFICIAL = Split(
         _raw(_VAL, read_official_val, (*_POSED_TABLES, SUBTASKS)),
         Layout(
             "lists (.npy)",
-            lambda root: first_file(root, [folder + _NPY_DATABASE for folder in _LIST_FOLDERS]) is not None,
+            lambda root: _find_list(root, _NPY_DATABASE) is not None,
             (_NPY_DATABASE, _NPY_QUERIES, _NPY_USED, _NPY_POSITIVES),
             read_lists,
         ),
