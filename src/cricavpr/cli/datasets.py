@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cricavpr.cli.options import SOME_FAILED, existing_folder
@@ -107,16 +106,15 @@ def _about(benchmark: Benchmark, split: Split) -> dict[str, Any]:
     }
 
 
-def _source(benchmark: Benchmark) -> dict[str, str]:
-    return {key: getattr(benchmark, key) for key in ("source", "registration", "licence")}
-
-
 def check(args: argparse.Namespace) -> int:
     benchmark, splits = find_splits(args.name)
     if not splits:
         raise InputError(f"{args.name} is to train on and has no split. Use `cricavpr places check {args.root}`.")
     root = existing_folder(args.root)
-    checked = [_check_split(split, root, not args.quiet) for split in splits]
+    checked = []
+    for split in splits:
+        with Progress(not args.quiet, 0, "files") as progress:
+            checked.append(check_split(split, root, progress.reach))
     state = state_of(checked)
     if args.json:
         found = {"name": args.name, "root": str(root), "state": state, "splits": [split.to_dict() for split in checked]}
@@ -128,11 +126,6 @@ def check(args: argparse.Namespace) -> int:
     return {"as expected": 0, "differs": SOME_FAILED, "nothing there": NOTHING_THERE}[state]
 
 
-def _check_split(split: Split, root: Path, bar: bool) -> CheckedSplit:
-    with Progress(bar, 0, "files") as progress:
-        return check_split(split, root, progress.reach)
-
-
 def _print_checked(checked: Sequence[CheckedSplit]) -> None:
     rows: list[tuple[str, ...]] = [("split", "what", "expected", "", "found")]
     for split in checked:
@@ -141,6 +134,10 @@ def _print_checked(checked: Sequence[CheckedSplit]) -> None:
             verdict = finding.verdict.upper() if wrong else finding.verdict
             rows.append((split.name, finding.what, finding.expected, verdict, printable(finding.found)))
     _print_table(rows)
+
+
+def _source(benchmark: Benchmark) -> dict[str, str]:
+    return {key: getattr(benchmark, key) for key in ("source", "registration", "licence")}
 
 
 def _print_source(benchmark: Benchmark) -> None:

@@ -59,13 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> int:
-
     rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
     folder, out = existing_folder(args.photos), Path(args.out)
     if out.suffix != ".json":
         raise InputError(f"--out {out} should end in .json; the map is written beside it as .html.")
-    positions_file = Path(args.positions) if args.positions else None
-    photos, unusable = open_photos(folder, positions_file, need_positions=True)
+    table = Path(args.positions) if args.positions else None
+    photos, unusable = open_photos(folder, table, need_positions=True)
     headings = read_headings(photos)
     found = places_from_positions(photos, rule, headings)
     name = folder.absolute().name
@@ -80,7 +79,6 @@ def build(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-
     places = open_places(Path(args.data), min_images=1)
     images = [len(place.images) for place in places.places]
     cities = len({place.city for place in places.places})

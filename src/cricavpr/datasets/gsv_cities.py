@@ -57,15 +57,16 @@ class GsvCities(PhotoPlaces):
         return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
 
     def _elsewhere(self, name: str) -> str | None:
-        """The file of the same panorama and place, with the same heading if there is one."""
+        """Return the file of the same panorama and place, with the same heading if there is one."""
         folder, _, file = name.rpartition("/")
         if folder not in self._shelves:
-            self._shelves[folder] = _by_panorama(self.root / folder)
+            shelf = self._shelves[folder] = {}
+            for other in sorted(file_names(self.root / folder)):
+                if parts := _parts(folder, other):
+                    shelf.setdefault(parts[:2], []).append(other)
         wanted = _parts(folder, file)
-        if wanted is None:
-            return None
-        found = self._shelves[folder].get(wanted[:2])
-        if not found:
+        found = self._shelves[folder].get(wanted[:2]) if wanted else None
+        if not wanted or not found:
             return None
         same = (other for other in found if (parts := _parts(folder, other)) and parts[2] == wanted[2])
         return f"{folder}/{next(same, found[0])}"
@@ -129,19 +130,8 @@ def _photo(
     if reason := off_the_map(float(lat), float(lon)):
         raise ValueError(reason)
     where = f"{float(lat)!r}_{float(lon)!r}"  # the shortest text that gives the number again
-    number = f"{place_id % PLACES_PER_CITY:07d}"
-    return (
-        place_id,
-        f"Images/{city}/{city}_{number}_{int(year):04d}_{int(month):02d}_{int(north):03d}_{where}_{panorama}.jpg",
-    )
-
-
-def _by_panorama(folder: Path) -> dict[tuple[int, str], list[str]]:
-    shelf: dict[tuple[int, str], list[str]] = {}
-    for file in sorted(file_names(folder)):
-        if parts := _parts(folder.as_posix(), file):
-            shelf.setdefault(parts[:2], []).append(file)
-    return shelf
+    number, seen = f"{place_id % PLACES_PER_CITY:07d}", f"{int(year):04d}_{int(month):02d}_{int(north):03d}"
+    return place_id, f"Images/{city}/{city}_{number}_{seen}_{where}_{panorama}.jpg"
 
 
 def _parts(folder: str, file: str) -> tuple[int, str, str] | None:

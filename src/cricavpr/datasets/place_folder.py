@@ -146,7 +146,9 @@ def places_from_positions(
     near = within_radius(images.positions, images.positions, rule.radius_m)
     around = within_radius(images.positions, images.positions, rule.apart_m)
     free = images.positions.known.copy()
-    reasons = np.full(count, _too_few(rule), object)
+    too_few = f"have fewer than {rule.min_images} photos within {rule.radius_m:g} m that look the same way"
+    too_near = f"are within {rule.apart_m:g} m of a place that they do not belong to"
+    reasons = np.full(count, too_few, object)
     reasons[~free] = "have no position"
 
     def neighbours(middle: int) -> Indices:
@@ -172,7 +174,7 @@ def places_from_positions(
             rows = around[member][free[around[member]]]
             rows = rows[_turns(headings[rows], headings[member]) <= 2 * rule.heading_deg]
             free[rows] = False
-            reasons[rows] = _too_near(rule)
+            reasons[rows] = too_near
     found.sort(key=lambda place: int(place[1][0]))
     middles = np.array([middle for middle, _ in found], np.int64)
     return FoundPlaces(images, headings, rule, middles, tuple(rows for _, rows in found), tuple(reasons.tolist()))
@@ -181,14 +183,6 @@ def places_from_positions(
 def _turns(headings: Headings, other_deg: float) -> Headings:
     """Return (n,) degrees 0..180 between headings; 0 where one is unknown."""
     return np.nan_to_num(np.abs((headings - other_deg + 180.0) % 360.0 - 180.0), nan=0.0)
-
-
-def _too_few(rule: PlaceRule) -> str:
-    return f"have fewer than {rule.min_images} photos within {rule.radius_m:g} m that look the same way"
-
-
-def _too_near(rule: PlaceRule) -> str:
-    return f"are within {rule.apart_m:g} m of a place that they do not belong to"
 
 
 # --- headings
@@ -202,22 +196,14 @@ def read_headings(images: ImageSet) -> Headings:
 
 def _heading(path: Path) -> float:
     parts = path.name.split("@")
-    if len(parts) > 10 and not parts[0]:
-        return _degrees(parts[9])
     try:
-        heading = read_header(path, min_side=1).heading_deg
-    except ImageError:  # a photo that cannot be opened is named elsewhere
+        if len(parts) > 10 and not parts[0]:
+            heading = float(parts[9])
+            return heading % 360.0 if 0.0 <= heading <= 360.0 else math.nan
+        found = read_header(path, min_side=1).heading_deg
+        return math.nan if found is None else found
+    except (ValueError, ImageError):  # a photo that cannot be opened is named elsewhere
         return math.nan
-    return math.nan if heading is None else heading
-
-
-def _degrees(value: Any) -> float:
-    """Return 0..360, or NaN for anything else."""
-    try:
-        degrees = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return math.nan
-    return degrees % 360.0 if 0.0 <= degrees <= 360.0 else math.nan
 
 
 # --- the file

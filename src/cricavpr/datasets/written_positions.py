@@ -73,6 +73,10 @@ class Written:
     def _refuse(self, row: int, reason: str) -> None:
         self.reasons[row] = self.reasons[row] or reason
 
+    def _refuse_metres(self, rows: Mask) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            self._refuse(row, _why_outside(*self.metres[row].tolist()))
+
     def _has_degrees(self) -> Mask:
         return np.asarray(~np.isnan(self.degrees[:, 0])) & self._sound()
 
@@ -105,7 +109,7 @@ class Written:
     def _hemispheres(self) -> list[str]:
         """Return zones such as "33N", by their letters; "" where none is written."""
         zones = ["" if zone is None else f"{zone[0]}{_hemisphere(zone[1])}" for zone in self.zones]
-        doubtful = np.fromiter((zone is not None and zone[1] == "S" for zone in self.zones), bool, len(zones))
+        doubtful = np.array([zone is not None and zone[1] == "S" for zone in self.zones], bool)
         if (rows := np.flatnonzero(doubtful & self._has_metres())).size:
             self._decide_s(zones, rows)
         return zones
@@ -138,7 +142,7 @@ class Written:
     def _convention(self) -> str:
         """Return "bands" or "hemispheres", whichever the zone letters of other rows are; "" if they do not show it."""
         letters = {zone[1] for zone in self.zones if zone is not None}
-        of_n = np.fromiter((zone is not None and zone[1] == "N" for zone in self.zones), bool, len(self.zones))
+        of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
         beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
         bands = bool(letters - {"N", "S", NORTH, SOUTH})
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
@@ -148,8 +152,7 @@ class Written:
         zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
         east, north = self.metres.T
         outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
-        for row in np.flatnonzero(outside).tolist():
-            self._refuse(row, _why_outside(*self.metres[row].tolist()))
+        self._refuse_metres(outside)
         rows = np.flatnonzero(zoned & ~outside)
         lat = self._latlon(rows, [zones[row] for row in rows.tolist()])[:, 0]
         bands = np.array([_band(zone[1]) for row in rows.tolist() if (zone := self.zones[row])]).reshape(-1, 2)
@@ -196,8 +199,7 @@ class Written:
             for row in np.flatnonzero(local).tolist():
                 self._refuse(row, "has metres without a zone, unlike other rows")
         elif look_like_degrees(self.metres[local]):
-            for row in np.flatnonzero(local).tolist():
-                self._refuse(row, _why_outside(*self.metres[row].tolist()))
+            self._refuse_metres(local)
 
     def _refuse_a_swapped_table(self) -> None:
         """Refuse all rows if most are swapped: the others are swapped too, but possible both ways."""

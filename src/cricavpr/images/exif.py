@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from typing import IO, Any, TypeVar
 
 from PIL import Image
@@ -77,7 +78,8 @@ class Exif:
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
     """Read what can be read: a damaged block makes no picture unusable, nor a damaged part the others."""
     exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
-    gps, camera = _directory(exif, _GPS), _directory(exif, _CAMERA)
+    nothing: dict[int, Any] = {}
+    gps, camera = (_unless_damaged(partial(exif.get_ifd, tag), nothing) for tag in (_GPS, _CAMERA))
     damaged: tuple[LatLon | None, str] = (None, "its GPS tags are damaged")
     where, why = _unless_damaged(lambda: _position(gps), damaged)
     heading = _unless_damaged(lambda: float(gps[_DIRECTION]), -1.0)
@@ -87,11 +89,6 @@ def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
         _unless_damaged(lambda: time_taken(camera, gps), None),
         heading % 360.0 if 0.0 <= heading <= 360.0 else None,
     )
-
-
-def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    nothing: dict[int, Any] = {}
-    return _unless_damaged(lambda: exif.get_ifd(tag), nothing)
 
 
 def _unless_damaged(read: Callable[[], T], otherwise: T) -> T:

@@ -59,8 +59,8 @@ def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield io.BytesIO(source)
         return
     with stage("find"):
-        status = _status(source)
-    _check_bytes(status.st_size)
+        size = _size(source)
+    _check_bytes(size)
     with stage("open"):
         # O_NONBLOCK: if a FIFO takes the file's place after the check, opening it must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -69,7 +69,8 @@ def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _status(path: Path) -> os.stat_result:
+def _size(path: Path) -> int:
+    """Return the size of a regular file in bytes."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -77,7 +78,7 @@ def _status(path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
         raise ImageError("find", f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
-    return status
+    return status.st_size
 
 
 def _check_bytes(size: int) -> None:
