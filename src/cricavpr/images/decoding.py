@@ -98,16 +98,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image), _white(image))).convert("RGB")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return _in_srgb(_over_colour(image.convert("RGBA")), image.info.get("icc_profile"))
+        ground = Image.new("RGBA", image.size, (*TRANSPARENT, 255))
+        ground.alpha_composite(image.convert("RGBA"))
+        return _in_srgb(ground.convert("RGB"), image.info.get("icc_profile"))
     if image.mode in ("P", "1"):
         return _in_srgb(image.convert("RGB"), image.info.get("icc_profile"))
     return _in_srgb(image, image.info.get("icc_profile")).convert("RGB")
-
-
-def _over_colour(image: Image.Image) -> Image.Image:  # RGBA
-    ground = Image.new("RGBA", image.size, (*TRANSPARENT, 255))
-    ground.alpha_composite(image)
-    return ground.convert("RGB")
 
 
 def _white(image: Image.Image) -> float | None:

@@ -208,17 +208,13 @@ def _camera_time(tags: Mapping[int, Any]) -> datetime | None:
     if found is None:
         return None
     year, month, day, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6, 7))
+    digits = text_of(tags.get(_ORIGINAL_FRACTION))
+    milliseconds = int(digits[:3].ljust(3, "0")) if re.fullmatch("[0-9]+", digits) else 0
     try:
-        local = datetime(year, month, day, hour, minute, second, _microseconds(tags.get(_ORIGINAL_FRACTION)))
+        local = datetime(year, month, day, hour, minute, second, 1000 * milliseconds)
     except ValueError:
         return None
     return possible(local.replace(tzinfo=_offset(tags.get(_ORIGINAL_OFFSET))))
-
-
-def _microseconds(value: object) -> int:
-    """Return the fraction of a second in microseconds; 0 for anything but digits."""
-    digits = text_of(value)
-    return int(digits[:3].ljust(3, "0")) * 1000 if re.fullmatch("[0-9]+", digits) else 0
 
 
 def _offset(value: object) -> timezone:

@@ -212,10 +212,6 @@ def passing_bodies(
                 shift = (int(bits[k]) >> 10 & 255) / 256 * 4.0
                 at = start + along * (first + 5.0 * k + shift) + path
                 _place_person(rows, camera, at, along, int(bits[k]) >> 12)
-    return _as_bodies(rows)
-
-
-def _as_bodies(rows: list[_Row]) -> Bodies:
     if not rows:
         return alike(BOX, np.zeros((0, 3)), np.zeros(3), np.zeros(3), np.zeros(3))
     shape, centre, half, along, colour, side = (np.array(column) for column in zip(*rows, strict=True))

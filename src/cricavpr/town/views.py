@@ -233,7 +233,7 @@ def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
         (ax, ay), (bx, by) = edges.start_m[e].tolist(), edges.end_m[e].tolist()
         length = math.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
         ux, uy = (bx - ax) / length, (by - ay) / length
-        street_deg = _bearing(ux, uy)
+        street_deg = round(math.degrees(math.atan2(ux, uy)) % 360, DIGITS - 3)
         first, last = 0.5 * edges.cross_m[e, 0] + 4.0, length - 0.5 * edges.cross_m[e, 1] - 4.0
         position = first + between(0.0, 8.0, seed, 70, e)
         while position < last:
@@ -257,10 +257,6 @@ def _heading(seed: int, edge: int, number: int, street_deg: float) -> float:
     way = 180.0 * (hash_int(seed, 71, edge, number) & 1)
     side = 1.0 if hash_int(seed, 72, edge, number) & 1 else -1.0
     return round((street_deg + way + side * between(10.0, 60.0, seed, 73, edge, number)) % 360, 2)
-
-
-def _bearing(east: float, north: float) -> float:
-    return round(math.degrees(math.atan2(east, north)) % 360, DIGITS - 3)
 
 
 def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:

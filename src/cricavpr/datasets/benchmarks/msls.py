@@ -63,11 +63,6 @@ _TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader lin
 # --- from the tables
 
 
-def read_official_val(root: Path) -> EvalDataset:
-    """Read the official validation set, cph before sf."""
-    return _answered(_read_cities("msls-val", root, [f"train_val/{city}" for city in VAL_CITIES], subtask=True))
-
-
 def read_train_val(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
     """Read all images of validation or training cities that are no panoramas, as the downloader keeps them."""
     return _read_cities(name, root, [f"train_val/{city}" for city in cities])
@@ -282,7 +277,11 @@ _OFFICIAL = Split(
     without_positives=0,
     rule=RULE,
     layouts=(
-        _raw(_VAL, read_official_val, (*_POSED_TABLES, SUBTASKS)),
+        _raw(
+            _VAL,
+            lambda root: _answered(_read_cities("msls-val", root, _VAL, subtask=True)),
+            (*_POSED_TABLES, SUBTASKS),
+        ),
         Layout(
             "lists (.npy)",
             lambda root: _find_list(root, _NPY_DATABASE) is not None,

@@ -59,7 +59,9 @@ def read_side(
     )
     keep = np.ones(len(keys), bool)
     if subtask:
-        keep &= _in_all(folder / SUBTASKS, keys)
+        chosen = read_columns(folder / SUBTASKS, ("key", "all"))
+        _must_correspond(folder / SUBTASKS, chosen["key"], folder / SEQUENCES, keys)
+        keep &= _booleans(folder / SUBTASKS, "all", chosen["all"])
     if poses.panoramas is not None and not with_panoramas:
         keep &= ~poses.panoramas
     return images.take(keep)
@@ -87,24 +89,13 @@ def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
     return _Poses(positions, _booleans(raw, "pano", table["pano"]), conditions)
 
 
-def _in_all(path: Path, keys: Sequence[str]) -> NDArray[np.bool_]:
-    table = read_columns(path, ("key", "all"))
-    _must_correspond(path, table["key"], path.with_name(SEQUENCES), keys)
-    return _booleans(path, "all", table["all"])
-
-
 def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
+    restore = "Rows of the tables of a city correspond; restore all of them from one download."
     if len(keys) != len(expected):
-        raise InputError(
-            f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. "
-            "Rows of the tables of a city correspond; restore all of them from one download."
-        )
+        raise InputError(f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. {restore}")
     for row, (key, wanted) in enumerate(zip(keys, expected, strict=True)):
         if key != wanted:
-            raise InputError(
-                f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. "
-                "Rows of the tables of a city correspond; restore all of them from one download."
-            )
+            raise InputError(f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. {restore}")
 
 
 def _numbers(path: Path, table: dict[str, list[str]], columns: tuple[str, str]) -> NDArray[np.float64]:  # (N, 2)

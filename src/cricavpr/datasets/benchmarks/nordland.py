@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split, first_file, needed_file, with_listed_positives
@@ -104,13 +103,9 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
     metres = float(radius.reshape(-1)[0])
     base, asked = (Positions(rows.astype(np.float64)) for rows in (base_m, asked_m))
     positives = tuple(within_radius(base, asked, metres))
-    rule = f"within {_reach(positives)} frames (radius {metres:g} of Patch-NetVLAD's list)"
+    reach = max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
+    rule = f"within {reach} frames (radius {metres:g} of Patch-NetVLAD's list)"
     return EvalDataset("nordland-patchnetvlad", sides[0], sides[1], positives, rule)
-
-
-def _reach(positives: Sequence[NDArray[np.int64]]) -> int:
-    """Return the distance of the furthest positive in frames."""
-    return max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:

@@ -84,19 +84,14 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
             f"number of steps of {spacing_m:.4g} m. Make the tree again with the published downloader."
         )
     frames = numbers.astype(np.int64)
-    _check_written(images, frames)
-    plain = replace(images, positions=None, keys=None, frames=frames)
-    return plain.take(np.argsort(frames, kind="stable"))
-
-
-def _check_written(images: ImageSet, frames: Numbers) -> None:
-    """Raise if the number in a name is not that of its position."""
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
                 f"{name!r} in {images.root} says number {int(key)} and lies where number {frame} belongs. "
                 "Make the tree again with the published downloader."
             )
+    plain = replace(images, positions=None, keys=None, frames=frames)
+    return plain.take(np.argsort(frames, kind="stable"))
 
 
 def read_numbered_folder(folder: Path) -> ImageSet:
@@ -131,11 +126,6 @@ def read_folders(root: Path, name: str, folders: tuple[str, str], rule: str) -> 
     return dataset
 
 
-def read_pair_tree(root: Path, name: str, rule: str) -> EvalDataset:
-    """Read the @UTM@ tree, whose positions are made up."""
-    return paired(name, *read_tree(root, TREE_SPACING_M), 0, rule)
-
-
 def _check_truth(listed: Path, count: int) -> None:
     given = read_numbered_lists(listed)
     for query in range(count):
@@ -158,7 +148,7 @@ def _split(
         partial(read_folders, name=name, folders=folders, rule=rule),
     )
     needs = ("images/test/database", "images/test/queries")
-    tree = Layout("@UTM@ tree", has_tree, needs, partial(read_pair_tree, name=name, rule=rule))
+    tree = Layout("@UTM@ tree", has_tree, needs, lambda root: paired(name, *read_tree(root, TREE_SPACING_M), 0, rule))
     return (Split(name, count, count, rule, (raw, tree), without_positives=0, notes=(_MADE_UP, *notes)),)
 
 
