@@ -191,7 +191,7 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
             wanted = [*columns, *(column for column in optional if column in header)]
             if missing := [column for column in wanted if column not in header]:
                 shown = ", ".join(filter(None, header))[:100] or "nothing"
-                raise InputError(f"{path} has no column {missing[0]!r} but {shown}. Restore it from the data set.")
+                raise InputError(f"{path} has no column {missing[0]!r}, only {shown}. Restore it from the data set.")
             places = [header.index(column) for column in wanted]
             rows = [[line[place] for place in places] for line in lines if line]
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`cricavpr datasets`: list the benchmarks, explain one of them, and check what of it is on this disk."""
+"""`cricavpr datasets`: list the benchmarks, explain one, and check which of its files are on this disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def show_list(args: argparse.Namespace) -> int:
     for _, split in SPLITS.values():
         layouts = "; ".join(layout.name for layout in split.layouts)
         rows.append((split.name, _number(split.queries), _number(split.database), split.rule, layouts))
-    rows += [(name, "", "", "", b.title + ": to train on") for name, b in BENCHMARKS.items() if not b.splits]
+    rows += [(name, "", "", "", b.title + ": for training") for name, b in BENCHMARKS.items() if not b.splits]
     _print_table(rows)
     return 0
 
@@ -109,7 +109,7 @@ def _about(benchmark: Benchmark, split: Split) -> dict[str, Any]:
 def check(args: argparse.Namespace) -> int:
     benchmark, splits = find_splits(args.name)
     if not splits:
-        raise InputError(f"{args.name} is to train on and has no split. Use `cricavpr places check {args.root}`.")
+        raise InputError(f"{args.name} is a training set without splits. Use `cricavpr places check {args.root}`.")
     root = existing_folder(args.root)
     checked = []
     for split in splits:

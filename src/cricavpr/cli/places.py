@@ -1,4 +1,4 @@
-"""`cricavpr places`: make training places out of photos, and see whether all their photos are there."""
+"""`cricavpr places`: group photos into places to train on, and check that all photos of places exist."""
 
 from __future__ import annotations
 
@@ -35,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=25.0,
         metavar="M",
-        help="images of two places are further apart, unless they look away from each other (default: 25)",
+        help="smallest distance between images of two places that do not look away from each other (default: 25)",
     )
     building.add_argument(
-        "--radius-m", type=float, default=10.0, metavar="M", help="from the middle of a place (default: 10)"
+        "--radius-m",
+        type=float,
+        default=10.0,
+        metavar="M",
+        help="largest distance of a photo from the middle of its place (default: 10)",
     )
     building.add_argument(
         "--heading-deg",
@@ -47,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DEG",
         help="how far a photo may look away from the middle one; 180 ignores headings (default: 45)",
     )
-    building.add_argument("--min-images", type=int, default=4, metavar="N", help="photos of a place (default: 4)")
+    building.add_argument(
+        "--min-images", type=int, default=4, metavar="N", help="smallest number of photos in a place (default: 4)"
+    )
     building.set_defaults(run=build)
     checking = actions.add_parser(
         "check",
-        help="what a data set of places holds, and which of its photos are missing",
+        help="count the places of a data set, and list its missing photos",
         description="Looks for the photos by name and opens none; exit code 3 if some are missing.",
     )
     checking.add_argument("data", metavar="DATA", help="a file of places, or a GSV-Cities folder")
@@ -71,7 +77,7 @@ def build(args: argparse.Namespace) -> int:
     write_places(found, out, name)
     write_text(out.with_suffix(".html"), places_page(found, name))
     print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
-    print(f"{int((headings == headings).sum()):,} of them say which way they look")
+    print(f"{int((headings == headings).sum()):,} of them have a heading")
     for reason, count in found.left_out():
         print(f"{count:,} left out: they {reason}")
     print(f"{out.with_suffix('.html')}: the map")

@@ -1,4 +1,4 @@
-"""Read what is on disk: photo folders and benchmarks, as `ImageSet` and `EvalDataset`."""
+"""Open folders of photos and benchmarks as `ImageSet` and `EvalDataset`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def open_photos(
 ) -> tuple[ImageSet, Problems]:
     """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
 
-    The arguments are those of `read_photos`. A time that an @UTM@ name may contain is not read.
+    Arguments as for `read_photos`. Times in @UTM@ names are not read.
 
     Raises:
         InputError: as `read_photos`.
@@ -72,14 +72,14 @@ def open_dataset(
     queries: str | None = None,
     database: str | None = None,
 ) -> tuple[EvalDataset, Problems]:
-    """Open a folder for evaluation, whatever it holds.
+    """Open a folder as a dataset for evaluation.
 
-    Either the tree of @ names shared by most benchmarks, or two folders `database` and `queries` of photos with
-    positions from EXIF or a table. Photos without a position are left out and listed.
+    The folder is a tree of @ names, as for most benchmarks, or holds two folders `database` and `queries` of photos
+    with positions from EXIF or a table. Photos without a position are left out and listed.
 
     Args:
         path: the dataset's folder.
-        radius_m: how far a positive may be; exactly this far counts.
+        radius_m: largest distance of a positive, inclusive.
         positions_file: table of positions for photos of both folders; see `read_photos`.
         queries: name of the folder of queries, if there are several.
         database: name of the folder of the database, if it is not `database` or `gallery`.
@@ -100,7 +100,7 @@ def open_dataset(
 
 
 def _both(read: list[tuple[ImageSet, Problems]]) -> Problems:
-    """The problems of several folders, named with their folders."""
+    """Return the problems of several folders, with the folder in front of each name."""
     return tuple(
         replace(problem, name=str(PurePosixPath(images.root.name) / problem.name))
         for images, found in read

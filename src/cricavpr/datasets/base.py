@@ -21,10 +21,10 @@ from cricavpr.times import Times
 
 @dataclass(frozen=True)
 class Problem:
-    """A photo that was left out, or a note that costs no photo.
+    """A photo that was left out, or a note for which no photo was left out.
 
     Attributes:
-        name: the photo's path below its folder; of a note also a table or "." for the folder.
+        name: path of the photo below its folder; for a note, perhaps the name of a table, or "." for the folder.
         stage: find, open, decode, size, position or describe for a photo; row (of a table), time or note for a note.
         reason: what is wrong, as the rest of a sentence that begins with the name.
     """
@@ -41,19 +41,19 @@ class Problem:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
-    """Images in a fixed order. The order changes results wherever images of one group see one another.
+    """Images in a fixed order, which decides the groups of methods that correlate images.
 
     Attributes:
         root: the folder that the names are relative to.
         names: unique POSIX paths below `root`; bytes that are not UTF-8 are kept as `os.fsdecode` gives them.
-        positions: N positions, NaN rows unknown, or None if none is known.
+        positions: N positions, NaN where unknown, or None if all are unknown.
         keys: panorama, sequence or folder of each image, or None.
         frames: (N,) frame numbers of a video or journey, or None.
         conditions: the condition of each image, such as day, night or snow, or None.
         times: (N,) when each image was taken, UTC in milliseconds, NaT where unknown, or None.
 
     Raises:
-        InputError: fields of different lengths, invalid times, a name twice, or a name that leaves the root.
+        InputError: fields of different lengths, invalid times, a duplicate name, or a name that leaves the root.
 
     Example:
         >>> ImageSet(Path("photos"), ("a.jpg", "b.jpg"), keys=("walk", "walk"))
@@ -129,11 +129,11 @@ class EvalDataset:
         rule: how the positives were decided, such as "within 25 m".
         per_panorama: number of database images cut out of each panorama, where the rule "one hit per panorama" is in
             use; images of one panorama share their key.
-        unanswered: what the benchmark's own scorers do with queries that have no positives: miss or skip.
+        unanswered: how the benchmark's own scorers count queries without positives: "miss" or "skip".
         paper_grouping: how the authors of CricaVPR grouped its images.
 
     Raises:
-        InputError: positives that do not fit the images.
+        InputError: positives that do not match the images.
 
     Example:
         >>> from cricavpr.geo import Positions
@@ -193,7 +193,7 @@ class EvalDataset:
         return cls(name, database, queries, positives, f"within {radius_m:g} m")
 
     def split_hash(self) -> str:
-        """Return the SHA-256 of names, positions to the millimetre and positives; equal for the same split only."""
+        """Return the SHA-256 of names, positions (to the millimetre) and positives; equal only for equal splits."""
         return self._split_hash
 
     @cached_property
@@ -207,7 +207,7 @@ class EvalDataset:
 
 
 def _feed(digest: hashlib._Hash, parts: Iterable[bytes]) -> None:
-    """Hash a list with lengths, so that no other division into parts gives the same bytes."""
+    """Hash a list, each part with its length, so that (ab, c) and (a, bc) differ."""
     count = 0
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

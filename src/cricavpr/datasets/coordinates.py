@@ -19,8 +19,9 @@ BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands, each 8 degrees from -80, X
 def parse_degrees(text: str, axis: str, reference: str = "") -> float:
     """Parse a latitude or longitude.
 
-    Understood are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N, -48 12 29.5, and a hemisphere
-    in a column of its own. Degrees with minutes need a sign or a hemisphere: many programs leave it out south and west.
+    Accepted forms are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N, -48 12 29.5, and a
+    hemisphere in another column. Degrees with minutes need a sign or a hemisphere, because many programs write the
+    same text for north and south, east and west.
 
     Args:
         axis: "lat" or "lon".
@@ -71,7 +72,7 @@ def _split_letter(text: str) -> tuple[str, str]:
 
 
 def _decimal_point(text: str) -> str:
-    """Replace a decimal comma: one comma without a point. Others separate degrees and minutes, as in XMP."""
+    """Replace a decimal comma (a single comma, and no point) by a point, and other commas by blanks, as in XMP."""
     return text.replace(",", "." if text.count(",") == 1 and "." not in text else " ")
 
 

@@ -36,8 +36,8 @@ COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "pa
 class GsvCities(PhotoPlaces):
     """The places of some cities.
 
-    A photo that does not have the name that its row gives is looked for by panorama and place id, because other
-    programs print the same coordinates with other digits.
+    If no file has the name that a row gives, the photo is looked up by panorama and place id, because some programs
+    print the coordinates with other digits.
     """
 
     _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
@@ -80,8 +80,8 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
     Args:
         root: the folder that holds `Dataframes` and `Images`.
-        cities: which ones; their order numbers the places. By default all, the published ones in the order of the
-            authors' loader and others after them by name.
+        cities: names of cities; their order decides the ids of places. By default all: the published ones in the
+            order of the authors' loader, then others by name.
         min_images: leave out places with fewer photos.
 
     Raises:

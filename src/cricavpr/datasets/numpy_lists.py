@@ -1,4 +1,4 @@
-"""Read lists in numpy files (.npy, .npz) from strangers, without unpickling.
+"""Read lists in untrusted numpy files (.npy, .npz), without unpickling.
 
 An array of lists of different lengths is kept in a .npy file as a pickle, which is a program: `numpy.load` with
 allow_pickle runs it. Here the few instructions that such lists need are interpreted, and they can build only ints,
@@ -111,7 +111,7 @@ def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], .
         with zipfile.ZipFile(path) as archive:
             held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if missing := [name for name in names if name not in held]:
-                raise _Unreadable(f"it has no {missing[0]!r} but {', '.join(sorted(held)) or 'nothing'}")
+                raise _Unreadable(f"it has no {missing[0]!r}, only {', '.join(sorted(held)) or 'nothing'}")
             if sum(held[name].file_size for name in names) > LARGEST_BYTES:
                 raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
             arrays = tuple(_parse(archive.read(held[name])) for name in names)
@@ -210,7 +210,7 @@ def _flat(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
 
 @dataclass
 class _Array:
-    """An array that has been announced; BUILD brings what it holds."""
+    """An array that is still empty; the instruction BUILD fills it."""
 
     value: NDArray[np.int64] | _Objects | None = None
 

@@ -1,7 +1,7 @@
-"""Read tables that say where photos were taken, and perhaps when: CSV as many programs write it, or GeoJSON.
+"""Read tables of positions, and perhaps times, of photos: CSV as many programs write it, or GeoJSON.
 
 Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` are
-understood as they are. Which column holds the names of the photos is decided later, by the photos that there are.
+read as they are. The column of photo names is chosen later, when the photos are known.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _read_geojson(path: Path, text: str) -> PhotoTable:
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
-    """Return the UTM zone of a document that is not in degrees; `crs` is not in the standard any more, but in use."""
+    """Return the UTM zone in the `crs` of a document (no longer standard, but in use); None for degrees."""
     try:
         name = str(document["crs"]["properties"]["name"])
     except (KeyError, TypeError):
@@ -258,7 +258,7 @@ def _table(
         [[row[at] for row in cells] for at in roles["name"]],
         Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
         times,
-        {at: f"has the time {texts[at]['time']!r}, not one such as {EXAMPLE}; used without it" for at in unread},
+        {at: f"has the invalid time {texts[at]['time']!r} and is used without it; write {EXAMPLE}" for at in unread},
         "time" in roles,
     )
 

@@ -1,4 +1,4 @@
-"""Read any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
+"""Read a folder of photos: the position and time of each, and the reasons why others cannot be used.
 
 Positions come from a table if there is one (given, or lying in the folder as positions.csv or positions.geojson), and
 then from it alone; otherwise from each photo's EXIF block. So do times, if the table has a column for them.
@@ -94,14 +94,14 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
     lost = [problem for problem in problems if not (problem.is_note or problem.stage == "position")]
     total = readable + len(lost)
     if total == 0:
-        return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
+        return f"no photo in {folder}. Supported suffixes: {', '.join(suffix[1:] for suffix in SUFFIXES)}."
     reasons = [f"{count:,} failed at stage {stage}" for stage, count in sorted(Counter(p.stage for p in lost).items())]
     if readable:
         what = "GPS position" if table is None else f"position in {table.file}"
         reasons.insert(0, f"{readable:,} without a {what}")
     told = [p for p in problems if p.stage == "row"] if table is not None and not lost else lost
     told = told or [p for p in problems if not p.is_note]
-    first = f" (first: {told[0].name!r} {told[0].reason})"
+    first = f" (first: {told[0].name}: {told[0].reason})"
     what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the table or its names"
     what_now = what_now if readable else "Give other photos"
     return f"none of {total:,} photos in {folder} can be used: {', '.join(reasons)}{first}. {what_now}."

@@ -47,7 +47,7 @@ class PlaceRule:
         radius_m: how far a photo of a place may be from its middle.
         heading_deg: how far its heading may be from that of the middle; two images look away from each other if their
             headings differ by more than twice this. A photo without a heading agrees with every other one.
-        min_images: a place has at least so many photos.
+        min_images: smallest number of photos in a place.
 
     Raises:
         InputError: a length, an angle or a count out of range.
@@ -122,8 +122,8 @@ def places_from_positions(
     Args:
         images: with positions; those without one are left out.
         rule: see `PlaceRule`.
-        headings_deg: (N,), or None to group by position alone. Crops of one panorama look all ways from one spot, so
-            without headings their places show no common thing.
+        headings_deg: (N,), or None to group by position alone. Crops of one panorama look in all directions, so
+            without headings the photos of a place may have nothing in common.
 
     Raises:
         InputError: no positions, or not one heading for each image.
@@ -242,10 +242,10 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
     Args:
         file: as `write_places` writes it.
-        folder: the folder of the photos, if it is another one than the file says.
+        folder: the folder of the photos, if it is not the one in the file.
 
     Raises:
-        InputError: not such a file, or names that are not below the folder.
+        InputError: the file is invalid, or holds names that are not below the folder.
     """
     file = Path(file)
     try:
@@ -281,11 +281,11 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
 
     Args:
         path: the folder or the file.
-        cities: of GSV-Cities; by default all.
+        cities: cities of GSV-Cities to read; by default all.
         min_images: leave out places with fewer images.
 
     Raises:
-        InputError: neither of the two, or no place with so many images.
+        InputError: `path` is neither of the two, or no place has so many images.
     """
     path = Path(path)
     if path.is_dir():

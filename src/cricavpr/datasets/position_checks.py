@@ -1,4 +1,4 @@
-"""Checks of positions that are possible one by one: the same photo at two places, photos far from all others."""
+"""Find doubtful positions by comparing photos: the same photo at two places, photos far from all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the tree shared by most benchmarks: a photo's position stands in its name, between @ signs.
+"""Read trees of @ names, the form of most benchmarks: a photo's name holds its position, between @ signs.
 
 `@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone number, zone
 letter, latitude, longitude and panorama. Only easting and northing are needed.
@@ -36,9 +36,8 @@ _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 def read_utm_folder(folder: Path) -> ImageSet:
     """Read one folder of @ names, sorted by path as all published readers do, which is by easting.
 
-    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces looking for photos, and
-    gives the order. Zones are known only if every name has one; keys are the panoramas, and an image without one is its
-    own key.
+    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces the search for photos, and
+    sets their order. Zones are known only if every name has one. The key of an image is its panorama, or its name.
 
     Raises:
         InputError: no such folder, no image, or a name without a possible position.
@@ -77,7 +76,7 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
     Args:
         root: the dataset's folder, or that of one split.
-        radius_m: how far a positive may be; exactly this far counts.
+        radius_m: largest distance of a positive, inclusive.
         queries: which of several folders `queries*`; `queries` where it exists, else the only one.
 
     Raises:

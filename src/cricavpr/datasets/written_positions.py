@@ -140,7 +140,7 @@ class Written:
             )
 
     def _convention(self) -> str:
-        """Return "bands" or "hemispheres", whichever the zone letters of other rows are; "" if they do not show it."""
+        """Return "bands" or "hemispheres", the meaning of zone letters that other rows show; "" if it is unclear."""
         letters = {zone[1] for zone in self.zones if zone is not None}
         of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
         beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
@@ -202,7 +202,7 @@ class Written:
             self._refuse_metres(local)
 
     def _refuse_a_swapped_table(self) -> None:
-        """Refuse all rows if most are swapped: the others are swapped too, but possible both ways."""
+        """Refuse all rows if most are swapped: the rest are probably swapped too, and only happen to be possible."""
         swapped = sum(_SWAPPED in reason for reason in self.reasons)
         known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
         if swapped > known.sum() / 2:

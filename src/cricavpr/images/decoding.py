@@ -107,7 +107,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float | None:
-    """Return the value of white of a picture of more than 8 bits; None where the file does not say."""
+    """Return the white level of a picture with more than 8 bits; None if the file does not say."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(258, (16,))[0]  # BitsPerSample: 12-bit TIFFs are stored as they are in 16 bits
     if image.mode.startswith("I;16"):
@@ -127,7 +127,7 @@ def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  #
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert by the embedded profile; nothing changes if that is sRGB, damaged or of another mode."""
+    """Convert to sRGB by the embedded profile; no change if it is sRGB, damaged or for another mode."""
     transform = _transform(profile, image.mode) if profile else None
     if transform is None:
         return image

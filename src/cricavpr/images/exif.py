@@ -1,6 +1,6 @@
 """Read the EXIF block of a photo: orientation, position, time and heading.
 
-A position or time that stands in XMP alone is not read; an orientation in XMP alone is obeyed, as Pillow does.
+A position or time that stands in XMP alone is not read; an orientation in XMP alone is applied, as in Pillow.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Exif:
         gps: the position of the camera.
         no_gps: why GPS tags that exist give no position, or "".
         taken: capture time in UTC.
-        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not told apart.
+        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not distinguished.
     """
 
     gps: LatLon | None = None
@@ -76,7 +76,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
-    """Read what can be read: a damaged block makes no picture unusable, nor a damaged part the others."""
+    """Read every valid part of an EXIF block; damaged parts are skipped, and the picture stays usable."""
     exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
     nothing: dict[int, Any] = {}
     gps, camera = (_unless_damaged(partial(exif.get_ifd, tag), nothing) for tag in (_GPS, _CAMERA))

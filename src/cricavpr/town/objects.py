@@ -1,4 +1,4 @@
-"""Trees, lamps, parked cars and passers-by: upright boxes and ellipsoids, everything that stands besides houses."""
+"""Trees, lamps, parked cars and passers-by, made of upright boxes and ellipsoids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

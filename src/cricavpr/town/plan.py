@@ -59,7 +59,7 @@ class Plan:
 
 
 class Buckets:
-    """Points by cells, to find those in a square in a time that does not grow with the town."""
+    """Points sorted into cells, so that a search takes the same time in a town of any size."""
 
     def __init__(
         self,

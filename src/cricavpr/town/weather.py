@@ -11,7 +11,7 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a photograph depends on besides place and camera."""
+    """Everything that a picture depends on, except place and camera."""
 
     condition: str  # one of CONDITIONS
     year: int

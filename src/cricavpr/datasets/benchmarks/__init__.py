@@ -1,4 +1,4 @@
-"""Every benchmark by name, as its published files lie on disk.
+"""All benchmarks by name, read from their published files.
 
 Open a split with `open_split(name, root)`, whatever its layout; `cricavpr datasets list` shows them all. All readers
 raise InputError, in one line, for files that are missing or damaged.
@@ -46,7 +46,7 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
     """Return a split by its name.
 
     Raises:
-        InputError: no such split; the nearest name and all others.
+        InputError: unknown split; the message suggests the nearest name.
 
     Example:
         >>> find_split("tokyo247")[1].queries
@@ -58,10 +58,10 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
 
 
 def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
-    """Return one split by its name, or all splits of a benchmark by its key; a split first where both share a name.
+    """Return one split by its name, or all splits of a benchmark by its key; the split if both share a name.
 
     Raises:
-        InputError: neither; the nearest name and all others.
+        InputError: unknown name; the message suggests the nearest one.
     """
     if name in SPLITS:
         benchmark, split = SPLITS[name]

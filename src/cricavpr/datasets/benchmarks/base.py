@@ -17,12 +17,12 @@ from cricavpr.geo import Metres, Positions
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a split lies on disk.
+    """One arrangement of the files of a split on disk.
 
     Attributes:
         name: such as "raw (dbStruct .mat)" or "@UTM@ tree".
-        there: whether a folder looks like it; fast, because it looks for a few names only.
-        needs: paths below the root, for users; shown by `datasets check`.
+        there: return whether a folder has this layout, by a few names only.
+        needs: paths below the root that the user must provide; shown by `datasets check`.
         read: read the split; raises InputError naming what is missing or wrong.
         split_hash: `EvalDataset.split_hash` of the published files in this layout, or None if it is not recorded.
     """
@@ -45,9 +45,9 @@ class Split:
         layouts: tried in this order.
         without_positives: expected number of queries that have none; None where unknown.
         paper_grouping: how the paper's authors grouped it: "in_order:16", or "in_order:8" for Pittsburgh.
-        unanswered: what the benchmark's own scorers do with queries that have no positives: miss or skip.
+        unanswered: how the benchmark's own scorers count queries without positives: "miss" or "skip".
         per_panorama: images per panorama for the rule "one hit per panorama", or None where it has no meaning.
-        notes: what other lists of the same name differ in, and other traps, one line each.
+        notes: differences from other lists of the same name, and other traps, one line each.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Benchmark:
 
     Attributes:
         key: such as "pitts30k" or "tokyo247".
-        source: where to get it; registration: what that requires; licence: as far as it is known.
+        source, registration, licence: where to get it, and on what terms, as far as they are known.
     """
 
     key: str
@@ -85,7 +85,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Area:
-    """A town and all that lies within `radius_m` of its centre, which is far more than its photos need."""
+    """A circle around the centre of a town, with a radius well beyond its photos."""
 
     town: str
     lat_deg: float
@@ -94,7 +94,7 @@ class Area:
 
     @property
     def centre(self) -> Positions:
-        """One position, in the zone that the benchmark uses."""
+        """Position of the centre, in the UTM zone of the benchmark."""
         return Positions.from_latlon([(self.lat_deg, self.lon_deg)])
 
     @property
@@ -105,7 +105,7 @@ class Area:
         return zones[0]
 
     def check(self, images: ImageSet) -> ImageSet:
-        """Return the images if all of them lie here, or raise. Images without zones are taken to be in this zone."""
+        """Return the images, or raise if one is outside. Images without zones are taken to be in this zone."""
         if images.positions is None:
             return images
         zones = images.positions.zones
@@ -174,6 +174,6 @@ def in_zone(metres: Metres, zone: str) -> Positions:  # metres: (N, 2)
 
 
 def panoramas(names: Sequence[str], length: int | None = None) -> tuple[str, ...]:
-    """Return the panorama in each file name: its first `length` letters, or what stands before the first underscore."""
+    """Return the panorama in each file name: its first `length` letters, or the part before the first underscore."""
     files = (name.rpartition("/")[2] for name in names)
     return tuple(file.split("_", 1)[0] if length is None else file[:length] for file in files)

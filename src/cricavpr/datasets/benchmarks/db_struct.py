@@ -77,7 +77,7 @@ def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
-    """(2, N) in the file, (N, 2) here; of a single image MATLAB drops the second axis."""
+    """Return (N, 2) metres from (2, N) of the file; MATLAB drops the second axis of a single image."""
     array = _field(fields, field)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise Unreadable(f"its {field} is not an array of numbers")

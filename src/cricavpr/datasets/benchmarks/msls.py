@@ -3,7 +3,7 @@
 Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Two lists are called "MSLS-val". The official
 one has 740 queries: subtask `all`, no panoramas, at least one database image within 25 m. The downloader of the @UTM@
 trees keeps every query that is no panorama, about 11,000, and the same weights score 3 to 5 points lower. Both search
-the same 18,871 images. No version looks at the heading, although papers write of 40 degrees.
+the same 18,871 images. No version uses the heading, although papers mention 40 degrees.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader lin
 
 
 def read_train_val(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
-    """Read all images of validation or training cities that are no panoramas, as the downloader keeps them."""
+    """Read all images of validation or training cities except panoramas, as the downloader does."""
     return _read_cities(name, root, [f"train_val/{city}" for city in cities])
 
 
@@ -72,8 +72,8 @@ def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
     """Read test cities as one database. Queries have positives only if the released answers lie beside the images.
 
     Answers are read from `test/<city>/{query,database}/postprocessed.csv` with the columns of `train_val`. The names of
-    unknown files beside the images go into `rule`. Panoramas stay: without the answers nobody knows which they are, and
-    the images must not depend on whether the answers are there.
+    unknown files beside the images go into `rule`. Panoramas are kept: only the answers tell
+    which images they are, and the dataset must have the same images with and without answers.
     """
     places = [root / "test" / city / side / POSED for city in cities for side in ("query", "database")]
     there = [place for place in places if place.exists()]
@@ -202,7 +202,7 @@ def _list(root: Path, name: str) -> Path:
 
 
 def read_all_utm(root: Path) -> EvalDataset:
-    """Read the tree as it is: every query that is no panorama."""
+    """Read the whole tree, which holds every query except panoramas."""
     return replace(read_utm_dataset(_tree(root) or root, RADIUS_M), name="msls-val-11k")
 
 
@@ -293,7 +293,7 @@ _OFFICIAL = Split(
     notes=(
         "the official list; msls-val-11k is the other one of that name, 3 to 5 points harder",
         "scored over both cities together (498 queries in cph, 242 in sf); the mean of two recalls is another number",
-        "the heading is not looked at; image sizes vary",
+        "headings are not used; image sizes vary",
     ),
 )
 _WHOLE = Split(
@@ -306,7 +306,7 @@ _WHOLE = Split(
         Layout("@UTM@ tree", lambda root: _tree(root) is not None, _TREE_NEEDS, read_all_utm),
     ),
     notes=(
-        "what VPR-datasets-downloader makes: every query that is no panorama, about 11,000; its test is a link to val",
+        "made by VPR-datasets-downloader: every query except panoramas, about 11,000; its test is a link to val",
         "queries without positives count as misses",
     ),
 )
@@ -315,7 +315,7 @@ _WHOLE = Split(
 def _train_split(city: str) -> Split:
     name = f"msls-train-{city}"
     layouts = (_raw([f"train_val/{city}"], partial(read_train_val, name=name, cities=(city,)), _POSED_TABLES),)
-    note = "a training city used to evaluate: nothing that was trained on MSLS may be compared here"
+    note = "a training city: not for methods that were trained on MSLS"
     return Split(name, None, None, RULE, layouts, notes=(note,))
 
 

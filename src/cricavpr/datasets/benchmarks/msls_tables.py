@@ -34,7 +34,7 @@ def read_side(
 ) -> ImageSet:
     """Read the tables of one side of `city`, a path below `root` such as "train_val/cph".
 
-    Images come in the order of the tables; keys are sequences, frames the place in the sequence.
+    Images are in the order of the tables; keys are sequences, and frames are positions in a sequence.
 
     Args:
         posed: read positions from postprocessed.csv, and from raw.csv if it exists or must exist (train_val).

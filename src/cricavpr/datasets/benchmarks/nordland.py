@@ -48,7 +48,7 @@ _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 def read_frames(root: Path) -> EvalDataset:
     """Read two folders of frames and the cleaned list, which numbers both."""
-    why = "Put this list of the 27,592 frames beside the seasons: seasons numbered apart give pairs that do not match"
+    why = "Put this list of the 27,592 frames beside the seasons: seasons that are numbered separately give wrong pairs"
     listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]
     database, queries = (_listed_season(root, season, files, listed) for season in (DATABASE, QUERIES))
@@ -143,7 +143,7 @@ def read_vpr_bench(root: Path) -> EvalDataset:
 
 
 def read_npy(root: Path) -> EvalDataset:
-    """Read the same as three lists, as GSV-Cities' code keeps them: `Nordland_{dbImages,qImages,gt}.npy`."""
+    """Read the same split from the three lists of GSV-Cities' code: `Nordland_{dbImages,qImages,gt}.npy`."""
     sides = [ImageSet(root, _below(root, read_names(root / name), root / name)) for name in _NPY[:2]]
     return with_listed_positives("nordland-2760", sides[0], sides[1], root / _NPY[2], f"the list of {_NPY[2]}")
 
@@ -210,9 +210,9 @@ BENCHMARK = Benchmark(
                 Layout("@UTM@ tree", has_tree, _TREE, read_utm),
             ),
             notes=(
-                "winter asks, summer answers; BoQ-DINOv2 has 90.6 here and 81.3 on nordland-2760",
+                "queries are winter, the database is summer; BoQ-DINOv2 has 90.6 here and 81.3 on nordland-2760",
                 "positions in the @UTM@ tree are made up (2.381 m a frame), so no position is kept",
-                "seasons numbered apart do not match; both are numbered by cleanImageNames.txt",
+                "seasons numbered separately do not match; cleanImageNames.txt numbers both",
             ),
         ),
         Split(
@@ -246,7 +246,7 @@ BENCHMARK = Benchmark(
                 ),
                 Layout("lists (.npy)", lambda root: first_file(root, _NPY) is not None, _NPY, read_npy),
             ),
-            notes=("summer asks, winter answers: the other way round than nordland",),
+            notes=("queries are summer, the database is winter: the reverse of nordland",),
         ),
         Split(
             name="nordland-3450",
@@ -263,7 +263,9 @@ BENCHMARK = Benchmark(
                 ),
                 Layout("@UTM@ tree", has_tree, _TREE, read_partition_utm),
             ),
-            notes=("winter asks, summer answers; papers on this partition use several pairs of seasons",),
+            notes=(
+                "queries are winter, the database is summer; papers on this partition use several pairs of seasons",
+            ),
         ),
     ),
 )

@@ -1,7 +1,6 @@
-"""Read AmsterTime, SPED and others whose photos are numbered alike on both sides: numbers decide, not distances.
+"""Read AmsterTime, SPED and other benchmarks whose positives are decided by the numbers of photos, not by distances.
 
-The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back into
-the numbers that they stand for.
+In a tree of @ names such photos have made-up positions on a line to the north, which are converted back to numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of two sides that carry numbers (`frames`), positives by number."""
+    """Make a dataset of two numbered sides (`frames`), with positives whose numbers differ by at most `tolerance`."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -53,7 +52,7 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
         raise InputError(
             f"the two sides of {name} do not match: {len(database):,} database images in {database.root}, "
             f"{len(queries):,} queries in {queries.root}, and the {side} lack number {number}. "
-            "Number both sides by one list; sides numbered apart do not show the same places."
+            "Number both sides by one list; sides numbered separately do not show the same places."
         )
     return EvalDataset(name, database, queries, within_frames(database.frames, queries.frames, tolerance), rule)
 

@@ -93,7 +93,7 @@ def conditions(count: int) -> tuple[str, ...]:
 
 
 def _with_conditions(dataset: EvalDataset) -> EvalDataset:
-    """The tree sorts by easting, but a query keeps its official number in the place of the panorama's id."""
+    """Add conditions by the official numbers of queries, which the tree keeps in place of panorama ids."""
     queries = dataset.queries
     numbers = [int(key) for key in queries.keys or () if key.isascii() and key.isdigit()]
     if len(queries) % 3 or len(set(numbers)) != len(queries):
@@ -134,7 +134,7 @@ BENCHMARK = Benchmark(
                 "the tree is sorted by easting, its queries are resized to a shorter side of 480 and take their "
                 "positions from the csv files, not from the list",
                 RECOMPRESSED,
-                "the full set of 1,125 queries (version 3) is another split, which is not this one",
+                "the full set of 1,125 queries (version 3) is another split",
                 "queries differ in size: give one image size, or describe one by one",
             ),
         ),
