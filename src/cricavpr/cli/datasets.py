@@ -74,19 +74,12 @@ def show_info(args: argparse.Namespace) -> int:
 
 
 def _facts(split: Split) -> list[tuple[str, str]]:
-    facts = [
-        ("queries", _number(split.queries)),
-        ("database", _number(split.database)),
-        ("positives", split.rule),
-    ]
+    facts = [("queries", _number(split.queries)), ("database", _number(split.database)), ("positives", split.rule)]
     if split.without_positives is not None:
         facts.append(("without any", _number(split.without_positives)))
     facts += [
         ("unanswered", f"queries without positives {_UNANSWERED[split.unanswered]}, as published"),
-        (
-            "paper's groups",
-            f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)",
-        ),
+        ("paper's groups", f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)"),
     ]
     if split.per_panorama is not None:
         facts.append(("per panorama", f"{split.per_panorama} cut-outs; one hit of each may be counted"))

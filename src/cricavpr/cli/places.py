@@ -30,27 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
-    building.add_argument(
-        "--apart-m",
-        type=float,
-        default=25.0,
-        metavar="M",
-        help="smallest distance between images of two places that do not look away from each other (default: 25)",
-    )
-    building.add_argument(
-        "--radius-m",
-        type=float,
-        default=10.0,
-        metavar="M",
-        help="largest distance of a photo from the middle of its place (default: 10)",
-    )
-    building.add_argument(
-        "--heading-deg",
-        type=float,
-        default=45.0,
-        metavar="DEG",
-        help="how far a photo may look away from the middle one; 180 ignores headings (default: 45)",
-    )
+    for option, default, metavar, text in (
+        ("--apart-m", 25.0, "M", "smallest distance between photos of two places that look the same way"),
+        ("--radius-m", 10.0, "M", "largest distance of a photo from the middle of its place"),
+        ("--heading-deg", 45.0, "DEG", "largest angle between a photo and the middle one; 180 ignores headings"),
+    ):
+        help_text = f"{text} (default: {default:g})"
+        building.add_argument(option, type=float, default=default, metavar=metavar, help=help_text)
     building.add_argument(
         "--min-images", type=int, default=4, metavar="N", help="smallest number of photos in a place (default: 4)"
     )

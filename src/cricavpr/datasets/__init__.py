@@ -19,15 +19,7 @@ from cricavpr.datasets.utm_names import (
 )
 from cricavpr.errors import InputError
 
-__all__ = [
-    "EvalDataset",
-    "ImageSet",
-    "Problem",
-    "open_dataset",
-    "open_photos",
-    "read_photos",
-    "read_utm_dataset",
-]
+__all__ = ["EvalDataset", "ImageSet", "Problem", "open_dataset", "open_photos", "read_photos", "read_utm_dataset"]
 
 Problems = tuple[Problem, ...]
 
@@ -49,11 +41,7 @@ def open_photos(
     """
     if positions_file is not None or not has_utm_names(folder):
         return read_photos(
-            folder,
-            positions_file,
-            need_positions=need_positions,
-            need_times=need_times,
-            with_positions=with_positions,
+            folder, positions_file, need_positions=need_positions, need_times=need_times, with_positions=with_positions
         )
     images, problems = read_utm_photos(Path(folder), need_positions)
     if not need_positions:

@@ -1,11 +1,8 @@
 """Read lists in untrusted numpy files (.npy, .npz), without unpickling.
 
-An array of lists of different lengths is kept in a .npy file as a pickle, which is a program: `numpy.load` with
-allow_pickle runs it. Here the few instructions that such lists need are interpreted, and they can build only ints,
-texts, tuples, lists and arrays of ints. Any other instruction, and any function but those that make numpy's own arrays,
-is refused by name.
-
-All readers raise InputError, in one line, for a file that is missing or damaged or holds something else.
+A .npy file keeps lists of different lengths as a pickle, a program that `numpy.load` runs. Here the few instructions
+that such lists need are interpreted; they build only ints, texts, tuples, lists and arrays of ints. Any other
+instruction or function is refused by name, and all readers raise InputError for a file that they cannot read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Group any folder of photos into places, by position and heading.
 
-The rule is greedy and deterministic. The photo with the most photos near it that look the same way becomes the middle
-of a place; photos too near a place to belong to another one are left out; and so on until no photo has enough
-neighbours. So two images of different places are never near each other while looking the same way.
+The rule is greedy and deterministic: the photo with the most photos near it that look the same way becomes the middle
+of a place; photos too near a place to belong to another are left out; and so on while a photo has enough neighbours.
 """
 
 from __future__ import annotations

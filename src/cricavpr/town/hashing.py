@@ -1,8 +1,6 @@
 """Counter-based random numbers: the same number for the same integers, on every machine.
 
-A value is a pure function of its keys (seed, house, storey, ...), so a house looks the same from every side and in
-every process. numpy's generators may change between versions, hence this small mixer (the finaliser of MurmurHash3, in
-the public domain: xor-shifts and two odd multipliers).
+numpy's generators may change between versions; this small mixer is the finaliser of MurmurHash3 (public domain).
 """
 
 from itertools import takewhile

@@ -1,7 +1,7 @@
 """The street map: an irregular net of streets of different widths, from a seed.
 
-The net is a grid with uneven spacing and displaced crossings, so streets bend and blocks are not rectangles. One more
-ring of blocks surrounds the part in which places lie, so that no picture shows the edge of the world.
+The net is a grid with uneven spacing and displaced crossings. One more ring of blocks surrounds the part in which
+places lie, so that no picture shows the edge of the world.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
 """Write a town to disk, in three layouts that the readers of this package know.
 
 `photos` has positions in EXIF, as a phone takes pictures; `utm` has them in file names, as most benchmarks do; `gsv` is
-GSV-Cities, training places with a table for each city. Each file is written beside its name and then moved, so an
-interruption leaves no half picture, and a second run makes only what is missing. The bytes do not depend on the number
-of workers.
+GSV-Cities, training places with a table for each city. A second run makes only what is missing. The bytes do not
+depend on the number of workers.
 """
 
 import csv

@@ -278,9 +278,7 @@ _OFFICIAL = Split(
     rule=RULE,
     layouts=(
         _raw(
-            _VAL,
-            lambda root: _answered(_read_cities("msls-val", root, _VAL, subtask=True)),
-            (*_POSED_TABLES, SUBTASKS),
+            _VAL, lambda root: _answered(_read_cities("msls-val", root, _VAL, subtask=True)), (*_POSED_TABLES, SUBTASKS)
         ),
         Layout(
             "lists (.npy)",

@@ -35,10 +35,7 @@ _NPY_FOLDERS = ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")
 def read_mat(root: Path, stem: str) -> EvalDataset:
     """Read the published list `<stem>.mat` in its own order; database images lie below `root`."""
     struct = read_db_struct(_mat(root, stem))
-    sides = (
-        (struct.database, struct.database_m, DATABASE_FOLDERS),
-        (struct.queries, struct.queries_m, QUERY_FOLDERS),
-    )
+    sides = ((struct.database, struct.database_m, DATABASE_FOLDERS), (struct.queries, struct.queries_m, QUERY_FOLDERS))
     database, queries = (
         AREA.check(
             ImageSet(folder_of(root, folders, names, struct.path), names, in_zone(metres, AREA.zone), panoramas(names))

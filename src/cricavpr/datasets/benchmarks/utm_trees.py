@@ -2,9 +2,7 @@
 
 Source: the layout that VPR-datasets-downloader writes: `<name>/images/<split>/{database,queries}/@...@.jpg`.
 
-San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CosPlace, CVPR
-2022). It has no folder `images`, and its `*_images_paths.txt` are read instead of looking through millions of files.
-
+San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CVPR 2022).
 SVOX: Berton et al., "Adaptive-attentive geolocalization from few queries" (WACV 2021): street view of Oxford as the
 database, and drives of RobotCar in five weathers as queries.
 """
