@@ -66,9 +66,7 @@ def _mixed(value: Array) -> Array:  # uint32, changed in place
     return value
 
 
-def unit(
-    bits: Array,  # uint32
-) -> Array:  # float32 in [0, 1)
+def unit(bits: Array) -> Array:  # uint32 -> float32 in [0, 1)
     """Return 24 of the 32 bits as a fraction, exact in float32."""
     return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 

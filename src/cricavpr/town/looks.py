@@ -54,10 +54,7 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 class _Draws:
     """Random bits for S wall pieces by the number of the decision. Numbers are never reused."""
 
-    def __init__(
-        self,
-        key: Array,  # (S,) uint32 of the houses
-    ) -> None:
+    def __init__(self, key: Array) -> None:  # (S,) uint32 of the houses
         self.key = key
         numbers = np.arange(100, 100 + _DRAWS)
         self._bits = hash_array(key[None, :], numbers[:, None])  # (_DRAWS, S) in one call

@@ -148,9 +148,7 @@ def _trees(
     ]
 
 
-def _lamps(
-    at: Array,  # (L, 2)
-) -> list[Bodies]:
+def _lamps(at: Array) -> list[Bodies]:  # (L, 2)
     """Return posts and heads."""
     post_at = np.concatenate([at, np.full((len(at), 1), 2.4)], axis=1)
     head_at = np.concatenate([at, np.full((len(at), 1), 4.95)], axis=1)
@@ -214,7 +212,8 @@ def passing_bodies(
     if not rows:
         return alike(BOX, np.zeros((0, 3)), np.zeros(3), np.zeros(3), np.zeros(3))
     columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Bodies(*columns, passing=np.ones(len(rows), bool), glows=np.zeros(len(rows), bool))
+    columns += [np.ones(len(rows), bool), np.zeros(len(rows), bool)]  # passing, glows
+    return Bodies(*columns)
 
 
 def _visible(camera: Camera, at: Array, reach_m: float, nearest_m: float) -> bool:

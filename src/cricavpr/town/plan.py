@@ -61,11 +61,7 @@ class Plan:
 class Buckets:
     """Points sorted into cells, so that a search takes the same time in a town of any size."""
 
-    def __init__(
-        self,
-        points_m: Array,  # (N, 2)
-        cell_m: float = 40.0,
-    ) -> None:
+    def __init__(self, points_m: Array, cell_m: float = 40.0) -> None:  # (N, 2)
         self._cell_m = cell_m
         self._low = points_m.min(axis=0) if len(points_m) else np.zeros(2)
         cells = np.floor((points_m - self._low) / cell_m).astype(np.int64)

@@ -8,7 +8,6 @@ the same 18,871 images. No version uses the heading, although papers mention 40 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,6 +28,7 @@ from cricavpr.datasets.benchmarks.base import (
 )
 from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_side
 from cricavpr.datasets.numpy_lists import read_integers, read_names
+from cricavpr.datasets.places import file_names
 from cricavpr.datasets.utm_names import has_utm_names, join_utm_sides, read_utm_dataset
 from cricavpr.errors import InputError
 from cricavpr.files import read_columns, read_lines
@@ -98,10 +98,7 @@ def unknown_files(root: Path, cities: Sequence[str] = TEST_CITIES) -> tuple[str,
 
 
 def _listing(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
-    except OSError:
-        return []
+    return sorted(name for name in file_names(folder) if not name.startswith("."))
 
 
 def _read_cities(

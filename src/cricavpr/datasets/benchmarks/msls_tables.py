@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -48,33 +47,31 @@ def read_side(
         raise InputError(
             f"{folder / SEQUENCES} has {len(twice):,} keys twice (first: {twice[0]!r}). Restore the table."
         )
-    poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else _Poses()
+    poses: _Poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else (None, None, None)
+    positions, conditions, panoramas = poses
     images = ImageSet(
         root,
         tuple(f"{city}/{side}/images/{key}.jpg" for key in keys),
-        poses.positions,
+        positions,
         None if sequences is None else tuple(sequences),
         _frames(folder / SEQUENCES, table["frame_number"]),
-        poses.conditions,
+        conditions,
     )
     keep = np.ones(len(keys), bool)
     if subtask:
         chosen = read_columns(folder / SUBTASKS, ("key", "all"))
         _must_correspond(folder / SUBTASKS, chosen["key"], folder / SEQUENCES, keys)
         keep &= _booleans(folder / SUBTASKS, "all", chosen["all"])
-    if poses.panoramas is not None and not with_panoramas:
-        keep &= ~poses.panoramas
+    if panoramas is not None and not with_panoramas:
+        keep &= ~panoramas
     return images.take(keep)
 
 
-@dataclass(frozen=True, eq=False)
-class _Poses:
-    positions: Positions | None = None
-    panoramas: NDArray[np.bool_] | None = None
-    conditions: tuple[str, ...] | None = None
+_Poses = tuple[Positions | None, tuple[str, ...] | None, NDArray[np.bool_] | None]
 
 
 def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
+    """Return positions, conditions, and which images are panoramas; the last only if raw.csv is required or exists."""
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
     _must_correspond(posed, table["key"], folder / SEQUENCES, keys)
@@ -82,11 +79,11 @@ def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
     night = _booleans(posed, "night", table["night"]) if "night" in table else None
     conditions = None if night is None else tuple("night" if dark else "day" for dark in night)
     if not (required or raw.exists()):
-        return _Poses(Positions(metres), None, conditions)
+        return Positions(metres), conditions, None
     table = read_columns(raw, ("key", "lon", "lat", "pano"))
     _must_correspond(raw, table["key"], posed, keys)
     positions = _in_zones(metres, _numbers(raw, table, ("lat", "lon")), raw, posed)
-    return _Poses(positions, _booleans(raw, "pano", table["pano"]), conditions)
+    return positions, conditions, _booleans(raw, "pano", table["pano"])
 
 
 def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
