@@ -175,7 +175,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the cells of each column, found by name; blank lines are left out.
+    """Read columns of a csv file of a data set, by name; blank lines are left out.
 
     Args:
         columns: names of columns that must be there.

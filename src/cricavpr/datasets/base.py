@@ -197,7 +197,7 @@ class EvalDataset:
         return self._split_hash
 
     @cached_property
-    def _split_hash(self) -> str:  # seconds for millions of photos, and every grouping of an evaluation asks
+    def _split_hash(self) -> str:  # takes seconds for millions of photos, and every grouping needs it
         digest = hashlib.sha256(b"cricavpr split 1")
         for images in (self.database, self.queries):
             _feed(digest, map(os.fsencode, images.names))

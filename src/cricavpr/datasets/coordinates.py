@@ -12,7 +12,7 @@ _MARKS = re.compile(r"deg(?:rees?)?|(?<=[0-9])d(?=[\s0-9])|[°º˚'’′\"”�
 _LETTERS = {"lat": ("N", "S"), "lon": ("E", "W")}
 _ZONE = re.compile(r"0?([1-9]|[1-5][0-9]|60)\s*([C-HJ-NP-X])")
 _EPSG = re.compile(r"(?:.*EPSG:+)?(326|327|258)([0-9]{2})\)?")  # UTM on WGS84, north and south, and on ETRS89
-NORTH, SOUTH = "+", "-"  # of a zone whose hemisphere is beyond doubt
+NORTH, SOUTH = "+", "-"  # letters of a zone whose hemisphere is certain
 BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands, each 8 degrees from -80, X 12; N and later lie in the north
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-LARGEST_BYTES = 2**28  # of a file, and of all that is unpacked of an .npz; the largest published list has 3e6
+LARGEST_BYTES = 2**28  # limit of a file, and of the unpacked arrays of an .npz; the largest published list has 3e6
 MOST_INDICES = 20_000_000  # many rows may share one list, so a few bytes could stand for very many indices
 
 # Source: numpy's documentation of the format. Its own reader evaluates headers as Python literals.
@@ -232,7 +232,7 @@ _FUNCTIONS = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",  # how Python 3 writes bytes for Python 2
-    ("__builtin__", "bytes"): "bytes",  # the same, for no bytes at all
+    ("__builtin__", "bytes"): "bytes",  # the same for empty bytes
 }
 _MARK = object()
 

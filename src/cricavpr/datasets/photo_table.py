@@ -28,7 +28,7 @@ from cricavpr.times import EXAMPLE, read_time
 
 BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
 
-ROLES = {  # of columns: their names in small letters, without blanks, signs and units; the first that is there counts
+ROLES = {  # names of columns in lower case, without blanks, signs and units; the first match counts
     "name": (
         *("name", "file", "filename", "filepath", "image", "imagename", "imagefile", "photo", "photoname", "path"),
         *("picture", "sourcefile", "label", "img"),
@@ -48,7 +48,7 @@ ROLES = {  # of columns: their names in small letters, without blanks, signs and
     "lon reference": ("gpslongituderef", "longituderef", "lonref"),
     "point x": ("geometryx",),  # of GeoJSON
     "point y": ("geometryy",),
-    "time": ("time",),  # no other word: what is called a timestamp elsewhere is as often a number as a date
+    "time": ("time",),  # no other name: columns called timestamp hold numbers as often as dates
 }
 _UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
 _EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"

@@ -243,7 +243,7 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
 def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
     """Return notes on rows that were not used, and on decisions about the whole table."""
     unused = dict(matches.reasons)
-    for rows in matches.rows.values():  # of a photo whose other row was used
+    for rows in matches.rows.values():  # wrong rows of a photo whose other row was used
         wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}
         unused |= wrong if len(wrong) < len(rows) else {}
     said = [f"{table.unit} {table.numbers[row]} {unused[row]}" for row in sorted(unused)]

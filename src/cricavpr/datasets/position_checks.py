@@ -13,7 +13,7 @@ from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.files import sha256_of, size_and_time
 from cricavpr.geo import Degrees, Positions, distances_m, ground_distances_m
 
-SAME_M = 1.0  # copies of a photo may differ by this
+SAME_M = 1.0  # largest distance between the positions of copies of a photo
 FAR_M = 1_000_000.0  # photos of one folder this far apart deserve a note
 
 

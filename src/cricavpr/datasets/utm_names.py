@@ -29,7 +29,7 @@ DATABASES = ("database", "gallery")
 SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
 
 _SAMPLE = 10_000  # photos whose names decide what a folder is; the largest benchmark has 2.8 million
-_DEGREES_MAY_BE_OFF_M = 2500.0  # in names they only check the metres, and some have two decimals
+_DEGREES_MAY_BE_OFF_M = 2500.0  # degrees in names only check the metres; some have two decimals
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 

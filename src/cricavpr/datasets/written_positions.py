@@ -17,9 +17,9 @@ from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_d
 Mask = NDArray[np.bool_]  # (N,)
 Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or NORTH or SOUTH
 
-EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # of positions in their own UTM zone
+EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # range of positions within their own UTM zone
 SAME_M = 1.0  # metres and degrees that are not rounded agree to this
-COARSEST_M = 1_113.0  # of degrees with two decimals; coarser degrees do not confirm metres that are further away
+COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees are not enough to confirm metres
 MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
 # Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
 # Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
@@ -87,7 +87,7 @@ class Written:
         return np.fromiter((not reason for reason in self.reasons), bool, len(self.reasons))
 
     def _latlon(self, rows: NDArray[np.int64], zones: list[str]) -> Degrees:
-        with np.errstate(all="ignore"):  # of metres that are not a UTM position
+        with np.errstate(all="ignore"):  # some metres may not be a UTM position
             return Positions(self.metres[rows], tuple(zones)).latlon()
 
     # --- single rows

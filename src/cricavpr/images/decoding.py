@@ -88,7 +88,7 @@ def decode_image(image: Image.Image) -> NDArray[np.uint8]:  # (H, W, 3)
         return np.array(turn_upright(as_rgb(image), image))
 
 
-# --- any mode, depth and colour profile to 8-bit RGB in sRGB
+# --- conversion of any mode, depth and colour profile to 8-bit sRGB
 
 TRANSPARENT = (124, 116, 104)  # ImageNet's mean colour: after normalisation a transparent pixel is 0
 

@@ -144,7 +144,7 @@ def _degrees(value: object) -> float | None:
 # --- the time
 
 STALE = timedelta(hours=26)  # local times without an offset are at most 14 hours off; 12 more for a clock set badly
-GPS_BEGAN = date(1980, 1, 6)  # what a receiver that never had a fix counts from
+GPS_BEGAN = date(1980, 1, 6)  # the date from which a receiver without any fix counts
 
 _GPS_TIME, _GPS_DATE = 0x07, 0x1D
 _ORIGINAL, _ORIGINAL_OFFSET, _ORIGINAL_FRACTION = 0x9003, 0x9011, 0x9291

@@ -19,11 +19,11 @@ MAX_PIXELS = 150_000_000  # above any phone and above a 16384 x 8192 panorama; d
 MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
 MIN_SIDE = 2  # pixels: a single row or column shows nothing
 
-SUFFIXES = (  # of files that are opened as photos, in any case
+SUFFIXES = (  # suffixes of files that are opened as photos, in lower case
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".heic", ".heif", ".hif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-UNREAD = (  # of pictures and videos that are not, although a user may expect it
+UNREAD = (  # suffixes of pictures and videos that are not read, although users may expect it
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".mts", ".3gp", ".webm", ".insv", ".lrv", ".360"),
     *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".gpr", ".raw"),
     *(".jp2", ".j2k", ".jxl", ".jxr", ".psd", ".svg", ".exr", ".hdr", ".tga", ".insp"),

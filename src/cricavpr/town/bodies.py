@@ -8,7 +8,7 @@ from cricavpr.town.objects import BOX, Bodies, joined, passing_bodies, standing_
 from cricavpr.town.views import PASSING, STANDING, Buffer, Shot
 
 _PASSING_REACH_M = 60.0
-_BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # of a box's faces: ends, sides, top
+_BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # brightness of a box's faces: ends, sides, top
 _LAMP = (1.0, 0.85, 0.55)
 _NEAREST = np.float32(0.3)  # metres: nothing nearer to the lens is drawn
 

@@ -22,7 +22,7 @@ from cricavpr.schema import nearest
 
 __all__ = ["BENCHMARKS", "SPLITS", "Benchmark", "Layout", "Split", "find_split", "find_splits", "open_split"]
 
-GSV_CITIES = Benchmark(  # to train on: see `cricavpr.datasets.gsv_cities` and `cricavpr places check`
+GSV_CITIES = Benchmark(  # for training: see `cricavpr.datasets.gsv_cities` and `cricavpr places check`
     key="gsv_cities",
     title="GSV-Cities",
     source="https://www.kaggle.com/datasets/amaralibey/gsv-cities (23 GB)",

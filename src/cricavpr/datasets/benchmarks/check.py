@@ -20,8 +20,8 @@ from cricavpr.schema import to_plain
 Verdict = Literal["ok", "differs", "missing", "unknown"]  # unknown: nothing is recorded to compare with
 State = Literal["as expected", "differs", "nothing there"]
 
-LOOK_FOR = 200_000  # files of a side; of a larger one, so many spread evenly over it
-DECODED = 8  # photos of a side, spread evenly over it
+LOOK_FOR = 200_000  # files looked for on each side, spread evenly over a larger one
+DECODED = 8  # photos decoded on each side, spread evenly over it
 _REPORT_EVERY = 1_000  # files
 
 
@@ -112,7 +112,7 @@ def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  #
     share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} a query"
     if rule == split.rule:
         return Finding("positives", split.rule, share, "ok")
-    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may bring a threshold of its own
+    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may have its own threshold
 
 
 def _count(what: str, expected: int | None, found: int) -> Finding:

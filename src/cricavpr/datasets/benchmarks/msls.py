@@ -53,7 +53,7 @@ RADIUS_M = 25.0
 RULE = "within 25 m"
 NO_POSITIVES = "none: the answers are not here"
 
-KEY_LIST = "key_mslsval.txt"  # of the list repository Lu-Feng/MSLS-val: the 740 keys, separated by spaces
+KEY_LIST = "key_mslsval.txt"  # from the repository Lu-Feng/MSLS-val: the 740 keys, separated by spaces
 _NPY_DATABASE, _NPY_QUERIES = "msls_val_dbImages.npy", "msls_val_qImages.npy"
 _NPY_USED, _NPY_POSITIVES, _NPY_ALL_IN_ONE = "msls_val_qIdx.npy", "msls_val_pIdx.npy", "msls_val_gt_25m.npy"
 _LIST_FOLDERS = ("", "msls_val/", "datasets/msls_val/")

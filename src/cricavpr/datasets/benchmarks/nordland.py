@@ -32,7 +32,7 @@ from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
 TREE_SPACING_M = 25 / 10.5  # in the @UTM@ tree: 10 frames are 23.8 m, 11 are 26.2 m
-DATABASE, QUERIES = "summer", "winter"  # of all lists but VPR-Bench's
+DATABASE, QUERIES = "summer", "winter"  # in all lists but VPR-Bench's
 
 CLEAN_LIST = "cleanImageNames.txt"
 _LISTS = "nordland_imageNames_index.txt", "nordland_imageNames_query.txt"

@@ -20,7 +20,7 @@ from cricavpr.errors import InputError
 from cricavpr.geo import ground_distances_m
 
 AREA = Area("Tokyo", 35.68, 139.76)
-CONDITIONS = ("night", "day", "sunset")  # of the query whose number, from 1, leaves this rest when divided by 3
+CONDITIONS = ("night", "day", "sunset")  # query n, counted from 1, has the condition n modulo 3
 PER_PANORAMA = 12
 PANORAMA_LETTERS = 22  # length of a panorama's id
 APART_M = 1_000.0  # the list and the csv beside a query name one place
