@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import errno
 import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cricavpr.errors import InputError
@@ -171,3 +172,32 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Read columns of a csv file of a data set, by name; blank lines are left out.
+
+    Args:
+        columns: names of columns that must be there.
+        optional: names of columns that may be there.
+
+    Raises:
+        InputError: no such file, a missing column, or a row that is too short.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            header = next(lines, [])
+            wanted = [*columns, *(column for column in optional if column in header)]
+            if missing := [column for column in wanted if column not in header]:
+                shown = ", ".join(filter(None, header))[:100] or "nothing"
+                raise InputError(f"{path} has no column {missing[0]!r}, only {shown}. Restore it from the data set.")
+            places = [header.index(column) for column in wanted]
+            rows = [[line[place] for place in places] for line in lines if line]
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. Restore it from the data set.") from None
+    except IndexError:
+        raise InputError(f"line {lines.line_num} of {path} is too short. Restore it from the data set.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}. Restore it from the data set.") from None
+    return {column: [row[at] for row in rows] for at, column in enumerate(wanted)}

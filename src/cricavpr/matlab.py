@@ -1,7 +1,7 @@
-"""Read arrays, texts, cells and structures from MATLAB files (level 5, MATLAB's default), in Python alone.
+"""Read arrays, texts, cells and structures from MATLAB files (level 5, MATLAB's default), in pure Python.
 
 scipy reads these files too, and runs no code in them, but its compiled reader crashes on about one damaged file in a
-hundred; files from strangers need a reader that cannot. Objects, functions and sparse or complex arrays are skipped.
+hundred; untrusted files need a reader that does not. Objects, functions and sparse or complex arrays are skipped.
 Source: MathWorks, "MAT-File Format".
 """
 

@@ -1,4 +1,4 @@
-"""Capture times of photos: milliseconds in UTC, and which written times are possible."""
+"""Parse and check capture times of photos, in UTC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = "2026-05-01T12:00Z"
 
 
 def read_time(text: str) -> datetime | None:
-    """Parse a time in ISO 8601, UTC unless it names another offset; a date alone is its first moment in UTC.
+    """Parse a time in ISO 8601, UTC unless it names another offset; a date alone means midnight in UTC.
 
     Returns:
         The time in UTC; None for anything else, and for a time before 1826 or later than a day from now.

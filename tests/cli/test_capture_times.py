@@ -133,7 +133,7 @@ def test_a_table_says_when_and_a_wrong_time_is_named(
     table.write_text("\n".join(["name,lat,lon,time", *rows, f"{BY_CAMERA},55.7,13.2,2020-03-01"]))
     assert main(["index", "build", str(photos), "--positions", str(table), "--out", str(to), *PIXELS]) == 0
     said = capsys.readouterr()
-    assert "4 photos, 2 with a time" in said.out and "line 4 of where.csv has the time 'noon'" in said.err
+    assert "4 photos, 2 with a time" in said.out and "line 4 of where.csv has the invalid time 'noon'" in said.err
     assert exported(to, capsys) == {
         BY_CAMERA: "2020-03-01T00:00:00.000Z",
         BY_GPS: "2020-02-29T11:00:00.000Z",

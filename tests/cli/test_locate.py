@@ -246,7 +246,11 @@ def test_a_folder_without_photos_does_not_keep_the_others_from_being_located(
     assert f"cannot use {empty[0]}: no photo in {empty[0]}" in said.err
     for none in (empty, empty[:1]):
         assert main(["locate", *none, *options]) == 2
-        assert capsys.readouterr().err.splitlines()[-1].startswith(f"cricavpr: no photo in {empty[0]}. Known are jpg")
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .startswith(f"cricavpr: no photo in {empty[0]}. Supported suffixes: jpg")
+        )
 
 
 def test_a_name_that_is_empty_is_not_taken_for_the_folder_that_one_is_in(

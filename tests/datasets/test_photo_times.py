@@ -86,7 +86,7 @@ def test_a_wrong_time_of_a_table_is_named_where_times_are_needed_and_costs_nothi
     assert len(images) == 3 and shown(images.times) == ["NaT", "NaT", "2020-01-01T00:00"]
     found = of_times(problems)
     assert [(problem.name, problem.stage) for problem in found] == [("a.jpg", "time"), ("b.jpg", "time")]
-    assert "line 2 of positions.csv has the time 'yesterday'" in found[0].reason
+    assert "line 2 of positions.csv has the invalid time 'yesterday'" in found[0].reason
     assert not of_times(open_photos(folder, need_positions=True)[1])
 
 

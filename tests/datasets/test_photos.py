@@ -92,10 +92,10 @@ def test_a_folder_that_is_missing_or_empty_or_all_broken_is_an_input_error(tmp_p
     for wrong in (tmp_path / "missing", tmp_path / ("x" * 5000), tmp_path / "nul\0"):
         with pytest.raises(InputError, match="is not a folder"):
             read_photos(wrong)
-    with pytest.raises(InputError, match=r"no photo in .* Known are jpg, jpeg, "):
+    with pytest.raises(InputError, match=r"no photo in .* Supported suffixes: jpg, jpeg, "):
         read_photos(tmp_path)
     put(tmp_path, broken=b"rubbish")
-    with pytest.raises(InputError, match=r"none of 1 photos .*first: 'broken.jpg' is not a picture.*Give other photos"):
+    with pytest.raises(InputError, match=r"none of 1 photos .*first: broken.jpg: is not a picture.*Give other photos"):
         read_photos(tmp_path)
 
 
@@ -340,6 +340,6 @@ def test_a_table_that_names_no_photo_is_named_itself(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     (tmp_path / "positions.csv").write_text("name,lat,lon\nb.jpg,55.7,13.2\n")
     with pytest.raises(
-        InputError, match=r"a position in positions\.csv \(first: 'positions\.csv' line 2 names 'b\.jpg'"
+        InputError, match=r"a position in positions\.csv \(first: positions\.csv: line 2 names 'b\.jpg'"
     ):
         read_photos(tmp_path, need_positions=True)

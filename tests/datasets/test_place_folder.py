@@ -19,11 +19,11 @@ from cricavpr.datasets.place_folder import (
     PlaceRule,
     open_places,
     places_from_positions,
+    places_page,
     read_headings,
     read_places,
     write_places,
 )
-from cricavpr.datasets.place_map import places_page
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.town.write import make_town

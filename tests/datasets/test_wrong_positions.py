@@ -197,7 +197,7 @@ def test_metres_that_are_not_in_their_zone_are_refused_with_row_and_reason(one: 
     table = f"name,easting,northing,zone\na.jpg,{row}\n"
     if why:
         line = refused(one, table)
-        assert "'a.jpg' line 2 of where.csv" in line and why in line
+        assert "a.jpg: line 2 of where.csv" in line and why in line
     else:
         assert list(read(one, table)[0]) == ["a.jpg"]
 
@@ -323,7 +323,7 @@ def test_metres_without_a_zone_among_others_with_one_are_refused(tmp_path: Path)
 )
 def test_degrees_that_are_none_are_refused_with_row_and_reason(one: Path, lat: str, lon: str, why: str) -> None:
     line = refused(one, f'{HEADER}a.jpg,"{lat}","{lon}"\n')
-    assert "'a.jpg' line 2 of where.csv" in line and why in line
+    assert "a.jpg: line 2 of where.csv" in line and why in line
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cricavpr.datasets.benchmarks.area import Area
+from cricavpr.datasets.benchmarks.base import Area
 from cricavpr.town.views import Split, Town
 from tests.miniatures.album import Album
 from tests.miniatures.pictures import Shot, utm_name

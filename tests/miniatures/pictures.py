@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cricavpr.datasets.benchmarks.area import Area
+from cricavpr.datasets.benchmarks.base import Area
 from cricavpr.geo import Metres, Positions
 from cricavpr.town.render import render
 from cricavpr.town.views import Split, Town, View

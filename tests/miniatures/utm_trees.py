@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cricavpr.datasets.benchmarks import utm_trees
-from cricavpr.datasets.benchmarks.area import Area
+from cricavpr.datasets.benchmarks.base import Area
 from cricavpr.town.views import Split, Town
 from tests.miniatures.pictures import Shot, draw, shoot, utm_name
 

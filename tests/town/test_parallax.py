@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cricavpr.town import Scene, lift, project, render_with_depth
-from cricavpr.town.shot import GROUND, SKY, STANDING
+from cricavpr.town.views import GROUND, SKY, STANDING
 
 CLEAR = Scene("day", 2012)  # no noise, nobody about
 SIZE = (168, 224)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cricavpr.town import CONDITIONS, Scene, Town, render, render_arrays, render_with_depth
-from cricavpr.town.shot import PASSING, STANDING
+from cricavpr.town.views import PASSING, STANDING
 
 SIZE = (112, 112)
 CLEAR = Scene("day", 2012)

@@ -1,4 +1,4 @@
-"""The dataset that a verb works on: a folder, or a split of a benchmark with `--root`."""
+"""Options for the dataset of a command: a folder, or with `--root` a split of a benchmark."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--database", metavar="NAME", help="folder of the database (default: database or gallery)")
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     parser.add_argument(
-        "--radius-m", type=float, metavar="M", help="a match this near is right (default: 25, or the rule of the split)"
+        "--radius-m",
+        type=float,
+        metavar="M",
+        help="largest distance of a correct match (default: 25, or the rule of the split)",
     )
 
 
 def open_asked(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    """Open the dataset of `add_dataset`; a radius replaces the rule of a split.
+    """Open the dataset that the options of `add_dataset` name; --radius-m replaces the rule of a split.
 
     Raises:
-        InputError: it cannot be opened, or the options exclude one another.
+        InputError: the dataset cannot be opened, or two options exclude each other.
     """
     if args.root is not None:
         if args.positions:

@@ -1,11 +1,10 @@
-"""`cricavpr datasets`: list the benchmarks, explain one of them, and check what of it is on this disk."""
+"""`cricavpr datasets`: list the benchmarks, explain one, and check which of its files are on this disk."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cricavpr.cli.options import SOME_FAILED, existing_folder
@@ -49,7 +48,7 @@ def show_list(args: argparse.Namespace) -> int:
     for _, split in SPLITS.values():
         layouts = "; ".join(layout.name for layout in split.layouts)
         rows.append((split.name, _number(split.queries), _number(split.database), split.rule, layouts))
-    rows += [(name, "", "", "", b.title + ": to train on") for name, b in BENCHMARKS.items() if not b.splits]
+    rows += [(name, "", "", "", b.title + ": for training") for name, b in BENCHMARKS.items() if not b.splits]
     _print_table(rows)
     return 0
 
@@ -75,19 +74,12 @@ def show_info(args: argparse.Namespace) -> int:
 
 
 def _facts(split: Split) -> list[tuple[str, str]]:
-    facts = [
-        ("queries", _number(split.queries)),
-        ("database", _number(split.database)),
-        ("positives", split.rule),
-    ]
+    facts = [("queries", _number(split.queries)), ("database", _number(split.database)), ("positives", split.rule)]
     if split.without_positives is not None:
         facts.append(("without any", _number(split.without_positives)))
     facts += [
         ("unanswered", f"queries without positives {_UNANSWERED[split.unanswered]}, as published"),
-        (
-            "paper's groups",
-            f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)",
-        ),
+        ("paper's groups", f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)"),
     ]
     if split.per_panorama is not None:
         facts.append(("per panorama", f"{split.per_panorama} cut-outs; one hit of each may be counted"))
@@ -107,16 +99,15 @@ def _about(benchmark: Benchmark, split: Split) -> dict[str, Any]:
     }
 
 
-def _source(benchmark: Benchmark) -> dict[str, str]:
-    return {key: getattr(benchmark, key) for key in ("source", "registration", "licence")}
-
-
 def check(args: argparse.Namespace) -> int:
     benchmark, splits = find_splits(args.name)
     if not splits:
-        raise InputError(f"{args.name} is to train on and has no split. Use `cricavpr places check {args.root}`.")
+        raise InputError(f"{args.name} is a training set without splits. Use `cricavpr places check {args.root}`.")
     root = existing_folder(args.root)
-    checked = [_check_split(split, root, not args.quiet) for split in splits]
+    checked = []
+    for split in splits:
+        with Progress(not args.quiet, 0, "files") as progress:
+            checked.append(check_split(split, root, progress.reach))
     state = state_of(checked)
     if args.json:
         found = {"name": args.name, "root": str(root), "state": state, "splits": [split.to_dict() for split in checked]}
@@ -128,11 +119,6 @@ def check(args: argparse.Namespace) -> int:
     return {"as expected": 0, "differs": SOME_FAILED, "nothing there": NOTHING_THERE}[state]
 
 
-def _check_split(split: Split, root: Path, bar: bool) -> CheckedSplit:
-    with Progress(bar, 0, "files") as progress:
-        return check_split(split, root, progress.reach)
-
-
 def _print_checked(checked: Sequence[CheckedSplit]) -> None:
     rows: list[tuple[str, ...]] = [("split", "what", "expected", "", "found")]
     for split in checked:
@@ -141,6 +127,10 @@ def _print_checked(checked: Sequence[CheckedSplit]) -> None:
             verdict = finding.verdict.upper() if wrong else finding.verdict
             rows.append((split.name, finding.what, finding.expected, verdict, printable(finding.found)))
     _print_table(rows)
+
+
+def _source(benchmark: Benchmark) -> dict[str, str]:
+    return {key: getattr(benchmark, key) for key in ("source", "registration", "licence")}
 
 
 def _print_source(benchmark: Benchmark) -> None:

@@ -1,4 +1,4 @@
-"""`cricavpr places`: make training places out of photos, and see whether all their photos are there."""
+"""`cricavpr places`: group photos into places to train on, and check that all photos of places exist."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 
 from cricavpr.cli.options import existing_folder, report
 from cricavpr.datasets import open_photos
-from cricavpr.datasets.place_folder import PlaceRule, open_places, places_from_positions, read_headings, write_places
-from cricavpr.datasets.place_map import places_page
+from cricavpr.datasets.place_folder import (
+    PlaceRule,
+    open_places,
+    places_from_positions,
+    places_page,
+    read_headings,
+    write_places,
+)
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 
@@ -24,28 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
+    for option, default, metavar, text in (
+        ("--apart-m", 25.0, "M", "smallest distance between photos of two places that look the same way"),
+        ("--radius-m", 10.0, "M", "largest distance of a photo from the middle of its place"),
+        ("--heading-deg", 45.0, "DEG", "largest angle between a photo and the middle one; 180 ignores headings"),
+    ):
+        help_text = f"{text} (default: {default:g})"
+        building.add_argument(option, type=float, default=default, metavar=metavar, help=help_text)
     building.add_argument(
-        "--apart-m",
-        type=float,
-        default=25.0,
-        metavar="M",
-        help="images of two places are further apart, unless they look away from each other (default: 25)",
+        "--min-images", type=int, default=4, metavar="N", help="smallest number of photos in a place (default: 4)"
     )
-    building.add_argument(
-        "--radius-m", type=float, default=10.0, metavar="M", help="from the middle of a place (default: 10)"
-    )
-    building.add_argument(
-        "--heading-deg",
-        type=float,
-        default=45.0,
-        metavar="DEG",
-        help="how far a photo may look away from the middle one; 180 ignores headings (default: 45)",
-    )
-    building.add_argument("--min-images", type=int, default=4, metavar="N", help="photos of a place (default: 4)")
     building.set_defaults(run=build)
     checking = actions.add_parser(
         "check",
-        help="what a data set of places holds, and which of its photos are missing",
+        help="count the places of a data set, and list its missing photos",
         description="Looks for the photos by name and opens none; exit code 3 if some are missing.",
     )
     checking.add_argument("data", metavar="DATA", help="a file of places, or a GSV-Cities folder")
@@ -53,20 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> int:
-
     rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
     folder, out = existing_folder(args.photos), Path(args.out)
     if out.suffix != ".json":
         raise InputError(f"--out {out} should end in .json; the map is written beside it as .html.")
-    positions_file = Path(args.positions) if args.positions else None
-    photos, unusable = open_photos(folder, positions_file, need_positions=True)
+    table = Path(args.positions) if args.positions else None
+    photos, unusable = open_photos(folder, table, need_positions=True)
     headings = read_headings(photos)
     found = places_from_positions(photos, rule, headings)
     name = folder.absolute().name
     write_places(found, out, name)
     write_text(out.with_suffix(".html"), places_page(found, name))
     print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
-    print(f"{int((headings == headings).sum()):,} of them say which way they look")
+    print(f"{int((headings == headings).sum()):,} of them have a heading")
     for reason, count in found.left_out():
         print(f"{count:,} left out: they {reason}")
     print(f"{out.with_suffix('.html')}: the map")
@@ -74,7 +71,6 @@ def build(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-
     places = open_places(Path(args.data), min_images=1)
     images = [len(place.images) for place in places.places]
     cities = len({place.city for place in places.places})

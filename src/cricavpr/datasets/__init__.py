@@ -1,4 +1,4 @@
-"""Read what is on disk: photo folders and benchmarks, as `ImageSet` and `EvalDataset`."""
+"""Open folders of photos and benchmarks as `ImageSet` and `EvalDataset`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,7 @@ from cricavpr.datasets.utm_names import (
 )
 from cricavpr.errors import InputError
 
-__all__ = [
-    "EvalDataset",
-    "ImageSet",
-    "Problem",
-    "open_dataset",
-    "open_photos",
-    "read_photos",
-    "read_utm_dataset",
-]
+__all__ = ["EvalDataset", "ImageSet", "Problem", "open_dataset", "open_photos", "read_photos", "read_utm_dataset"]
 
 Problems = tuple[Problem, ...]
 
@@ -42,18 +34,14 @@ def open_photos(
 ) -> tuple[ImageSet, Problems]:
     """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
 
-    The arguments are those of `read_photos`. A time that an @UTM@ name may contain is not read.
+    Arguments as for `read_photos`. Times in @UTM@ names are not read.
 
     Raises:
         InputError: as `read_photos`.
     """
     if positions_file is not None or not has_utm_names(folder):
         return read_photos(
-            folder,
-            positions_file,
-            need_positions=need_positions,
-            need_times=need_times,
-            with_positions=with_positions,
+            folder, positions_file, need_positions=need_positions, need_times=need_times, with_positions=with_positions
         )
     images, problems = read_utm_photos(Path(folder), need_positions)
     if not need_positions:
@@ -72,14 +60,14 @@ def open_dataset(
     queries: str | None = None,
     database: str | None = None,
 ) -> tuple[EvalDataset, Problems]:
-    """Open a folder for evaluation, whatever it holds.
+    """Open a folder as a dataset for evaluation.
 
-    Either the tree of @ names shared by most benchmarks, or two folders `database` and `queries` of photos with
-    positions from EXIF or a table. Photos without a position are left out and listed.
+    The folder is a tree of @ names, as for most benchmarks, or holds two folders `database` and `queries` of photos
+    with positions from EXIF or a table. Photos without a position are left out and listed.
 
     Args:
         path: the dataset's folder.
-        radius_m: how far a positive may be; exactly this far counts.
+        radius_m: largest distance of a positive, inclusive.
         positions_file: table of positions for photos of both folders; see `read_photos`.
         queries: name of the folder of queries, if there are several.
         database: name of the folder of the database, if it is not `database` or `gallery`.
@@ -100,7 +88,7 @@ def open_dataset(
 
 
 def _both(read: list[tuple[ImageSet, Problems]]) -> Problems:
-    """The problems of several folders, named with their folders."""
+    """Return the problems of several folders, with the folder in front of each name."""
     return tuple(
         replace(problem, name=str(PurePosixPath(images.root.name) / problem.name))
         for images, found in read

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sized
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +21,10 @@ from cricavpr.times import Times
 
 @dataclass(frozen=True)
 class Problem:
-    """A photo that was left out, or a note that costs no photo.
+    """A photo that was left out, or a note for which no photo was left out.
 
     Attributes:
-        name: the photo's path below its folder; of a note also a table or "." for the folder.
+        name: path of the photo below its folder; for a note, perhaps the name of a table, or "." for the folder.
         stage: find, open, decode, size, position or describe for a photo; row (of a table), time or note for a note.
         reason: what is wrong, as the rest of a sentence that begins with the name.
     """
@@ -40,19 +41,19 @@ class Problem:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
-    """Images in a fixed order. The order changes results wherever images of one group see one another.
+    """Images in a fixed order, which decides the groups of methods that correlate images.
 
     Attributes:
         root: the folder that the names are relative to.
         names: unique POSIX paths below `root`; bytes that are not UTF-8 are kept as `os.fsdecode` gives them.
-        positions: N positions, NaN rows unknown, or None if none is known.
+        positions: N positions, NaN where unknown, or None if all are unknown.
         keys: panorama, sequence or folder of each image, or None.
         frames: (N,) frame numbers of a video or journey, or None.
         conditions: the condition of each image, such as day, night or snow, or None.
         times: (N,) when each image was taken, UTC in milliseconds, NaT where unknown, or None.
 
     Raises:
-        InputError: fields of different lengths, invalid times, a name twice, or a name that leaves the root.
+        InputError: fields of different lengths, invalid times, a duplicate name, or a name that leaves the root.
 
     Example:
         >>> ImageSet(Path("photos"), ("a.jpg", "b.jpg"), keys=("walk", "walk"))
@@ -69,14 +70,15 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        fields: dict[str, Sized | None] = {}
-        fields.update(positions=self.positions, keys=self.keys, frames=self.frames)
-        fields.update(conditions=self.conditions, times=self.times)
-        for field, values in fields.items():
+        for field in ("positions", "keys", "frames", "conditions", "times"):
+            values = getattr(self, field)
             if values is not None and len(values) != len(self.names):
                 raise InputError(f"{field} must be one for each of {len(self.names)} images, got {len(values)}.")
         if self.times is not None:
-            object.__setattr__(self, "times", _in_milliseconds(self.times))
+            if self.times.dtype.kind != "M" or self.times.ndim != 1:
+                kind = f"{self.times.dtype} of shape {self.times.shape}"
+                raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {kind}.")
+            object.__setattr__(self, "times", self.times.astype("datetime64[ms]"))
         _check_names(self.root, self.names)
 
     def __len__(self) -> int:
@@ -98,27 +100,19 @@ class ImageSet:
         """Return the images at `indices` (or where a mask is True), in that order."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
-        return type(self)(
-            root=self.root,
-            names=tuple(self.names[i] for i in rows.tolist()),
-            positions=None if self.positions is None else self.positions.take(rows),
-            keys=None if self.keys is None else tuple(self.keys[i] for i in rows.tolist()),
-            frames=None if self.frames is None else self.frames[rows],
-            conditions=None if self.conditions is None else tuple(self.conditions[i] for i in rows.tolist()),
-            times=None if self.times is None else self.times[rows],
-        )
-
-
-def _in_milliseconds(times: Times) -> Times:
-    if times.dtype.kind != "M" or times.ndim != 1:
-        raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {times.dtype} of shape {times.shape}.")
-    return times.astype("datetime64[ms]")
+        fields: dict[str, Any] = {"positions": None if self.positions is None else self.positions.take(rows)}
+        for field in ("names", "keys", "conditions"):
+            texts = getattr(self, field)
+            fields[field] = None if texts is None else tuple(texts[i] for i in rows.tolist())
+        for field in ("frames", "times"):
+            values = getattr(self, field)
+            fields[field] = None if values is None else values[rows]
+        return replace(self, **fields)
 
 
 def _check_names(root: Path, names: tuple[str, ...]) -> None:
     if len(set(names)) != len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"{twice!r} occurs twice among the images of {root}. Give every image once.")
     for name in names:
         if not name or name.startswith("/") or (".." in name and ".." in name.split("/")):
@@ -135,11 +129,11 @@ class EvalDataset:
         rule: how the positives were decided, such as "within 25 m".
         per_panorama: number of database images cut out of each panorama, where the rule "one hit per panorama" is in
             use; images of one panorama share their key.
-        unanswered: what the benchmark's own scorers do with queries that have no positives: miss or skip.
+        unanswered: how the benchmark's own scorers count queries without positives: "miss" or "skip".
         paper_grouping: how the authors of CricaVPR grouped its images.
 
     Raises:
-        InputError: positives that do not fit the images.
+        InputError: positives that do not match the images.
 
     Example:
         >>> from cricavpr.geo import Positions
@@ -199,11 +193,11 @@ class EvalDataset:
         return cls(name, database, queries, positives, f"within {radius_m:g} m")
 
     def split_hash(self) -> str:
-        """Return the SHA-256 of names, positions to the millimetre and positives; equal for the same split only."""
+        """Return the SHA-256 of names, positions (to the millimetre) and positives; equal only for equal splits."""
         return self._split_hash
 
     @cached_property
-    def _split_hash(self) -> str:  # seconds for millions of photos, and every grouping of an evaluation asks
+    def _split_hash(self) -> str:  # takes seconds for millions of photos, and every grouping needs it
         digest = hashlib.sha256(b"cricavpr split 1")
         for images in (self.database, self.queries):
             _feed(digest, map(os.fsencode, images.names))
@@ -213,7 +207,7 @@ class EvalDataset:
 
 
 def _feed(digest: hashlib._Hash, parts: Iterable[bytes]) -> None:
-    """Hash a list with lengths, so that no other division into parts gives the same bytes."""
+    """Hash a list, each part with its length, so that (ab, c) and (a, bc) differ."""
     count = 0
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

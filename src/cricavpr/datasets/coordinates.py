@@ -12,15 +12,16 @@ _MARKS = re.compile(r"deg(?:rees?)?|(?<=[0-9])d(?=[\s0-9])|[°º˚'’′\"”�
 _LETTERS = {"lat": ("N", "S"), "lon": ("E", "W")}
 _ZONE = re.compile(r"0?([1-9]|[1-5][0-9]|60)\s*([C-HJ-NP-X])")
 _EPSG = re.compile(r"(?:.*EPSG:+)?(326|327|258)([0-9]{2})\)?")  # UTM on WGS84, north and south, and on ETRS89
-NORTH, SOUTH = "+", "-"  # of a zone whose hemisphere is beyond doubt
+NORTH, SOUTH = "+", "-"  # letters of a zone whose hemisphere is certain
 BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands, each 8 degrees from -80, X 12; N and later lie in the north
 
 
 def parse_degrees(text: str, axis: str, reference: str = "") -> float:
     """Parse a latitude or longitude.
 
-    Understood are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N, -48 12 29.5, and a hemisphere
-    in a column of its own. Degrees with minutes need a sign or a hemisphere: many programs leave it out south and west.
+    Accepted forms are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N, -48 12 29.5, and a
+    hemisphere in another column. Degrees with minutes need a sign or a hemisphere, because many programs write the
+    same text for north and south, east and west.
 
     Args:
         axis: "lat" or "lon".
@@ -71,7 +72,7 @@ def _split_letter(text: str) -> tuple[str, str]:
 
 
 def _decimal_point(text: str) -> str:
-    """Replace a decimal comma: one comma without a point. Others separate degrees and minutes, as in XMP."""
+    """Replace a decimal comma (a single comma, and no point) by a point, and other commas by blanks, as in XMP."""
     return text.replace(",", "." if text.count(",") == 1 and "." not in text else " ")
 
 

@@ -58,11 +58,11 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
 def walk(
     folder: Path, problems: list[Problem] | None = None, skipped: list[tuple[str, bool]] | None = None
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield every file and folder below; each real folder once, links to folders last, so that a real name wins.
+    """Yield every file and folder below `folder`; each real folder once, links last, so that real names win.
 
     Args:
-        problems: gets what cannot be entered.
-        skipped: gets the names that are skipped, and whether each is a folder.
+        problems: list that receives a problem for each folder that cannot be entered.
+        skipped: list that receives (name, whether it is a folder) for each entry that is skipped.
     """
     seen: set[tuple[int, int]] = set()
     folders = [(folder, "")]

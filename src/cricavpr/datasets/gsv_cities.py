@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import Problem
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.places import PhotoPlaces, Picture, Place, file_names
 from cricavpr.errors import ImageError, InputError
+from cricavpr.files import read_columns
 from cricavpr.geo import off_the_map
 from cricavpr.images import decode
 from cricavpr.schema import nearest
@@ -36,8 +36,8 @@ COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "pa
 class GsvCities(PhotoPlaces):
     """The places of some cities.
 
-    A photo that does not have the name that its row gives is looked for by panorama and place id, because other
-    programs print the same coordinates with other digits.
+    If no file has the name that a row gives, the photo is looked up by panorama and place id, because some programs
+    print the coordinates with other digits.
     """
 
     _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
@@ -57,15 +57,16 @@ class GsvCities(PhotoPlaces):
         return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
 
     def _elsewhere(self, name: str) -> str | None:
-        """The file of the same panorama and place, with the same heading if there is one."""
+        """Return the file of the same panorama and place, with the same heading if there is one."""
         folder, _, file = name.rpartition("/")
         if folder not in self._shelves:
-            self._shelves[folder] = _by_panorama(self.root / folder)
+            shelf = self._shelves[folder] = {}
+            for other in sorted(file_names(self.root / folder)):
+                if parts := _parts(folder, other):
+                    shelf.setdefault(parts[:2], []).append(other)
         wanted = _parts(folder, file)
-        if wanted is None:
-            return None
-        found = self._shelves[folder].get(wanted[:2])
-        if not found:
+        found = self._shelves[folder].get(wanted[:2]) if wanted else None
+        if not wanted or not found:
             return None
         same = (other for other in found if (parts := _parts(folder, other)) and parts[2] == wanted[2])
         return f"{folder}/{next(same, found[0])}"
@@ -79,8 +80,8 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
     Args:
         root: the folder that holds `Dataframes` and `Images`.
-        cities: which ones; their order numbers the places. By default all, the published ones in the order of the
-            authors' loader and others after them by name.
+        cities: names of cities; their order decides the ids of places. By default all: the published ones in the
+            order of the authors' loader, then others by name.
         min_images: leave out places with fewer photos.
 
     Raises:
@@ -129,19 +130,8 @@ def _photo(
     if reason := off_the_map(float(lat), float(lon)):
         raise ValueError(reason)
     where = f"{float(lat)!r}_{float(lon)!r}"  # the shortest text that gives the number again
-    number = f"{place_id % PLACES_PER_CITY:07d}"
-    return (
-        place_id,
-        f"Images/{city}/{city}_{number}_{int(year):04d}_{int(month):02d}_{int(north):03d}_{where}_{panorama}.jpg",
-    )
-
-
-def _by_panorama(folder: Path) -> dict[tuple[int, str], list[str]]:
-    shelf: dict[tuple[int, str], list[str]] = {}
-    for file in sorted(file_names(folder)):
-        if parts := _parts(folder.as_posix(), file):
-            shelf.setdefault(parts[:2], []).append(file)
-    return shelf
+    number, seen = f"{place_id % PLACES_PER_CITY:07d}", f"{int(year):04d}_{int(month):02d}_{int(north):03d}"
+    return place_id, f"Images/{city}/{city}_{number}_{seen}_{where}_{panorama}.jpg"
 
 
 def _parts(folder: str, file: str) -> tuple[int, str, str] | None:

@@ -1,11 +1,8 @@
-"""Read lists in numpy files (.npy, .npz) from strangers, without unpickling.
+"""Read lists in untrusted numpy files (.npy, .npz), without unpickling.
 
-An array of lists of different lengths is kept in a .npy file as a pickle, which is a program: `numpy.load` with
-allow_pickle runs it. Here the few instructions that such lists need are interpreted, and they can build only ints,
-texts, tuples, lists and arrays of ints. Any other instruction, and any function but those that make numpy's own arrays,
-is refused by name.
-
-All readers raise InputError, in one line, for a file that is missing or damaged or holds something else.
+A .npy file keeps lists of different lengths as a pickle, a program that `numpy.load` runs. Here the few instructions
+that such lists need are interpreted; they build only ints, texts, tuples, lists and arrays of ints. Any other
+instruction or function is refused by name, and all readers raise InputError for a file that they cannot read.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-LARGEST_BYTES = 2**28  # of a file, and of all that is unpacked of an .npz; the largest published list has 3e6
+LARGEST_BYTES = 2**28  # limit of a file, and of the unpacked arrays of an .npz; the largest published list has 3e6
 MOST_INDICES = 20_000_000  # many rows may share one list, so a few bytes could stand for very many indices
 
 # Source: numpy's documentation of the format. Its own reader evaluates headers as Python literals.
@@ -111,7 +108,7 @@ def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], .
         with zipfile.ZipFile(path) as archive:
             held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if missing := [name for name in names if name not in held]:
-                raise _Unreadable(f"it has no {missing[0]!r} but {', '.join(sorted(held)) or 'nothing'}")
+                raise _Unreadable(f"it has no {missing[0]!r}, only {', '.join(sorted(held)) or 'nothing'}")
             if sum(held[name].file_size for name in names) > LARGEST_BYTES:
                 raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
             arrays = tuple(_parse(archive.read(held[name])) for name in names)
@@ -210,7 +207,7 @@ def _flat(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
 
 @dataclass
 class _Array:
-    """An array that has been announced; BUILD brings what it holds."""
+    """An array that is still empty; the instruction BUILD fills it."""
 
     value: NDArray[np.int64] | _Objects | None = None
 
@@ -235,7 +232,7 @@ _FUNCTIONS = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",  # how Python 3 writes bytes for Python 2
-    ("__builtin__", "bytes"): "bytes",  # the same, for no bytes at all
+    ("__builtin__", "bytes"): "bytes",  # the same for empty bytes
 }
 _MARK = object()
 

@@ -1,7 +1,7 @@
-"""Read tables that say where photos were taken, and perhaps when: CSV as many programs write it, or GeoJSON.
+"""Read tables of positions, and perhaps times, of photos: CSV as many programs write it, or GeoJSON.
 
 Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` are
-understood as they are. Which column holds the names of the photos is decided later, by the photos that there are.
+read as they are. The column of photo names is chosen later, when the photos are known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cricavpr.times import EXAMPLE, read_time
 
 BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
 
-ROLES = {  # of columns: their names in small letters, without blanks, signs and units; the first that is there counts
+ROLES = {  # names of columns in lower case, without blanks, signs and units; the first match counts
     "name": (
         *("name", "file", "filename", "filepath", "image", "imagename", "imagefile", "photo", "photoname", "path"),
         *("picture", "sourcefile", "label", "img"),
@@ -48,7 +48,7 @@ ROLES = {  # of columns: their names in small letters, without blanks, signs and
     "lon reference": ("gpslongituderef", "longituderef", "lonref"),
     "point x": ("geometryx",),  # of GeoJSON
     "point y": ("geometryy",),
-    "time": ("time",),  # no other word: what is called a timestamp elsewhere is as often a number as a date
+    "time": ("time",),  # no other name: columns called timestamp hold numbers as often as dates
 }
 _UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
 _EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
@@ -120,7 +120,7 @@ def _read_csv(path: Path, text: str) -> PhotoTable:
         rows = [(number, cells) for number, cells in rows if not cells[0].startswith("#")]
     epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # WGS 84 / UTM zone 33N (EPSG::32633)
     zone = next((zone for match in epsg if match and (zone := parse_zone(match[0]))), None)
-    return _table(path, "line", header, rows, _Style(delimiter != ",", zone))
+    return _table(path, "line", header, rows, zone, decimal_comma=delimiter != ",")
 
 
 def _find_header(text: str) -> tuple[int, str, list[str]]:
@@ -149,11 +149,11 @@ def _read_geojson(path: Path, text: str) -> PhotoTable:
     known = [{**_properties(feature), **_point(feature)} for feature in features]
     keys = list(dict.fromkeys(key for properties in known for key in properties))
     rows = [(number, [cells.get(key, "") for key in keys]) for number, cells in enumerate(known, start=1)]
-    return _table(path, "feature", keys, rows, _Style(False, _zone_of_crs(path, document)))
+    return _table(path, "feature", keys, rows, _zone_of_crs(path, document))
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
-    """Return the UTM zone of a document that is not in degrees; `crs` is not in the standard any more, but in use."""
+    """Return the UTM zone in the `crs` of a document (no longer standard, but in use); None for degrees."""
     try:
         name = str(document["crs"]["properties"]["name"])
     except (KeyError, TypeError):
@@ -216,14 +216,6 @@ def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
 _UNKNOWN = (math.nan, math.nan)
 
 
-@dataclass(frozen=True)
-class _Style:
-    """Number format of a table, and the zone of rows that do not name one."""
-
-    decimal_comma: bool
-    zone: Zone | None
-
-
 @dataclass
 class _Row:
     """One row, parsed; `reason` is what is wrong with it."""
@@ -237,16 +229,21 @@ class _Row:
 
 
 def _table(
-    path: Path, unit: str, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], style: _Style
+    path: Path,
+    unit: str,
+    header: Sequence[str],
+    rows: Sequence[tuple[int, list[str]]],
+    zone: Zone | None,
+    decimal_comma: bool = False,
 ) -> PhotoTable:
+    """Parse rows; `zone` is that of rows that do not name one."""
     roles = _roles(path, header)
     cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
     texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
-    read = [_read_row(text, style) for text in texts]
-    degrees, metres, plane = (
-        np.array(pairs, np.float64).reshape(-1, 2)
-        for pairs in ([row.degrees for row in read], [row.metres for row in read], [row.plane for row in read])
-    )
+    read = [_read_row(text, zone, decimal_comma) for text in texts]
+    degrees = np.array([row.degrees for row in read], np.float64).reshape(-1, 2)
+    metres = np.array([row.metres for row in read], np.float64).reshape(-1, 2)
+    plane = np.array([row.plane for row in read], np.float64).reshape(-1, 2)
     reasons = [row.reason for row in read]
     _place_plane(plane, degrees, metres, reasons)
     for at in np.flatnonzero(np.isnan(degrees).all(axis=1) & np.isnan(metres).all(axis=1)).tolist():
@@ -261,48 +258,47 @@ def _table(
         [[row[at] for row in cells] for at in roles["name"]],
         Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
         times,
-        {at: f"has the time {texts[at]['time']!r}, not one such as {EXAMPLE}; used without it" for at in unread},
+        {at: f"has the invalid time {texts[at]['time']!r} and is used without it; write {EXAMPLE}" for at in unread},
         "time" in roles,
     )
 
 
-def _read_row(cell: Mapping[str, str], style: _Style) -> _Row:
+def _read_row(cell: Mapping[str, str], zone: Zone | None, decimal_comma: bool) -> _Row:
     """Parse the cells of a row, by role."""
+
+    def degrees(axis: str) -> float:
+        return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
+
+    def metres(*roles: str) -> tuple[float, float]:
+        east, north = (parse_metres(cell.get(role, ""), decimal_comma) for role in roles)
+        return east, north
+
     row = _Row()
     try:
-        row.degrees = _degrees(cell, "lat"), _degrees(cell, "lon")
+        row.degrees = degrees("lat"), degrees("lon")
         row.rounding_m = _rounding_m(cell.get("lat", ""), cell.get("lon", ""))
-        row.metres, row.plane = _metres(cell, "east", "north", style), _metres(cell, "x", "y", style)
+        row.metres, row.plane = metres("east", "north"), metres("x", "y")
         point = cell.get("point x", ""), cell.get("point y", "")
-        if any(point) and style.zone:
-            row.metres = _metres(cell, "point x", "point y", style)
+        if any(point) and zone:
+            row.metres = metres("point x", "point y")
         elif any(point):
             _take_point(row, *point)
         if not math.isnan(row.metres[0]) or not math.isnan(row.plane[0]):
-            row.zone = _zone(cell, style, needed=math.isnan(row.degrees[0]))
+            row.zone = _zone(cell, zone, needed=math.isnan(row.degrees[0]))
     except ValueError as error:
         row.reason = str(error)
     return row
-
-
-def _degrees(cell: Mapping[str, str], axis: str) -> float:
-    return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
-
-
-def _metres(cell: Mapping[str, str], east: str, north: str, style: _Style) -> tuple[float, float]:
-    first, second = (parse_metres(cell.get(role, ""), style.decimal_comma) for role in (east, north))
-    return first, second
 
 
 def _rounding_m(*texts: str) -> float:
     return max((rounding_m(text) for text in texts if text.strip()), default=0.0)
 
 
-def _zone(cell: Mapping[str, str], style: _Style, needed: bool) -> Zone | None:
+def _zone(cell: Mapping[str, str], otherwise: Zone | None, needed: bool) -> Zone | None:
     text, letter = cell.get("zone", "").strip(), cell.get("letter", "").strip()[:1]
     if letter and (found := re.match("[0-9]+", text)):
         text = found[0] + letter
-    zone = parse_zone(text) if text else style.zone
+    zone = parse_zone(text) if text else otherwise
     if text and zone is None and needed:
         raise ValueError(f"has the zone {text!r}, which is not a UTM zone such as 33N")
     return zone

@@ -1,4 +1,4 @@
-"""Read any folder of photos: what is in it, where and when each was taken, and what is wrong with the rest.
+"""Read a folder of photos: the position and time of each, and the reasons why others cannot be used.
 
 Positions come from a table if there is one (given, or lying in the folder as positions.csv or positions.geojson), and
 then from it alone; otherwise from each photo's EXIF block. So do times, if the table has a column for them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -73,21 +73,20 @@ def read_photos(
     folder = Path(folder)
     found = find_files(folder, SUFFIXES)
     table = find_table(folder, positions_file) if with_positions else None
-    photos, problems = _read_headers(folder, found)
-    located = _Located.nowhere(photos)
+    photos, problems = _read_headers(folder, *found)
     if table is not None:
-        located.take_table(photos, table, folder, need_times)
+        photos.take_table(table, need_times)
     elif with_positions:
-        located.take_exif(photos, need_positions)
+        photos.take_exif(need_positions)
     if not need_positions:  # what cannot be located can still be used
-        located.problems = [replace(p, stage="note") if p.stage == "position" else p for p in located.problems]
-    images = located.image_set(folder, photos)
-    keep = np.ones(len(photos), bool)
+        photos.problems = [replace(p, stage="note") if p.stage == "position" else p for p in photos.problems]
+    images = photos.image_set()
+    keep = np.ones(len(images), bool)
     if need_positions:
-        keep = np.zeros(len(photos), bool) if images.positions is None else images.positions.known
-    problems = [*problems, *located.problems]
+        keep = np.zeros(len(images), bool) if images.positions is None else images.positions.known
+    problems += photos.problems
     if not keep.any():
-        raise InputError(_nothing_usable(folder, len(photos), problems, table))
+        raise InputError(_nothing_usable(folder, len(images), problems, table))
     return images.take(keep), (*problems, *far_from_others(images))
 
 
@@ -95,14 +94,14 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
     lost = [problem for problem in problems if not (problem.is_note or problem.stage == "position")]
     total = readable + len(lost)
     if total == 0:
-        return f"no photo in {folder}. Known are {', '.join(suffix[1:] for suffix in SUFFIXES)}, in any case."
+        return f"no photo in {folder}. Supported suffixes: {', '.join(suffix[1:] for suffix in SUFFIXES)}."
     reasons = [f"{count:,} failed at stage {stage}" for stage, count in sorted(Counter(p.stage for p in lost).items())]
     if readable:
         what = "GPS position" if table is None else f"position in {table.file}"
         reasons.insert(0, f"{readable:,} without a {what}")
     told = [p for p in problems if p.stage == "row"] if table is not None and not lost else lost
     told = told or [p for p in problems if not p.is_note]
-    first = f" (first: {told[0].name!r} {told[0].reason})"
+    first = f" (first: {told[0].name}: {told[0].reason})"
     what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the table or its names"
     what_now = what_now if readable else "Give other photos"
     return f"none of {total:,} photos in {folder} can be used: {', '.join(reasons)}{first}. {what_now}."
@@ -111,98 +110,85 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
 # --- headers
 
 
-@dataclass(frozen=True)
-class _Photo:
-    name: str
-    header: Header
-
-
-def _read_headers(folder: Path, found: tuple[list[str], list[Problem]]) -> tuple[list[_Photo], list[Problem]]:
-    def read(name: str) -> _Photo | Problem:
+def _read_headers(folder: Path, names: list[str], problems: list[Problem]) -> tuple[_Photos, list[Problem]]:
+    def read(name: str) -> Header | Problem:
         try:
-            return _Photo(name, read_header(folder / name))
+            return read_header(folder / name)
         except ImageError as error:
             return Problem(name, error.stage, str(error))
 
-    names, problems = found
-    photos = []
+    headers: dict[str, Header] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(names), _BLOCK):
-            for result in pool.map(read, names[start : start + _BLOCK]):
+            block = names[start : start + _BLOCK]
+            for name, result in zip(block, pool.map(read, block), strict=True):
                 if isinstance(result, Problem):
                     problems.append(result)
                 else:
-                    photos.append(result)
-    return photos, problems
+                    headers[name] = result
+    return _Photos(folder, headers), problems
 
 
 # --- positions and times
 
 
-@dataclass
-class _Located:
-    """Position and time of each photo: degrees, or metres with or without a zone; NaN where unknown."""
+class _Photos:
+    """Photos with the position and time of each: degrees, or metres with or without a zone; NaN where unknown."""
 
-    degrees: Degrees  # (N, 2)
-    metres: Metres  # (N, 2)
-    zones: list[str]
-    taken: list[datetime | None]  # UTC
-    problems: list[Problem]
+    def __init__(self, folder: Path, headers: dict[str, Header]) -> None:
+        self.folder, self.names, self.headers = folder, tuple(headers), tuple(headers.values())
+        self.degrees: Degrees = np.full((len(headers), 2), np.nan)
+        self.metres: Metres = self.degrees.copy()
+        self.zones = [""] * len(headers)
+        self.taken: list[datetime | None] = [header.taken for header in self.headers]
+        self.problems: list[Problem] = []
 
-    @classmethod
-    def nowhere(cls, photos: Sequence[_Photo]) -> _Located:
-        """Start without positions, and with the photos' own times."""
-        unknown = np.full((len(photos), 2), np.nan)
-        return cls(unknown, unknown.copy(), [""] * len(photos), [photo.header.taken for photo in photos], [])
+    def take_exif(self, needed: bool) -> None:
+        """Take the positions of EXIF blocks; if they are needed, name each photo without one."""
+        self.degrees, reasons = _exif_degrees(self.headers)
+        for name, degrees, reason in zip(self.names, self.degrees, reasons, strict=True):
+            if reason or (needed and np.isnan(degrees[0])):
+                self.problems.append(Problem(name, "position", reason or "has no GPS position"))
 
-    def take_exif(self, photos: Sequence[_Photo], needed: bool) -> None:
-        for i, photo in enumerate(photos):
-            gps, reason = photo.header.gps, photo.header.no_gps or ("has no GPS position" if needed else "")
-            if gps is not None:
-                reason = off_the_map(gps.lat_deg, gps.lon_deg)
-            if reason:
-                self.problems.append(Problem(photo.name, "position", reason))
-            elif gps is not None:
-                self.degrees[i] = gps.lat_deg, gps.lon_deg
-
-    def take_table(self, photos: Sequence[_Photo], table: PhotoTable, folder: Path, need_times: bool) -> None:
+    def take_table(self, table: PhotoTable, need_times: bool) -> None:
         """Take the positions of a table for the photos that it names."""
         written, zones = table.written, table.written.resolve()
-        matches = _match(photos, table, folder)
+        matches = self._match(table)
         if table.timed:
-            self.taken = [None] * len(photos)
-        for i, photo in enumerate(photos):
+            self.taken = [None] * len(self.names)
+        for i, name in enumerate(self.names):
             row, reason = _row_of(i, table, matches)
             if reason:
-                self.problems.append(Problem(photo.name, "position", reason))
+                self.problems.append(Problem(name, "position", reason))
                 continue
             self.degrees[i], self.metres[i], self.zones[i] = written.degrees[row], written.metres[row], zones[row]
             if table.timed:
                 self.taken[i] = table.times[row]
             if need_times and row in table.wrong_times:
-                self.problems.append(Problem(photo.name, "time", f"{table.where(row)} {table.wrong_times[row]}"))
-        self._refuse_copies(folder, photos)
-        self.problems += _notes(table, matches)
-        self._compare_with_exif(photos, table)
-
-    def _refuse_copies(self, folder: Path, photos: Sequence[_Photo]) -> None:
-        for i, reason in copies_elsewhere(self.image_set(folder, photos)).items():
+                self.problems.append(Problem(name, "time", f"{table.where(row)} {table.wrong_times[row]}"))
+        for i, reason in copies_elsewhere(self.image_set()).items():
             self.degrees[i] = self.metres[i] = np.nan
             self.zones[i] = ""
-            self.problems.append(Problem(photos[i].name, "position", reason))
+            self.problems.append(Problem(self.names[i], "position", reason))
+        self.problems += _notes(table, matches)
+        self._compare_with_exif(table)
 
-    def _compare_with_exif(self, photos: Sequence[_Photo], table: PhotoTable) -> None:
+    def _match(self, table: PhotoTable) -> Matches:
+        """Match rows to photos, by the column of names that fits most photos."""
+        names = PhotoNames(self.names, self.folder)
+        tried = [names.match(column) for column in table.names]
+        return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
+
+    def _compare_with_exif(self, table: PhotoTable) -> None:
         """Add a note if photos have GPS far from their position in the table."""
         positions = self.positions()
         if positions is None or positions.zones is None:
             return
-        of_photos = _Located.nowhere(photos)
-        of_photos.take_exif(photos, needed=False)
-        apart_m = ground_distances_m(positions.latlon(), of_photos.degrees)
-        if (apart_m > _SAME_PLACE_M).any():
-            far = np.flatnonzero(apart_m > _SAME_PLACE_M)
+        apart_m = ground_distances_m(positions.latlon(), _exif_degrees(self.headers)[0])
+        far = np.flatnonzero(apart_m > _SAME_PLACE_M)
+        if len(far):
             says = f"{len(far):,} photos have a GPS position of their own over 1 km from that of the table"
-            first = f"first: {photos[far[0]].name!r}, {apart_m[far[0]] / 1000:,.0f} km"
+            first = f"first: {self.names[far[0]]!r}, {apart_m[far[0]] / 1000:,.0f} km"
             self.problems.append(Problem(table.file, "note", f"{says} ({first}); the table counts"))
 
     def positions(self) -> Positions | None:
@@ -213,24 +199,27 @@ class _Located:
         if not of_degrees.any() and not any(self.zones):
             return Positions(self.metres)
         projected = Positions.from_latlon(self.degrees)
-        metres, zones = projected.metres.copy(), list(projected.zones or ())
-        metres[of_metres] = self.metres[of_metres]
-        for i in np.flatnonzero(of_metres).tolist():
-            zones[i] = self.zones[i]
-        return Positions(metres, tuple(zones))
+        metres = np.where(of_metres[:, None], self.metres, projected.metres)
+        pairs = zip(of_metres.tolist(), self.zones, projected.zones or (), strict=True)
+        return Positions(metres, tuple(written if use else zone for use, written, zone in pairs))
 
-    def image_set(self, folder: Path, photos: Sequence[_Photo]) -> ImageSet:
-        names = tuple(photo.name for photo in photos)
-        keys = tuple(name.rpartition("/")[0] or "." for name in names)
+    def image_set(self) -> ImageSet:
+        keys = tuple(name.rpartition("/")[0] or "." for name in self.names)
         times = as_times(self.taken) if any(self.taken) else None
-        return ImageSet(folder, names, self.positions(), keys, times=times)
+        return ImageSet(self.folder, self.names, self.positions(), keys, times=times)
 
 
-def _match(photos: Sequence[_Photo], table: PhotoTable, folder: Path) -> Matches:
-    """Match rows to photos, by the column of names that fits most photos."""
-    names = PhotoNames([photo.name for photo in photos], folder)
-    tried = [names.match(column) for column in table.names] or [names.match([""] * len(table.numbers))]
-    return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
+def _exif_degrees(headers: Sequence[Header]) -> tuple[Degrees, list[str]]:
+    """Return (N, 2) degrees, and for each photo with an impossible position the reason, otherwise ""."""
+    degrees = np.full((len(headers), 2), np.nan)
+    reasons = []
+    for row, header in enumerate(headers):
+        reason = header.no_gps
+        if header.gps is not None:
+            reason = off_the_map(header.gps.lat_deg, header.gps.lon_deg)
+            degrees[row] = (np.nan, np.nan) if reason else (header.gps.lat_deg, header.gps.lon_deg)
+        reasons.append(reason)
+    return degrees, reasons
 
 
 def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
@@ -254,7 +243,7 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
 def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
     """Return notes on rows that were not used, and on decisions about the whole table."""
     unused = dict(matches.reasons)
-    for rows in matches.rows.values():  # of a photo whose other row was used
+    for rows in matches.rows.values():  # wrong rows of a photo whose other row was used
         wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}
         unused |= wrong if len(wrong) < len(rows) else {}
     said = [f"{table.unit} {table.numbers[row]} {unused[row]}" for row in sorted(unused)]

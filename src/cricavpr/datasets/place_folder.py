@@ -1,8 +1,7 @@
 """Group any folder of photos into places, by position and heading.
 
-The rule is greedy and deterministic. The photo with the most photos near it that look the same way becomes the middle
-of a place; photos too near a place to belong to another one are left out; and so on until no photo has enough
-neighbours. So two images of different places are never near each other while looking the same way.
+The rule is greedy and deterministic: the photo with the most photos near it that look the same way becomes the middle
+of a place; photos too near a place to belong to another are left out; and so on while a photo has enough neighbours.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from cricavpr.errors import ImageError, InputError
 from cricavpr.files import write_text
 from cricavpr.geo import Indices, within_radius
 from cricavpr.images import read_header
+from cricavpr.pages import Circle, Marker, map_of, render, text
+from cricavpr.pages.maps import GROUPS
 
 FORMAT = "cricavpr places 1"
 
@@ -45,7 +46,7 @@ class PlaceRule:
         radius_m: how far a photo of a place may be from its middle.
         heading_deg: how far its heading may be from that of the middle; two images look away from each other if their
             headings differ by more than twice this. A photo without a heading agrees with every other one.
-        min_images: a place has at least so many photos.
+        min_images: smallest number of photos in a place.
 
     Raises:
         InputError: a length, an angle or a count out of range.
@@ -120,8 +121,8 @@ def places_from_positions(
     Args:
         images: with positions; those without one are left out.
         rule: see `PlaceRule`.
-        headings_deg: (N,), or None to group by position alone. Crops of one panorama look all ways from one spot, so
-            without headings their places show no common thing.
+        headings_deg: (N,), or None to group by position alone. Crops of one panorama look in all directions, so
+            without headings the photos of a place may have nothing in common.
 
     Raises:
         InputError: no positions, or not one heading for each image.
@@ -144,7 +145,9 @@ def places_from_positions(
     near = within_radius(images.positions, images.positions, rule.radius_m)
     around = within_radius(images.positions, images.positions, rule.apart_m)
     free = images.positions.known.copy()
-    reasons = np.full(count, _too_few(rule), object)
+    too_few = f"have fewer than {rule.min_images} photos within {rule.radius_m:g} m that look the same way"
+    too_near = f"are within {rule.apart_m:g} m of a place that they do not belong to"
+    reasons = np.full(count, too_few, object)
     reasons[~free] = "have no position"
 
     def neighbours(middle: int) -> Indices:
@@ -170,7 +173,7 @@ def places_from_positions(
             rows = around[member][free[around[member]]]
             rows = rows[_turns(headings[rows], headings[member]) <= 2 * rule.heading_deg]
             free[rows] = False
-            reasons[rows] = _too_near(rule)
+            reasons[rows] = too_near
     found.sort(key=lambda place: int(place[1][0]))
     middles = np.array([middle for middle, _ in found], np.int64)
     return FoundPlaces(images, headings, rule, middles, tuple(rows for _, rows in found), tuple(reasons.tolist()))
@@ -179,14 +182,6 @@ def places_from_positions(
 def _turns(headings: Headings, other_deg: float) -> Headings:
     """Return (n,) degrees 0..180 between headings; 0 where one is unknown."""
     return np.nan_to_num(np.abs((headings - other_deg + 180.0) % 360.0 - 180.0), nan=0.0)
-
-
-def _too_few(rule: PlaceRule) -> str:
-    return f"have fewer than {rule.min_images} photos within {rule.radius_m:g} m that look the same way"
-
-
-def _too_near(rule: PlaceRule) -> str:
-    return f"are within {rule.apart_m:g} m of a place that they do not belong to"
 
 
 # --- headings
@@ -200,22 +195,14 @@ def read_headings(images: ImageSet) -> Headings:
 
 def _heading(path: Path) -> float:
     parts = path.name.split("@")
-    if len(parts) > 10 and not parts[0]:
-        return _degrees(parts[9])
     try:
-        heading = read_header(path, min_side=1).heading_deg
-    except ImageError:  # a photo that cannot be opened is named elsewhere
+        if len(parts) > 10 and not parts[0]:
+            heading = float(parts[9])
+            return heading % 360.0 if 0.0 <= heading <= 360.0 else math.nan
+        found = read_header(path, min_side=1).heading_deg
+        return math.nan if found is None else found
+    except (ValueError, ImageError):  # a photo that cannot be opened is named elsewhere
         return math.nan
-    return math.nan if heading is None else heading
-
-
-def _degrees(value: Any) -> float:
-    """Return 0..360, or NaN for anything else."""
-    try:
-        degrees = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return math.nan
-    return degrees % 360.0 if 0.0 <= degrees <= 360.0 else math.nan
 
 
 # --- the file
@@ -254,10 +241,10 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
     Args:
         file: as `write_places` writes it.
-        folder: the folder of the photos, if it is another one than the file says.
+        folder: the folder of the photos, if it is not the one in the file.
 
     Raises:
-        InputError: not such a file, or names that are not below the folder.
+        InputError: the file is invalid, or holds names that are not below the folder.
     """
     file = Path(file)
     try:
@@ -293,13 +280,54 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
 
     Args:
         path: the folder or the file.
-        cities: of GSV-Cities; by default all.
+        cities: cities of GSV-Cities to read; by default all.
         min_images: leave out places with fewer images.
 
     Raises:
-        InputError: neither of the two, or no place with so many images.
+        InputError: `path` is neither of the two, or no place has so many images.
     """
     path = Path(path)
     if path.is_dir():
         return read_gsv_cities(path, None if cities is None else tuple(cities), min_images)
     return read_places(path).with_at_least(min_images)
+
+
+# --- the map
+
+
+def places_page(found: FoundPlaces, name: str) -> str:
+    """Return an HTML page: a circle and dots of one colour for each place, photos in no place grey.
+
+    Args:
+        name: name of the data set, for the title.
+    """
+    positions = found.images.positions
+    assert positions is not None
+    degrees = positions.zones is not None
+    at = (positions.latlon() if degrees else positions.metres).tolist()
+    place_of = {row: place for place, rows in enumerate(found.members) for row in rows.tolist()}
+    headings = found.headings_deg.tolist()
+    markers = [
+        Marker(at[row], f"{photo}: {reason}" if reason else photo, _look(place_of.get(row)), heading_deg=headings[row])
+        for row, (photo, reason) in enumerate(zip(found.images.names, found.reasons, strict=True))
+    ]
+    circles = [
+        Circle(at[middle], found.rule.radius_m, f"place {place}: {len(found.members[place]):,} photos", _look(place))
+        for place, middle in enumerate(found.middles.tolist())
+    ]
+    looking = "" if np.isnan(found.headings_deg).all() else "; strokes show where photos look"
+    headline = f"{name}: {len(found):,} places from {found.used:,} of {len(found.images):,} photos"
+    key = {"group-0": f"photos of a place, each place in one of {GROUPS} colours{looking}", "photo": "in no place"}
+    drawn = map_of(markers, circles, degrees=degrees, key=key, label=f"Map of {len(found):,} places")
+    return render(
+        title=headline,
+        kicker="cricavpr places build",
+        headline=headline,
+        lede=text(f"Photos of a place are within {found.rule.radius_m:g} m of its middle."),
+        body=f'<div class="card">{drawn}</div>',
+        scripts=("map.js",),
+    )
+
+
+def _look(place: int | None) -> str:
+    return "photo" if place is None else f"group-{place % GROUPS}"

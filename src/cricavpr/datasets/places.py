@@ -30,7 +30,7 @@ class Place:
     Attributes:
         id: unique in the whole dataset, across cities; the label that losses see.
         city: its city, town or folder; samplers use it to keep cities together.
-        images: for `PlaceDataset.read`.
+        images: paths or row numbers, as `PlaceDataset.read` takes them.
     """
 
     id: int
@@ -43,7 +43,7 @@ class PlaceDataset(abc.ABC):
     """Places in a fixed order.
 
     Attributes:
-        name: its name in logs.
+        name: name used in logs.
         places: each with at least one image.
 
     Raises:
@@ -151,7 +151,7 @@ def file_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class TownPlaces(PlaceDataset):
-    """Pictures that were drawn before training: one file per town with an array (places, views, H, W, 3).
+    """Pictures rendered before training: one file per town with an array (places, views, H, W, 3).
 
     An image is a number: the views of all towns are counted consecutively.
     """

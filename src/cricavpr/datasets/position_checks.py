@@ -1,9 +1,8 @@
-"""Checks of positions that are possible one by one: the same photo at two places, photos far from all others."""
+"""Find doubtful positions by comparing photos: the same photo at two places, photos far from all others."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet, Problem
-from cricavpr.files import sha256_of
+from cricavpr.files import sha256_of, size_and_time
 from cricavpr.geo import Degrees, Positions, distances_m, ground_distances_m
 
-SAME_M = 1.0  # copies of a photo may differ by this
+SAME_M = 1.0  # largest distance between the positions of copies of a photo
 FAR_M = 1_000_000.0  # photos of one folder this far apart deserve a note
 
 
@@ -28,7 +27,7 @@ def copies_elsewhere(images: ImageSet) -> dict[int, str]:
         return {}
     by_size: dict[int, list[int]] = defaultdict(list)
     for row in np.flatnonzero(images.positions.known).tolist():
-        by_size[_size(images, row)].append(row)
+        by_size[size_and_time(images.path(row))[0]].append(row)
     reasons: dict[int, str] = {}
     for size, rows in by_size.items():
         if size > 0 and len(rows) > 1:
@@ -53,13 +52,6 @@ def _copies(images: ImageSet, positions: Positions, rows: Sequence[int]) -> dict
                     f"(up to {apart_m.max():,.0f} m apart)"
                 )
     return reasons
-
-
-def _size(images: ImageSet, row: int) -> int:
-    try:
-        return os.stat(images.path(row)).st_size  # noqa: PTH116  # millions of photos
-    except OSError:
-        return 0
 
 
 def far_from_others(images: ImageSet) -> list[Problem]:

@@ -1,8 +1,8 @@
-"""Find which photo each row of a table is about, by names that need not be whole paths.
+"""Match rows of a table to photos, by names that need not be complete paths.
 
 A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as
-long as one photo fits best; letters may be of either case, and accents of either Unicode form. A name with another
-folder is about another photo.
+long as one photo fits best; letters may be of either case, and accents of either Unicode form. A name in another
+folder means another photo.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Matches:
     Attributes:
         rows: the rows that fit a photo best, by photo.
         reasons: why a row has no photo, by row, as the rest of a sentence.
-        doubtful: a row that may be about a photo and about others, by photo.
+        doubtful: for a photo that shares its best row with other photos, that row.
     """
 
     rows: dict[int, list[int]] = field(default_factory=dict)

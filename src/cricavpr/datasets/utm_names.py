@@ -1,4 +1,4 @@
-"""Read the tree shared by most benchmarks: a photo's position stands in its name, between @ signs.
+"""Read trees of @ names, the form of most benchmarks: a photo's name holds its position, between @ signs.
 
 `@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone number, zone
 letter, latitude, longitude and panorama. Only easting and northing are needed.
@@ -29,24 +29,21 @@ DATABASES = ("database", "gallery")
 SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
 
 _SAMPLE = 10_000  # photos whose names decide what a folder is; the largest benchmark has 2.8 million
-_DEGREES_MAY_BE_OFF_M = 2500.0  # in names they only check the metres, and some have two decimals
+_DEGREES_MAY_BE_OFF_M = 2500.0  # degrees in names only check the metres; some have two decimals
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 
 def read_utm_folder(folder: Path) -> ImageSet:
     """Read one folder of @ names, sorted by path as all published readers do, which is by easting.
 
-    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces looking for photos, and
-    gives the order. Zones are known only if every name has one; keys are the panoramas, and an image without one is its
-    own key.
+    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces the search for photos, and
+    sets their order. Zones are known only if every name has one. The key of an image is its panorama, or its name.
 
     Raises:
         InputError: no such folder, no image, or a name without a possible position.
     """
     folder = Path(folder)
-    names = _listed(folder)
-    if names is None:
-        names = tuple(sorted(find_files(folder, PUBLISHED_SUFFIXES)[0]))
+    names, _ = _find(folder, PUBLISHED_SUFFIXES)
     if not names:
         raise InputError(f"no image in {folder}. Expected names such as {_EXPECTED}.")
     images, reasons = _read(folder, names, strict=True)
@@ -62,10 +59,7 @@ def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple
     Raises:
         InputError: no such folder, or positions are needed and no photo has a possible one.
     """
-    names, problems = _listed(folder), list[Problem]()
-    if names is None:
-        found, problems = find_files(folder, SUFFIXES)
-        names = tuple(sorted(found))
+    names, problems = _find(folder, SUFFIXES)
     images, reasons = _read(folder, names, strict=False)
     if len(reasons) == len(names) and need_positions:
         first = f" (first: {names[0]!r} {reasons[0]})" if names else ""
@@ -82,7 +76,7 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
     Args:
         root: the dataset's folder, or that of one split.
-        radius_m: how far a positive may be; exactly this far counts.
+        radius_m: largest distance of a positive, inclusive.
         queries: which of several folders `queries*`; `queries` where it exists, else the only one.
 
     Raises:
@@ -95,10 +89,13 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
 def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
     """Make a dataset of two folders of @ names; if only one of them has zones, none are used (as published)."""
-    sides = database, queries
-    if len({side.positions is not None and side.positions.zones is None for side in sides}) == 2:
-        sides = _without_zones(sides[0]), _without_zones(sides[1])
-    return EvalDataset.within_radius(name, *sides, radius_m)
+    positions = [side.positions for side in (database, queries) if side.positions is not None]
+    if len({side.zones is None for side in positions}) == 2:
+        database, queries = (
+            replace(side, positions=Positions(held.metres))
+            for side, held in zip((database, queries), positions, strict=True)
+        )
+    return EvalDataset.within_radius(name, database, queries, radius_m)
 
 
 def find_sides(root: Path, queries: str | None = None, database: str | None = None) -> tuple[Path, Path]:
@@ -156,26 +153,22 @@ def has_utm_names(folder: Path) -> bool:
     return bool(named) and 2 * sum(named) >= len(named)
 
 
-def _without_zones(images: ImageSet) -> ImageSet:
-    assert images.positions is not None
-    return replace(images, positions=Positions(images.positions.metres))
-
-
 def _list_beside(folder: Path) -> Path:
     named = folder.resolve()  # "." has no name of its own
     return named.with_name(f"{named.name}_images_paths.txt")
 
 
-def _listed(folder: Path) -> tuple[str, ...] | None:
-    """Return the photos in the list beside the folder, or None without a list."""
+def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Return the photos in the list beside the folder, in its order; without a list those in the folder, sorted."""
     path = _list_beside(folder)
     if not path.is_file():
-        return None
-    names = tuple(read_lines(path))
+        names, problems = find_files(folder, suffixes)
+        return tuple(sorted(names)), problems
+    names = read_lines(path)
     if not names or not (folder / names[0]).is_file():
         first = names[0] if names else "nothing"
         raise InputError(f"{path} lists {first!r}, which is not below {folder}. Remove or correct it.")
-    return names
+    return tuple(names), []
 
 
 # --- names
@@ -213,7 +206,8 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
     bad = np.fromiter(map(bool, reasons), bool, count)
     metres[bad] = np.nan
     positions = Positions(metres, tuple(map(sys.intern, resolved)) if any(resolved) else None)
-    images = ImageSet(folder, tuple(names), positions, _keys(names, keys))
+    panoramas = tuple(key or name for key, name in zip(keys, names, strict=True)) if any(keys) else None
+    images = ImageSet(folder, tuple(names), positions, panoramas)
     return images, {row: reasons[row] for row in np.flatnonzero(bad).tolist()}
 
 
@@ -235,9 +229,3 @@ def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
         return float(parts[at]), float(parts[at + 1])
     except (ValueError, IndexError):
         return math.nan, math.nan
-
-
-def _keys(names: Sequence[str], panoramas: Sequence[str]) -> tuple[str, ...] | None:
-    if not any(panoramas):
-        return None
-    return tuple(panorama or name for panorama, name in zip(panoramas, names, strict=True))

@@ -17,9 +17,9 @@ from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_d
 Mask = NDArray[np.bool_]  # (N,)
 Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or NORTH or SOUTH
 
-EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # of positions in their own UTM zone
+EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # range of positions within their own UTM zone
 SAME_M = 1.0  # metres and degrees that are not rounded agree to this
-COARSEST_M = 1_113.0  # of degrees with two decimals; coarser degrees do not confirm metres that are further away
+COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees are not enough to confirm metres
 MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
 # Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
 # Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
@@ -73,6 +73,10 @@ class Written:
     def _refuse(self, row: int, reason: str) -> None:
         self.reasons[row] = self.reasons[row] or reason
 
+    def _refuse_metres(self, rows: Mask) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            self._refuse(row, _why_outside(*self.metres[row].tolist()))
+
     def _has_degrees(self) -> Mask:
         return np.asarray(~np.isnan(self.degrees[:, 0])) & self._sound()
 
@@ -83,7 +87,7 @@ class Written:
         return np.fromiter((not reason for reason in self.reasons), bool, len(self.reasons))
 
     def _latlon(self, rows: NDArray[np.int64], zones: list[str]) -> Degrees:
-        with np.errstate(all="ignore"):  # of metres that are not a UTM position
+        with np.errstate(all="ignore"):  # some metres may not be a UTM position
             return Positions(self.metres[rows], tuple(zones)).latlon()
 
     # --- single rows
@@ -105,7 +109,7 @@ class Written:
     def _hemispheres(self) -> list[str]:
         """Return zones such as "33N", by their letters; "" where none is written."""
         zones = ["" if zone is None else f"{zone[0]}{_hemisphere(zone[1])}" for zone in self.zones]
-        doubtful = np.fromiter((zone is not None and zone[1] == "S" for zone in self.zones), bool, len(zones))
+        doubtful = np.array([zone is not None and zone[1] == "S" for zone in self.zones], bool)
         if (rows := np.flatnonzero(doubtful & self._has_metres())).size:
             self._decide_s(zones, rows)
         return zones
@@ -136,9 +140,9 @@ class Written:
             )
 
     def _convention(self) -> str:
-        """Return "bands" or "hemispheres", whichever the zone letters of other rows are; "" if they do not show it."""
+        """Return "bands" or "hemispheres", the meaning of zone letters that other rows show; "" if it is unclear."""
         letters = {zone[1] for zone in self.zones if zone is not None}
-        of_n = np.fromiter((zone is not None and zone[1] == "N" for zone in self.zones), bool, len(self.zones))
+        of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
         beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
         bands = bool(letters - {"N", "S", NORTH, SOUTH})
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
@@ -148,8 +152,7 @@ class Written:
         zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
         east, north = self.metres.T
         outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
-        for row in np.flatnonzero(outside).tolist():
-            self._refuse(row, _why_outside(*self.metres[row].tolist()))
+        self._refuse_metres(outside)
         rows = np.flatnonzero(zoned & ~outside)
         lat = self._latlon(rows, [zones[row] for row in rows.tolist()])[:, 0]
         bands = np.array([_band(zone[1]) for row in rows.tolist() if (zone := self.zones[row])]).reshape(-1, 2)
@@ -196,11 +199,10 @@ class Written:
             for row in np.flatnonzero(local).tolist():
                 self._refuse(row, "has metres without a zone, unlike other rows")
         elif look_like_degrees(self.metres[local]):
-            for row in np.flatnonzero(local).tolist():
-                self._refuse(row, _why_outside(*self.metres[row].tolist()))
+            self._refuse_metres(local)
 
     def _refuse_a_swapped_table(self) -> None:
-        """Refuse all rows if most are swapped: the others are swapped too, but possible both ways."""
+        """Refuse all rows if most are swapped: the rest are probably swapped too, and only happen to be possible."""
         swapped = sum(_SWAPPED in reason for reason in self.reasons)
         known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
         if swapped > known.sum() / 2:

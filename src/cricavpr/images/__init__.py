@@ -1,8 +1,7 @@
-"""Photos as they come: decode them safely, upright and in sRGB, read where and when they were taken, make tensors."""
+"""Decode photos safely, upright and in sRGB; read where and when they were taken; preprocess them for networks."""
 
-from cricavpr.images.decoding import Header, decode, decode_image, read_header
+from cricavpr.images.decoding import TRANSPARENT, Header, decode, decode_image, read_header
 from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE, SUFFIXES, UNREAD
-from cricavpr.images.pixels import TRANSPARENT
 from cricavpr.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 
 __all__ = [

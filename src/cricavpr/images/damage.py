@@ -128,7 +128,12 @@ def _end_of_only_scan(data: bytes) -> int | None:
 
 
 def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
-    """frame: the SOF segment: precision 1, height 2, width 2, components 1, then 3 bytes for each."""
+    """Raise if restart marks are missing or out of order.
+
+    Args:
+        frame: the SOF segment; bytes of precision 1, height 2, width 2, components 1, then 3 for each component.
+        interval: blocks between two marks; 0 for no marks.
+    """
     if not interval:
         return
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")

@@ -1,15 +1,18 @@
 """Read the EXIF block of a photo: orientation, position, time and heading.
 
-A GPS position that stands in XMP alone is not read; an orientation that stands in XMP alone is obeyed, as Pillow does.
+A position or time that stands in XMP alone is not read; an orientation in XMP alone is applied, as in Pillow.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from typing import IO, Any, TypeVar
 
 from PIL import Image
@@ -17,7 +20,7 @@ from PIL import Image
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon
 from cricavpr.images.opening import png_chunks
-from cricavpr.images.taken import text_of, time_taken
+from cricavpr.times import possible
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class Exif:
         gps: the position of the camera.
         no_gps: why GPS tags that exist give no position, or "".
         taken: capture time in UTC.
-        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not told apart.
+        heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not distinguished.
     """
 
     gps: LatLon | None = None
@@ -73,9 +76,10 @@ class Exif:
 
 
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
-    """Read what can be read: a damaged block makes no picture unusable, nor a damaged part the others."""
+    """Read every valid part of an EXIF block; damaged parts are skipped, and the picture stays usable."""
     exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
-    gps, camera = _directory(exif, _GPS), _directory(exif, _CAMERA)
+    nothing: dict[int, Any] = {}
+    gps, camera = (_unless_damaged(partial(exif.get_ifd, tag), nothing) for tag in (_GPS, _CAMERA))
     damaged: tuple[LatLon | None, str] = (None, "its GPS tags are damaged")
     where, why = _unless_damaged(lambda: _position(gps), damaged)
     heading = _unless_damaged(lambda: float(gps[_DIRECTION]), -1.0)
@@ -85,11 +89,6 @@ def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
         _unless_damaged(lambda: time_taken(camera, gps), None),
         heading % 360.0 if 0.0 <= heading <= 360.0 else None,
     )
-
-
-def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    nothing: dict[int, Any] = {}
-    return _unless_damaged(lambda: exif.get_ifd(tag), nothing)
 
 
 def _unless_damaged(read: Callable[[], T], otherwise: T) -> T:
@@ -140,3 +139,95 @@ def _degrees(value: object) -> float | None:
     if not (0.0 <= degrees < 1e6 and 0.0 <= minutes <= 60.0 and 0.0 <= seconds <= 60.0):
         return None
     return degrees + minutes / 60 + seconds / 3600
+
+
+# --- the time
+
+STALE = timedelta(hours=26)  # local times without an offset are at most 14 hours off; 12 more for a clock set badly
+GPS_BEGAN = date(1980, 1, 6)  # the date from which a receiver without any fix counts
+
+_GPS_TIME, _GPS_DATE = 0x07, 0x1D
+_ORIGINAL, _ORIGINAL_OFFSET, _ORIGINAL_FRACTION = 0x9003, 0x9011, 0x9291
+
+_DATE = r"([0-9]{4})([:/-])([0-9]{2})\2([0-9]{2})"
+_DATE_STAMP = re.compile(_DATE)
+_DATE_TIME = re.compile(_DATE + r"[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})")
+_OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):([0-5][0-9])")
+
+
+def time_taken(original: Mapping[int, Any], gps: Mapping[int, Any]) -> datetime | None:
+    """Return when a photo was taken, in UTC, or None if that is unknown.
+
+    GPSDateStamp and GPSTimeStamp are UTC by definition, and come first. DateTimeOriginal is the camera's own clock:
+    with OffsetTimeOriginal it is converted to UTC; without, it is taken as UTC and is up to 14 hours off. If the two
+    are more than `STALE` apart, the camera's counts: a receiver without a fix repeats the date of its last fix, which
+    may be weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
+
+    No time is ever invented: blanks, zeros, impossible dates, text in the place of numbers, zero denominators, missing
+    parts, and times before 1826 or later than a day from now all give None.
+
+    Args:
+        original: tags of the EXIF directory, as Pillow gives them.
+        gps: tags of the GPS directory.
+    """
+    camera, satellite = _camera_time(original), _gps_time(gps)
+    if camera is not None and satellite is not None and abs(camera - satellite) > STALE:
+        return camera
+    return satellite or camera
+
+
+def _gps_time(tags: Mapping[int, Any]) -> datetime | None:
+    found = _DATE_STAMP.fullmatch(text_of(tags.get(_GPS_DATE)))
+    seconds = _seconds_of_day(tags.get(_GPS_TIME))
+    if found is None or seconds is None:
+        return None
+    try:
+        day = date(int(found[1]), int(found[3]), int(found[4]))
+    except ValueError:
+        return None
+    if day <= GPS_BEGAN:
+        return None
+    return possible(datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=seconds))
+
+
+def _seconds_of_day(stamp: object) -> float | None:
+    """Return hours, minutes and seconds as one number."""
+    if not isinstance(stamp, tuple) or len(stamp) != 3 or not all(isinstance(part, numbers.Real) for part in stamp):
+        return None
+    hours, minutes, seconds = map(float, stamp)
+    # A zero denominator has become NaN, which fails every comparison.
+    if not (0.0 <= hours < 24.0 and 0.0 <= minutes < 60.0 and 0.0 <= seconds < 60.0):
+        return None
+    if hours % 1 or minutes % 1:
+        return None
+    return 3600 * hours + 60 * minutes + math.floor(1000 * seconds + 1e-6) / 1000
+
+
+def _camera_time(tags: Mapping[int, Any]) -> datetime | None:
+    found = _DATE_TIME.fullmatch(text_of(tags.get(_ORIGINAL)))
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = (int(found[group]) for group in (1, 3, 4, 5, 6, 7))
+    digits = text_of(tags.get(_ORIGINAL_FRACTION))
+    milliseconds = int(digits[:3].ljust(3, "0")) if re.fullmatch("[0-9]+", digits) else 0
+    try:
+        local = datetime(year, month, day, hour, minute, second, 1000 * milliseconds)
+    except ValueError:
+        return None
+    return possible(local.replace(tzinfo=_offset(tags.get(_ORIGINAL_OFFSET))))
+
+
+def _offset(value: object) -> timezone:
+    """Return the time zone of a local time; UTC if the offset is missing or invalid."""
+    found = _OFFSET.fullmatch(text_of(value))
+    if found is None:
+        return UTC
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(ahead if found[1] == "+" else -ahead)
+
+
+def text_of(value: object) -> str:
+    """Return an EXIF text without padding; "" for anything but text."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    return value.strip(" \0") if isinstance(value, str) else ""

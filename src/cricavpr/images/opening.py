@@ -19,11 +19,11 @@ MAX_PIXELS = 150_000_000  # above any phone and above a 16384 x 8192 panorama; d
 MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
 MIN_SIDE = 2  # pixels: a single row or column shows nothing
 
-SUFFIXES = (  # of files that are opened as photos, in any case
+SUFFIXES = (  # suffixes of files that are opened as photos, in lower case
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".heic", ".heif", ".hif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-UNREAD = (  # of pictures and videos that are not, although a user may expect it
+UNREAD = (  # suffixes of pictures and videos that are not read, although users may expect it
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".mts", ".3gp", ".webm", ".insv", ".lrv", ".360"),
     *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".gpr", ".raw"),
     *(".jp2", ".j2k", ".jxl", ".jxr", ".psd", ".svg", ".exr", ".hdr", ".tga", ".insp"),
@@ -59,8 +59,8 @@ def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield io.BytesIO(source)
         return
     with stage("find"):
-        status = _status(source)
-    _check_bytes(status.st_size)
+        size = _size(source)
+    _check_bytes(size)
     with stage("open"):
         # O_NONBLOCK: if a FIFO takes the file's place after the check, opening it must not block.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -69,7 +69,8 @@ def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _status(path: Path) -> os.stat_result:
+def _size(path: Path) -> int:
+    """Return the size of a regular file in bytes."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -77,7 +78,7 @@ def _status(path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
         raise ImageError("find", f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
-    return status
+    return status.st_size
 
 
 def _check_bytes(size: int) -> None:
@@ -144,7 +145,7 @@ def _why_unknown(stream: IO[bytes]) -> str:
 def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield kind and length of each chunk of a PNG, with the stream at the chunk's data.
 
-    For what Pillow leaves unread: the checksums of the pixels, and what stands behind them.
+    Pillow reads neither the checksums of the pixels nor the chunks after them.
     """
     at = 8
     while stream.seek(at) == at and len(head := stream.read(8)) == 8:

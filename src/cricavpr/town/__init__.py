@@ -1,7 +1,7 @@
 """A synthetic town: any number of places with true perspective, weather, hours and years, from one integer.
 
 `Town(seed, places)` lays out streets, houses and places; `town.view(...)` gives a camera and a scene; `render` renders
-them. `make_town` writes datasets in the layouts that the readers of this package know.
+them. `make_town` writes datasets in layouts that this package reads.
 """
 
 from cricavpr.town.camera import Camera, lift, project

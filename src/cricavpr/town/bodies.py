@@ -5,10 +5,10 @@ import numpy as np
 from cricavpr.town.camera import Axes, project_local, to_camera_frame
 from cricavpr.town.hashing import Array, hash_array, unit
 from cricavpr.town.objects import BOX, Bodies, joined, passing_bodies, standing_bodies
-from cricavpr.town.shot import PASSING, STANDING, Buffer, Shot
+from cricavpr.town.views import PASSING, STANDING, Buffer, Shot
 
 _PASSING_REACH_M = 60.0
-_BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # of a box's faces: ends, sides, top
+_BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # brightness of a box's faces: ends, sides, top
 _LAMP = (1.0, 0.85, 0.55)
 _NEAREST = np.float32(0.3)  # metres: nothing nearer to the lens is drawn
 

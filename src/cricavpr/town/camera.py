@@ -86,10 +86,7 @@ def to_camera_frame(
     """Convert world positions to the camera frame, without heights."""
     axes = axes_of(camera)
     east, north = x_m - camera.x_m, y_m - camera.y_m
-    return (
-        east * axes.right[0] + north * axes.right[1],
-        east * axes.forward[0] + north * axes.forward[1],
-    )
+    return (east * axes.right[0] + north * axes.right[1], east * axes.forward[0] + north * axes.forward[1])
 
 
 def project(

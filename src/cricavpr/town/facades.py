@@ -23,31 +23,19 @@ class WallPixels:
     foot_s: Array  # (N,) metres of footprint along the wall
     foot_z: Array  # (N,) and upwards
 
-    def at(
-        self,
-        on: Array,  # (n,) which of the N
-    ) -> "WallPixels":
+    def at(self, on: Array) -> "WallPixels":  # (n,) which of the N
         """Return some of the pixels."""
         return WallPixels(self.wall[on], self.s[on], self.z[on], self.foot_s[on], self.foot_z[on])
 
-    def get(
-        self,
-        column: Array,  # (S,) one value per wall
-    ) -> Array:  # (N,)
+    def get(self, column: Array) -> Array:  # (S,) one value per wall -> (N,)
         """Return the value of each pixel's wall."""
         return np.take(column, self.wall)
 
-    def colour(
-        self,
-        columns: Array,  # (S, 3) one colour per wall
-    ) -> Array:  # (3, N)
+    def colour(self, columns: Array) -> Array:  # (S, 3) one colour per wall -> (3, N)
         """Return the colour of each pixel's wall."""
         return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
 
-    def box(
-        self,
-        corners: Array,  # (S, 4): s from, s to, z from, z to
-    ) -> Array:  # (N,)
+    def box(self, corners: Array) -> Array:  # (S, 4): s from, s to, z from, z to -> (N,)
         """Return the share of each footprint that a rectangle of its wall covers."""
         s0, s1, z0, z1 = (np.take(corners[:, k], self.wall) for k in range(4))
         return np.asarray(_band(self.s, s0, s1, self.foot_s) * _band(self.z, z0, z1, self.foot_z))

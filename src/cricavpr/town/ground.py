@@ -4,8 +4,8 @@ import numpy as np
 
 from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.hashing import Array, hash_cells, unit
-from cricavpr.town.shot import GROUND, SKY, Buffer, Shot
 from cricavpr.town.streets import Edges
+from cricavpr.town.views import GROUND, SKY, Buffer, Shot
 
 _REACH_M = 95.0
 _EARTH, _WALK = (0.36, 0.37, 0.24), (0.60, 0.58, 0.55)
@@ -75,9 +75,7 @@ def _along_edge(
 ) -> tuple[Array, Array, float] | None:
     """Return metres along a street piece and beside its axis, and its length; None if it is behind the lens."""
     (ax, bx), (ay, by) = to_camera_frame(
-        camera,
-        np.array([edges.start_m[e, 0], edges.end_m[e, 0]]),
-        np.array([edges.start_m[e, 1], edges.end_m[e, 1]]),
+        camera, np.array([edges.start_m[e, 0], edges.end_m[e, 0]]), np.array([edges.start_m[e, 1], edges.end_m[e, 1]])
     )
     if max(ay, by) < -25.0:  # by more than a street's width
         return None
@@ -105,14 +103,7 @@ def _zebra(d: Array, depth: Array, clear: Array, foot: Array) -> Array:
 
 
 def _ground_colour(
-    shot: Shot,
-    right: Array,
-    forward: Array,
-    foot: Array,
-    inside: Array,
-    walk: Array,
-    mark: Array,
-    tint: Array,
+    shot: Shot, right: Array, forward: Array, foot: Array, inside: Array, walk: Array, mark: Array, tint: Array
 ) -> Array:  # (3, N)
     axes = shot.axes
     east = right * np.float32(axes.right[0]) + forward * np.float32(axes.forward[0])

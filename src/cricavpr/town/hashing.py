@@ -1,10 +1,9 @@
 """Counter-based random numbers: the same number for the same integers, on every machine.
 
-A value is a pure function of its keys (seed, house, storey, ...), so a house looks the same from every side and in
-every process. numpy's generators may change between versions, hence this small mixer (the finaliser of MurmurHash3, in
-the public domain: xor-shifts and two odd multipliers).
+numpy's generators may change between versions; this small mixer is the finaliser of MurmurHash3 (public domain).
 """
 
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -39,18 +38,10 @@ def hash_array(
     *keys: "int | Array",  # ints, or integer arrays that broadcast
 ) -> Array:  # uint32, the broadcast shape
     """Return the same bits as `hash_int`, for arrays of keys."""
-    scalars = 0
-    while scalars < len(keys) and isinstance(keys[scalars], int):
-        scalars += 1
-    value = np.array([hash_int(*(int(key) for key in keys[:scalars]))], np.uint32)  # the cheap part first
-    for key in keys[scalars:]:
-        mixed = (value ^ _as_uint32(key)) * np.uint32(_STEP) + np.uint32(_STEP)
-        mixed ^= mixed >> np.uint32(16)
-        mixed *= np.uint32(_FIRST)
-        mixed ^= mixed >> np.uint32(13)
-        mixed *= np.uint32(_SECOND)
-        mixed ^= mixed >> np.uint32(16)
-        value = mixed
+    scalars = [int(key) for key in takewhile(lambda key: isinstance(key, int), keys)]
+    value = np.array([hash_int(*scalars)], np.uint32)  # the cheap part first
+    for key in keys[len(scalars) :]:
+        value = _mixed((value ^ _as_uint32(key)) * np.uint32(_STEP) + np.uint32(_STEP))
     return value
 
 
@@ -63,6 +54,10 @@ def hash_cells(
     value = column.view(np.uint32) * np.uint32(_STEP)
     value ^= row.view(np.uint32) * np.uint32(0x7FEB352D)
     value ^= _as_uint32(key)
+    return _mixed(value)
+
+
+def _mixed(value: Array) -> Array:  # uint32, changed in place
     value ^= value >> np.uint32(16)
     value *= np.uint32(_FIRST)
     value ^= value >> np.uint32(13)
@@ -71,9 +66,7 @@ def hash_cells(
     return value
 
 
-def unit(
-    bits: Array,  # uint32
-) -> Array:  # float32 in [0, 1)
+def unit(bits: Array) -> Array:  # uint32 -> float32 in [0, 1)
     """Return 24 of the 32 bits as a fraction, exact in float32."""
     return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 

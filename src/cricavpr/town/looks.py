@@ -7,20 +7,7 @@ year, so a place stays recognisable.
 import numpy as np
 
 from cricavpr.town.hashing import Array, hash_array, unit
-from cricavpr.town.plan import (
-    BACK,
-    FRONT,
-    GARDEN,
-    HALL,
-    HEDGE,
-    ROOF,
-    ROW,
-    SIDE,
-    SLAB,
-    TOWER,
-    Houses,
-    Walls,
-)
+from cricavpr.town.plan import BACK, FRONT, GARDEN, HALL, HEDGE, ROOF, ROW, SIDE, SLAB, TOWER, Houses, Walls
 
 _DRAWS = 60  # decisions per wall piece
 FIRST_YEAR = 2012  # year of the database pictures
@@ -67,10 +54,7 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 class _Draws:
     """Random bits for S wall pieces by the number of the decision. Numbers are never reused."""
 
-    def __init__(
-        self,
-        key: Array,  # (S,) uint32 of the houses
-    ) -> None:
+    def __init__(self, key: Array) -> None:  # (S,) uint32 of the houses
         self.key = key
         numbers = np.arange(100, 100 + _DRAWS)
         self._bits = hash_array(key[None, :], numbers[:, None])  # (_DRAWS, S) in one call
@@ -122,8 +106,10 @@ class Paints:
         self.timber = np.where(timbered, 0.14, 0.0).astype(np.float32)  # width of upright stripes, 0 for none
         self.accent_box = accent_box.astype(np.float32)  # (S, 4)
         self.panel_box = self._panels(draws)  # (S, 4)
-        self.shop = self._shops(draws)  # 0 or 1
-        self.door_s = self._doors(draws)  # centre of the door, or far off the wall
+        likely = np.where(self.kind == SLAB, 0.7, np.where(self.kind == ROW, 0.42, 0.12))
+        self.shop = (self.front & (draws.share(17) < likely)).astype(np.float32)  # 0 or 1
+        door = np.where(self.front & (self.kind != TOWER), self.length * (0.15 + 0.7 * draws.share(31)), -50.0)
+        self.door_s = door.astype(np.float32)  # centre of the door, or far off the wall
         self.wall, self.accent = wall.astype(np.float32), accent.astype(np.float32)  # from here on colours
         self.lower = self._lower_colour(draws, wall).astype(np.float32)
         self.trim = _pick(_TRIMS, draws.bits(32))
@@ -155,14 +141,6 @@ class Paints:
         self.window = np.stack([*sides, sill, head], axis=1).astype(np.float32)  # (S, 4) fractions of a cell
         self.blind = blind.astype(np.int32)  # bit i % 8 is set where column i has no windows
         self.shutters = np.where(shutters, 0.5 * wide, 0.0).astype(np.float32)  # width as a fraction of a cell, or 0
-
-    def _shops(self, draws: _Draws) -> Array:
-        likely = np.where(self.kind == SLAB, 0.7, np.where(self.kind == ROW, 0.42, 0.12))
-        return np.asarray((self.front & (draws.share(17) < likely)).astype(np.float32))
-
-    def _doors(self, draws: _Draws) -> Array:
-        where = self.length * (0.15 + 0.7 * draws.share(31))
-        return np.where(self.front & (self.kind != TOWER), where, -50.0).astype(np.float32)
 
     def _wall_colour(self, draws: _Draws, coat: Array) -> Array:  # (S, 3)
         key = draws.key

@@ -1,4 +1,4 @@
-"""Trees, lamps, parked cars and passers-by: upright boxes and ellipsoids, everything that stands besides houses."""
+"""Trees, lamps, parked cars and passers-by, made of upright boxes and ellipsoids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -148,9 +148,7 @@ def _trees(
     ]
 
 
-def _lamps(
-    at: Array,  # (L, 2)
-) -> list[Bodies]:
+def _lamps(at: Array) -> list[Bodies]:  # (L, 2)
     """Return posts and heads."""
     post_at = np.concatenate([at, np.full((len(at), 1), 2.4)], axis=1)
     head_at = np.concatenate([at, np.full((len(at), 1), 4.95)], axis=1)
@@ -181,8 +179,7 @@ _CARS = np.array(
     np.float32,
 )  # fmt: skip
 _CLOTHES = np.array(
-    [(0.15, 0.15, 0.18), (0.50, 0.14, 0.14), (0.20, 0.26, 0.44), (0.66, 0.62, 0.54), (0.24, 0.36, 0.24)],
-    np.float32,
+    [(0.15, 0.15, 0.18), (0.50, 0.14, 0.14), (0.20, 0.26, 0.44), (0.66, 0.62, 0.54), (0.24, 0.36, 0.24)], np.float32
 )
 _SKINS = np.array([(0.85, 0.66, 0.54), (0.55, 0.38, 0.28), (0.36, 0.24, 0.18)], np.float32)
 
@@ -212,15 +209,11 @@ def passing_bodies(
                 shift = (int(bits[k]) >> 10 & 255) / 256 * 4.0
                 at = start + along * (first + 5.0 * k + shift) + path
                 _place_person(rows, camera, at, along, int(bits[k]) >> 12)
-    return _as_bodies(rows)
-
-
-def _as_bodies(rows: list[_Row]) -> Bodies:
     if not rows:
         return alike(BOX, np.zeros((0, 3)), np.zeros(3), np.zeros(3), np.zeros(3))
-    shape, centre, half, along, colour, side = (np.array(column) for column in zip(*rows, strict=True))
-    passing, glows = np.ones(len(rows), bool), np.zeros(len(rows), bool)
-    return Bodies(shape, centre, half, along, colour, side, passing, glows)
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    columns += [np.ones(len(rows), bool), np.zeros(len(rows), bool)]  # passing, glows
+    return Bodies(*columns)
 
 
 def _visible(camera: Camera, at: Array, reach_m: float, nearest_m: float) -> bool:
@@ -253,10 +246,7 @@ def _place_person(rows: list[_Row], camera: Camera, at: Array, along: Array, bit
     if not _visible(camera, at, _PERSON_REACH_M, 4.0):
         return
     tall = 0.92 + (bits & 15) * 0.008
-    coat, legs = (
-        _CLOTHES[(bits >> 4) % len(_CLOTHES)],
-        _CLOTHES[(bits >> 8) % len(_CLOTHES)] * np.float32(0.7),
-    )
+    coat, legs = (_CLOTHES[(bits >> 4) % len(_CLOTHES)], _CLOTHES[(bits >> 8) % len(_CLOTHES)] * np.float32(0.7))
     skin = _SKINS[(bits >> 12) % len(_SKINS)]
     rows.append((BOX, (*at, 0.42 * tall), (0.13, 0.17, 0.42 * tall), along, legs, legs))
     rows.append((ELLIPSOID, (*at, 1.18 * tall), (0.20, 0.27, 0.42 * tall), along, coat, coat))

@@ -59,13 +59,9 @@ class Plan:
 
 
 class Buckets:
-    """Points by cells, to find those in a square in a time that does not grow with the town."""
+    """Points sorted into cells, so that a search takes the same time in a town of any size."""
 
-    def __init__(
-        self,
-        points_m: Array,  # (N, 2)
-        cell_m: float = 40.0,
-    ) -> None:
+    def __init__(self, points_m: Array, cell_m: float = 40.0) -> None:  # (N, 2)
         self._cell_m = cell_m
         self._low = points_m.min(axis=0) if len(points_m) else np.zeros(2)
         cells = np.floor((points_m - self._low) / cell_m).astype(np.int64)
@@ -97,6 +93,13 @@ class _Builder:
         self.houses: list[tuple[int, int, int, float, float, float, float]] = []
         self.walls: list[tuple[float, ...]] = []
 
+    def arrays(self) -> tuple[Houses, Walls]:
+        kinds = (np.uint32, np.int32, np.int32, *[np.float32] * 4)
+        houses = (np.array(column, kind) for column, kind in zip(zip(*self.houses, strict=True), kinds, strict=True))
+        table = np.array(self.walls, np.float64)
+        walls = (table[:, k].astype(kind) for k, kind in enumerate((*[np.float32] * 2, *[np.int32] * 3, bool), 4))
+        return Houses(*houses), Walls(table[:, 0:2].copy(), table[:, 2:4].copy(), *walls)
+
     def wall(
         self,
         a: Array,
@@ -123,8 +126,8 @@ def make_plan(seed: int, net: StreetNet) -> Plan:
                 _build_park(builder, seed, (i, j), corners)
             else:
                 _build_block(builder, seed, (i, j), corners)
-    walls = _walls(builder)
-    return Plan(_houses(builder), walls, Buckets((walls.a_m + walls.b_m) / 2), np.array(parks).reshape(-1, 4, 2))
+    houses, walls = builder.arrays()
+    return Plan(houses, walls, Buckets((walls.a_m + walls.b_m) / 2), np.array(parks).reshape(-1, 4, 2))
 
 
 def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) counter-clockwise building line
@@ -183,13 +186,9 @@ def _build_side(
         setback = 0.0 if first or last else max(0.0, between(-1.2, 1.6, *keys, index, 1))
         depth = _DEPTH_M - (0.0 if first or last else between(0.0, 2.0, *keys, index, 2))
         left, right = (ends[0] if first else inward), (ends[1] if last else inward)
+        front, back = (a + along * start, left), (a + along * stop, right)
         foot = np.array(
-            [
-                a + along * start + left * setback,
-                a + along * stop + right * setback,
-                a + along * stop + right * depth,
-                a + along * start + left * depth,
-            ]
+            [at + way * far for (at, way), far in ((front, setback), (back, setback), (back, depth), (front, depth))]
         )
         key = hash_int(*keys, index)
         if kind == GARDEN:
@@ -282,14 +281,10 @@ def _build_house(
         builder.wall(foot[k], foot[(k + 1) % 4], eaves, faces[k], house, up, profile)
     middle = [(foot[k] + foot[(k + 1) % 4]) / 2 for k in range(4)]
     upper = GABLE if kind == TOWER else FLAT
-    if ridge_along:
-        a, b = middle[3], middle[1]
-        top = (eaves, ridge_along) if kind == TOWER else (eaves + ridge_along, 0.0)
-        builder.wall(a, b, top[0], ROOF, house, top[1], upper, two_sided=True)
-    if ridge_across:
-        a, b = middle[0], middle[2]
-        top = (eaves, ridge_across) if kind == TOWER else (eaves + ridge_across, 0.0)
-        builder.wall(a, b, top[0], ROOF, house, top[1], upper, two_sided=True)
+    for ridge, a, b in ((ridge_along, middle[3], middle[1]), (ridge_across, middle[0], middle[2])):
+        if ridge:
+            foot_m, up = (eaves, ridge) if kind == TOWER else (eaves + ridge, 0.0)
+            builder.wall(a, b, foot_m, ROOF, house, up, upper, two_sided=True)
 
 
 def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
@@ -301,17 +296,3 @@ def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
         return 5 + draw % 3, between(3.4, 4.4, key, 6), between(4.0, 5.0, key, 7)
     extra = (-1, 0, 0, 1, 1, 2)[draw % 6] + (2 if kind == SLAB else 0)
     return max(1, min(8, district + extra)), between(2.7, 3.7, key, 6), between(3.1, 4.6, key, 7)
-
-
-def _houses(builder: _Builder) -> Houses:
-    kinds = (np.uint32, np.int32, np.int32, *[np.float32] * 4)
-    return Houses(
-        *(np.array(column, kind) for column, kind in zip(zip(*builder.houses, strict=True), kinds, strict=True))
-    )
-
-
-def _walls(builder: _Builder) -> Walls:
-    table = np.array(builder.walls, np.float64)
-    kinds = (np.float32, np.float32, np.int32, np.int32, np.int32, bool)
-    columns = (table[:, number].astype(kind) for number, kind in enumerate(kinds, 4))
-    return Walls(table[:, 0:2].copy(), table[:, 2:4].copy(), *columns)

@@ -20,8 +20,7 @@ from cricavpr.town.bodies import draw_bodies
 from cricavpr.town.camera import Camera, to_camera_frame
 from cricavpr.town.ground import draw_ground
 from cricavpr.town.hashing import Array
-from cricavpr.town.shot import Buffer, Shot
-from cricavpr.town.views import Town, View
+from cricavpr.town.views import Buffer, Shot, Town, View
 from cricavpr.town.walls import draw_walls
 from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, paint_sky
 

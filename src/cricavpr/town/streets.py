@@ -1,10 +1,11 @@
 """The street map: an irregular net of streets of different widths, from a seed.
 
-The net is a grid with uneven spacing and displaced crossings, so streets bend and blocks are not rectangles. One more
-ring of blocks surrounds the part in which places lie, so that no picture shows the edge of the world.
+The net is a grid with uneven spacing and displaced crossings. One more ring of blocks surrounds the part in which
+places lie, so that no picture shows the edge of the world.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -51,8 +52,9 @@ def make_streets(seed: int, blocks: int) -> StreetNet:
             bend_y = between(-9.0, 9.0, seed, 22, j, i // 3)
             crossings[i, j, 0] = base[0][i] + bend_x + between(-8.0, 8.0, seed, 23, i, j)
             crossings[i, j, 1] = base[1][j] + bend_y + between(-8.0, 8.0, seed, 24, i, j)
-    widths = tuple(np.array([_width(seed, axis, k) for k in range(lines)]) for axis in (0, 1))
-    return StreetNet(crossings, (widths[0], widths[1]), _edges(crossings, (widths[0], widths[1])))
+    north_south, east_west = (np.array([_width(seed, axis, k) for k in range(lines)]) for axis in (0, 1))
+    widths = north_south, east_west
+    return StreetNet(crossings, widths, _edges(crossings, widths))
 
 
 def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
@@ -64,11 +66,7 @@ def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
 
 
 def _line_positions(seed: int, axis: int, lines: int) -> list[float]:
-    position, out = 0.0, []
-    for k in range(lines):
-        out.append(position)
-        position += between(82.0, 122.0, seed, 20, axis, k)
-    return out
+    return list(accumulate((between(82.0, 122.0, seed, 20, axis, k) for k in range(lines - 1)), initial=0.0))
 
 
 def _width(seed: int, axis: int, line: int) -> float:
@@ -85,15 +83,7 @@ def _edges(crossings: Array, widths: tuple[Array, Array]) -> Edges:
             for k in range(lines - 1):
                 a, b = ((line, k), (line, k + 1)) if axis == 0 else ((k, line), (k + 1, line))
                 inner = 1 <= line <= lines - 2 and 1 <= k <= lines - 3
-                crossed = widths[1 - axis][k], widths[1 - axis][k + 1]
-                rows.append((crossings[a], crossings[b], widths[axis][line], axis * lines + line, crossed, inner))
-    width = np.array([row[2] for row in rows])
-    return Edges(
-        start_m=np.array([row[0] for row in rows]),
-        end_m=np.array([row[1] for row in rows]),
-        width_m=width,
-        walk_m=np.minimum(4.0, np.maximum(1.9, width * 0.19)),
-        street=np.array([row[3] for row in rows], np.int64),
-        cross_m=np.array([row[4] for row in rows]),
-        inner=np.array([row[5] for row in rows], bool),
-    )
+                across = widths[1 - axis][k], widths[1 - axis][k + 1]
+                rows.append((crossings[a], crossings[b], widths[axis][line], axis * lines + line, across, inner))
+    start, end, width, street, crossed, inner = (np.array(column) for column in zip(*rows, strict=True))
+    return Edges(start, end, width, np.minimum(4.0, np.maximum(1.9, width * 0.19)), street, crossed, inner)

@@ -1,4 +1,4 @@
-"""The town: its streets, its places, and the views of visits to a place."""
+"""The town: its streets, its places, the views of visits to a place, and the picture of a view while it is drawn."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from cricavpr.errors import InputError
 from cricavpr.schema import nearest
-from cricavpr.town.camera import DIGITS, Camera, axes_of
+from cricavpr.town.camera import DIGITS, Camera, axes_of, rays_of
 from cricavpr.town.hashing import Array, between, hash_int, unit_float
 from cricavpr.town.looks import FIRST_YEAR
 from cricavpr.town.objects import make_furniture
@@ -233,7 +233,7 @@ def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
         (ax, ay), (bx, by) = edges.start_m[e].tolist(), edges.end_m[e].tolist()
         length = math.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
         ux, uy = (bx - ax) / length, (by - ay) / length
-        street_deg = _bearing(ux, uy)
+        street_deg = round(math.degrees(math.atan2(ux, uy)) % 360, DIGITS - 3)
         first, last = 0.5 * edges.cross_m[e, 0] + 4.0, length - 0.5 * edges.cross_m[e, 1] - 4.0
         position = first + between(0.0, 8.0, seed, 70, e)
         while position < last:
@@ -259,11 +259,41 @@ def _heading(seed: int, edge: int, number: int, street_deg: float) -> float:
     return round((street_deg + way + side * between(10.0, 60.0, seed, 73, edge, number)) % 360, 2)
 
 
-def _bearing(east: float, north: float) -> float:
-    return round(math.degrees(math.atan2(east, north)) % 360, DIGITS - 3)
-
-
 def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:
     """Drop the surplus evenly, and number the rest in order of the streets."""
     order = sorted(range(len(found)), key=lambda k: hash_int(seed, 74, k))[:places]
     return [Place(number, *found[k]) for number, k in enumerate(sorted(order))]
+
+
+# --- one picture while it is drawn
+
+SKY, GROUND = -2, -1  # surface numbers below 0; walls have their row in the plan
+STANDING, PASSING = 1 << 28, 1 << 29  # surface numbers of trees and lamps, of cars and passers-by
+
+
+class Shot:
+    """Everything that is computed once for a picture. P = h * w pixels, row by row."""
+
+    def __init__(
+        self,
+        town: Town,
+        camera: Camera,
+        scene: Scene,
+        image_size: tuple[int, int],  # (h, w)
+    ) -> None:
+        self.town, self.camera, self.scene, self.image_size = town, camera, scene, image_size
+        self.weather = CONDITIONS[scene.condition]
+        self.axes, self.rays = axes_of(camera), rays_of(camera, image_size)
+        self.tangent, self.slope = self.rays.tangent.reshape(-1), self.rays.slope.reshape(-1)  # (P,) float32, see Rays
+        self.focal = image_size[1] / 2 / self.axes.half_tan  # pixels
+
+
+class Buffer:
+    """The picture while it is drawn; at first nothing but sky."""
+
+    def __init__(self, pixels: int) -> None:
+        self.albedo = np.zeros((3, pixels), np.float32)  # colour in white light
+        self.light = np.zeros((3, pixels), np.float32)  # light of its own
+        self.direct = np.zeros(pixels, np.float32)  # share of the sun
+        self.forward = np.full(pixels, np.inf, np.float32)  # metres along Y; infinite in the sky
+        self.surface = np.full(pixels, SKY, np.int32)

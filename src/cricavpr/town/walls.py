@@ -12,7 +12,7 @@ from cricavpr.town.facades import WallPixels, paint_walls, wall_tops
 from cricavpr.town.hashing import Array
 from cricavpr.town.looks import Paints
 from cricavpr.town.plan import Walls
-from cricavpr.town.shot import Buffer, Shot
+from cricavpr.town.views import Buffer, Shot
 
 _REACH_M = 150.0
 _LAYERS = 7

@@ -11,7 +11,7 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a photograph depends on besides place and camera."""
+    """Everything that a picture depends on, except place and camera."""
 
     condition: str  # one of CONDITIONS
     year: int
@@ -115,11 +115,7 @@ def add_haze(
         colour[c] += (np.float32(weather.horizon[c]) - colour[c]) * share
 
 
-def add_precipitation(
-    picture: Array,  # (3, h, w) in place
-    weather: Weather,
-    view_seed: int,
-) -> None:
+def add_precipitation(picture: Array, weather: Weather, view_seed: int) -> None:  # (3, h, w) in place
     """Draw streaks of rain or flakes of snow, whose size depends on the picture and not on its pixels."""
     if weather.wet <= 0 and weather.snow <= 0:
         return
@@ -154,10 +150,7 @@ def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0
     return falling
 
 
-def develop(
-    picture: Array,  # (3, h, w) float32 0..1, consumed
-    scene: Scene,
-) -> Array:  # (h, w, 3) uint8
+def develop(picture: Array, scene: Scene) -> Array:  # (3, h, w) float32 0..1, consumed -> (h, w, 3) uint8
     """Turn light into a photograph: grey, exposure, white balance, sensor noise and rounding."""
     weather = CONDITIONS[scene.condition]
     if weather.grey > 0:

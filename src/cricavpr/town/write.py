@@ -1,9 +1,8 @@
 """Write a town to disk, in three layouts that the readers of this package know.
 
 `photos` has positions in EXIF, as a phone takes pictures; `utm` has them in file names, as most benchmarks do; `gsv` is
-GSV-Cities, training places with a table for each city. Each file is written beside its name and then moved, so an
-interruption leaves no half picture, and a second run makes only what is missing. The bytes do not depend on the number
-of workers.
+GSV-Cities, training places with a table for each city. A second run makes only what is missing. The bytes do not
+depend on the number of workers.
 """
 
 import csv
@@ -11,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,9 @@ class _Photo:
     @property
     def panoid(self) -> str:
         return f"p{self.place:06d}v{self.visit:02d}"
+
+
+_Job = tuple[Path, _Photo]
 
 
 def make_town(folder: str | Path, seed: int, places: int, layout: str = "photos", **options: object) -> Written:
@@ -148,9 +151,16 @@ def write_town(
             *_photos(town, "database", "database", range(len(town.places)), 1),
             *_photos(town, "query", "queries", asked, queries_per_place),
         ]
-    paths = {_LAYOUTS[layout](town, photo): photo for photo in photos}
-    writer = _Writer(Path(folder), image_size, jpeg_quality)
-    skipped = _write_pictures(writer, town, paths, workers, progress)
+    paths = {Path(folder) / _LAYOUTS[layout](town, photo): photo for photo in photos}
+    write = partial(_write_chunk, image_size=image_size, jpeg_quality=jpeg_quality)
+    with growing(Path(folder)), Progress(progress, len(paths), "pictures") as counting:
+        for parent in sorted({path.parent for path in paths}):
+            parent.mkdir(parents=True, exist_ok=True)
+        todo = [(path, photo) for path, photo in paths.items() if not (path.exists() and path.stat().st_size)]
+        done = skipped = len(paths) - len(todo)
+        for count in in_order(write, town, [todo[k : k + _CHUNK] for k in range(0, len(todo), _CHUNK)], workers):
+            done += count
+            counting.reach(done, len(paths))
     if layout == "gsv":  # the table comes last: a reader that finds it finds every picture it names
         write_text(Path(folder) / "Dataframes" / f"{city}.csv", _gsv_table(city, photos))
     return Written(Path(folder), layout, len(photos), skipped)
@@ -164,10 +174,6 @@ def _check_range(**values: tuple[int, int, int | None]) -> None:
 
 
 # --- the three layouts: the path of a picture below the folder
-
-
-def _photos_path(town: Town, photo: _Photo) -> str:
-    return f"{photo.side}/{photo.place:06d}_{photo.visit:02d}.jpg"
 
 
 def _utm_path(town: Town, photo: _Photo) -> str:
@@ -200,7 +206,11 @@ def _gsv_path(town: Town, photo: _Photo) -> str:
     return f"Images/{city}/{city}_{place}_{year:04d}_{month:02d}_{photo.northdeg:03d}_{where}_{photo.panoid}.jpg"
 
 
-_LAYOUTS: dict[str, Callable[[Town, _Photo], str]] = {"photos": _photos_path, "utm": _utm_path, "gsv": _gsv_path}
+_LAYOUTS: dict[str, Callable[[Town, _Photo], str]] = {
+    "photos": lambda town, photo: f"{photo.side}/{photo.place:06d}_{photo.visit:02d}.jpg",
+    "utm": _utm_path,
+    "gsv": _gsv_path,
+}
 LAYOUTS = tuple(_LAYOUTS)
 
 
@@ -253,7 +263,12 @@ def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
     """Record what the folder is to hold, or check that it agrees with what it holds already."""
     _refuse_foreign(folder)
     marker = folder / _MARKER
-    held: dict[str, object] = _read_marker(marker) if marker.exists() else {}
+    try:
+        held = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {marker}: {error}. Choose another folder.") from error
+    if not isinstance(held, dict):
+        raise InputError(f"{marker} was not written by a town. Choose another folder.")
     # GSV-Cities folders grow city by city; of the other layouts a folder holds one.
     cities = key.startswith("gsv-") and all(name.startswith("gsv-") for name in held)
     if held.get(key, wish) != wish or not (cities or set(held) <= {key}):
@@ -265,64 +280,18 @@ def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
         write_text(marker, json.dumps({**held, key: wish}, indent=1) + "\n")
 
 
-def _read_marker(marker: Path) -> dict[str, object]:
-    try:
-        held = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {marker}: {error}. Choose another folder.") from error
-    if not isinstance(held, dict):
-        raise InputError(f"{marker} was not written by a town. Choose another folder.")
-    return held
+def _write_chunk(town: Town, chunk: list[_Job], image_size: tuple[int, int], jpeg_quality: int) -> int:
+    """Render, compress and move into place; runs in worker processes.
 
-
-@dataclass(frozen=True)
-class _Writer:
-    folder: Path
-    image_size: tuple[int, int]
-    jpeg_quality: int
-
-    def __call__(self, town: Town, chunk: Sequence[tuple[str, _Photo]]) -> int:
-        """Render, compress and move into place; runs in worker processes."""
-        for path, photo in chunk:
-            image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, self.image_size))
-            data = io.BytesIO()
-            image.save(data, "JPEG", quality=self.jpeg_quality, exif=_exif(photo))
-            _put(self.folder / path, data.getvalue())
-        return len(chunk)
-
-
-def _write_pictures(
-    writer: _Writer, town: Town, paths: dict[str, _Photo], workers: int, progress: bool | Report
-) -> int:
-    """Write what is missing, and return how many pictures existed before."""
-    with growing(writer.folder):
-        for parent in sorted({(writer.folder / path).parent for path in paths}):
-            parent.mkdir(parents=True, exist_ok=True)
-        todo = [(path, photo) for path, photo in paths.items() if not _exists(writer.folder / path)]
-    done = skipped = len(paths) - len(todo)
-    chunks = [todo[k : k + _CHUNK] for k in range(0, len(todo), _CHUNK)]
-    with growing(writer.folder), Progress(progress, len(paths), "pictures") as counting:
-        for count in in_order(writer, town, chunks, workers):
-            done += count
-            counting.reach(done, len(paths))
-    return skipped
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write the whole file or nothing; the temporary file does not end in .jpg.
-
-    It is not synced, which would take longer than rendering: an empty file after a power cut counts as missing.
+    A file is written whole or not at all, and under a name that does not end in .jpg. It is not synced, which would
+    take longer than rendering: an empty file after a power cut counts as missing.
     """
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(data)
-    beside.replace(path)
+    for path, photo in chunk:
+        image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, image_size))
+        beside = path.with_name(path.name + ".part")
+        image.save(beside, "JPEG", quality=jpeg_quality, exif=_exif(photo))
+        beside.replace(path)
+    return len(chunk)
 
 
 def _exif(photo: _Photo) -> bytes:

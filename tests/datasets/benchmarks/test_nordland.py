@@ -192,7 +192,7 @@ FAULTS = [
     ),
     Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "queries lack number 24"),
     Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "whole number of steps of 2.381 m"),
-    Fault("other keys in the npz", PATCH, "nordland-patchnetvlad", other_keys, "it has no 'utmQ' but utm_db, utm_q"),
+    Fault("other keys in the npz", PATCH, "nordland-patchnetvlad", other_keys, "it has no 'utmQ', only utm_db, utm_q"),
     Fault(
         "npz cut short",
         PATCH,

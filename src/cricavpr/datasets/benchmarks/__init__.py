@@ -1,4 +1,4 @@
-"""Every benchmark by name, as its published files lie on disk.
+"""All benchmarks by name, read from their published files.
 
 Open a split with `open_split(name, root)`, whatever its layout; `cricavpr datasets list` shows them all. All readers
 raise InputError, in one line, for files that are missing or damaged.
@@ -13,7 +13,7 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.benchmarks.msls import BENCHMARK as MSLS
 from cricavpr.datasets.benchmarks.nordland import BENCHMARK as NORDLAND
-from cricavpr.datasets.benchmarks.number_pairs import AMSTERTIME, SPED
+from cricavpr.datasets.benchmarks.numbered import AMSTERTIME, SPED
 from cricavpr.datasets.benchmarks.pittsburgh import PITTS30K, PITTS250K
 from cricavpr.datasets.benchmarks.tokyo import BENCHMARK as TOKYO247
 from cricavpr.datasets.benchmarks.utm_trees import EYNSHAM, SF_XL, ST_LUCIA, SVOX
@@ -22,7 +22,7 @@ from cricavpr.schema import nearest
 
 __all__ = ["BENCHMARKS", "SPLITS", "Benchmark", "Layout", "Split", "find_split", "find_splits", "open_split"]
 
-GSV_CITIES = Benchmark(  # to train on: see `cricavpr.datasets.gsv_cities` and `cricavpr places check`
+GSV_CITIES = Benchmark(  # for training: see `cricavpr.datasets.gsv_cities` and `cricavpr places check`
     key="gsv_cities",
     title="GSV-Cities",
     source="https://www.kaggle.com/datasets/amaralibey/gsv-cities (23 GB)",
@@ -46,7 +46,7 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
     """Return a split by its name.
 
     Raises:
-        InputError: no such split; the nearest name and all others.
+        InputError: unknown split; the message suggests the nearest name.
 
     Example:
         >>> find_split("tokyo247")[1].queries
@@ -58,10 +58,10 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
 
 
 def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
-    """Return one split by its name, or all splits of a benchmark by its key; a split first where both share a name.
+    """Return one split by its name, or all splits of a benchmark by its key; the split if both share a name.
 
     Raises:
-        InputError: neither; the nearest name and all others.
+        InputError: unknown name; the message suggests the nearest one.
     """
     if name in SPLITS:
         benchmark, split = SPLITS[name]

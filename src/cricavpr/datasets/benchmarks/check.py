@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.base import ImageSet
 from cricavpr.datasets.benchmarks.base import Layout, Split
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
@@ -20,8 +20,8 @@ from cricavpr.schema import to_plain
 Verdict = Literal["ok", "differs", "missing", "unknown"]  # unknown: nothing is recorded to compare with
 State = Literal["as expected", "differs", "nothing there"]
 
-LOOK_FOR = 200_000  # files of a side; of a larger one, so many spread evenly over it
-DECODED = 8  # photos of a side, spread evenly over it
+LOOK_FOR = 200_000  # files looked for on each side, spread evenly over a larger one
+DECODED = 8  # photos decoded on each side, spread evenly over it
 _REPORT_EVERY = 1_000  # files
 
 
@@ -79,16 +79,23 @@ def check_split(split: Split, root: Path, report: Report | None = None) -> Check
     layout = split.layout_of(root)
     if layout is None:
         return CheckedSplit(split.name, None, None, tuple(_needs(split, root)))
-    head = Finding("layout", " or ".join(dict.fromkeys(each.name for each in split.layouts)), layout.name, "ok")
+    findings = [Finding("layout", " or ".join(dict.fromkeys(each.name for each in split.layouts)), layout.name, "ok")]
     try:
         dataset = layout.read(root)
         digest = dataset.split_hash()
     except InputError as error:
-        return CheckedSplit(
-            split.name, layout.name, None, (head, Finding("reading", "readable", str(error), "differs"))
-        )
-    findings = (*_counts(split, dataset), *_photos(dataset, report), _hash(layout, digest))
-    return CheckedSplit(split.name, layout.name, digest, (head, *findings))
+        findings.append(Finding("reading", "readable", str(error), "differs"))
+        return CheckedSplit(split.name, layout.name, None, tuple(findings))
+    sizes = np.array([len(indices) for indices in dataset.positives], np.int64)
+    findings += [
+        _count("queries", split.queries, len(dataset.queries)),
+        _count("database images", split.database, len(dataset.database)),
+        _count("queries without positives", split.without_positives, int((sizes == 0).sum())),
+        _positives(split, dataset.rule, sizes),
+    ]
+    for side, images in (("database", dataset.database), ("queries", dataset.queries)):
+        findings += [_files(side, images, report), _decodable(side, images)]
+    return CheckedSplit(split.name, layout.name, digest, (*findings, _hash(layout, digest)))
 
 
 def _needs(split: Split, root: Path) -> Iterable[Finding]:
@@ -99,34 +106,19 @@ def _needs(split: Split, root: Path) -> Iterable[Finding]:
             yield Finding(f"{layout.name}: {need}", "there", *found)
 
 
-def _counts(split: Split, dataset: EvalDataset) -> Iterable[Finding]:
-    sizes = np.array([len(indices) for indices in dataset.positives], np.int64)
-    without = int((sizes == 0).sum())
-    yield _count("queries", split.queries, len(dataset.queries))
-    yield _count("database images", split.database, len(dataset.database))
-    yield _count("queries without positives", split.without_positives, without)
-    yield _positives(split, dataset.rule, sizes)
-
-
 def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives of each query
     if not sizes.any():
         return Finding("positives", split.rule, "none", "ok" if split.unanswered == "skip" else "differs")
     share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} a query"
     if rule == split.rule:
         return Finding("positives", split.rule, share, "ok")
-    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may bring a threshold of its own
+    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may have its own threshold
 
 
 def _count(what: str, expected: int | None, found: int) -> Finding:
     if expected is None:
         return Finding(what, "not published", f"{found:,}", "unknown")
     return Finding(what, f"{expected:,}", f"{found:,}", "ok" if found == expected else "differs")
-
-
-def _photos(dataset: EvalDataset, report: Report | None) -> Iterable[Finding]:
-    for side, images in (("database", dataset.database), ("queries", dataset.queries)):
-        yield _files(side, images, report)
-        yield _decodable(side, images)
 
 
 def _files(side: str, images: ImageSet, report: Report | None) -> Finding:

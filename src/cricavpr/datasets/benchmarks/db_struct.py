@@ -17,8 +17,6 @@ from cricavpr.errors import InputError
 from cricavpr.geo import Metres
 from cricavpr.matlab import Unreadable, read_variable
 
-_WHAT_NOW = "Fetch the specification again"
-
 
 @dataclass(frozen=True, eq=False)
 class DbStruct:
@@ -45,24 +43,19 @@ def read_db_struct(path: Path) -> DbStruct:
         fields = read_variable(path, "dbStruct")
         if not isinstance(fields, dict):
             raise Unreadable("its dbStruct is not a structure")
-        return _db_struct(path, fields)
+        database = _names(fields, "dbImageFns", "dbImage")
+        queries = _names(fields, "qImageFns", "qImage")
+        _check_count(fields, len(database), "database images", "numImages", "numDb")
+        _check_count(fields, len(queries), "queries", "numQueries", "numQ")
+        radius_m = _number(_field(fields, "posDistThr"))
+        if radius_m is None or not 0 < radius_m < 1e6:
+            raise Unreadable("its posDistThr is not a distance in metres")
+        metres = _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries)
+        return DbStruct(path, database, queries, *metres, radius_m)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. {_WHAT_NOW}.") from None
+        raise InputError(f"cannot read {path}: {error.strerror}. Fetch the specification again.") from None
     except Unreadable as error:
-        raise InputError(f"cannot use {path}: {error}. {_WHAT_NOW}.") from None
-
-
-def _db_struct(path: Path, fields: dict[str, Any]) -> DbStruct:
-    database = _names(fields, "dbImageFns", "dbImage")
-    queries = _names(fields, "qImageFns", "qImage")
-    _check_count(fields, len(database), "database images", "numImages", "numDb")
-    _check_count(fields, len(queries), "queries", "numQueries", "numQ")
-    radius = _number(_field(fields, "posDistThr"))
-    if radius is None or not 0 < radius < 1e6:
-        raise Unreadable("its posDistThr is not a distance in metres")
-    return DbStruct(
-        path, database, queries, _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries), radius
-    )
+        raise InputError(f"cannot use {path}: {error}. Fetch the specification again.") from None
 
 
 def _field(fields: dict[str, Any], *names: str) -> Any:
@@ -84,7 +77,7 @@ def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
-    """(2, N) in the file, (N, 2) here; of a single image MATLAB drops the second axis."""
+    """Return (N, 2) metres from (2, N) of the file; MATLAB drops the second axis of a single image."""
     array = _field(fields, field)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise Unreadable(f"its {field} is not an array of numbers")

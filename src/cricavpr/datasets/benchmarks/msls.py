@@ -3,12 +3,11 @@
 Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Two lists are called "MSLS-val". The official
 one has 740 queries: subtask `all`, no panoramas, at least one database image within 25 m. The downloader of the @UTM@
 trees keeps every query that is no panorama, about 11,000, and the same weights score 3 to 5 points lower. Both search
-the same 18,871 images. No version looks at the heading, although papers write of 40 degrees.
+the same 18,871 images. No version uses the heading, although papers mention 40 degrees.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,15 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, needed_file, with_listed_positives
+from cricavpr.datasets.benchmarks.base import (
+    Benchmark,
+    Layout,
+    Split,
+    first_file,
+    folder_of,
+    needed_file,
+    with_listed_positives,
+)
 from cricavpr.datasets.benchmarks.msls_tables import POSED, RAW, SEQUENCES, SUBTASKS, read_side
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.datasets.numpy_lists import read_integers, read_names
-from cricavpr.datasets.utm_names import has_utm_names, read_utm_dataset
+from cricavpr.datasets.places import file_names
+from cricavpr.datasets.utm_names import has_utm_names, join_utm_sides, read_utm_dataset
 from cricavpr.errors import InputError
-from cricavpr.files import read_lines
-from cricavpr.geo import Positions, within_radius
+from cricavpr.files import read_columns, read_lines
+from cricavpr.geo import Positions
 
 TRAIN_CITIES = (
     *("trondheim", "london", "boston", "melbourne", "amsterdam", "helsinki", "tokyo", "toronto", "saopaulo", "moscow"),
@@ -47,7 +53,7 @@ RADIUS_M = 25.0
 RULE = "within 25 m"
 NO_POSITIVES = "none: the answers are not here"
 
-KEY_LIST = "key_mslsval.txt"  # of the list repository Lu-Feng/MSLS-val: the 740 keys, separated by spaces
+KEY_LIST = "key_mslsval.txt"  # from the repository Lu-Feng/MSLS-val: the 740 keys, separated by spaces
 _NPY_DATABASE, _NPY_QUERIES = "msls_val_dbImages.npy", "msls_val_qImages.npy"
 _NPY_USED, _NPY_POSITIVES, _NPY_ALL_IN_ONE = "msls_val_qIdx.npy", "msls_val_pIdx.npy", "msls_val_gt_25m.npy"
 _LIST_FOLDERS = ("", "msls_val/", "datasets/msls_val/")
@@ -57,13 +63,8 @@ _TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader lin
 # --- from the tables
 
 
-def read_official_val(root: Path) -> EvalDataset:
-    """Read the official validation set, cph before sf."""
-    return _answered(_read_cities("msls-val", root, [f"train_val/{city}" for city in VAL_CITIES], subtask=True))
-
-
 def read_train_val(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
-    """Read all images of validation or training cities that are no panoramas, as the downloader keeps them."""
+    """Read all images of validation or training cities except panoramas, as the downloader does."""
     return _read_cities(name, root, [f"train_val/{city}" for city in cities])
 
 
@@ -71,8 +72,8 @@ def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
     """Read test cities as one database. Queries have positives only if the released answers lie beside the images.
 
     Answers are read from `test/<city>/{query,database}/postprocessed.csv` with the columns of `train_val`. The names of
-    unknown files beside the images go into `rule`. Panoramas stay: without the answers nobody knows which they are, and
-    the images must not depend on whether the answers are there.
+    unknown files beside the images go into `rule`. Panoramas are kept: only the answers tell
+    which images they are, and the dataset must have the same images with and without answers.
     """
     places = [root / "test" / city / side / POSED for city in cities for side in ("query", "database")]
     there = [place for place in places if place.exists()]
@@ -97,10 +98,7 @@ def unknown_files(root: Path, cities: Sequence[str] = TEST_CITIES) -> tuple[str,
 
 
 def _listing(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
-    except OSError:
-        return []
+    return sorted(name for name in file_names(folder) if not name.startswith("."))
 
 
 def _read_cities(
@@ -119,20 +117,16 @@ def _read_cities(
     positives: list[NDArray[np.int64]] = []
     first = 0
     for database, queries in sides:
-        found: Sequence[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(queries)
-        if database.positions is not None and queries.positions is not None:
-            found = _near(database.positions, queries.positions)
-        positives += [indices + first for indices in found]
+        if database.positions is None or queries.positions is None:
+            positives += [np.empty(0, np.int64)] * len(queries)
+        else:
+            # Released answers may have the zone of one side alone: join_utm_sides then uses none.
+            found = join_utm_sides(name, database, queries, RADIUS_M).positives
+            positives += [indices + first for indices in found]
         first += len(database)
     rule = RULE if posed else NO_POSITIVES
     databases, asked = zip(*sides, strict=True)
     return EvalDataset(name, _joined(root, databases), _joined(root, asked), tuple(positives), rule)
-
-
-def _near(database: Positions, queries: Positions) -> list[NDArray[np.int64]]:
-    if database.zones is None or queries.zones is None:  # released answers may have the zone of one side alone
-        return within_radius(Positions(database.metres), Positions(queries.metres), RADIUS_M)
-    return within_radius(database, queries, RADIUS_M)
 
 
 def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
@@ -175,14 +169,14 @@ def read_lists(root: Path) -> EvalDataset:
     names = read_names(listed)
     folder = folder_of(root, (".", "train_val", "msls_val"), names, listed)
     sides = ImageSet(folder, names), ImageSet(folder, _listed_queries(root))
-    truth = _all_in_one(root) or _list(root, _NPY_POSITIVES)
+    truth = _find_list(root, _NPY_ALL_IN_ONE) or _list(root, _NPY_POSITIVES)
     return with_listed_positives("msls-val", *sides, truth, f"{RULE} (by list)")
 
 
 def _listed_queries(root: Path) -> tuple[str, ...]:
     listed = _list(root, _NPY_QUERIES)
     names = read_names(listed)
-    if _all_in_one(root) is not None:
+    if _find_list(root, _NPY_ALL_IN_ONE) is not None:
         return names
     used = _list(root, _NPY_USED)
     rows = read_integers(used)
@@ -192,8 +186,8 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     return tuple(names[row] for row in rows.tolist())
 
 
-def _all_in_one(root: Path) -> Path | None:
-    return first_file(root, [folder + _NPY_ALL_IN_ONE for folder in _LIST_FOLDERS])
+def _find_list(root: Path, name: str) -> Path | None:
+    return first_file(root, [folder + name for folder in _LIST_FOLDERS])
 
 
 def _list(root: Path, name: str) -> Path:
@@ -205,7 +199,7 @@ def _list(root: Path, name: str) -> Path:
 
 
 def read_all_utm(root: Path) -> EvalDataset:
-    """Read the tree as it is: every query that is no panorama."""
+    """Read the whole tree, which holds every query except panoramas."""
     return replace(read_utm_dataset(_tree(root) or root, RADIUS_M), name="msls-val-11k")
 
 
@@ -260,8 +254,8 @@ def _has_subtasks(root: Path) -> bool:
 
 
 def _has_tree_and_keys(root: Path) -> bool:
-    lists = (KEY_LIST, *(folder + _NPY_QUERIES for folder in _LIST_FOLDERS))
-    return _tree(root) is not None and (_has_subtasks(root) or first_file(root, lists) is not None)
+    listed = first_file(root, [KEY_LIST]) or _find_list(root, _NPY_QUERIES)
+    return _tree(root) is not None and (_has_subtasks(root) or listed is not None)
 
 
 def _raw(cities: Sequence[str], read: Callable[[Path], EvalDataset], tables: Sequence[str]) -> Layout:
@@ -280,10 +274,12 @@ _OFFICIAL = Split(
     without_positives=0,
     rule=RULE,
     layouts=(
-        _raw(_VAL, read_official_val, (*_POSED_TABLES, SUBTASKS)),
+        _raw(
+            _VAL, lambda root: _answered(_read_cities("msls-val", root, _VAL, subtask=True)), (*_POSED_TABLES, SUBTASKS)
+        ),
         Layout(
             "lists (.npy)",
-            lambda root: first_file(root, [folder + _NPY_DATABASE for folder in _LIST_FOLDERS]) is not None,
+            lambda root: _find_list(root, _NPY_DATABASE) is not None,
             (_NPY_DATABASE, _NPY_QUERIES, _NPY_USED, _NPY_POSITIVES),
             read_lists,
         ),
@@ -292,7 +288,7 @@ _OFFICIAL = Split(
     notes=(
         "the official list; msls-val-11k is the other one of that name, 3 to 5 points harder",
         "scored over both cities together (498 queries in cph, 242 in sf); the mean of two recalls is another number",
-        "the heading is not looked at; image sizes vary",
+        "headings are not used; image sizes vary",
     ),
 )
 _WHOLE = Split(
@@ -305,7 +301,7 @@ _WHOLE = Split(
         Layout("@UTM@ tree", lambda root: _tree(root) is not None, _TREE_NEEDS, read_all_utm),
     ),
     notes=(
-        "what VPR-datasets-downloader makes: every query that is no panorama, about 11,000; its test is a link to val",
+        "made by VPR-datasets-downloader: every query except panoramas, about 11,000; its test is a link to val",
         "queries without positives count as misses",
     ),
 )
@@ -314,7 +310,7 @@ _WHOLE = Split(
 def _train_split(city: str) -> Split:
     name = f"msls-train-{city}"
     layouts = (_raw([f"train_val/{city}"], partial(read_train_val, name=name, cities=(city,)), _POSED_TABLES),)
-    note = "a training city used to evaluate: nothing that was trained on MSLS may be compared here"
+    note = "a training city: not for methods that were trained on MSLS"
     return Split(name, None, None, RULE, layouts, notes=(note,))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import ImageSet
-from cricavpr.datasets.csv_columns import read_columns
 from cricavpr.errors import InputError
+from cricavpr.files import read_columns
 from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
 Side = Literal["query", "database"]
@@ -34,7 +33,7 @@ def read_side(
 ) -> ImageSet:
     """Read the tables of one side of `city`, a path below `root` such as "train_val/cph".
 
-    Images come in the order of the tables; keys are sequences, frames the place in the sequence.
+    Images are in the order of the tables; keys are sequences, and frames are positions in a sequence.
 
     Args:
         posed: read positions from postprocessed.csv, and from raw.csv if it exists or must exist (train_val).
@@ -48,31 +47,31 @@ def read_side(
         raise InputError(
             f"{folder / SEQUENCES} has {len(twice):,} keys twice (first: {twice[0]!r}). Restore the table."
         )
-    poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else _Poses()
+    poses: _Poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else (None, None, None)
+    positions, conditions, panoramas = poses
     images = ImageSet(
         root,
         tuple(f"{city}/{side}/images/{key}.jpg" for key in keys),
-        poses.positions,
+        positions,
         None if sequences is None else tuple(sequences),
         _frames(folder / SEQUENCES, table["frame_number"]),
-        poses.conditions,
+        conditions,
     )
     keep = np.ones(len(keys), bool)
     if subtask:
-        keep &= _in_all(folder / SUBTASKS, keys)
-    if poses.panoramas is not None and not with_panoramas:
-        keep &= ~poses.panoramas
+        chosen = read_columns(folder / SUBTASKS, ("key", "all"))
+        _must_correspond(folder / SUBTASKS, chosen["key"], folder / SEQUENCES, keys)
+        keep &= _booleans(folder / SUBTASKS, "all", chosen["all"])
+    if panoramas is not None and not with_panoramas:
+        keep &= ~panoramas
     return images.take(keep)
 
 
-@dataclass(frozen=True, eq=False)
-class _Poses:
-    positions: Positions | None = None
-    panoramas: NDArray[np.bool_] | None = None
-    conditions: tuple[str, ...] | None = None
+_Poses = tuple[Positions | None, tuple[str, ...] | None, NDArray[np.bool_] | None]
 
 
 def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
+    """Return positions, conditions, and which images are panoramas; the last only if raw.csv is required or exists."""
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
     _must_correspond(posed, table["key"], folder / SEQUENCES, keys)
@@ -80,31 +79,20 @@ def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
     night = _booleans(posed, "night", table["night"]) if "night" in table else None
     conditions = None if night is None else tuple("night" if dark else "day" for dark in night)
     if not (required or raw.exists()):
-        return _Poses(Positions(metres), None, conditions)
+        return Positions(metres), conditions, None
     table = read_columns(raw, ("key", "lon", "lat", "pano"))
     _must_correspond(raw, table["key"], posed, keys)
     positions = _in_zones(metres, _numbers(raw, table, ("lat", "lon")), raw, posed)
-    return _Poses(positions, _booleans(raw, "pano", table["pano"]), conditions)
-
-
-def _in_all(path: Path, keys: Sequence[str]) -> NDArray[np.bool_]:
-    table = read_columns(path, ("key", "all"))
-    _must_correspond(path, table["key"], path.with_name(SEQUENCES), keys)
-    return _booleans(path, "all", table["all"])
+    return positions, conditions, _booleans(raw, "pano", table["pano"])
 
 
 def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
+    restore = "Rows of the tables of a city correspond; restore all of them from one download."
     if len(keys) != len(expected):
-        raise InputError(
-            f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. "
-            "Rows of the tables of a city correspond; restore all of them from one download."
-        )
+        raise InputError(f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. {restore}")
     for row, (key, wanted) in enumerate(zip(keys, expected, strict=True)):
         if key != wanted:
-            raise InputError(
-                f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. "
-                "Rows of the tables of a city correspond; restore all of them from one download."
-            )
+            raise InputError(f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. {restore}")
 
 
 def _numbers(path: Path, table: dict[str, list[str]], columns: tuple[str, str]) -> NDArray[np.float64]:  # (N, 2)

@@ -13,11 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
-from cricavpr.datasets.benchmarks.listed import first_file, needed_file, with_listed_positives
+from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split, first_file, needed_file, with_listed_positives
 from cricavpr.datasets.benchmarks.numbered import (
     IMAGES,
     has_tree,
@@ -34,7 +32,7 @@ from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
 TREE_SPACING_M = 25 / 10.5  # in the @UTM@ tree: 10 frames are 23.8 m, 11 are 26.2 m
-DATABASE, QUERIES = "summer", "winter"  # of all lists but VPR-Bench's
+DATABASE, QUERIES = "summer", "winter"  # in all lists but VPR-Bench's
 
 CLEAN_LIST = "cleanImageNames.txt"
 _LISTS = "nordland_imageNames_index.txt", "nordland_imageNames_query.txt"
@@ -50,7 +48,7 @@ _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 def read_frames(root: Path) -> EvalDataset:
     """Read two folders of frames and the cleaned list, which numbers both."""
-    why = "Put this list of the 27,592 frames beside the seasons: seasons numbered apart give pairs that do not match"
+    why = "Put this list of the 27,592 frames beside the seasons: seasons that are numbered separately give wrong pairs"
     listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]
     database, queries = (_listed_season(root, season, files, listed) for season in (DATABASE, QUERIES))
@@ -105,13 +103,9 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
     metres = float(radius.reshape(-1)[0])
     base, asked = (Positions(rows.astype(np.float64)) for rows in (base_m, asked_m))
     positives = tuple(within_radius(base, asked, metres))
-    rule = f"within {_reach(positives)} frames (radius {metres:g} of Patch-NetVLAD's list)"
+    reach = max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
+    rule = f"within {reach} frames (radius {metres:g} of Patch-NetVLAD's list)"
     return EvalDataset("nordland-patchnetvlad", sides[0], sides[1], positives, rule)
-
-
-def _reach(positives: Sequence[NDArray[np.int64]]) -> int:
-    """Return the distance of the furthest positive in frames."""
-    return max((int(np.abs(found - query).max()) for query, found in enumerate(positives) if found.size), default=0)
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
@@ -149,7 +143,7 @@ def read_vpr_bench(root: Path) -> EvalDataset:
 
 
 def read_npy(root: Path) -> EvalDataset:
-    """Read the same as three lists, as GSV-Cities' code keeps them: `Nordland_{dbImages,qImages,gt}.npy`."""
+    """Read the same split from the three lists of GSV-Cities' code: `Nordland_{dbImages,qImages,gt}.npy`."""
     sides = [ImageSet(root, _below(root, read_names(root / name), root / name)) for name in _NPY[:2]]
     return with_listed_positives("nordland-2760", sides[0], sides[1], root / _NPY[2], f"the list of {_NPY[2]}")
 
@@ -216,9 +210,9 @@ BENCHMARK = Benchmark(
                 Layout("@UTM@ tree", has_tree, _TREE, read_utm),
             ),
             notes=(
-                "winter asks, summer answers; BoQ-DINOv2 has 90.6 here and 81.3 on nordland-2760",
+                "queries are winter, the database is summer; BoQ-DINOv2 has 90.6 here and 81.3 on nordland-2760",
                 "positions in the @UTM@ tree are made up (2.381 m a frame), so no position is kept",
-                "seasons numbered apart do not match; both are numbered by cleanImageNames.txt",
+                "seasons numbered separately do not match; cleanImageNames.txt numbers both",
             ),
         ),
         Split(
@@ -252,7 +246,7 @@ BENCHMARK = Benchmark(
                 ),
                 Layout("lists (.npy)", lambda root: first_file(root, _NPY) is not None, _NPY, read_npy),
             ),
-            notes=("summer asks, winter answers: the other way round than nordland",),
+            notes=("queries are summer, the database is winter: the reverse of nordland",),
         ),
         Split(
             name="nordland-3450",
@@ -269,7 +263,9 @@ BENCHMARK = Benchmark(
                 ),
                 Layout("@UTM@ tree", has_tree, _TREE, read_partition_utm),
             ),
-            notes=("winter asks, summer answers; papers on this partition use several pairs of seasons",),
+            notes=(
+                "queries are winter, the database is summer; papers on this partition use several pairs of seasons",
+            ),
         ),
     ),
 )

@@ -1,19 +1,21 @@
-"""Read benchmarks whose photos are numbered alike on both sides: numbers decide, not distances.
+"""Read AmsterTime, SPED and other benchmarks whose positives are decided by the numbers of photos, not by distances.
 
-The tree of @ names gives such photos made-up positions, all on one line to the north; here they are turned back into
-the numbers that they stand for.
+In a tree of @ names such photos have made-up positions on a line to the north, which are converted back to numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
+from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
 from cricavpr.datasets.find_files import find_files
+from cricavpr.datasets.numpy_lists import read_numbered_lists
 from cricavpr.datasets.utm_names import find_sides, has_utm_names, read_utm_folder
 from cricavpr.errors import InputError
 
@@ -33,7 +35,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of two sides that carry numbers (`frames`), positives by number."""
+    """Make a dataset of two numbered sides (`frames`), with positives whose numbers differ by at most `tolerance`."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -50,7 +52,7 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
         raise InputError(
             f"the two sides of {name} do not match: {len(database):,} database images in {database.root}, "
             f"{len(queries):,} queries in {queries.root}, and the {side} lack number {number}. "
-            "Number both sides by one list; sides numbered apart do not show the same places."
+            "Number both sides by one list; sides numbered separately do not show the same places."
         )
     return EvalDataset(name, database, queries, within_frames(database.frames, queries.frames, tolerance), rule)
 
@@ -81,19 +83,14 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
             f"number of steps of {spacing_m:.4g} m. Make the tree again with the published downloader."
         )
     frames = numbers.astype(np.int64)
-    _check_written(images, frames)
-    plain = replace(images, positions=None, keys=None, frames=frames)
-    return plain.take(np.argsort(frames, kind="stable"))
-
-
-def _check_written(images: ImageSet, frames: Numbers) -> None:
-    """Raise if the number in a name is not that of its position."""
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
                 f"{name!r} in {images.root} says number {int(key)} and lies where number {frame} belongs. "
                 "Make the tree again with the published downloader."
             )
+    plain = replace(images, positions=None, keys=None, frames=frames)
+    return plain.take(np.argsort(frames, kind="stable"))
 
 
 def read_numbered_folder(folder: Path) -> ImageSet:
@@ -107,3 +104,74 @@ def read_numbered_folder(folder: Path) -> ImageSet:
     frames = np.array([int(stem[-18:]) for stem in stems], np.int64)
     order = np.argsort(frames, kind="stable")
     return ImageSet(folder, tuple(names[row] for row in order.tolist()), frames=frames[order])
+
+
+# --- AmsterTime and SPED: photos in pairs of one number, in two folders or as a tree of @ names
+#
+# AmsterTime: archival photos of Amsterdam, each with one street view of the same spot today. Source: Yildiz et al.,
+# "AmsterTime" (ICPR 2022). The authors' own retrieval task leaves one out of the whole set, which is another protocol.
+# SPED as VPR-Bench tests it: 607 fixed cameras, each seen twice. Source: Zaffar et al., "VPR-Bench" (IJCV 2021).
+
+TREE_SPACING_M = 1000.0  # in the @UTM@ tree: one kilometre between made-up positions, so only partners are near
+SPED_TRUTH = "ground_truth_new.npy"
+_MADE_UP = "positions in the @UTM@ tree are made up (north = number x 1000 m), so no position is kept"
+
+
+def read_folders(root: Path, name: str, folders: tuple[str, str], rule: str) -> EvalDataset:
+    """Read two folders of photos by number; SPED's own list, if it is there, must say the same."""
+    dataset = paired(name, read_numbered_folder(root / folders[0]), read_numbered_folder(root / folders[1]), 0, rule)
+    if name == "sped" and (root / SPED_TRUTH).exists():
+        _check_truth(root / SPED_TRUTH, len(dataset.queries))
+    return dataset
+
+
+def _check_truth(listed: Path, count: int) -> None:
+    given = read_numbered_lists(listed)
+    for query in range(count):
+        if not np.array_equal(given.get(query, ()), [query]):
+            says = given[query].tolist() if query in given else "nothing"
+            raise InputError(
+                f"{listed} gives query {query} the answers {says}, but in SPED photos of one number belong "
+                "together. Fetch the list again, or remove it."
+            )
+
+
+def _split(
+    name: str, count: int, rule: str, folders: tuple[str, str], first: tuple[str, str], *notes: str
+) -> tuple[Split]:
+    database, queries = folders
+    raw = Layout(
+        f"raw ({database}/, {queries}/)",
+        lambda root: (root / database).is_dir() or (root / queries).is_dir(),
+        (f"{database}/{first[0]}", f"{queries}/{first[1]}"),
+        partial(read_folders, name=name, folders=folders, rule=rule),
+    )
+    needs = ("images/test/database", "images/test/queries")
+    tree = Layout("@UTM@ tree", has_tree, needs, lambda root: paired(name, *read_tree(root, TREE_SPACING_M), 0, rule))
+    return (Split(name, count, count, rule, (raw, tree), without_positives=0, notes=(_MADE_UP, *notes)),)
+
+
+AMSTERTIME = Benchmark(
+    key="amstertime",
+    title="AmsterTime",
+    source="https://doi.org/10.4121/19580806 (AmsterTime-v1.0.zip)",
+    registration="none",
+    licence="see the data set's page",
+    splits=_split(
+        "amstertime",
+        1231,
+        "the partner of the same number",
+        ("new", "old"),
+        ("0000.png", "0000.jpg"),
+        "the @UTM@ tree holds the database saved again as .jpg: other pixels than the raw .png",
+        "many queries are greyscale; they are read as RGB",
+    ),
+)
+SPED = Benchmark(
+    key="sped",
+    title="SPED (test set of VPR-Bench)",
+    source="SPEDTEST.zip of VPR-Bench, https://surfdrive.surf.nl/files/index.php/s/sbZRXzYe3l0v67W",
+    registration="none",
+    licence="unknown",
+    splits=_split("sped", 607, "the photo of the same number", ("ref", "query"), ("0000000.jpg", "0000000.jpg")),
+)

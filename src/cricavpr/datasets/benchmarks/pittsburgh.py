@@ -10,10 +10,18 @@ from functools import partial
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import (
+    Area,
+    Benchmark,
+    Layout,
+    Split,
+    first_file,
+    folder_of,
+    in_zone,
+    panoramas,
+    with_listed_positives,
+)
 from cricavpr.datasets.benchmarks.db_struct import read_db_struct
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas, with_listed_positives
 from cricavpr.datasets.benchmarks.utm_trees import WITHIN_25_M, bases, tree
 from cricavpr.datasets.numpy_lists import read_names
 
@@ -27,10 +35,7 @@ _NPY_FOLDERS = ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")
 def read_mat(root: Path, stem: str) -> EvalDataset:
     """Read the published list `<stem>.mat` in its own order; database images lie below `root`."""
     struct = read_db_struct(_mat(root, stem))
-    sides = (
-        (struct.database, struct.database_m, DATABASE_FOLDERS),
-        (struct.queries, struct.queries_m, QUERY_FOLDERS),
-    )
+    sides = ((struct.database, struct.database_m, DATABASE_FOLDERS), (struct.queries, struct.queries_m, QUERY_FOLDERS))
     database, queries = (
         AREA.check(
             ImageSet(folder_of(root, folders, names, struct.path), names, in_zone(metres, AREA.zone), panoramas(names))

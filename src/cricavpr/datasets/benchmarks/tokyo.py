@@ -13,16 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import Area, Benchmark, Layout, Split, first_file, folder_of, in_zone, panoramas
 from cricavpr.datasets.benchmarks.db_struct import DbStruct, read_db_struct
-from cricavpr.datasets.benchmarks.listed import first_file, folder_of, in_zone, panoramas
 from cricavpr.datasets.benchmarks.utm_trees import RECOMPRESSED, WITHIN_25_M, bases, tree
 from cricavpr.errors import InputError
 from cricavpr.geo import ground_distances_m
 
 AREA = Area("Tokyo", 35.68, 139.76)
-CONDITIONS = ("night", "day", "sunset")  # of the query whose number, from 1, leaves this rest when divided by 3
+CONDITIONS = ("night", "day", "sunset")  # query n, counted from 1, has the condition n modulo 3
 PER_PANORAMA = 12
 PANORAMA_LETTERS = 22  # length of a panorama's id
 APART_M = 1_000.0  # the list and the csv beside a query name one place
@@ -95,7 +93,7 @@ def conditions(count: int) -> tuple[str, ...]:
 
 
 def _with_conditions(dataset: EvalDataset) -> EvalDataset:
-    """The tree sorts by easting, but a query keeps its official number in the place of the panorama's id."""
+    """Add conditions by the official numbers of queries, which the tree keeps in place of panorama ids."""
     queries = dataset.queries
     numbers = [int(key) for key in queries.keys or () if key.isascii() and key.isdigit()]
     if len(queries) % 3 or len(set(numbers)) != len(queries):
@@ -136,7 +134,7 @@ BENCHMARK = Benchmark(
                 "the tree is sorted by easting, its queries are resized to a shorter side of 480 and take their "
                 "positions from the csv files, not from the list",
                 RECOMPRESSED,
-                "the full set of 1,125 queries (version 3) is another split, which is not this one",
+                "the full set of 1,125 queries (version 3) is another split",
                 "queries differ in size: give one image size, or describe one by one",
             ),
         ),

@@ -1,10 +1,8 @@
-"""Trees of @ names, the form in which most benchmarks are passed on; and the benchmarks that are read in no other form.
+"""Trees of @ names, the form in which most benchmarks are shared, and the benchmarks that are read in this form only.
 
 Source: the layout that VPR-datasets-downloader writes: `<name>/images/<split>/{database,queries}/@...@.jpg`.
 
-San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CosPlace, CVPR
-2022). It has no folder `images`, and its `*_images_paths.txt` are read instead of looking through millions of files.
-
+San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CVPR 2022).
 SVOX: Berton et al., "Adaptive-attentive geolocalization from few queries" (WACV 2021): street view of Oxford as the
 database, and drives of RobotCar in five weathers as queries.
 """
@@ -16,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cricavpr.datasets.base import EvalDataset, ImageSet
-from cricavpr.datasets.benchmarks.area import Area
-from cricavpr.datasets.benchmarks.base import Benchmark, Layout, Split
+from cricavpr.datasets.benchmarks.base import Area, Benchmark, Layout, Split
 from cricavpr.datasets.utm_names import join_utm_sides, read_utm_folder
 from cricavpr.geo import Positions
 
@@ -44,7 +41,7 @@ def tree(
     """Return the layout of a database folder and a folder of queries beside it, scored within 25 m.
 
     Args:
-        below: folders that may hold the two; the first that does is read, and the first is named to users.
+        below: folders that may hold the two; the first that does is read. Messages name the first of the list.
         area: where all photos must lie.
         finish: completes the dataset after reading.
     """
@@ -108,7 +105,7 @@ ST_LUCIA = Benchmark(
         1_549,
         "only the tree of @ names is read, not the ten recordings",
         "database: the first of ten drives; queries: the last; one frame in 5 m; neither count is confirmed",
-        "all good methods reach 99 to 100 here, so it tells them apart no more",
+        "all good methods reach 99 to 100 here, so it no longer separates them",
     ),
 )
 
@@ -126,7 +123,7 @@ _SF_SMALL = "the small version for first trials: its figures are not those of SF
 
 
 def _sf(name: str, part: str, folder: str, queries: int | None, database: int | None, *notes: str) -> Split:
-    """`part` is processed/val, processed/test, small/val or small/test."""
+    """Return a split; `part` is processed/val, processed/test, small/val or small/test."""
     below = (part, part.rpartition("/")[2], f"sf_xl/{part}", f"sf_xl/{part.rpartition('/')[2]}")
     layouts = (tree(below, folder, area=SAN_FRANCISCO),)
     return Split(name, queries, database, WITHIN_25_M, layouts, notes=notes + _SF_NOTES)
@@ -145,9 +142,9 @@ SF_XL = Benchmark(
     splits=(
         _sf("sf_xl-val", "processed/val", "queries", 7_993, 8_015, "the exact counts (8k each) are not confirmed"),
         _sf_test("test_v1", "queries_v1", 1_000, "from Flickr, without headings"),
-        _sf_test("test_v2", "queries_v2", 598, "the queries of San Francisco Landmarks with refined poses"),
-        _sf_test("night", "queries_night", 466, "by night"),
-        _sf_test("occlusion", "queries_occlusion", 76, "with things in the way"),
+        _sf_test("test_v2", "queries_v2", 598, "of San Francisco Landmarks with refined poses"),
+        _sf_test("night", "queries_night", 466, "taken at night"),
+        _sf_test("occlusion", "queries_occlusion", 76, "with occlusions"),
         _sf("sf_xl_small-val", "small/val", "queries", None, None, _SF_SMALL, "8 thousand photos on each side"),
         _sf("sf_xl_small-test_v1", "small/test", "queries_v1", 1_000, None, _SF_SMALL, "27 thousand photos"),
     ),
@@ -188,7 +185,7 @@ def read_svox_all(root: Path) -> EvalDataset:
 
 
 def _svox(name: str, queries: int, layout: Layout, *notes: str) -> Split:
-    common = ("the database's folder is called gallery", "counts as they stand in other projects' code")
+    common = ("the database's folder is called gallery", "counts taken from other projects' code")
     return Split(f"svox-{name}", queries, 17_166, WITHIN_25_M, (layout,), notes=notes + common)
 
 
