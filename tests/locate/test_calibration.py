@@ -257,7 +257,7 @@ def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
     assert read_calibration(change.compact()).calibration is not None
     many, where = world.photos(np.repeat(PLACES, 2), "more")
     found = read_calibration(change.newest().add(Photos(many, tmp_path, where)).index)
-    assert found.calibration is None and "of the photos and positions, and is not used" in str(found.why_not)
+    assert found.calibration is None and "of the photos and positions with version" in str(found.why_not)
 
 
 def sketched(index: PlaceIndex) -> tuple[int, ...]:

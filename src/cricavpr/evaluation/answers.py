@@ -28,11 +28,11 @@ class Match:
     """One database image that was found.
 
     Attributes:
-        name, index: in the database.
+        name, index: its name and its row in the database.
         score: higher is better.
-        distance_m: from the query; None where a position is unknown.
+        distance_m: distance to the query; None if a position is unknown.
         right: whether it is a positive.
-        latlon: degrees; None where unknown or in a local frame.
+        latlon: degrees; None if unknown or in a local frame.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for one query.
+    """The answer to one query.
 
     Attributes:
         query, index: its name and its row among the queries.
-        position: easting, northing in metres; None where unknown.
-        latlon: degrees; None where unknown or in a local frame.
-        condition: such as "night"; None where the dataset does not say.
-        positives: how many database images show the same place.
-        nearest_m: distance to the nearest positive; None where there is none, or no position.
-        first_right_rank: rank of the best positive over the whole database, 1 for the first; None where there is
-            none, or the query could not be described.
+        position: easting and northing in metres; None if unknown.
+        latlon: degrees; None if unknown or in a local frame.
+        condition: for example "night"; None if the dataset does not say.
+        positives: number of database images that show the same place.
+        nearest_m: distance to the nearest positive; None without a positive or a position.
+        first_right_rank: rank of the best positive over the whole database, 1 for the first; None without a positive,
+            or if the query could not be described.
         matches: best first.
     """
 
@@ -73,8 +73,13 @@ class Answer:
         if self.first_right_rank is not None and self.first_right_rank < 1:
             raise ValueError(f"first_right_rank must be at least 1, got {self.first_right_rank}")
 
+    @property
+    def right(self) -> bool:
+        """Whether the first match shows the place."""
+        return bool(self.matches) and self.matches[0].right
+
     def found(self, n: int) -> bool:
-        """Return whether one of the first `n` is right."""
+        """Return whether one of the first `n` matches is right."""
         return self.first_right_rank is not None and self.first_right_rank <= n
 
 
@@ -95,7 +100,7 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
     """Read all answers of an evaluation, in the order of the queries.
 
     Args:
-        card: the card that must agree with the answers.
+        card: if given, check that it agrees with the answers.
 
     Raises:
         InputError: no such file, an invalid or missing line, or a card with other counts or another recall.
@@ -107,7 +112,7 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
 
 
 def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers that recall is over."""
+    """Return the answers over which recall is computed."""
     return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
 

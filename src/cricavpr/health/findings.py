@@ -140,11 +140,12 @@ def examine(
         >>> import tempfile
         >>> from cricavpr.descriptors import DescriptorSet, MadeBy
         >>> from cricavpr.geo import Positions
+        >>> from cricavpr.index.columns import Photos
         >>> made_by = MadeBy("mine", "none", None, "none", "none", None, 2)
         >>> descriptors = DescriptorSet(("a.jpg", "b.jpg"), np.eye(2, dtype=np.float32), made_by)
         >>> positions = Positions(np.array([[0.0, 0.0], [400.0, 0.0]]))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     index = PlaceIndex.build(descriptors, positions, Path(folder), Path(folder) / "index")
+        ...     index = PlaceIndex.build(Photos(descriptors, Path(folder), positions), Path(folder) / "index")
         ...     examine(index).summary()
         '2 photos, 0 holes, 2 thin places, 1 most similar pairs of far places, 0 near-duplicates'
     """

@@ -1,6 +1,6 @@
-"""Descriptors of one dataset under many arrangements of its images, each kept in files while the audit lasts.
+"""Descriptors of one dataset under many arrangements of its images, kept in files until the audit is done.
 
-An arrangement says which images are described together, in which order, in which batches and with which arithmetic.
+An arrangement is a grouping, an order, a batch size and a precision.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sides:
     """Descriptors of both sides under one arrangement.
 
     Attributes:
-        groups: the groups of database and queries, as indices into each set.
+        groups: groups of the database and of the queries, as indices into each.
     """
 
     database: Vectors
@@ -41,14 +41,14 @@ class Sides:
 
 
 class Arrangements:
-    """One method and one dataset, ready to be described under any arrangement.
+    """A method and a dataset, to be described under any arrangement.
 
     Args:
-        folder: keeps the descriptors, so that an interrupted audit goes on.
+        folder: keeps the descriptors, so that an interrupted audit can continue.
 
     Attributes:
-        alone: both sides, every photo described alone; photos that fail there are left out of all that follows.
-        images: the photos of both sides that are left.
+        alone: both sides with every photo described alone. Photos that fail here are left out of all arrangements.
+        images: the remaining photos of both sides.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Arrangements:
         """Describe both sides under one arrangement.
 
         Args:
-            order_seed: shuffle the photos first, so that those next to one another stand far apart.
-            precision: of the network's arithmetic.
+            order_seed: first shuffle the photos with this seed, so that neighbours come from distant places.
+            precision: arithmetic of the network.
         """
         return self._sides(in_precision(self.method, precision), grouping, order_seed, batch_size)
 
@@ -88,7 +88,7 @@ class Arrangements:
         return self._sides(named, ALONE, None, 16)
 
     def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
-        """Describe some photos of one side; rows count the photos that have a descriptor alone."""
+        """Describe some photos of one side, given as rows of `images`."""
         images = self.images[side].take(rows)
         return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
 
@@ -103,7 +103,7 @@ class Arrangements:
         return Sides(vectors[0], vectors[1], (groups[0], groups[1]))
 
     def _describe(self, method: Method, images: ImageSet, grouping: Grouping, draw: int, batch_size: int) -> Described:
-        """Describe once; the batch is part of the file's name, because the audit compares batches."""
+        """Describe, or read an earlier result. Its file name has the batch size, because the audit compares batches."""
         key = hashlib.sha256(f"{cache_key(method, images, grouping, draw)} {batch_size}".encode()).hexdigest()[:24]
         return describe_once(
             method,
@@ -124,17 +124,17 @@ def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
     row_of = {name: row for row, name in enumerate(made.names)}
     if lost := [name for name in names if name not in row_of]:
         raise InputError(
-            f"{lost[0]} has a descriptor alone but none in a group ({made.made_by.grouping}). Check the photo, or "
-            "leave it out of the dataset."
+            f"{lost[0]} can be described alone but not in a group ({made.made_by.grouping}). Check the photo, or "
+            "remove it from the dataset."
         )
     return made.vectors[[row_of[name] for name in names]]
 
 
 def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Group:
-    """Return an order in which each run of `grouping.size` photos comes from that many different parts of the set.
+    """Return an order in which every `grouping.size` photos in a row come from that many different parts of the set.
 
-    The set is sorted from west to east (in file order where positions are unknown) and cut into strips; a run takes
-    one random photo of each strip.
+    The photos are sorted from west to east, or kept in file order without positions, and cut into `grouping.size`
+    strips. Photos in a row are one random photo of each strip.
     """
     size = grouping.size or 1
     line = np.arange(len(images))

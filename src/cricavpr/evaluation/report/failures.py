@@ -1,4 +1,4 @@
-"""Rules that tell from the answers why a query may have gone wrong."""
+"""Rules that suggest from the answers why a query went wrong."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.report.evaluations import Evaluation
 
-NEAR = 2.0  # a near miss is within this many radii: 25 to 50 m
-FAR = 4.0  # another place is beyond this many radii: 100 m
-SHARED = 2  # this many other wrong queries with the same first match
-UNLIKE = 20  # a best positive behind this rank looks unlike the query
+NEAR = 2.0  # radii: a first match up to this far away is a near miss (25 to 50 m)
+FAR = 4.0  # radii: a first match beyond this is another place (100 m)
+SHARED = 2  # at least so many other wrong queries have the same first match
+UNLIKE = 20  # if the best positive has a higher rank, it looks unlike the query
 
 KINDS = {
     "near miss": "The first match is outside the radius by no more than the radius itself (25 to 50 m).",
@@ -32,10 +32,10 @@ class Failure:
     """One wrong query.
 
     Attributes:
-        index: its place among the answers.
-        kinds: keys of KINDS, at least one.
-        shared: other wrong queries with the same first match.
-        distance_m, score: of the first match; None if there is none or its distance is unknown.
+        index: its row among the answers.
+        kinds: one or more keys of KINDS.
+        shared: number of other wrong queries with the same first match.
+        distance_m, score: of the first match; None if there is no match or its distance is unknown.
     """
 
     index: int
@@ -48,37 +48,23 @@ class Failure:
     first_right_rank: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the failure as it is written to failures.json."""
+        """Return the entry of failures.json."""
         return {key: value for key, value in asdict(self).items() if key != "index"}
-
-
-def right(answer: Answer) -> bool:
-    """Return whether the first match shows the place."""
-    return bool(answer.matches) and answer.matches[0].right
 
 
 def failures(evaluation: Evaluation) -> list[Failure]:
     """Return the wrong queries of an evaluation, in order."""
-    wrong = [answer for answer in evaluation.answers if not right(answer)]
+    wrong = [answer for answer in evaluation.answers if not answer.right]
     landed = Counter(answer.matches[0].name for answer in wrong if answer.matches)
-    scores = [answer.matches[0].score for answer in evaluation.answers if right(answer)]
-    usual = median(scores) if scores else None
-    found = []
+    scores = [answer.matches[0].score for answer in evaluation.answers if answer.right]
+    usual, found = median(scores) if scores else None, []
     for answer in wrong:
         first = answer.matches[0] if answer.matches else None
         shared = landed[first.name] - 1 if first else 0
-        found.append(
-            Failure(
-                index=answer.index,
-                query=answer.query,
-                condition=answer.condition or "",
-                kinds=_kinds(answer, evaluation.radius_m, usual, shared),
-                shared=shared,
-                distance_m=first.distance_m if first else None,
-                score=first.score if first else None,
-                first_right_rank=answer.first_right_rank,
-            )
-        )
+        kinds = _kinds(answer, evaluation.radius_m, usual, shared)
+        off_m, score = (first.distance_m, first.score) if first else (None, None)
+        rank, condition = answer.first_right_rank, answer.condition or ""
+        found.append(Failure(answer.index, answer.query, condition, kinds, shared, off_m, score, rank))
     return found
 
 
