@@ -23,10 +23,9 @@ from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.index.segments import Segment
 from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import LocationEstimate, Locator
-from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Logistic, Ring, Source
 from cricavpr.locate.consensus import Rule
 from cricavpr.locate.locator import _parts
-from cricavpr.locate.logistic import Logistic
 from cricavpr.methods import load_method
 from cricavpr.methods.embedding import pixels_of
 from tests.index.fake_server import FakeServer

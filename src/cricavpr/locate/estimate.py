@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cricavpr.geo import LatLon, point_feature
 
-UNCALIBRATED = "uncalibrated"  # it is unknown how often such a score is right
+UNCALIBRATED = "uncalibrated"  # the index has no calibration, so the confidence is unknown
 Status = Literal["located", "unknown", "uncalibrated"]
 
 
@@ -17,8 +17,8 @@ class Where:
     """One position in degrees and in metres.
 
     Attributes:
-        position: degrees; None where unknown or in a local frame.
-        easting_m, northing_m: metres in the UTM `zone`, or in a local frame where that is None; None where unknown.
+        position: degrees; None if unknown or in a local frame.
+        easting_m, northing_m: metres in the UTM `zone`, or in a local frame if `zone` is None; None if unknown.
     """
 
     position: LatLon | None = None
@@ -37,7 +37,7 @@ class Where:
         return f"<Where {self}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return both forms for JSON."""
+        """Return degrees and metres for JSON."""
         position = self.position
         degrees = metres = None
         if position is not None:  # 8 decimals are a millimetre
@@ -69,7 +69,7 @@ class Match:
 
     @property
     def position(self) -> LatLon | None:
-        """Degrees; None where unknown or in a local frame."""
+        """Degrees; None if unknown or in a local frame."""
         return self.where.position
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,14 +79,14 @@ class Match:
 
 @dataclass(frozen=True)
 class Doubt:
-    """How sure an answer is, by the calibration of the index.
+    """Confidence of an answer, by the calibration of the index.
 
     Attributes:
-        radius_m: holds the truth in 90 % of answers as sure as this one.
+        radius_m: holds the truth for 90 % of the answers with this confidence.
         confidence: probability that the position is right.
         probability_in_map: probability that the index has a photo of the place at all.
         precision: requested share of right answers.
-        answered: whether the answer is sure enough for that precision.
+        answered: whether the confidence is high enough for that precision.
     """
 
     radius_m: float
@@ -98,13 +98,13 @@ class Doubt:
 
 @dataclass(frozen=True, repr=False)
 class LocationEstimate:
-    """Where a photo was probably taken.
+    """The place where a photo was probably taken.
 
     Attributes:
         photo: name of the photo.
-        guess: the position that its matches support, even if it is not sure enough to be an answer.
+        guess: the position that its matches support, even if the confidence is too low for an answer.
         matches: best first.
-        doubt: None until the index is calibrated; a score alone does not say how often it is right.
+        doubt: confidence and radius; None until the index is calibrated, because a score alone does not give them.
     """
 
     photo: str
@@ -135,14 +135,14 @@ class LocationEstimate:
 
     @property
     def status(self) -> Status:
-        """located; unknown if the answer is not sure enough; or uncalibrated."""
+        """Status of the answer: located, unknown if the confidence is too low, or uncalibrated."""
         if self.doubt is None:
             return "uncalibrated"
         return "located" if self.doubt.answered else "unknown"
 
     @property
     def where(self) -> Where:
-        """The estimated position; none where the status is unknown, so that nobody uses it by mistake."""
+        """The estimated position; empty if the status is unknown, so that nobody uses it by mistake."""
         return Where() if self.status == "unknown" else self.guess
 
     @property
@@ -152,7 +152,7 @@ class LocationEstimate:
 
     @property
     def radius_m(self) -> float | None:
-        """Radius that holds the truth in 90 % of answers as sure as this; None until calibrated, and where unknown."""
+        """Radius that holds the truth for 90 % of answers with this confidence; None if unknown or uncalibrated."""
         return None if self.doubt is None or not self.doubt.answered else self.doubt.radius_m
 
     @property
@@ -166,7 +166,7 @@ class LocationEstimate:
         return UNCALIBRATED if self.doubt is None else self.doubt.probability_in_map
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON of the command line."""
+        """Return the JSON object that `cricavpr locate --json` prints."""
         return {
             "photo": self.photo,
             "status": self.status,
@@ -179,7 +179,7 @@ class LocationEstimate:
         }
 
     def to_feature(self) -> dict[str, Any]:
-        """Return a GeoJSON feature; its geometry is null where there is no latitude."""
+        """Return a GeoJSON feature; its geometry is null without a latitude."""
         properties = {key: value for key, value in self.to_dict().items() if key != "position"}
         if self.position is None:
             return {"type": "Feature", "geometry": None, "properties": properties}

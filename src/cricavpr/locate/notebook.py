@@ -1,4 +1,4 @@
-"""A location estimate in a notebook: a map, and its matches with their photos where the files are there."""
+"""A location estimate in a notebook: a map and the matches, with their photos if the files exist."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cricavpr.images import decode
 from cricavpr.locate.estimate import LocationEstimate, Where
 from cricavpr.pages import Circle, Marker, map_of, notebook, picture, text
 
-THUMBNAIL_BYTES = 20_000  # of the data: URI, at most
-SIDES_PX = (150, 96, 48)  # the first that is small enough
+THUMBNAIL_BYTES = 20_000  # limit of a data: URI
+SIDES_PX = (150, 96, 48)  # the first that stays below the limit is used
 
 
 def estimate_html(estimate: LocationEstimate) -> str:
@@ -27,7 +27,7 @@ def estimate_html(estimate: LocationEstimate) -> str:
 
 
 def _map(estimate: LocationEstimate, photos: list[str]) -> str:
-    """Return the map of the answer, its radius and its matches; nothing where no position is known."""
+    """Return the map of the answer, its radius and its matches; "" if no position is known."""
     degrees = any(place.position is not None for place in (estimate.where, *(m.where for m in estimate.matches)))
     matches = [
         Marker(at, f"{match.name}, score {match.score:.3f}", "match", photo)
@@ -50,7 +50,7 @@ def _at(where: Where, degrees: bool) -> tuple[float, float] | None:
 
 
 def _thumbnail(path: Path) -> str:
-    """Return a small picture as a data: URI, or nothing if there is no photo any more."""
+    """Return a small picture as a data: URI, or "" if the photo no longer exists."""
     try:
         image = decode(path)
     except ImageError:
