@@ -1,8 +1,8 @@
-"""Cards side by side, with paired tests; cards that must not be compared are refused by name.
+"""Compare evaluations: a table of cards, and paired tests.
 
-Two recalls can be compared only if they were counted over the same queries and database, by the same rule, with the
-same N, and if as many photos of each side could be used. What may differ is how the descriptors were made: method,
-weights, grouping, image size, PCA, precision, distance, re-ranking.
+Two recalls can be compared only if they have the same queries, database, rule and N, and if equally many photos of each
+side could be used. The descriptors may differ: in method, weights, grouping, image size, PCA, precision, distance and
+re-ranking.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class PairedRow:
-    """Test of the run number `run` against the first, at one N."""
+    """Paired test of the run number `run` against the first, at one N."""
 
     run: int
     n: int
@@ -41,12 +41,12 @@ class PairedRow:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Evaluations side by side; print it for tables and notes.
+    """Comparison of evaluations; print it to see tables and notes.
 
     Attributes:
-        runs: in the order given.
-        tests: every comparable run against the first, at each N.
-        published: figures of others for the split of the first run.
+        runs: the evaluations, in the order given.
+        tests: paired tests of every comparable run against the first, at each N.
+        published: published figures for the split of the first run.
     """
 
     runs: tuple[Recorded, ...]
@@ -62,7 +62,7 @@ class Comparison:
         return "\n".join(part for part in parts if part)
 
     def table(self) -> str:
-        """Return a Markdown table: one row per card with its intervals, then what others published."""
+        """Return a Markdown table with a row for each card with its intervals, then the published figures."""
         rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
         usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
         return table_of([*rows, *map(_published_row, self.published)], usual, rows)
@@ -70,23 +70,17 @@ class Comparison:
     def paired_table(self) -> str:
         """Return a Markdown table of the paired tests."""
         head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
-        return markdown(
-            head,
-            [
-                [
-                    f"{test.run + 1} against 1",
-                    str(test.n),
-                    str(test.paired.only_second),
-                    str(test.paired.only_first),
-                    f"{100 * test.paired.difference:+.1f} {_interval(test.paired.interval)}",
-                    p_value(test.paired),
-                ]
-                for test in self.tests
-            ],
-        )
+        rows = []
+        for test in self.tests:
+            paired = test.paired
+            difference = f"{100 * paired.difference:+.1f} {_interval(paired.interval)}"
+            p = f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"  # never a zero
+            counts = map(str, (test.n, paired.only_second, paired.only_first))
+            rows.append([f"{test.run + 1} against 1", *counts, difference, p])
+        return markdown(head, rows)
 
     def notes(self) -> Iterator[str]:
-        """Yield what the marks and intervals mean."""
+        """Yield lines that explain marks and intervals."""
         first = self.runs[0].card
         for number, run in enumerate(self.runs[1:], 2):
             if found := differences(first, run.card):
@@ -110,28 +104,32 @@ def compare(
     """Compare evaluations query by query.
 
     Args:
-        paths: cards, their folders, or folders of such folders, as `EvalResult.save` writes them.
-        anyway: take cards that cannot be compared too; they are marked, and not tested.
-        with_published: add published figures of the split of the first card.
+        paths: cards, their folders, or parent folders of these, as `EvalResult.save` writes them.
+        anyway: also take cards that cannot be compared; they are marked, and not tested.
+        with_published: add published figures for the split of the first card.
         published: the table of published figures.
 
     Raises:
-        InputError: no card, one card alone, a file that cannot be read, or cards that cannot be compared.
+        InputError: there are fewer than two cards, a file cannot be read, or cards cannot be compared.
     """
     runs = read_recorded(map(Path, paths))
     if len(runs) < 2 and not with_published:
         raise InputError("a comparison needs at least two cards, got 1. Give more, or --with-published.")
-    if not anyway:
-        require_comparable(runs)
+    for run in () if anyway else runs[1:]:
+        if found := differences(runs[0].card, run.card):
+            raise InputError(
+                f"{runs[0].folder} and {run.folder} cannot be compared: {'; '.join(found)}. Evaluate both alike, or "
+                "print them marked with --anyway."
+            )
     figures = beside(runs[0].card, read_published(Path(published))) if with_published else ()
-    return Comparison(tuple(runs), tuple(paired_tests(runs)), tuple(figures))
+    return Comparison(tuple(runs), tuple(_paired_tests(runs)), tuple(figures))
 
 
 def read_recorded(paths: Iterable[Path]) -> list[Recorded]:
-    """Read cards by file, by folder, or all below a folder such as `evaluations`, each once.
+    """Read cards by file, by folder, or all in a folder such as `evaluations`, each once.
 
     Raises:
-        InputError: no card, or one that cannot be read.
+        InputError: a folder has no card, or a card cannot be read.
     """
     files = dict.fromkeys(file for path in paths for file in _cards(path))
     return [Recorded(Card.read(file), file.parent) for file in files]
@@ -144,11 +142,11 @@ def _cards(path: Path) -> list[Path]:
         return [path / FILE]
     if found := sorted(path.glob(f"*/{FILE}")):
         return found
-    raise InputError(f"{path} and its folders hold no {FILE}. Give a folder that `cricavpr evaluate` wrote.")
+    raise InputError(f"found no {FILE} in {path} or its subfolders. Give a folder that `cricavpr evaluate` wrote.")
 
 
 def differences(first: Card, other: Card) -> list[str]:
-    """Return why two cards cannot be compared, one line for each reason."""
+    """Return the reasons why two cards cannot be compared; none if they can."""
     ours, theirs = _must_be_equal(first), _must_be_equal(other)
     return [f"{what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
 
@@ -165,30 +163,10 @@ def _must_be_equal(card: Card) -> dict[str, str]:
     }
 
 
-def require_comparable(runs: Sequence[Recorded]) -> None:
-    """Raise if the cards cannot be compared with the first.
-
-    Raises:
-        InputError: naming the two cards and what differs.
-    """
-    for run in runs[1:]:
-        if found := differences(runs[0].card, run.card):
-            raise InputError(
-                f"{runs[0].folder} and {run.folder} cannot be compared: {'; '.join(found)}. Evaluate both alike, or "
-                "print them marked with --anyway."
-            )
-
-
-def paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
-    """Test every comparable run against the first, at every N, on the queries that count.
-
-    Raises:
-        InputError: answers that are missing, or that contradict their card or one another.
-    """
+def _paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
+    """Test every comparable run against the first, at every N, on the counted queries."""
     comparable = [number for number, run in enumerate(runs) if number and not differences(runs[0].card, run.card)]
-    if not comparable:
-        return
-    first = _answers(runs[0])
+    first = _answers(runs[0]) if comparable else ()
     for number in comparable:
         answers = _answers(runs[number])
         if [answer.query for answer in first] != [answer.query for answer in answers]:
@@ -205,11 +183,6 @@ def _answers(run: Recorded) -> tuple[Answer, ...]:
 
 
 # --- cells
-
-
-def p_value(paired: Paired) -> str:
-    """Return three digits, and never a zero."""
-    return f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"
 
 
 def _interval(ends: Interval) -> str:

@@ -26,11 +26,10 @@ from cricavpr.evaluation.answers import answers_of, write_answers
 from cricavpr.evaluation.cards import Card, Counts, Timings, dependence
 from cricavpr.evaluation.intervals import recall_intervals
 from cricavpr.evaluation.markdown import table_of
-from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import HONEST, Protocol, groupings
 from cricavpr.evaluation.protocols import protocol as protocol_named
 from cricavpr.evaluation.recall import recall_at, replaced_ranks
-from cricavpr.evaluation.streaming import describe_sides, room_for, search_split
+from cricavpr.evaluation.streaming import describe_sides, in_precision, room_for, search_split
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod

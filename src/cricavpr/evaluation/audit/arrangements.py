@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.describing import Described, cache_key
 from cricavpr.errors import InputError
-from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import Precision
-from cricavpr.evaluation.streaming import describe_once
+from cricavpr.evaluation.streaming import describe_once, in_precision
 from cricavpr.grouping import ALONE, Group, Grouping
 from cricavpr.methods.base import Method
 from cricavpr.progress import Report
