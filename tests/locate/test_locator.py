@@ -237,7 +237,7 @@ def test_a_photo_that_cannot_be_used_is_one_line(locator: Locator, tmp_path: Pat
 
 @pytest.mark.parametrize("what", [None, 7, bytearray(b"x"), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
 def test_what_is_no_photo_is_refused_with_what_is(locator: Locator, what: object) -> None:
-    with pytest.raises(InputError, match=r"expected a(n array| path)"):
+    with pytest.raises(ImageError, match=r"expected a(n array| path)"):
         locator.locate(what)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""answers.jsonl: the matches of each query, one JSON line each, so that runs can be compared query by query."""
+"""answers.jsonl: the matches of each query, one JSON line per query, so that runs can be compared query by query."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) ->
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
                 f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, but its answers give "
-                f"{100 * recall:.1f}: one of the two was changed. Evaluate again."
+                f"{100 * recall:.1f}: one of the files was changed. Evaluate again."
             )
 
 
@@ -160,6 +160,9 @@ def answers_of(
         places = _latlon(dataset.queries, queries)
         for place, query in enumerate(queries.tolist()):
             scores = found.scores[query, :n][found.indices[query, :n] >= 0].tolist()
+            right = np.isin(rows[place], dataset.positives[query]).tolist()
+            latlon = _latlon(dataset.database, rows[place])
+            matches = zip(rows[place].tolist(), scores, metres[place], right, latlon, strict=True)
             conditions, near = dataset.queries.conditions, to_positives[place]
             yield Answer(
                 query=dataset.queries.names[query],
@@ -170,20 +173,8 @@ def answers_of(
                 positives=len(dataset.positives[query]),
                 nearest_m=min((metre for metre in near if metre is not None), default=None),
                 first_right_rank=int(ranks[query]) or None,
-                matches=tuple(_matches(dataset, query, rows[place], scores, metres[place])),
+                matches=tuple(Match(dataset.database.names[columns[0]], *columns) for columns in matches),
             )
-
-
-def _matches(
-    dataset: EvalDataset,
-    query: int,
-    rows: NDArray[np.int64],  # (n,)
-    scores: list[float],
-    metres: list[float | None],
-) -> Iterator[Match]:
-    right, latlon = np.isin(rows, dataset.positives[query]).tolist(), _latlon(dataset.database, rows)
-    for row, *rest in zip(rows.tolist(), scores, metres, right, latlon, strict=True):
-        yield Match(dataset.database.names[row], row, *rest)
 
 
 def _distances(
@@ -191,7 +182,7 @@ def _distances(
     queries: NDArray[np.int64],  # (q,)
     columns: list[NDArray[np.int64]],  # q arrays of database indices
 ) -> list[list[float | None]]:
-    """Return metres from each query to some database images, to the millimetre."""
+    """Return the metres from each query to the given database images, rounded to the millimetre."""
     base, asked = dataset.database.positions, dataset.queries.positions
     if base is None or asked is None or (base.zones is None) != (asked.zones is None):
         return [[None] * len(row) for row in columns]
@@ -204,7 +195,7 @@ def _distances(
 
 
 def _latlon(images: ImageSet, rows: NDArray[np.int64]) -> list[Pair | None]:
-    """Return degrees to about a millimetre; None where unknown or in a local frame."""
+    """Return degrees, rounded to about a millimetre; None if unknown or in a local frame."""
     if images.positions is None or images.positions.zones is None:
         return [None] * len(rows)
     degrees = images.positions.take(rows).latlon().tolist()

@@ -1,9 +1,9 @@
-"""The challenge of Mapillary Street-Level Sequences: the submission file, and its scores where answers are known.
+"""The challenge of Mapillary Street-Level Sequences: write a submission file, and score it if answers are known.
 
 Format and measures follow the data set's own evaluation (mapillary_sls). One line per query, `query_key prediction_key
 ...` separated by spaces, best first, with equally many predictions on every line; lines that begin with # are comments.
-The server aligns by key, so the order of lines is free. Searching each city by itself and searching all test cities
-pooled are both accepted and give different numbers, so the first line of the file says which it was.
+The server aligns by key, so the lines may come in any order. It accepts searching each city by itself and searching all
+test cities pooled, which give different numbers; the first line of our file says which was done.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class ChallengeScores:
 
     Attributes:
         recall_at: fraction of queries with a right prediction among the first N.
-        map_at: mean over queries of the average precision at N: the precision at each right prediction among the
-            first N, summed, over the number of right ones that fit into N places.
-        queries: how many were scored.
-        skipped: how many have no answer.
-        rule: how the answers were decided, and which files were not understood.
+        map_at: mean over queries of the average precision at N: the sum of the precisions at each right prediction
+            among the first N, divided by the number of right predictions that fit into N places.
+        queries: number of scored queries.
+        skipped: number of queries without an answer.
+        rule: how the answers were decided, and which files could not be read.
     """
 
     recall_at: dict[int, float]
@@ -61,7 +61,7 @@ def predict(
     count: int = USUAL,
     **how: Any,
 ) -> list[EvalResult]:
-    """Search the first `count` predictions of each query. No answers are needed.
+    """Search the first `count` predictions of each query; answers are not needed.
 
     Args:
         how: batch_size, workers, progress and cache, as for `evaluate`.
@@ -75,13 +75,14 @@ def predict(
 
 
 def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> None:
-    """Write the submission file; a name that ends in .zip gives one .csv inside one .zip.
+    """Write the submission file: a .csv, or a .zip with one .csv in it.
 
     Args:
         parts: predictions for all cities pooled, or for each city.
 
     Raises:
-        InputError: fewer than 20 predictions, a query twice or not described, or another suffix.
+        InputError: the suffix is neither .csv nor .zip, there are fewer than 20 predictions, or a query occurs twice or
+            was not described.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".zip"):
@@ -116,7 +117,7 @@ def _scope(datasets: Sequence[EvalDataset]) -> str:
 
 
 def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[tuple[str, str]]:
-    """Return the key of each query with its line."""
+    """Return the key and the line of each query."""
     if len(predictions) != len(dataset.queries):
         raise InputError(
             f"{dataset.name} has {len(dataset.queries):,} queries, got predictions for {len(predictions):,}."
@@ -147,7 +148,8 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
     """Read the predicted keys by query key from a .csv, or from a .zip with one .csv.
 
     Raises:
-        InputError: no such file, another format, a query or prediction twice, or lines of different length.
+        InputError: the file cannot be read or has another format, a query or a prediction occurs twice, or lines have
+            different lengths.
     """
     path = Path(path)
     found: dict[str, tuple[str, ...]] = {}
@@ -188,7 +190,7 @@ def score_submission(
 ) -> ChallengeScores:
     """Score a file against the released answers.
 
-    Lines for unknown queries are ignored, and so are queries without an answer, as the data set's evaluation does.
+    Like the data set's own evaluation, it ignores lines of unknown queries, and queries without an answer.
 
     Args:
         submission: from `read_submission`.
@@ -196,7 +198,7 @@ def score_submission(
         cut_offs: the N of recall@N and mAP@N.
 
     Raises:
-        InputError: no answers, a missing query, too few predictions, or a prediction that is not in the database.
+        InputError: there are no answers, a query is missing, or predictions are too few or not in the database.
     """
     if not any(found.size for dataset in parts for found in dataset.positives):
         raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside it.")

@@ -1,7 +1,7 @@
-"""Published recalls, to stand beside one's own: marked where the protocol differs or is not known.
+"""Published recalls to compare with your own, marked where the protocol differs or is unknown.
 
-The figures are in published.csv, one row for each method, split and source. An empty cell is something that the source
-does not say, or that we have not seen; it is never a guess.
+The figures are in published.csv, one row for each method, split and source. A cell is empty if the source does not give
+the value, or if we have not seen it; no value is a guess.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}
 
 @dataclass(frozen=True)
 class Published:
-    """One row.
+    """One row of the table.
 
     Attributes:
-        method, split: by our names where we have them.
+        method, split: by our names if we have them.
         protocol: in the words of the source.
-        grouping: as text of a `Grouping`, "none" for a method whose images do not see one another, or "".
+        grouping: a `Grouping` as text, "none" for a method whose images do not see one another, or "".
         dim, image_size: as in the source, or "".
-        source: where the figures stand.
-        recalls: per cent as printed, by N; only those that are known.
-        marks: in what the row differs from a card, or may differ.
+        source: where the figures were published.
+        recalls: per cent as printed, by N; only the known ones.
+        marks: how the row differs from a card, or may differ.
     """
 
     method: str
@@ -49,7 +49,7 @@ def read_published(path: Path = TABLE) -> list[Published]:
     """Read all rows.
 
     Raises:
-        InputError: no such file, other columns, or an invalid percentage.
+        InputError: the file cannot be read, has other columns, or has an invalid percentage.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -71,7 +71,7 @@ def _entry(row: dict[str, str], where: str) -> Published:
 
 
 def beside(card: Card, entries: Iterable[Published]) -> list[Published]:
-    """Return the rows of a card's split, each marked with what differs from the card or is not known."""
+    """Return the rows of a card's split, each marked with its known and possible differences from the card."""
     names = {card.dataset, *(split for split, others in SAME_IMAGES.items() if card.dataset in others)}
     return [replace(entry, marks=tuple(_marks(card, entry))) for entry in entries if entry.split in names]
 
