@@ -1,6 +1,6 @@
-"""The command line: one file per verb, no logic. Data on stdout, messages on stderr, one line for an error.
+"""The command line: one file per verb, without logic. Data on stdout, messages on stderr, one line for an error.
 
-Exit codes: 0 all done, 2 a wrong input, 3 done but some photos could not be used, 130 interrupted.
+Exit codes: 0 done, 2 wrong input, 3 done but some photos could not be used, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code; without arguments by the words of the process."""
+    """Run one verb and return its exit code. None takes the arguments of the process."""
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
@@ -91,22 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Replace closed streams by devnull, and let stdout escape what its encoding does not have."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # also keeps our files from being number 1
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    """Replace closed streams by devnull, and let stdout escape characters that its encoding does not have."""
+    for name in ("stdout", "stderr"):  # or the next file that we open becomes the stream
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _escape_controls() -> None:
-    """Let a terminal on stdout show control characters escaped; a file or a pipe gets names as they are."""
+    """Escape control characters if stdout is a terminal; a file or a pipe gets names unchanged."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, _Escaping) and sys.stdout.isatty():
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
         sys.stdout = _Escaping(sys.stdout.detach(), encoding, errors, line_buffering=True)
 
 
 def _drop_output() -> None:
-    """Discard what is still buffered, or Python fails once more when it exits."""
+    """Discard buffered output, because Python would fail on it again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -71,7 +71,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     groupings = [Grouping.parse(text) for text in args.grouping or ()]
-    protocol(args.protocol)  # a wrong name is said before a network is loaded
+    protocol(args.protocol)  # report a wrong name before a network is loaded
     method = load_method(args)
     dataset, unusable = open_asked(args)
     chosen = protocol(
@@ -108,5 +108,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command(typed: list[str]) -> str:
-    """Return what was typed, without parent folders: cards travel, and where files lie is private."""
+    """Return the command line without parent folders, which are private, because cards are shared."""
     return shlex.join(["cricavpr", *(Path(word).name if Path(word).is_absolute() else word for word in typed)])

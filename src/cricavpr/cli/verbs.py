@@ -1,4 +1,4 @@
-"""Tables of verbs, and their parser. The module of a verb is imported when the verb is chosen, so --help stays fast."""
+"""Tables of verbs, and their parser. A verb's module is imported only when the verb is chosen, so --help is fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cricavpr.schema import nearest
 
 
 class Verb(NamedTuple):
-    """The module of `cricavpr.cli` that has a verb's arguments, one line of help, and the function that adds them."""
+    """The module of a verb in `cricavpr.cli`, one line of help, and the function that adds its arguments."""
 
     module: str
     help: str
@@ -20,7 +20,7 @@ class Verb(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that adds a verb's arguments when they are first needed, and reports wrong usage in one line."""
+    """A parser that adds the arguments of its verb when they are first needed, and reports wrong usage in one line."""
 
     verb: Verb | None = None
 
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str) -> None:
-    """Add a parser for each verb. `title` is the name of the verbs in --help: verbs or actions."""
+    """Add a parser for each verb. `title` is their heading in --help: verbs or actions."""
     subparsers = parser.add_subparsers(
         title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True, parser_class=Parser
     )

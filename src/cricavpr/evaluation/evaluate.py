@@ -312,8 +312,8 @@ def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
     first = results[0].card
     if first.query_sequences is not None:
         yield dependence(first)
-    if whole := [f"R@{n}" for n in first.ns if n >= first.counts.database]:
-        yield f"{', '.join(whole)} covers all {first.counts.database:,} database photos, so it does not measure the search"
+    if whole := ", ".join(f"R@{n}" for n in first.ns if n >= first.counts.database):
+        yield f"{whole} covers all {first.counts.database:,} database photos, so it does not measure the search"
     for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
         yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
     yield f"split {first.split_hash}"
@@ -333,7 +333,7 @@ def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) ->
 def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -> Pca | None:
     if pca is None:
         if dim is not None:
-            raise InputError("a PCA dimension was given without a PCA. Fit one with `cricavpr pca fit`.")
+            raise InputError("a PCA dimension needs a PCA. Fit one with `cricavpr pca fit`.")
         return None
     pca = pca if isinstance(pca, Pca) else Pca.load(Path(pca))
     pca = pca if dim is None else pca.truncated(dim)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cricavpr.geo import Positions, within_radius
 
 MOST_HOLES = 20
-WIDER = 2.0  # a hole is this much wider than the usual gap; streets leave houses between them
+WIDER = 2.0  # a hole is so many times wider than the usual gap between streets
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Hole:
 
 
 def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
-    """Return the rows of photos without another photo within `same_m`. Photos without a position are left out.
+    """Return the rows of photos that have no other photo within `same_m`. Photos without a position are left out.
 
     Example:
         >>> thin_places(Positions(np.array([[0.0, 0.0], [0.0, 20.0], [0.0, 60.0]])), 25.0)
@@ -36,7 +36,7 @@ def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
 
 
 def main_plane(positions: Positions) -> NDArray[np.int64]:
-    """Return the rows of the UTM zone with the most photos: metres of several zones do not make one map."""
+    """Return the rows of the UTM zone with the most photos, because several zones cannot share one map."""
     known = np.flatnonzero(positions.known)
     if positions.zones is None or not len(known):
         return known
@@ -52,8 +52,8 @@ def holes(
 ) -> tuple[Hole, ...]:
     """Return the largest empty circles between photos, largest first, without overlap.
 
-    The candidates are the circumcircles of the Delaunay triangulation whose centres lie within the convex hull. One is
-    a hole if it is twice as wide as the circles that cover half of the ground, and wider than a place.
+    The candidates are circumcircles of the Delaunay triangulation with centres inside the convex hull. A candidate is a
+    hole if it is wider than a place, and twice as wide as the circle of the median triangle by area.
     """
     from scipy.spatial import Delaunay, QhullError
 
@@ -83,7 +83,7 @@ def holes(
 def _circumcircles(
     corners: NDArray[np.float64],  # (T, 3, 2)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:  # (T, 2), (T,), (T,)
-    """Return centre and radius of each triangle's circumcircle, and the area of the triangle."""
+    """Return the centre and radius of each triangle's circumcircle, and the area of the triangle."""
     a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     cross = 2 * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
     cross = np.where(np.abs(cross) < 1e-9, 1e-9, cross)

@@ -1,4 +1,4 @@
-"""Photos that are hard to use: blurred or dark."""
+"""Find blurred and dark photos."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Measured:
     """Sharpness and brightness of a photo.
 
     Attributes:
-        row: its row in the index.
-        sharpness: variance of the Laplacian; 0 if nothing is sharp.
+        row: row of the photo in the index.
+        sharpness: variance of the Laplacian; 0 without any edge.
         brightness: mean, 0 to 255.
     """
 
@@ -40,9 +40,9 @@ class Quality:
     """Result of measuring the photos of an index.
 
     Attributes:
-        measured: how many photos were measured.
-        missing: how many do not exist or cannot be read.
-        blurred, dark: the worst first.
+        measured: number of measured photos.
+        missing: number of photos that do not exist or cannot be read.
+        blurred, dark: the worst photos first.
     """
 
     measured: int
@@ -52,7 +52,7 @@ class Quality:
 
 
 def quality(paths: Sequence[Path | None], progress: Progress) -> Quality:
-    """Measure photos. Their places in `paths` are their rows; None is a photo whose path is unknown."""
+    """Measure the photo of each row of the index; None stands for an unknown path."""
     found = []
     for row, path in enumerate(paths):
         with contextlib.suppress(ImageError):  # counted as missing; describing the photos names them
@@ -66,9 +66,10 @@ def quality(paths: Sequence[Path | None], progress: Progress) -> Quality:
 
 
 def measure(image: NDArray[np.uint8]) -> tuple[float, float]:  # (H, W, 3)
-    """Return the variance of the Laplacian and the mean brightness, in grey with a long side of at most 512 pixels.
+    """Return sharpness and mean brightness of a photo in grey, with a long side of at most 512 pixels.
 
-    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000).
+    Sharpness is the variance of the Laplacian: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy"
+    (2000).
 
     Example:
         >>> measure(np.full((9, 9, 3), 7, np.uint8))
