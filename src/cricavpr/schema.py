@@ -139,7 +139,7 @@ _known_hints: dict[type[Any], dict[str, Any]] = {}
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    """Return the types of a dataclass's fields, cached because resolving them for every row of a file takes too long."""
+    """Return the types of a dataclass's fields; cached, because resolving them for every row of a file is slow."""
     if kind not in _known_hints:
         _known_hints[kind] = typing.get_type_hints(kind)
     return _known_hints[kind]

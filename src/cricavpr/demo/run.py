@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -134,13 +133,17 @@ def run_demo(
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
         with stages("evaluate", ""):
-            results = _evaluate(split, _contenders(used), workers, stages.tell, command)
+            contenders, results = _contenders(used), []
+            for number, (one, grouping) in enumerate(contenders, 1):
+                report = partial(stages.tell, f"measuring {number} of {len(contenders)}")
+                results.append(evaluate(one, split, grouping, workers=workers, progress=report, command=command))
         folders = [result.save(stage / EVALUATIONS) for result in results]
         answers = _answers(estimates, split, results[0])
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
         story = Story(town, split, answers, find_evaluations(folders), facts)
         write_text(stage / PAGE, render_page(story))
-    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, results, answers, stages.timings)
+    written = (out / name for name in (PAGE, PHOTOS, INDEX, EVALUATIONS))
+    return DemoResult(*written, tuple(results), answers, stages.timings)
 
 
 class _Stages:
@@ -199,16 +202,6 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
     if method.name != "pixels":
         found.append((load_method("pixels"), ALONE))
     return found
-
-
-def _evaluate(
-    split: EvalDataset, contenders: Sequence[tuple[Method, Grouping]], workers: int | None, tell: Tell, command: str
-) -> tuple[EvalResult, ...]:
-    how: dict[str, Any] = {"workers": workers, "command": command}
-    return tuple(
-        evaluate(method, split, grouping, progress=partial(tell, f"measuring {number} of {len(contenders)}"), **how)
-        for number, (method, grouping) in enumerate(contenders, 1)
-    )
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
