@@ -1,4 +1,4 @@
-"""`cricavpr index calibrate`: let an index learn how far its answers can be trusted."""
+"""`cricavpr index calibrate`: learn the confidence and the radius of an index's answers."""
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ def run_demo(
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
         story = Story(town, split, answers, find_evaluations(folders), facts)
         write_text(stage / PAGE, render_page(story))
-    written = (out / name for name in (PAGE, PHOTOS, INDEX, EVALUATIONS))
-    return DemoResult(*written, tuple(results), answers, stages.timings)
+    paths = out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS
+    return DemoResult(*paths, tuple(results), answers, stages.timings)
 
 
 class _Stages:

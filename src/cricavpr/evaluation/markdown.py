@@ -28,7 +28,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def table_of(
     rows: Sequence[Mapping[str, str]], usual: Mapping[str, str], own: Sequence[Mapping[str, str]] | None = None
 ) -> str:
-    """Return a table of rows, each given as cells by column; recalls stand side by side by rising N.
+    """Return a table of rows, each with its cells by column. Recalls are side by side, by rising N.
 
     Args:
         usual: leave out a column if every row has this value.

@@ -59,18 +59,18 @@ class Health:
 
     @property
     def hole_count(self) -> str:
-        """Number of holes, for people."""
+        """Number of holes as text: "20 or more" if the list is full."""
         return _count(len(self.holes), MOST_HOLES)
 
     @property
     def lookalike_count(self) -> str:
-        """Number of pairs of far places, for people. The most similar pairs are not counted further than listed."""
+        """Number of pairs of similar far places as text: "20 or more" if the list is full."""
         found = len(self.similarity.lookalikes)
         return str(found) if self.similarity.usual_score is None else _count(found, MOST_PAIRS)
 
     @property
     def lookalike_kind(self) -> str:
-        """Name of these pairs. Without two photos of one place, no threshold says which places are similar."""
+        """Name of these pairs. Without a usual score of two photos of one place, they are just the most similar."""
         return "most similar pairs of far places" if self.similarity.usual_score is None else "pairs of similar places"
 
     def summary(self) -> str:

@@ -85,7 +85,7 @@ def cases_of_queries(
     rule: Rule,
     report: Report | None = None,
 ) -> Cases:
-    """Search each query once as it is and once without all photos of its place.
+    """Search each query once in the whole index and once without all photos of its place.
 
     Raises:
         MadeByError: the descriptors of the queries have another provenance than those of the index.

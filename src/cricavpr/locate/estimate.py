@@ -142,7 +142,7 @@ class LocationEstimate:
 
     @property
     def where(self) -> Where:
-        """The estimated position; empty if the status is unknown, so that nobody uses it by mistake."""
+        """The estimated position; empty if the status is unknown, to prevent its use by mistake."""
         return Where() if self.status == "unknown" else self.guess
 
     @property

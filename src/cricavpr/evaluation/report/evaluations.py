@@ -88,7 +88,7 @@ def _with_note(answer: Answer) -> Answer:
 
 
 def _label(card: Card, beside: Iterable[Card]) -> str:
-    """Return the method, the grouping, and what else is needed to make the label unique."""
+    """Return the method, the grouping, and the settings that differ from those of equal labels."""
     parts: tuple[Callable[[Card], str], ...] = (
         lambda c: c.weights[:14],
         lambda c: f"{c.made_by.dim}-d",
