@@ -52,14 +52,14 @@ def refuse_foreign(out: Path) -> None:
         InputError: naming the first such file.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. The demo is a folder: choose another place with --out.")
+        raise InputError(f"{out} is a file, but the demo needs a folder. Choose another one with --out.")
     paths = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
     names = (path.relative_to(out) for path in paths)
     visible = {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
     if strange := sorted(visible - _written(out)):
         raise InputError(
-            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another place with --out, or move it "
-            "away."
+            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another folder with --out, or move the "
+            "file away."
         )
 
 
@@ -98,5 +98,5 @@ def _one_line_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write the demo to {out}: {error.strerror or error}. Choose another place or free it."
+            f"cannot write the demo to {out}: {error.strerror or error}. Choose another folder with --out."
         ) from error

@@ -129,7 +129,11 @@ def run_demo(
         with stages("draw", "drawing the town") as report:
             town, split = _draw(Town(seed, places), stage / PHOTOS, used, workers or 1, report)
         with stages("index", "indexing the database") as report:
-            index = _build_index(used, split, out / PHOTOS / "database", stage / INDEX, workers, report)
+            described = describe(used, split.database, ALONE, workers=workers, progress=report)
+            assert split.database.positions is not None
+            positions = split.database.positions.take(described.kept)
+            root = out / PHOTOS / "database"  # where the photos will be in the end
+            index = PlaceIndex.build(Photos(described.descriptors, root, positions), stage / INDEX)
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
         with stages("evaluate", ""):
@@ -172,15 +176,6 @@ def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report
     visits = [map(int, Path(name).stem.split("_")) for name in split.queries.names]
     conditions = tuple(town.view(place, visit, "query").scene.condition for place, visit in visits)
     return town, replace(split, name=f"town {town.seed}", queries=replace(split.queries, conditions=conditions))
-
-
-def _build_index(
-    method: Method, split: EvalDataset, root: Path, to: Path, workers: int | None, report: Report
-) -> PlaceIndex:
-    """Index the database, each photo alone. `root` is where the photos will be in the end."""
-    described = describe(method, split.database, ALONE, workers=workers, progress=report)
-    assert split.database.positions is not None
-    return PlaceIndex.build(Photos(described.descriptors, root, split.database.positions.take(described.kept)), to)
 
 
 def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: Report) -> tuple[LocationEstimate, ...]:

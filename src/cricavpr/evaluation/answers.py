@@ -136,7 +136,10 @@ def _lines(path: Path) -> Iterator[Answer]:
                 where = f"{path}, line {number + 1}"
                 answer = build(Answer, parse_json(line, where), where)
                 if answer.index != number:
-                    raise InputError(f"{where} is query {answer.index + 1}: lines are missing or out of order.")
+                    raise InputError(
+                        f"{where} must be query {number + 1}, got {answer.index + 1}: a line is missing or misplaced. "
+                        "Evaluate again."
+                    )
                 yield answer
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}. Evaluate again.") from error

@@ -102,12 +102,8 @@ class EvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card and the photos that could not be used, for JSON."""
-        return {
-            **self.card.to_dict(),
-            "failed_database": to_plain(self.failed_database),
-            "failed_queries": to_plain(self.failed_queries),
-            "failed_rerank": to_plain(self.failed_rerank),
-        }
+        failed = ("failed_database", "failed_queries", "failed_rerank")
+        return {**self.card.to_dict(), **{name: to_plain(getattr(self, name)) for name in failed}}
 
     def table_row(self) -> dict[str, str]:
         """Return a row of `format_table`: cells by column, recall in per cent."""

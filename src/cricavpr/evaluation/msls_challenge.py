@@ -131,7 +131,7 @@ def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[t
                 "Search that many, and check that every photo can be described."
             )
         if len(set(row)) < count:
-            raise InputError(f"query {query} of {dataset.name} predicts an image twice. Search again.")
+            raise InputError(f"query {query} of {dataset.name} has the same prediction twice. Search again.")
         lines.append((query, " ".join((query, *(database[index] for index in row)))))
     return lines
 
@@ -161,7 +161,7 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
         if query in found:
             raise InputError(f"{where} has query {query} again. Give every query once.")
         if len(set(predicted)) < len(predicted):
-            raise InputError(f"{where} predicts an image twice. Give every prediction of a query once.")
+            raise InputError(f"{where} has the same prediction twice. Give every prediction of a query once.")
         first = len(next(iter(found.values()), predicted))
         if len(predicted) != first:
             raise InputError(f"{where} must have {first} predictions as the first line does, got {len(predicted)}.")

@@ -64,8 +64,8 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
     if answerable < FEWEST or cells < FOLDS:
         raise InputError(
-            f"a calibration needs at least {FEWEST} answerable cases from {FOLDS} squares of 100 m, got {answerable} "
-            f"from {cells}. Add photos, or --queries FOLDER."
+            f"a calibration needs at least {FEWEST} answerable cases (queries with their place in the map) from "
+            f"{FOLDS} squares of 100 m, got {answerable} from {cells}. Add photos, or give --queries FOLDER."
         )
     weight = case_weights(cases.in_map, share_in_map)
     judged = Judged(cases, out_of_fold(cases, weight), weight)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Arrangements:
         progress: bool | Report = False,
     ) -> None:
         self.method, self.dataset, self.folder = method, dataset, folder
-        self.workers, self.progress = workers, progress
+        self.how: dict[str, Any] = {"workers": workers, "progress": progress}
         sides = dataset.database, dataset.queries
         self.alone = [self._describe(method, images, ALONE, 0, 16) for images in sides]
         self.images = [images.take(one.kept) for images, one in zip(sides, self.alone, strict=True)]
@@ -71,27 +72,19 @@ class Arrangements:
         order_seed: int | None = None,
         batch_size: int = 16,
         precision: Precision = "fp32",
+        elsewhere: Method | None = None,
     ) -> Sides:
         """Describe both sides under one arrangement.
 
         Args:
             order_seed: first shuffle the photos with this seed, so that neighbours come from distant places.
             precision: arithmetic of the network.
+            elsewhere: the same method on another device, to use instead.
         """
-        return self._sides(in_precision(self.method, precision), grouping, order_seed, batch_size)
-
-    def on_device(self, other: Method) -> Sides:
-        """Describe both sides alone, by the same method on another device."""
-        named = copy.copy(other)
-        named.preprocessing += f"; {other.device}"  # tells its files from those of the first device
-        return self._sides(named, ALONE, None, 16)
-
-    def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
-        """Describe some photos of one side, given as rows of `images`."""
-        images = self.images[side].take(rows)
-        return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
-
-    def _sides(self, method: Method, grouping: Grouping, order_seed: int | None, batch_size: int) -> Sides:
+        method = in_precision(self.method, precision)
+        if elsewhere is not None:
+            method = copy.copy(elsewhere)
+            method.preprocessing += f"; {elsewhere.device}"  # gives its files other names than those of the first
         vectors, groups = [], []
         for draw, images in enumerate(self.images):
             order = np.arange(len(images)) if order_seed is None else far_apart(images, grouping, order_seed, draw)
@@ -101,19 +94,16 @@ class Arrangements:
             groups.append([order[group] for group in grouping.groups(len(images), laid_out.keys, draw)])
         return Sides(vectors[0], vectors[1], (groups[0], groups[1]))
 
+    def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
+        """Describe some photos of one side, given as rows of `images`."""
+        images = self.images[side].take(rows)
+        return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
+
     def _describe(self, method: Method, images: ImageSet, grouping: Grouping, draw: int, batch_size: int) -> Described:
         """Describe, or read an earlier result. Its file name has the batch size, because the audit compares batches."""
         key = hashlib.sha256(f"{cache_key(method, images, grouping, draw)} {batch_size}".encode()).hexdigest()[:24]
-        return describe_once(
-            method,
-            images,
-            grouping,
-            out=self.folder / f"{method.name}-{key}.safetensors",
-            batch_size=batch_size,
-            workers=self.workers,
-            progress=self.progress,
-            draw=draw,
-        )
+        out = self.folder / f"{method.name}-{key}.safetensors"
+        return describe_once(method, images, grouping, out=out, batch_size=batch_size, draw=draw, **self.how)
 
 
 def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:

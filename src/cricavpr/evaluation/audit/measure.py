@@ -171,9 +171,8 @@ class _Judge:
         if network_of(method) is not None:
             yield from self._low_precision()
         if elsewhere is not None:
-            self.talk(f"on {elsewhere.device}")
             name = f"{elsewhere.device} instead of {method.device}"
-            yield self.row("device", name, self.arrangements.on_device(elsewhere))
+            yield self.row("device", name, self.described(f"on {elsewhere.device}", elsewhere=elsewhere))
 
     def hits(self, database: Vectors, queries: Vectors) -> NDArray[np.bool_]:  # (Q,) of all queries
         """Return which queries have a right first match; a query that could not be described is a miss."""

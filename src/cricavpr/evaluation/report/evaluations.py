@@ -57,7 +57,7 @@ def find_evaluations(paths: Sequence[Path]) -> tuple[Evaluation, ...]:
     for path in paths:
         if not _below(path, CARD) and not _below(path, ABLATION):
             raise InputError(
-                f"{path} holds no {CARD} and no {ABLATION}. Give folders that `cricavpr evaluate --out` or "
+                f"{path} holds neither {CARD} nor {ABLATION}. Give folders that `cricavpr evaluate --out` or "
                 "`cricavpr ablate` wrote."
             )
     folders = dict.fromkeys(card.parent for path in paths for card in _below(path, CARD))

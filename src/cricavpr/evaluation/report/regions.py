@@ -102,7 +102,7 @@ def _config(method: Method) -> CricaVPRConfig:
 
     network = network_of(method)
     if not isinstance(network, CricaVPR) or network.config.aggregator != "pyramid":
-        raise InputError(f"{method.name} has no pyramid of regions to look at. Give a cricavpr method.")
+        raise InputError(f"{method.name} has no pyramid of regions to draw. Give a cricavpr method.")
     return network.config
 
 
