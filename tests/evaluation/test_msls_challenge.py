@@ -181,7 +181,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) 
     [
         ([f"athens-q{k} {PAD}" for k in (0, 2)], "query athens-q1 .* is not in the file"),
         ([f"athens-q{k} other {PAD}" for k in range(3)], "predicts 'other', which is not a database image"),
-        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs that many predictions per query, got 1"),
+        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs 20 predictions per query, got 1"),
     ],
 )
 def test_a_file_that_does_not_fit_the_challenge_is_one_clear_line(tmp_path: Path, lines: list[str], says: str) -> None:

@@ -17,7 +17,7 @@ from cricavpr.grouping import Grouping
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Measure recall@N of a method on a dataset. Each result is also written as a card with its answers, for "
-        "`cricavpr compare` and `cricavpr report`. If interrupted, run the same command again: it goes on."
+        "`cricavpr compare` and `cricavpr report`. If interrupted, run the same command again: it continues."
     )
     add_dataset(parser)
     parser.add_argument(
@@ -28,10 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_grouping(parser, repeat=True, default="the protocol's")
     parser.add_argument(
-        "--recall-at", type=_numbers, metavar="N,N", help="default: 1,5,10; with --protocol paper 1,5,10,100"
+        "--recall-at",
+        type=_numbers,
+        metavar="N,N",
+        help="the N of recall@N (default: 1,5,10; with --protocol paper 1,5,10,100)",
     )
     parser.add_argument(
-        "--unanswered", choices=("miss", "skip"), help="queries without positives (default: as the benchmark does)"
+        "--unanswered",
+        choices=("miss", "skip"),
+        help="count queries without positives as misses, or skip them (default: as the benchmark does)",
     )
     parser.add_argument(
         "--one-hit-per-panorama", action="store_true", help="count only the best image of each panorama"

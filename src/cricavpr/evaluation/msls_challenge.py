@@ -28,7 +28,7 @@ from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method
 
 LEAST, USUAL = 20, 25  # predictions per query: recall is measured at 20; SALAD submits 25
-CUT_OFFS = (1, 5, 10, 20)
+CUT_OFFS = (1, 5, 10, LEAST)  # the N of recall@N and mAP@N
 
 Part = tuple[EvalDataset, Predictions]
 
@@ -185,9 +185,7 @@ def _text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error}. Give the submission file.") from None
 
 
-def score_submission(
-    submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset], cut_offs: Sequence[int] = CUT_OFFS
-) -> ChallengeScores:
+def score_submission(submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset]) -> ChallengeScores:
     """Score a file against the released answers.
 
     Like the data set's own evaluation, it ignores lines of unknown queries, and queries without an answer.
@@ -195,7 +193,7 @@ def score_submission(
     Args:
         submission: from `read_submission`.
         parts: the challenge, pooled or by city, with positives.
-        cut_offs: the N of recall@N and mAP@N.
+
 
     Raises:
         InputError: there are no answers, a query is missing, or predictions are too few or not in the database.
@@ -203,8 +201,8 @@ def score_submission(
     if not any(found.size for dataset in parts for found in dataset.positives):
         raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside it.")
     given = len(next(iter(submission.values())))
-    if given < max(cut_offs):
-        raise InputError(f"recall@{max(cut_offs)} needs that many predictions per query, got {given}.")
+    if given < LEAST:
+        raise InputError(f"recall@{LEAST} needs {LEAST} predictions per query, got {given}.")
     known = {key for dataset in parts for key in _keys(dataset.database)}
     hits: list[NDArray[np.bool_]] = []
     answers: list[int] = []
@@ -225,8 +223,8 @@ def score_submission(
             answers.append(len(right))
     matrix, counts = np.stack(hits), np.array(answers)
     return ChallengeScores(
-        {n: float(matrix[:, :n].any(axis=1).mean()) for n in cut_offs},
-        {n: float(_average_precision(matrix[:, :n], counts).mean()) for n in cut_offs},
+        {n: float(matrix[:, :n].any(axis=1).mean()) for n in CUT_OFFS},
+        {n: float(_average_precision(matrix[:, :n], counts).mean()) for n in CUT_OFFS},
         len(counts),
         skipped,
         parts[0].rule,

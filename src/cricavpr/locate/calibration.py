@@ -7,7 +7,6 @@ changed too much, it is not used any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -310,10 +309,10 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- for people
 
 
-def precision_table(calibration: Calibration, precisions: Sequence[float] = PRECISIONS) -> str:
+def precision_table(calibration: Calibration) -> str:
     """Return a table as text: for each precision its threshold, and the shares of right, answered and refused cases."""
     lines = ["precision  threshold  measured  answered  refused"]
-    for precision in precisions:
+    for precision in PRECISIONS:
         level = calibration.level(precision)
         if level is None:
             lines.append(f"{precision:9.2f}  not supported by these cases: every answer would be unknown")

@@ -83,7 +83,6 @@ def cases_of_queries(
     positions: Positions,  # of the queries, all known
     right_m: float,
     rule: Rule,
-    report: Report | None = None,
 ) -> Cases:
     """Search each query once in the whole index and once without all photos of its place.
 
@@ -93,7 +92,7 @@ def cases_of_queries(
     """
     if len(positions) != len(queries) or not positions.known.all():
         raise InputError("calibrating needs the position of every query, got a query without one.")
-    cases = _cases(index, queries, positions, None, right_m, rule, report)
+    cases = _cases(index, queries, positions, None, right_m, rule, None)
     if not cases.in_map.any():
         raise InputError(
             f"none of the {len(queries)} queries lies within {right_m:g} m of a photo of {index.path}. "

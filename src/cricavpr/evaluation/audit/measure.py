@@ -281,15 +281,15 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
     return unit
 
 
-def accompanied(images: ImageSet, groups: Sequence[Group], radius_m: float = SAME_PLACE_M) -> int | None:
-    """Return how many photos have another within `radius_m` in their group; None without positions."""
+def accompanied(images: ImageSet, groups: Sequence[Group]) -> int | None:
+    """Return how many photos have another photo of the same place in their group; None without positions."""
     if images.positions is None or not images.positions.known.any():
         return None
     zones = np.array(images.positions.zones or [""] * len(images))
     count = 0
     for group in groups:
         metres = images.positions.metres[group]  # (g, 2)
-        near = np.linalg.norm(metres[:, None] - metres[None], axis=2) <= radius_m
+        near = np.linalg.norm(metres[:, None] - metres[None], axis=2) <= SAME_PLACE_M
         near &= zones[group][:, None] == zones[group][None]
         np.fill_diagonal(near, False)
         count += int(near.any(axis=1).sum())
