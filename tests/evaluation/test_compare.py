@@ -264,7 +264,7 @@ def test_published_figures_stand_beside_ones_own_and_are_marked(
 
 def test_a_split_of_which_nothing_is_on_record_says_so(cards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(cards / "alone"), "--with-published"]) == 0
-    assert "no published figure is known for a split called colours" in capsys.readouterr().out
+    assert "there are no published figures for a split named colours" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["method,R@1\na,1\n", None, "\udc80"])

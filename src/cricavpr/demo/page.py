@@ -17,7 +17,7 @@ from cricavpr.evaluation.report.page import answers_map, card_text, embedded, it
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import tables
 from cricavpr.pages import Ground, charts, distance, facts, render, text
-from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
+from cricavpr.pages.explorer import Item, Order, explorer
 from cricavpr.town import CONDITIONS, Town
 from cricavpr.town.plan import BACK, FRONT, SIDE
 
@@ -130,10 +130,10 @@ def _explorer(story: Story) -> tuple[str, dict[str, object]]:
     farthest = int(np.argmax(_errors_m(story)))
     presets = {"hardest right answer": hardest, "boldest mistake": boldest, "largest error": farthest}
     there = {label: number for label, number in presets.items() if number is not None}
-    made = explorer(items, FILTERS, ORDERS, map_html=map_html, presets=there)
     pictures = embedded(items, Pictures(database.root, queries.root), FINENESS, PICTURE_BYTES)
     first = hardest if hardest is not None else boldest or 0
-    return f"<section><h2>Every photo on the map</h2>{made}</section>", explorer_data(items, ORDERS, pictures, first)
+    made, data = explorer(items, FILTERS, ORDERS, pictures, map_html=map_html, presets=there, first=first)
+    return f"<section><h2>Every photo on the map</h2>{made}</section>", data
 
 
 def _item(story: Story, item: Item, number: int) -> Item:

@@ -18,7 +18,7 @@ from cricavpr.evaluation.report.failures import KINDS, Failure, failures
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import WRITERS, Cell, Table, spans
 from cricavpr.pages import Ground, Line, Marker, distance, facts, map_of, picture, render, text
-from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
+from cricavpr.pages.explorer import Item, Match, Order, explorer
 from cricavpr.pages.maps import NOWHERE, Place
 
 MOST_PICTURED = 400  # wrong queries of an evaluation that have pictures in the page
@@ -167,9 +167,10 @@ def _failures(evaluations: Sequence[Evaluation], pictures: Pictures | None) -> t
             pictured += items[-1:] if number < MOST_PICTURED else []
     key = {"wrong": "a wrong query", **({"photo": "a first match"} if database else {})}
     map_html = answers_map(answers, database, degrees=any(answer.latlon for answer in answers), key=key)
-    made = explorer(items, FILTERS, ORDERS, map_html=map_html, noun="wrong queries")
+    shown = embedded(pictured, pictures) if pictures else {}
+    made, data = explorer(items, FILTERS, ORDERS, shown, map_html=map_html, noun="wrong queries")
     html = f"<section><h2>Why the wrong queries went wrong</h2>{facts(KINDS.items())}<br>{made}</section>"
-    return html, explorer_data(items, ORDERS, embedded(pictured, pictures) if pictures else {})
+    return html, data
 
 
 def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
