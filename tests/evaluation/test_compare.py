@@ -16,10 +16,10 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
 from cricavpr.evaluation import compare
 from cricavpr.evaluation.answers import counted, read_answers
+from cricavpr.evaluation.compare import NS, beside, read_published
 from cricavpr.evaluation.evaluate import evaluate
 from cricavpr.evaluation.intervals import compare_paired, recall_intervals, wilson
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.published import NS, beside, read_published
 from cricavpr.grouping import Grouping
 from tests.evaluation.test_evaluate import dataset
 from tests.mean_colour import GroupColour, MeanColour, colours

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cricavpr.evaluation.compare import compare
-from cricavpr.evaluation.published import TABLE
+from cricavpr.evaluation.compare import TABLE, compare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from cricavpr.errors import InputError
 from cricavpr.evaluation.report import embedding_map, figures, regions, tables
 from cricavpr.evaluation.report.embedding_map import Embedded
-from cricavpr.evaluation.report.evaluations import Evaluation, find_ablations, find_evaluations, splits
-from cricavpr.evaluation.report.failures import failures
+from cricavpr.evaluation.report.evaluations import Evaluation, failures, find_ablations, find_evaluations, splits
 from cricavpr.evaluation.report.page import Drawing, report_page
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.files import write_text

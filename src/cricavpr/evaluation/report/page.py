@@ -13,8 +13,7 @@ from PIL import Image
 
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.report.evaluations import Evaluation
-from cricavpr.evaluation.report.failures import KINDS, Failure, failures
+from cricavpr.evaluation.report.evaluations import KINDS, Evaluation, Failure, failures
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import WRITERS, Cell, Table, spans
 from cricavpr.pages import Ground, Line, Marker, distance, facts, map_of, picture, render, text
