@@ -35,7 +35,6 @@ from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod
 from cricavpr.pca import Pca
 from cricavpr.progress import Report
-from cricavpr.reranking import Reranked
 from cricavpr.reranking import rerank as rerank_predictions
 from cricavpr.schema import to_plain
 
@@ -211,12 +210,16 @@ def evaluate(
         found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
         times.append(time.perf_counter())
     failed_rerank: tuple[Problem, ...] = ()
-    if rerank is not None:
-        found = again = _reranked(method, dataset, found, min(most, rerank), workers, cache, progress)
-        ranks = replaced_ranks(ranks, again.indices, dataset.positives)
+    local = None
+    if rerank is not None and isinstance(method, TwoStageMethod):
+        sides, candidates = (dataset.database, dataset.queries), min(most, rerank)
+        with tempfile.TemporaryDirectory() as spare:
+            kept = cache or Path(spare)
+            again = rerank_predictions(method, *sides, found, kept, candidates, workers=workers, progress=progress)
+        found, ranks = again, replaced_ranks(ranks, again.indices, dataset.positives)
         failed_rerank = (*again.failed_database, *again.failed_queries)
+        local = f"{method.local}; {method.matching}"
         times.append(time.perf_counter())
-    local = f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None
     made_by = database.descriptors.made_by
     skip, without = chosen.unanswered == "skip", sum(not len(positives) for positives in dataset.positives)
     recalls = recall_at(found.indices, dataset.positives, [min(n, most) for n in ns], skip_without_positives=skip)
@@ -339,19 +342,3 @@ def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -
 def _sequences(keys: Sequence[str] | None) -> int | None:
     """Return the number of sequences of the queries; None if unknown, or if all or no queries share a sequence."""
     return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None
-
-
-def _reranked(
-    method: Method,
-    dataset: EvalDataset,
-    found: Predictions,
-    candidates: int,
-    workers: int | None,
-    cache: Path | None,
-    progress: bool | Report,
-) -> Reranked:
-    assert isinstance(method, TwoStageMethod)
-    sides = dataset.database, dataset.queries
-    with contextlib.ExitStack() as stack:
-        folder = cache if cache is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return rerank_predictions(method, *sides, found, folder, candidates, workers=workers, progress=progress)

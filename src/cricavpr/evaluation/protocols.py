@@ -1,8 +1,8 @@
 """Protocols: the settings that decide a recall besides the method and the split. Cards record them.
 
 `honest` evaluates alone, in file order and shuffled, side by side. `paper` follows the evaluation script of CricaVPR's
-authors: database and queries described apart, in groups of 16 in file order (8 for Pittsburgh) with a short last group,
-PCA not renormalised, ranking by Euclidean distance, and recall over all queries, also those without positives.
+authors: database and queries in separate groups of 16 in file order (8 for Pittsburgh) with a short last group, PCA not
+renormalised, ranking by Euclidean distance, and recall over all queries, also those without positives.
 """
 
 from __future__ import annotations

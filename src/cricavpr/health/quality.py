@@ -52,7 +52,7 @@ class Quality:
 
 
 def quality(paths: Sequence[Path | None], progress: Progress) -> Quality:
-    """Measure the photo of each row of the index; None stands for an unknown path."""
+    """Measure the photos of an index. `paths` has the path of each row, or None if it is unknown."""
     found = []
     for row, path in enumerate(paths):
         with contextlib.suppress(ImageError):  # counted as missing; describing the photos names them

@@ -230,7 +230,7 @@ class Calibration:
         return " ".join(filter(None, (self.shortfall(precision), own))) or None
 
     def doubt(self, found: Consensus, precision: float) -> Doubt:
-        """Return the doubt of one answer."""
+        """Return the confidence and the radius of one answer."""
         confidence = float(self.right(found.features[None])[0])
         in_map = max(confidence, float(self.in_map(found.features[None])[0]))  # what is right is in the map
         level = self.level(precision)

@@ -1,4 +1,4 @@
-"""Locator: it takes photos, and estimates where they were taken."""
+"""Locate photos: describe them, search the index, and estimate a position with its confidence."""
 
 from __future__ import annotations
 
