@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.health.coverage import MOST_HOLES, Hole, holes, main_plane, thin_places
-from cricavpr.health.quality import Measured, Quality, quality
+from cricavpr.health.measures import MOST_HOLES, Hole, Measured, Quality, holes, main_plane, quality, thin_places
 from cricavpr.health.similarity import MOST_PAIRS, Pair, Similarity, compared_rows, similarity
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.progress import Progress, Report

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cricavpr.errors import ImageError
 from cricavpr.health.findings import Health
-from cricavpr.health.quality import Measured
+from cricavpr.health.measures import Measured
 from cricavpr.health.similarity import Pair
 from cricavpr.images import decode
 from cricavpr.pages import Circle, Line, Marker, map_of, picture, render, text

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cricavpr.errors import ImageError
 from cricavpr.geo import LatLon, point_feature
+from cricavpr.images import decode
+from cricavpr.pages import Circle, Marker, map_of, notebook, picture, text
 
 UNCALIBRATED = "uncalibrated"  # the index has no calibration, so the confidence is unknown
+THUMBNAIL_BYTES = 20_000  # limit of a data: URI
+SIDES_PX = (150, 96, 48)  # the first that stays below the limit is used
 Status = Literal["located", "unknown", "uncalibrated"]
 
 
@@ -129,9 +134,15 @@ class LocationEstimate:
 
     def _repr_html_(self) -> str:
         """Show a map and the matches in a notebook."""
-        from cricavpr.locate.notebook import estimate_html
-
-        return estimate_html(self)
+        photos = [_thumbnail(match.path) for match in self.matches]
+        rows = "".join(
+            f"<tr><td>{match.score:.3f}</td><td>{text(match.name)}</td><td>{text(str(match.where))}</td>"
+            f"<td>{f'<img src={chr(34)}{photo}{chr(34)} alt={chr(34)}{chr(34)}>' if photo else ''}</td></tr>"
+            for match, photo in zip(self.matches, photos, strict=True)
+        )
+        table = f"<table><thead><tr><th>score</th><th>match</th><th>position</th><th></th></tr></thead>{rows}</table>"
+        head = f"<p><b>{text(self.photo)}</b>: {text(str(self))}</p>"
+        return notebook(head + _map(self, photos) + (table if rows else ""))
 
     @property
     def status(self) -> Status:
@@ -188,3 +199,38 @@ class LocationEstimate:
 
 def _rounded(value: float | str | None, digits: int) -> float | str | None:
     return round(value, digits) if isinstance(value, float) else value
+
+
+# --- in a notebook
+
+
+def _map(estimate: LocationEstimate, photos: list[str]) -> str:
+    """Return the map of the answer, its radius and its matches; "" if no position is known."""
+    degrees = any(place.position is not None for place in (estimate.where, *(m.where for m in estimate.matches)))
+    matches = [
+        Marker(at, f"{match.name}, score {match.score:.3f}", "match", photo)
+        for match, photo in zip(estimate.matches, photos, strict=True)
+        if (at := _at(match.where, degrees))
+    ]
+    answer = _at(estimate.where, degrees)
+    if not matches and answer is None:
+        return ""
+    markers = [*matches, *([Marker(answer, estimate.photo, "answer")] if answer else [])]
+    circles = [Circle(answer, estimate.radius_m)] if answer and estimate.radius_m is not None else []
+    key = {"match": "matches", **({"answer": "estimated position"} if answer else {})}
+    return map_of(markers, circles, degrees=degrees, key=key, label=f"Map of {estimate.photo}")
+
+
+def _at(where: Where, degrees: bool) -> tuple[float, float] | None:
+    if degrees:
+        return None if where.position is None else (where.position.lat_deg, where.position.lon_deg)
+    return None if where.easting_m is None or where.northing_m is None else (where.easting_m, where.northing_m)
+
+
+def _thumbnail(path: Path) -> str:
+    """Return a small picture as a data: URI, or "" if the photo no longer exists."""
+    try:
+        image = decode(path)
+    except ImageError:
+        return ""
+    return next((small for side in SIDES_PX if len(small := picture(image, side)) <= THUMBNAIL_BYTES), "")
