@@ -114,7 +114,7 @@ def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[st
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
     base = values.pop("base", None)
-    _refuse_unknown(kind, values, str(path))  # file by file, so that the right one is named
+    _refuse_unknown(kind, values, str(path))  # file by file, so that messages name the right file
     if base is None:
         return values
     if not isinstance(base, str):

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. None takes the arguments of the process."""
     _prepare_streams()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # we report a damaged photo ourselves, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = parser().parse_args(typed, argparse.Namespace(typed=typed))
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare_streams() -> None:
     """Replace closed streams by devnull, and let stdout escape characters that its encoding does not have."""
-    for name in ("stdout", "stderr"):  # or the next file that we open becomes the stream
+    for name in ("stdout", "stderr"):  # otherwise the next file that we open would become the stream
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out must end in .html, got {out}.")
     refuse_all_but_files(out)
     findings = out.with_suffix(".json")
-    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user has not named it
+    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user did not give this path
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     health = examine(

@@ -120,7 +120,7 @@ def run_demo(
         raise InputError(f"seed must be at least {FIRST_SEED}, because training uses the towns below; got {seed}.")
     if not FEWEST_PLACES <= places <= MOST_PLACES:
         raise InputError(f"places must be {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
-    refuse_foreign(out)  # before minutes are spent
+    refuse_foreign(out)  # check before minutes of work
     used = load_method(method, weights)
     shown_weights = "" if weights is None else f" --weights {Path(weights).name}"  # without the folder: others see it
     command = f"cricavpr demo --seed {seed} --places {places}{shown_weights}"

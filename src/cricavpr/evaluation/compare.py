@@ -106,7 +106,9 @@ class Comparison:
         for test in self.tests:
             paired = test.paired
             difference = f"{100 * paired.difference:+.1f} {_interval(paired.interval)}"
-            p = f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"  # never a zero
+            p = (
+                f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"
+            )  # p is never printed as 0
             counts = map(str, (test.n, paired.only_second, paired.only_first))
             rows.append([f"{test.run + 1} against 1", *counts, difference, p])
         return markdown(head, rows)

@@ -101,7 +101,7 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
     (new_low, new_high), (old_low, old_high) = wilson(both + gained, of), wilson(both + lost, of)
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     tied = float(both * neither - gained * lost)
-    tied = max(tied - of / 2, 0.0) if tied > 0 else tied  # his continuity correction
+    tied = max(tied - of / 2, 0.0) if tied > 0 else tied  # Newcombe's continuity correction
     correlation = tied / math.sqrt(margins) if margins else 0.0
 
     def reach(a: float, b: float) -> float:

@@ -69,7 +69,7 @@ def predict(
     Raises:
         InputError: as for `evaluate`, or a `count` below 20.
     """
-    _check_count(count)  # before hours of work
+    _check_count(count)  # check before hours of work
     every = replace(HONEST, unanswered="miss")  # without answers, skipping would leave no query
     return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 
@@ -101,7 +101,9 @@ def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> N
         write_text(path, text)
         return
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)  # dated 1980: equal bytes each time
+        archive.writestr(
+            zipfile.ZipInfo(path.with_suffix(".csv").name), text
+        )  # dated 1980, so equal content gives equal bytes
 
 
 def _check_count(count: int) -> None:

@@ -72,7 +72,7 @@ def holes(
         return ()
     middle = points.mean(axis=0)
     try:
-        mesh = Delaunay(points - middle)  # near zero, where squares keep their digits
+        mesh = Delaunay(points - middle)  # centred, because squares of large numbers lose digits
     except QhullError:  # all photos lie on one line
         return ()
     centres, radii, areas = _circumcircles(mesh.points[mesh.simplices])

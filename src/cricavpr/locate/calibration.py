@@ -40,7 +40,7 @@ SAME_ENOUGH = 0.8  # share of the photos that must be the same as when the index
 RIDGE = 1.0  # a weight of one standard deviation costs as much as half a case: keeps separable data finite
 STEPS = 500
 PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
-WAIT_S = 60.0  # for another writer: calibrating took longer
+WAIT_S = 60.0  # time to wait for another writer; calibrating takes longer
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class Calibration:
     def doubt(self, found: Consensus, precision: float) -> Doubt:
         """Return the confidence and the radius of one answer."""
         confidence = float(self.right(found.features[None])[0])
-        in_map = max(confidence, float(self.in_map(found.features[None])[0]))  # what is right is in the map
+        in_map = max(confidence, float(self.in_map(found.features[None])[0]))  # a right position is in the map
         level = self.level(precision)
         answered = level is not None and confidence >= level.confidence
         return Doubt(self.radius_m(confidence), confidence, in_map, precision, answered)

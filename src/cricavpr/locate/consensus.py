@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cricavpr.geo import Positions, distances_m
 
 Floats = NDArray[np.floating[Any]]
-FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # more of each speaks for the answer
+FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # a higher value of each speaks for the answer
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def consensus(
     weights = ((exact - exact[-1]) / span) ** rule.sharpness if span > 0 else np.ones(len(exact))  # (n,) from 1 to 0
     apart_m = _apart_m(here)  # (n, n)
     density = weights @ np.exp(-0.5 * (apart_m / (rule.reach_m / 2)) ** 2)  # (n,)
-    mode = int(np.argmax(density))  # of equal ones the better match
+    mode = int(np.argmax(density))  # the better match if several are equal
     if not here.known[mode]:
         return None
     near, zone = apart_m[mode] <= rule.reach_m, None if here.zones is None else here.zones[mode]

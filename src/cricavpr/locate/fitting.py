@@ -33,7 +33,7 @@ FOLDS = 5
 FEWEST = 30  # answerable cases: with fewer, a share of 95 % cannot be distinguished from one of 80 %
 RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # cases for each radius; fewer where that gives too few radii
 RELIABILITY_BINS = 10
-MOST_LEVELS = 50  # they are tested one after another until the first fails, which with more may be chance
+MOST_LEVELS = 50  # tests stop at the first failure; with more thresholds, chance would cause one too early
 
 
 @dataclass(frozen=True, eq=False)

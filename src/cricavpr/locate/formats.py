@@ -115,7 +115,7 @@ def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
     """Return the point at a distance and bearing from `start`, on a sphere."""
     angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
     sine = math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing)
-    there = math.asin(min(1.0, max(-1.0, sine)))  # at a pole rounding exceeds 1
+    there = math.asin(min(1.0, max(-1.0, sine)))  # rounding may exceed 1 at a pole
     east = math.sin(bearing) * math.sin(angle) * math.cos(lat)
     turn = math.degrees(math.atan2(east, math.cos(angle) - math.sin(lat) * math.sin(there)))
     return LatLon(math.degrees(there), (start.lon_deg + turn + 180.0) % 360.0 - 180.0)
@@ -127,4 +127,4 @@ def _kml(at: LatLon) -> str:
 
 def _xml(value: str) -> str:
     """Escape text for XML, which allows neither control characters nor stray bytes."""
-    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # a reader would take it for the end of a line
+    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # an XML reader would turn it into a line feed

@@ -258,7 +258,7 @@ class _Judge:
             low = self.described("bf16", precision="bf16")
         except InputError as error:
             if not isinstance(error.__cause__, RuntimeError):
-                raise  # not about the arithmetic
+                raise  # the precision is not the cause
             yield Measured("precision", "bf16 is not possible with this network on this device")
             return
         yield self.row("precision", "bf16 on both sides", low)
