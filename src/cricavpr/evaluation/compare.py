@@ -106,9 +106,7 @@ class Comparison:
         for test in self.tests:
             paired = test.paired
             difference = f"{100 * paired.difference:+.1f} {_interval(paired.interval)}"
-            p = (
-                f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"
-            )  # p is never printed as 0
+            p = f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"  # never "0.000"
             counts = map(str, (test.n, paired.only_second, paired.only_first))
             rows.append([f"{test.run + 1} against 1", *counts, difference, p])
         return markdown(head, rows)

@@ -101,9 +101,7 @@ def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> N
         write_text(path, text)
         return
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(
-            zipfile.ZipInfo(path.with_suffix(".csv").name), text
-        )  # dated 1980, so equal content gives equal bytes
+        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)  # dated 1980, for equal bytes
 
 
 def _check_count(count: int) -> None:
