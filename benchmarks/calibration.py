@@ -27,12 +27,10 @@ from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.locate.calibration import Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import Calibration, Level, Logistic, Ring, Source, draw
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
 from cricavpr.locate.consensus import Rule, consensus
 from cricavpr.locate.fitting import FOLDS, Judged, case_weights, fit, levels, out_of_fold
-from cricavpr.locate.logistic import Logistic
-from cricavpr.locate.reliability import draw
 from cricavpr.plotting import save_figure
 from cricavpr.town import Town, render_arrays
 

@@ -1,11 +1,11 @@
 """CricaVPR: visual place recognition. Photos in, places out.
 
-Importing does nothing heavy: each public name is imported when it is first used.
+Importing this package is fast: each public name is imported when it is first used.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # what `typing` has, without importing it: Ctrl-C must find nothing slow here
+TYPE_CHECKING = False  # as in `typing`, which is not imported: Ctrl-C must find nothing slow here
 if TYPE_CHECKING:
     from typing import Any
 

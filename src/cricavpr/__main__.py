@@ -1,4 +1,4 @@
-"""Entry point of `cricavpr` and `python -m cricavpr`. Ctrl-C ends it with one line from the first moment on."""
+"""Entry point of `cricavpr` and `python -m cricavpr`. From the first moment on, Ctrl-C ends it with one line."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ MESSAGE = b"cricavpr: interrupted. Run the same command again.\n"
 def _interrupt(_: int, frame: FrameType | None) -> None:
     """End the process at once during an import, and raise KeyboardInterrupt at any other time.
 
-    An exception inside an import becomes an error of another kind, or ends the process from C++, as with torch.
+    Inside an import, the exception could turn into another error, or abort the process in C++ code, as with torch.
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
@@ -31,7 +31,7 @@ def main() -> int:
     except KeyboardInterrupt:
         os.write(2, MESSAGE)
         code = 130
-    if code == 130:  # a second Ctrl-C while Python shuts down says no more
+    if code == 130:  # a second Ctrl-C, while Python shuts down, must print nothing
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return code
 

@@ -1,6 +1,6 @@
-"""Descriptors with their names and their provenance, kept together in one file.
+"""Descriptors with their names and their provenance, in one file.
 
-Comparing descriptors of different provenance is an error (`MadeBy.require_same`) instead of a low recall.
+Comparing descriptors of different provenance raises an error (`MadeBy.require_same`) instead of giving a low recall.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from cricavpr.files import refuse_other_content, written_beside
 from cricavpr.schema import build, parse_json, to_plain
 
 FORMAT = "cricavpr.descriptors.1"
-UNIT_TOLERANCE = 1e-2  # of a descriptor's length: half precision stays within it
-ROWS_AT_ONCE = 4096  # vectors copied at a time
+UNIT_TOLERANCE = 1e-2  # largest deviation of a descriptor's length from 1; half precision stays within it
+ROWS_AT_ONCE = 4096  # vectors in memory at a time
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,11 +33,11 @@ class MadeBy:
     Attributes:
         method: name in the table of methods.
         weights: SHA-256 of the weights file, or "none" for a method without weights.
-        image_size: (height, width) in pixels, or None for the image's own size.
-        preprocessing: one line, from `Preprocess.describe`.
-        grouping: which images saw one another, as text of a `Grouping`; "none" for a method that does not correlate.
+        image_size: (height, width) in pixels, or None for the size of each image.
+        preprocessing: one line from `Preprocess.describe`.
+        grouping: which images saw one another: a `Grouping` as text, or "none" for a method that does not correlate.
         pca: the PCA that reduced the descriptors, or None.
-        dim: length of a descriptor.
+        dim: number of values of a descriptor.
     """
 
     method: str
@@ -63,10 +63,10 @@ class MadeBy:
         ]
 
     def require_same(self, other: MadeBy, what: str) -> None:
-        """Raise if descriptors of `other` must not be compared with descriptors of this.
+        """Raise if descriptors of the two provenances must not be compared.
 
         Args:
-            what: names both, as the beginning of a sentence.
+            what: the two sets of descriptors, such as "the database and the queries"; it begins the message.
 
         Raises:
             MadeByError: naming each field that differs.
@@ -94,12 +94,12 @@ class MadeBy:
 
 
 def _short(value: object, other: object) -> str:
-    """Return a value for a message; of a long list, only the parts that `other` does not have."""
+    """Return a value for a message; if it is a long list, only the parts that `other` does not have."""
     text = str(value)
     if len(text) <= 40:
         return text
-    parts = [part for part in re.split("[,;] ", text) if part not in re.split("[,;] ", str(other))]
-    shown = ", ".join(parts) or "less"
+    others = re.split("[,;] ", str(other))
+    shown = ", ".join(part for part in re.split("[,;] ", text) if part not in others) or "less"
     return shown if len(shown) <= 60 else shown[:12] + "…"
 
 
@@ -108,9 +108,9 @@ class DescriptorSet:
     """Descriptors of named images.
 
     Attributes:
-        names: of N images.
-        vectors: (N, D) float32 of unit length; may be memory-mapped, and is never written to.
-        made_by: their provenance.
+        names: names of N images.
+        vectors: (N, D) float32 of unit length; may be memory-mapped, and is never changed.
+        made_by: provenance of the vectors.
 
     Raises:
         InputError: the shapes do not match.
@@ -149,7 +149,7 @@ class DescriptorSet:
 
     @classmethod
     def load(cls, path: Path) -> DescriptorSet:
-        """Read a file that `save` wrote. The vectors are memory-mapped, so a large file opens at once.
+        """Read a file from `save`. The vectors are memory-mapped, so even a large file opens at once.
 
         Raises:
             InputError: no such file, or not a descriptor file.
@@ -178,22 +178,18 @@ def save_rows(
 ) -> None:
     """Write some rows as the file of a DescriptorSet, without holding all of them in memory.
 
-    The header is written here, because the safetensors library orders its metadata at random, and equal descriptors
-    must give equal bytes.
+    We write the header ourselves, because the safetensors library orders metadata at random, and equal descriptors must
+    give equal bytes.
 
     Raises:
         InputError: the file cannot be written.
     """
     packed = pack_names(names)
-    bytes_of_vectors = len(rows) * made_by.dim * 4
+    end = len(rows) * made_by.dim * 4  # of the vectors
     header = {
         "__metadata__": {"format": FORMAT, "made_by": json.dumps(made_by.to_dict())},
-        "vectors": {"dtype": "F32", "shape": [len(rows), made_by.dim], "data_offsets": [0, bytes_of_vectors]},
-        "names": {
-            "dtype": "U8",
-            "shape": [packed.size],
-            "data_offsets": [bytes_of_vectors, bytes_of_vectors + packed.size],
-        },
+        "vectors": {"dtype": "F32", "shape": [len(rows), made_by.dim], "data_offsets": [0, end]},
+        "names": {"dtype": "U8", "shape": [packed.size], "data_offsets": [end, end + packed.size]},
     }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # safetensors aligns the data to 8 bytes
@@ -205,11 +201,7 @@ def save_rows(
 
 
 def refuse_other_files(path: Path) -> None:
-    """Raise if writing descriptors to `path` would replace anything but descriptors.
-
-    Raises:
-        InputError: the path is a folder, a device, or a file of another kind, such as a photo.
-    """
+    """Raise InputError if `path` holds something else than descriptors, which writing would destroy."""
     refuse_other_content(path, b"cricavpr.descriptors.", "descriptors")
 
 
@@ -229,7 +221,7 @@ def _map_vectors(path: Path) -> NDArray[np.float32]:  # (N, D)
 
 
 def flaws(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:  # (N, D) -> (N,)
-    """Return which vectors are invalid: not finite, or not of unit length."""
+    """Return which vectors are invalid, that is, not finite or not of unit length."""
     with np.errstate(over="ignore", invalid="ignore"):
         length = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
     sound: NDArray[np.bool_] = np.abs(length - 1.0) <= UNIT_TOLERANCE  # False for NaN
@@ -250,7 +242,7 @@ def refuse_flaws(descriptors: DescriptorSet) -> None:
 
 
 def pack_names(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Return file names as bytes joined by NUL: every name that a file system allows comes back unchanged."""
+    """Return file names as bytes joined by NUL, which keeps every name that a file system allows."""
     return np.frombuffer(b"\0".join(map(os.fsencode, names)), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Optional dependencies: one line that says which extra to install."""
+"""Optional dependencies: if one is missing, one line says which extra to install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def extra(name: str, what: str) -> Iterator[None]:
 
     Args:
         name: the extra of this package that installs them.
-        what: the feature that needs them, as the beginning of a sentence.
+        what: the feature that needs them; it begins the message.
 
     Raises:
         MissingExtraError: an import failed.

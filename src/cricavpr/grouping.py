@@ -1,7 +1,7 @@
-"""Grouping: which images see one another. Batch: how many go through the network at once.
+"""Grouping: which images see one another. Batch: how many images go through the network at once.
 
-A CricaVPR descriptor depends on its group, so the grouping is a value that is recorded with every result. A batch only
-packs whole groups together for speed and never changes a descriptor.
+A CricaVPR descriptor depends on its group, so every result records its grouping. A batch only packs whole groups
+together for speed, and never changes a descriptor.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Grouping:
 
     alone        every image by itself: the default for indexing and locating
     in_order     groups of `size` in the order of the set, the last one shorter: the paper's protocol (16; 8 for Pitts)
-    shuffled     the same after a seeded shuffle, when file order tells nothing
-    by_key       images that share a key, such as a panorama or a sequence
+    shuffled     the same after a seeded shuffle, so that file order does not matter
+    by_key       images with the same key, such as a panorama or a sequence
 
     Raises:
-        InputError: a size or seed that is missing, out of range, or that the kind does not have.
+        InputError: the kind needs a size or seed, or does not take one, or the value is out of range.
 
     Example:
         >>> Grouping.parse("in_order:2").groups(5)
@@ -56,7 +56,7 @@ class Grouping:
 
     @classmethod
     def parse(cls, text: str | Grouping) -> Grouping:
-        """Read `alone`, `in_order:16`, `shuffled:16:0` or `by_key`; return a Grouping as it is.
+        """Parse `alone`, `in_order:16`, `shuffled:16:0` or `by_key`; a Grouping is returned unchanged.
 
         Raises:
             InputError: anything else.
@@ -73,21 +73,26 @@ class Grouping:
         return ":".join(str(part) for part in (self.kind, self.size, self.seed) if part is not None)
 
     def groups(self, count: int, keys: Sequence[str] | None = None, draw: int = 0) -> list[Group]:
-        """Divide images 0..count-1 into groups that together hold every image exactly once.
+        """Divide images 0 to count - 1 into groups. Every image is in exactly one group.
 
         Args:
             count: number of images.
             keys: one key per image, for `by_key`.
-            draw: which of the shuffles of one seed. Database and queries must not share one: where both list the
-                same places in the same order, each query would be grouped as its match was.
+            draw: number of the shuffle with this seed. Database and queries need different ones: if both list the
+                same places in the same order, the same shuffle would group each query like its match.
 
         Raises:
-            InputError: `by_key` on a set without keys.
+            InputError: `by_key` without keys.
         """
         if self.kind == "alone":
             return list(np.arange(count).reshape(-1, 1))
         if self.kind == "by_key":
-            return _groups_by_key(count, keys)
+            if keys is None or len(keys) != count:
+                raise InputError("grouping by_key needs a key (panorama or sequence) for every image. Use alone.")
+            members: dict[str, list[int]] = {}
+            for index, key in enumerate(keys):
+                members.setdefault(key, []).append(index)
+            return [np.array(indices) for indices in members.values()]
         order = np.arange(count)
         if self.kind == "shuffled":
             order = np.random.default_rng([self.seed or 0, draw]).permutation(count)
@@ -96,15 +101,6 @@ class Grouping:
 
 
 ALONE = Grouping()
-
-
-def _groups_by_key(count: int, keys: Sequence[str] | None) -> list[Group]:
-    if keys is None or len(keys) != count:
-        raise InputError("grouping by_key needs a key (panorama or sequence) for every image, got none. Use alone.")
-    members: dict[str, list[int]] = {}
-    for index, key in enumerate(keys):
-        members.setdefault(key, []).append(index)
-    return [np.array(indices) for indices in members.values()]
 
 
 def pack(groups: Sequence[Group], batch_size: int) -> Iterator[list[Group]]:

@@ -1,14 +1,14 @@
-"""PCA of descriptors: fit once, save with its provenance, apply everywhere, truncate to fewer values.
+"""PCA of descriptors: fit once, save with the provenance, apply anywhere, truncate to fewer values.
 
 As in the authors' code of CricaVPR (`util.compute_pca`, scikit-learn's PCA): principal directions of the covariance,
-variances with N - 1. Their fit uses descriptors of shuffled groups and does not renormalise the result; `Pca` records
-both choices. We compute in float64 and fix the signs of the directions, so a fit is reproducible; the randomised
-solver that the authors get from 10752 to 4096 values is not. Memory holds one (D, D) covariance, its directions and
-one block of descriptors, whatever the number of descriptors.
+variances with N - 1. They fit on descriptors of shuffled groups and do not renormalise the result; `Pca` records both
+choices. We compute in float64 and fix the signs of the directions, so a fit is reproducible; the randomised solver that
+scikit-learn uses from 10752 to 4096 values is not. Whatever the number of descriptors, memory holds only one (D, D)
+covariance, its directions and one block of descriptors.
 
 Whitening (`whiten=True`) divides by the standard deviation along each direction: Jegou and Chum, "Negative evidences
-and co-occurrences in image retrieval" (ECCV 2012), which GCL calls PCA_w. GCL adds 1e-6 to a length before it divides
-by it; we do not, so our vectors differ from theirs by about 1e-7.
+and co-occurrences in image retrieval" (ECCV 2012), called PCA_w by GCL. GCL adds 1e-6 to a length before dividing by
+it; we do not, so our vectors differ from theirs by about 1e-7.
 
 Letters: N descriptors, D values before, d after.
 """
@@ -41,11 +41,11 @@ class Principal:
     """The directions in which descriptors vary most.
 
     Attributes:
-        mean: (D,) of the descriptors.
+        mean: (D,) mean of the descriptors.
         directions: (d, D) of unit length, largest variance first, each with its largest value positive.
-        variances: (d,) along the directions, divided by N (not N - 1).
-        count: N.
-        sha256: of the descriptors as little-endian float32, rows in order.
+        variances: (d,) variances along the directions, divided by N (not N - 1).
+        count: number N of descriptors.
+        sha256: SHA-256 of the descriptors as little-endian float32, rows in order.
     """
 
     mean: Array
@@ -64,12 +64,12 @@ def principal_directions(
     """Find the `dim` directions of largest variance exactly, block by block.
 
     Args:
-        dim: None keeps every direction in which the descriptors vary: at most D, and fewer than N.
-        what: what is fitted, for messages.
-        report: called with the rows read and the rows to read, in two passes.
+        dim: number of directions to keep; None keeps all in which the descriptors vary: at most D, and fewer than N.
+        what: name of the fit in messages.
+        report: called with (rows read, rows to read); all rows are read twice.
 
     Raises:
-        InputError: fewer than two vectors, values that are not finite, or a `dim` out of range.
+        InputError: there are fewer than two vectors, values are not finite, or `dim` is out of range.
     """
     if vectors.ndim != 2 or len(vectors) < 2:
         raise InputError(f"{what} needs an array of shape (N, D) with N of at least 2, got shape {vectors.shape}.")
@@ -92,7 +92,7 @@ def principal_directions(
 
 @dataclass(frozen=True)
 class _Header:
-    """The JSON beside the arrays of a file."""
+    """The JSON header of a file; the arrays follow it."""
 
     format: Literal["cricavpr.pca.1"]
     whiten: bool
@@ -107,9 +107,9 @@ class Pca(Principal):
     """A fitted PCA; see `fit_pca`.
 
     Attributes:
-        whiten: whether to divide each direction by its standard deviation.
+        whiten: whether to divide each value by its standard deviation.
         renormalise: whether to scale reduced descriptors to unit length.
-        fitted_on: provenance of the descriptors it was fitted on, their grouping included.
+        fitted_on: provenance of the descriptors that it was fitted on, with their grouping.
     """
 
     whiten: bool
@@ -119,7 +119,7 @@ class Pca(Principal):
     def __post_init__(self) -> None:
         kept, before = self.directions.shape
         if self.mean.shape != (before,) or self.variances.shape != (kept,) or self.fitted_on.dim != before:
-            raise ValueError("its arrays have shapes that do not match")
+            raise ValueError("the shapes of its arrays do not match")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.directions).all() and (self.variances > 0).all()):
             raise ValueError("its values are not finite")
 
@@ -137,7 +137,7 @@ class Pca(Principal):
         return self.variances * self.count / (self.count - 1)
 
     def describe(self) -> str:
-        """Return one line with everything that decides a reduced descriptor; it is stored in `MadeBy.pca`."""
+        """Return one line with everything that decides a reduced descriptor, for `MadeBy.pca`."""
         whitened = "whitened" if self.whiten else "not whitened"
         length = "renormalised" if self.renormalise else "not renormalised"
         learnt = f"learnt on {self.count} descriptors, SHA-256 {self.sha256[:16]}"
@@ -145,7 +145,7 @@ class Pca(Principal):
         return f"PCA to {self.dim}-d, {whitened}, {length}, {learnt}{groups}"
 
     def truncated(self, dim: int) -> Pca:
-        """Return the PCA with its first `dim` directions, which are those of a smaller fit.
+        """Return the PCA with only its first `dim` directions, equal to a fit of that size.
 
         Raises:
             InputError: `dim` is out of range.
@@ -155,10 +155,10 @@ class Pca(Principal):
         return replace(self, directions=self.directions[:dim], variances=self.variances[:dim])
 
     def require_fits(self, made_by: MadeBy) -> None:
-        """Raise if this PCA does not apply to the descriptors. Their grouping may differ, as the authors' does.
+        """Raise if this PCA does not fit descriptors. Their grouping may differ, as in the authors' code.
 
         Raises:
-            MadeByError: made by another method, weights or size, or reduced before.
+            MadeByError: they have another method, weights or image size, or were reduced before.
         """
         if made_by.pca is not None:
             raise MadeByError(f"these descriptors were reduced before ({made_by.pca}). Give the original ones.")
@@ -185,7 +185,7 @@ class Pca(Principal):
         """Return the descriptors reduced, under the same names.
 
         Args:
-            out: write them to this file, so that they are never all in memory.
+            out: write them to this file block by block, so that they are never all in memory.
 
         Raises:
             MadeByError: as for `require_fits`.
@@ -256,11 +256,11 @@ def fit_pca(
     """Fit a PCA on descriptors, which may be memory-mapped.
 
     Args:
-        dim: values to keep; a fit to 4096 also serves 2048, 1024 and 512, see `Pca.truncated`. None keeps every
-            direction in which the descriptors vary.
-        whiten: divide each direction by its standard deviation. The authors of CricaVPR do not.
+        dim: number of values to keep; a fit to 4096 can be truncated to 2048, 1024 and 512 (`Pca.truncated`). None
+            keeps every direction in which the descriptors vary.
+        whiten: divide each value by its standard deviation. The authors of CricaVPR do not.
         renormalise: scale reduced descriptors to unit length. The authors of CricaVPR do not.
-        report: called with the descriptors read and the descriptors to read, in two passes.
+        report: called with (descriptors read, descriptors to read); all are read twice.
 
     Raises:
         InputError: `dim` is out of range, or the descriptors were reduced before.
@@ -301,7 +301,7 @@ def _mean_and_digest(vectors: NDArray[np.floating[Any]], report: Report | None) 
 
 
 def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report | None) -> Array:
-    """Return (D, D), the upper triangle only: half the work, and no second matrix of this size."""
+    """Return the upper triangle of the covariance: half the work, and no second matrix of this size."""
     from scipy.linalg.blas import dsyrk
 
     total: Array = np.zeros((len(mean), len(mean)), order="F")
@@ -316,26 +316,16 @@ def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report 
 
 
 def _largest(covariance: Array, count: int) -> tuple[Array, Array]:  # (D, D) upper -> (count,), (count, D)
-    """Return the largest variances and their directions; destroys the matrix."""
+    """Return the largest variances and their directions. This overwrites the matrix."""
     from scipy.linalg import eigh
 
-    size = len(covariance)
-    variances, columns = eigh(
-        covariance,
-        lower=False,
-        overwrite_a=True,
-        check_finite=False,
-        subset_by_index=[size - count, size - 1],
-        driver="evr",
-    )
+    kept = [len(covariance) - count, len(covariance) - 1]
+    how = {"lower": False, "overwrite_a": True, "check_finite": False, "driver": "evr"}
+    variances, columns = eigh(covariance, subset_by_index=kept, **how)
     directions = columns[:, ::-1].T
-    return variances[::-1], directions * _signs(directions)
-
-
-def _signs(directions: Array) -> Array:  # (d, D) -> (d, 1)
-    """Return the signs that make the largest value of each direction positive, so that every machine agrees."""
+    # The largest value of each direction becomes positive, so that every machine agrees.
     largest = np.abs(directions).argmax(axis=1)[:, None]
-    return np.sign(np.take_along_axis(directions, largest, axis=1))
+    return variances[::-1], directions * np.sign(np.take_along_axis(directions, largest, axis=1))
 
 
 def _blocks(count: int) -> Iterator[slice]:

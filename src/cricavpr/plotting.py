@@ -1,6 +1,6 @@
-"""Figures in one style, by matplotlib, which is imported nowhere else; it is the extra "plots".
+"""Figures in one style. The only module that imports matplotlib, which is the extra "plots".
 
-pyplot, which keeps one current figure for the whole process, is never imported. The same data gives the same bytes.
+pyplot, which keeps one current figure for the whole process, is never imported. Equal data gives equal bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from cricavpr.extras import extra
 from cricavpr.files import written_beside
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Axes  # for the annotations of others, which do not import matplotlib
+    from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
+else:
+    Axes = Figure = Any  # so that others can import them for annotations where matplotlib is missing
 
 Dash = str | tuple[int, tuple[float, ...]]
 
@@ -75,7 +77,7 @@ _UNDATED: Mapping[str, Mapping[str, None]] = {  # without date and version
 
 
 def style(number: int) -> Style:
-    """Return the style of line 0, 1, 2, ...; after the last they repeat.
+    """Return the style of line 0, 1, 2 and so on; styles repeat after the last.
 
     Example:
         >>> style(0) == style(len(STYLES)), style(1).marker
@@ -85,7 +87,7 @@ def style(number: int) -> Style:
 
 
 def looks() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib uses this style; make titles and legends inside.
+    """Return a context in which matplotlib uses this style; create titles and legends inside it.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -95,7 +97,7 @@ def looks() -> AbstractContextManager[None]:
 
 
 def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure and its axes, row by row. Panels and legends make room for each other.
+    """Return an empty figure and its axes, row by row. The layout makes room for panels and legends.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -132,7 +134,7 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "pn
 
 
 def require_drawing(formats: Sequence[str]) -> None:
-    """Raise if figures cannot be drawn in these formats: worth checking before long work.
+    """Raise if figures cannot be drawn in these formats. Call it before long work.
 
     Raises:
         InputError: a format that is not svg, png or pdf.
@@ -145,7 +147,7 @@ def require_drawing(formats: Sequence[str]) -> None:
 
 
 def _matplotlib() -> Any:
-    """Import matplotlib. A Figure that is made directly needs no screen."""
+    """Import matplotlib without pyplot: a Figure that is created directly needs no screen."""
     with extra("plots", "drawing a figure"):
         import matplotlib
         import matplotlib.figure

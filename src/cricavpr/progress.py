@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on stderr, a function of the caller's, or nothing."""
+"""Progress of long work: a bar on stderr, calls of a function, or nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Report = Callable[[int, int], None]  # called with (done, total)
 
 
 class Progress:
-    """A bar on stderr, a call of the caller's function, or nothing.
+    """A progress bar on stderr, calls of a function, or nothing.
 
     Args:
-        progress: True for a bar, False for nothing, or a function that is called with (done, total).
-        total: how many items there are; 0 if unknown.
-        unit: name of one item, for the bar; "B" counts in kB, MB and so on.
+        progress: True for a bar, False for nothing, or a function to call with (done, total).
+        total: number of items; 0 if unknown.
+        unit: name of the items, for the bar; "B" counts bytes in kB, MB and so on.
 
     Example:
         >>> with Progress(print, 2) as progress:
@@ -40,23 +40,16 @@ class Progress:
             self.bar.close()
 
     def start(self, done: int) -> None:
-        """Start counting; an earlier run has finished `done` items."""
+        """Start counting at `done`, the number of items that an earlier run has finished."""
         self.done = done
         if self.wants_bar:
             from tqdm import tqdm
 
-            scale = self.unit == "B"
-            self.bar = tqdm(
-                total=self.total,
-                initial=done,
-                unit=f" {self.unit}",
-                unit_scale=scale,
-                file=sys.stderr,
-                dynamic_ncols=True,
-            )
+            unit: dict[str, Any] = {"unit": f" {self.unit}", "unit_scale": self.unit == "B"}
+            self.bar = tqdm(total=self.total, initial=done, file=sys.stderr, dynamic_ncols=True, **unit)
 
     def advance(self, count: int) -> None:
-        """Count some more items as done."""
+        """Count some more items as done, and show them."""
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
@@ -64,7 +57,7 @@ class Progress:
             self.report(self.done, self.total)
 
     def reach(self, done: int, total: int) -> None:
-        """Count up to `done`: a `Report`, for functions that take one. The bar starts with the first call."""
+        """Set the number of done items and the total. Pass this method to functions that take a `Report`."""
         self.total = total
         if self.bar is None and self.wants_bar:
             self.start(0)
@@ -78,5 +71,5 @@ class Progress:
 
 
 def note(text: str) -> None:
-    """Print one line on stderr: something that the user may want to know and that is not an error."""
+    """Print one line on stderr about something that is not an error but may matter to the user."""
     print(f"note: {printable(text)}", file=sys.stderr)

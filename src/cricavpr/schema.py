@@ -1,6 +1,6 @@
-"""One strict reader: plain values of TOML or JSON into the frozen dataclass that the caller names.
+"""Convert plain values of TOML or JSON strictly into frozen dataclasses, and back.
 
-Unknown keys, missing keys and values of another type are refused by name. `build` and `to_plain` are inverse.
+Unknown keys, missing keys and values of a wrong type raise errors that name them. `to_plain` is the inverse of `build`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def read_recipe(path: Path, kind: type[T]) -> T:
     A file may extend another: `base = "other.toml"`, relative to itself. Its own keys override those of the base.
 
     Raises:
-        InputError: no such file, invalid TOML, a base that extends itself, or keys and values that `kind` does not
-            have.
+        InputError: the file cannot be read or is not valid TOML, a base extends itself, or a key or value does not fit
+            `kind`.
     """
     path = Path(path)
     return build(kind, _with_bases(path, kind, ()), str(path))
 
 
 def build(kind: type[T], values: Any, where: str) -> T:
-    """Make the dataclass `kind` from plain values, nested ones included.
+    """Create the dataclass `kind` from plain values, with nested dataclasses.
 
-    Takes dataclasses, str, int, float, bool, Literal, `X | None`, tuples, and dicts with keys of str or int. Floats
-    must be finite. A check of `__post_init__` that raises ValueError is reported like a value of the wrong type.
+    Fields may be dataclasses, str, int, float, bool, Literal, `X | None`, tuples, and dicts with keys of str or int.
+    Floats must be finite. A ValueError from `__post_init__` is reported like a value of the wrong type.
 
     Args:
-        where: names the source of the values in messages.
+        where: source of the values, such as a path; it begins the messages.
 
     Raises:
         InputError: naming the key and the nearest known one, or the value and the expected type.
@@ -60,10 +60,10 @@ def build(kind: type[T], values: Any, where: str) -> T:
     _refuse_unknown(kind, values, where)
     hints = _hints(kind)
     made = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
-    fields = [field for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
-    missing = [field.name for field in fields if field.name not in made and _required(field)]
-    if missing:
-        raise InputError(f"{where}: missing key {missing[0]!r}.")
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.init and required and field.name not in made:
+            raise InputError(f"{where}: missing key {field.name!r}.")
     try:
         return kind(**made)
     except ValueError as error:
@@ -71,7 +71,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
 
 
 def to_plain(value: Any) -> Any:
-    """Return the value as JSON and TOML have it: dataclasses and mappings as dicts with text keys, tuples as lists."""
+    """Return a value for JSON or TOML: dataclasses and mappings as dicts with text keys, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -83,7 +83,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     """Parse JSON from a file that may be damaged or hostile.
 
     Raises:
-        InputError: invalid JSON, or nested too deeply.
+        InputError: the JSON is invalid or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -92,7 +92,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the answer to a wrong name: the nearest known one, and all of them."""
+    """Return the end of a message about an unknown name: the nearest known name, and all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -103,27 +103,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[str, Any]:
-    """Return a file's values merged over those of its base; `above` are the files that extend it, outermost first."""
+    """Return a file's values merged over those of its base. `above` are the files that extend it, outermost first."""
     if path.resolve() in [other.resolve() for other in above]:
         raise InputError(f"the recipe {above[-1]} extends {path}, which extends it. Remove one `base`.")
-    values = _read_toml(path, above)
+    needed = f", the base of {above[-1]}" if above else ""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the recipe {path}{needed}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
     base = values.pop("base", None)
-    _refuse_unknown(kind, values, str(path))  # file by file, so that the right one is named
+    _refuse_unknown(kind, values, str(path))  # file by file, so that messages name the right file
     if base is None:
         return values
     if not isinstance(base, str):
         raise InputError(f"{path}: base must be the path of a .toml file, got {_shown(base)}.")
     return _merged(_with_bases(path.parent / base, kind, (*above, path)), values)
-
-
-def _read_toml(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    needed = f", the base of {above[-1]}" if above else ""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the recipe {path}{needed}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
@@ -143,14 +139,14 @@ _known_hints: dict[type[Any], dict[str, Any]] = {}
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    """Return the types of a dataclass's fields; resolving them again for every row of a file takes too long."""
+    """Return the types of a dataclass's fields; cached, because resolving them for every row of a file is slow."""
     if kind not in _known_hints:
         _known_hints[kind] = typing.get_type_hints(kind)
     return _known_hints[kind]
 
 
 def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise InputError if a key, in nested tables too, is not a field of `kind`; name the nearest one."""
+    """Raise InputError if a key, also of a nested table, is not a field of `kind`."""
     hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
@@ -161,15 +157,11 @@ def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> N
                 _refuse_unknown(table, value, f"{where}: {key}")
 
 
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def _table_of(hint: Any, values: dict[str, Any], where: str) -> type[Any] | None:
-    """Return the dataclass that a table becomes; where a field allows several, the key `kind` says which one."""
+    """Return the dataclass for a table. If the field allows several, the key `kind` selects one."""
     kinds = [one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)]
     if len(kinds) < 2 or "kind" not in values:
-        return kinds[0] if kinds else None  # the default of a choice may be left unsaid
+        return kinds[0] if kinds else None  # without `kind`, the first one
     by_name = {name: one for one in kinds for name in typing.get_args(_hints(one)["kind"])}
     if values["kind"] not in by_name:
         raise InputError(f"{where}: unknown kind {values['kind']!r}. {nearest(str(values['kind']), by_name)}")
@@ -196,7 +188,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_choice(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
-    """A field that may be None, or one of several dataclasses."""
+    """Convert the value of a field that may be None, or one of several dataclasses."""
     others = [one for one in arguments if one is not types.NoneType]
     if value is None and len(others) < len(arguments):
         return None
@@ -214,7 +206,7 @@ def _convert_tuple(value: Iterable[Any], arguments: tuple[Any, ...], where: str)
 
 
 def _key(key: Any, hint: Any, where: str) -> Any:
-    """JSON has text keys only, so whole numbers come as text."""
+    """Convert a key of a dict; in JSON, which has only text keys, whole numbers are text."""
     if hint is int and isinstance(key, str) and key.isdecimal():
         return int(key)
     if type(key) is hint:

@@ -1,4 +1,4 @@
-"""Names on a terminal: whatever is in a file name, it stays on one line and controls nothing."""
+"""Safe names on a terminal: a file name stays on one line, and cannot control the terminal."""
 
 from __future__ import annotations
 

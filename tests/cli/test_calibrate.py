@@ -105,7 +105,7 @@ def test_forms_are_read_by_other_programs(here: Path, index: Path, capsys: pytes
         (["--max-photos", "0"], "at least 1 photo of the index must be a query, got 0"),
         (["--max-photos", "-3"], "must be a query, got -3"),
         (["--share-in-map", "2"], "at most 1, got 2"),
-        (["--plot", "curve.bmp"], "a figure cannot be written as 'bmp'"),
+        (["--plot", "curve.bmp"], "unknown figure format 'bmp'"),
     ],
 )
 def test_what_calibrate_cannot_do_is_said_before_the_photos_ask(

@@ -125,7 +125,7 @@ def test_every_form_of_output_is_that_of_a_folder(
     digits = re.compile(r"\d\.\d+(?:[eE]-?\d+)?")  # scores may differ in the sixth
     assert digits.sub("#", said[0].out) == digits.sub("#", said[1].out) != ""
     assert said[1].err == (
-        f"{AT} is not calibrated, so nothing is known of how sure an answer is. Only an index in a folder can be "
+        f"{AT} is not calibrated, so the confidence of an answer is unknown. Only an index in a folder can be "
         "calibrated.\n"
     )
 
@@ -179,7 +179,7 @@ WRONG = [
         "matches the filter: within 500 m of 10.0, 20.0 and tagged tram. Use a wider filter.",
     ),
     (["--since", "2031-05-01"], "matches the filter: taken on or after 2031-05-01T00:00Z. Use a wider filter."),
-    (["--top", "20000"], f"{AT} gives at most 16,384 matches of a photo. Ask for fewer than 20,000."),
+    (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
     (["--index", f"{AT}_2"], f"there is no index {AT}_2. Build it: cricavpr index build PHOTOS --out {AT}_2"),
     (["--index", "milvus://localhost"], "invalid collection"),

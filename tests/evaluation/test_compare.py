@@ -16,10 +16,10 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.errors import InputError
 from cricavpr.evaluation import compare
 from cricavpr.evaluation.answers import counted, read_answers
+from cricavpr.evaluation.compare import NS, beside, read_published
 from cricavpr.evaluation.evaluate import evaluate
 from cricavpr.evaluation.intervals import compare_paired, recall_intervals, wilson
 from cricavpr.evaluation.protocols import protocol
-from cricavpr.evaluation.published import NS, beside, read_published
 from cricavpr.grouping import Grouping
 from tests.evaluation.test_evaluate import dataset
 from tests.mean_colour import GroupColour, MeanColour, colours
@@ -264,7 +264,7 @@ def test_published_figures_stand_beside_ones_own_and_are_marked(
 
 def test_a_split_of_which_nothing_is_on_record_says_so(cards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(cards / "alone"), "--with-published"]) == 0
-    assert "no published figure is known for a split called colours" in capsys.readouterr().out
+    assert "there are no published figures for a split named colours" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["method,R@1\na,1\n", None, "\udc80"])

@@ -122,7 +122,7 @@ def test_a_file_of_single_cities_is_scored_against_them_together(tmp_path: Path)
         (found(*ORDER), 19, "a.csv", "at least 20 predictions per query, got 19"),
         (found(*ORDER, n=22), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 22"),
         (Predictions(np.full((3, 25), -1), np.zeros((3, 25))), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 0"),
-        (Predictions(np.zeros((3, 25), np.int64), np.zeros((3, 25))), 25, "a.csv", "predicts an image twice"),
+        (Predictions(np.zeros((3, 25), np.int64), np.zeros((3, 25))), 25, "a.csv", "has the same prediction twice"),
         (found(*ORDER[:2]), 25, "a.csv", "has 3 queries, got predictions for 2"),
         (found(*ORDER), 25, "a.txt", r"must end in \.csv or \.zip"),
     ],
@@ -166,7 +166,7 @@ PAD = " ".join(f"athens-d{k}" for k in range(2, 22))
         ("", "holds no predictions"),
         ("# only a comment\n", "holds no predictions"),
         ("q0 a b\nq0 a b\n", "line 2 of .* has query q0 again"),
-        ("q0 a a\n", "line 1 of .* predicts an image twice"),
+        ("q0 a a\n", "line 1 of .* has the same prediction twice"),
         ("q0 a b\nq1 a\n", "line 2 of .* must have 2 predictions as the first line does, got 1"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) 
     [
         ([f"athens-q{k} {PAD}" for k in (0, 2)], "query athens-q1 .* is not in the file"),
         ([f"athens-q{k} other {PAD}" for k in range(3)], "predicts 'other', which is not a database image"),
-        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs that many predictions per query, got 1"),
+        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs 20 predictions per query, got 1"),
     ],
 )
 def test_a_file_that_does_not_fit_the_challenge_is_one_clear_line(tmp_path: Path, lines: list[str], says: str) -> None:

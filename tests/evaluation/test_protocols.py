@@ -77,11 +77,11 @@ def test_of_a_panorama_only_the_best_image_is_answered(tmp_path: Path) -> None:
 
 def test_panoramas_come_from_keys_that_stand_together(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED, GREEN, RED), places(RED))
-    with pytest.raises(InputError, match="does not say which images belong to one panorama"):
+    with pytest.raises(InputError, match="does not say which images form a panorama"):
         panoramas_of(split)
     keyed = replace(split, database=replace(split.database, keys=("a", "a", "b")))
     assert panoramas_of(keyed).tolist() == [0, 0, 1]
-    with pytest.raises(InputError, match="'a' of colours are scattered"):
+    with pytest.raises(InputError, match="'a' of colours is scattered"):
         panoramas_of(replace(split, database=replace(split.database, keys=("a", "b", "a"))))
 
 

@@ -14,9 +14,8 @@ from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions
 from cricavpr.health import examine
-from cricavpr.health.coverage import holes, main_plane, thin_places
+from cricavpr.health.measures import holes, main_plane, measure, thin_places
 from cricavpr.health.page import page
-from cricavpr.health.quality import measure
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 

@@ -18,12 +18,10 @@ from cricavpr.index.checksummed_json import seal
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.sketch import CALIBRATION, left_of, likeness, sketch_of
-from cricavpr.locate.calibration import Calibration, Ring, Source, read_calibration
+from cricavpr.locate.calibration import Calibration, Logistic, Ring, Source, precision_table, read_calibration
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
 from cricavpr.locate.consensus import Rule, consensus
 from cricavpr.locate.fitting import Judged, case_weights, fit, levels, out_of_fold, rings
-from cricavpr.locate.logistic import Logistic
-from cricavpr.locate.reliability import precision_table
 from cricavpr.schema import build, to_plain
 from tests.locate.worlds import MADE, World
 
@@ -257,7 +255,7 @@ def test_a_calibration_lives_through_a_few_new_photos_and_not_through_many(
     assert read_calibration(change.compact()).calibration is not None
     many, where = world.photos(np.repeat(PLACES, 2), "more")
     found = read_calibration(change.newest().add(Photos(many, tmp_path, where)).index)
-    assert found.calibration is None and "of the photos and positions, and is not used" in str(found.why_not)
+    assert found.calibration is None and "of the photos and positions with version" in str(found.why_not)
 
 
 def sketched(index: PlaceIndex) -> tuple[int, ...]:

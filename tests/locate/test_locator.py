@@ -23,10 +23,9 @@ from cricavpr.index.remote import Address, RemoteIndex
 from cricavpr.index.segments import Segment
 from cricavpr.index.sketch import sketch_of
 from cricavpr.locate import LocationEstimate, Locator
-from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Ring, Source
+from cricavpr.locate.calibration import LEAVE_PLACE_OUT, OWN, Calibration, Level, Logistic, Ring, Source
 from cricavpr.locate.consensus import Rule
 from cricavpr.locate.locator import _parts
-from cricavpr.locate.logistic import Logistic
 from cricavpr.methods import load_method
 from cricavpr.methods.embedding import pixels_of
 from tests.index.fake_server import FakeServer
@@ -120,7 +119,7 @@ def test_an_index_and_a_method_go_by_their_names(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"photos/{number}.png")
     images = ImageSet(tmp_path / "photos", ("0.png", "1.png", "2.png"), Positions(LUND_M, ("33N",) * 3))
     described = describe(load_method("pixels"), images).descriptors
-    PlaceIndex.build(described, images.positions, images.root, tmp_path / "index")
+    PlaceIndex.build(Photos(described, images.root, images.positions), tmp_path / "index")
     for where in (tmp_path / "index", str(tmp_path / "index")):
         assert Locator(where, "pixels").locate(noise[1]).matches[0].name == "1.png"
     with pytest.raises(InputError, match="nowhere"):
@@ -238,7 +237,7 @@ def test_a_photo_that_cannot_be_used_is_one_line(locator: Locator, tmp_path: Pat
 
 @pytest.mark.parametrize("what", [None, 7, bytearray(b"x"), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
 def test_what_is_no_photo_is_refused_with_what_is(locator: Locator, what: object) -> None:
-    with pytest.raises(InputError, match="a photo must be a path"):
+    with pytest.raises(ImageError, match=r"expected a(n array| path)"):
         locator.locate(what)  # type: ignore[arg-type]
 
 
@@ -411,4 +410,6 @@ def test_a_server_with_nothing_or_with_something_else_is_refused_at_once(locator
     with pytest.raises(MadeByError, match="method: group_colour here, mean_colour there"):
         Locator(remote, MeanColour())
     caveat = Locator(remote, GroupColour()).caveat
-    assert caveat is not None and caveat.startswith("milvus://localhost:19530/town is not calibrated, so nothing is")
+    assert caveat is not None and caveat.startswith(
+        "milvus://localhost:19530/town is not calibrated, so the confidence"
+    )

@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 from cricavpr.pages import Marker, map_of, render
-from cricavpr.pages.explorer import Item, Match, Order, explorer, explorer_data
+from cricavpr.pages.explorer import Item, Match, Order, explorer
 from cricavpr.pages.html import asset
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&\u2028\udcff.jpg"
@@ -21,7 +21,7 @@ def item(name: str = "a.jpg", right: bool = True, taken: str = "day") -> Item:
 
 
 def test_filters_offer_what_the_items_have_in_their_order() -> None:
-    html = explorer([item(), item(right=False), item(taken="night")], {"show": "all", "taken": ""}, ORDERS)
+    html, _ = explorer([item(), item(right=False), item(taken="night")], {"show": "all", "taken": ""}, ORDERS, {})
     found = ElementTree.fromstring(re.sub(" hidden>", ">", html.partition("</noscript>")[2]))
     options = {
         select.get("data-filter"): [(option.get("value"), option.text) for option in select]
@@ -35,10 +35,11 @@ def test_filters_offer_what_the_items_have_in_their_order() -> None:
 
 def test_names_are_never_markup() -> None:
     items = [item(HOSTILE, taken=HOSTILE)]
-    body = explorer(
-        items, {"taken": HOSTILE}, [Order(HOSTILE)], map_html=map_of([Marker((0, 0), HOSTILE)]), presets={HOSTILE: 0}
+    hostile_map = map_of([Marker((0, 0), HOSTILE)])
+    pictures = {HOSTILE: "data:,"}
+    body, data = explorer(
+        items, {"taken": HOSTILE}, [Order(HOSTILE)], pictures, map_html=hostile_map, presets={HOSTILE: 0}
     )
-    data = explorer_data(items, ORDERS, {HOSTILE: "data:,"})
     page = render(title="", kicker="", headline="", lede="", body=body, scripts=["map.js", "explorer.js"], data=data)
     page.encode()
     assert "<img src=x" not in page and page.count("</script>") == 4
@@ -49,7 +50,7 @@ def test_names_are_never_markup() -> None:
 def test_the_script_never_writes_html_and_finds_its_own_elements() -> None:
     script = asset("explorer.js")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(|XMLHttp", script)
-    html = explorer([item()], {"show": "all"}, ORDERS, map_html=map_of([Marker((0, 0))]))
+    html, _ = explorer([item()], {"show": "all"}, ORDERS, {}, map_html=map_of([Marker((0, 0))]))
     classes = set(" ".join(re.findall(r'class="([^"]*)"', html)).split())
     for used in [*re.findall(r"querySelector(?:All)?\('([^']+)'\)", script), ".items", ".panel", ".more", "output"]:
         for name in re.findall(r"\.([a-z-]+)", used):

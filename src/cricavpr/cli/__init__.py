@@ -1,21 +1,32 @@
-"""The command line: one file per verb, no logic. Data on stdout, messages on stderr, one line for an error.
+"""The command line: one file per verb, without logic. Data on stdout, messages on stderr, one line for an error.
 
-Exit codes: 0 all done, 2 a wrong input, 3 done but some photos could not be used, 130 interrupted.
+Exit codes: 0 done, 2 wrong input, 3 done but some photos could not be used, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import cricavpr
-from cricavpr.cli.verbs import Parser, Verb, add_verbs
-from cricavpr.errors import CricaVPRError
+from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.schema import nearest
 from cricavpr.terminal import printable
+
+
+class Verb(NamedTuple):
+    """The module of a verb in `cricavpr.cli`, one line of help, and the function that adds its arguments."""
+
+    module: str
+    help: str
+    function: str = "add_arguments"
+
 
 VERBS = {
     "demo": Verb("demo", "locate photos in a drawn town and show the answers on a map"),
@@ -64,9 +75,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code; without arguments by the words of the process."""
+    """Run one verb and return its exit code. None takes the arguments of the process."""
     _prepare_streams()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged photo is reported once, with its name
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # we report a damaged photo ourselves, with its name
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = parser().parse_args(typed, argparse.Namespace(typed=typed))
@@ -91,22 +102,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Replace closed streams by devnull, and let stdout escape what its encoding does not have."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # also keeps our files from being number 1
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    """Replace closed streams by devnull, and let stdout escape characters that its encoding does not have."""
+    for name in ("stdout", "stderr"):  # otherwise the next file that we open would become the stream
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _escape_controls() -> None:
-    """Let a terminal on stdout show control characters escaped; a file or a pipe gets names as they are."""
+    """Escape control characters if stdout is a terminal; a file or a pipe gets names unchanged."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, _Escaping) and sys.stdout.isatty():
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
         sys.stdout = _Escaping(sys.stdout.detach(), encoding, errors, line_buffering=True)
 
 
 def _drop_output() -> None:
-    """Discard what is still buffered, or Python fails once more when it exits."""
+    """Discard buffered output, because Python would fail on it again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# --- verbs: a verb's module is imported only when the verb is chosen, so --help is fast
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that adds the arguments of its verb when they are first needed, and reports wrong usage in one line."""
+
+    verb: Verb | None = None
+
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        self._fill()
+        return super().parse_known_args(*args, **more)
+
+    def format_help(self) -> str:
+        self._fill()
+        words = [self.prog]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            if not action.option_strings:
+                name = f"{action.metavar}{' ...' if action.nargs in ('+', '*', argparse.PARSER) else ''}"
+                words.append(f"[{name}]" if action.nargs in ("*", "?") else name)
+            elif action.required:
+                words.append(f"{action.option_strings[0]} {action.metavar}")
+        self.usage = " ".join([*words, "[options]"])
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.rstrip('.')}. See: {self.prog} --help")
+
+    def _fill(self) -> None:
+        if self.verb is not None:
+            verb, self.verb = self.verb, None
+            getattr(importlib.import_module(f"cricavpr.cli.{verb.module}"), verb.function)(self)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}. {nearest(str(value), action.choices)}")
+
+
+def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str) -> None:
+    """Add a parser for each verb. `title` is their heading in --help: verbs or actions."""
+    subparsers = parser.add_subparsers(
+        title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True, parser_class=Parser
+    )
+    for name, verb in verbs.items():
+        subparsers.add_parser(name, help=verb.help).verb = verb

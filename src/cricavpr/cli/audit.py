@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
     parser.add_argument("--shuffles", type=int, default=10, metavar="N", help="shuffled orders to try (default: 10)")
     parser.add_argument(
-        "--group-size", type=int, default=16, metavar="N", help="of shuffled groups and strangers (default: 16)"
+        "--group-size", type=int, default=16, metavar="N", help="photos in a shuffled group (default: 16)"
     )
     parser.add_argument("--out", default="audit", metavar="DIR", help="the folder to write (default: audit)")
     parser.add_argument("--cache", metavar="DIR", help="keep the descriptors here for the next run")

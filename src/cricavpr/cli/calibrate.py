@@ -1,4 +1,4 @@
-"""`cricavpr index calibrate`: let an index learn how far its answers can be trusted."""
+"""`cricavpr index calibrate`: learn the confidence and the radius of an index's answers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cricavpr.describing import describe
 from cricavpr.grouping import ALONE
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import folder_named
+from cricavpr.locate.calibration import draw, precision_table
 from cricavpr.locate.cases import Cases, cases_of_index, cases_of_queries
 from cricavpr.locate.consensus import Rule
 from cricavpr.locate.fitting import check_share, fit
-from cricavpr.locate.reliability import draw, precision_table
 from cricavpr.methods.base import made_by
 from cricavpr.plotting import require_drawing, save_figure
 from cricavpr.progress import Progress

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cricavpr.evaluation.compare import compare
-from cricavpr.evaluation.published import TABLE
+from cricavpr.evaluation.compare import TABLE, compare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "test). Cards with other images, rules or N are refused: their figures cannot be compared."
     )
     parser.add_argument("cards", nargs="+", metavar="CARD", help="a card, its folder, or a folder of such folders")
-    parser.add_argument("--anyway", action="store_true", help="print such cards too, marked, and test the others")
+    parser.add_argument("--anyway", action="store_true", help="print such cards too, with a mark and without a test")
     parser.add_argument("--with-published", action="store_true", help="add published figures of the same split")
     parser.add_argument(
         "--published", default=TABLE, metavar="FILE", help="another table of published figures (default: ours)"
@@ -26,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
     found = compare(args.cards, anyway=args.anyway, with_published=args.with_published, published=args.published)
     print(found)
     if args.with_published and not found.published:
-        print(f"no published figure is known for a split called {found.runs[0].card.dataset}.")
+        print(f"there are no published figures for a split named {found.runs[0].card.dataset}.")
     return 0

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _loaded(names: list[str], device: str, random_weights: bool) -> Iterator[tuple[Method, str]]:
-    """Yield methods one at a time, so that one network is in memory; name those without weights on stderr."""
+    """Yield methods one at a time, so that only one network is in memory. Name those without weights on stderr."""
     for name in names:
         weights = METHODS[name].default_weights
         try:

@@ -45,18 +45,14 @@ def run(args: argparse.Namespace) -> int:
         workers=min(MOST_WORKERS, os.cpu_count() or 1),
         progress=None if args.quiet else _Talk(),
     )
-    print(result.page)
-    print()
-    print(result.table())
-    print()
-    print(_next_steps(result, args.weights))
-    if args.open:
-        _open(result.page)
+    print(f"{result.page}\n\n{result.table()}\n\n{_next_steps(result, args.weights)}")
+    if args.open and not webbrowser.open(result.page.absolute().as_uri()):
+        print("cannot open a browser. Open the page above yourself.", file=sys.stderr)
     return 0
 
 
 def _next_steps(result: DemoResult, weights: str | None) -> str:
-    """Return commands that work on what was written, with the paths as they are."""
+    """Return commands to try on the results, with their paths."""
     photo = result.photos / "queries" / result.answers[0].query
     other = [] if weights is None else ["--weights", weights]
     commands = (
@@ -69,13 +65,8 @@ def _next_steps(result: DemoResult, weights: str | None) -> str:
     return "\n".join(["The photos, the index and the evaluations stay there. Try", *(f"  {line}" for line in lines)])
 
 
-def _open(page: Path) -> None:
-    if not webbrowser.open(page.absolute().as_uri()):
-        print("no browser could be opened; open the page above yourself.", file=sys.stderr)
-
-
 class _Talk:
-    """One line for each stage on stderr, rewritten in place on a terminal."""
+    """Progress on stderr: one line for each stage, rewritten in place on a terminal."""
 
     def __init__(self) -> None:
         self.stage = ""

@@ -17,7 +17,7 @@ from cricavpr.grouping import Grouping
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Measure recall@N of a method on a dataset. Each result is also written as a card with its answers, for "
-        "`cricavpr compare` and `cricavpr report`. If interrupted, run the same command again: it goes on."
+        "`cricavpr compare` and `cricavpr report`. If interrupted, run the same command again: it continues."
     )
     add_dataset(parser)
     parser.add_argument(
@@ -28,10 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_grouping(parser, repeat=True, default="the protocol's")
     parser.add_argument(
-        "--recall-at", type=_numbers, metavar="N,N", help="default: 1,5,10; with --protocol paper 1,5,10,100"
+        "--recall-at",
+        type=_numbers,
+        metavar="N,N",
+        help="the N of recall@N (default: 1,5,10; with --protocol paper 1,5,10,100)",
     )
     parser.add_argument(
-        "--unanswered", choices=("miss", "skip"), help="queries without positives (default: as the benchmark does)"
+        "--unanswered",
+        choices=("miss", "skip"),
+        help="count queries without positives as misses, or skip them (default: as the benchmark does)",
     )
     parser.add_argument(
         "--one-hit-per-panorama", action="store_true", help="count only the best image of each panorama"
@@ -71,7 +76,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     groupings = [Grouping.parse(text) for text in args.grouping or ()]
-    protocol(args.protocol)  # a wrong name is said before a network is loaded
+    protocol(args.protocol)  # report a wrong name before a network is loaded
     method = load_method(args)
     dataset, unusable = open_asked(args)
     chosen = protocol(
@@ -108,5 +113,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command(typed: list[str]) -> str:
-    """Return what was typed, without parent folders: cards travel, and where files lie is private."""
+    """Return the command line without parent folders, which are private, because cards are shared."""
     return shlex.join(["cricavpr", *(Path(word).name if Path(word).is_absolute() else word for word in typed)])

@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Examine an index and write one HTML page with a map, and the same as JSON beside it."
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("--out", required=True, metavar="PAGE", help="the page, an .html file")
-    parser.add_argument(
-        "--photos", metavar="FOLDER", help="where the photos of the index lie: look for blurred and dark ones"
-    )
+    parser.add_argument("--photos", metavar="FOLDER", help="the folder of its photos, to find blurred and dark ones")
     parser.add_argument(
         "--same-place-m", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
     )
@@ -45,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out must end in .html, got {out}.")
     refuse_all_but_files(out)
     findings = out.with_suffix(".json")
-    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user has not named it
+    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user did not give this path
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     health = examine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cricavpr.cli.verbs import Verb, add_verbs
+from cricavpr.cli import Verb, add_verbs
 
 ACTIONS = {
     "build": Verb("index_photos", "index a folder of photos", "add_build"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     bar = not args.quiet and not sys.stdout.isatty()  # on a terminal the answers themselves show the progress
     found = locator.stream(paths, args.top, batch_size=args.batch_size, workers=args.workers, progress=bar)
     problems: list[Problem] = []
-    _print(_without(found, problems), next((name for name in FORMATS if getattr(args, name)), None))
+    _print(_estimates(found, problems), next((name for name in FORMATS if getattr(args, name)), None))
     if len(problems) == len(paths):
         raise InputError(none_located(problems))
     if locator.caveat:
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     return report((*unusable, *problems))
 
 
-def _without(found: Iterable[LocationEstimate | Problem], problems: list[Problem]) -> Iterator[LocationEstimate]:
-    """Yield the estimates, and put the problems aside."""
+def _estimates(found: Iterable[LocationEstimate | Problem], problems: list[Problem]) -> Iterator[LocationEstimate]:
+    """Yield the estimates, and append the problems to `problems`."""
     for one in found:
         if isinstance(one, Problem):
             problems.append(one)
@@ -75,22 +76,19 @@ def _without(found: Iterable[LocationEstimate | Problem], problems: list[Problem
 
 
 def _print(estimates: Iterator[LocationEstimate], form: str | None) -> None:
-    """Print text and CSV as they are known, and other forms at the end."""
-    first = next(estimates, None)
-    if first is None:
-        return
-    if form in ("json", "geojson", "kml"):
-        print(FORMATS[form]([first, *estimates]))
-        return
-    if form == "csv":
-        print(csv_head())
-    while first is not None:
-        print(_text(first) if form is None else csv_row(first), flush=True)
-        first = next(estimates, None)
+    """Print text and CSV as soon as an estimate is known, and other forms at the end; nothing without estimates."""
+    for first in estimates:
+        if form in ("json", "geojson", "kml"):
+            print(FORMATS[form]([first, *estimates]))
+            return
+        if form == "csv":
+            print(csv_head())
+        for estimate in itertools.chain([first], estimates):
+            print(_text(estimate) if form is None else csv_row(estimate), flush=True)
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
-    """Return the photos, also those in folders, and what in a folder is not a photo."""
+    """Return the photos, with those in folders, and the files in folders that are not photos."""
     if "" in given:  # an unset variable does not mean the current folder
         raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of photos.")
     paths: list[Path] = []

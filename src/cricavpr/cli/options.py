@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import sys
 from collections.abc import Iterable
@@ -42,7 +43,7 @@ def add_device(parser: Options) -> None:
 
 
 def add_work(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
-    """Add how photos are read and described; none of it changes a result."""
+    """Add options about reading and describing photos that do not change a result."""
     group = parser.add_argument_group("work")
     if batches:
         group.add_argument(
@@ -109,17 +110,15 @@ def _box(text: str) -> Box:
 
 
 def _numbers(text: str, form: str) -> list[float]:
-    try:
+    with contextlib.suppress(ValueError):
         numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != form.count(",") + 1:
-        raise argparse.ArgumentTypeError(f"expected {form}, got {text!r}")
-    return numbers
+        if len(numbers) == form.count(",") + 1:
+            return numbers
+    raise argparse.ArgumentTypeError(f"expected {form}, got {text!r}")
 
 
 def _time(text: str) -> np.datetime64:
-    """Read a time, UTC unless it names another offset."""
+    """Parse a time, in UTC unless it has another offset."""
     try:
         time = datetime.datetime.fromisoformat(text)
         utc = time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
@@ -129,7 +128,7 @@ def _time(text: str) -> np.datetime64:
 
 
 def load_method(args: argparse.Namespace) -> Method:
-    """Load the method that the options name."""
+    """Load the method of the options."""
     settings = {} if args.image_size is None else {"image_size": args.image_size}
     method = methods.load_method(args.method, args.weights, args.device, **settings)
     if method.device != "cpu":
@@ -138,7 +137,7 @@ def load_method(args: argparse.Namespace) -> Method:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Read (height, width) in pixels: `322x322`, or `322` for a square. Raises ArgumentTypeError."""
+    """Parse (height, width) in pixels: `322x322`, or `322` for a square. Raises ArgumentTypeError."""
     height, _, width = text.partition("x")
     width = width if "x" in text else height
     if not (height.isdecimal() and width.isdecimal()):
@@ -147,10 +146,10 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def existing_folder(text: str) -> Path:
-    """Return the path of a folder; an empty text, as of an unset variable, is not the current folder.
+    """Return the path of a folder. An empty text, as from an unset variable, is not the current folder.
 
     Raises:
-        InputError: no such folder.
+        InputError: the folder does not exist.
     """
     path = Path(text)
     if not text or not path.is_dir():
@@ -159,12 +158,12 @@ def existing_folder(text: str) -> Path:
 
 
 def say(line: object) -> None:
-    """Print one line on stderr, whatever names are in it."""
+    """Print one line on stderr; names in it are escaped."""
     print(printable(str(line)), file=sys.stderr, flush=True)
 
 
 def report(problems: Iterable[Problem]) -> int:
-    """Name each photo that was left out, and print notes, on stderr; return the exit code of the verb."""
+    """Print each photo that could not be used, and notes, on stderr. Return the exit code of the verb."""
     lost = 0
     for problem in problems:
         name, reason = printable(problem.name), printable(problem.reason)

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--whiten", action="store_true", help="divide each value by its standard deviation; the authors do not"
     )
     fitting.add_argument(
-        "--no-renormalise", action="store_true", help="do not scale reduced descriptors to unit length; nor do they"
+        "--no-renormalise",
+        action="store_true",
+        help="do not scale reduced descriptors to unit length, as the authors do not",
     )
     add_grouping(fitting, default=f"{SHUFFLED} where images see one another")
     add_method(fitting)

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     making = actions.add_parser(
         "make",
         help="write a town's pictures in the layout of a dataset",
-        description="The same seed gives the same town on every machine. Interrupted, the same command continues.",
+        description="The same seed gives the same town on every machine. If interrupted, run the same command again.",
     )
     making.add_argument("folder", metavar="DIR")
     making.add_argument("--seed", type=int, default=0, metavar="N", help="which town (default: 0)")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=image_size,
         default=(224, 224),
         metavar="HxW",
-        help="of the pictures (default: 224x224)",
+        help="size of the pictures (default: 224x224)",
     )
     making.add_argument("--workers", type=int, metavar="N", help="processes that draw (default: as the machine allows)")
     making.add_argument("--quiet", action="store_true", help="no progress bar")

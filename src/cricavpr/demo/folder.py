@@ -1,7 +1,7 @@
-"""The folder of a demo: a demo replaces what an earlier one wrote, and refuses a folder with anything else in it.
+"""The folder of a demo. A demo replaces an earlier one, and refuses a folder with other content.
 
-Everything is made in a hidden folder first and moved to its place at the end, so a run that fails or is killed leaves
-an earlier demo as it was.
+It writes to a hidden folder first and moves everything to its place at the end, so a run that fails or is killed leaves
+an earlier demo unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ STAGE = ".cricavpr_demo.unfinished"
 
 @contextlib.contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """Yield a folder to work in; when the block ends well its content replaces that of an earlier demo.
+    """Yield a folder to work in. If the block succeeds, its content replaces that of an earlier demo.
 
     Raises:
-        InputError: `out` is a file, holds something that no demo wrote, is in use, or cannot be written.
+        InputError: `out` is a file, holds files that no demo wrote, is in use, or cannot be written.
     """
     refuse_foreign(out)
     stage = out / STAGE
@@ -46,20 +46,20 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise if `out` holds something that no demo wrote.
+    """Raise if `out` holds files that no demo wrote.
 
     Raises:
-        InputError: naming the first such thing.
+        InputError: naming the first such file.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file. The demo is a folder: choose another place with --out.")
+        raise InputError(f"{out} is a file, but the demo needs a folder. Choose another one with --out.")
     paths = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
     names = (path.relative_to(out) for path in paths)
     visible = {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
     if strange := sorted(visible - _written(out)):
         raise InputError(
-            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another place with --out, or move it "
-            "away."
+            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another folder with --out, or move the "
+            "file away."
         )
 
 
@@ -83,7 +83,7 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _written(out: Path) -> set[str]:
-    """Return what earlier demos wrote, or nothing if there is no valid mark. Names that lead elsewhere are ignored."""
+    """Return the files that earlier demos wrote; none without a valid mark. Names that lead elsewhere are ignored."""
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf-8"))
         names = [Path(name) for name in mark["files"] if mark["format"] == FORMAT]
@@ -98,5 +98,5 @@ def _one_line_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write the demo to {out}: {error.strerror or error}. Choose another place or free it."
+            f"cannot write the demo to {out}: {error.strerror or error}. Choose another folder with --out."
         ) from error

@@ -12,14 +12,12 @@ from cricavpr.datasets.base import EvalDataset
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.intervals import compare_paired
 from cricavpr.evaluation.report.evaluations import Evaluation
-from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of, position_text
-from cricavpr.evaluation.report.failures import right
 from cricavpr.evaluation.report.figures import recall
-from cricavpr.evaluation.report.page import card_text, table_html
+from cricavpr.evaluation.report.page import answers_map, card_text, embedded, item_of, position_text, table_html
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import tables
 from cricavpr.pages import Ground, charts, distance, facts, render, text
-from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
+from cricavpr.pages.explorer import Item, Order, explorer
 from cricavpr.town import CONDITIONS, Town
 from cricavpr.town.plan import BACK, FRONT, SIDE
 
@@ -53,9 +51,9 @@ class Story:
     """Everything that is on the page.
 
     Attributes:
-        answers: answers of the Locator, which the explorer shows.
-        evaluations: rows of the table, the method alone first.
-        facts: how the page was made, term and text.
+        answers: answers of the Locator, shown in the explorer.
+        evaluations: rows of the table; the first is the method alone.
+        facts: how the page was made, text by term.
     """
 
     town: Town
@@ -66,15 +64,14 @@ class Story:
 
     @property
     def radius_m(self) -> float:
-        """Distance within which a match is right."""
+        """Distance within which an answer is right."""
         return self.evaluations[0].radius_m
 
 
 def render_page(story: Story) -> str:
-    """Return the page as text, the same for the same story."""
-    headline = (
-        f"{sum(map(right, story.answers))} of {len(story.answers)} photos were located within {story.radius_m:g} m"
-    )
+    """Return the page as text; equal stories give equal text."""
+    located = sum(answer.right for answer in story.answers)
+    headline = f"{located} of {len(story.answers)} photos were located within {story.radius_m:g} m"
     explorer_html, data = _explorer(story)
     return render(
         title=f"{headline}: a demo of cricavpr",
@@ -121,7 +118,7 @@ def _percent(share: float) -> str:
 
 
 def _explorer(story: Story) -> tuple[str, dict[str, object]]:
-    """Return the explorer, and its data."""
+    """Return the HTML of the explorer, and its data."""
     answers, (database, queries) = story.answers, (story.split.database, story.split.queries)
     assert database.positions is not None
     places = {name: len(answers) + row for row, name in enumerate(database.names)}
@@ -133,10 +130,10 @@ def _explorer(story: Story) -> tuple[str, dict[str, object]]:
     farthest = int(np.argmax(_errors_m(story)))
     presets = {"hardest right answer": hardest, "boldest mistake": boldest, "largest error": farthest}
     there = {label: number for label, number in presets.items() if number is not None}
-    made = explorer(items, FILTERS, ORDERS, map_html=map_html, presets=there)
     pictures = embedded(items, Pictures(database.root, queries.root), FINENESS, PICTURE_BYTES)
     first = hardest if hardest is not None else boldest or 0
-    return f"<section><h2>Every photo on the map</h2>{made}</section>", explorer_data(items, ORDERS, pictures, first)
+    made, data = explorer(items, FILTERS, ORDERS, pictures, map_html=map_html, presets=there, first=first)
+    return f"<section><h2>Every photo on the map</h2>{made}</section>", data
 
 
 def _item(story: Story, item: Item, number: int) -> Item:
@@ -158,7 +155,7 @@ def _item(story: Story, item: Item, number: int) -> Item:
 
 
 def ground_of(town: Town) -> list[Ground]:
-    """Return parks, streets and houses of the part of a town in which places lie."""
+    """Return parks, streets and houses of the part of the town that has places."""
     corner = np.array((town.origin.easting_m, town.origin.northing_m))
     inner = slice(1, town.net.lines - 1)
     widths = [float(width) for side in town.net.widths_m for width in side[inner]]
@@ -193,10 +190,10 @@ def _errors_m(story: Story) -> list[float]:
 
 
 def _extreme(answers: Sequence[Answer], *, verdict: bool) -> int | None:
-    """Return the right answer with the lowest score, or the wrong answer with the highest; None if there is none."""
-    chosen = [number for number, answer in enumerate(answers) if right(answer) is verdict]
+    """Return the right answer with the lowest score, or the wrong answer with the highest; None without one."""
+    chosen = [number for number, answer in enumerate(answers) if answer.right is verdict]
     pick = min if verdict else max
-    return pick(chosen, key=lambda number: answers[number].matches[0].score) if chosen else None
+    return pick(chosen, key=lambda number: answers[number].matches[0].score, default=None)
 
 
 # --- groups and charts
@@ -225,8 +222,8 @@ def _groups(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _change(evaluation: Evaluation, against: Evaluation) -> str:
-    """Compare two groupings query by query, because two recalls alone do not show whether a change is large."""
-    paired = compare_paired(list(map(right, evaluation.answers)), list(map(right, against.answers)))
+    """Compare two groupings query by query, because two recalls alone do not tell a change from chance."""
+    paired = compare_paired(*([answer.right for answer in one.answers] for one in (evaluation, against)))
     chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
     won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"
     return f"Against {text(against.card.grouping)}, {won} won and {paired.only_second} lost: {chance}."
@@ -248,7 +245,7 @@ def _charts(story: Story) -> str:
 
 
 def _condition_row(answers: Sequence[Answer], condition: str) -> str:
-    here = [right(answer) for answer in answers if answer.condition == condition]
+    here = [answer.right for answer in answers if answer.condition == condition]
     if not here:
         return ""
     share = sum(here) / len(here)

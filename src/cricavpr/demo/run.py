@@ -1,6 +1,6 @@
 """The demo from end to end: draw a town, index it, locate photos in it, evaluate, and write the page.
 
-Each step is what a user does: photos with GPS in a folder, `open_dataset`, `PlaceIndex`, `Locator`, `evaluate`.
+Each step uses what a user would use: photos with GPS in a folder, `open_dataset`, `PlaceIndex`, `Locator`, `evaluate`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from cricavpr.town import Town, write_town
 PAGE, PHOTOS, INDEX, EVALUATIONS = "index.html", "photos", "place-index", "evaluations"
 
 RADIUS_M = 25.0
-FIRST_SEED = 1000  # towns below are for training
+FIRST_SEED = 1000  # towns of lower seeds are for training
 FEWEST_PLACES, MOST_PLACES = 10, 5000
 MOST_QUERIES = 200
 TOP = 5
@@ -58,9 +58,9 @@ class DemoResult:
         page: the HTML page.
         photos: the folder with `database` and `queries`.
         index: the place index of the database.
-        evaluations: the folder of cards and answers, one folder for each row.
-        results: rows of the table, the method alone first.
-        answers: one for each query, from the Locator.
+        evaluations: the folder of cards and answers, with a subfolder for each result.
+        results: rows of the table; the first is the method alone.
+        answers: one answer of the Locator for each query.
         timings: seconds by stage.
     """
 
@@ -73,11 +73,11 @@ class DemoResult:
     timings: Mapping[str, float]
 
     def __repr__(self) -> str:
-        right = sum(answer.matches[0].right for answer in self.answers)
+        right = sum(answer.right for answer in self.answers)
         return f"DemoResult({self.page}: {right} of {len(self.answers)} photos located)"
 
     def table(self) -> str:
-        """Return the table that `cricavpr evaluate` prints; it always has a column for the grouping."""
+        """Return the same table as `cricavpr evaluate` prints."""
         return format_table(self.results).rstrip()
 
 
@@ -93,20 +93,20 @@ def run_demo(
 ) -> DemoResult:
     """Draw a town, locate photos in it, and write one page with the results.
 
-    Half of the places, at most 200, are queried. The other database pictures are there to be mistaken for them, as in
-    life. They also make `shuffled` an honest control: with as many queries as database pictures the same seed would
-    shuffle both alike, and the places of a query's group would meet again in one group.
+    There is one query for half of the places, at most 200. The other places can be mistaken for them, as in life. They
+    also make `shuffled` a fair control: with as many queries as database pictures, the same seed would shuffle both
+    sides alike, and the places in a query's group would be together in a group of the database too.
 
     Args:
         out: a new or empty folder, or that of an earlier demo, which is replaced.
-        seed: which town; training uses those below 1000.
-        weights: for `method`; None for its own.
-        workers: processes that draw and read pictures. With None this one draws, because processes that draw import
-            the caller's script anew, which needs `if __name__ == "__main__"`.
+        seed: the town; training uses those with seeds below 1000.
+        weights: weights for `method`; None loads its own.
+        workers: processes that draw and read pictures. With None, this process draws: other processes would import the
+            caller's script again, which then needs `if __name__ == "__main__"`.
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: a folder with other content, or a seed or number of places out of range.
+        InputError: the folder has other content, or the seed or the number of places is out of range.
         WeightsError: the weights are missing or do not fit.
 
     Example:
@@ -117,10 +117,10 @@ def run_demo(
     """
     out = Path(out)
     if seed < FIRST_SEED:
-        raise InputError(f"seed must be at least {FIRST_SEED}, because training drew the towns below; got {seed}.")
+        raise InputError(f"seed must be at least {FIRST_SEED}, because training uses the towns below; got {seed}.")
     if not FEWEST_PLACES <= places <= MOST_PLACES:
         raise InputError(f"places must be {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
-    refuse_foreign(out)  # before minutes are spent
+    refuse_foreign(out)  # check before minutes of work
     used = load_method(method, weights)
     shown_weights = "" if weights is None else f" --weights {Path(weights).name}"  # without the folder: others see it
     command = f"cricavpr demo --seed {seed} --places {places}{shown_weights}"
@@ -129,17 +129,25 @@ def run_demo(
         with stages("draw", "drawing the town") as report:
             town, split = _draw(Town(seed, places), stage / PHOTOS, used, workers or 1, report)
         with stages("index", "indexing the database") as report:
-            index = _build_index(used, split, out / PHOTOS / "database", stage / INDEX, workers, report)
+            described = describe(used, split.database, ALONE, workers=workers, progress=report)
+            assert split.database.positions is not None
+            positions = split.database.positions.take(described.kept)
+            root = out / PHOTOS / "database"  # where the photos will be in the end
+            index = PlaceIndex.build(Photos(described.descriptors, root, positions), stage / INDEX)
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
-        with stages("evaluate", "") as _:
-            results = _evaluate(split, _contenders(used), workers, stages.tell, command)
+        with stages("evaluate", ""):
+            contenders, results = _contenders(used), []
+            for number, (one, grouping) in enumerate(contenders, 1):
+                report = partial(stages.tell, f"measuring {number} of {len(contenders)}")
+                results.append(evaluate(one, split, grouping, workers=workers, progress=report, command=command))
         folders = [result.save(stage / EVALUATIONS) for result in results]
         answers = _answers(estimates, split, results[0])
         facts = {**_facts(used, town, split, stages.timings), "again with": command}
         story = Story(town, split, answers, find_evaluations(folders), facts)
         write_text(stage / PAGE, render_page(story))
-    return DemoResult(out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS, results, answers, stages.timings)
+    paths = out / PAGE, out / PHOTOS, out / INDEX, out / EVALUATIONS
+    return DemoResult(*paths, tuple(results), answers, stages.timings)
 
 
 class _Stages:
@@ -157,26 +165,17 @@ class _Stages:
 
 
 def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report) -> tuple[Town, EvalDataset]:
-    """Write the photos and read them back like any others."""
+    """Write the photos of the town, and read them like those of any dataset."""
     places = len(town.places)
     queried = np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)  # evenly along the streets
     size = method.image_size or USUAL_SIZE
     write_town(town, folder, image_size=size, queried=queried.tolist(), workers=workers, progress=report)
     split, problems = open_dataset(folder, RADIUS_M)
     if problems:
-        raise InputError(f"{problems[0].name} was written and cannot be read: {problems[0].reason}")
+        raise InputError(f"cannot read {problems[0].name}, which the demo has just written: {problems[0].reason}")
     visits = [map(int, Path(name).stem.split("_")) for name in split.queries.names]
     conditions = tuple(town.view(place, visit, "query").scene.condition for place, visit in visits)
     return town, replace(split, name=f"town {town.seed}", queries=replace(split.queries, conditions=conditions))
-
-
-def _build_index(
-    method: Method, split: EvalDataset, root: Path, to: Path, workers: int | None, report: Report
-) -> PlaceIndex:
-    """Index the database, each photo alone. `root` is where the photos will be in the end."""
-    described = describe(method, split.database, ALONE, workers=workers, progress=report)
-    assert split.database.positions is not None
-    return PlaceIndex.build(Photos(described.descriptors, root, split.database.positions.take(described.kept)), to)
 
 
 def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: Report) -> tuple[LocationEstimate, ...]:
@@ -200,18 +199,8 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
     return found
 
 
-def _evaluate(
-    split: EvalDataset, contenders: Sequence[tuple[Method, Grouping]], workers: int | None, tell: Tell, command: str
-) -> tuple[EvalResult, ...]:
-    results = []
-    for number, (method, grouping) in enumerate(contenders, 1):
-        report = partial(tell, f"measuring {number} of {len(contenders)}")
-        results.append(evaluate(method, split, grouping, workers=workers, progress=report, command=command))
-    return tuple(results)
-
-
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
-    """Grade what the Locator answered by the rule of the split."""
+    """Judge the answers of the Locator by the rule of the split."""
     row_of = {name: row for row, name in enumerate(split.database.names)}
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)
@@ -219,7 +208,7 @@ def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: E
 
 
 def _facts(method: Method, town: Town, split: EvalDataset, seconds: Mapping[str, float]) -> dict[str, str]:
-    """Return how the page was made, by term."""
+    """Return how the page was made, as text by term."""
     import torch
 
     count = len(split.queries)

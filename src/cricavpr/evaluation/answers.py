@@ -1,4 +1,4 @@
-"""answers.jsonl: the matches of each query, one JSON line each, so that runs can be compared query by query."""
+"""answers.jsonl: the matches of each query, one JSON line per query, so that runs can be compared query by query."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Match:
     """One database image that was found.
 
     Attributes:
-        name, index: in the database.
+        name, index: its name and its row in the database.
         score: higher is better.
-        distance_m: from the query; None where a position is unknown.
+        distance_m: distance to the query; None if a position is unknown.
         right: whether it is a positive.
-        latlon: degrees; None where unknown or in a local frame.
+        latlon: degrees; None if unknown or in a local frame.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for one query.
+    """The answer to one query.
 
     Attributes:
         query, index: its name and its row among the queries.
-        position: easting, northing in metres; None where unknown.
-        latlon: degrees; None where unknown or in a local frame.
-        condition: such as "night"; None where the dataset does not say.
-        positives: how many database images show the same place.
-        nearest_m: distance to the nearest positive; None where there is none, or no position.
-        first_right_rank: rank of the best positive over the whole database, 1 for the first; None where there is
-            none, or the query could not be described.
+        position: easting and northing in metres; None if unknown.
+        latlon: degrees; None if unknown or in a local frame.
+        condition: for example "night"; None if the dataset does not say.
+        positives: number of database images that show the same place.
+        nearest_m: distance to the nearest positive; None without a positive or a position.
+        first_right_rank: rank of the best positive over the whole database, 1 for the first; None without a positive,
+            or if the query could not be described.
         matches: best first.
     """
 
@@ -73,8 +73,13 @@ class Answer:
         if self.first_right_rank is not None and self.first_right_rank < 1:
             raise ValueError(f"first_right_rank must be at least 1, got {self.first_right_rank}")
 
+    @property
+    def right(self) -> bool:
+        """Whether the first match shows the place."""
+        return bool(self.matches) and self.matches[0].right
+
     def found(self, n: int) -> bool:
-        """Return whether one of the first `n` is right."""
+        """Return whether one of the first `n` matches is right."""
         return self.first_right_rank is not None and self.first_right_rank <= n
 
 
@@ -95,7 +100,7 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
     """Read all answers of an evaluation, in the order of the queries.
 
     Args:
-        card: the card that must agree with the answers.
+        card: if given, check that it agrees with the answers.
 
     Raises:
         InputError: no such file, an invalid or missing line, or a card with other counts or another recall.
@@ -107,7 +112,7 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
 
 
 def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers that recall is over."""
+    """Return the answers over which recall is computed."""
     return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
 
@@ -120,7 +125,7 @@ def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) ->
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
                 f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, but its answers give "
-                f"{100 * recall:.1f}: one of the two was changed. Evaluate again."
+                f"{100 * recall:.1f}: one of the files was changed. Evaluate again."
             )
 
 
@@ -131,7 +136,10 @@ def _lines(path: Path) -> Iterator[Answer]:
                 where = f"{path}, line {number + 1}"
                 answer = build(Answer, parse_json(line, where), where)
                 if answer.index != number:
-                    raise InputError(f"{where} is query {answer.index + 1}: lines are missing or out of order.")
+                    raise InputError(
+                        f"{where} must be query {number + 1}, got {answer.index + 1}: a line is missing or misplaced. "
+                        "Evaluate again."
+                    )
                 yield answer
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}. Evaluate again.") from error
@@ -155,6 +163,9 @@ def answers_of(
         places = _latlon(dataset.queries, queries)
         for place, query in enumerate(queries.tolist()):
             scores = found.scores[query, :n][found.indices[query, :n] >= 0].tolist()
+            right = np.isin(rows[place], dataset.positives[query]).tolist()
+            latlon = _latlon(dataset.database, rows[place])
+            matches = zip(rows[place].tolist(), scores, metres[place], right, latlon, strict=True)
             conditions, near = dataset.queries.conditions, to_positives[place]
             yield Answer(
                 query=dataset.queries.names[query],
@@ -165,20 +176,8 @@ def answers_of(
                 positives=len(dataset.positives[query]),
                 nearest_m=min((metre for metre in near if metre is not None), default=None),
                 first_right_rank=int(ranks[query]) or None,
-                matches=tuple(_matches(dataset, query, rows[place], scores, metres[place])),
+                matches=tuple(Match(dataset.database.names[columns[0]], *columns) for columns in matches),
             )
-
-
-def _matches(
-    dataset: EvalDataset,
-    query: int,
-    rows: NDArray[np.int64],  # (n,)
-    scores: list[float],
-    metres: list[float | None],
-) -> Iterator[Match]:
-    right, latlon = np.isin(rows, dataset.positives[query]).tolist(), _latlon(dataset.database, rows)
-    for row, *rest in zip(rows.tolist(), scores, metres, right, latlon, strict=True):
-        yield Match(dataset.database.names[row], row, *rest)
 
 
 def _distances(
@@ -186,7 +185,7 @@ def _distances(
     queries: NDArray[np.int64],  # (q,)
     columns: list[NDArray[np.int64]],  # q arrays of database indices
 ) -> list[list[float | None]]:
-    """Return metres from each query to some database images, to the millimetre."""
+    """Return the metres from each query to the given database images, rounded to the millimetre."""
     base, asked = dataset.database.positions, dataset.queries.positions
     if base is None or asked is None or (base.zones is None) != (asked.zones is None):
         return [[None] * len(row) for row in columns]
@@ -199,7 +198,7 @@ def _distances(
 
 
 def _latlon(images: ImageSet, rows: NDArray[np.int64]) -> list[Pair | None]:
-    """Return degrees to about a millimetre; None where unknown or in a local frame."""
+    """Return degrees, rounded to about a millimetre; None if unknown or in a local frame."""
     if images.positions is None or images.positions.zones is None:
         return [None] * len(rows)
     degrees = images.positions.take(rows).latlon().tolist()

@@ -1,7 +1,7 @@
-"""card.json: one recall with everything that decided it, so that nobody has to guess what a figure means.
+"""card.json: a recall with everything that decides it, so that nobody has to guess what a figure means.
 
-The format is versioned and published in docs/card.schema.json. A card is read strictly: an unknown version or a
-missing field is an error, because half a card would be compared as if it were a whole one.
+The format has a version and a schema, docs/card.schema.json. A card is read strictly: an unknown version or a missing
+field is an error, because an incomplete card must not be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IntervalKind = Literal["bootstrap", "wilson"]
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of a split; `database` and `queries` include those that failed."""
+    """Numbers of images of a split; `database` and `queries` include those that failed."""
 
     database: int
     queries: int
@@ -43,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds; 0 for what came from a cache."""
+    """Seconds for each step; about 0 if the result came from a cache."""
 
     describe_s: float
     search_s: float
@@ -55,22 +55,22 @@ class Card:
     """One evaluation.
 
     Attributes:
-        dataset, split_hash, rule: which split, and how its positives were decided.
-        counts: images of the split.
+        dataset, split_hash, rule: the split, and the rule for its positives.
+        counts: numbers of images of the split.
         method, weights, grouping: as in `made_by`.
         made_by: provenance of the descriptors.
-        protocol: what else decides the recall.
-        reranked: how many candidates of each query were compared again by local features, or None.
-        reranking: which local features, and how they were compared, or None.
-        recall_at: by N, fractions.
-        intervals: by N, 95 % interval over queries, fractions.
-        timings: seconds.
-        versions: of cricavpr, torch, numpy and python.
-        command: what was typed.
+        protocol: the other settings that decide the recall.
+        reranked: number of candidates of each query that were compared again by local features, or None.
+        reranking: the local features and how they were compared, or None.
+        recall_at: fractions by N.
+        intervals: 95 % intervals over the queries by N, as fractions.
+        timings: seconds for each step.
+        versions: versions of cricavpr, torch, numpy and python.
+        command: the command line.
         date: ISO 8601.
-        interval_kind: how `intervals` were computed; cards from before it was recorded have bootstrap intervals.
-        query_sequences: how many sequences, panoramas or folders the queries come from; None where that is not known
-            or each query is one of its own.
+        interval_kind: how `intervals` were computed; cards without this field have bootstrap intervals.
+        query_sequences: number of sequences, panoramas or folders of the queries; None if unknown, or if each query
+            has its own.
     """
 
     dataset: str
@@ -114,7 +114,7 @@ class Card:
 
     @property
     def counted(self) -> int:
-        """How many queries the recall is over."""
+        """Number of queries over which recall is computed."""
         skipped = self.counts.without_positives if self.protocol.unanswered == "skip" else 0
         return self.counts.queries - skipped
 
@@ -152,7 +152,7 @@ class Card:
         return build(cls, values, str(path))
 
     def folder_name(self) -> str:
-        """Return a readable folder name, different for cards that differ in more than time and versions."""
+        """Return a readable folder name. Cards that differ only in times and versions have the same name."""
         deciding = {
             "split": [self.split_hash, self.rule],
             "made_by": self.made_by,
@@ -167,7 +167,7 @@ class Card:
 
 
 def dependence(card: Card) -> str:
-    """Return one line about queries that are not independent, as intervals and tests assume."""
+    """Return one line about dependent queries; intervals and tests assume independent ones."""
     return (
         f"the {card.counts.queries:,} queries come from {card.query_sequences:,} sequences, panoramas or folders and "
         "are not independent: the true intervals are wider"

@@ -1,14 +1,18 @@
-"""Cards side by side, with paired tests; cards that must not be compared are refused by name.
+"""Compare evaluations: a table of cards, paired tests, and published figures.
 
-Two recalls can be compared only if they were counted over the same queries and database, by the same rule, with the
-same N, and if as many photos of each side could be used. What may differ is how the descriptors were made: method,
-weights, grouping, image size, PCA, precision, distance, re-ranking.
+Two recalls can be compared only if they have the same queries, database, rule and N, and if equally many photos of each
+side could be used. The descriptors may differ: in method, weights, grouping, image size, PCA, precision, distance and
+re-ranking.
+
+Published figures are in published.csv, one row for each method, split and source. A cell is empty if the source does
+not give the value, or if we have not seen it; no value is a guess.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cricavpr.errors import InputError
@@ -16,10 +20,13 @@ from cricavpr.evaluation.answers import Answer, counted, read_answers
 from cricavpr.evaluation.cards import FILE, Card, dependence
 from cricavpr.evaluation.intervals import Interval, Paired, compare_paired
 from cricavpr.evaluation.markdown import markdown, table_of
-from cricavpr.evaluation.published import TABLE, Published, beside, image_size, read_published
 
 MARK = "*"
 USUAL = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "fp32", "re-ranked": "no"}
+TABLE = Path(__file__).with_name("published.csv")
+NS = (1, 5, 10)
+COLUMNS = ("method", "split", "protocol", "grouping", "dim", "image_size", *(f"R@{n}" for n in NS), "source")
+SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # usual names of their folders
 
 
 @dataclass(frozen=True)
@@ -32,21 +39,46 @@ class Recorded:
 
 @dataclass(frozen=True)
 class PairedRow:
-    """Test of the run number `run` against the first, at one N."""
+    """Paired test of the run number `run` against the first, at one N."""
 
     run: int
     n: int
     paired: Paired
 
 
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """Evaluations side by side; print it for tables and notes.
+@dataclass(frozen=True)
+class Published:
+    """One row of the table.
 
     Attributes:
-        runs: in the order given.
-        tests: every comparable run against the first, at each N.
-        published: figures of others for the split of the first run.
+        method, split: by our names if we have them.
+        protocol: in the words of the source.
+        grouping: a `Grouping` as text, "none" for a method whose images do not see one another, or "".
+        dim, image_size: as in the source, or "".
+        source: where the figures were published.
+        recalls: per cent as printed, by N; only the known ones.
+        marks: how the row differs from a card, or may differ.
+    """
+
+    method: str
+    split: str
+    protocol: str
+    grouping: str
+    dim: str
+    image_size: str
+    source: str
+    recalls: dict[int, str]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Comparison of evaluations; print it to see tables and notes.
+
+    Attributes:
+        runs: the evaluations, in the order given.
+        tests: paired tests of every comparable run against the first, at each N.
+        published: published figures for the split of the first run.
     """
 
     runs: tuple[Recorded, ...]
@@ -62,7 +94,7 @@ class Comparison:
         return "\n".join(part for part in parts if part)
 
     def table(self) -> str:
-        """Return a Markdown table: one row per card with its intervals, then what others published."""
+        """Return a Markdown table with a row for each card with its intervals, then the published figures."""
         rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
         usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
         return table_of([*rows, *map(_published_row, self.published)], usual, rows)
@@ -70,23 +102,17 @@ class Comparison:
     def paired_table(self) -> str:
         """Return a Markdown table of the paired tests."""
         head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
-        return markdown(
-            head,
-            [
-                [
-                    f"{test.run + 1} against 1",
-                    str(test.n),
-                    str(test.paired.only_second),
-                    str(test.paired.only_first),
-                    f"{100 * test.paired.difference:+.1f} {_interval(test.paired.interval)}",
-                    p_value(test.paired),
-                ]
-                for test in self.tests
-            ],
-        )
+        rows = []
+        for test in self.tests:
+            paired = test.paired
+            difference = f"{100 * paired.difference:+.1f} {_interval(paired.interval)}"
+            p = f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"  # never "0.000"
+            counts = map(str, (test.n, paired.only_second, paired.only_first))
+            rows.append([f"{test.run + 1} against 1", *counts, difference, p])
+        return markdown(head, rows)
 
     def notes(self) -> Iterator[str]:
-        """Yield what the marks and intervals mean."""
+        """Yield lines that explain marks and intervals."""
         first = self.runs[0].card
         for number, run in enumerate(self.runs[1:], 2):
             if found := differences(first, run.card):
@@ -110,28 +136,32 @@ def compare(
     """Compare evaluations query by query.
 
     Args:
-        paths: cards, their folders, or folders of such folders, as `EvalResult.save` writes them.
-        anyway: take cards that cannot be compared too; they are marked, and not tested.
-        with_published: add published figures of the split of the first card.
+        paths: cards, their folders, or parent folders of these, as `EvalResult.save` writes them.
+        anyway: also take cards that cannot be compared; they are marked, and not tested.
+        with_published: add published figures for the split of the first card.
         published: the table of published figures.
 
     Raises:
-        InputError: no card, one card alone, a file that cannot be read, or cards that cannot be compared.
+        InputError: there are fewer than two cards, a file cannot be read, or cards cannot be compared.
     """
     runs = read_recorded(map(Path, paths))
     if len(runs) < 2 and not with_published:
         raise InputError("a comparison needs at least two cards, got 1. Give more, or --with-published.")
-    if not anyway:
-        require_comparable(runs)
+    for run in () if anyway else runs[1:]:
+        if found := differences(runs[0].card, run.card):
+            raise InputError(
+                f"{runs[0].folder} and {run.folder} cannot be compared: {'; '.join(found)}. Evaluate both alike, or "
+                "print them marked with --anyway."
+            )
     figures = beside(runs[0].card, read_published(Path(published))) if with_published else ()
-    return Comparison(tuple(runs), tuple(paired_tests(runs)), tuple(figures))
+    return Comparison(tuple(runs), tuple(_paired_tests(runs)), tuple(figures))
 
 
 def read_recorded(paths: Iterable[Path]) -> list[Recorded]:
-    """Read cards by file, by folder, or all below a folder such as `evaluations`, each once.
+    """Read cards by file, by folder, or all in a folder such as `evaluations`, each once.
 
     Raises:
-        InputError: no card, or one that cannot be read.
+        InputError: a folder has no card, or a card cannot be read.
     """
     files = dict.fromkeys(file for path in paths for file in _cards(path))
     return [Recorded(Card.read(file), file.parent) for file in files]
@@ -144,11 +174,11 @@ def _cards(path: Path) -> list[Path]:
         return [path / FILE]
     if found := sorted(path.glob(f"*/{FILE}")):
         return found
-    raise InputError(f"{path} and its folders hold no {FILE}. Give a folder that `cricavpr evaluate` wrote.")
+    raise InputError(f"found no {FILE} in {path} or its subfolders. Give a folder that `cricavpr evaluate` wrote.")
 
 
 def differences(first: Card, other: Card) -> list[str]:
-    """Return why two cards cannot be compared, one line for each reason."""
+    """Return the reasons why two cards cannot be compared; none if they can."""
     ours, theirs = _must_be_equal(first), _must_be_equal(other)
     return [f"{what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
 
@@ -165,30 +195,10 @@ def _must_be_equal(card: Card) -> dict[str, str]:
     }
 
 
-def require_comparable(runs: Sequence[Recorded]) -> None:
-    """Raise if the cards cannot be compared with the first.
-
-    Raises:
-        InputError: naming the two cards and what differs.
-    """
-    for run in runs[1:]:
-        if found := differences(runs[0].card, run.card):
-            raise InputError(
-                f"{runs[0].folder} and {run.folder} cannot be compared: {'; '.join(found)}. Evaluate both alike, or "
-                "print them marked with --anyway."
-            )
-
-
-def paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
-    """Test every comparable run against the first, at every N, on the queries that count.
-
-    Raises:
-        InputError: answers that are missing, or that contradict their card or one another.
-    """
+def _paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
+    """Test every comparable run against the first, at every N, on the counted queries."""
     comparable = [number for number, run in enumerate(runs) if number and not differences(runs[0].card, run.card)]
-    if not comparable:
-        return
-    first = _answers(runs[0])
+    first = _answers(runs[0]) if comparable else ()
     for number in comparable:
         answers = _answers(runs[number])
         if [answer.query for answer in first] != [answer.query for answer in answers]:
@@ -204,12 +214,58 @@ def _answers(run: Recorded) -> tuple[Answer, ...]:
     return counted(run.card, read_answers(run.folder, run.card))
 
 
+# --- published figures
+
+
+def read_published(path: Path = TABLE) -> list[Published]:
+    """Read all rows.
+
+    Raises:
+        InputError: the file cannot be read, has other columns, or has an invalid percentage.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise InputError(f"{path} must have the columns {', '.join(COLUMNS)}.")
+            return [_entry(row, f"{path}, line {reader.line_num}") for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}. Give a CSV of published figures.") from error
+
+
+def _entry(row: dict[str, str], where: str) -> Published:
+    recalls = {n: row[f"R@{n}"] for n in NS if row[f"R@{n}"]}
+    for text in recalls.values():
+        if not text.replace(".", "", 1).isdecimal() or not 0 <= float(text) <= 100:
+            raise InputError(f"{where}: expected a percentage from 0 to 100, got {text!r}.")
+    plain = {name: row[name] for name in COLUMNS if not name.startswith("R@")}
+    return Published(**plain, recalls=recalls)  # type: ignore[arg-type]  # all of these are text
+
+
+def beside(card: Card, entries: Iterable[Published]) -> list[Published]:
+    """Return the rows of a card's split, each marked with its known and possible differences from the card."""
+    names = {card.dataset, *(split for split, others in SAME_IMAGES.items() if card.dataset in others)}
+    return [replace(entry, marks=tuple(_marks(card, entry))) for entry in entries if entry.split in names]
+
+
+def image_size(card: Card) -> str:
+    """Return height x width of the images that the network saw, or "native"."""
+    size = card.made_by.image_size
+    return "native" if size is None else f"{size[0]}x{size[1]}"
+
+
+def _marks(card: Card, entry: Published) -> list[str]:
+    marks = []
+    if entry.grouping != card.grouping:
+        marks.append("grouping" if entry.grouping else "grouping not known")
+    if entry.image_size != image_size(card):
+        marks.append("image size" if entry.image_size else "image size not known")
+    marks.append("protocol" if entry.protocol else "protocol not known")  # words cannot be compared
+    marks.append("list of images not known")  # no source prints a hash
+    return marks
+
+
 # --- cells
-
-
-def p_value(paired: Paired) -> str:
-    """Return three digits, and never a zero."""
-    return f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else f"{paired.p_value:.0e}"
 
 
 def _interval(ends: Interval) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from cricavpr.evaluation.markdown import markdown
 from cricavpr.methods.base import Method, Pixels, network_of
 
-PHOTO = (480, 640)  # pixels of the photo that is prepared; methods of native size see it as it is
+PHOTO = (480, 640)  # height and width of the photo; methods without a fixed size see it as it is
 BATCH = 4
 MEASURED_S = 2.0
 
@@ -21,13 +21,13 @@ class Cost:
     """One row of the table of costs.
 
     Attributes:
-        method: its name.
-        image_size: (height, width) that the network saw.
-        parameters: of the network; 0 for a method without one.
-        gflop: per image, counted by torch over one forward pass (a product and a sum are two).
-        descriptor_bytes: in float32.
-        images_per_s: when describing prepared images, the best of several passes.
-        licence: of the weights.
+        method: name of the method.
+        image_size: (height, width) of the network's input.
+        parameters: number of parameters of the network; 0 for a method without one.
+        gflop: operations per image in one forward pass, counted by torch (a multiplication and an addition are two).
+        descriptor_bytes: size of a descriptor in float32.
+        images_per_s: speed on prepared images, the best of several passes.
+        licence: licence of the weights.
     """
 
     method: str
@@ -43,34 +43,30 @@ def measure_cost(method: Method, licence: str) -> Cost:
     """Count and time a method on a grey photo of 480 x 640 px.
 
     Args:
-        licence: of its weights, for the table.
+        licence: licence of its weights, for the table.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     image = method.preprocess(np.full((*PHOTO, 3), 127, np.uint8))
     network = network_of(method)
     parameters = [] if network is None else list(network.parameters())
     for parameter in parameters:
         parameter.requires_grad_(False)  # torch's counter fails on one that a network hands to its parts
+    with FlopCounterMode(display=False) as counter:
+        method.describe(image[None])
     return Cost(
         method.name,
         (image.shape[1], image.shape[2]),
         sum(parameter.numel() for parameter in parameters),
-        _flop(method, image[None]) / 1e9,
+        float(counter.get_total_flops()) / 1e9,
         4 * method.dim,
         _rate(method, np.repeat(image[None], BATCH, axis=0)),
         licence,
     )
 
 
-def _flop(method: Method, images: Pixels) -> float:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        method.describe(images)
-    return float(counter.get_total_flops())
-
-
 def _rate(method: Method, images: Pixels) -> float:
-    method.describe(images)  # the first pass pays for what is set up once
+    method.describe(images)  # the first pass includes work that is done only once
     fastest, stop = float("inf"), time.perf_counter() + MEASURED_S
     while time.perf_counter() < stop or fastest == float("inf"):
         started = time.perf_counter()
@@ -80,7 +76,7 @@ def _rate(method: Method, images: Pixels) -> float:
 
 
 def format_costs(costs: Iterable[Cost]) -> str:
-    """Return a Markdown table, one row for each method; images/s compare within one run only."""
+    """Return a Markdown table with a row for each method. Compare images/s only within one run."""
     head = ["method", "image", "parameters (M)", "GFLOP/image", "descriptor bytes", "images/s here"]
     rows = [
         [

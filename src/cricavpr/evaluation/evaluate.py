@@ -1,4 +1,4 @@
-"""Recall of a method on a dataset, with everything that decided it."""
+"""Evaluate a method on a dataset: recall@N, with everything that decides it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ from cricavpr.evaluation.answers import answers_of, write_answers
 from cricavpr.evaluation.cards import Card, Counts, Timings, dependence
 from cricavpr.evaluation.intervals import recall_intervals
 from cricavpr.evaluation.markdown import table_of
-from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import HONEST, Protocol, groupings
 from cricavpr.evaluation.protocols import protocol as protocol_named
 from cricavpr.evaluation.recall import recall_at, replaced_ranks
-from cricavpr.evaluation.streaming import describe_sides, room_for, search_split
+from cricavpr.evaluation.streaming import describe_sides, in_precision, room_for, search_split
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method, TwoStageMethod
 from cricavpr.pca import Pca
 from cricavpr.progress import Report
-from cricavpr.reranking import Reranked
 from cricavpr.reranking import rerank as rerank_predictions
 from cricavpr.schema import to_plain
 
@@ -49,13 +47,13 @@ class EvalResult:
     """The result of `evaluate`.
 
     Attributes:
-        card: recall with everything that decided it.
-        dataset: what was evaluated on.
-        predictions: (Q, n) indices into the whole database, n at most its size; -1 where nothing was found.
-        ranks: (Q,) rank of the best positive over the whole database; 0 where there is none.
-        failed_database: photos that could not be described, so no query can find them.
-        failed_queries: photos that could not be described; they count as misses.
-        failed_rerank: photos without local features; they keep the rank that the search gave them.
+        card: recall with everything that decides it.
+        dataset: the dataset.
+        predictions: (Q, n) rows of the database, n at most its size; -1 for no prediction.
+        ranks: (Q,) rank of the best positive over the whole database; 0 without a positive.
+        failed_database: database photos that could not be described, so no query can find them.
+        failed_queries: queries that could not be described; they count as misses.
+        failed_rerank: photos without local features; they keep the rank of the search.
     """
 
     card: Card
@@ -83,7 +81,7 @@ class EvalResult:
 
     @property
     def grouping(self) -> str:
-        """Which images saw one another."""
+        """The grouping; "none (does not correlate)" for a method whose images do not see one another."""
         return "none (does not correlate)" if self.made_by.grouping == "none" else self.made_by.grouping
 
     @property
@@ -97,25 +95,21 @@ class EvalResult:
         return f"<EvalResult {self.method} on {self.card.dataset}, grouping {self.grouping}: {recalls}; {counts}>"
 
     def _repr_html_(self) -> str:
-        """Show the row of `format_table` in a notebook."""
+        """Show the row of `table_row` in a notebook."""
         cells = self.table_row()
         return pages.table(list(cells), [("", [list(cells.values())])])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card and the photos that could not be used, for JSON."""
-        return {
-            **self.card.to_dict(),
-            "failed_database": to_plain(self.failed_database),
-            "failed_queries": to_plain(self.failed_queries),
-            "failed_rerank": to_plain(self.failed_rerank),
-        }
+        failed = ("failed_database", "failed_queries", "failed_rerank")
+        return {**self.card.to_dict(), **{name: to_plain(getattr(self, name)) for name in failed}}
 
     def table_row(self) -> dict[str, str]:
         """Return a row of `format_table`: cells by column, recall in per cent."""
-        card, made = self.card, self.made_by
+        card, weights = self.card, self.made_by.weights
         return {
             "dataset": card.dataset,
-            "method": self.method + (f" ({made.weights})" if made.weights.startswith("random") else ""),
+            "method": self.method + (f" ({weights})" if weights.startswith("random") else ""),
             **({"re-ranked": f"{card.reranked:,}"} if card.reranked is not None else {}),
             "grouping": self.grouping,
             **{f"R@{n}": f"{100 * recall:.1f}" for n, recall in self.recall_at.items()},
@@ -128,9 +122,9 @@ class EvalResult:
         }
 
     def save(self, out: AnyPath) -> Path:
-        """Write card and answers into a folder of their own below `out`, and return that folder.
+        """Write card and answers into their own folder in `out`, and return that folder.
 
-        An evaluation of the same images by the same means replaces an older one; any other has another folder.
+        The folder replaces that of an earlier evaluation of the same images with the same settings.
 
         Raises:
             InputError: the files cannot be written.
@@ -158,28 +152,28 @@ def evaluate(
     progress: bool | Report = False,
     command: str = "",
 ) -> EvalResult:
-    """Measure recall@N: describe database and queries, search exactly, re-rank if asked to, and count.
+    """Measure recall@N: describe database and queries, search exactly, optionally re-rank, and count.
 
-    A shuffle orders database and queries differently: one order for both would put each query in the company that its
-    match had. Memory does not grow with the number of descriptors: beyond a quarter of a gigabyte they lie on disk.
+    A shuffle orders database and queries differently: the same order would group each query like its match. Memory does
+    not grow with the number of descriptors: beyond a quarter of a gigabyte they are kept on disk.
 
     Args:
-        grouping: which images see one another, on each side; None takes the protocol's first, see `groupings`.
-        protocol: what else decides the recall, by name or from `cricavpr.evaluation.protocols.protocol`.
-        recall_ns: the N of recall@N; None takes the protocol's.
-        rerank: compare so many candidates of each query again by local features, for a method that has them.
-        pca: a PCA, or a file of one, that reduces the descriptors; the paper's protocol does not renormalise.
-        pca_dim: keep only so many of its values.
-        whiten_on_database: fit a whitening on the database that is searched, as GCL does: fair for a map of one's own,
-            not for comparing methods. Recorded as PCA.
+        grouping: which images see one another, on each side; None takes the first grouping of the protocol.
+        protocol: the other settings that decide the recall: a name, or a value from `cricavpr.evaluation.protocols`.
+        recall_ns: the N of recall@N; None takes those of the protocol.
+        rerank: compare this many candidates of each query again by local features, if the method has them.
+        pca: a PCA, or the file of one, to reduce the descriptors; the paper's protocol does not renormalise them.
+        pca_dim: keep only this many values of the PCA.
+        whiten_on_database: fit a whitening on the database, as GCL does: fair for a map of your own, not for comparing
+            methods. The card records it as the PCA.
         cache: a folder that keeps descriptors, also unfinished ones, for the next run with the same photos, method,
             weights and groups.
         batch_size, workers, progress: as for `describe`; they do not change the result.
-        command: what the user typed, for the card.
+        command: the command line, for the card.
 
     Raises:
-        InputError: as for `describe`, an N below 1, or settings that exclude one another.
-        MadeByError: a PCA that was fitted on other descriptors.
+        InputError: as for `describe`; an N is below 1; or settings exclude one another.
+        MadeByError: the PCA was fitted on other descriptors.
 
     Example:
         >>> import tempfile
@@ -212,16 +206,20 @@ def evaluate(
             progress=progress,
         )
         times.append(time.perf_counter())
-        most = len(dataset.database)  # beyond it there is nothing more to find
+        most = len(dataset.database)  # no search can find more
         found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
         times.append(time.perf_counter())
     failed_rerank: tuple[Problem, ...] = ()
-    if rerank is not None:
-        found = again = _reranked(method, dataset, found, min(most, rerank), workers, cache, progress)
-        ranks = replaced_ranks(ranks, again.indices, dataset.positives)
+    local = None
+    if rerank is not None and isinstance(method, TwoStageMethod):
+        sides, candidates = (dataset.database, dataset.queries), min(most, rerank)
+        with tempfile.TemporaryDirectory() as spare:
+            kept = cache or Path(spare)
+            again = rerank_predictions(method, *sides, found, kept, candidates, workers=workers, progress=progress)
+        found, ranks = again, replaced_ranks(ranks, again.indices, dataset.positives)
         failed_rerank = (*again.failed_database, *again.failed_queries)
+        local = f"{method.local}; {method.matching}"
         times.append(time.perf_counter())
-    local = f"{method.local}; {method.matching}" if isinstance(method, TwoStageMethod) and rerank else None
     made_by = database.descriptors.made_by
     skip, without = chosen.unanswered == "skip", sum(not len(positives) for positives in dataset.positives)
     recalls = recall_at(found.indices, dataset.positives, [min(n, most) for n in ns], skip_without_positives=skip)
@@ -243,7 +241,7 @@ def evaluate(
         recall_at=recalls,
         intervals=recall_intervals(recalls, len(dataset.queries) - (without if skip else 0)),
         timings=Timings(*(round(end - start, 3) for start, end in itertools.pairwise(times))),
-        versions=_versions(),
+        versions={**{of: version(of) for of in ("cricavpr", "torch", "numpy")}, "python": platform.python_version()},
         command=command,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         interval_kind="wilson",
@@ -263,12 +261,12 @@ def evaluate_protocol(
     talk: Talk = lambda _: None,
     **settings: Any,
 ) -> list[EvalResult]:
-    """Evaluate under every grouping of a protocol: what `cricavpr evaluate` does.
+    """Evaluate under every grouping of a protocol, as `cricavpr evaluate` does.
 
     Args:
-        given: groupings in place of the protocol's.
-        out: write a card and answers for each result below this folder, as `EvalResult.save` does. Without `cache`
-            descriptors lie there until all is done, so an interrupted evaluation goes on where it stopped.
+        given: groupings to use instead of those of the protocol.
+        out: write a card and answers for each result into this folder, as `EvalResult.save` does. Without `cache` it
+            also keeps the descriptors until all is done, so that an interrupted evaluation can continue.
         talk: called with one line for each folder that was written.
         settings: as for `evaluate`.
 
@@ -287,7 +285,7 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield the folder of the descriptors: the cache, or one below `out` that is removed when all is done."""
+    """Yield the folder of the descriptors: the cache, or a folder in `out` that is removed when all is done."""
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)
         return
@@ -297,13 +295,13 @@ def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyP
 
 
 def format_table(results: Iterable[EvalResult]) -> str:
-    """Return a Markdown table that also reads as plain text: one row for each result, always with its grouping."""
+    """Return a Markdown table that is also readable as plain text, with a row and a grouping for each result."""
     rows = [result.table_row() for result in results]
     return table_of(rows, {"without positives": "0", "failed": "0", "protocol": HONEST.name}) if rows else ""
 
 
 def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
-    """Yield lines with what `format_table` has no room for, and still decides the results."""
+    """Yield lines about intervals, weights and images, for which `format_table` has no room."""
     for result in results:
         recalls = ", ".join(
             f"R@{n} {100 * result.recall_at[n]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
@@ -313,8 +311,8 @@ def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
     first = results[0].card
     if first.query_sequences is not None:
         yield dependence(first)
-    if whole := [f"R@{n}" for n in first.ns if n >= first.counts.database]:
-        yield f"{', '.join(whole)}: among all {first.counts.database:,} photos of the database, so no search decides it"
+    if whole := ", ".join(f"R@{n}" for n in first.ns if n >= first.counts.database):
+        yield f"{whole} covers all {first.counts.database:,} database photos, so it does not measure the search"
     for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
         yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
     yield f"split {first.split_hash}"
@@ -325,45 +323,22 @@ def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) ->
         raise InputError(f"recall@N needs one or more N of at least 1, got {list(ns)}.")
     if both:
         raise InputError("whitening on the database cannot follow a PCA. Give one of the two.")
-    if rerank is None:
-        return
-    if not isinstance(method, TwoStageMethod):
+    if rerank is not None and not isinstance(method, TwoStageMethod):
         raise InputError(f"{method.name} has no local features, so it cannot re-rank. Leave re-ranking out.")
-    if rerank < 1:
+    if rerank is not None and rerank < 1:
         raise InputError(f"the number of candidates to re-rank must be at least 1, got {rerank}.")
 
 
 def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -> Pca | None:
     if pca is None:
         if dim is not None:
-            raise InputError("a dimension of the PCA needs a PCA. Fit one with `cricavpr pca fit`.")
+            raise InputError("a PCA dimension needs a PCA. Fit one with `cricavpr pca fit`.")
         return None
     pca = pca if isinstance(pca, Pca) else Pca.load(Path(pca))
     pca = pca if dim is None else pca.truncated(dim)
     return replace(pca, renormalise=False) if protocol.name == "paper" else pca
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of what computes; digits may differ between them."""
-    return {**{name: version(name) for name in ("cricavpr", "torch", "numpy")}, "python": platform.python_version()}
-
-
 def _sequences(keys: Sequence[str] | None) -> int | None:
-    """Return how many sequences the queries come from, where that says something about their dependence."""
+    """Return the number of sequences of the queries; None if unknown, or if all or no queries share a sequence."""
     return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None
-
-
-def _reranked(
-    method: Method,
-    dataset: EvalDataset,
-    found: Predictions,
-    candidates: int,
-    workers: int | None,
-    cache: Path | None,
-    progress: bool | Report,
-) -> Reranked:
-    assert isinstance(method, TwoStageMethod)
-    sides = dataset.database, dataset.queries
-    with contextlib.ExitStack() as stack:
-        folder = cache if cache is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return rerank_predictions(method, *sides, found, folder, candidates, workers=workers, progress=progress)

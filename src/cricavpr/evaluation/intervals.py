@@ -1,11 +1,11 @@
 """Intervals of a recall, and tests whether two recalls differ.
 
-One recall: the score interval of Wilson (1927), which Brown, Cai and DasGupta, "Interval estimation for a binomial
-proportion" (2001), recommend; unlike a percentile bootstrap it has a width at 100 % and holds its level with few
-queries. Two recalls over the same queries: the interval of Newcombe, "Improved confidence intervals for the difference
-between binomial proportions based on paired data" (1998), method 10, which is made of two Wilson intervals.
+One recall: the score interval of Wilson (1927), recommended by Brown, Cai and DasGupta, "Interval estimation for a
+binomial proportion" (2001). Unlike a percentile bootstrap it has a width at 100 % and keeps its level with few queries.
+Two recalls over the same queries: the interval of Newcombe, "Improved confidence intervals for the difference between
+binomial proportions based on paired data" (1998), method 10, which combines two Wilson intervals.
 
-Both take queries as independent. Frames of one sequence are not: then the true intervals are wider.
+Both assume independent queries. Frames of one sequence are not independent, and the true intervals are wider.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def wilson(right: int, of: int) -> Interval:
     """Return the 95 % Wilson score interval of a share.
 
     Raises:
-        InputError: `of` is below 1, or `right` is not in 0..of.
+        InputError: `of` is below 1, or `right` is not from 0 to `of`.
 
     Example:
         >>> low, high = wilson(29, 29)
@@ -37,12 +37,12 @@ def wilson(right: int, of: int) -> Interval:
         0.883 to 1.000
     """
     if of < 1 or not 0 <= right <= of:
-        raise InputError(f"an interval needs at least 1 query, and 0 to {of} right ones, got {right} of {of}.")
+        raise InputError(f"an interval needs at least 1 query and 0 to {of} right answers, got {right} of {of}.")
     share = right / of
     middle = share + Z * Z / (2 * of)
     half = Z * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
     scale = 1 + Z * Z / of
-    # At 0 and 1 the ends are the share itself, which rounding must not miss.
+    # At 0 and 1 one end is the share itself; rounding must not move it.
     return min(share, max(0.0, (middle - half) / scale)), max(share, min(1.0, (middle + half) / scale))
 
 
@@ -60,9 +60,9 @@ class Paired:
     """Two runs over the same queries.
 
     Attributes:
-        only_first, only_second: queries that only one of the two answered right.
-        p_value: two-sided, of McNemar's exact test.
-        difference: recall of the second less that of the first, a fraction.
+        only_first, only_second: number of queries that only one of the two runs answered right.
+        p_value: two-sided p-value of McNemar's exact test.
+        difference: recall of the second minus recall of the first, as a fraction.
         interval: 95 % interval of the difference, by Newcombe's method 10.
     """
 
@@ -80,7 +80,7 @@ def compare_paired(
     """Compare two runs query by query.
 
     Raises:
-        InputError: no queries, or another number of queries in the two.
+        InputError: there are no queries, or the runs have different numbers of queries.
 
     Example:
         >>> compare_paired([True, True, False, False], [True, True, True, False]).difference
@@ -95,13 +95,13 @@ def compare_paired(
 
 
 def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
-    """Return the interval of (gained - lost) / all."""
+    """Return the interval of (gained - lost) / all queries."""
     of = both + gained + lost + neither
     new, old = (both + gained) / of, (both + lost) / of
     (new_low, new_high), (old_low, old_high) = wilson(both + gained, of), wilson(both + lost, of)
     margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     tied = float(both * neither - gained * lost)
-    tied = max(tied - of / 2, 0.0) if tied > 0 else tied  # his continuity correction
+    tied = max(tied - of / 2, 0.0) if tied > 0 else tied  # Newcombe's continuity correction
     correlation = tied / math.sqrt(margins) if margins else 0.0
 
     def reach(a: float, b: float) -> float:
@@ -112,7 +112,7 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the two-sided p-value of the exact sign test: McNemar's test on queries that only one side got right.
+    """Return the two-sided p-value of the exact sign test, which is McNemar's test if one side alone was right.
 
     Example:
         >>> sign_test(5, 0)

@@ -1,4 +1,4 @@
-"""Markdown tables that also read as plain text."""
+"""Markdown tables that are also readable as plain text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with aligned columns; columns of numbers stand to the right.
+    """Return a table with aligned columns; numbers are aligned to the right.
 
     Example:
         >>> print(markdown(["method", "R@1"], [["cricavpr", "91.6"], ["pixels", "7.0"]]), end="")
@@ -19,7 +19,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(3, *(len(line[place]) for line in lines)) for place in range(len(head))]
     right = [all(_is_number(row[place]) for row in rows) for place in range(len(head))]
     rule = ["-" * (width - 1) + ":" if number else "-" * width for width, number in zip(widths, right, strict=True)]
-    text = [" | ".join(map(_padded, line, widths, right)) for line in lines]
+    signs = [">" if number else "<" for number in right]
+    text = [" | ".join(map("{:{}{}}".format, line, signs, widths)) for line in lines]
     text.insert(1, " | ".join(rule))
     return "".join(f"| {line} |\n" for line in text)
 
@@ -27,11 +28,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def table_of(
     rows: Sequence[Mapping[str, str]], usual: Mapping[str, str], own: Sequence[Mapping[str, str]] | None = None
 ) -> str:
-    """Return a table of rows by column, recalls side by side by rising N.
+    """Return a table of rows, each with its cells by column. Recalls are side by side, by rising N.
 
     Args:
-        usual: columns that are left out if they hold this in every row.
-        own: the rows that decide so, instead of all.
+        usual: leave out a column if every row has this value.
+        own: check only these rows for usual values.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))
@@ -41,10 +42,6 @@ def table_of(
     head = [*(name for name in others if names.index(name) < first), *recalls]
     columns = [*head, *(name for name in others if name not in head)]
     return markdown(columns, [[row.get(column, "") for column in columns] for row in rows])
-
-
-def _padded(cell: str, width: int, right: bool) -> str:
-    return cell.rjust(width) if right else cell.ljust(width)
 
 
 def _is_number(cell: str) -> bool:

@@ -1,9 +1,9 @@
-"""The challenge of Mapillary Street-Level Sequences: the submission file, and its scores where answers are known.
+"""The challenge of Mapillary Street-Level Sequences: write a submission file, and score it if answers are known.
 
 Format and measures follow the data set's own evaluation (mapillary_sls). One line per query, `query_key prediction_key
 ...` separated by spaces, best first, with equally many predictions on every line; lines that begin with # are comments.
-The server aligns by key, so the order of lines is free. Searching each city by itself and searching all test cities
-pooled are both accepted and give different numbers, so the first line of the file says which it was.
+The server aligns by key, so the lines may come in any order. It accepts searching each city by itself and searching all
+test cities pooled, which give different numbers; the first line of our file says which was done.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method
 
 LEAST, USUAL = 20, 25  # predictions per query: recall is measured at 20; SALAD submits 25
-CUT_OFFS = (1, 5, 10, 20)
+CUT_OFFS = (1, 5, 10, LEAST)  # the N of recall@N and mAP@N
 
 Part = tuple[EvalDataset, Predictions]
 
@@ -39,11 +39,11 @@ class ChallengeScores:
 
     Attributes:
         recall_at: fraction of queries with a right prediction among the first N.
-        map_at: mean over queries of the average precision at N: the precision at each right prediction among the
-            first N, summed, over the number of right ones that fit into N places.
-        queries: how many were scored.
-        skipped: how many have no answer.
-        rule: how the answers were decided, and which files were not understood.
+        map_at: mean over queries of the average precision at N: the sum of the precisions at each right prediction
+            among the first N, divided by the number of right predictions that fit into N places.
+        queries: number of scored queries.
+        skipped: number of queries without an answer.
+        rule: how the answers were decided, and which files could not be read.
     """
 
     recall_at: dict[int, float]
@@ -61,7 +61,7 @@ def predict(
     count: int = USUAL,
     **how: Any,
 ) -> list[EvalResult]:
-    """Search the first `count` predictions of each query. No answers are needed.
+    """Search the first `count` predictions of each query; answers are not needed.
 
     Args:
         how: batch_size, workers, progress and cache, as for `evaluate`.
@@ -69,19 +69,20 @@ def predict(
     Raises:
         InputError: as for `evaluate`, or a `count` below 20.
     """
-    _check_count(count)  # before hours of work
+    _check_count(count)  # check before hours of work
     every = replace(HONEST, unanswered="miss")  # without answers, skipping would leave no query
     return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 
 
 def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> None:
-    """Write the submission file; a name that ends in .zip gives one .csv inside one .zip.
+    """Write the submission file: a .csv, or a .zip with one .csv in it.
 
     Args:
         parts: predictions for all cities pooled, or for each city.
 
     Raises:
-        InputError: fewer than 20 predictions, a query twice or not described, or another suffix.
+        InputError: the suffix is neither .csv nor .zip, there are fewer than 20 predictions, or a query occurs twice or
+            was not described.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".zip"):
@@ -100,7 +101,7 @@ def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> N
         write_text(path, text)
         return
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)  # dated 1980: equal bytes each time
+        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)  # dated 1980, for equal bytes
 
 
 def _check_count(count: int) -> None:
@@ -116,7 +117,7 @@ def _scope(datasets: Sequence[EvalDataset]) -> str:
 
 
 def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[tuple[str, str]]:
-    """Return the key of each query with its line."""
+    """Return the key and the line of each query."""
     if len(predictions) != len(dataset.queries):
         raise InputError(
             f"{dataset.name} has {len(dataset.queries):,} queries, got predictions for {len(predictions):,}."
@@ -130,7 +131,7 @@ def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[t
                 "Search that many, and check that every photo can be described."
             )
         if len(set(row)) < count:
-            raise InputError(f"query {query} of {dataset.name} predicts an image twice. Search again.")
+            raise InputError(f"query {query} of {dataset.name} has the same prediction twice. Search again.")
         lines.append((query, " ".join((query, *(database[index] for index in row)))))
     return lines
 
@@ -147,7 +148,8 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
     """Read the predicted keys by query key from a .csv, or from a .zip with one .csv.
 
     Raises:
-        InputError: no such file, another format, a query or prediction twice, or lines of different length.
+        InputError: the file cannot be read or has another format, a query or a prediction occurs twice, or lines have
+            different lengths.
     """
     path = Path(path)
     found: dict[str, tuple[str, ...]] = {}
@@ -159,7 +161,7 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
         if query in found:
             raise InputError(f"{where} has query {query} again. Give every query once.")
         if len(set(predicted)) < len(predicted):
-            raise InputError(f"{where} predicts an image twice. Give every prediction of a query once.")
+            raise InputError(f"{where} has the same prediction twice. Give every prediction of a query once.")
         first = len(next(iter(found.values()), predicted))
         if len(predicted) != first:
             raise InputError(f"{where} must have {first} predictions as the first line does, got {len(predicted)}.")
@@ -183,26 +185,24 @@ def _text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error}. Give the submission file.") from None
 
 
-def score_submission(
-    submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset], cut_offs: Sequence[int] = CUT_OFFS
-) -> ChallengeScores:
+def score_submission(submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset]) -> ChallengeScores:
     """Score a file against the released answers.
 
-    Lines for unknown queries are ignored, and so are queries without an answer, as the data set's evaluation does.
+    Like the data set's own evaluation, it ignores lines of unknown queries, and queries without an answer.
 
     Args:
         submission: from `read_submission`.
         parts: the challenge, pooled or by city, with positives.
-        cut_offs: the N of recall@N and mAP@N.
+
 
     Raises:
-        InputError: no answers, a missing query, too few predictions, or a prediction that is not in the database.
+        InputError: there are no answers, a query is missing, or predictions are too few or not in the database.
     """
     if not any(found.size for dataset in parts for found in dataset.positives):
         raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside it.")
     given = len(next(iter(submission.values())))
-    if given < max(cut_offs):
-        raise InputError(f"recall@{max(cut_offs)} needs that many predictions per query, got {given}.")
+    if given < LEAST:
+        raise InputError(f"recall@{LEAST} needs {LEAST} predictions per query, got {given}.")
     known = {key for dataset in parts for key in _keys(dataset.database)}
     hits: list[NDArray[np.bool_]] = []
     answers: list[int] = []
@@ -223,8 +223,8 @@ def score_submission(
             answers.append(len(right))
     matrix, counts = np.stack(hits), np.array(answers)
     return ChallengeScores(
-        {n: float(matrix[:, :n].any(axis=1).mean()) for n in cut_offs},
-        {n: float(_average_precision(matrix[:, :n], counts).mean()) for n in cut_offs},
+        {n: float(matrix[:, :n].any(axis=1).mean()) for n in CUT_OFFS},
+        {n: float(_average_precision(matrix[:, :n], counts).mean()) for n in CUT_OFFS},
         len(counts),
         skipped,
         parts[0].rule,

@@ -1,9 +1,8 @@
-"""Protocols: what decides a recall besides the method and the split, by name and as a value that is recorded.
+"""Protocols: the settings that decide a recall besides the method and the split. Cards record them.
 
-`honest` shows what a descriptor is worth alone, in file order and shuffled, side by side. `paper` does what the eval
-script of CricaVPR's authors does: database and queries described apart, in groups of 16 in file order (8 for
-Pittsburgh) with a short last group, PCA not renormalised, ranking by Euclidean distance, and recall over all queries,
-including those without positives.
+`honest` evaluates alone, in file order and shuffled, side by side. `paper` follows the evaluation script of CricaVPR's
+authors: database and queries in separate groups of 16 in file order (8 for Pittsburgh) with a short last group, PCA not
+renormalised, ranking by Euclidean distance, and recall over all queries, also those without positives.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that decides a recall besides the images, the positives and the descriptors.
+    """Everything that decides a recall besides the images, the positives and the descriptors.
 
     Attributes:
-        name: which protocol this is, or was before single settings were changed.
+        name: name of the protocol; single settings may have been changed.
         unanswered: whether queries without positives count as misses or are skipped.
         one_hit_per_panorama: whether only the best image of each panorama is a prediction.
-        tolerance: how positives were decided; filled in from the dataset.
+        tolerance: rule for positives; filled in from the dataset.
         distance: ranking by dot product or Euclidean distance, which agree for vectors of unit length.
-        pca: what reduced the descriptors, or None; filled in from the descriptors.
-        precision: of the network's arithmetic.
+        pca: the PCA that reduced the descriptors, or None; filled in from the descriptors.
+        precision: arithmetic of the network.
     """
 
     name: str = "honest"
@@ -49,7 +48,7 @@ class Protocol:
         return (1, 5, 10, 100) if self.name == "paper" else (1, 5, 10)
 
     def __str__(self) -> str:
-        """One cell of a table: the name, and everything in which the protocol departs from `honest`."""
+        """Return a cell of a table: the name, and the settings that differ from `honest`."""
         departures = [
             "queries without positives skipped" if self.unanswered == "skip" else "",
             "one hit per panorama" if self.one_hit_per_panorama else "",
@@ -75,7 +74,7 @@ def protocol(
     """Return a protocol by name, with single settings changed.
 
     Args:
-        dataset: decides `unanswered` where that is None and the protocol is not the paper's.
+        dataset: decides `unanswered` if that is None and the protocol is not `paper`.
 
     Raises:
         InputError: an unknown name.
@@ -96,8 +95,8 @@ def groupings(name: str, correlates: bool, paper_grouping: str = "in_order:16") 
     """Return the groupings that a protocol runs, in the order of its table.
 
     Args:
-        correlates: whether a descriptor depends on its group; other methods have one result.
-        paper_grouping: how the authors grouped the split. The shuffle of `honest` has the same size, so that only the
+        correlates: whether descriptors depend on their group; other methods have only one result.
+        paper_grouping: the authors' grouping of the split. The shuffle of `honest` has the same size, so that only the
             order differs.
 
     Example:

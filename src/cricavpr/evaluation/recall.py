@@ -15,10 +15,10 @@ def first_hit_ranks(
     predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for nothing
     positives: Sequence[NDArray[np.integer[Any]]],  # Q arrays of database indices
 ) -> NDArray[np.int64]:  # (Q,)
-    """Return the rank of the first correct prediction of each query: 1 for the best, 0 where none is correct.
+    """Return the rank of the first correct prediction of each query: 1 for the first, 0 if all are wrong.
 
     Raises:
-        InputError: predictions and positives for different numbers of queries.
+        InputError: the number of queries differs between predictions and positives.
     """
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or len(predictions) != len(positives):
@@ -40,13 +40,13 @@ def recall_at(
     *,
     skip_without_positives: bool = False,
 ) -> dict[int, float]:
-    """Return recall@N by N, as fractions of the queries.
+    """Return recall@N as fractions of the queries, by N.
 
-    A query without positives counts as a miss, as in the benchmarks' own code; `skip_without_positives` leaves such
-    queries out instead.
+    A query without positives counts as a miss, as in the code of the benchmarks; `skip_without_positives` leaves such
+    queries out.
 
     Raises:
-        InputError: no queries, an N below 1, or an N above the number of predictions.
+        InputError: there are no queries, or an N is below 1 or above the number of predictions.
 
     Example:
         >>> recall_at(np.array([[4, 2], [1, 3]]), [np.array([2]), np.array([1])], (1, 2))

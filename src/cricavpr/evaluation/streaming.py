@@ -1,19 +1,20 @@
-"""Descriptors of a dataset in bounded memory, and what a search finds among them.
+"""Describe and search a dataset in bounded memory.
 
-Whatever is as large as the database stays in a file: descriptors are written as they are made, reduced from one file
-to the next, and read in blocks by the search. Names, positions, positives and the first N of each query are in memory.
+Descriptors stay in files: they are written as they are computed, reduced from one file to the next, and read in blocks
+by the search. Names, positions, positives and the first N of each query are in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,11 @@ from cricavpr.datasets.base import EvalDataset, ImageSet, Problem
 from cricavpr.describing import Described, cache_key, describe
 from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
-from cricavpr.evaluation.protocols import Protocol
+from cricavpr.evaluation.protocols import Precision, Protocol
 from cricavpr.files import write_text
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Indices, Predictions, search_and_rank
-from cricavpr.methods.base import Method
+from cricavpr.methods.base import Method, Pixels
 from cricavpr.pca import Pca, fit_pca
 from cricavpr.schema import build, parse_json, to_plain
 
@@ -35,7 +36,7 @@ IN_MEMORY_BYTES = 256_000_000  # descriptors of a dataset up to this size need n
 
 @contextlib.contextmanager
 def room_for(method: Method, dataset: EvalDataset, cache: Path | None) -> Iterator[Path | None]:
-    """Yield the folder for a dataset's descriptors: the cache, a temporary one, or None if they fit into memory."""
+    """Yield the folder for a dataset's descriptors: the cache, a temporary folder, or None if they fit into memory."""
     small = 4 * method.dim * (len(dataset.database) + len(dataset.queries)) <= IN_MEMORY_BYTES
     if cache is not None or small:
         yield cache
@@ -54,14 +55,14 @@ def describe_sides(
     folder: Path | None = None,
     **how: Any,
 ) -> tuple[Described, Described]:
-    """Describe database and queries, each in groups of its own, as the authors' script does.
+    """Describe database and queries, each in its own groups, as the authors' script does.
 
-    A shuffle orders them differently: one order for both would put each query in the company that its match had.
+    A shuffle orders the two differently: the same order would group each query like its match.
 
     Args:
-        pca: reduces the descriptors.
+        pca: a PCA that reduces the descriptors.
         whiten: fit a whitening on the database and apply it, as GCL does; in memory.
-        folder: keeps the descriptors; None keeps them in memory.
+        folder: where to keep the descriptors; None keeps them in memory.
         how: batch_size, workers and progress, as for `describe`.
 
     Raises:
@@ -84,7 +85,7 @@ def describe_sides(
 
 
 def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: Path | None, **how: Any) -> Described:
-    """Describe the images, or read what an earlier call has put into `out`; arguments as for `describe`.
+    """Describe the images, or read the result of an earlier call from `out`. Arguments as for `describe`.
 
     Raises:
         InputError: as for `describe`.
@@ -98,7 +99,7 @@ def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: 
 
 
 def _from_cache(out: Path | None, images: ImageSet) -> Described | None:
-    """Return what an earlier evaluation kept, or None; anything wrong with it means to describe again."""
+    """Return the descriptors of an earlier evaluation, or None if they are missing, damaged or of other images."""
     if out is None or not _problems_file(out).exists():
         return None
     try:
@@ -119,7 +120,7 @@ def _problems_file(out: Path) -> Path:
 
 
 def _reduced(descriptors: DescriptorSet, pca: Pca, whole: Path | None) -> DescriptorSet:
-    """Return the descriptors reduced; beside the file `whole`, if there is one, and only once."""
+    """Return the reduced descriptors. With a file `whole`, they are kept beside it, and read if they exist."""
     if whole is None:
         return pca.apply(descriptors)
     mark = hashlib.sha256(pca.describe().encode()).hexdigest()[:16]
@@ -132,18 +133,54 @@ def _reduced(descriptors: DescriptorSet, pca: Pca, whole: Path | None) -> Descri
     return pca.apply(descriptors, out)
 
 
+# --- precision
+
+
+def in_precision(method: Method, precision: Precision) -> Method:
+    """Return the method itself for fp32, else a copy that computes under torch's autocast.
+
+    Its descriptors are float32, and their provenance names the precision.
+
+    Raises:
+        InputError: an unknown precision.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}. Known: {', '.join(get_args(Precision))}.")
+    if precision == "fp32":
+        return method
+
+    def describe(images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
+        import torch
+
+        try:
+            with torch.autocast(
+                method.device.partition(":")[0], torch.bfloat16 if precision == "bf16" else torch.float16
+            ):
+                vectors = method.describe(images, groups)
+        except (RuntimeError, NotImplementedError) as error:  # a layer has no kernel for it, or mixes precisions
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"{method.name} cannot compute in {precision} here ({why}). Use fp32.") from error
+        unit: NDArray[np.float32] = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1).numpy()
+        return unit
+
+    half = copy.copy(method)
+    half.preprocessing = f"{method.preprocessing}; network in {precision}"
+    half.describe = describe  # type: ignore[method-assign]
+    return half
+
+
 # --- search
 
 
 def search_split(
     dataset: EvalDataset, database: Described, queries: Described, protocol: Protocol, n: int
 ) -> tuple[Predictions, Indices]:  # (Q, n) and (Q,)
-    """Return the first `n` of each query, and the rank of its best positive over the whole database, 0 for none.
+    """Return the first `n` of each query, and the rank of its best positive over the whole database, 0 without one.
 
-    Indices are those of the split; rows of queries that failed are -1.
+    Indices are those of the split; rows of queries that could not be described are -1.
 
     Raises:
-        InputError: one hit per panorama where the dataset does not say what a panorama is.
+        InputError: one hit per panorama was asked for, but the dataset has no panoramas.
     """
     panoramas = panoramas_of(dataset) if protocol.one_hit_per_panorama else None
     found, ranks = search_and_rank(
@@ -175,21 +212,21 @@ def _positives_among(dataset: EvalDataset, database: Described, queries: Describ
 
 
 def panoramas_of(dataset: EvalDataset) -> NDArray[np.int64]:  # (N,) rising
-    """Return the panorama of each database image: by key, or by a fixed number of images in a row.
+    """Return the number of the panorama of each database image, by key or by a fixed count of images in a row.
 
     Raises:
-        InputError: the dataset has no panoramas, or the images of one are scattered over the list.
+        InputError: the dataset has no panoramas, or the images of a panorama are not side by side.
     """
     if dataset.database.keys is None:
         if dataset.per_panorama is None:
-            raise InputError(f"{dataset.name} does not say which images belong to one panorama. Leave the rule out.")
+            raise InputError(f"{dataset.name} does not say which images form a panorama. Leave the rule out.")
         return np.arange(len(dataset.database)) // dataset.per_panorama
     numbers: dict[str, int] = {}
     ids = np.array([numbers.setdefault(key, len(numbers)) for key in dataset.database.keys], np.int64)
     if (np.diff(ids) < 0).any():
         row = int(np.argmax(np.diff(ids) < 0)) + 1
         raise InputError(
-            f"one hit per panorama needs the images of a panorama side by side, but those of "
-            f"{dataset.database.keys[row]!r} of {dataset.name} are scattered. Leave the rule out."
+            f"one hit per panorama needs the images of a panorama side by side, but {dataset.database.keys[row]!r} of "
+            f"{dataset.name} is scattered over the list. Leave the rule out."
         )
     return ids

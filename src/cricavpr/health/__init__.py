@@ -1,4 +1,4 @@
-"""Weak points of an index: holes, thin places, near-duplicates, similar places, bad photos."""
+"""Find weak points of an index: holes, thin places, near-duplicates, similar places, bad photos."""
 
 from cricavpr.health.findings import Health, examine
 

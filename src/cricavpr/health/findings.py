@@ -1,4 +1,4 @@
-"""All findings about an index as one value, and as JSON."""
+"""Examine an index, and return all findings as one value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.health.coverage import MOST_HOLES, Hole, holes, main_plane, thin_places
-from cricavpr.health.quality import Measured, Quality, quality
+from cricavpr.health.measures import MOST_HOLES, Hole, Measured, Quality, holes, main_plane, quality, thin_places
 from cricavpr.health.similarity import MOST_PAIRS, Pair, Similarity, compared_rows, similarity
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.progress import Progress, Report
@@ -27,13 +26,13 @@ class Health:
 
     Attributes:
         index: the version that was examined.
-        photos: the folder that was given to measure photos in, or None.
-        same_m, far_m: photos within `same_m` show one place; photos more than `far_m` apart show two.
-        copy_score: photos of one place with this score are near-duplicates.
+        photos: the given folder of photos, or None.
+        same_m, far_m: photos within `same_m` show the same place; photos more than `far_m` apart show different places.
+        copy_score: photos of one place with at least this score are near-duplicates.
         plane: rows of the photos on the map.
-        elsewhere: photos with a position in another UTM zone.
-        unlocated: photos without a position.
-        thin: rows of photos without another one within `same_m`.
+        elsewhere: number of photos in another UTM zone.
+        unlocated: number of photos without a position.
+        thin: rows of photos without another photo within `same_m`.
         quality: None if no folder of photos was given.
     """
 
@@ -54,22 +53,23 @@ class Health:
         return f"Health({self.index.path}: {self.summary()})"
 
     def path(self, row: int) -> Path | None:
-        """Return where the photo of a row should be, or None if that is unknown."""
+        """Return the expected path of a photo, or None if it is unknown."""
         return _path_in(self.photos, self.index, row)
 
     @property
     def hole_count(self) -> str:
+        """Number of holes as text: "20 or more" if the list is full."""
         return _count(len(self.holes), MOST_HOLES)
 
     @property
     def lookalike_count(self) -> str:
-        """Number of pairs of far places; of the most similar there are always as many as are listed."""
+        """Number of pairs of similar far places as text: "20 or more" if the list is full."""
         found = len(self.similarity.lookalikes)
         return str(found) if self.similarity.usual_score is None else _count(found, MOST_PAIRS)
 
     @property
     def lookalike_kind(self) -> str:
-        """Name of these pairs. Without two photos of one place no score is known to be too high."""
+        """Name of these pairs. Without a usual score of two photos of one place, they are just the most similar."""
         return "most similar pairs of far places" if self.similarity.usual_score is None else "pairs of similar places"
 
     def summary(self) -> str:
@@ -80,7 +80,7 @@ class Health:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON that is written beside the page."""
+        """Return the content of the JSON file beside the page."""
         found, measured = self.similarity, self.quality
         return {
             "index": str(self.index.path),
@@ -107,12 +107,12 @@ class Health:
         }
 
     def _pair(self, pair: Pair) -> dict[str, Any]:
-        names = [self.index.name(row) for row in (pair.first, pair.second)]
+        names = [self.index.name(pair.first), self.index.name(pair.second)]
         return {"photos": names, "score": round(pair.score, 4), "apart_m": round(pair.apart_m, 1)}
 
     def _measured(self, one: Measured) -> dict[str, Any]:
-        sharpness, brightness = round(one.sharpness, 1), round(one.brightness, 1)
-        return {"photo": self.index.name(one.row), "sharpness": sharpness, "brightness": brightness}
+        rounded = {"sharpness": round(one.sharpness, 1), "brightness": round(one.brightness, 1)}
+        return {"photo": self.index.name(one.row), **rounded}
 
 
 def examine(
@@ -127,34 +127,35 @@ def examine(
     """Find holes, thin places, near-duplicates and similar places in an index.
 
     Args:
-        photos: the folder of its photos; they are then measured for blur and darkness.
-        same_m: photos within this many metres show one place.
-        far_m: photos more than this many metres apart show two places.
+        photos: the folder of its photos, to measure their blur and darkness.
+        same_m: photos within this many metres show the same place.
+        far_m: photos more than this many metres apart show different places.
         copy_score: photos of one place with at least this score are near-duplicates.
 
     Raises:
-        InputError: no photo of the index has a position, none of them is in `photos`, or distances or a score that
-            are out of range.
+        InputError: no photo of the index has a position, no photo is in `photos`, or a distance or the score is out of
+            range.
 
     Example:
         >>> import tempfile
         >>> from cricavpr.descriptors import DescriptorSet, MadeBy
         >>> from cricavpr.geo import Positions
+        >>> from cricavpr.index.columns import Photos
         >>> made_by = MadeBy("mine", "none", None, "none", "none", None, 2)
         >>> descriptors = DescriptorSet(("a.jpg", "b.jpg"), np.eye(2, dtype=np.float32), made_by)
         >>> positions = Positions(np.array([[0.0, 0.0], [400.0, 0.0]]))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     index = PlaceIndex.build(descriptors, positions, Path(folder), Path(folder) / "index")
+        ...     index = PlaceIndex.build(Photos(descriptors, Path(folder), positions), Path(folder) / "index")
         ...     examine(index).summary()
         '2 photos, 0 holes, 2 thin places, 1 most similar pairs of far places, 0 near-duplicates'
     """
     if not 0 < same_m <= far_m:
         raise InputError(
-            "the distance within which photos show one place must be above 0 and at most the distance of far places, "
-            f"got {same_m:g} and {far_m:g} m."
+            "the distance of photos of one place must be above 0 and at most the distance of far places, got "
+            f"{same_m:g} and {far_m:g} m."
         )
     if not -1 <= copy_score <= 1:  # NaN too
-        raise InputError(f"the score of copies must be -1 to 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
+        raise InputError(f"the score of near-duplicates must be -1 to 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
     positions = index.positions if len(index) else None
     if positions is None or not positions.known.any():
         raise InputError(f"no photo of {index.path} has a position, so there is no map to examine.")
@@ -182,10 +183,10 @@ def examine(
 
 
 def _path_in(photos: Path | None, index: PlaceIndex, row: int) -> Path | None:
-    """Return where a photo should be, or None if `photos` cannot be the folder for it.
+    """Return the expected path of a photo, or None if it is not in `photos`.
 
-    A merged index may have photos from several folders, with equal names. If all folders are below `photos`, it serves
-    them all; otherwise it takes the place of the folder of the first photo only.
+    A merged index may have photos of several folders, with equal names. If a photo's folder is inside `photos`, its own
+    path is right. Otherwise `photos` replaces only the folder of the first photo.
     """
     root, name = index.snapshot.photo(row)
     if photos is None or (root / name).is_relative_to(photos.absolute()):

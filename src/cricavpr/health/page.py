@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cricavpr.errors import ImageError
 from cricavpr.health.findings import Health
-from cricavpr.health.quality import Measured
+from cricavpr.health.measures import Measured
 from cricavpr.health.similarity import Pair
 from cricavpr.images import decode
 from cricavpr.pages import Circle, Line, Marker, map_of, picture, render, text
@@ -17,7 +17,7 @@ MOST_PHOTOS = 12
 
 
 def page(health: Health) -> str:
-    """Return the page as text. It has pictures of the photos that can be read."""
+    """Return the page as text, with pictures of the photos that can be read."""
     name = health.index.path.resolve().name
     return render(
         title=f"Health of {name}",
@@ -51,7 +51,7 @@ def _lede(health: Health) -> str:
 
 
 class _Page:
-    """The body of the page. Each picture is embedded once; the map opens it by its id."""
+    """Body of the page. Each picture is embedded once, with an id by which the map opens it."""
 
     def __init__(self, health: Health) -> None:
         self.health = health
@@ -76,19 +76,14 @@ class _Page:
         return f'<div class="counts">{cards}</div>'
 
     def _map(self) -> str:
-        """The map. Photos of other UTM zones are not on it."""
+        """Return the map, without photos of other UTM zones."""
         health, index = self.health, self.health.index
         metres = index.positions.metres.tolist()
         thin, shown = set(health.thin.tolist()), set(health.plane.tolist())
-        markers = [
-            Marker(
-                metres[row],
-                index.name(row),
-                "thin" if row in thin else "photo",
-                f"#photo-{row}" if row in self.pictured else "",
-            )
-            for row in health.plane.tolist()
-        ]
+        markers = []
+        for row in health.plane.tolist():
+            photo = f"#photo-{row}" if row in self.pictured else ""
+            markers.append(Marker(metres[row], index.name(row), "thin" if row in thin else "photo", photo))
         pairs = [pair for pair in health.similarity.lookalikes if {pair.first, pair.second} <= shown]
         circles = [
             Circle((hole.easting_m, hole.northing_m), hole.radius_m, f"hole of {hole.radius_m:.0f} m radius", "hole")

@@ -1,4 +1,4 @@
-"""Photos with similar descriptors: copies of one place, and far places that could be mistaken for each other."""
+"""Find photos with similar descriptors: near-duplicates of one place, and far places that look the same."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cricavpr.geo import distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.progress import Progress
 
-MOST_COMPARED = 5000  # photos that are compared with all others; of more an even sample
+MOST_COMPARED = 5000  # of more photos, an even sample is compared with all others
 MOST_PAIRS = 20
 AT_ONCE = 256
-BEYOND = 8  # matches searched besides those of a photo's own place
+BEYOND = 8  # matches to search in addition to the photos around a photo
 
 _PAIR = np.dtype([("first", np.int64), ("second", np.int64), ("score", np.float64), ("apart_m", np.float64)])
 _Pairs = np.ndarray[tuple[int], np.dtype[np.void]]  # of _PAIR
@@ -36,12 +36,12 @@ class Similarity:
     """Result of comparing photos with each other.
 
     Attributes:
-        compared: how many photos were compared with all others.
-        usual_score: median score of a photo's best match at its own place; None if no photo found one.
-        copies: pairs at one place with at least the score asked for, highest score first.
-        copy_count: all of them, also those not listed.
-        lookalikes: pairs of far places, highest score first; of several pairs between the same places the best.
-        confused: how many photos have their best match, apart from themselves, at a far place.
+        compared: number of photos that were compared with all others.
+        usual_score: median score of a photo's best match at its own place; None if no photo has such a match.
+        copies: pairs at one place with at least the given score, highest score first.
+        copy_count: number of such pairs, listed or not.
+        lookalikes: pairs of far places, highest score first, with only the best pair between the same two places.
+        confused: number of photos whose best match is at a far place.
     """
 
     compared: int
@@ -53,10 +53,8 @@ class Similarity:
 
 
 def compared_rows(index: PlaceIndex) -> NDArray[np.int64]:
-    """Return the rows that `similarity` compares with all others: those with a position, evenly thinned."""
+    """Return the rows that `similarity` compares with all others: an even sample of those with a position."""
     known = np.flatnonzero(index.positions.known)
-    if not len(known):
-        return known
     return known[np.linspace(0, len(known) - 1, min(MOST_COMPARED, len(known))).astype(np.int64)]
 
 
@@ -88,7 +86,7 @@ def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float
 
 
 def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> _Pairs:
-    """Return the matches of some photos, apart from themselves: all that are near, and some beyond."""
+    """Return the matches of some photos, without the photos themselves: all near photos, and some more."""
     around = max(map(len, within_radius(index.positions, index.positions.take(rows), far_m)))
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
     found = index.search(queries, min(len(index), around + BEYOND))
@@ -101,14 +99,14 @@ def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> _Pairs
 
 
 def _best_of(pairs: _Pairs, rows: NDArray[np.int64]) -> NDArray[np.float64]:  # (M,)
-    """Return the best score of each compared photo; -inf if it has none."""
+    """Return the best score of each compared photo; -inf without a match."""
     best = np.full(len(rows), -np.inf)
     np.maximum.at(best, np.searchsorted(rows, pairs["first"]), pairs["score"])
     return best
 
 
 def _once(pairs: _Pairs, least_score: float) -> _Pairs:
-    """Return each pair once, whichever of the two was compared, highest score first."""
+    """Return each pair of photos once, highest score first."""
     ends = np.sort(np.column_stack([pairs["first"], pairs["second"]]), axis=1)
     rows = np.unique(ends, axis=0, return_index=True)[1]
     chosen: _Pairs = pairs[rows[np.lexsort((rows, -pairs["score"][rows]))]]
@@ -120,18 +118,18 @@ def _as_pairs(pairs: _Pairs) -> list[Pair]:
 
 
 def _of_different_places(index: PlaceIndex, pairs: list[Pair], same_m: float) -> tuple[Pair, ...]:
-    """Return the best pairs, leaving out those that join the same two places as a better one."""
+    """Return the best pairs, without those that join the same two places as a better pair."""
     chosen: list[Pair] = []
+
+    def same_places(one: Pair, other: Pair) -> bool:
+        here = index.positions.take([one.first, one.second, one.first, one.second])
+        there = index.positions.take([other.first, other.second, other.second, other.first])
+        near = distances_m(here, there) <= same_m
+        return bool(near[:2].all() or near[2:].all())
+
     for pair in pairs:
         if len(chosen) == MOST_PAIRS:
             break
-        if not any(_same_places(index, pair, other, same_m) for other in chosen):
+        if not any(same_places(pair, other) for other in chosen):
             chosen.append(pair)
     return tuple(chosen)
-
-
-def _same_places(index: PlaceIndex, one: Pair, other: Pair, same_m: float) -> bool:
-    here = index.positions.take([one.first, one.second, one.first, one.second])
-    there = index.positions.take([other.first, other.second, other.second, other.first])
-    near = distances_m(here, there) <= same_m
-    return bool(near[:2].all() or near[2:].all())

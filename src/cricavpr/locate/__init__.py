@@ -1,4 +1,4 @@
-"""Photos in, places out: `Locator` gives a `LocationEstimate`, and says how far to trust it."""
+"""Locate photos: `Locator` returns a `LocationEstimate`, with a confidence if the index is calibrated."""
 
 from cricavpr.locate.estimate import UNCALIBRATED, Doubt, LocationEstimate, Match, Where
 from cricavpr.locate.locator import Located, Locator

@@ -1,4 +1,4 @@
-"""Cases to calibrate on: queries with known positions, each once with its place in the map and once without.
+"""Cases to calibrate on: queries with known positions, searched with their place in the map and without it.
 
 The queries are photos of the index itself (leave-place-out) or labelled photos.
 """
@@ -14,13 +14,12 @@ from cricavpr.descriptors import DescriptorSet
 from cricavpr.errors import InputError
 from cricavpr.geo import Positions, distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.search import Predictions
 from cricavpr.locate.consensus import Consensus, Rule, consensus
 from cricavpr.progress import Report
 
-MOST = 2000  # photos of an index that become queries: more hardly improve the figures
+MOST = 2000  # photos of an index to use as queries: more hardly improve the result
 AT_ONCE = 256  # queries between two reports of progress
-CELL_M = 100.0  # cases of one square are fitted or tested together, because neighbours are too much alike
+CELL_M = 100.0  # side of a square; its cases are all fitted or all tested, because neighbours are too similar
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +27,12 @@ class Cases:
     """M queries and their results.
 
     Attributes:
-        features: (M, F) of `consensus`.
-        error_m: (M,) from the estimate to the truth.
-        in_map: (M,) whether the index had a photo of the place when it was searched.
-        cell: (M,) the square of ground that the truth lies in.
+        features: (M, F) features from `consensus`.
+        error_m: (M,) distance from the estimate to the truth.
+        in_map: (M,) whether the index had a photo of the place in this search.
+        cell: (M,) number of the square that the truth lies in.
         own: whether the queries are photos of the index.
-        right_m: an answer this near is right, and a photo this near shows the place.
+        right_m: distance within which an answer is right, and within which a photo shows the place.
     """
 
     features: NDArray[np.float64]
@@ -48,7 +47,7 @@ class Cases:
 
     @property
     def right(self) -> NDArray[np.bool_]:  # (M,)
-        """Which estimates are right."""
+        """Whether each estimate is right."""
         return self.error_m <= self.right_m
 
 
@@ -58,10 +57,10 @@ def cases_of_index(
     """Search each photo once without itself and once without all photos of its place (leave-place-out).
 
     Args:
-        most: how many photos of the index become queries.
+        most: how many photos of the index to use as queries.
 
     Raises:
-        InputError: no two photos show one place, so no query has an answer; or `most` is below 1.
+        InputError: no two photos show the same place, so no query has an answer; or `most` is below 1.
     """
     if most < 1:
         raise InputError(f"at least 1 photo of the index must be a query, got {most}.")
@@ -84,17 +83,16 @@ def cases_of_queries(
     positions: Positions,  # of the queries, all known
     right_m: float,
     rule: Rule,
-    report: Report | None = None,
 ) -> Cases:
-    """Search each query once as it is and once without all photos of its place.
+    """Search each query once in the whole index and once without all photos of its place.
 
     Raises:
-        MadeByError: the queries have descriptors of another provenance.
-        InputError: an unknown position, or no query has its place in the map.
+        MadeByError: the descriptors of the queries have another provenance than those of the index.
+        InputError: a query has no position, or no query has its place in the map.
     """
     if len(positions) != len(queries) or not positions.known.all():
         raise InputError("calibrating needs the position of every query, got a query without one.")
-    cases = _cases(index, queries, positions, None, right_m, rule, report)
+    cases = _cases(index, queries, positions, None, right_m, rule, None)
     if not cases.in_map.any():
         raise InputError(
             f"none of the {len(queries)} queries lies within {right_m:g} m of a photo of {index.path}. "
@@ -118,7 +116,7 @@ def _cases(
     in_map: list[bool] = []
     for start in range(0, len(queries), AT_ONCE):
         rows = slice(start, min(start + AT_ONCE, len(queries)))
-        left_out = max(map(len, near[rows])) + 1  # so that enough are left when a place is taken away
+        left_out = max(map(len, near[rows])) + 1  # so that enough matches remain without the place
         part = DescriptorSet(queries.names[rows], queries.vectors[rows], queries.made_by)
         predictions = index.search(part, min(len(index), rule.depth + left_out))
         for query in range(rows.start, rows.stop):
@@ -127,41 +125,22 @@ def _cases(
             for without, answerable in ((gone, True), (np.union1d(gone, here), False)):
                 if answerable and not len(here):
                     continue
-                one = _consensus_without(index, predictions, query - rows.start, without, rule)
-                if one is not None:
+                kept = ~np.isin(predictions.indices[query - start], without)
+                matches = predictions.indices[query - start][kept][: rule.depth]
+                scores = predictions.scores[query - start][kept][: rule.depth]
+                if one := consensus(index.positions.take(matches), scores, rule):
                     found.append(one)
                     asked.append(query)
                     in_map.append(answerable)
         if report is not None:
             report(rows.stop, len(queries))
     truth = positions.take(np.array(asked, np.int64))
-    return Cases(
-        np.array([one.features for one in found]).reshape(len(found), -1),
-        distances_m(_places(found), truth),
-        np.array(in_map, np.bool_),
-        _cells(truth),
-        own is not None,
-        right_m,
-    )
-
-
-def _consensus_without(
-    index: PlaceIndex, predictions: Predictions, query: int, without: NDArray[np.int64], rule: Rule
-) -> Consensus | None:
-    """Return the result of one query in the index without some photos."""
-    kept = ~np.isin(predictions.indices[query], without)
-    rows = predictions.indices[query][kept][: rule.depth]
-    return consensus(index.positions.take(rows), predictions.scores[query][kept][: rule.depth], rule)
-
-
-def _places(found: list[Consensus]) -> Positions:
-    metres = np.array([one.metres for one in found]).reshape(-1, 2)
     zones = [one.zone for one in found]
-    return Positions(metres, None if None in zones else tuple(zone or "" for zone in zones))
-
-
-def _cells(truth: Positions) -> NDArray[np.int64]:  # (M,)
+    metres = np.array([one.metres for one in found]).reshape(-1, 2)
+    estimates = Positions(metres, None if None in zones else tuple(zone or "" for zone in zones))
     squares = np.floor(truth.metres / CELL_M).astype(np.int64)
-    zones = np.unique(truth.zones or ("",) * len(truth), return_inverse=True)[1]
-    cells: NDArray[np.int64] = np.unique(np.column_stack([squares, zones]), axis=0, return_inverse=True)[1]
-    return cells.reshape(-1)
+    by_zone = np.unique(truth.zones or ("",) * len(truth), return_inverse=True)[1]
+    cells = np.unique(np.column_stack([squares, by_zone]), axis=0, return_inverse=True)[1].reshape(-1)
+    features = np.array([one.features for one in found]).reshape(len(found), -1)
+    known = np.array(in_map, np.bool_)
+    return Cases(features, distances_m(estimates, truth), known, cells, own is not None, right_m)

@@ -1,9 +1,9 @@
 """One position from many matches: the place that the best of them support together.
 
-Weights fall from 1 for the best match to 0 for the last one considered, whatever the scale of a method's scores. Each
-weight is spread over the ground by a Gaussian; the place is where their density is highest, and the matches near it
-are its members. One false match, however good, stands alone; two photos of one place support each other. A match
-without a position stands alone too: where it has the most support, the place is not known.
+Weights fall from 1 for the best match to 0 for the last, whatever the scale of the scores. A Gaussian spreads each
+weight over the ground; the place is where their density is highest, and the matches near it are its members. A false
+match stands alone, however good it is; two photos of one place support each other. A match without a position stands
+alone too; if it has the most support, the place is unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cricavpr.geo import Positions, distances_m
 
 Floats = NDArray[np.floating[Any]]
-FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # more of each speaks for the answer
+FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # a higher value of each speaks for the answer
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Rule:
 
     Attributes:
         depth: how many matches take part.
-        reach_m: matches this near to one another can show one place; the Gaussian's sigma is half of it.
-        sharpness: 1 lets weights fall linearly with the score; higher values favour the best matches.
+        reach_m: distance within which matches can show the same place; the Gaussian's sigma is half of it.
+        sharpness: with 1, weights fall linearly with the score; higher values favour the best matches.
     """
 
     depth: int = 20
@@ -40,9 +40,9 @@ class Consensus:
     """The place that the matches of one photo support.
 
     Attributes:
-        metres: (2,) easting, northing.
+        metres: (2,) easting and northing.
         zone: UTM zone of `metres`, or None in a local frame.
-        members: the matches at the place, best first.
+        members: rows of the matches at the place, best first.
         features: (5,) inputs of the calibration, in the order of `FEATURES`.
     """
 
@@ -57,34 +57,29 @@ def consensus(
     scores: Floats,  # (n,) falling
     rule: Rule,
 ) -> Consensus | None:
-    """Return the place that the matches support, or None where it has no position."""
+    """Return the place that the matches support, or None if its position is unknown."""
     here = positions.take(np.arange(min(rule.depth, len(positions))))
     exact: NDArray[np.float64] = np.asarray(scores[: rule.depth], np.float64)
     if not len(here):
         return None
-    weights = _weights(exact, rule.sharpness)  # (n,)
+    span = exact[0] - exact[-1]
+    weights = ((exact - exact[-1]) / span) ** rule.sharpness if span > 0 else np.ones(len(exact))  # (n,) from 1 to 0
     apart_m = _apart_m(here)  # (n, n)
     density = weights @ np.exp(-0.5 * (apart_m / (rule.reach_m / 2)) ** 2)  # (n,)
-    mode = int(np.argmax(density))  # ties to the better match
+    mode = int(np.argmax(density))  # the better match if several are equal
     if not here.known[mode]:
         return None
-    members = np.flatnonzero((apart_m[mode] <= rule.reach_m) & _same_zone(here, mode))
-    share = np.maximum(weights[members], 1e-9)  # a single last match has weight 0, but a position
+    near, zone = apart_m[mode] <= rule.reach_m, None if here.zones is None else here.zones[mode]
+    if here.zones is not None:  # metres of two zones have no mean
+        near &= np.array([other == zone for other in here.zones])
+    members = np.flatnonzero(near)
+    share = np.maximum(weights[members], 1e-9)  # the last match has weight 0, but may be the only one with a position
     metres = np.average(here.metres[members], axis=0, weights=share)
-    features = _features(exact, weights, apart_m[mode], members, rule)
-    return Consensus(metres, None if here.zones is None else here.zones[mode], members, features)
-
-
-def _weights(scores: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:  # (n,) falling -> (n,) from 1 to 0
-    span = scores[0] - scores[-1]
-    if span <= 0:
-        return np.ones(len(scores))
-    weights: NDArray[np.float64] = ((scores - scores[-1]) / span) ** sharpness
-    return weights
+    return Consensus(metres, zone, members, _features(exact, weights, apart_m[mode], members, rule))
 
 
 def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
-    """Return the metres between all matches; a match without a position is infinitely far from every other."""
+    """Return the distances between all matches; a match without a position is infinitely far from every other."""
     if here.zones is None or len(set(here.zones)) == 1:
         step = here.metres[:, None] - here.metres[None]
         apart_m = np.hypot(step[..., 0], step[..., 1])
@@ -96,13 +91,6 @@ def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
     return apart_m
 
 
-def _same_zone(here: Positions, mode: int) -> NDArray[np.bool_]:  # (n,)
-    """Return which matches are in the zone of the mode: metres of two zones have no mean."""
-    if here.zones is None:
-        return np.ones(len(here), np.bool_)
-    return np.array([zone == here.zones[mode] for zone in here.zones])
-
-
 def _features(
     scores: NDArray[np.float64],  # (n,)
     weights: NDArray[np.float64],  # (n,)
@@ -111,7 +99,7 @@ def _features(
     rule: Rule,
 ) -> NDArray[np.float64]:  # (5,)
     best, elsewhere = scores[members[0]], scores[away_m > 2 * rule.reach_m]
-    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # what was not considered scores no higher
+    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # no other photo of the index has a higher score
     noise = elsewhere.std() if len(elsewhere) > 2 else 0.0
     contrast = (best - elsewhere.mean()) / (noise + 0.01) if len(elsewhere) else 0.0
     total = weights.sum()

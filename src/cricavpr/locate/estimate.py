@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cricavpr.errors import ImageError
 from cricavpr.geo import LatLon, point_feature
+from cricavpr.images import decode
+from cricavpr.pages import Circle, Marker, map_of, notebook, picture, text
 
-UNCALIBRATED = "uncalibrated"  # it is unknown how often such a score is right
+UNCALIBRATED = "uncalibrated"  # the index has no calibration, so the confidence is unknown
+THUMBNAIL_BYTES = 20_000  # limit of a data: URI
+SIDES_PX = (150, 96, 48)  # the first that stays below the limit is used
 Status = Literal["located", "unknown", "uncalibrated"]
 
 
@@ -17,8 +22,8 @@ class Where:
     """One position in degrees and in metres.
 
     Attributes:
-        position: degrees; None where unknown or in a local frame.
-        easting_m, northing_m: metres in the UTM `zone`, or in a local frame where that is None; None where unknown.
+        position: degrees; None if unknown or in a local frame.
+        easting_m, northing_m: metres in the UTM `zone`, or in a local frame if `zone` is None; None if unknown.
     """
 
     position: LatLon | None = None
@@ -37,7 +42,7 @@ class Where:
         return f"<Where {self}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return both forms for JSON."""
+        """Return degrees and metres for JSON."""
         position = self.position
         degrees = metres = None
         if position is not None:  # 8 decimals are a millimetre
@@ -69,7 +74,7 @@ class Match:
 
     @property
     def position(self) -> LatLon | None:
-        """Degrees; None where unknown or in a local frame."""
+        """Degrees; None if unknown or in a local frame."""
         return self.where.position
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,14 +84,14 @@ class Match:
 
 @dataclass(frozen=True)
 class Doubt:
-    """How sure an answer is, by the calibration of the index.
+    """Confidence of an answer, by the calibration of the index.
 
     Attributes:
-        radius_m: holds the truth in 90 % of answers as sure as this one.
+        radius_m: holds the truth for 90 % of the answers with this confidence.
         confidence: probability that the position is right.
         probability_in_map: probability that the index has a photo of the place at all.
         precision: requested share of right answers.
-        answered: whether the answer is sure enough for that precision.
+        answered: whether the confidence is high enough for that precision.
     """
 
     radius_m: float
@@ -98,13 +103,13 @@ class Doubt:
 
 @dataclass(frozen=True, repr=False)
 class LocationEstimate:
-    """Where a photo was probably taken.
+    """The place where a photo was probably taken.
 
     Attributes:
         photo: name of the photo.
-        guess: the position that its matches support, even if it is not sure enough to be an answer.
+        guess: the position that its matches support, even if the confidence is too low for an answer.
         matches: best first.
-        doubt: None until the index is calibrated; a score alone does not say how often it is right.
+        doubt: confidence and radius; None until the index is calibrated, because a score alone does not give them.
     """
 
     photo: str
@@ -129,20 +134,26 @@ class LocationEstimate:
 
     def _repr_html_(self) -> str:
         """Show a map and the matches in a notebook."""
-        from cricavpr.locate.notebook import estimate_html
-
-        return estimate_html(self)
+        photos = [_thumbnail(match.path) for match in self.matches]
+        rows = "".join(
+            f"<tr><td>{match.score:.3f}</td><td>{text(match.name)}</td><td>{text(str(match.where))}</td>"
+            f"<td>{f'<img src={chr(34)}{photo}{chr(34)} alt={chr(34)}{chr(34)}>' if photo else ''}</td></tr>"
+            for match, photo in zip(self.matches, photos, strict=True)
+        )
+        table = f"<table><thead><tr><th>score</th><th>match</th><th>position</th><th></th></tr></thead>{rows}</table>"
+        head = f"<p><b>{text(self.photo)}</b>: {text(str(self))}</p>"
+        return notebook(head + _map(self, photos) + (table if rows else ""))
 
     @property
     def status(self) -> Status:
-        """located; unknown if the answer is not sure enough; or uncalibrated."""
+        """Status of the answer: located, unknown if the confidence is too low, or uncalibrated."""
         if self.doubt is None:
             return "uncalibrated"
         return "located" if self.doubt.answered else "unknown"
 
     @property
     def where(self) -> Where:
-        """The estimated position; none where the status is unknown, so that nobody uses it by mistake."""
+        """The estimated position; empty if the status is unknown, to prevent its use by mistake."""
         return Where() if self.status == "unknown" else self.guess
 
     @property
@@ -152,7 +163,7 @@ class LocationEstimate:
 
     @property
     def radius_m(self) -> float | None:
-        """Radius that holds the truth in 90 % of answers as sure as this; None until calibrated, and where unknown."""
+        """Radius that holds the truth for 90 % of answers with this confidence; None if unknown or uncalibrated."""
         return None if self.doubt is None or not self.doubt.answered else self.doubt.radius_m
 
     @property
@@ -166,7 +177,7 @@ class LocationEstimate:
         return UNCALIBRATED if self.doubt is None else self.doubt.probability_in_map
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON of the command line."""
+        """Return the JSON object that `cricavpr locate --json` prints."""
         return {
             "photo": self.photo,
             "status": self.status,
@@ -179,7 +190,7 @@ class LocationEstimate:
         }
 
     def to_feature(self) -> dict[str, Any]:
-        """Return a GeoJSON feature; its geometry is null where there is no latitude."""
+        """Return a GeoJSON feature; its geometry is null without a latitude."""
         properties = {key: value for key, value in self.to_dict().items() if key != "position"}
         if self.position is None:
             return {"type": "Feature", "geometry": None, "properties": properties}
@@ -188,3 +199,38 @@ class LocationEstimate:
 
 def _rounded(value: float | str | None, digits: int) -> float | str | None:
     return round(value, digits) if isinstance(value, float) else value
+
+
+# --- in a notebook
+
+
+def _map(estimate: LocationEstimate, photos: list[str]) -> str:
+    """Return the map of the answer, its radius and its matches; "" if no position is known."""
+    degrees = any(place.position is not None for place in (estimate.where, *(m.where for m in estimate.matches)))
+    matches = [
+        Marker(at, f"{match.name}, score {match.score:.3f}", "match", photo)
+        for match, photo in zip(estimate.matches, photos, strict=True)
+        if (at := _at(match.where, degrees))
+    ]
+    answer = _at(estimate.where, degrees)
+    if not matches and answer is None:
+        return ""
+    markers = [*matches, *([Marker(answer, estimate.photo, "answer")] if answer else [])]
+    circles = [Circle(answer, estimate.radius_m)] if answer and estimate.radius_m is not None else []
+    key = {"match": "matches", **({"answer": "estimated position"} if answer else {})}
+    return map_of(markers, circles, degrees=degrees, key=key, label=f"Map of {estimate.photo}")
+
+
+def _at(where: Where, degrees: bool) -> tuple[float, float] | None:
+    if degrees:
+        return None if where.position is None else (where.position.lat_deg, where.position.lon_deg)
+    return None if where.easting_m is None or where.northing_m is None else (where.easting_m, where.northing_m)
+
+
+def _thumbnail(path: Path) -> str:
+    """Return a small picture as a data: URI, or "" if the photo no longer exists."""
+    try:
+        image = decode(path)
+    except ImageError:
+        return ""
+    return next((small for side in SIDES_PX if len(small := picture(image, side)) <= THUMBNAIL_BYTES), "")

@@ -1,7 +1,7 @@
-"""From cases to a calibration: two logistic regressions, thresholds for each precision, and radii.
+"""Fit a calibration on cases: two logistic regressions, thresholds for each precision, and radii.
 
-Every promise is measured on cases that the probabilities were not fitted on: the ground is cut into squares, the
-squares into five parts, and each part is judged by a fit to the other four.
+Thresholds and radii are measured on cases that the probabilities were not fitted on: the ground is cut into squares,
+the squares are divided into five parts, and each part is judged by a fit to the other four.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from cricavpr.locate.calibration import (
     Bin,
     Calibration,
     Level,
+    Logistic,
     Ring,
     Source,
 )
 from cricavpr.locate.cases import Cases
 from cricavpr.locate.consensus import Rule
-from cricavpr.locate.logistic import Logistic
 
 FOLDS = 5
-FEWEST = 30  # answerable cases: with fewer, a share of 95 % cannot be told from one of 80 %
-RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # of one radius; with few cases smaller ones, to tell apart
+FEWEST = 30  # answerable cases: with fewer, a share of 95 % cannot be distinguished from one of 80 %
+RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # cases for each radius; fewer where that gives too few radii
 RELIABILITY_BINS = 10
-MOST_LEVELS = 50  # more would be tested one after another, and the first bad luck ends the sequence
+MOST_LEVELS = 50  # tests stop at the first failure; with more thresholds, chance would cause one too early
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Cases, judged by a model that never saw their ground.
+    """Cases, judged by models that were fitted on other squares.
 
     Attributes:
-        confidence: (M,) that the answer is right.
-        weight: (M,) so that the answerable cases have their expected share of all.
+        confidence: (M,) probability that the answer is right.
+        weight: (M,) weights that give the answerable cases their expected share.
     """
 
     cases: Cases
@@ -54,7 +54,8 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     """Calibrate an index.
 
     Args:
-        share_in_map: expected share of answerable photos. Every probability depends on it, and the index cannot tell.
+        share_in_map: expected share of answerable photos. Every probability depends on it, and the index does not know
+            it.
 
     Raises:
         InputError: `share_in_map` is out of range, or there are too few cases.
@@ -63,8 +64,8 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
     answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
     if answerable < FEWEST or cells < FOLDS:
         raise InputError(
-            f"a calibration needs at least {FEWEST} answerable cases from {FOLDS} squares of 100 m, got {answerable} "
-            f"from {cells}. Add photos, or --queries FOLDER."
+            f"a calibration needs at least {FEWEST} answerable cases (queries with their place in the map) from "
+            f"{FOLDS} squares of 100 m, got {answerable} from {cells}. Add photos, or give --queries FOLDER."
         )
     weight = case_weights(cases.in_map, share_in_map)
     judged = Judged(cases, out_of_fold(cases, weight), weight)
@@ -85,26 +86,21 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
 
 
 def check_share(share_in_map: float) -> None:
-    """Raise if a share is out of range.
-
-    Raises:
-        InputError: it is not more than 0 and at most 1.
-    """
+    """Raise InputError if a share is not more than 0 and at most 1."""
     if not 0.0 < share_in_map <= 1.0:
         raise InputError(f"the share in the map must be more than 0 and at most 1, got {share_in_map:g}.")
 
 
 def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.float64]:  # (M,)
     """Return weights of mean 1 under which the answerable cases make up `share_in_map` of all."""
-    count = len(in_map)
-    answerable = int(in_map.sum())
+    count, answerable = len(in_map), int(in_map.sum())
     if answerable == count:
         return np.ones(count)
     return np.where(in_map, share_in_map * count / answerable, (1 - share_in_map) * count / (count - answerable))
 
 
 def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64]:  # (M,)
-    """Return the confidence of each case by a model that saw no case of its part of the ground."""
+    """Return the confidence of each case by a model that was fitted on the other parts of the ground."""
     fold = np.random.default_rng(0).permutation(int(cases.cell.max()) + 1)[cases.cell] % FOLDS
     confidence = np.empty(len(cases))
     for part in range(FOLDS):
@@ -115,7 +111,7 @@ def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def levels(judged: Judged) -> tuple[Level, ...]:
-    """Return thresholds with what each gives, confidence rising; `Calibration.level` chooses among them."""
+    """Return thresholds with their results, by rising confidence; `Calibration.level` chooses one of them."""
     from scipy.special import betaincinv
 
     order = np.argsort(-judged.confidence, kind="stable")
@@ -125,8 +121,7 @@ def levels(judged: Judged) -> tuple[Level, ...]:
     share = np.cumsum(weight * right) / total
     cases = total**2 / np.cumsum(weight**2)  # effective sample size of Kish (1965)
     wrong = (1 - share) * cases
-    # The lower bound of Clopper and Pearson (1934), one-sided.
-    at_least = betaincinv(np.maximum(cases - wrong, 1e-9), wrong + 1, 1 - CERTAINTY)
+    at_least = betaincinv(np.maximum(cases - wrong, 1e-9), wrong + 1, 1 - CERTAINTY)  # Clopper and Pearson (1934)
     answered = np.cumsum(in_map) / max(1, in_map.sum())
     refused = 1 - np.cumsum(~in_map) / max(1, (~in_map).sum())
     last = np.flatnonzero(np.append(np.diff(confidence) < 0, True))  # equal cases are answered together
@@ -136,9 +131,10 @@ def levels(judged: Judged) -> tuple[Level, ...]:
 
 
 def rings(judged: Judged) -> tuple[Ring, ...]:
-    """Return a conformal quantile of the error for each range of confidence; radii fall as confidence rises.
+    """Return a radius for each range of confidence; radii fall as confidence rises.
 
-    Split conformal prediction (Vovk et al. 2005), within ranges of about equal numbers of cases.
+    Each is a conformal quantile of the errors (split conformal prediction, Vovk et al. 2005); the ranges have about
+    equal numbers of cases.
     """
     order = np.argsort(judged.confidence, kind="stable")
     count = max(1, min(len(order) // LEAST_RING_CASES, max(LEAST_RINGS, len(order) // RING_CASES)))
@@ -153,7 +149,7 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
 
 
 def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
-    """Return the error that holds COVERAGE of some cases and of one new case: of n equal ones the (n + 1) q-th."""
+    """Return the error that covers COVERAGE of some cases and one new case: the (n + 1) q-th of n equal cases."""
     order = rows[np.argsort(judged.cases.error_m[rows], kind="stable")]
     weight = judged.weight[order]
     reached = np.cumsum(weight) >= COVERAGE * (weight.sum() + weight.mean())
@@ -166,8 +162,7 @@ def reliability(judged: Judged) -> tuple[Bin, ...]:
     bins = []
     for number in np.unique(tenth).tolist():
         rows = tenth == number
-        said, right = (
-            float(np.average(of[rows], weights=judged.weight[rows])) for of in (judged.confidence, judged.cases.right)
-        )
+        said = float(np.average(judged.confidence[rows], weights=judged.weight[rows]))
+        right = float(np.average(judged.cases.right[rows], weights=judged.weight[rows]))
         bins.append(Bin(said, right, int(rows.sum())))
     return tuple(bins)

@@ -1,4 +1,4 @@
-"""Estimates for other programs: JSON, GeoJSON, KML, and CSV for spreadsheets."""
+"""Write estimates for other programs: JSON, GeoJSON, KML, and CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -17,18 +17,8 @@ from cricavpr.spreadsheet import safe_cell
 
 CIRCLE_CORNERS = 48
 COLUMNS = (
-    "photo",
-    "status",
-    "lat_deg",
-    "lon_deg",
-    "easting_m",
-    "northing_m",
-    "zone",
-    "radius_m",
-    "confidence",
-    "probability_in_map",
-    "best_match",
-    "best_score",
+    *("photo", "status", "lat_deg", "lon_deg", "easting_m", "northing_m", "zone"),
+    *("radius_m", "confidence", "probability_in_map", "best_match", "best_score"),
 )
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -39,18 +29,18 @@ def to_json(estimates: Sequence[LocationEstimate]) -> str:
 
 
 def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a GeoJSON feature for each photo; its geometry is null where there is no latitude."""
+    """Return a GeoJSON collection with one feature for each photo; a geometry is null without a latitude."""
     features = [estimate.to_feature() for estimate in estimates]
     return json.dumps(feature_collection(features), indent=1, allow_nan=False)
 
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a table with a row for each photo: unknown values are empty, names safe for spreadsheets."""
+    """Return a table with a row for each photo. Unknown values are empty, and names are safe in spreadsheets."""
     return "\n".join([csv_head(), *map(csv_row, estimates)])
 
 
 def to_kml(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a placemark for each photo, with the circle of its radius where that is known."""
+    """Return a KML document with a placemark for each photo, and a circle if its radius is known."""
     marks = "\n".join(map(_placemark, estimates))
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
@@ -69,7 +59,7 @@ FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
 
 
 def csv_head() -> str:
-    """Return the head of the table, without the line break."""
+    """Return the header of the table, without the line break."""
     return _csv_line(COLUMNS)
 
 
@@ -89,7 +79,7 @@ def csv_row(estimate: LocationEstimate) -> str:
 
 
 def _csv_line(values: Sequence[Any]) -> str:
-    """Return one row without its end. The writer quotes only characters that end its own rows, so it gets both."""
+    """Return one row without a line break. The writer quotes only its own line ends, so it is given both."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(values)
     return text.getvalue().removesuffix("\r\n")
@@ -122,10 +112,10 @@ def _shape(at: LatLon, radius_m: float | None) -> str:
 
 
 def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
-    """Return the point at a distance and bearing, on a sphere."""
+    """Return the point at a distance and bearing from `start`, on a sphere."""
     angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
     sine = math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing)
-    there = math.asin(min(1.0, max(-1.0, sine)))  # at a pole rounding exceeds 1
+    there = math.asin(min(1.0, max(-1.0, sine)))  # rounding may exceed 1 at a pole
     east = math.sin(bearing) * math.sin(angle) * math.cos(lat)
     turn = math.degrees(math.atan2(east, math.cos(angle) - math.sin(lat) * math.sin(there)))
     return LatLon(math.degrees(there), (start.lon_deg + turn + 180.0) % 360.0 - 180.0)
@@ -137,4 +127,4 @@ def _kml(at: LatLon) -> str:
 
 def _xml(value: str) -> str:
     """Escape text for XML, which allows neither control characters nor stray bytes."""
-    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # a reader would take it for the end of a line
+    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # an XML reader would turn it into a line feed

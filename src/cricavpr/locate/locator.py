@@ -1,4 +1,4 @@
-"""Locator: photos in, estimates of where they were taken out."""
+"""Locate photos: describe them, search the index, and estimate a position with its confidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cricavpr.index import open_index
 from cricavpr.index.filters import Filter
 from cricavpr.index.photo_index import Found, PhotoIndex
 from cricavpr.locate.calibration import check_precision, read_calibration
-from cricavpr.locate.consensus import Consensus, Rule, consensus
+from cricavpr.locate.consensus import Rule, consensus
 from cricavpr.locate.estimate import LocationEstimate, Match, Where
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
@@ -34,7 +34,7 @@ AnyPath = Path | str
 
 @dataclass(frozen=True)
 class Located:
-    """Result of `locate_many`: estimates in the order of the photos, and the photos that gave none."""
+    """Result of `locate_many`: estimates in the order of the photos, and the photos that could not be located."""
 
     estimates: tuple[LocationEstimate, ...]
     problems: tuple[Problem, ...]
@@ -44,20 +44,21 @@ class Locator:
     """An index and the method that made it, ready to locate photos.
 
     Args:
-        index: an open index, its folder, or the address of one on a server.
+        index: an open index, its folder, or its address on a server.
         method: the method, or its name.
-        precision: share of answers that must be right; less sure ones are unknown. Needs a calibrated index.
-        grouping: which photos see one another; it must be that of the index. Alone, no photo changes another's answer.
-        engine, where: how to search, and which photos may be found; as for `PlaceIndex.search`.
+        precision: share of answers that must be right; those of a lower confidence are unknown. Needs a calibrated
+            index.
+        grouping: which photos see one another, as in the index. Alone, no photo changes the answer of another.
+        engine, where: the search engine, and a filter of the photos of the index, as for `PlaceIndex.search`.
 
     Attributes:
-        searcher: the index ready to be searched: `choice` says how and why, `notes` what had to be made for that.
-        calibration: how far the answers can be trusted, or None.
-        caveat: one line about what the answers do not promise, or None.
+        searcher: the opened search; `choice` says which engine it uses and why, `notes` what it had to prepare.
+        calibration: confidence and radius of the answers, or None.
+        caveat: one line about the limits of the answers, or None.
 
     Raises:
         MadeByError: the method would describe photos differently from those of the index.
-        InputError: the index is empty or cannot be opened, no photo fits `where`, or a value is out of range.
+        InputError: the index is empty or cannot be opened, no photo matches `where`, or a value is out of range.
 
     Example:
         >>> import tempfile
@@ -104,8 +105,8 @@ class Locator:
 
         Args:
             photo: a path, the bytes of a file, a PIL image, or pixels: (H, W, 3) or (H, W), uint8.
-            top: how many matches to name; it does not change the position.
-            name: what the answer calls the photo; None takes the name of the file.
+            top: how many matches to return; it does not change the position.
+            name: name of the photo in the answer; None takes the name of the file.
 
         Raises:
             ImageError: not a photo, or one that cannot be read or described.
@@ -127,10 +128,10 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Located:
-        """Locate many photos, each called by the path that was given.
+        """Locate many photos. In the answers, the name of a photo is its path as given.
 
         Args:
-            top: how many matches to name.
+            top: how many matches to return for each photo.
             batch_size, workers, progress: as for `describe`.
 
         Raises:
@@ -152,10 +153,10 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Iterator[LocationEstimate | Problem]:
-        """Yield the answer to each photo, or its problem, in order and as soon as some photos are described.
+        """Yield the answer to each photo, or its problem, in order and as soon as it is known.
 
-        Arguments are those of `locate_many`. Photos are described in parts of whole groups; shuffled groups and groups
-        by key (the folder of a photo) need all photos at once.
+        The arguments are those of `locate_many`. Photos are described some whole groups at a time; shuffled groups and
+        groups by key (the folder of a photo) need all photos at once.
 
         Raises:
             InputError: no photos, or `top` out of range.
@@ -193,11 +194,10 @@ class Locator:
             yield replace(answers[name], photo=path) if name in answers else replace(failed[name], name=path)
 
     def _search(self, queries: DescriptorSet, top: int) -> Found:
-        """Search for as many matches as are shown, and as many as decide: `top` does not change the position."""
+        """Search for `top` matches, and for those that decide the position whatever `top` is."""
         return self.searcher.search(queries, max(top, self.rule.depth))
 
     def _estimates(self, names: Sequence[str], findings: Found, top: int) -> Iterator[LocationEstimate]:
-        """Yield the estimate of each query."""
         indices, scores = findings.indices, findings.scores
         known = np.unique(indices[indices >= 0])
         positions = findings.photos.positions_of(known)
@@ -210,13 +210,12 @@ class Locator:
                 Match(findings.photos.name(row), score, where[row], findings.photos.photo(row))
                 for row, score in zip(rows[:top].tolist(), of[:top].tolist(), strict=True)
             )
-            deciding = slice(0, self.rule.depth)
-            nearest = positions.take(np.searchsorted(known, rows[deciding]))
-            found = consensus(nearest, of[deciding], self.rule)
-            guess = Where() if found is None else _where_of(found)
-            doubt = None
-            if self.calibration is not None and found is not None:
-                doubt = self.calibration.doubt(found, self.precision)
+            deciding = positions.take(np.searchsorted(known, rows[: self.rule.depth]))
+            found, guess, doubt = consensus(deciding, of[: self.rule.depth], self.rule), Where(), None
+            if found is not None:
+                zones = None if found.zone is None else (found.zone,)
+                guess = _where(Positions(found.metres[None], zones))[0]
+                doubt = None if self.calibration is None else self.calibration.doubt(found, self.precision)
             yield LocationEstimate(name, guess, matches, doubt)
 
     def _check_top(self, top: int) -> None:
@@ -227,13 +226,13 @@ class Locator:
 
 
 def none_located(problems: Sequence[Problem]) -> str:
-    """Return the message for photos of which none could be used."""
+    """Return the message for the case that no photo could be used."""
     first = problems[0]
     return f"none of the {len(problems):,} photos could be used. The first: {first.name}: {first.reason}."
 
 
 def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
-    """Yield the ends of parts of whole groups."""
+    """Yield the start and end of parts of the photos, each of whole groups."""
     step = PHOTOS_AT_ONCE
     if grouping.kind == "in_order" and grouping.size is not None:
         step = grouping.size * max(1, PHOTOS_AT_ONCE // grouping.size)
@@ -243,7 +242,7 @@ def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
 
 
 def _where(positions: Positions) -> list[Where]:
-    """Return all positions in both forms, projected together."""
+    """Return positions in degrees and metres; they are projected together because that is faster."""
     zones = positions.zones or (None,) * len(positions)
     degrees = np.full((len(positions), 2), np.nan) if positions.zones is None else positions.latlon()
     rows = zip(positions.known.tolist(), positions.metres.tolist(), degrees.tolist(), zones, strict=True)
@@ -253,17 +252,10 @@ def _where(positions: Positions) -> list[Where]:
     ]
 
 
-def _where_of(found: Consensus) -> Where:
-    return _where(Positions(found.metres[None], None if found.zone is None else (found.zone,)))[0]
-
-
 def _below_one_root(paths: Sequence[AnyPath]) -> tuple[Path, list[str]]:
     """Return the folder that all paths share, and each path's name below it."""
-    whole = [_absolute(path) for path in paths]
+    whole = [os.path.abspath(path) for path in paths]  # noqa: PTH100  # resolve() would follow links
+    if os.name == "posix":  # which keeps two slashes at the beginning
+        whole = [path[1:] if path.startswith("//") else path for path in whole]
     root = Path(os.path.commonpath(list(map(os.path.dirname, whole))))
     return root, [Path(path).relative_to(root).as_posix() for path in whole]
-
-
-def _absolute(path: AnyPath) -> str:
-    whole = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
-    return whole[1:] if whole.startswith("//") and os.name == "posix" else whole  # POSIX keeps two slashes as they are

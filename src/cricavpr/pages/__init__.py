@@ -1,31 +1,7 @@
 """HTML pages and notebook fragments that need no network: frame, map, charts, tables, pictures."""
 
-from cricavpr.pages.html import (
-    content_hash,
-    distance,
-    facts,
-    notebook,
-    picture,
-    render,
-    safe_json,
-    table,
-    text,
-)
+from cricavpr.pages.html import content_hash, distance, facts, notebook, picture, render, safe_json, table, text
 from cricavpr.pages.maps import Circle, Ground, Line, Marker, map_of
 
-__all__ = [
-    "Circle",
-    "Ground",
-    "Line",
-    "Marker",
-    "content_hash",
-    "distance",
-    "facts",
-    "map_of",
-    "notebook",
-    "picture",
-    "render",
-    "safe_json",
-    "table",
-    "text",
-]
+__all__ = ["Circle", "Ground", "Line", "Marker", "content_hash", "distance", "facts", "map_of", "notebook", "picture"]
+__all__ += ["render", "safe_json", "table", "text"]

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG in the colours of the page; the style sheet decides, light or dark."""
+"""Small charts as inline SVG. The style sheet of the page gives their colours, light or dark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 22, 12, 40  # room for the axes
 
 
 def bar(share: float) -> str:
-    """Return a bar for a cell of a table; `share` is 0 to 1."""
+    """Return a bar for a table cell; `share` is from 0 to 1."""
     return (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="rail" width="100" height="8"/><rect class="fill" width="{100 * share:.1f}" height="8"/></svg>'
@@ -20,7 +20,7 @@ def bar(share: float) -> str:
 
 
 def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
-    """Draw the share of queries within a distance; metres on a logarithmic axis, with a mark at `radius_m`."""
+    """Draw the share of queries within each distance, on a logarithmic axis with a mark at `radius_m`."""
     ordered = sorted(errors_m)
     powers = range(-1, math.ceil(math.log10(max(100.0, *ordered))) + 1)
     steps = [(float(powers[0]), 0.0)]
@@ -40,7 +40,7 @@ def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
 
 
 def recall_curves(series: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """Draw recall@N for N = 1, 2, ...; `series` are names and fractions by N."""
+    """Draw recall@N for N = 1, 2 and so on; `series` has names, and fractions in the order of N."""
     most = max(len(values) for _, values in series)
     said = "; ".join(f"{name}: {100 * values[0]:.1f} per cent at 1" for name, values in series)
     return xy_chart(
@@ -76,18 +76,18 @@ def xy_chart(
     from_zero: bool = False,
     least: float = 0.0,
 ) -> str:
-    """Draw lines and dots. Every line has its own dashes as well as its own colour.
+    """Draw lines and dots. Lines differ in their dashes as well as in colour.
 
     Args:
-        x_ticks: positions and labels; the horizontal axis ends with the first and the last.
+        x_ticks: positions and labels; the horizontal axis reaches from the first to the last.
         axis: title of the horizontal axis.
         label: description for screen readers.
-        dots: drawn as circles, besides the lines.
-        level: a dotted line across.
-        mark: a dotted line upwards, and its label.
-        unit: follows every number of the vertical axis.
-        from_zero: let the vertical axis begin at 0.
-        least: range that the vertical axis covers at least, downward from the highest value.
+        dots: points that are drawn as circles.
+        level: height of a dotted horizontal line.
+        mark: position and label of a dotted vertical line.
+        unit: text after every number of the vertical axis.
+        from_zero: start the vertical axis at 0.
+        least: least range of the vertical axis, downward from the highest value.
 
     Example:
         >>> svg = xy_chart([("a", [(0, 1), (1, 2)])], x_ticks=[(0, "0"), (1, "1")], axis="x", label="y by x")
@@ -130,7 +130,7 @@ def xy_chart(
 
 
 def round_levels(low: float, high: float) -> list[float]:
-    """Return about five round numbers from below `low` to above `high`.
+    """Return about five round numbers that span `low` to `high`.
 
     Example:
         >>> round_levels(92.0, 98.7)

@@ -1,4 +1,4 @@
-"""An explorer of photos and what they were matched with: a list with filters, a map, and a panel with the pictures."""
+"""An explorer of photos and their matches: a list with filters, a map, and a panel with pictures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Match:
 
     Attributes:
         picture: key of its picture in the data of the page.
-        note: a line below the score.
-        marker: its number on the map.
+        note: text below the score.
+        marker: number of its marker on the map.
     """
 
     picture: str
@@ -33,16 +33,16 @@ class Item:
     """A photo in the list.
 
     Attributes:
-        picture: key of its picture in the data of the page; also its address after the # of the page.
-        note: what is said beside its name, such as "night".
+        picture: key of its picture in the data of the page; also the part of its address after the #.
+        note: text beside its name, such as "night".
         verdict: one line above the pictures.
         off_m: distance of the first match in metres.
         matches: best first.
         truth: picture key and caption of the photo that should have been found.
-        facts: term and text.
-        groups: by filter, the values under which the item is found.
-        numbers: by order, what it is sorted by; None comes last.
-        marker: its number on the map.
+        facts: terms and texts.
+        groups: for each filter, the options that show this item.
+        numbers: for each order, the value to sort by; None comes last.
+        marker: number of its marker on the map.
     """
 
     picture: str
@@ -61,7 +61,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Order:
-    """A way to sort the list: by a key of `Item.numbers`, or in the given order where that is empty."""
+    """A way to sort the list: by a key of `Item.numbers`, or in the given order if `by` is empty."""
 
     label: str
     by: str = ""
@@ -72,23 +72,27 @@ def explorer(
     items: Sequence[Item],
     filters: Mapping[str, str],
     orders: Sequence[Order],
+    pictures: Mapping[str, str],
     *,
     map_html: str = "",
     presets: Mapping[str, int] | None = None,
     noun: str = "queries",
-) -> str:
-    """Return the explorer as HTML; the page needs "explorer.js" after "map.js", and `explorer_data` as its data.
+    first: int = 0,
+) -> tuple[str, dict[str, Any]]:
+    """Return the explorer as HTML, and the data of its page, which also needs the scripts "map.js" and "explorer.js".
 
     Args:
-        filters: by key of `Item.groups`, the option that allows everything; "" for none, so that one group is shown.
-        map_html: a map whose markers the items name.
-        presets: buttons that show one item.
+        filters: for each key of `Item.groups`, the option that shows all items; "" shows one group at a time.
+        pictures: addresses of pictures by key.
+        map_html: a map with the markers of the items.
+        presets: labels of buttons, and the item that each shows.
+        first: number of the item to show first.
     """
     selects = "".join(_filter(items, name, everything) for name, everything in filters.items())
     options = "".join(f'<option value="{number}">{text(order.label)}</option>' for number, order in enumerate(orders))
     go_to = {**(presets or {}), "any": "any"}
     buttons = "".join(f'<button type="button" data-item="{n}">{text(label)}</button>' for label, n in go_to.items())
-    return (
+    html = (
         '<noscript><p class="card">The explorer needs JavaScript.</p></noscript>'
         f'<div class="explorer{"" if map_html else " no-map"}" data-noun="{text(noun)}"><div class="list card">'
         f'<div class="filters">{selects}<label>sorted by <select class="order">{options}</select></label>'
@@ -99,6 +103,8 @@ def explorer(
         f'<div class="presets">{buttons}</div>'
         '<div aria-live="polite"><h3></h3><p class="verdict"></p></div><div class="details"></div></article></div>'
     )
+    rows, ways = [asdict(item) for item in items], [asdict(order) for order in orders]
+    return html, {"items": rows, "orders": ways, "pictures": dict(pictures), "first": first}
 
 
 def _filter(items: Sequence[Item], name: str, everything: str) -> str:
@@ -106,20 +112,3 @@ def _filter(items: Sequence[Item], name: str, everything: str) -> str:
     options = [f'<option value="">{text(everything)}</option>'] if everything else []
     options += [f'<option value="{text(value)}">{text(value)}</option>' for value in values]
     return f'<label>{text(name)} <select data-filter="{text(name)}">{"".join(options)}</select></label>'
-
-
-def explorer_data(
-    items: Sequence[Item], orders: Sequence[Order], pictures: Mapping[str, str], first: int = 0
-) -> dict[str, Any]:
-    """Return the data of a page with an explorer.
-
-    Args:
-        pictures: addresses by key.
-        first: the item that is shown first.
-    """
-    return {
-        "items": [asdict(item) for item in items],
-        "orders": [asdict(order) for order in orders],
-        "pictures": dict(pictures),
-        "first": first,
-    }

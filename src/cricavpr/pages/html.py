@@ -1,7 +1,7 @@
-"""HTML pages of one file that need no network: the frame, the style, and names that cannot become markup.
+"""HTML pages in one file that need no network: the frame, the style, and safe names.
 
-Names of files are untrusted. In HTML they are escaped; in data they are JSON without "<", so none can end a script.
-A content security policy with the hashes of style and scripts tells the browser to run nothing else.
+Names of files are untrusted. In HTML they are escaped; in data they are JSON without "<", so they cannot end a script.
+A content security policy with the hashes of style and scripts lets the browser run nothing else.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def text(value: str) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """Return JSON for a script element, which it cannot end.
+    """Return JSON that cannot end the script element it is in.
 
     Raises:
-        ValueError: a number that is NaN or infinite; browsers cannot read it.
+        ValueError: a number is NaN or infinite, which browsers cannot read.
 
     Example:
         >>> safe_json({"name": "</script>"})
@@ -49,7 +49,7 @@ def picture(
     side: int = 150,
     quality: int = 60,
 ) -> str:
-    """Return a small JPEG as a data: URI. `side` is its longer side in pixels; a smaller image is not enlarged.
+    """Return a JPEG as a data: URI. `side` limits its longer side in pixels; a smaller image keeps its size.
 
     Example:
         >>> picture(np.zeros((300, 400, 3), np.uint8))[:23]
@@ -63,7 +63,7 @@ def picture(
 
 
 def distance(metres: float) -> str:
-    """Return a distance as people write it.
+    """Return a distance with its unit, rounded for people.
 
     Example:
         >>> distance(4.21), distance(412.4), distance(1314.0)
@@ -75,7 +75,7 @@ def distance(metres: float) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return terms and texts as a list; both are escaped."""
+    """Return an HTML list of terms and their texts; both are escaped."""
     return f'<dl class="facts">{"".join(f"<dt>{text(term)}</dt><dd>{text(said)}</dd>" for term, said in pairs)}</dl>'
 
 
@@ -106,9 +106,9 @@ def render(
     Args:
         title, kicker, headline: plain text, escaped here.
         lede, body, footer: HTML.
-        style: CSS after the shared style sheets.
+        style: CSS that follows the shared style sheets.
         scripts: names of scripts of this package; a page with a map needs "map.js".
-        data: JSON for the scripts, in the element with the id "data".
+        data: a value for the scripts, written as JSON into the element with the id "data".
 
     Example:
         >>> html = render(title="t", kicker="k", headline="<h>", lede="", body="<p>b</p>")
@@ -152,9 +152,9 @@ def render(
 
 
 def notebook(html: str) -> str:
-    """Return a fragment with the style and script that it needs outside a page: for `_repr_html_`.
+    """Return an HTML fragment together with its style and script, for `_repr_html_`.
 
-    Several of them may stand in one notebook. They follow its light or dark theme.
+    One notebook may have several of them. They follow its light or dark theme.
 
     Example:
         >>> notebook("<p>x</p>").startswith('<div class="cricavpr">')
@@ -168,7 +168,7 @@ def notebook(html: str) -> str:
 
 
 def table(columns: Sequence[str], parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
-    """Return a table in parts, each with a head of its own. Cells are escaped; all but the first column are numbers."""
+    """Return a table in parts, each with its own heading. Cells are escaped; all columns but the first are numbers."""
 
     def cell(tag: str, place: int, value: str) -> str:
         number = ' class="number"' if place else ""

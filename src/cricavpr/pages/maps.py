@@ -1,7 +1,7 @@
-"""A map as a fragment of HTML: marks, circles and lines that are zoomed, hovered and opened, without network.
+"""A map as a fragment of HTML, with marks, circles and lines to zoom, hover and open. It needs no network.
 
-The fragment is an SVG that also shows without a script. `map.js` brings it to life: it finds every map of a document
-by its class, so any number of maps may stand on one page, and no id or global name is used.
+The fragment is an SVG, visible without a script. `map.js` makes it interactive: it finds the maps of a page by their
+class. So one page may have several maps, and no id or global name is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from cricavpr.geo import EARTH_RADIUS_M, round_length_m
 from cricavpr.pages.html import safe_json, text
 
 USUAL_PX = 620  # width of the map before the script has measured it
-MARGIN = 0.05  # share of the longer side around everything; none around ground
+MARGIN = 0.05  # margin as a share of the longer side; a map with ground has none
 LEAST_SIDE_M = 60.0
-LARGE = 1_000  # more marks than that leave the default look "photo" small
+LARGE = 1_000  # with more marks than this, the marks of one look are small
 
 Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
 NOWHERE: Place = (math.nan, math.nan)
@@ -45,7 +45,7 @@ class Marker:
     """A point on a map.
 
     Attributes:
-        at: (latitude, longitude) in degrees, or (easting, northing) in metres; NaN leaves it out.
+        at: (latitude, longitude) in degrees, or (easting, northing) in metres; a marker at NaN is not drawn.
         name: shown on hover.
         look: a key of `LOOKS`.
         photo: address of a picture, such as a data: URI; shown on hover, and large on a click.
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """An outline below everything else. Looks: street, a line of a width in metres; house and park, areas."""
+    """A shape below everything else. Looks: street, a line with a width in metres; house and park, areas."""
 
     points: ArrayLike  # (n, 2)
     look: str
@@ -104,17 +104,17 @@ def map_of(
 ) -> str:
     """Return a map with north up and a scale bar as an HTML fragment.
 
-    In a page of `render` give the fragment as part of `body`; in a notebook pass it through `notebook`. A script finds
-    the methods of a map as the property `cricavpr` of its element; see map.js.
+    For a page, put the fragment into the `body` of `render`; for a notebook, pass it to `notebook`. Scripts call the
+    methods of a map on the property `cricavpr` of its element; see map.js.
 
     Args:
-        markers: points; a script knows them by their number in this sequence.
+        markers: points; scripts use their numbers in this sequence.
         degrees: positions are (latitude, longitude) instead of (easting, northing) in metres.
-        key: legend, from looks to meanings; looks of lines and circles begin with "line:" and "circle:".
+        key: legend: meanings by look; looks of lines and circles begin with "line:" and "circle:".
         label: description for screen readers.
 
     Raises:
-        ValueError: a look that is not in `LOOKS`.
+        ValueError: a look is not in `LOOKS`.
 
     Example:
         >>> html = map_of([Marker((48.20, 16.37), "vienna.jpg")], [Circle((48.20, 16.37), 25.0)], degrees=True)
@@ -165,7 +165,7 @@ CONTROLS = (
 
 
 def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]:  # (N, 2) twice
-    """Project degrees around their middle, where lengths are true; move metres to their middle."""
+    """Return positions in metres from their middle. Degrees are projected around it, where lengths are true."""
     known = ~np.isnan(positions).any(axis=1)
     if not known.any():
         return positions
@@ -183,7 +183,7 @@ def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]
 def _box(
     plane: Sequence[NDArray[np.float64]], radii: NDArray[np.float64], margin: float
 ) -> tuple[float, float, float, float]:
-    """Return left, top, width and height of everything, with a margin."""
+    """Return left, top, width and height of the drawing, with a margin."""
     reach = radii[:, None]
     points = np.concatenate([*plane, plane[1] - reach, plane[1] + reach])
     points = points[~np.isnan(points).any(axis=1)]
@@ -198,16 +198,17 @@ def _box(
 
 
 def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield one path for all marks of a look, and one for their headings, with the numbers, names and photos.
+    """Yield one path for all marks of a look, and one for their headings, each with its data for the script.
 
-    So any number of marks is one element.
+    One element for many marks keeps large maps fast.
     """
     rows_of: dict[str, list[int]] = {}
     for row in np.flatnonzero(~np.isnan(plane).any(axis=1)).tolist():
         rows_of.setdefault(markers[row].look, []).append(row)
     at = [f"M{x + 0.0:.1f} {y + 0.0:.1f}" for x, y in plane.tolist()]
     for look in filter(rows_of.get, LOOKS):
-        rows, stamp = rows_of[look], _scaled(LOOKS[look], unit)
+        rows = rows_of[look]
+        stamp = re.sub(r"-?\d*\.?\d+", lambda number: f" {float(number[0]) * unit:.2f}", LOOKS[look])
         if headed := [row for row in rows if not math.isnan(markers[row].heading_deg)]:
             steps = "".join(at[row] + _tick(markers[row].heading_deg, unit) for row in headed)
             yield f'<path class="cv-mark cv-tick cv-{look}" d="{steps}"/>', {"numbers": headed}
@@ -215,10 +216,6 @@ def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float) -
         data = {"numbers": rows, "names": [markers[row].name for row in rows], "photos": photos}
         many = " cv-many" if len(rows) > LARGE else ""
         yield f'<path class="cv-mark cv-{look}{many}" d="{"".join(at[row] + stamp for row in rows)}"/>', data
-
-
-def _scaled(steps: str, unit: float) -> str:
-    return re.sub(r"-?\d*\.?\d+", lambda number: f" {float(number[0]) * unit:.2f}", steps)
 
 
 def _tick(heading_deg: float, unit: float) -> str:
@@ -240,9 +237,8 @@ def _line(line: Line, points: NDArray[np.float64]) -> str:
     if np.isnan(points).any():
         return ""
     of = "" if line.marker is None else f' data-of="{line.marker}"'
-    return (
-        f'<path class="cv-line cv-{text(line.look)}"{of} d="M{"L".join(map(_xy, points))}">{_title(line.name)}</path>'
-    )
+    steps = "L".join(f"{x + 0.0:.1f} {y + 0.0:.1f}" for x, y in points.tolist())
+    return f'<path class="cv-line cv-{text(line.look)}"{of} d="M{steps}">{_title(line.name)}</path>'
 
 
 def _title(name: str) -> str:
@@ -250,7 +246,7 @@ def _title(name: str) -> str:
 
 
 def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> str:
-    """Draw one path for all outlines of one look and width, in whole metres and relative steps to save text."""
+    """Draw one path for all shapes of one look and width, in whole metres and relative steps to keep it short."""
     paths: dict[tuple[str, float], str] = {}
     for shape, outline in zip(ground, points, strict=True):
         corners = np.rint(outline).astype(int)
@@ -262,33 +258,25 @@ def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> 
     )
 
 
-def _xy(point: NDArray[np.float64]) -> str:
-    return f"{point[0] + 0.0:.1f} {point[1] + 0.0:.1f}"
-
-
-# --- how to read it
+# --- scale, north arrow and legend
 
 
 def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
     """Draw scale bar and north arrow in pixels; the script keeps them in their corners."""
     left, top, width, height = box
     length = round_length_m(width / 6)
-    bar = length / unit
+    bar, said = length / unit, f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
     return (
         f'<g class="cv-scale" transform="translate({left + 14 * unit:.6g} {top + height - 16 * unit:.6g}) '
         f'scale({unit:.6g})"><rect x="-7" y="-19" width="{bar + 14:.1f}" height="27" rx="4"/>'
-        f'<path d="M0-4V2H{bar:.1f}V-4"/><text x="{bar / 2:.1f}" y="-6">{_length(length)}</text></g>'
+        f'<path d="M0-4V2H{bar:.1f}V-4"/><text x="{bar / 2:.1f}" y="-6">{said}</text></g>'
         f'<g class="cv-north" transform="translate({left + width - 26 * unit:.6g} {top + 28 * unit:.6g}) '
         f'scale({unit:.6g})"><circle r="17"/><path d="M0-5 5 10 0 6-5 10z"/><text y="-7">N</text></g>'
     )
 
 
-def _length(metres: float) -> str:
-    return f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
-
-
 def _key(key: Mapping[str, str]) -> str:
-    """Return the legend: a mark of each look, and its meaning."""
+    """Return the legend: a sample of each look, and its meaning."""
     items = "".join(
         f'<li><svg viewBox="-13 -13 26 26" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
         for look, meaning in key.items()

@@ -54,7 +54,7 @@ def test_a_gain_that_a_shuffle_takes_away_is_file_order() -> None:
 
 
 def test_a_gain_that_outlives_every_shuffle_is_told_apart() -> None:
-    assert "Part of the gain outlives a shuffle: 10.0 of 30.0 points" in said(audit(shuffled=(0.79, 0.80, 0.81)))
+    assert "Part of the gain remains after a shuffle: 10.0 of 30.0 points" in said(audit(shuffled=(0.79, 0.80, 0.81)))
     assert "The gain is file order" in said(audit(shuffled=(0.70, 0.80, 0.90)))  # one seed is not above alone
 
 

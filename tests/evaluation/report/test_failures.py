@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cricavpr.evaluation.report.failures import KINDS, failures
+from cricavpr.evaluation.report.evaluations import KINDS, failures
 from tests.evaluation.report.made import answer, match, run
 
 RIGHT = match(5.0, 0.8)

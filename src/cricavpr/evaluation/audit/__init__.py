@@ -1,4 +1,4 @@
-"""How much a method's descriptors depend on the images described beside them, in numbers and in words."""
+"""Audit: how much a method's descriptors depend on the images described beside them."""
 
 from cricavpr.evaluation.audit.measure import Audit, Drift, Measured, run_audit
 from cricavpr.evaluation.audit.page import audit_table, render_audit, write_audit

@@ -1,6 +1,6 @@
-"""Descriptors of one dataset under many arrangements of its images, each kept in files while the audit lasts.
+"""Descriptors of one dataset under many arrangements of its images, kept in files until the audit is done.
 
-An arrangement says which images are described together, in which order, in which batches and with which arithmetic.
+An arrangement is a grouping, an order, a batch size and a precision.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,8 @@ from numpy.typing import NDArray
 from cricavpr.datasets.base import EvalDataset, ImageSet
 from cricavpr.describing import Described, cache_key
 from cricavpr.errors import InputError
-from cricavpr.evaluation.precision import in_precision
 from cricavpr.evaluation.protocols import Precision
-from cricavpr.evaluation.streaming import describe_once
+from cricavpr.evaluation.streaming import describe_once, in_precision
 from cricavpr.grouping import ALONE, Group, Grouping
 from cricavpr.methods.base import Method
 from cricavpr.progress import Report
@@ -32,7 +32,7 @@ class Sides:
     """Descriptors of both sides under one arrangement.
 
     Attributes:
-        groups: the groups of database and queries, as indices into each set.
+        groups: groups of the database and of the queries, as indices into each.
     """
 
     database: Vectors
@@ -41,14 +41,14 @@ class Sides:
 
 
 class Arrangements:
-    """One method and one dataset, ready to be described under any arrangement.
+    """A method and a dataset, to be described under any arrangement.
 
     Args:
-        folder: keeps the descriptors, so that an interrupted audit goes on.
+        folder: keeps the descriptors, so that an interrupted audit can continue.
 
     Attributes:
-        alone: both sides, every photo described alone; photos that fail there are left out of all that follows.
-        images: the photos of both sides that are left.
+        alone: both sides with every photo described alone. Photos that fail here are left out of all arrangements.
+        images: the remaining photos of both sides.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Arrangements:
         progress: bool | Report = False,
     ) -> None:
         self.method, self.dataset, self.folder = method, dataset, folder
-        self.workers, self.progress = workers, progress
+        self.how: dict[str, Any] = {"workers": workers, "progress": progress}
         sides = dataset.database, dataset.queries
         self.alone = [self._describe(method, images, ALONE, 0, 16) for images in sides]
         self.images = [images.take(one.kept) for images, one in zip(sides, self.alone, strict=True)]
@@ -72,27 +72,19 @@ class Arrangements:
         order_seed: int | None = None,
         batch_size: int = 16,
         precision: Precision = "fp32",
+        elsewhere: Method | None = None,
     ) -> Sides:
         """Describe both sides under one arrangement.
 
         Args:
-            order_seed: shuffle the photos first, so that those next to one another stand far apart.
-            precision: of the network's arithmetic.
+            order_seed: first shuffle the photos with this seed, so that neighbours come from distant places.
+            precision: arithmetic of the network.
+            elsewhere: the same method on another device, to use instead.
         """
-        return self._sides(in_precision(self.method, precision), grouping, order_seed, batch_size)
-
-    def on_device(self, other: Method) -> Sides:
-        """Describe both sides alone, by the same method on another device."""
-        named = copy.copy(other)
-        named.preprocessing += f"; {other.device}"  # tells its files from those of the first device
-        return self._sides(named, ALONE, None, 16)
-
-    def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
-        """Describe some photos of one side; rows count the photos that have a descriptor alone."""
-        images = self.images[side].take(rows)
-        return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
-
-    def _sides(self, method: Method, grouping: Grouping, order_seed: int | None, batch_size: int) -> Sides:
+        method = in_precision(self.method, precision)
+        if elsewhere is not None:
+            method = copy.copy(elsewhere)
+            method.preprocessing += f"; {elsewhere.device}"  # gives its files other names than those of the first
         vectors, groups = [], []
         for draw, images in enumerate(self.images):
             order = np.arange(len(images)) if order_seed is None else far_apart(images, grouping, order_seed, draw)
@@ -102,19 +94,16 @@ class Arrangements:
             groups.append([order[group] for group in grouping.groups(len(images), laid_out.keys, draw)])
         return Sides(vectors[0], vectors[1], (groups[0], groups[1]))
 
+    def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
+        """Describe some photos of one side, given as rows of `images`."""
+        images = self.images[side].take(rows)
+        return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
+
     def _describe(self, method: Method, images: ImageSet, grouping: Grouping, draw: int, batch_size: int) -> Described:
-        """Describe once; the batch is part of the file's name, because the audit compares batches."""
+        """Describe, or read an earlier result. Its file name has the batch size, because the audit compares batches."""
         key = hashlib.sha256(f"{cache_key(method, images, grouping, draw)} {batch_size}".encode()).hexdigest()[:24]
-        return describe_once(
-            method,
-            images,
-            grouping,
-            out=self.folder / f"{method.name}-{key}.safetensors",
-            batch_size=batch_size,
-            workers=self.workers,
-            progress=self.progress,
-            draw=draw,
-        )
+        out = self.folder / f"{method.name}-{key}.safetensors"
+        return describe_once(method, images, grouping, out=out, batch_size=batch_size, draw=draw, **self.how)
 
 
 def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
@@ -124,17 +113,17 @@ def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
     row_of = {name: row for row, name in enumerate(made.names)}
     if lost := [name for name in names if name not in row_of]:
         raise InputError(
-            f"{lost[0]} has a descriptor alone but none in a group ({made.made_by.grouping}). Check the photo, or "
-            "leave it out of the dataset."
+            f"{lost[0]} can be described alone but not in a group ({made.made_by.grouping}). Check the photo, or "
+            "remove it from the dataset."
         )
     return made.vectors[[row_of[name] for name in names]]
 
 
 def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Group:
-    """Return an order in which each run of `grouping.size` photos comes from that many different parts of the set.
+    """Return an order in which every `grouping.size` photos in a row come from that many different parts of the set.
 
-    The set is sorted from west to east (in file order where positions are unknown) and cut into strips; a run takes
-    one random photo of each strip.
+    The photos are sorted from west to east, or kept in file order without positions, and cut into `grouping.size`
+    strips. Photos in a row are one random photo of each strip.
     """
     size = grouping.size or 1
     line = np.arange(len(images))

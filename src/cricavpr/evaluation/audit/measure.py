@@ -1,13 +1,13 @@
 """The numbers of an audit: the same photos under many arrangements, compared with each photo described alone.
 
-The arrangements follow Supplementary Table 5 of the paper (group sizes) and what its users measured since (shuffled
+The arrangements follow Supplementary Table 5 of the paper (group sizes) and later findings of its users (shuffled
 orders, unrelated neighbours); see docs/audit.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from cricavpr.index.search import search
 from cricavpr.methods.base import Method, network_of
 from cricavpr.progress import Report
 
-SIZES = (2, 4, 8, 16, 32)  # of groups; 1 is `alone`
+SIZES = (2, 4, 8, 16, 32)  # sizes of groups; size 1 is `alone`
 BATCHES = (1, 7, 64)
-PACKED = 2  # a group size that 1, 7 and 64 pack differently: 1, 3 and 32 groups
+PACKED = 2  # size of a group; batches of 1, 7 and 64 hold 1, 3 and 32 of them
 SAME_PLACE_M = 25.0
 ROWS_AT_ONCE = 4096
 
@@ -33,7 +33,7 @@ Talk = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Drift:
-    """1 - cosine between two descriptors of one photo, over all photos of both sides: 0 is equal, 2 is opposite."""
+    """1 - cosine between two descriptors of a photo, over the photos of both sides: 0 if equal, 2 if opposite."""
 
     median: float
     p95: float
@@ -47,15 +47,15 @@ class Drift:
 
 @dataclass(frozen=True)
 class Measured:
-    """One row: an arrangement, and what it changes compared with every photo alone.
+    """One row of the table: an arrangement, and what it changes compared with every photo alone.
 
     Attributes:
-        part: what the row belongs to: alone, size, shuffled, strangers, one side, last group, packing, precision or
+        part: section of the table: alone, size, shuffled, strangers, one side, last group, packing, precision or
             device.
-        name: the grouping as text, or what else the row is about.
-        drift: from each photo alone, or from what `name` says; None where there is none to measure.
-        recall_at_1: fraction of all queries; None where recall means nothing.
-        won, lost: queries that only this row gets right, and only `alone` gets right.
+        name: the grouping as text, or another description of the arrangement.
+        drift: from each photo alone, or from the arrangement that `name` names; None if it was not measured.
+        recall_at_1: fraction of all queries; None if it was not measured.
+        won, lost: queries that only this arrangement gets right, and those that only the other one gets right.
         same_place: fraction of photos with another photo within 25 m in their group; None without positions.
     """
 
@@ -73,10 +73,10 @@ class Audit:
     """The measurements of an audit.
 
     Attributes:
-        correlates: what the method says of itself.
-        group_size: of the shuffled, strange and one-sided arrangements.
-        shuffles: how many shuffled orders were tried.
-        rows: in the order of the table.
+        correlates: whether the method says that its images see one another.
+        group_size: size of the groups in all parts but "size" and "packing".
+        shuffles: number of shuffled orders.
+        rows: rows of the table, in order.
         problems: photos that could not be described; they count as misses.
     """
 
@@ -121,9 +121,9 @@ def run_audit(
     """Describe the dataset under all arrangements and compare.
 
     Args:
-        folder: keeps all descriptors while the audit lasts; an interrupted one goes on from there.
+        folder: keeps all descriptors, so that an interrupted audit can continue.
         elsewhere: the same method on another device, if there is one.
-        talk: called with the name of each arrangement when it begins.
+        talk: called with the name of each arrangement before it is described.
 
     Raises:
         InputError: as for `describe`, `shuffles` below 1, or `group_size` below 2.
@@ -164,19 +164,18 @@ class _Judge:
     def rows(self, shuffles: int, size: int, elsewhere: Method | None) -> Iterator[Measured]:
         """Yield all rows of the audit."""
         method = self.arrangements.method
-        yield self.counted("alone", "alone", self.alone_hits, Drift(0.0, 0.0, 0.0), 0.0)
+        yield Measured("alone", "alone", Drift(0.0, 0.0, 0.0), float(self.alone_hits.mean()), same_place=0.0)
         if method.correlates:
             yield from self._grouped(shuffles, size)
         yield from self._packings()
         if network_of(method) is not None:
             yield from self._low_precision()
         if elsewhere is not None:
-            self.talk(f"on {elsewhere.device}")
             name = f"{elsewhere.device} instead of {method.device}"
-            yield self.row("device", name, self.arrangements.on_device(elsewhere))
+            yield self.row("device", name, self.described(f"on {elsewhere.device}", elsewhere=elsewhere))
 
     def hits(self, database: Vectors, queries: Vectors) -> NDArray[np.bool_]:  # (Q,) of all queries
-        """Return whether the first match is right; a photo that could not be described is a miss."""
+        """Return which queries have a right first match; a query that could not be described is a miss."""
         first = search(database, queries, 1).indices[:, 0]
         hits = np.zeros(len(self.positives), bool)
         for query, match in zip(self.kept[1].tolist(), self.kept[0][first].tolist(), strict=True):
@@ -185,18 +184,20 @@ class _Judge:
 
     def row(self, part: str, name: str, sides: Sides, against: Sides | None = None) -> Measured:
         base = self.alone if against is None else against
+        before = self.alone_hits if against is None else self.hits(base.database, base.queries)
         drift = np.concatenate([drifts(sides.database, base.database), drifts(sides.queries, base.queries)])
         images = self.arrangements.images
         same = [accompanied(of, groups) for of, groups in zip(images, sides.groups, strict=True)]
-        known = [count for count in same if count is not None]
-        share = sum(known) / sum(map(len, images)) if len(known) == len(same) else None
-        return self.counted(part, name, self.hits(sides.database, sides.queries), Drift.of(drift), share)
+        share = None if None in same else sum(filter(None, same)) / sum(map(len, images))
+        row = self.counted(part, name, self.hits(sides.database, sides.queries), before)
+        return replace(row, drift=Drift.of(drift), same_place=share)
 
     def counted(
-        self, part: str, name: str, hits: NDArray[np.bool_], drift: Drift | None = None, same: float | None = None
+        self, part: str, name: str, hits: NDArray[np.bool_], before: NDArray[np.bool_] | None = None
     ) -> Measured:
-        won, lost = int((hits & ~self.alone_hits).sum()), int((self.alone_hits & ~hits).sum())
-        return Measured(part, name, drift, float(hits.mean()), won, lost, same)
+        before = self.alone_hits if before is None else before
+        won, lost = int((hits & ~before).sum()), int((before & ~hits).sum())
+        return Measured(part, name, None, float(hits.mean()), won, lost)
 
     def described(self, name: str, *of: Any, **how: Any) -> Sides:
         self.talk(name)
@@ -219,7 +220,7 @@ class _Judge:
         yield self._last_group(size)
 
     def _strangers(self, grouping: Grouping) -> Iterator[Measured]:
-        """Compare the same photos among others from all over the set, twice: with alone, and with each other."""
+        """Describe photos among others from all over the set, twice; compare with alone, and with each other."""
         sides = []
         for seed in (0, 1):
             name = f"strangers:{grouping.size}:{seed}"
@@ -229,10 +230,10 @@ class _Judge:
         yield Measured("strangers", again.name, again.drift)
 
     def _last_group(self, size: int) -> Measured:
-        """Compare the photos at the end of each side in the short last group with the same in a full group."""
+        """Compare the photos of the short last group of each side with the same photos in a full group."""
         values, lengths = [], []
         for side, count in enumerate(map(len, self.arrangements.images)):
-            short = count % size or size // 2  # a set that divides evenly is shown what half a group would do
+            short = count % size or size // 2  # if the set divides evenly, measure half a group
             if count < size:
                 continue
             full = self.arrangements.part(side, np.arange(count - size, count), Grouping("in_order", size))
@@ -243,24 +244,21 @@ class _Judge:
         return Measured("last group", name, Drift.of(np.concatenate(values)) if values else None)
 
     def _packings(self) -> Iterator[Measured]:
-        """Compare the same groups in other batches: nothing may change."""
+        """Compare the same groups in other batches, which must change nothing."""
         correlates = self.arrangements.method.correlates
         for grouping in (ALONE, Grouping("in_order", PACKED)) if correlates else (ALONE,):
             first = self.described(f"{grouping} in batches of {BATCHES[0]}", grouping, batch_size=BATCHES[0])
-            hits = self.hits(first.database, first.queries)
             for batch in BATCHES[1:]:
                 packed = self.described(f"{grouping} in batches of {batch}", grouping, batch_size=batch)
                 row = self.row("packing", f"{grouping}, batches of {batch} instead of {BATCHES[0]}", packed, first)
-                now = self.hits(packed.database, packed.queries)
-                won, lost = int((now & ~hits).sum()), int((hits & ~now).sum())
-                yield Measured("packing", row.name, row.drift, row.recall_at_1, won, lost)
+                yield replace(row, same_place=None)
 
     def _low_precision(self) -> Iterator[Measured]:
         try:
             low = self.described("bf16", precision="bf16")
         except InputError as error:
             if not isinstance(error.__cause__, RuntimeError):
-                raise  # not about the arithmetic
+                raise  # the precision is not the cause
             yield Measured("precision", "bf16 is not possible with this network on this device")
             return
         yield self.row("precision", "bf16 on both sides", low)
@@ -269,7 +267,7 @@ class _Judge:
 
 
 def drifts(here: Vectors, there: Vectors) -> NDArray[np.float64]:  # (N, D) twice -> (N,)
-    """Return 1 - cosine of each pair of rows: half the squared distance of the unit vectors, exact where equal."""
+    """Return 1 - cosine of each pair of rows: half the squared distance of the unit vectors, 0 for equal rows."""
     found = np.empty(len(here), np.float64)
     for start in range(0, len(here), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -283,15 +281,15 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
     return unit
 
 
-def accompanied(images: ImageSet, groups: Sequence[Group], radius_m: float = SAME_PLACE_M) -> int | None:
-    """Return how many photos have another within `radius_m` in their group; None without positions."""
+def accompanied(images: ImageSet, groups: Sequence[Group]) -> int | None:
+    """Return how many photos have another photo of the same place in their group; None without positions."""
     if images.positions is None or not images.positions.known.any():
         return None
     zones = np.array(images.positions.zones or [""] * len(images))
     count = 0
     for group in groups:
         metres = images.positions.metres[group]  # (g, 2)
-        near = np.linalg.norm(metres[:, None] - metres[None], axis=2) <= radius_m
+        near = np.linalg.norm(metres[:, None] - metres[None], axis=2) <= SAME_PLACE_M
         near &= zones[group][:, None] == zones[group][None]
         np.fill_diagonal(near, False)
         count += int(near.any(axis=1).sum())

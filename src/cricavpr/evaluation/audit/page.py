@@ -1,4 +1,4 @@
-"""The audit as a table for the terminal and as files: one HTML page (verdict, plots, table, rules), and JSON."""
+"""The audit as a table for the terminal, as an HTML page (verdict, plots, table, rules) and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cricavpr.evaluation.audit.verdict import RULES, Verdict, verdicts
 from cricavpr.evaluation.markdown import markdown
 from cricavpr.files import write_text
 from cricavpr.methods.base import Method
-from cricavpr.pages import charts, render, table, text
+from cricavpr.pages import charts, facts, render, table, text
 
 COLUMNS = ["arrangement", "R@1", "against alone", "won", "lost", "drift median", "p95", "max", "same place in group"]
 HEADS = {
@@ -28,7 +28,7 @@ HEADS = {
     "precision": "Precision",
     "device": "Device",
 }
-LEAST_POINTS = 5.0  # on the axis of recall, so that a difference of one query looks small
+LEAST_POINTS = 5.0  # range of the axis of recall, so that a difference of one query looks small
 STYLE = """
 .verdicts { list-style: none; padding: 0; margin: 0; display: grid; gap: 10px; max-width: 62em; }
 .verdicts li { display: grid; grid-template-columns: 1.6em 1fr; gap: 0 8px; }
@@ -49,8 +49,8 @@ def write_audit(
     """Run an audit, and write audit.html and audit.json into the folder `out`.
 
     Args:
-        cache: keeps the descriptors for later; without it they lie in `out` until the audit is done, so an interrupted
-            one goes on where it stopped.
+        cache: keeps the descriptors for later. Without it they lie in `out` until the audit is done, so that an
+            interrupted audit can continue.
         settings: as for `run_audit`.
 
     Raises:
@@ -67,7 +67,7 @@ def write_audit(
 
 
 def audit_table(audit: Audit) -> str:
-    """Return a Markdown table that also reads as plain text; recall in per cent."""
+    """Return a Markdown table that is also readable as plain text; recall in per cent."""
     return markdown(COLUMNS, [_cells(row) for row in audit.rows])
 
 
@@ -100,43 +100,28 @@ def _body(audit: Audit, found: tuple[Verdict, ...]) -> str:
     parts = [f'<section><h2>Verdict</h2><ul class="verdicts">{said}</ul></section>']
     if audit.part("size"):
         parts.append(f'<section><h2>By the size of the group</h2><div class="charts">{_plots(audit)}</div></section>')
-    parts.append(f"<section><h2>All measurements</h2>{_tables(audit)}</section>")
+    measured = [(head, [_cells(row) for row in audit.part(part)]) for part, head in HEADS.items()]
+    whole = table(COLUMNS, [(head, rows) for head, rows in measured if rows])
+    parts.append(f"<section><h2>All measurements</h2>{whole}</section>")
     rules = "".join(f"<li>{text(rule)}</li>" for rule in RULES)
     parts.append(f'<section class="prose"><h2>The rules of the verdict</h2><ul>{rules}</ul></section>')
-    facts = {
+    details = {
         "dataset": f"{audit.dataset}, split {audit.split_hash[:16]}",
         "weights": audit.weights[:16],
         "computed on": audit.device,
         "shuffles": str(audit.shuffles),
     }
-    listed = "".join(f"<dt>{term}</dt><dd>{text(value)}</dd>" for term, value in facts.items())
-    return "".join(parts) + f'<section><h2>Details</h2><dl class="facts">{listed}</dl></section>'
-
-
-def _tables(audit: Audit) -> str:
-    parts = [(head, [_cells(row) for row in audit.part(part)]) for part, head in HEADS.items()]
-    return table(COLUMNS, [(head, rows) for head, rows in parts if rows])
+    return "".join(parts) + f"<section><h2>Details</h2>{facts(details.items())}</section>"
 
 
 def _cells(row: Measured) -> list[str]:
     recall = "" if row.recall_at_1 is None else f"{100 * row.recall_at_1:.1f}"
-    compared = row.recall_at_1 is not None and row.part != "alone"
+    won_lost = ["", "", ""]
+    if row.recall_at_1 is not None and row.part != "alone":
+        won_lost = ["" if row.part == "packing" else f"{row.won - row.lost:+d}", str(row.won), str(row.lost)]
     drift = ["", "", ""] if row.drift is None else [_short(v) for v in (row.drift.median, row.drift.p95, row.drift.max)]
-    return [
-        row.name,
-        recall,
-        "" if not compared or row.part == "packing" else f"{_net(row):+d}",
-        str(row.won) if compared else "",
-        str(row.lost) if compared else "",
-        *drift,
-        ""
-        if row.same_place is None or row.part in ("packing", "precision", "device")
-        else f"{100 * row.same_place:.0f} %",
-    ]
-
-
-def _net(row: Measured) -> int:
-    return row.won - row.lost
+    shown = row.same_place is not None and row.part not in ("packing", "precision", "device")
+    return [row.name, recall, *won_lost, *drift, f"{100 * (row.same_place or 0.0):.0f} %" if shown else ""]
 
 
 def _short(value: float) -> str:
@@ -147,48 +132,33 @@ def _short(value: float) -> str:
 
 
 def _plots(audit: Audit) -> str:
-    alone = audit.part("alone")[0]
-    sizes = [(1, alone), *((int(row.name.partition(":")[2]), row) for row in audit.part("size"))]
-    shuffles = [(audit.group_size, row) for row in audit.part("shuffled")]
-    return _recall_plot(sizes, shuffles) + _drift_plot(sizes, shuffles)
-
-
-def _recall_plot(sizes: list[tuple[int, Measured]], shuffles: list[tuple[int, Measured]]) -> str:
-    points = [(math.log2(size), 100 * (row.recall_at_1 or 0.0)) for size, row in sizes]
-    dots = [(math.log2(size), 100 * (row.recall_at_1 or 0.0)) for size, row in shuffles]
-    base = points[0][1]
-    chart = charts.xy_chart(
+    ordered = {1: audit.part("alone")[0], **{int(row.name.partition(":")[2]): row for row in audit.part("size")}}
+    sizes = [(math.log2(size), row) for size, row in ordered.items()]
+    shuffles = [(math.log2(audit.group_size), row) for row in audit.part("shuffled")]
+    ticks = [(math.log2(size), str(size)) for size in ordered]
+    points = [(x, 100 * (row.recall_at_1 or 0.0)) for x, row in sizes]
+    recall = charts.xy_chart(
         [("in file order", points)],
-        dots=dots,
-        level=base,
+        dots=[(x, 100 * (row.recall_at_1 or 0.0)) for x, row in shuffles],
+        level=points[0][1],
         least=LEAST_POINTS,
-        x_ticks=[(math.log2(size), str(size)) for size, _ in sizes],
+        x_ticks=ticks,
         unit=" %",
         axis="photos in a group",
-        label=f"R@1 by group size in file order, alone {base:.1f} per cent",
+        label=f"R@1 by group size in file order, alone {points[0][1]:.1f} per cent",
     )
-    key = charts.key(["R@1 in file order"])
-    return (
-        '<figure class="card"><figcaption>R@1 in file order (line), in shuffled order (circles, one for each shuffle) '
-        f"and alone (dotted)</figcaption>{chart}{key}</figure>"
-    )
-
-
-def _drift_plot(sizes: list[tuple[int, Measured]], shuffles: list[tuple[int, Measured]]) -> str:
-    def curve(which: str) -> list[tuple[float, float]]:
-        return [(math.log2(size), getattr(row.drift, which)) for size, row in sizes if row.drift]
-
-    dots = [(math.log2(size), row.drift.median) for size, row in shuffles if row.drift]
-    names = ["median", "95 %", "most"]
-    chart = charts.xy_chart(
-        [(name, curve(which)) for name, which in zip(names, ("median", "p95", "max"), strict=True)],
-        dots=dots,
-        x_ticks=[(math.log2(size), str(size)) for size, _ in sizes],
+    curves = {"median": "median", "95 %": "p95", "most": "max"}
+    drift = charts.xy_chart(
+        [(name, [(x, getattr(row.drift, of)) for x, row in sizes if row.drift]) for name, of in curves.items()],
+        dots=[(x, row.drift.median) for x, row in shuffles if row.drift],
+        x_ticks=ticks,
         axis="photos in a group",
         label="drift from the same photo alone, by group size",
         from_zero=True,
     )
     return (
+        '<figure class="card"><figcaption>R@1 in file order (line), in shuffled order (circles, one for each shuffle) '
+        f"and alone (dotted)</figcaption>{recall}{charts.key(['R@1 in file order'])}</figure>"
         '<figure class="card"><figcaption>Drift (1 - cosine to the same photo alone) in file order; circles: median in '
-        f"shuffled order</figcaption>{chart}{charts.key(names)}</figure>"
+        f"shuffled order</figcaption>{drift}{charts.key(list(curves))}</figure>"
     )

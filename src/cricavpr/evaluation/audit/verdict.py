@@ -1,4 +1,4 @@
-"""The rules by which numbers become words. The page prints them, and docs/audit.md explains them."""
+"""The rules that turn the numbers of an audit into findings. The page prints them; docs/audit.md explains them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 from cricavpr.evaluation.audit.measure import Audit, Measured
 from cricavpr.evaluation.intervals import sign_test
 
-NOISE = 1e-6  # of 1 - cosine: far above the rounding of float32 (about 1e-12), far below what moves a match
-CHANCE = 0.05  # a paired sign test above this may be chance
+NOISE = 1e-6  # drift: far above the rounding of float32 (about 1e-12), far below what changes a match
+CHANCE = 0.05  # p-value of a paired sign test; a difference above it may be chance
 
 RULES = (
     f"A drift (1 - cosine) up to {NOISE:g} is rounding. Above it, a descriptor depends on what was changed.",
@@ -18,7 +18,7 @@ RULES = (
     "A gain or loss of R@1 compared with photos alone may be chance where a paired sign test over the queries has "
     f"p > {CHANCE:g}.",
     "A shuffled order gains or loses only if every shuffle lies on the same side of photos alone.",
-    "A gain in file order that a shuffled order does not show is the gain of file order.",
+    "A gain in file order that disappears in a shuffled order comes from the file order.",
 )
 
 Level = Literal["good", "note", "bad"]
@@ -26,7 +26,7 @@ Level = Literal["good", "note", "bad"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finding; the first of an audit is its headline."""
+    """One finding; the first finding of an audit is its headline."""
 
     level: Level
     says: str
@@ -101,14 +101,14 @@ def _file_order(audit: Audit) -> Findings:
     elif ordered < 0:
         yield "bad", f"Groups cost recall here. {numbers}; {paired}."
     elif min(shuffles) > base:
-        yield "note", f"Part of the gain outlives a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
+        yield "note", f"Part of the gain remains after a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
     else:
         why = "The gain is file order: neighbours in the list show the same place."
         yield "bad", f"{why} {numbers}.{_same_place(audit)}"
 
 
 def _points(share: float) -> float:
-    """Return per cent as printed; a zero without sign."""
+    """Return per cent with one decimal, and never -0.0."""
     return round(100 * share, 1) + 0.0
 
 
@@ -149,7 +149,7 @@ def _last_group(audit: Audit) -> Findings:
 
 
 def _elsewhere(audit: Audit) -> Findings:
-    """Yield the findings about precision and device: rounding that moved a match."""
+    """Yield the findings about precision and device."""
     for row in (*audit.part("precision"), *audit.part("device")):
         changed = row.won + row.lost
         if row.drift is not None:

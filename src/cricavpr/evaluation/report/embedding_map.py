@@ -1,13 +1,12 @@
-"""Descriptors of many places in two dimensions by t-SNE (Supplementary Figure 1), by scikit-learn.
+"""Descriptors of many places in two dimensions, by the t-SNE of scikit-learn (Supplementary Figure 1).
 
-Each place has one combination of colour and marker, so that neighbours differ in black and white.
+Each place has its own combination of colour and marker, so the map can be read in black and white.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,7 @@ from cricavpr.errors import InputError
 from cricavpr.extras import extra
 from cricavpr.grouping import Grouping
 from cricavpr.methods.base import Method
-from cricavpr.plotting import STYLES, looks, new_figure
-
-if TYPE_CHECKING:
-    from cricavpr.plotting import Figure
+from cricavpr.plotting import STYLES, Figure, looks, new_figure
 
 PLACES, IMAGES = 36, 12
 SEED = 0
@@ -30,12 +26,12 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """One panel.
+    """One panel of the figure.
 
     Attributes:
         points: (N, 2), without unit.
         places: (N,) number of the place of each point.
-        apart: share of descriptors whose nearest neighbour, before t-SNE, shows the same place.
+        apart: share of descriptors whose nearest neighbour before t-SNE shows the same place.
     """
 
     title: str
@@ -45,7 +41,7 @@ class Embedded:
 
 
 def drawn_places(dataset: PhotoPlaces, places: int = PLACES, images: int = IMAGES, seed: int = SEED) -> ImageSet:
-    """Draw places with enough images by a seed, and images of each. The keys of the result are the places.
+    """Choose places with enough images at random, and images of each. The keys of the result are the places.
 
     Raises:
         InputError: too few places with that many images.
@@ -75,13 +71,14 @@ def embed(
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Embedded:
-    """Describe images and lay out the descriptors; the same input gives the same points.
+    """Describe images and compute their t-SNE; equal input gives equal points.
 
     Raises:
         InputError: as for `describe`, or a photo that cannot be described.
         MissingExtraError: scikit-learn is not installed.
     """
-    tsne = _tsne()
+    with extra("report", "the map of descriptors"):
+        from sklearn.manifold import TSNE
     described = describe(method, images, grouping, workers=workers, progress=progress)
     if described.problems:
         problem = described.problems[0]
@@ -90,7 +87,7 @@ def embed(
     numbers = {key: number for number, key in enumerate(dict.fromkeys(images.keys))}
     places = np.array([numbers[key] for key in images.keys])
     vectors = np.asarray(described.descriptors.vectors)
-    points = tsne(
+    points = TSNE(
         n_components=2, perplexity=min(30.0, (len(vectors) - 1) / 3), metric="cosine", init="random", random_state=SEED
     ).fit_transform(vectors)
     return Embedded(title, np.asarray(points, np.float64), places, neighbours(vectors, places))
@@ -126,10 +123,3 @@ def draw(panels: Sequence[Embedded]) -> Figure:
             for spine in place.spines.values():
                 spine.set_visible(True)
     return figure
-
-
-def _tsne() -> type:
-    with extra("report", "the map of descriptors"):
-        from sklearn.manifold import TSNE
-    made: type = TSNE
-    return made

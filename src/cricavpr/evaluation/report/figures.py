@@ -1,27 +1,23 @@
 """Figures from answers: recall by N and by distance, the map of hits and misses, and rows of pictures.
 
-Every line has its own dash and marker and every verdict its own shape, so that black and white is enough. Which
-queries are shown in pictures is decided by a rule and a seeded draw, never by hand (Supplementary Figures 2 to 6).
+Lines differ in dash and marker, and verdicts in shape, so the figures can be read in black and white. A rule and a
+seeded draw choose the queries that are shown in pictures, never a person (Supplementary Figures 2 to 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.report.evaluations import Evaluation
-from cricavpr.evaluation.report.failures import right
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.pages import distance
-from cricavpr.plotting import looks, new_figure, style
+from cricavpr.plotting import Axes, Figure, looks, new_figure, style
 from cricavpr.terminal import printable
-
-if TYPE_CHECKING:
-    from cricavpr.plotting import Axes, Figure
 
 MOST_N = 100
 MARKS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
@@ -38,7 +34,7 @@ RIGHT, WRONG = "#117733", "#cc3311"
 
 
 def recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
-    """Draw recall@N on one split: N from 1 to 100, or the N of the card if there are no answers."""
+    """Draw recall@N on one split for N from 1 to 100, or for the N of the card if there are no answers."""
     figure, (axes,) = new_figure(5.6, 3.8)
     most = max(1, min(MOST_N, *(each.card.counts.database for each in evaluations)))
     for number, each in enumerate(evaluations):
@@ -62,7 +58,7 @@ def recall(evaluation: Evaluation, n: int) -> float:
 
 
 def within(evaluation: Evaluation, metres: float) -> float:
-    """Return the fraction of the counted queries whose first match is within `metres`; unknown distances are not."""
+    """Return the fraction of the counted queries whose first match is within `metres`. Unknown distances are not."""
     off = [answer.matches[0].distance_m for answer in evaluation.counted if answer.matches]
     return sum(m is not None and m <= metres for m in off) / len(evaluation.counted) if evaluation.counted else 0.0
 
@@ -92,7 +88,7 @@ def hits_and_misses(evaluation: Evaluation) -> Figure | None:
     figure, (axes,) = new_figure(5.6, 5.2)
     with looks():
         for verdict, marker, colour, size in ((True, "o", "#0072b2", 14), (False, "x", "#d55e00", 34)):
-            x, y = np.reshape([a.position for a in placed if a.position and right(a) == verdict], (-1, 2)).T
+            x, y = np.reshape([a.position for a in placed if a.position and a.right == verdict], (-1, 2)).T
             label = f"{'right' if verdict else 'wrong'} ({len(x):,})"
             axes.scatter(x, y, label=label, marker=marker, c=colour, s=size, linewidths=1.6, zorder=3 - verdict)
         axes.set_aspect("equal", adjustable="datalim")
@@ -105,7 +101,7 @@ def hits_and_misses(evaluation: Evaluation) -> Figure | None:
 
 
 def _finish(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
-    """Set the axis of per cent, and a legend below the axes, where it hides no line."""
+    """Set the vertical axis to per cent, and put the legend below the axes, where it hides no line."""
     axes = figure.axes[0]
     low = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines[: len(evaluations)])
     axes.set_ylim(max(0.0, 5 * (low // 5) - 2), 101)
@@ -119,8 +115,8 @@ def _finish(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
 
 
 def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
-    """Return the queries that a key of RULES allows. The evaluations are of one split; the first is "ours"."""
-    hits = [[right(answer) for answer in each.answers] for each in evaluations]
+    """Return the queries that a rule of RULES allows. The evaluations are of one split; the first is "ours"."""
+    hits = [[answer.right for answer in each.answers] for each in evaluations]
     queries = range(len(hits[0]))
     if rule == "ours_right":
         ours = evaluations[0].card.method
@@ -132,7 +128,7 @@ def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
 
 
 def draw(of: int, count: int, seed: int) -> list[int]:
-    """Return the first `count` numbers below `of` in a seeded order."""
+    """Return up to `count` different random numbers below `of`."""
     order: list[int] = np.random.default_rng(seed).permutation(of)[:count].tolist()
     return order
 

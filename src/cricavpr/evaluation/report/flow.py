@@ -1,4 +1,4 @@
-"""Write a report: from folders with cards to a folder with a page, tables and figures."""
+"""Write a report: read folders of cards, write a folder with a page, tables and figures."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cricavpr.errors import InputError
 from cricavpr.evaluation.report import embedding_map, figures, regions, tables
 from cricavpr.evaluation.report.embedding_map import Embedded
-from cricavpr.evaluation.report.evaluations import Evaluation, find_ablations, find_evaluations, splits
-from cricavpr.evaluation.report.failures import failures, right
+from cricavpr.evaluation.report.evaluations import Evaluation, failures, find_ablations, find_evaluations, splits
 from cricavpr.evaluation.report.page import Drawing, report_page
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.files import write_text
 from cricavpr.methods.base import Method
-from cricavpr.plotting import save_figure
+from cricavpr.plotting import Figure, save_figure
 
-if TYPE_CHECKING:
-    from cricavpr.plotting import Figure
-
-MOST_COMPARED = 6  # methods side by side in a row of pictures
-MOST_ROWS = 200  # a figure of more is too high for a PNG
+MOST_COMPARED = 6  # results side by side in a row of pictures
+MOST_ROWS = 200  # a figure with more rows is too high for a PNG
 
 
 @dataclass(frozen=True)
@@ -31,12 +26,12 @@ class ReportOptions:
     """Options of a report.
 
     Attributes:
-        data: the dataset's folder, for pictures.
-        rows: queries in each figure of pictures, 1 to 200.
-        seed: seed of the draw of queries.
-        look_by: a cricavpr method whose regions are drawn.
-        maps: panels of descriptors in two dimensions, at most three.
-        networks: methods whose parameters are counted.
+        data: folder of the dataset; the report has pictures only if it is given.
+        rows: number of queries in each figure of pictures, 1 to 200.
+        seed: seed that chooses these queries.
+        look_by: a cricavpr method; draw how much each of its regions contributes to a score.
+        maps: up to three panels of descriptors in two dimensions.
+        networks: methods whose parameters to count.
     """
 
     data: Path | None = None
@@ -60,7 +55,7 @@ def write_report(
 
     Args:
         paths: folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote.
-        tell: called with the title of each part before it is written.
+        tell: called with the title of each table and figure before it is written.
 
     Raises:
         InputError: nothing to report, a card or answers that cannot be read, or a folder that cannot be written.
@@ -76,7 +71,7 @@ def write_report(
         tell(table.title)
         for kind, write in tables.WRITERS.items():
             write_text(out / "tables" / f"{table.key}.{kind}", write(table))
-    drawn = []
+    drawn: list[tuple[Drawing, Sequence[Path]]] = []
     for drawing, figure in _drawings(evaluations, pictures, options):
         tell(drawing.title)
         drawn.append((drawing, save_figure(figure, out / "figures" / drawing.name)))
@@ -88,7 +83,7 @@ def write_report(
 
 
 def _pictures(evaluations: Sequence[Evaluation], data: Path) -> Pictures:
-    """Find the pictures of the first result. Raise if the folder is of another dataset."""
+    """Find the pictures of the first result. Raise InputError if the folder holds another dataset."""
     pictures = Pictures.below(data, evaluations[0].card.dataset if evaluations else "")
     answered = [each for each in evaluations if each.answers]
     if answered and not any(pictures.holds(each.answers[0].query) for each in answered):
@@ -110,7 +105,7 @@ def _failures(evaluations: Sequence[Evaluation]) -> str:
 
 # --- figures
 
-_Drawn = tuple[Drawing, "Figure"]
+_Drawn = tuple[Drawing, Figure]
 
 
 def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, options: ReportOptions) -> Iterator[_Drawn]:
@@ -154,10 +149,10 @@ def _of_pictures(
 
 
 def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, options: ReportOptions) -> list[regions.Pair]:
-    """Draw right and wrong first matches by the seed, half each."""
+    """Choose right and wrong first matches by the seed, half each, and split their cosines by region."""
     pairs = []
     for verdict in (True, False):
-        allowed = [answer for answer in evaluation.answers if answer.matches and right(answer) == verdict]
+        allowed = [answer for answer in evaluation.answers if answer.matches and answer.right == verdict]
         for place in figures.draw(len(allowed), max(1, options.rows // 2), options.seed):
             query, match = pictures.query(allowed[place].query), pictures.match(allowed[place].matches[0].name)
             if query is not None and match is not None:

@@ -1,20 +1,24 @@
-"""The report as one HTML page that needs no network: tables, figures and the failure explorer."""
+"""The report as one HTML page that needs no network: tables, figures and an explorer of wrong queries."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from cricavpr.evaluation.answers import Answer
 from cricavpr.evaluation.cards import Card
-from cricavpr.evaluation.report.evaluations import Evaluation
-from cricavpr.evaluation.report.explorer import answers_map, embedded, item_of
-from cricavpr.evaluation.report.failures import KINDS, Failure, failures
+from cricavpr.evaluation.report.evaluations import KINDS, Evaluation, Failure, failures
 from cricavpr.evaluation.report.pictures import Pictures
 from cricavpr.evaluation.report.tables import WRITERS, Cell, Table, spans
-from cricavpr.pages import distance, facts, render, text
-from cricavpr.pages.explorer import Item, Order, explorer, explorer_data
+from cricavpr.pages import Ground, Line, Marker, distance, facts, map_of, picture, render, text
+from cricavpr.pages.explorer import Item, Match, Order, explorer
+from cricavpr.pages.maps import NOWHERE, Place
 
 MOST_PICTURED = 400  # wrong queries of an evaluation that have pictures in the page
 ORDERS = (
@@ -30,7 +34,7 @@ FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """Title and caption of a figure; `name` is its file name without suffix, `broad` makes it as wide as the page."""
+    """Title and caption of a figure. `name` is its file name without suffix; `broad` makes it as wide as the page."""
 
     name: str
     title: str
@@ -44,10 +48,10 @@ def report_page(
     figures: Sequence[tuple[Drawing, Sequence[Path]]],
     pictures: Pictures | None,
 ) -> str:
-    """Return the page as text, the same for the same values.
+    """Return the page as text; equal values give equal text.
 
     Args:
-        figures: with the files of each, an SVG and a PNG among them.
+        figures: each with its files, an SVG and a PNG among them.
     """
     answered = [each for each in evaluations if each.answers]
     body, data = _tables(tables) + _figures(figures), None
@@ -81,7 +85,7 @@ def _lede(evaluations: Sequence[Evaluation]) -> str:
 
 
 def card_text(card: Card) -> str:
-    """Return the dataset of a card and its rule in one line."""
+    """Return one line about the dataset of a card and its rule."""
     counts = card.counts
     return (
         f"{card.dataset}: {counts.queries:,} queries against {counts.database:,} database photos; a match is right "
@@ -101,7 +105,7 @@ def _tables(tables: Sequence[Table]) -> str:
 
 
 def table_html(table: Table) -> str:
-    """Return one table, the best bold and the second underlined."""
+    """Return a table as HTML, with the best bold and the second underlined."""
     over = "".join(
         f'<th scope="colgroup" colspan="{width}" class="over">{text(name)}</th>'
         if name
@@ -110,10 +114,7 @@ def table_html(table: Table) -> str:
     )
     heads = "".join(f'<th scope="col"{_side(name)}>{text(name)}</th>' for _, name in table.heads)
     over = f"<tr>{over}</tr>" if any(name for name, _ in table.heads) else ""
-    rows = "".join(
-        "<tr>" + "".join(_cell(cell, head[1]) for cell, head in zip(row, table.heads, strict=True)) + "</tr>"
-        for row in table.rows
-    )
+    rows = "".join(f"<tr>{''.join(map(_cell, row, [name for _, name in table.heads]))}</tr>" for row in table.rows)
     note = f'<p class="files">{text(table.note)}</p>' if table.note else ""
     return (
         f'<table class="results"><caption>{text(table.title)}</caption><thead>{over}<tr>{heads}</tr></thead>'
@@ -122,9 +123,8 @@ def table_html(table: Table) -> str:
 
 
 def _cell(cell: Cell, head: str) -> str:
-    tag = {1: "strong", 2: "u"}.get(cell.rank)
-    inner = text(cell.text) if tag is None else f"<{tag}>{text(cell.text)}</{tag}>"
-    return f"<td{_side(head)}>{inner}</td>"
+    before, after = {1: ("<strong>", "</strong>"), 2: ("<u>", "</u>")}.get(cell.rank, ("", ""))
+    return f"<td{_side(head)}>{before}{text(cell.text)}{after}</td>"
 
 
 def _side(head: str) -> str:
@@ -137,7 +137,7 @@ def _figures(figures: Sequence[tuple[Drawing, Sequence[Path]]]) -> str:
 
 
 def _figure(drawing: Drawing, files: Sequence[Path]) -> str:
-    """Embed photos as PNG and lines as SVG: whichever is smaller and as good."""
+    """Return a figure as HTML. Figures of photos are embedded as PNG, the others as SVG, because that is smaller."""
     suffix, mime = (".png", "image/png") if drawing.broad else (".svg", "image/svg+xml")
     file = next(path for path in files if path.suffix == suffix)
     address = f"data:{mime};base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -166,9 +166,10 @@ def _failures(evaluations: Sequence[Evaluation], pictures: Pictures | None) -> t
             pictured += items[-1:] if number < MOST_PICTURED else []
     key = {"wrong": "a wrong query", **({"photo": "a first match"} if database else {})}
     map_html = answers_map(answers, database, degrees=any(answer.latlon for answer in answers), key=key)
-    made = explorer(items, FILTERS, ORDERS, map_html=map_html, noun="wrong queries")
+    shown = embedded(pictured, pictures) if pictures else {}
+    made, data = explorer(items, FILTERS, ORDERS, shown, map_html=map_html, noun="wrong queries")
     html = f"<section><h2>Why the wrong queries went wrong</h2>{facts(KINDS.items())}<br>{made}</section>"
-    return html, explorer_data(items, ORDERS, embedded(pictured, pictures) if pictures else {})
+    return html, data
 
 
 def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
@@ -195,3 +196,97 @@ def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
             "shared": failure.shared,
         },
     )
+
+
+# --- what the demo shares
+
+
+def item_of(answer: Answer, number: int, places: Mapping[str, int], shown: int) -> Item:
+    """Return the item of an answer in an explorer. The caller adds verdict, facts, groups and numbers.
+
+    Args:
+        number: marker of the query on the map.
+        places: markers of database photos by name.
+        shown: how many matches to list.
+    """
+    matches = [
+        Match(
+            picture=f"database/{match.name}",
+            name=file_name(match.name),
+            score=match.score,
+            off_m=match.distance_m,
+            right=match.right,
+            note=position_text(match.latlon),
+            marker=places.get(match.name),
+        )
+        for match in answer.matches[:shown]
+    ]
+    off_m = answer.matches[0].distance_m if answer.matches else None
+    key, name, note = f"queries/{answer.query}", file_name(answer.query), answer.condition or ""
+    return Item(key, name, note, answer.right, "", off_m, matches, marker=number)
+
+
+def answers_map(
+    answers: Sequence[Answer],
+    database: Mapping[str, Place],
+    *,
+    degrees: bool,
+    key: Mapping[str, str],
+    lines: bool = False,
+    ground: Sequence[Ground] = (),
+) -> str:
+    """Return a map of queries and database photos, or "" if no query has a position.
+
+    Args:
+        database: positions by name, in degrees or in metres like those of the queries.
+        lines: draw a line from each query to its first match.
+    """
+    places = [(answer.latlon if degrees else answer.position) or NOWHERE for answer in answers]
+    if all(place is NOWHERE for place in places):
+        return ""
+    looks = ["right" if answer.right else "wrong" for answer in answers]
+    named = zip(places, answers, looks, strict=True)
+    markers = [Marker(place, file_name(answer.query), look) for place, answer, look in named]
+    drawn = [
+        Line((places[n], database[answer.matches[0].name]), look=looks[n], marker=n)
+        for n, answer in enumerate(answers)
+        if lines and answer.matches and answer.matches[0].name in database
+    ]
+    label = f"Map of {len(answers):,} queries, {looks.count('right'):,} of them located right"
+    every = [*markers, *map(Marker, database.values())]
+    return map_of(every, (), drawn, degrees=degrees, ground=ground, key=key, label=label)
+
+
+def embedded(
+    items: Iterable[Item],
+    pictures: Pictures,
+    fineness: Sequence[tuple[int, int]] = ((150, 60),),  # (longer side in pixels, JPEG quality), best first
+    most_bytes: float = math.inf,
+) -> dict[str, str]:
+    """Return the pictures that items show as data: URIs by key, in the best quality that fits into `most_bytes`."""
+    small = {}
+    for item in items:
+        truth = (item.truth[0],) if item.truth else ()
+        for key in (item.picture, *(match.picture for match in item.matches), *truth):
+            side, _, name = key.partition("/")
+            read = pictures.query if side == "queries" else pictures.match
+            if key not in small and (image := read(name)) is not None:
+                shrunk = Image.fromarray(image)
+                shrunk.thumbnail((fineness[0][0],) * 2, Image.Resampling.LANCZOS)
+                small[key] = np.asarray(shrunk)
+    made: dict[str, str] = {}
+    for side_px, quality in fineness:
+        made = {key: picture(image, side_px, quality) for key, image in small.items()}
+        if sum(map(len, made.values())) <= most_bytes:
+            break
+    return made
+
+
+def position_text(latlon: tuple[float, float] | None) -> str:
+    """Return a position in degrees, or "" if it is unknown."""
+    return "" if latlon is None else f"{latlon[0]:.6f}, {latlon[1]:.6f}"
+
+
+def file_name(name: str) -> str:
+    """Return the last part of a path."""
+    return name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Pictures of queries and matches, found below the dataset's folder by the names in the answers."""
+"""Pictures of queries and matches, found in the dataset's folder by the names in the answers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from cricavpr.images import decode
 
 @dataclass(frozen=True)
 class Pictures:
-    """Folders of the two sides. Names come from files of others, so none may lead out of its folder."""
+    """Folders of the database and the queries. Names may come from others, so none may lead out of its folder."""
 
     database: Path
     queries: Path
 
     @classmethod
     def below(cls, data: Path, dataset: str = "") -> Pictures:
-        """Find the two sides in a folder: by the reader of a benchmark's split, or as database and queries.
+        """Find database and queries in a folder, as the reader of a benchmark does or by their names.
 
-        Otherwise names are taken to begin at the folder itself.
+        If neither finds them, names of photos are relative to the folder itself.
 
         Args:
-            dataset: the name in the card; the name of a split says how to read the folder.
+            dataset: the dataset of the card; the name of a benchmark's split selects its reader.
 
         Raises:
             InputError: no such folder.
@@ -45,7 +45,7 @@ class Pictures:
             return cls(data, data)
 
     def holds(self, query: str) -> bool:
-        """Return whether there is a file for a query, readable or not."""
+        """Return whether the file of a query exists, readable or not."""
         return _is_inside(query) and (self.queries / query).is_file()
 
     def query(self, name: str) -> NDArray[np.uint8] | None:  # (H, W, 3)

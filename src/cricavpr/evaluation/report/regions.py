@@ -1,7 +1,7 @@
 """Contribution of each region of a CricaVPR descriptor to the score of a match.
 
-A descriptor is the regions one after the other (paper section 3.2), with unit length as a whole. So the cosine of two
-descriptors is the sum over regions of the dot products of their parts.
+A descriptor is the concatenation of its regions (paper section 3.2), with unit length as a whole. So the cosine of two
+descriptors is the sum of the dot products of their regions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from cricavpr.describing import describe_one
 from cricavpr.errors import InputError
 from cricavpr.methods.base import Method, network_of
-from cricavpr.plotting import looks, new_figure
+from cricavpr.plotting import Axes, Figure, looks, new_figure
 
 if TYPE_CHECKING:
     from cricavpr.models.cricavpr import CricaVPRConfig
-    from cricavpr.plotting import Axes, Figure
 
 Box = tuple[float, float, float, float]  # top, left, height, width as fractions of the picture
 
@@ -31,8 +30,8 @@ class Looked:
 
     Attributes:
         levels: levels of the pyramid, such as (1, 2, 3).
-        boxes: one for each region.
-        contributions: (R,), whose sum is the cosine.
+        boxes: one box for each region.
+        contributions: (R,); their sum is the cosine.
     """
 
     levels: tuple[int, ...]
@@ -75,7 +74,7 @@ def contributions(
     a: NDArray[np.float32],  # (R, C)
     b: NDArray[np.float32],  # (R, C)
 ) -> NDArray[np.float64]:  # (R,)
-    """Return the part of each region in the dot product.
+    """Return the contribution of each region to the dot product.
 
     Example:
         >>> contributions(np.float32([[1, 0], [0, 1]]), np.float32([[0.5, 0], [0, 0.25]]))
@@ -103,7 +102,7 @@ def _config(method: Method) -> CricaVPRConfig:
 
     network = network_of(method)
     if not isinstance(network, CricaVPR) or network.config.aggregator != "pyramid":
-        raise InputError(f"{method.name} has no pyramid of regions to look at. Give a cricavpr method.")
+        raise InputError(f"{method.name} has no pyramid of regions to draw. Give a cricavpr method.")
     return network.config
 
 

@@ -1,6 +1,6 @@
-"""The paper's tables in the paper's layout, filled with what was run, as Markdown, CSV and LaTeX.
+"""The paper's tables in the paper's layout, filled with the results at hand, as Markdown, CSV and LaTeX.
 
-The best is bold and the second underlined, among rows on the same list of photos only. Every table has the grouping.
+The best is bold and the second underlined, among results on the same photos only. Every table has the grouping.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from cricavpr.errors import InputError
@@ -26,7 +27,7 @@ NOTE = f"{OTHER_SPLIT} on another list of photos or positives than most rows of 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is printed. Rank 1 is the best of its column, 2 the second, 0 neither."""
+    """A cell as it is printed. Rank 1 is the best of its column, 2 the second, 0 any other."""
 
     text: str
     rank: int = 0
@@ -37,9 +38,9 @@ class Table:
     """One table, before it is written in a format.
 
     Attributes:
-        key: its file name without suffix.
-        heads: (over several columns, of one column); the first is "" for a column that stands alone.
-        rows: cells, one for each head.
+        key: file name without suffix.
+        heads: for each column, the head of a group of columns ("" if it belongs to no group) and its own head.
+        rows: for each row, one cell for each head.
         note: text below the table.
     """
 
@@ -52,12 +53,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of a table of the paper: its datasets, and the N of recall@N."""
+    """Layout of a table of the paper: its datasets, and the N of recall@N. It appears if one of `shown_for` was run."""
 
     key: str
     title: str
     datasets: tuple[str, ...]
     ns: tuple[int, ...] = (1, 5, 10)
+    shown_for: tuple[str, ...] = ()  # empty: any of `datasets`
 
 
 FULL = ("Pitts30k", "Tokyo24/7", "MSLS-val")
@@ -69,10 +71,19 @@ LAYOUTS = (
         "Supplementary Table 2: challenging datasets in full",
         ("Nordland", "AmsterTime", "SVOX-Night", "SVOX-Rain", "SVOX-Sun"),
     ),
-    Layout("supplementary_table_8", "Supplementary Table 8: trained on GSV-Cities", ("Pitts250k", "MSLS-val")),
-    Layout("supplementary_table_9", "Supplementary Table 9: trained on Pitts30k", ("Pitts30k", "Pitts250k")),
+    Layout(
+        "supplementary_table_8",
+        "Supplementary Table 8: trained on GSV-Cities",
+        ("Pitts250k", "MSLS-val"),
+        shown_for=("Pitts250k",),
+    ),
+    Layout(
+        "supplementary_table_9",
+        "Supplementary Table 9: trained on Pitts30k",
+        ("Pitts30k", "Pitts250k"),
+        shown_for=("Pitts250k",),
+    ),
 )
-TRAINED_ON = dict.fromkeys(("supplementary_table_8", "supplementary_table_9"), ("Pitts250k",))  # makes them appear
 ABLATIONS = {
     "3": "Supplementary Table 3: layers of the cross-image encoder",
     "4": "Supplementary Table 4: places in a training batch",
@@ -81,35 +92,26 @@ ABLATIONS = {
 }
 BY_SIZE = ("supplementary_table_5", "Supplementary Table 5: photos in a group at inference")
 
-_NAMES = {  # the paper's name, and a pattern of names of datasets and splits here
-    "Pitts30k": r"pitts30k(-test)?",
-    "Pitts250k": r"pitts250k(-test)?",
-    "Tokyo24/7": r"tokyo247",
-    "MSLS-val": r"msls-val",
-    "MSLS-challenge": r"msls-challenge",
-    "Nordland": r"nordland",
-    "AmsterTime": r"amstertime",
-    "SVOX-Night": r"svox-night",
-    "SVOX-Rain": r"svox-rain",
-    "SVOX-Sun": r"svox-sun",
-}
-
 
 def paper_name(dataset: str) -> str:
-    """Return the paper's name for a dataset, or its own name if the paper has none.
+    """Return the paper's name for a dataset, or its own name if it is not in the paper.
 
     Example:
         >>> paper_name("pitts30k-test"), paper_name("my town")
         ('Pitts30k', 'my town')
     """
-    plain = re.sub(r"[ _/]+", "-", dataset.lower()).replace("24-7", "247").replace("queries-", "")
-    return next((name for name, pattern in _NAMES.items() if re.fullmatch(pattern, plain)), dataset)
+
+    def plain(name: str) -> str:
+        return re.sub(r"[ _/]+", "-", name.lower()).replace("24-7", "247").replace("queries-", "")
+
+    names = {plain(name): name for layout in LAYOUTS for name in layout.datasets}
+    return names.get(re.sub("^(pitts30k|pitts250k)-test$", r"\1", plain(dataset)), dataset)
 
 
 def tables(
     evaluations: Sequence[Evaluation], ablations: Sequence[Path], parameters: Sequence[Mapping[str, str]] = ()
 ) -> list[Table]:
-    """Return all tables for which there are numbers: every evaluation, then the tables of the paper.
+    """Return all tables that have numbers: first the table of every evaluation, then the tables of the paper.
 
     Args:
         ablations: tables that `cricavpr ablate` wrote.
@@ -131,7 +133,7 @@ def tables(
 
 
 def _with_own_keys(made: Sequence[Table]) -> list[Table]:
-    """Number tables of the same key, such as those of two ablations, because the key is a file name."""
+    """Number tables with the same key, such as those of two ablations, because the key is a file name."""
     counts: Counter[str] = Counter()
     found = []
     for table in made:
@@ -148,10 +150,9 @@ _Column = tuple[str, int]  # dataset, N
 
 
 def _from_layout(layout: Layout, cards: Sequence[Card]) -> Table | None:
-    """Return None if nothing was run on a dataset that makes the table appear."""
+    """Return a table of the paper, or None if nothing was run on the datasets that it is shown for."""
     here = [card for card in cards if paper_name(card.dataset) in layout.datasets]
-    wanted = TRAINED_ON.get(layout.key, layout.datasets)
-    if not any(paper_name(card.dataset) in wanted for card in here):
+    if not any(paper_name(card.dataset) in (layout.shown_for or layout.datasets) for card in here):
         return None
     return _recalls(layout.key, layout.title, here, [(name, n) for name in layout.datasets for n in layout.ns])
 
@@ -167,7 +168,7 @@ def _every_run(cards: Sequence[Card]) -> Table:
 
 
 def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Column], second: str = "Dim") -> Table:
-    """Return a table of recalls. `second` is the head of its second column, Dim or Group."""
+    """Return a table of recalls. `second` is the head of its second column: Dim or Group."""
     lines = _lines(cards, second)
     cells = [_column([of.get(name) for _, of in lines], n) for name, n in columns]
     heads = (("", "Method"), ("", second), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
@@ -194,7 +195,7 @@ def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], di
 
 
 def _line(card: Card, second: str) -> tuple[str, ...]:
-    """Return what identifies a row: three columns that are printed, then what may tell rows apart."""
+    """Return the three printed columns that identify a row, then the values that tell equal rows apart."""
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
     size = "x".join(map(str, card.made_by.image_size or ["native"]))
@@ -204,7 +205,7 @@ def _line(card: Card, second: str) -> tuple[str, ...]:
 
 
 def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the method of each row, followed in brackets by what differs between rows that print the same."""
+    """Return the method of each row, with the values in brackets that differ between rows that look the same."""
     names = []
     for line in lines:
         alike = [other for other in lines if other[:3] == line[:3]]
@@ -214,7 +215,7 @@ def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
-    """Return recalls in per cent, ranked as they are printed among the cards of the most common split."""
+    """Return recalls in per cent, ranked by their printed digits among the cards of the most common split."""
     here = [card for card in cards if card is not None and n in card.recall_at]
     usual = Counter(card.split_hash for card in here).most_common(1)
     texts = [
@@ -235,7 +236,7 @@ def _ranked(texts: Sequence[str]) -> list[Cell]:
 
 
 def _by_size(cards: Sequence[Card]) -> Table | None:
-    """Return Supplementary Table 5: one method in groups of several sizes, in file order."""
+    """Return Supplementary Table 5: methods that were run in groups of several sizes in file order."""
     sizes: dict[tuple[str, str], set[int]] = {}
     for card in cards:
         if size := _group_size(card):
@@ -250,7 +251,7 @@ def _by_size(cards: Sequence[Card]) -> Table | None:
 
 
 def _group_size(card: Card) -> int:
-    """Return the photos in a group in file order; 0 for other groupings."""
+    """Return the size of a group in file order; 0 for other groupings."""
     kind, _, size = grouping_of(card).partition(":")
     return int(size or 1) if kind in ("alone", "in_order") else 0
 
@@ -274,7 +275,7 @@ def counted(method: Method) -> dict[str, str]:
 
 
 def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Return Supplementary Table 1. The paper counts an adapter in the backbone as well; here it is counted once."""
+    """Return Supplementary Table 1. The paper counts an adapter in the backbone too; we count it once."""
     names = ("Method", "Total", "Backbone", "Adapter", "Others", "Tunable")
     return Table(
         "supplementary_table_1",
@@ -342,7 +343,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """Return a tabular in the style of booktabs, with heads over several columns as in the paper."""
+    """Return a LaTeX tabular in the style of booktabs, with heads over several columns as in the paper."""
     marks: dict[int, Callable[[str], str]] = {1: lambda t: f"\\textbf{{{t}}}", 2: lambda t: f"\\underline{{{t}}}"}
     columns = "".join("r" if _numeric(table, place) else "l" for place in range(len(table.heads)))
     over, rules, place = [], [], 1
@@ -360,13 +361,7 @@ def as_latex(table: Table) -> str:
 
 def spans(table: Table) -> list[tuple[str, int]]:
     """Return the heads over several columns and their widths, from left to right."""
-    found: list[tuple[str, int]] = []
-    for name, _ in table.heads:
-        if found and found[-1][0] == name:
-            found[-1] = (name, found[-1][1] + 1)
-        else:
-            found.append((name, 1))
-    return found
+    return [(name, len(list(heads))) for name, heads in groupby(name for name, _ in table.heads)]
 
 
 def _numeric(table: Table, place: int) -> bool:
