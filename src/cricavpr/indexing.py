@@ -19,7 +19,7 @@ from cricavpr.index.columns import Photos, photo_ids
 from cricavpr.index.manifest import FLOAT32, check_dtype, is_ours
 from cricavpr.index.photo_index import Change, PhotoIndex, check_fits
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote.address import Address, is_remote
+from cricavpr.index.remote import Address, RemoteIndex, is_remote
 from cricavpr.index.writing import refuse_foreign, work_folder
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
@@ -228,8 +228,6 @@ class _Job:
         self, address: Address, photos: Path | str | ImageSet, positions: Path | None, kind: str | None
     ) -> tuple[PhotoIndex, Problems]:
         """Make a collection, or go on with one that was interrupted."""
-        from cricavpr.index.remote.remote_index import RemoteIndex
-
         images, unusable = _opened(photos, positions)
         index = RemoteIndex.create_or_open(address, self.made_by, kind)
         there = dict.fromkeys(photo_ids(images.root, images.names))

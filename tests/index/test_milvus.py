@@ -80,7 +80,7 @@ def test_what_was_added_and_removed_is_seen_at_once_and_doing_it_twice_changes_n
 
 
 def _as_sent(index: RemoteIndex, numbers: range) -> list[dict[str, object]]:
-    from cricavpr.index.remote.entities import to_entities
+    from cricavpr.index.remote.server import to_entities
 
     return list(to_entities(given(numbers).columns(), photos(numbers).vectors))
 

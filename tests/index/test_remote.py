@@ -19,8 +19,8 @@ from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken, mask_o
 from cricavpr.index.photo_index import Change, Found
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote, remote_index
-from cricavpr.index.remote.entities import decode, encode, from_entities, to_entities
 from cricavpr.index.remote.milvus import expression_of
+from cricavpr.index.remote.server import decode, encode, from_entities, to_entities
 from tests.index.fake_server import FakeServer
 from tests.index.places import MADE_BY, WIDE, built, given, ids, photos, places
 

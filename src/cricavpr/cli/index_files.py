@@ -18,7 +18,7 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.codes.tuning import SHORTLISTS, check_measurable
 from cricavpr.index.photo_index import PhotoIndex
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote.address import Address, folder_named, is_remote
+from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote
 from cricavpr.progress import Progress
 from cricavpr.terminal import printable
 
@@ -146,8 +146,6 @@ def merge(args: argparse.Namespace) -> int:
 def _to_merge_into(args: argparse.Namespace, other: PlaceIndex) -> PhotoIndex:
     """Open the index to merge into; a missing collection of a server is made."""
     if is_remote(args.index):
-        from cricavpr.index.remote.remote_index import RemoteIndex
-
         return RemoteIndex.create_or_open(Address.parse(args.index), other.made_by, args.kind)
     if args.kind is not None:
         raise InputError(f"--kind {args.kind} is for the collection of a server. Leave it out for a folder.")
