@@ -299,7 +299,7 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):
         index.remove("3.jpg")
-    with pytest.raises(InputError, match="id of row 1 is not 32 bytes"):
+    with pytest.raises(InputError, match="id of row 1 must be 32 bytes"):
         index.remove(ids=[*ids([3]), b"short"])
     assert len(index) == 5
 

@@ -132,7 +132,7 @@ def test_a_measurement_that_found_no_shortlist_good_enough_leaves_search_exact(
     tuning = plain.tune(20, [1], target=1.0)
     assert [one.shortlist for one in tuning.settings] == [11]  # ten results and itself
     assert tuning.keeps is None and Tuned.read(plain.path).tuning == tuning
-    assert "no measured shortlist keeps 100%" in str(plain.searcher().choice)
+    assert "no measured shortlist finds 100%" in str(plain.searcher().choice)
 
 
 @pytest.mark.usefixtures("large")
@@ -532,7 +532,7 @@ def test_many_segments_are_searched_as_one(plain: PlaceIndex, monkeypatch: pytes
 
 def test_an_index_without_photos_has_no_codes(tmp_path: Path) -> None:
     empty = PlaceIndex.create(tmp_path / "index", WIDE)
-    with pytest.raises(InputError, match="holds no photos, so no codes can be learnt"):
+    with pytest.raises(InputError, match="codes need photos to learn from"):
         empty.prepare()
     assert empty.search(QUERIES).indices.shape == (6, 0)
 

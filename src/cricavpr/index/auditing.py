@@ -11,17 +11,10 @@ from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
 from cricavpr.index.checksummed_json import unseal
 from cricavpr.index.codes.coding import damaged_codes
-from cricavpr.index.columns import Bytes
+from cricavpr.index.columns import first_of_each
 from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, newest, read_manifest
 from cricavpr.index.segments import Segment
-from cricavpr.index.storage import (
-    CalibrationError,
-    DamagedError,
-    FileError,
-    TuningError,
-    failed_read,
-    read_whole,
-)
+from cricavpr.index.storage import CalibrationError, DamagedError, FileError, TuningError, failed_read, read_whole
 from cricavpr.mapped import give_back
 from cricavpr.progress import Report
 
@@ -33,7 +26,7 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
     """Yield an error for each damaged or unreadable file of the newest version.
 
     Raises:
-        InputError: no index, or another format.
+        InputError: there is no index, or it has another format.
     """
     manifest, opened = _newest(path)
     if manifest is None:
@@ -41,7 +34,7 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        segment = opened.pop(0)  # its memory is released at the end of the iteration
+        segment = opened.pop(0)  # so that its memory is released after this iteration
         if isinstance(segment, FileError):
             yield segment
             continue
@@ -53,14 +46,14 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         done += piece.live
         if progress is not None:
             progress(done, manifest.count)
-    if ids and _twice(np.concatenate(ids)):
-        yield DamagedError(path / manifest.name, "names segments that hold a photo twice")
+    if ids and len(first_of_each(together := np.concatenate(ids))) < len(together):
+        yield DamagedError(path / manifest.name, "lists segments with the same photo twice")
     yield from damaged_codes(path, manifest)
     yield from _measured(path)
 
 
 def _measured(path: Path) -> Iterator[FileError]:
-    """Yield an error for each invalid measurement of the index."""
+    """Yield an error for each invalid file of measurements: of `tune` and of `calibrate`."""
     for name, kind in MEASURED.items():
         try:
             unseal(read_whole(path / name))
@@ -75,7 +68,7 @@ def _measured(path: Path) -> Iterator[FileError]:
 
 
 def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the newest version as `_opened` does. If it was replaced meanwhile, missing files are no damage."""
+    """Open the newest version. If a new one was written meanwhile, open that, because old files may be missing."""
     number = newest(path)
     while True:
         found, seen = _opened(path, number), number
@@ -85,7 +78,7 @@ def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
 
 
 def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the manifest of a version, and for each segment the open segment or its error."""
+    """Return the manifest of a version, and each of its segments, or the error where one cannot be opened."""
     try:
         manifest = read_manifest(path, version)
     except FileError as damage:
@@ -102,14 +95,14 @@ def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | F
 def _invalid_columns(segment: Segment) -> list[FileError]:
     """Return the error of columns that cannot be read although their checksums are right."""
     try:
-        segment.columns  # noqa: B018  # read here and kept
+        segment.columns  # noqa: B018  # a cached property
     except FileError as damage:
         return [damage]
     return []
 
 
 def _invalid(segment: Segment) -> Iterator[FileError]:
-    """Yield what checksums cannot detect: a segment that was written wrongly."""
+    """Yield errors that checksums cannot detect, because the segment was written with invalid content."""
     path = segment.file.path
     try:
         segment.columns.positions  # noqa: B018
@@ -122,8 +115,3 @@ def _invalid(segment: Segment) -> Iterator[FileError]:
         give_back(segment.mapped)
         if bad.any():
             yield DamagedError(path, f"has an invalid descriptor in row {start + int(np.argmax(bad))}")
-
-
-def _twice(ids: Bytes) -> bool:
-    whole = np.ascontiguousarray(ids).view("V32").reshape(-1)
-    return len(np.unique(whole)) < len(whole)

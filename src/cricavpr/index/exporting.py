@@ -25,11 +25,11 @@ ROWS_AT_ONCE = 4096
 
 
 def export(snapshot: Snapshot, path: Path) -> None:
-    """Write one row for each photo; the suffix of the file decides the kind.
+    """Write one row for each photo, in the format that the suffix of the file names.
 
     Raises:
-        InputError: unknown suffix, or a place that cannot be written.
-        MissingExtraError: Parquet, if pyarrow is not installed.
+        InputError: the suffix is unknown, or the file cannot be written.
+        MissingExtraError: Parquet is requested and pyarrow is not installed.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in EXPORTS:
@@ -38,7 +38,7 @@ def export(snapshot: Snapshot, path: Path) -> None:
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield a dictionary for each photo; what is unknown is None."""
+    """Yield a dictionary for each photo; unknown values are None."""
     positions, times = columns.positions, columns.times
     degrees = np.full((len(columns), 2), np.nan) if positions.zones is None else positions.latlon()
     zones = positions.zones or ("",) * len(columns)
@@ -59,7 +59,7 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _csv(snapshot: Snapshot, path: Path) -> None:
-    """Write a table with a header. Names that are not UTF-8 keep their bytes; no spreadsheet runs a name or a tag."""
+    """Write a table with a header. Names keep their bytes; names and tags cannot run as formulas of a spreadsheet."""
     with (
         written_beside(path) as beside,
         beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -73,7 +73,7 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """Write a feature for each photo, one to a line; its geometry is null if it has no latitude."""
+    """Write a feature for each photo, one on each line, with a null geometry if the photo has no latitude."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):
@@ -89,7 +89,7 @@ def _feature(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parquet(snapshot: Snapshot, path: Path) -> None:
-    """Write the same columns and the descriptors. Bytes that are not UTF-8 are escaped; `name_bytes` has them."""
+    """Write the columns and the descriptors. Names that are not UTF-8 are escaped; `name_bytes` holds the bytes."""
     with extra("parquet", "a Parquet file"):
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -112,7 +112,7 @@ def _arrow_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Return text in UTF-8, which Parquet requires; other bytes are escaped."""
+    """Return valid UTF-8, which Parquet requires, with other bytes escaped."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

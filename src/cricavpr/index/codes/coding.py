@@ -1,7 +1,7 @@
-"""The codes of an index: files beside its segments, made and removed under the lock of the writer.
+"""The codes of an index: files beside its segments, written and removed under the lock of the writer.
 
-They are made from the vectors and can be made again at any time, so no version names them. They are
-written only for segments of the newest version, and removed with their segment.
+Codes can be made again from the vectors at any time, so the manifest does not list them. They are written only for
+segments of the newest version, and removed with their segment.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ TUNE = "cricavpr index tune"
 
 
 def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
-    """Return the quantiser of an index, or None if there is none. Raises FileError if it is damaged."""
+    """Return the quantiser of an index, or None if it has none. Raises FileError if the file is damaged."""
     path = folder / QUANTISER
     return Quantiser.load(path, made_by) if os.path.lexists(path) else None
 
 
 def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
-    """Return the quantiser. Raises InputError if it is missing or damaged."""
+    """Return the quantiser of an index. Raises InputError if it is missing or damaged."""
     try:
         quantiser = quantiser_of(folder, made_by)
     except FileError as error:
@@ -56,24 +56,24 @@ def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
 
 
 def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
-    """Return the path of the codes of a segment, named by its checksum and the quantiser."""
+    """Return the path of the codes of a segment; its name depends on segment and quantiser."""
     return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
 def header_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
-    """Return the header that codes of a segment must have."""
+    """Return the header that the codes of a segment must have."""
     about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
     return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
 
 
 def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
-    """Write the codes of a segment durably. Raises InputError if the place cannot be written."""
+    """Write the codes of a segment durably. Raises InputError if the file cannot be written."""
     with written_beside(codes_file(folder, piece, quantiser)) as beside:
         write_arrays(beside, header_of(piece, quantiser), {"codes": Column.of(codes)})
 
 
 def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
-    """Return the codes of a segment. Raises FileError: missing, damaged, unreadable, or codes of something else."""
+    """Return the codes of a segment. Raises FileError if they are missing, unreadable, or do not match it."""
     file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
     for what, value in header_of(piece, quantiser).items():
         if file.about.get(what) != value:
@@ -97,7 +97,7 @@ def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int],
 
 
 def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
-    """Yield an error for each damaged file of codes of a version; missing codes are no damage."""
+    """Yield an error for each damaged file of codes of a version; missing files are ignored."""
     try:
         quantiser = quantiser_of(path, manifest.made_by)
     except FileError as error:
@@ -113,7 +113,7 @@ def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
 
 
 def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
-    """Return the segments that have a file of codes, valid or not."""
+    """Return the segments that have a file of codes, whether it is valid or not."""
     return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
 
 
@@ -127,17 +127,10 @@ def prepare(
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
-    """Learn a quantiser on the newest version and code it. An existing quantiser is kept unless `learn` is true.
+    """Make quantiser and codes of the newest version, unless it has a quantiser. See `PlaceIndex.prepare`.
 
     If the process is killed, the earlier codes stay in use, because the quantiser is written last. The same call then
-    goes on, because equal photos give an equal quantiser and complete codes are kept.
-
-    Returns:
-        One line that says why codes were made, or None.
-
-    Raises:
-        InputError: too few photos, another writer, or a place that cannot be written.
-        MissingExtraError: faiss is not installed.
+    resumes, because equal photos give an equal quantiser and complete codes are kept.
     """
     with writer_of(path, wait_s):
         newest, why = Snapshot.open(path), "there were none"
@@ -148,7 +141,7 @@ def prepare(
         except FileError as error:
             why = f"learnt again: {error.file} {error.why}"
         if not len(newest):
-            raise InputError(f"{path} holds no photos, so no codes can be learnt. Add some first.")
+            raise InputError(f"codes need photos to learn from, and {path} holds none. Add photos first.")
         quantiser = Quantiser.learn(newest.rows, made_by)
         _code(newest, quantiser, progress)
         quantiser.save(path / QUANTISER)
@@ -177,12 +170,12 @@ def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> 
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
-    """Write the codes of merged segments, copied from those of the old ones without the removed rows.
+    """Write the codes of merged segments, copied from the codes of the old segments without removed rows.
 
-    Codes that are missing or damaged are made when they are needed.
+    Missing or damaged codes are left out: they are made when they are needed.
 
     Raises:
-        InputError: a place that cannot be written.
+        InputError: a file cannot be written.
     """
     with contextlib.suppress(FileError):
         quantiser = quantiser_of(base.path, base.manifest.made_by)
@@ -209,7 +202,7 @@ InMemory = dict[tuple[str, str], tuple[Packed, ...]]  # codes by the fingerprint
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The compressed engine of one version, its codes, and one line for each thing that had to be made."""
+    """The compressed engine of one version, its codes, and a line for each file that was made again."""
 
     engine: CompressedEngine
     codes: InMemory
@@ -217,13 +210,13 @@ class Opened:
 
 
 def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened:
-    """Open the compressed engine of a version. Missing or damaged codes are made again, and kept if possible.
+    """Open the compressed engine of a version. Missing or damaged codes are made again, and written if possible.
 
     Args:
-        known: codes of an earlier version, which are used again.
+        known: codes in memory of an earlier version, to use again.
 
     Raises:
-        InputError: no valid quantiser, or a damaged segment.
+        InputError: there is no valid quantiser, or a segment is damaged.
         MissingExtraError: faiss is not installed.
     """
     quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
@@ -238,7 +231,7 @@ def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened
 
 
 def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:
-    """Return the codes of a segment: read, or made again with a note that says why."""
+    """Return the codes of a segment. Missing or damaged codes are made, and the reason is added to `notes`."""
     path = codes_file(snapshot.path, segment.piece, quantiser)
     there = os.path.lexists(path)
     try:
@@ -253,5 +246,5 @@ def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: li
             if segment.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
                 write_codes(snapshot.path, codes, segment.piece, quantiser)
     except InputError as error:
-        notes.append(f"these codes are not kept: {error}")
+        notes.append(f"these codes were not written: {error}")
     return codes

@@ -1,4 +1,4 @@
-"""The compressed engine: codes in memory give a shortlist, whose vectors are read from disk and scored exactly."""
+"""The compressed engine: codes in memory give a shortlist, whose vectors are read from the disk and scored exactly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cricavpr.index.vectors import Floats, Indices, Mask, Rows, advise
 SHORTLIST = 400  # vectors read for each query; `tune` measures how many an index needs
 SHORTLIST_PER_RESULT = 10  # vectors read for each result, at least
 READ_ROWS = 4096  # vectors of a shortlist in memory at a time
-FEW = 20  # if no more rows than 20 shortlists are allowed, all of them are read, and the answer is exact
+FEW = 20  # if at most 20 times the shortlist is allowed, all allowed rows are read, and the result is exact
 
 
 @dataclass(frozen=True, eq=False)
 class CompressedEngine:
-    """Search with codes. Scores are exact; a row is missed if it is not on the shortlist.
+    """The engine that searches with codes. Scores are exact; a row that is not on the shortlist is missed.
 
     Attributes:
         rows: the vectors.
@@ -32,7 +32,7 @@ class CompressedEngine:
         shortlist: how many vectors are read for each query.
 
     Raises:
-        InputError: codes and rows do not match, or a shortlist below 1.
+        InputError: codes and rows do not match, or the shortlist is below 1.
     """
 
     rows: Rows
@@ -61,7 +61,7 @@ class CompressedEngine:
         k: int,
         allowed: Mask | None = None,  # (N,)
     ) -> Predictions:  # (Q, min(k, rows allowed))
-        """Return the best allowed rows of each query's shortlist; scores and order are those of `ExactEngine`."""
+        """Return the k best allowed rows of each query's shortlist; scores and order are those of `ExactEngine`."""
         check_queries(queries, k, self.rows.dim)
         mask = self.rows.allowed(allowed)
         count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
@@ -96,6 +96,6 @@ class CompressedEngine:
 
 
 def _products_of_one(query: Queries, vectors: Floats) -> Scores:  # (1, D), (n, D) -> (1, n)
-    """Multiply without BLAS, whose threads go on using the cores after the product, when the next query needs them."""
+    """Return dot products without BLAS, whose threads would keep the cores busy while the next query is searched."""
     alone: Scores = np.einsum("d,nd->n", query[0], vectors)
     return alone[None]

@@ -1,7 +1,7 @@
 """The quantiser, which turns descriptors into short codes. It is learnt once on a sample and then kept.
 
-A descriptor is centred, projected on the directions in which descriptors vary most, rotated at random so that every
-part of the code has as much variance, and cut into parts of 4 bits each (Jegou et al., "Product quantization for
+A descriptor is centred, projected on its principal directions, rotated at random so that all parts of the code have
+similar variance, and divided into parts of 4 bits each (Jegou et al., "Product quantization for
 nearest neighbor search", 2011; rotation as in Ge et al., "Optimized product quantization", 2013, not refined).
 Why these numbers: docs/search.md. Letters: D values of a descriptor, d projected, M parts.
 """
@@ -31,14 +31,14 @@ DIMS = 512  # directions kept
 PARTS = 256  # of 4 bits each: 128 bytes a row; even, and a divisor of DIMS
 SAMPLE = 16_384  # rows to learn from, spread evenly over the index
 FEWEST_ROWS = 64
-AT_ONCE = 192  # vectors of one product: always as many, so that its rounding never depends on how many there are
+AT_ONCE = 192  # vectors in each matrix product: always the same number, because the rounding depends on it
 ARRAYS = ("mean", "projection", "centroids")
 
 Floats = NDArray[np.float32]
 
 
 def code_size(dim: int, rows: int) -> tuple[int, int]:
-    """Return directions and parts of codes for vectors of `dim` values, learnt on `rows` of them."""
+    """Return the number of directions and of parts for vectors of `dim` values, learnt on `rows` vectors."""
     most = min(DIMS, dim, rows - 1)
     parts = min(PARTS, most - most % 2)
     return most // parts * parts, parts
@@ -52,7 +52,7 @@ class Quantiser:
         mean: (D,) float32.
         projection: (d, D) float32 orthonormal rows.
         centroids: (M, 16, d / M) float32.
-        made_by: fingerprint of the provenance of the descriptors that it was learnt on.
+        made_by: fingerprint of the provenance of the descriptors.
     """
 
     mean: Floats
@@ -74,7 +74,7 @@ class Quantiser:
         """Learn on a sample of the rows; the same rows give the same quantiser.
 
         Raises:
-            InputError: too few rows, or rows that are not finite.
+            InputError: there are too few rows, or a value is not finite.
             MissingExtraError: faiss is not installed.
         """
         fast_scan.require_faiss()
@@ -117,7 +117,7 @@ class Quantiser:
         self,
         vectors: Any,  # (n, D) array or Part
     ) -> NDArray[np.uint8]:  # (n, M / 2)
-        """Return codes. A code depends on its own vector alone, so equal vectors get equal codes at any time."""
+        """Return the codes of vectors. A code depends on its own vector alone."""
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         block = np.zeros((AT_ONCE, self.dim), np.float32)
         for start in range(0, len(vectors), AT_ONCE):
@@ -129,25 +129,25 @@ class Quantiser:
         return codes
 
     def project(self, query: Floats) -> Floats:  # (D,) -> (1, d)
-        """Project a query. The mean shifts all scores of a query alike, so it is left out.
+        """Project a query. The mean is left out, because it shifts all scores of a query equally.
 
-        BLAS is not used: its threads would go on using the cores while codes are scanned.
+        BLAS is not used, because its threads would keep the cores busy while codes are scanned.
         """
         projected: Floats = np.einsum("kd,d->k", self.projection, query)
         return projected[None]
 
     def save(self, path: Path) -> None:
-        """Write it durably. Raises InputError if the place cannot be written."""
+        """Write the quantiser durably. Raises InputError if the file cannot be written."""
         columns = {name: Column.of(array) for name, array in self.arrays().items()}
         with written_beside(Path(path)) as beside:
             write_arrays(beside, {"kind": KIND, "made_by": self.made_by}, columns)
 
     @classmethod
     def load(cls, path: Path, made_by: MadeBy) -> Self:
-        """Read what `save` wrote.
+        """Read a quantiser that `save` wrote.
 
         Raises:
-            FileError: missing, damaged, unreadable, or learnt on descriptors of another provenance.
+            FileError: the file is missing, damaged or unreadable, or learnt on descriptors of another provenance.
         """
         file = ArrayFile(Path(path), error=CodesError)
         if file.about.get("kind") != KIND:
