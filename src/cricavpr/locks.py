@@ -1,13 +1,14 @@
-"""An exclusive lock on a file: it names its holder, and the death of the holder releases it.
+"""An exclusive lock on a file, which names its holder and is released when the holder dies.
 
-The lock is `flock`, which the system releases when the process that holds it ends in any way, so nothing has to be
-repaired and no age has to be guessed. The content of the file says who holds the lock, for people only.
+The lock is `flock`, which the system releases when the process ends in any way, so no lock ever becomes stale. The
+content of the file names the holder, for error messages only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import stat
@@ -18,11 +19,10 @@ from pathlib import Path
 from cricavpr.errors import InputError
 
 POLL_S = 0.02
-BRIEFLY = ", for a moment"  # ends the name of a holder that holds the lock briefly
-MOMENT_S = 5.0  # every writer waits so long for a brief holder: nobody knows that a search writes
+BRIEFLY = ", for a moment"  # suffix of the name of a brief holder
+MOMENT_S = 5.0  # every writer waits at least this long for a brief holder, such as a search that writes codes
 
-_held: set[int] = set()  # descriptors of this process, which children must not keep
-_registered: list[bool] = []
+_held: set[int] = set()  # descriptors of this process, which forked children must close
 
 
 @contextlib.contextmanager
@@ -30,16 +30,15 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
     """Hold an exclusive lock during the block. On Windows nothing is locked.
 
     Args:
-        path: the lock file; created if missing, never followed if it is a symbolic link.
-        what: what the lock protects, for messages.
+        path: the lock file, made if it is missing. A symbolic link is refused.
+        what: the thing that the lock protects, for messages.
         wait_s: how long to wait for another holder, in seconds.
-        briefly: the lock is held for a moment only, and others wait that long without being asked to.
+        briefly: whether the lock is held for a moment only; others then wait even if their `wait_s` is 0.
 
     Raises:
-        InputError: another process holds the lock, which is named; the lock file cannot be opened; or `wait_s` is
-            not 0 or more.
+        InputError: another process (named) holds the lock, the file cannot be opened, or `wait_s` is negative or NaN.
     """
-    if not wait_s >= 0:  # NaN too, which would never be over
+    if not wait_s >= 0:  # True for NaN too
         raise InputError(f"wait_s must be at least 0, got {wait_s:g}.")
     try:
         import fcntl
@@ -53,8 +52,8 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
         yield
     finally:
         _held.discard(descriptor)
-        with contextlib.suppress(OSError):  # the block is done: a lock that cannot be released goes with the process
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # for children too that were forked meanwhile
+        with contextlib.suppress(OSError):  # otherwise the lock is released when the process ends
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for children that were forked meanwhile
             os.close(descriptor)
 
 
@@ -71,8 +70,8 @@ def _acquire(path: Path, what: str, wait_s: float, briefly: bool) -> int:
                 return descriptor
         except BlockingIOError as error:
             holder = _read_name(descriptor)
-            # A search does not wait: what it has made serves it anyway.
-            least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S  # to write its name in
+            # A brief holder does not wait for another one. Any holder needs a moment to write its name.
+            least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S
             if time.monotonic() >= began + max(wait_s, least_s):
                 os.close(descriptor)
                 raise InputError(
@@ -86,7 +85,7 @@ def _acquire(path: Path, what: str, wait_s: float, briefly: bool) -> int:
 
 
 def _open(path: Path) -> int:
-    """Open the lock file itself: a link would let a stranger's folder overwrite any file of ours."""
+    """Open the lock file, but no symbolic link, which could make us overwrite any other file."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
@@ -94,12 +93,12 @@ def _open(path: Path) -> int:
         raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError(f"cannot open the lock {path}: it is not a regular file. Remove it.")
+        raise InputError(f"cannot open the lock {path}: it is not a regular file. Remove it, or choose another place.")
     return descriptor
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
-    """Return whether others would open this very file now: a failed build may have removed it."""
+    """Return whether the path still names this file, which a failed build may have removed."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -107,11 +106,11 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 
 def _write_name(descriptor: int, how: str) -> None:
-    """Write who holds the lock. For people only, so a full disk does not matter."""
+    """Write the name of the holder. Errors such as a full disk are ignored."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     text = f"process {os.getpid()} on {socket.gethostname()} since {since}{how}".encode()
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, os.pwrite(descriptor, text, 0))  # in this order there is always a name
+        os.ftruncate(descriptor, os.pwrite(descriptor, text, 0))  # in this order the file is never empty
 
 
 def _read_name(descriptor: int) -> str:
@@ -119,11 +118,10 @@ def _read_name(descriptor: int) -> str:
     return "".join(filter(str.isprintable, text)) or "another process"
 
 
+@functools.cache  # once in each process
 def _close_in_children() -> None:
-    """Make forked children close the lock: they share it, and would keep it after the death of their parent."""
-    if not _registered:
-        _registered.append(True)
-        os.register_at_fork(after_in_child=_let_go)
+    """Make forked children close their copies of the locks, which would outlive the death of the parent."""
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _let_go() -> None:

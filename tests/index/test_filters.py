@@ -11,8 +11,7 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions, distances_m
-from cricavpr.index.codes.compressed import CompressedEngine
-from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.columns import Columns, Photos
 from cricavpr.index.exact import ExactEngine
 from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken, flattened, mask_of

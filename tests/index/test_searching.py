@@ -23,8 +23,7 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.checksummed_json import seal, unseal
 from cricavpr.index.codes import coding, compressed
 from cricavpr.index.codes import tuning as tuning_module
-from cricavpr.index.codes.compressed import CompressedEngine
-from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.columns import Photos
 from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken

@@ -25,9 +25,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.files import open_regular
+from cricavpr.files import give_back, open_regular
 from cricavpr.index.storage import DamagedError, FileError, failed_read, write_new
-from cricavpr.mapped import give_back
 
 MAGIC = b"cricavpr.arrays.2\n".ljust(64, b"\0")
 ALIGNMENT = 64

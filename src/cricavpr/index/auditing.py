@@ -9,13 +9,13 @@ import numpy as np
 
 from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
+from cricavpr.files import give_back
 from cricavpr.index.checksummed_json import unseal
 from cricavpr.index.codes.coding import damaged_codes
 from cricavpr.index.columns import first_of_each
 from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, newest, read_manifest
 from cricavpr.index.segments import Segment
 from cricavpr.index.storage import CalibrationError, DamagedError, FileError, TuningError, failed_read, read_whole
-from cricavpr.mapped import give_back
 from cricavpr.progress import Report
 
 ROWS_AT_ONCE = 4096

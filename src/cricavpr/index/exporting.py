@@ -14,12 +14,11 @@ import numpy as np
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.extras import extra
-from cricavpr.files import written_beside
+from cricavpr.files import safe_cell, written_beside
 from cricavpr.geo import LatLon, point_feature
 from cricavpr.index.columns import Columns
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.schema import nearest
-from cricavpr.spreadsheet import safe_cell
 
 ROWS_AT_ONCE = 4096
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.mapped import give_back
+from cricavpr.files import give_back
 
 Indices = NDArray[np.int64]
 Distance = Literal["dot", "l2"]  # the score is the dot product, or minus the squared Euclidean distance

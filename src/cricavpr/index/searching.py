@@ -26,8 +26,7 @@ from cricavpr.index.codes.coding import (
     quantiser_of,
     required_quantiser,
 )
-from cricavpr.index.codes.compressed import SHORTLIST
-from cricavpr.index.codes.quantiser import code_size
+from cricavpr.index.codes.compressed import SHORTLIST, code_size
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.exact import ExactEngine, Queries
 from cricavpr.index.manifest import TUNED

@@ -16,12 +16,12 @@ from typing import Any, Self
 import numpy as np
 
 from cricavpr.errors import InputError
+from cricavpr.files import give_back
 from cricavpr.geo import Metres, Positions
 from cricavpr.index.columns import Bytes, Columns, Indices, one_frame, positions_in
 from cricavpr.index.manifest import Manifest, newest, read_manifest, versions
 from cricavpr.index.segments import Segment
 from cricavpr.index.vectors import Mask, Rows, Vectors
-from cricavpr.mapped import give_back
 from cricavpr.schema import to_plain
 
 ROWS_AT_ONCE = 4096

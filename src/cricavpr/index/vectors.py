@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.mapped import give_back, map_of
+from cricavpr.files import give_back, map_of
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]

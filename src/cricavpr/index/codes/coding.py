@@ -19,9 +19,8 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import written_beside
 from cricavpr.index.array_file import ArrayFile, Column, write_arrays
-from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.codes.fast_scan import Codes, Packed, pack
-from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment
