@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 
@@ -26,12 +25,11 @@ from cricavpr.index.codes.coding import (
     quantiser_of,
     required_quantiser,
 )
-from cricavpr.index.codes.compressed import SHORTLIST, code_size
+from cricavpr.index.codes.compressed import SHORTLIST, CompressedEngine, code_size
 from cricavpr.index.codes.tuning import Tuned
-from cricavpr.index.exact import ExactEngine, Queries
+from cricavpr.index.exact import ExactEngine
 from cricavpr.index.manifest import TUNED
 from cricavpr.index.photo_index import Found, KnownPhotos
-from cricavpr.index.search import Predictions
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.storage import FileError
 from cricavpr.index.vectors import Mask
@@ -41,12 +39,6 @@ EXACT_VALUES = 50_000_000  # 12,000 x 4096: 7 ms of CPU for a query from float32
 RAM_BUDGET_MB = 512
 PROGRAM_MB = 220  # Python, numpy, faiss, and what searching needs besides the codes
 MB = 1_000_000
-
-
-class Engine(Protocol):
-    """A way to search the rows of a version; removed rows are never found."""
-
-    def search(self, queries: Queries, k: int, allowed: Mask | None = None) -> Predictions: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ class FolderSearcher:
     snapshot: Snapshot
     photos: KnownPhotos
     choice: Choice
-    engine: Engine
+    engine: ExactEngine | CompressedEngine
     notes: tuple[str, ...] = ()
     allowed: Mask | None = None
     most_matches: int = sys.maxsize

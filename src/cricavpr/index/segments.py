@@ -117,10 +117,6 @@ class Segment:
         if vectors.type not in STORED.values() or vectors.shape != (count, self.dim):
             raise ValueError(f"vectors are {vectors.type} of shape {vectors.shape}")
 
-    @property
-    def checksum(self) -> str:
-        return self.piece.checksum
-
     @cached_property
     def live(self) -> Indices:
         """(n,) the rows that are not removed, sorted."""

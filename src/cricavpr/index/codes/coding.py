@@ -27,7 +27,7 @@ from cricavpr.index.segments import Segment
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.storage import CodesError, FileError, remove_quietly, writer_of
 from cricavpr.index.vectors import release
-from cricavpr.progress import Report
+from cricavpr.progress import Progress, Report
 
 KIND = "cricavpr.codes.2"
 ROWS_AT_ONCE = 4096
@@ -84,7 +84,7 @@ def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
 
 
 def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
-    """Compute the codes of a segment; `progress` is called with the number of rows coded since the last call."""
+    """Return the codes of a segment. `progress` is called with the number of rows since the last call."""
     codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
     for start in range(0, len(segment), ROWS_AT_ONCE):
         some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
@@ -152,20 +152,13 @@ def prepare(
 
 def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> None:
     """Write the codes of each segment that has none."""
-    done, total = 0, len(snapshot.rows)
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, total)
-
-    for segment in snapshot.segments:
-        try:
-            read_codes(snapshot.path, segment.piece, quantiser)
-            done += len(segment)
-        except FileError:
-            write_codes(snapshot.path, encode_all(segment, quantiser, advance), segment.piece, quantiser)
+    with Progress(progress or False, len(snapshot.rows)) as meter:
+        for segment in snapshot.segments:
+            try:
+                read_codes(snapshot.path, segment.piece, quantiser)
+                meter.done += len(segment)
+            except FileError:
+                write_codes(snapshot.path, encode_all(segment, quantiser, meter.advance), segment.piece, quantiser)
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
@@ -221,11 +214,14 @@ def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened
     quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
     notes: list[str] = []
     codes: InMemory = {}
+    in_order: list[Packed] = []
     for segment in snapshot.segments:
-        key = quantiser.fingerprint, segment.checksum
+        key = quantiser.fingerprint, segment.piece.checksum
         there = (known or {}).get(key)
         codes[key] = there or pack(quantiser.centroids, _codes(snapshot, segment, quantiser, notes))
-    in_order = [piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.checksum]]
+    in_order = [
+        piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.piece.checksum]
+    ]
     return Opened(CompressedEngine(snapshot.rows, quantiser, in_order), codes, tuple(notes))
 
 
@@ -242,7 +238,7 @@ def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: li
     try:
         with writer_of(snapshot.path, briefly=True):
             pieces = Snapshot.open(snapshot.path).manifest.pieces
-            if segment.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
+            if segment.piece.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
                 write_codes(snapshot.path, codes, segment.piece, quantiser)
     except InputError as error:
         notes.append(f"these codes were not written: {error}")

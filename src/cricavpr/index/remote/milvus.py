@@ -230,17 +230,10 @@ def _expression(one: Filter) -> str:
 
 
 def _box(south_deg: float, north_deg: float, west_deg: float, east_deg: float) -> str:
-    west, east = f"lon_deg >= {_less(west_deg)}", f"lon_deg <= {_more(east_deg)}"
-    sides = f"({west} or {east})" if west_deg > east_deg else f"{west} and {east}"  # across the date line
-    return f"lat_deg >= {_less(south_deg)} and lat_deg <= {_more(north_deg)} and {sides}"
-
-
-def _less(deg: float) -> str:
-    return repr(float(deg) - MARGIN_DEG)  # float(): numpy writes its numbers with their type
-
-
-def _more(deg: float) -> str:
-    return repr(float(deg) + MARGIN_DEG)
+    south, west = (f">= {float(deg) - MARGIN_DEG!r}" for deg in (south_deg, west_deg))  # float(): also for numpy's
+    north, east = (f"<= {float(deg) + MARGIN_DEG!r}" for deg in (north_deg, east_deg))
+    either = "or" if west_deg > east_deg else "and"  # the box crosses the date line
+    return f"lat_deg {south} and lat_deg {north} and (lon_deg {west} {either} lon_deg {east})"
 
 
 def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from the earth's centre
