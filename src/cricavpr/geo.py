@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import utm
 from numpy.typing import ArrayLike, NDArray
 
 from cricavpr.errors import InputError
@@ -115,8 +116,11 @@ class Positions:
         zones = np.full(len(degrees), "", dtype="<U3")
         zones[known] = _choose_zones(degrees[known])
         for zone in np.unique(zones[known]):
-            rows = zones == zone
-            metres[rows] = _to_utm(degrees[rows], str(zone))
+            rows, number = zones == zone, int(zone[:-1])
+            east, north, *_ = utm.from_latlon(
+                *degrees[rows].T, force_zone_number=number, force_northern=zone[-1] == "N"
+            )
+            metres[rows] = np.stack([east, north], axis=1)
         return cls(metres, tuple(zones.tolist()))
 
     @classmethod
@@ -154,7 +158,9 @@ class Positions:
         zones = np.array(self.zones, dtype="<U3")
         for zone in np.unique(zones[self.known]):
             rows = (zones == zone) & self.known
-            degrees[rows] = _from_utm(self.metres[rows], str(zone))
+            # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
+            parts = utm.to_latlon(*self.metres[rows].T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
+            degrees[rows] = np.stack(parts, axis=1)
         return degrees
 
     def take(self, indices: ArrayLike) -> Self:
@@ -314,8 +320,6 @@ def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
 
 def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such as "33N"
     """Return one zone for all images if they fit into it, otherwise each image's own zone."""
-    import utm
-
     if not len(degrees):
         return np.empty(0, "<U3")
     lat, lon = degrees.T
@@ -336,22 +340,6 @@ def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
     furthest_deg = [np.abs((lon_deg - (6 * zone - 183) + 180.0) % 360.0 - 180.0).max() for zone in nearby]
     best = int(np.argmin(furthest_deg))
     return nearby[best] if furthest_deg[best] <= ONE_ZONE_DEG else None
-
-
-def _to_utm(degrees: Degrees, zone: str) -> Metres:
-    import utm
-
-    number, northern = int(zone[:-1]), zone[-1] == "N"
-    east, north, _, _ = utm.from_latlon(*degrees.T, force_zone_number=number, force_northern=northern)
-    return np.stack([east, north], axis=1)
-
-
-def _from_utm(metres: Metres, zone: str) -> Degrees:
-    import utm
-
-    # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
-    lat, lon = utm.to_latlon(*metres.T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
-    return np.stack([lat, lon], axis=1)
 
 
 def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:

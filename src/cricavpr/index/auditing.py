@@ -13,7 +13,7 @@ from cricavpr.files import give_back
 from cricavpr.index.checksummed_json import unseal
 from cricavpr.index.codes.coding import damaged_codes
 from cricavpr.index.columns import first_of_each
-from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, newest, read_manifest
+from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, Piece, newest, read_manifest
 from cricavpr.index.segments import Segment
 from cricavpr.index.storage import CalibrationError, DamagedError, FileError, TuningError, failed_read, read_whole
 from cricavpr.progress import Report
@@ -28,9 +28,9 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
     Raises:
         InputError: there is no index, or it has another format.
     """
-    manifest, opened = _newest(path)
-    if manifest is None:
-        yield from (one for one in opened if isinstance(one, FileError))
+    manifest, opened = _opened(path)
+    if isinstance(manifest, FileError):
+        yield manifest
         return
     done, ids = 0, []
     for piece in manifest.pieces:
@@ -67,29 +67,28 @@ def _measured(path: Path) -> Iterator[FileError]:
             yield kind(path / name, str(error))
 
 
-def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Open the newest version. If a new one was written meanwhile, open that, because old files may be missing."""
-    number = newest(path)
+def _opened(path: Path) -> tuple[Manifest | FileError, list[Segment | FileError]]:
+    """Return the manifest of the newest version and its segments, or the error in place of what cannot be opened.
+
+    If a new version was written meanwhile, that one is opened, because old files may be missing.
+    """
     while True:
-        found, seen = _opened(path, number), number
         number = newest(path)
-        if number == seen or not any(isinstance(one, FileError) for one in found[1]):
+        try:
+            manifest = read_manifest(path, number)
+            opened = [_segment_of(path, manifest, piece) for piece in manifest.pieces]
+            found: tuple[Manifest | FileError, list[Segment | FileError]] = manifest, opened
+        except FileError as damage:
+            found = damage, []
+        if newest(path) == number or not any(isinstance(one, FileError) for one in (found[0], *found[1])):
             return found
 
 
-def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the manifest of a version, and each of its segments, or the error where one cannot be opened."""
+def _segment_of(path: Path, manifest: Manifest, piece: Piece) -> Segment | FileError:
     try:
-        manifest = read_manifest(path, version)
+        return Segment(path, piece, manifest.made_by)
     except FileError as damage:
-        return None, [damage]
-    opened: list[Segment | FileError] = []
-    for piece in manifest.pieces:
-        try:
-            opened.append(Segment(path, piece, manifest.made_by))
-        except FileError as damage:
-            opened.append(damage)
-    return manifest, opened
+        return damage
 
 
 def _invalid_columns(segment: Segment) -> list[FileError]:

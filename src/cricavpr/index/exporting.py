@@ -76,15 +76,12 @@ def _geojson(snapshot: Snapshot, path: Path) -> None:
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):
-            file.write(("," if number else "") + "\n" + json.dumps(_feature(row)))
+            lat_deg, lon_deg = row.pop("lat"), row.pop("lon")
+            feature = {"type": "Feature", "geometry": None, "properties": row}
+            if lat_deg is not None:
+                feature = point_feature(LatLon(lat_deg, lon_deg), row)
+            file.write(("," if number else "") + "\n" + json.dumps(feature))
         file.write("\n]}\n")
-
-
-def _feature(row: dict[str, Any]) -> dict[str, Any]:
-    properties = {key: value for key, value in row.items() if key not in ("lat", "lon")}
-    if row["lat"] is None:
-        return {"type": "Feature", "geometry": None, "properties": properties}
-    return point_feature(LatLon(row["lat"], row["lon"]), properties)
 
 
 def _parquet(snapshot: Snapshot, path: Path) -> None:

@@ -125,7 +125,9 @@ class Taken:
             if time is not None and (not isinstance(time, np.datetime64) or np.isnat(time)):
                 raise InputError(f"invalid time {time!r}. Expected a numpy datetime64 in UTC.")
         if self.first is not None and self.end is not None and not self.first < self.end:
-            raise InputError(f"the end must be after the beginning, got {self.first} to {self.end}. Give the earlier time first.")
+            raise InputError(
+                f"the end must be after the beginning, got {self.first} to {self.end}. Give the earlier time first."
+            )
 
     def mask(self, columns: Columns) -> Mask:
         fits: Mask = ~np.isnat(columns.times)

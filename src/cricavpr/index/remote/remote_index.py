@@ -162,13 +162,13 @@ class RemoteIndex:
         return frame_of_zone(self._ask(self.server.any_zone))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which photos are in the index, by the SHA-256 of their bytes."""
+        """Return which of some photos, given by the SHA-256 of their bytes, are in the index."""
         texts = [one.hex() for one in ids]
         found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
 
     def info(self) -> dict[str, Any]:
-        """Return the facts about the index, as JSON has them."""
+        """Return facts about the index as values of JSON."""
         count = len(self)
         return {
             "path": str(self.address),
@@ -186,7 +186,7 @@ class RemoteIndex:
     def search(
         self, queries: DescriptorSet, top: int = 5, *, engine: str = "auto", where: Filter | None = None
     ) -> Found:
-        """Return the `top` best photos for each query, best first; of equal scores the lower id.
+        """Return the `top` best photos for each query, best first; of equal scores the lower id comes first.
 
         Rows number the photos that were found. A kind that is not exact may find fewer photos than match.
 
@@ -197,11 +197,7 @@ class RemoteIndex:
         return self._searcher(engine, where).search(queries, top)
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> RemoteSearcher:
-        """Return the index ready for many searches.
-
-        Raises:
-            InputError: no photo matches, an engine was chosen, or the server does not answer.
-        """
+        """Return a searcher for many searches. Raises InputError if no photo matches, or for any engine but "auto"."""
         searcher = self._searcher(engine, where)
         if searcher.filters and not searcher.may_match():
             searcher.refuse()
@@ -218,34 +214,20 @@ class RemoteIndex:
     # --- changing it
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add photos; those that are there already change nothing.
+        """Add photos as `PlaceIndex.add` does. When it returns, the server has acknowledged all of them.
 
-        When it returns the server has acknowledged all of them. The same call finishes an interrupted one.
-
-        Args:
-            wait_s: not used, because a server allows several writers.
-            progress: called with (photos done, photos in all).
-
-        Raises:
-            MadeByError: the photos have another provenance.
-            InputError: the photos are invalid, their positions have another frame, or the server does not answer.
+        The same call finishes an interrupted one. `wait_s` is ignored, because a server allows several writers.
         """
         self._check(photos.descriptors.made_by)
         return self._send(photos.columns(), photos.descriptors.vectors, progress)
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add all photos of an index in a folder that are not here yet. Raises as `add` does."""
+        """Add all photos of an index in a folder that this index does not have."""
         self._check(other.made_by)
         return self._send(other.snapshot.columns, other.vectors, progress)
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
-        """Remove the photos with these names, whatever their root, and those with these ids.
-
-        A name may be in another Unicode normalisation. Repeating it changes nothing.
-
-        Raises:
-            InputError: `names` is a single string, an id is invalid, or the server does not answer.
-        """
+        """Remove photos by name and by id, as `PlaceIndex.remove` does."""
         refuse_one_name(names)
         pack_ids(ids)
         known = self.contains(ids).tolist()
@@ -341,7 +323,7 @@ class RemoteSearcher:
         return tuple(one for one in self.filters if isinstance(one, (Box, Near)))
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:
-        """Return the `top` best photos for each query. See `RemoteIndex.search`."""
+        """Return the `top` best photos for each query, as `RemoteIndex.search` does."""
         self.index._check(queries.made_by)
         if not 1 <= top <= self.most_matches:
             raise InputError(f"the number of matches must be from 1 to {self.most_matches:,}, got {top}.")
