@@ -294,7 +294,7 @@ def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (
     bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{what} of row {row} must be two finite numbers, or NaN twice, got {rows[row].tolist()}.")
+        raise InputError(f"{what} of row {row} must be two finite numbers or both NaN, got {rows[row].tolist()}.")
 
 
 def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:

@@ -191,13 +191,13 @@ class _Job:
         return made_by(self.method, self.grouping)
 
     def open(self) -> tuple[ImageSet, Problems]:
-        """Return the photos that can be used, and the others."""
+        """Return the photos that can be used, and the problems of the others."""
         if isinstance(self.photos, ImageSet):
             return self.photos, ()
         return open_photos(Path(self.photos), self.positions, need_positions=True, need_times=True)
 
     def named(self, images: ImageSet) -> str:
-        """Return the name of the work: photos and method."""
+        """Return a text that identifies photos and method."""
         return f"{images.root.absolute()}\0{self.made_by.fingerprint}"
 
     def build_in_folder(self, to: Path, dtype: str) -> tuple[PlaceIndex, Problems]:
@@ -207,9 +207,9 @@ class _Job:
             before = _replaced(to)
             index = PlaceIndex.build(given, to, dtype=dtype, wait_s=self.wait_s)
         if before:
-            self.note(f"they replace {before}.")
+            self.note(f"the new index replaces {before}.")
         if len(index) < len(given):
-            self.note(f"{len(given) - len(index):,} photos are copies of others and count once.")
+            self.note(f"{len(given) - len(index):,} photos are copies of others and are stored once.")
         return index, (*unusable, *problems)
 
     def build_on_server(self, address: Address, kind: str | None) -> tuple[PhotoIndex, Problems]:
@@ -227,7 +227,7 @@ class _Job:
         return change.index, (*unusable, *problems)
 
     def add(self, index: PhotoIndex, images: ImageSet) -> tuple[Change[PhotoIndex], Problems]:
-        """Describe and add the photos that are not there."""
+        """Describe and add the photos that the index does not have."""
         check_fits(index, self.made_by, images.positions)
         ids = photo_ids(images.root, images.names)
         if index.contains(ids).all():
@@ -266,10 +266,10 @@ def _place_to_work(index: PhotoIndex) -> Path:
 
 
 def _replaced(to: Path) -> str:
-    """Return what an index holds that is about to be replaced, or ""."""
+    """Return a description of the index that is about to be replaced, or ""."""
     try:
         count = len(PlaceIndex.open(to))
-        return f"the {count:,} photos that were in {to}; `cricavpr index add` adds" if count else ""
+        return f"the {count:,} photos that were in {to}; use `cricavpr index add` to keep them" if count else ""
     except InputError:  # damaged, or of another release
         there = to.is_dir() and any(is_ours(path.name) for path in to.iterdir())
         return f"an index in {to} that could not be opened" if there else ""

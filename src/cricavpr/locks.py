@@ -85,7 +85,7 @@ def _acquire(path: Path, what: str, wait_s: float, briefly: bool) -> int:
 
 
 def _open(path: Path) -> int:
-    """Open the lock file, but no symbolic link, which could make us overwrite any other file."""
+    """Open the lock file. A symbolic link is refused, because the name of the holder would overwrite its target."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:

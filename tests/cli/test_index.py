@@ -157,9 +157,10 @@ def test_building_where_an_index_is_says_what_it_replaces(
     parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
-    assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
+    told = f"the new index replaces the 6 photos that were in {index}; use `cricavpr index add` to keep them.\n"
+    assert capsys.readouterr().err == told
     assert len(PlaceIndex.open(index)) == 4
-    told = f"they replace an index in {index} that could not be opened.\n"
+    told = f"the new index replaces an index in {index} that could not be opened.\n"
     (index / PlaceIndex.open(index).snapshot.manifest.name).write_text("{}")
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
     assert told in capsys.readouterr().err

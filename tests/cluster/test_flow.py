@@ -262,7 +262,7 @@ def test_what_a_dead_conductor_left_goes_to_the_next_and_nothing_twice(
 
 
 def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"fails again and again: the node is dead. Finished work is kept"):
+    with pytest.raises(InputError, match=r"failed 3 times in a row: the node is dead. Finished work is kept"):
         spread_over(Ray([0, 0, 0, 0]), monkeypatch, tmp_path)
 
 

@@ -77,7 +77,7 @@ def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet,
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """Yield answers for the batches from `done` on, in any order within a stretch."""
+    """Yield answers for the batches from `done` on; `STRETCH` batches are given out at a time."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
         yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)

@@ -84,7 +84,9 @@ def connected(address: Address) -> Iterator[None]:
     try:
         ray.init(**here, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # ray raises RuntimeError, ConnectionError, ValueError and its own
-        raise InputError(f"no Ray cluster at {address}: {_last_line(error)}. Is its client server running?") from error
+        raise InputError(
+            f"cannot connect to Ray at {address}: {_last_line(error)}. Start its client server."
+        ) from error
     try:
         yield
     finally:
@@ -111,7 +113,7 @@ def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iter
         except ray.exceptions.RayError as error:
             losses += 1
             if losses >= MOST_LOSSES:
-                raise InputError(f"the cluster fails again and again: {_last_line(error)}. {KEPT}") from error
+                raise InputError(f"the cluster failed {losses} times in a row: {_last_line(error)}. {KEPT}") from error
             note(f"a machine of the cluster was lost; {len(left):,} batches are given to the others.")
         except ConnectionError as error:
             raise InputError(f"the cluster was lost: {_last_line(error)}. {KEPT}") from error

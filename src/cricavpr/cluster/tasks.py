@@ -48,7 +48,7 @@ class MethodSpec:
         return load_method(self.name, self.weights, self.device, **settings)
 
     def absolute(self) -> Self:
-        """Return the same arguments with an absolute path of the weights, for other working directories."""
+        """Return the same arguments with an absolute path of the weights."""
         if self.weights is None or not Path(self.weights).is_file():
             return self
         return replace(self, weights=str(Path(self.weights).absolute()))
@@ -162,7 +162,7 @@ def ready(job: Job) -> Method:
     if other := made_by(method, ALONE).differences(replace(job.made, grouping=grouping)):
         raise _MachineError(f"its method differs ({'; '.join(other)}). Give it the same weights file.")
     if unlike := differences(job.platform, platform_here(job.method.device)):
-        raise _MachineError(f"it would compute other bytes ({unlike}). Install the same programs there.")
+        raise _MachineError(f"it would compute other bytes ({unlike}). Install the same versions there.")
     if noise_digest(method, job.noise_groups) != job.noise:
         raise _MachineError(
             "it computes other bytes from the same noise, because its processor adds in another order. "

@@ -110,7 +110,7 @@ class _Writing:
 
 @dataclass(frozen=True)
 class Place:
-    """Place, type and shape of an array in a file."""
+    """Offset, type and shape of an array in a file."""
 
     start: int
     type: str
@@ -165,9 +165,9 @@ class ArrayFile:
             weakref.finalize(self, _close, self._descriptor)
             found = os.fstat(self._descriptor).st_size
             if found != (found if length is None else length):
-                raise self.error(self.path, f"has {found} bytes instead of {length}")
+                raise self.error(self.path, f"has {found} bytes, expected {length}")
             if found < len(MAGIC) + TAIL:
-                raise self.error(self.path, "is truncated, of another version, or not ours")
+                raise self.error(self.path, "is truncated, or not a file of this version")
             self._map = mmap.mmap(self._descriptor, found, access=mmap.ACCESS_READ)
         except OSError as error:
             raise failed_read(self.path, error, self.error) from error
@@ -176,12 +176,12 @@ class ArrayFile:
     def _read_footer(self, checksum: str | None) -> None:
         size = len(self.bytes)
         if self.bytes[: len(MAGIC)].tobytes() != MAGIC:
-            raise self.error(self.path, "is of another version, or not ours", 0)
+            raise self.error(self.path, "is not a file of this version", 0)
         length = int.from_bytes(self.bytes[size - TAIL : size - 32].tobytes(), "little")
         blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each of them has a sum of four bytes
         start = size - TAIL - length - 4 * blocks
         if length > JSON_BYTES or start < len(MAGIC):
-            raise self.error(self.path, "is truncated, of another version, or not ours", size - TAIL)
+            raise self.error(self.path, "is truncated, or not a file of this version", size - TAIL)
         digest = hashlib.sha256(self.bytes[start : size - 32].data).hexdigest()
         if digest != self.bytes[size - 32 :].tobytes().hex() or checksum not in (None, digest):
             raise self.error(self.path, "does not match its checksum", start)
@@ -196,10 +196,10 @@ class ArrayFile:
     def _place(self, start: Any, type: Any, shape: Any) -> Place:
         numbers = (start, *shape)
         if type not in TYPES or not all(isinstance(one, int) and 0 <= one <= LONGEST for one in numbers):
-            raise ValueError(f"an array of type {type} and shape {shape}")
+            raise ValueError(f"invalid type {type} or shape {shape}")
         place = Place(start, type, tuple(shape))
         if not shape or place.end > self.data_bytes or start % ALIGNMENT:
-            raise ValueError("an array outside of the file")
+            raise ValueError("an array lies outside the file")
         return place
 
     def is_current(self) -> bool:
@@ -293,7 +293,7 @@ class ArrayFile:
         except OSError as error:
             raise failed_read(self.path, error, self.error) from error
         if at < stop:
-            raise self.error(self.path, "has become shorter", at)
+            raise self.error(self.path, "was truncated while it was open", at)
         return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
 

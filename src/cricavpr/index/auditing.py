@@ -92,7 +92,7 @@ def _segment_of(path: Path, manifest: Manifest, piece: Piece) -> Segment | FileE
 
 
 def _invalid_columns(segment: Segment) -> list[FileError]:
-    """Return the error of columns that cannot be read although their checksums are right."""
+    """Return the error if the columns cannot be read although their checksums match."""
     try:
         segment.columns  # noqa: B018  # a cached property
     except FileError as damage:
@@ -108,7 +108,7 @@ def _invalid(segment: Segment) -> Iterator[FileError]:
     except InputError as error:
         yield DamagedError(path, f"has invalid positions ({error})")
     if (segment.find(segment.columns.ids) != segment.live).any():
-        yield DamagedError(path, "does not find its own photos")
+        yield DamagedError(path, "has sorted keys that do not match its photos")
     for start in range(0, len(segment), ROWS_AT_ONCE):
         bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)

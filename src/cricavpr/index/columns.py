@@ -325,7 +325,7 @@ def decode_zone(code: int) -> str:
 
 
 def refuse_one_name(names: Sequence[str]) -> None:
-    """Raise InputError for a single name in place of a list of names."""
+    """Raise InputError if `names` is a single string."""
     if isinstance(names, str):
         raise InputError(f"names must be a list, got the single name {names!r}. Use [{names!r}].")
 
@@ -360,7 +360,7 @@ def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
 
 
 def first_of_each(ids: Bytes) -> Indices:  # (N, 32) -> (M,)
-    """Return the first row of each photo, rising."""
+    """Return the first row of each different id, sorted."""
     whole = np.ascontiguousarray(ids).reshape(-1).view(f"V{ID_BYTES}")
     return np.sort(np.unique(whole, return_index=True)[1]).astype(np.int64)
 

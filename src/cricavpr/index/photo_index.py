@@ -101,7 +101,7 @@ class PhotoIndex(Protocol):
     def __len__(self) -> int: ...
 
     def newest(self) -> PhotoIndex:
-        """Return the index as it is now."""
+        """Return the newest version of the index."""
 
     def info(self) -> dict[str, Any]:
         """Return facts about the index as values of JSON."""
@@ -126,7 +126,7 @@ class PhotoIndex(Protocol):
     def remove(
         self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0
     ) -> Change[PhotoIndex]:
-        """Remove photos by name, whatever their root, and by id."""
+        """Remove photos by name, in any root, and by id."""
 
 
 def check_fits(index: PhotoIndex, made_by: MadeBy, positions: Positions | None = None) -> None:

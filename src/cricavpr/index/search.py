@@ -98,7 +98,7 @@ def search(
     block: int | None = None,
     *,
     distance: Distance = "dot",
-    panoramas: Indices | None = None,  # (N,) rising numbers
+    panoramas: Indices | None = None,  # (N,) sorted numbers
 ) -> Predictions:  # (Q, min(k, N))
     """Return the k database vectors with the highest score for each query; of equal scores the lower index first.
 
@@ -160,7 +160,7 @@ def _scanned(
     panoramas: Indices | None,
     right: Sequence[Indices] | None = None,
 ) -> _Scan:
-    """Check everything, and scan the whole database; with `right` the ranks are counted too."""
+    """Check the arguments and scan the whole database; ranks are counted if `right` is given."""
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise InputError(
             f"database (N, D) and queries (Q, D) must have the same D, got {database.shape} and {queries.shape}."
@@ -268,7 +268,7 @@ def _ends(count: int, block: int, panoramas: Indices | None) -> list[int]:
     if panoramas is None:
         return [*range(block, count, block), count] if count else []
     if len(panoramas) != count or (np.diff(panoramas) < 0).any():
-        raise InputError(f"panoramas must be {count} rising numbers, one for each vector. Sort the images by panorama.")
+        raise InputError(f"panoramas must be {count} sorted numbers, one for each vector. Sort the images by panorama.")
     borders = np.append(np.flatnonzero(np.diff(panoramas)) + 1, count)  # where a panorama ends
     ends: list[int] = []
     while count and (not ends or ends[-1] < count):

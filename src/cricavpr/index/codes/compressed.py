@@ -74,7 +74,7 @@ class Quantiser:
         d, dim = self.projection.shape
         fit = parts * width == d > 0 and count == fast_scan.CENTROIDS and self.mean.shape == (dim,)
         if not fit or parts % 2:
-            raise ValueError("its arrays do not match")
+            raise ValueError("the shapes of its arrays do not match")
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in self.arrays().values()):
             raise ValueError("its arrays are not finite float32")
 

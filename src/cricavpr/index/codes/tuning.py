@@ -215,7 +215,7 @@ class Tuned:
         if self.quantiser != quantiser:
             raise InputError(f"the codes have changed since they were measured. {TUNE} again.")
         if same < SAME_ENOUGH * max(photos, measured):
-            raise InputError(f"{same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
+            raise InputError(f"only {same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
         if self.tuning.keeps is None:
             raise InputError(f"no measured shortlist finds {self.tuning.target:.0%} of what exact search finds.")
         return self.tuning.keeps.shortlist

@@ -249,7 +249,7 @@ def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from t
 
 
 def _turned(deg: float) -> float:
-    """Return the same longitude in -180..180."""
+    """Normalise a longitude to -180..180 degrees."""
     return deg if -180.0 <= deg <= 180.0 else (deg + 180.0) % 360.0 - 180.0
 
 
@@ -262,6 +262,6 @@ def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
 
 
 def _milliseconds_up(when: np.datetime64) -> int:
-    """Return the first whole millisecond that is not before a time."""
+    """Round a time up to whole milliseconds."""
     whole = when.astype("datetime64[ms]")
     return int(whole.astype(np.int64)) + int(whole < when)

@@ -364,7 +364,7 @@ class RemoteSearcher:
             waiting = [query for query in waiting if query not in best]
             if waiting and limit == self.most_matches:
                 raise InputError(
-                    f"the {limit:,} best photos near the filter lie outside it ({self.places[0]}). Use a wider filter."
+                    f"too few of the {limit:,} best photos match the filter ({self.places[0]}). Use a wider filter."
                 )
             limit = min(2 * limit, self.most_matches)
         return [best[query] for query in range(len(vectors))]

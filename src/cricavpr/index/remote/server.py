@@ -64,7 +64,7 @@ def is_remote(where: str | Path) -> bool:
 
 
 def folder_named(text: str, verb: str) -> Path:
-    """Return the folder of an index. Raises InputError for the address of a server, naming the verb."""
+    """Return the folder of an index. Raises InputError, which names the verb, for the address of a server."""
     if is_remote(text):
         raise InputError(
             f"`index {verb}` needs an index in a folder, and {Address.parse(text)} is on a server. Give a folder."
@@ -113,7 +113,7 @@ class Address:
 
     @property
     def netloc(self) -> str:
-        """The host and port as URLs have them."""
+        """Host and port, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
@@ -238,7 +238,7 @@ def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Enti
 
 
 def from_entities(entities: Sequence[Entity]) -> Columns:
-    """Return what `to_entities` was given, without the vectors. Raises InputError for invalid entities."""
+    """Convert entities back to columns, without the vectors. Raises InputError for invalid entities."""
     try:
         roots = tuple(dict.fromkeys(entity["root"] for entity in entities))
         code = {root: number for number, root in enumerate(roots)}
