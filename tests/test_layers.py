@@ -32,6 +32,7 @@ WITHIN_A_ROW = {  # values that are made of other values
 }
 HOMES = {  # a heavy library is imported in one place
     "pytorch_metric_learning": "training/losses.py",
+    "filelock": "locks.py",
     "utm": "geo.py",
     "pillow_heif": "images/opening.py",
     "cv2": "methods/matching.py",

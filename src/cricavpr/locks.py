@@ -1,14 +1,12 @@
 """An exclusive lock on a file, which names its holder and is released when the holder dies.
 
-The lock is `flock`, which the system releases when the process ends in any way, so no lock ever becomes stale. The
-content of the file names the holder, for error messages only.
+The content of the file names the holder, for error messages only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import socket
 import stat
@@ -16,18 +14,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cricavpr.errors import InputError
 
 POLL_S = 0.02
 BRIEFLY = ", for a moment"  # suffix of the name of a brief holder
 MOMENT_S = 5.0  # every writer waits at least this long for a brief holder, such as a search that writes codes
 
-_held: set[int] = set()  # descriptors of this process, which forked children must close
-
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock during the block. On Windows nothing is locked.
+    """Hold an exclusive lock during the block.
 
     Args:
         path: the lock file, made if it is missing. A symbolic link is refused.
@@ -40,92 +38,58 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
     """
     if not wait_s >= 0:  # True for NaN too
         raise InputError(f"wait_s must be at least 0, got {wait_s:g}.")
+    lock = FileLock(path, thread_local=False)
+    _acquire(lock, path, what, wait_s, briefly)
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    descriptor = _acquire(path, what, wait_s, briefly)
-    _held.add(descriptor)
-    _close_in_children()
-    try:
+        _write_name(path, BRIEFLY if briefly else "")
         yield
     finally:
-        _held.discard(descriptor)
         with contextlib.suppress(OSError):  # otherwise the lock is released when the process ends
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for children that were forked meanwhile
-            os.close(descriptor)
+            lock.release()
 
 
-def _acquire(path: Path, what: str, wait_s: float, briefly: bool) -> int:
-    import fcntl
-
+def _acquire(lock: FileLock, path: Path, what: str, wait_s: float, briefly: bool) -> None:
     began = time.monotonic()
     while True:
-        descriptor = _open(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(descriptor, path):
-                _write_name(descriptor, BRIEFLY if briefly else "")
-                return descriptor
-        except BlockingIOError as error:
-            holder = _read_name(descriptor)
+            _check_regular(path)
+            lock.acquire(timeout=0)
+            return
+        except Timeout:
+            holder = _read_name(path)
             # A brief holder does not wait for another one. Any holder needs a moment to write its name.
             least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S
             if time.monotonic() >= began + max(wait_s, least_s):
-                os.close(descriptor)
-                raise InputError(
-                    f"{what} is locked by {holder}. Wait for it to end, or give a time to wait."
-                ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+                raise InputError(f"{what} is locked by {holder}. Wait for it to end, or give a time to wait.") from None
+        except OSError as error:
+            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
+            raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error
         time.sleep(POLL_S)
 
 
-def _open(path: Path) -> int:
-    """Open the lock file. A symbolic link is refused, because the name of the holder would overwrite its target."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
-        raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"cannot open the lock {path}: it is not a regular file. Remove it, or choose another place.")
-    return descriptor
+def _check_regular(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode) and not path.is_symlink():
+            raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def _is_still(descriptor: int, path: Path) -> bool:
-    """Return whether the path still names this file, which a failed build may have removed."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write_name(descriptor: int, how: str) -> None:
+def _write_name(path: Path, how: str) -> None:
     """Write the name of the holder. Errors such as a full disk are ignored."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     text = f"process {os.getpid()} on {socket.gethostname()} since {since}{how}".encode()
-    with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, os.pwrite(descriptor, text, 0))  # in this order the file is never empty
+    with contextlib.suppress(OSError), open(_opened(path, os.O_WRONLY), "wb") as file:
+        file.write(text)
+        file.truncate()  # in this order the file is never empty
 
 
-def _read_name(descriptor: int) -> str:
-    text = os.pread(descriptor, 200, 0).decode("ascii", "replace")
+def _read_name(path: Path) -> str:
+    try:
+        with open(_opened(path, os.O_RDONLY), "rb") as file:
+            text = file.read(200).decode("ascii", "replace")
+    except OSError:
+        text = ""
     return "".join(filter(str.isprintable, text)) or "another process"
 
 
-@functools.cache  # once in each process
-def _close_in_children() -> None:
-    """Make forked children close their copies of the locks, which would outlive the death of the parent."""
-    os.register_at_fork(after_in_child=_let_go)
-
-
-def _let_go() -> None:
-    for descriptor in _held:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
+def _opened(path: Path, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -129,22 +130,25 @@ def test_a_lock_file_with_rubbish_in_it_does_no_harm(index: PlaceIndex) -> None:
     assert added(index, [7]).added == 1
 
 
-def test_a_lock_that_was_removed_with_its_folder_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "index"
+def test_a_lock_whose_file_was_removed_meanwhile_is_not_believed(tmp_path: Path) -> None:
+    """A failed build removes its folder, and with it the lock that another writer waits for."""
+    folder, held, go = tmp_path / "index", threading.Event(), threading.Event()
     folder.mkdir()
-    from cricavpr import locks
 
-    seen = []
+    def build() -> None:
+        with writer_of(folder):
+            held.set()
+            go.wait(20)
+            shutil.rmtree(folder)
+            folder.mkdir()
 
-    def once(descriptor: int, path: Path) -> bool:
-        seen.append(descriptor)
-        return len(seen) > 1
-
-    monkeypatch.setattr(locks, "_is_still", once)
-    with writer_of(folder):
-        assert len(seen) == 2
+    building = threading.Thread(target=build)
+    building.start()
+    assert held.wait(20)
+    threading.Timer(0.3, go.set).start()
+    with writer_of(folder, wait_s=20), pytest.raises(InputError, match=r"process \d+"), writer_of(folder):
+        pass
+    building.join()
 
 
 @pytest.mark.parametrize(("count", "each"), [(2, 8), (8, 3)])
