@@ -132,10 +132,9 @@ class Positions:
             raise InputError(
                 "cannot join positions with UTM zones and positions in a local frame. Give zones for all or for none."
             )
-        zones = None
-        if parts[0].zones is not None:
-            zones = tuple(itertools.chain.from_iterable(part.zones or () for part in parts))
-        return cls(np.concatenate([part.metres for part in parts]), zones)
+        zones = itertools.chain.from_iterable(part.zones or () for part in parts)
+        metres = np.concatenate([part.metres for part in parts])
+        return cls(metres, None if parts[0].zones is None else tuple(zones))
 
     def __len__(self) -> int:
         return len(self.metres)

@@ -277,14 +277,6 @@ class ArrayFile:
         end = first + len(into)
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
-        whole = self._read_bytes(start, stop)
-        for block, known in enumerate(self._sums[low:high].tolist()):
-            at = block * BLOCK_BYTES
-            if zlib.crc32(whole[at : at + BLOCK_BYTES]) != known:
-                raise self._damage(low + block)
-        into[:] = whole[first - start : end - start]
-
-    def _read_bytes(self, start: int, stop: int) -> memoryview:
         parts, at = [], start
         try:
             while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
@@ -294,7 +286,12 @@ class ArrayFile:
             raise failed_read(self.path, error, self.error) from error
         if at < stop:
             raise self.error(self.path, "was truncated while it was open", at)
-        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        whole = memoryview(b"".join(parts))
+        for block, known in enumerate(self._sums[low:high].tolist()):
+            at = block * BLOCK_BYTES
+            if zlib.crc32(whole[at : at + BLOCK_BYTES]) != known:
+                raise self._damage(low + block)
+        into[:] = whole[first - start : end - start]
 
 
 def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:

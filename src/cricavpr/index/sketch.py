@@ -20,7 +20,6 @@ from cricavpr.index.storage import read_whole
 
 MOST_BYTES = 4_000_000
 SKETCH = 256  # hashes in a sketch
-MANY = 4 * SKETCH  # so many hashes nearly always contain SKETCH different ones
 
 Sketch = tuple[int, ...]
 PhotoKeys = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), part by part
@@ -34,13 +33,8 @@ def sketch_of(photos: PhotoKeys) -> Sketch:
     """
     lowest = np.empty(0, np.int64)
     for ids, metres in photos:
-        lowest = np.unique(np.append(lowest, _lowest(_hashes(ids, metres))))[:SKETCH]
+        lowest = np.unique(np.append(lowest, _hashes(ids, metres)))[:SKETCH]
     return tuple(lowest.tolist())
-
-
-def _lowest(hashes: Indices) -> Indices:  # (N,) -> (n,), with the lowest 256 different ones
-    few = np.partition(hashes, MANY)[:MANY] if len(hashes) > MANY else hashes
-    return few if len(np.unique(few)) >= SKETCH else hashes
 
 
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
