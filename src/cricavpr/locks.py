@@ -55,12 +55,14 @@ def _acquire(lock: FileLock, path: Path, what: str, wait_s: float, briefly: bool
             _check_regular(path)
             lock.acquire(timeout=0)
             return
-        except Timeout:
+        except Timeout as error:
             holder = _read_name(path)
             # A brief holder does not wait for another one. Any holder needs a moment to write its name.
             least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S
             if time.monotonic() >= began + max(wait_s, least_s):
-                raise InputError(f"{what} is locked by {holder}. Wait for it to end, or give a time to wait.") from None
+                raise InputError(
+                    f"{what} is locked by {holder}. Wait for it to end, or give a time to wait."
+                ) from error  # searches look for an OSError as the cause
         except OSError as error:
             why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
             raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error

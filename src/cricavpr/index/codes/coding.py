@@ -219,9 +219,7 @@ def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened
         key = quantiser.fingerprint, segment.piece.checksum
         there = (known or {}).get(key)
         codes[key] = there or pack(quantiser.centroids, _codes(snapshot, segment, quantiser, notes))
-    in_order = [
-        piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.piece.checksum]
-    ]
+        in_order += codes[key]
     return Opened(CompressedEngine(snapshot.rows, quantiser, in_order), codes, tuple(notes))
 
 
