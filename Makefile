@@ -47,7 +47,7 @@ MILVUS_READY := $(MILVUS)/.ready
 $(MILVUS_READY): pyproject.toml
 	$(PYTHON) -m venv $(MILVUS)
 	$(MILVUS)/bin/python -m pip install --quiet 'milvus==2.3.5' 'pymilvus>=2.4' \
-	  'numpy>=2.0' 'pillow>=11.2' 'safetensors>=0.5' 'scipy>=1.13' 'tqdm>=4.66' 'utm>=0.8' 'pytest>=8.3'
+	  'filelock>=4.3' 'numpy>=2.0' 'pillow>=11.2' 'safetensors>=0.5' 'scipy>=1.13' 'tqdm>=4.66' 'utm>=0.8' 'pytest>=8.3'
 	$(MILVUS)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

@@ -34,7 +34,6 @@ from cricavpr.index.codes.tuning import recalls
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.search import search
-from cricavpr.index.searching import Engine
 
 AT_ONCE = 4096  # rows drawn at a time, each block from a seed of its own
 ADDED_AT_ONCE = 16 * AT_ONCE  # photos of one `add`: half a gigabyte of float16
@@ -174,7 +173,7 @@ def _round(index: PlaceIndex, queries: list[DescriptorSet], exact: NDArray[np.in
     return f"{first:.1%}, {ten:.2%}; {times}"
 
 
-def _scanned(engine: Engine, vectors: NDArray[np.float32]) -> str:
+def _scanned(engine: object, vectors: NDArray[np.float32]) -> str:
     assert isinstance(engine, CompressedEngine)
     clocks = []
     for vector in vectors:

@@ -127,7 +127,7 @@ def test_positions_of_another_frame_are_refused_before_photos_are_described(
     images = image_set(tmp_path / "a", 3)
     build_index(ImageSet(images.root, images.names, local), tmp_path / "index", Counting())
     Counting.described = 0
-    with pytest.raises(InputError, match="UTM zones cannot be joined with positions of a local frame"):
+    with pytest.raises(InputError, match="positions with UTM zones and positions in a local frame"):
         verb(tmp_path / "index", image_set(tmp_path / "b", 4, first=3), Counting())
     assert Counting.described == 0
 
@@ -138,7 +138,7 @@ def test_positions_of_another_frame_are_refused_before_photos_are_described(
         ("index", {"dtype": "float8"}, "unknown dtype 'float8'"),
         ("index", {"kind": "hnsw"}, "kind 'hnsw' is for the collection of a server"),
         ("milvus://localhost/town", {"dtype": "float16"}, "a server stores descriptors as float32"),
-        ("index", {"tags": ["old", ""]}, "tags must be words that are not empty"),
+        ("index", {"tags": ["old", ""]}, "tags must be non-empty words"),
         ("photos", {}, "is not a place index and holds other files"),
     ],
 )
@@ -237,7 +237,7 @@ def test_four_processes_that_add_at_once_and_wait_all_succeed(tmp_path: Path) ->
 def test_who_does_not_wait_is_told_which_process_works_on_the_same_photos(tmp_path: Path) -> None:
     index, _ = build_index(image_set(tmp_path / "a", 2), tmp_path / "index", MeanColour())
     images = image_set(tmp_path / "b", 2, first=2)
-    job = indexing._Job(MeanColour(), (), cricavpr.Grouping(), 16, 0, 0.0, False, print)
+    job = indexing._Job(images, MeanColour())
     with (
         indexing.work_folder(tmp_path / "index", job.named(images)),
         pytest.raises(InputError, match=rf"describing these photos for .* is locked by process {os.getpid()} "),

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "cricavpr"
 ROWS = [  # from the ground up
-    {"errors", "extras", "files", "geo", "locks", "mapped", "progress", "spreadsheet", "terminal", "times"},
+    {"errors", "extras", "files", "geo", "locks", "progress", "terminal", "times"},
     {"images", "descriptors", "grouping", "schema", "matlab", "pca", "plotting", "pages"},
     {"models", "datasets", "index", "town"},
     {"methods"},

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from cricavpr.spreadsheet import plain_cell, safe_cell
+from cricavpr.files import plain_cell, safe_cell
 
 NAMES = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", "'a", "'=a", "''a", "'", "a=b", " =a", "", "å"]
 

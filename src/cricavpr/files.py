@@ -1,4 +1,7 @@
-"""Durable files: written beside the old one, synced, renamed. A reader sees the old file or the new, never half."""
+"""Files: written durably, read as text or as memory maps, and safe for spreadsheets.
+
+A file is written beside the old one, synced and renamed, so that a reader sees the old file or the new one.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,22 @@ import contextlib
 import csv
 import errno
 import hashlib
+import mmap
 import os
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-MARKED_BYTES = 1 << 16  # our files carry their mark within so many first bytes
+MARKED_BYTES = 1 << 16  # the mark of a file is within its first 64 KiB
+QUOTE = "'"  # spreadsheets take the text after a leading apostrophe as it is
+RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins like this is, or may become, a formula
 
 
 @contextlib.contextmanager
@@ -23,10 +33,10 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Yield a temporary path; if the block succeeds, sync that file and rename it to `path`.
 
     Raises:
-        InputError: `path` is not a file, or its folder cannot be written.
+        InputError: `path` is not a regular file, or its folder cannot be written.
     """
     refuse_all_but_files(path)
-    # 40 characters are at most 160 bytes, so the longer name still fits where `path` itself fits.
+    # 40 characters are at most 160 bytes, so the longer name is valid wherever `path` is.
     beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:
         make_folders(path.parent)
@@ -35,7 +45,9 @@ def written_beside(path: Path) -> Iterator[Path]:
         beside.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}. Choose another place or free it.") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose another place, or free disk space."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
@@ -51,7 +63,7 @@ def size_and_time(path: Path) -> tuple[int, int]:
 
 
 def refuse_all_but_files(path: Path) -> None:
-    """Raise if writing a file to `path` would replace anything but a regular file.
+    """Raise if `path` exists and is not a regular file.
 
     Raises:
         InputError: `path` is a folder, a device such as /dev/null, or a pipe.
@@ -64,11 +76,11 @@ def refuse_all_but_files(path: Path) -> None:
 
 
 def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
-    """Raise if `path` exists and its first bytes do not contain our mark, so that a typing error replaces no photo.
+    """Raise if `path` exists and its first bytes do not contain a mark, so that a typing error replaces no photo.
 
     Args:
-        mark: bytes near the start of every file of the kind that may be replaced.
-        what: that kind, for the message.
+        mark: bytes near the start of every file that may be replaced.
+        what: the kind of these files, for the message.
 
     Raises:
         InputError: the file has other content.
@@ -85,7 +97,7 @@ def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
 
 @contextlib.contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Wrap writes of resumable work: an OSError becomes one line that says how to resume.
+    """Convert an OSError while resumable work is written to an error that says how to resume.
 
     Raises:
         InputError: a write failed; finished work is kept.
@@ -94,8 +106,8 @@ def growing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Finished work is kept: free "
-            "the place and run the same command again."
+            f"cannot write {path}: {error.strerror or error}. Finished work is kept: free disk space and run the same "
+            "command again."
         ) from error
 
 
@@ -108,8 +120,7 @@ def write_text(path: Path, text: str) -> None:
 def read_lines(source: Path | bytes) -> list[str]:
     """Read a list with one name on each line; blank lines are left out.
 
-    Line ends of Windows and a byte-order mark are no part of a name. Bytes that are not UTF-8 are kept, as
-    `os.fsdecode` gives them.
+    Line ends of Windows and a byte-order mark are removed. Bytes that are not UTF-8 are decoded as in `os.fsdecode`.
 
     Raises:
         InputError: the file cannot be read.
@@ -121,7 +132,7 @@ def read_lines(source: Path | bytes) -> list[str]:
     try:
         raw = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the list {source!s}: {error.strerror or error}.") from error
+        raise InputError(f"cannot read the list {source!s}: {error.strerror or error}. Check the path.") from error
     lines = (line.rstrip("\r") for line in decoded(raw).split("\n"))
     return [line for line in lines if line.strip()]
 
@@ -134,11 +145,11 @@ def decoded(raw: bytes) -> str:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and its missing parents; sync each new name. Raises OSError if one cannot be made."""
+    """Make a folder and its missing parents, durably. Raises OSError if one cannot be made."""
     if path.is_dir():
         return
     make_folders(path.parent)
-    with contextlib.suppress(FileExistsError):  # another process was faster, or the next line reports a file
+    with contextlib.suppress(FileExistsError):  # another process was faster, or `sync` fails on a file
         path.mkdir()
     sync(path.parent)
 
@@ -146,8 +157,8 @@ def make_folders(path: Path) -> None:
 def open_regular(path: Path) -> int:
     """Open a regular file for reading; return its descriptor.
 
-    Symbolic links are not followed and pipes are not waited for, so that no folder of a stranger's can make a
-    reader hang or read a file elsewhere.
+    Symbolic links are not followed and pipes do not block, so that an untrusted folder cannot make a reader hang or
+    read a file elsewhere.
 
     Raises:
         OSError: missing, no permission, or not a regular file (ELOOP for a link, EINVAL for anything else).
@@ -160,7 +171,7 @@ def open_regular(path: Path) -> int:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder's directory entries, to the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -201,3 +212,53 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}. Restore it from the data set.") from None
     return {column: [row[at] for row in rows] for at, column in enumerate(wanted)}
+
+
+# --- cells of a spreadsheet
+
+
+def safe_cell(text: str) -> str:
+    """Return the text for a CSV cell, with an apostrophe before it if a spreadsheet could run it as a formula.
+
+    For names and other text only, because a negative number needs no apostrophe. `plain_cell` is the inverse.
+
+    Example:
+        >>> safe_cell("=HYPERLINK(1).jpg")
+        "'=HYPERLINK(1).jpg"
+        >>> safe_cell("may/1.jpg")
+        'may/1.jpg'
+    """
+    return QUOTE + text if text.startswith((*RISKY, QUOTE)) else text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text of a CSV cell without the apostrophe that `safe_cell` adds.
+
+    Example:
+        >>> plain_cell("'=HYPERLINK(1).jpg")
+        '=HYPERLINK(1).jpg'
+        >>> plain_cell("'quoted'.jpg")
+        "'quoted'.jpg"
+    """
+    return text[1:] if text.startswith(QUOTE) and text[1:].startswith((*RISKY, QUOTE)) else text
+
+
+# --- memory maps
+
+
+def give_back(array: NDArray[Any]) -> None:
+    """Release the pages of a memory-mapped array that were read, which would count as memory of this process.
+
+    Values are read from the file again when they are needed. Other arrays are not changed.
+    """
+    mapping = map_of(array)
+    if mapping is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def map_of(array: NDArray[Any]) -> mmap.mmap | None:
+    """Return the memory map behind an array, or None for an array in memory."""
+    base: Any = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    return base if isinstance(base, mmap.mmap) else None

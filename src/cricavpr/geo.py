@@ -1,8 +1,7 @@
 """Positions on the earth: degrees at the edges, UTM metres inside, and which positions are near each other.
 
-Two positions in one UTM zone are compared in the plane, as every benchmark of place recognition does. Two positions in
-different zones are compared on the WGS84 ellipsoid, so a zone border separates nothing, and places of two zones that
-share an easting and a northing do not match.
+Positions in the same UTM zone are compared in its plane, as the benchmarks of place recognition do. Positions in
+different zones are compared on the WGS84 ellipsoid, so that neighbours across a zone border are near each other.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import utm
 from numpy.typing import ArrayLike, NDArray
 
 from cricavpr.errors import InputError
@@ -23,7 +23,7 @@ Metres = NDArray[np.float64]  # (N, 2) easting, northing
 Degrees = NDArray[np.float64]  # (N, 2) latitude, longitude
 Indices = NDArray[np.int64]
 
-ONE_ZONE_DEG = 4.0  # this far from a central meridian a UTM plane still keeps lengths to 0.2 %: 5 cm in 25 m
+ONE_ZONE_DEG = 4.0  # up to this far from a central meridian UTM keeps lengths to 0.2 %: 5 cm in 25 m
 UTM_LATITUDES_DEG = (-80.0, 84.0)
 EARTH_RADIUS_M = 6371008.8  # mean radius
 WGS84_A_M = 6378137.0
@@ -39,7 +39,7 @@ class LatLon:
     """One position in degrees, WGS84.
 
     Raises:
-        InputError: not finite, |latitude| above 90 or |longitude| above 180.
+        InputError: the latitude is not in -90..90, or the longitude not in -180..180.
 
     Example:
         >>> LatLon(55.7047, 13.191)
@@ -50,8 +50,7 @@ class LatLon:
     lon_deg: float
 
     def __post_init__(self) -> None:
-        # The comparison is written so that NaN fails it.
-        if not (abs(self.lat_deg) <= 90.0 and abs(self.lon_deg) <= 180.0):
+        if not (abs(self.lat_deg) <= 90.0 and abs(self.lon_deg) <= 180.0):  # True for NaN too
             raise InputError(
                 f"latitude must be in -90..90 and longitude in -180..180 degrees, got {self.lat_deg}, {self.lon_deg}."
             )
@@ -67,7 +66,7 @@ class Positions:
             or None for a local frame, which has no latitude and longitude.
 
     Raises:
-        InputError: wrong shapes, rows that are infinite or known by half, or an invalid zone.
+        InputError: a shape is wrong, a row is infinite or has one NaN, or a zone is invalid.
 
     Example:
         >>> Positions.from_latlon([(55.7047, 13.191), (55.7049, 13.1912)])
@@ -78,7 +77,7 @@ class Positions:
     zones: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        metres = np.array(self.metres, dtype=np.float64)  # a copy: an alias could still be written to
+        metres = np.array(self.metres, dtype=np.float64)  # a copy, which nobody else can change
         if metres.ndim != 2 or metres.shape[1] != 2:
             raise InputError(f"positions must be (N, 2) metres (easting, northing), got shape {metres.shape}.")
         _refuse_half_known(metres, "easting, northing")
@@ -91,11 +90,11 @@ class Positions:
     def from_latlon(cls, latlon: ArrayLike) -> Self:
         """Project (N, 2) degrees to UTM; rows of NaN stay unknown.
 
-        All images share one zone where they fit within about 4 degrees of its central meridian, so that a town on a
-        zone border stays in one plane; otherwise each gets its own zone.
+        All images share one zone if they are within 4 degrees of its central meridian, so that a town on a zone border
+        stays in one plane. Otherwise each image gets its own zone.
 
         Raises:
-            InputError: another shape, a row that is not on earth or known by half, or a latitude outside the UTM map.
+            InputError: the shape is wrong, a row is not on earth or has one NaN, or a latitude is outside the UTM map.
 
         Example:
             >>> Positions.from_latlon([(43.642567, -79.387139)]).metres.round().tolist()
@@ -117,25 +116,25 @@ class Positions:
         zones = np.full(len(degrees), "", dtype="<U3")
         zones[known] = _choose_zones(degrees[known])
         for zone in np.unique(zones[known]):
-            rows = zones == zone
-            metres[rows] = _to_utm(degrees[rows], str(zone))
+            rows, number = zones == zone, int(zone[:-1])
+            east, north, *_ = utm.from_latlon(
+                *degrees[rows].T, force_zone_number=number, force_northern=zone[-1] == "N"
+            )
+            metres[rows] = np.stack([east, north], axis=1)
         return cls(metres, tuple(zones.tolist()))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Positions]) -> Self:
-        """Join several in order.
-
-        Raises:
-            InputError: some have zones and others do not.
-        """
+        """Join several in order. Raises InputError if only some have zones."""
         if not parts:
             return cls(np.empty((0, 2)))
         if len({part.zones is None for part in parts}) == 2:
-            raise InputError("cannot join positions with UTM zones and positions of a local frame.")
-        zones = None
-        if parts[0].zones is not None:
-            zones = tuple(itertools.chain.from_iterable(part.zones or () for part in parts))
-        return cls(np.concatenate([part.metres for part in parts]), zones)
+            raise InputError(
+                "cannot join positions with UTM zones and positions in a local frame. Give zones for all or for none."
+            )
+        zones = itertools.chain.from_iterable(part.zones or () for part in parts)
+        metres = np.concatenate([part.metres for part in parts])
+        return cls(metres, None if parts[0].zones is None else tuple(zones))
 
     def __len__(self) -> int:
         return len(self.metres)
@@ -147,33 +146,32 @@ class Positions:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """(N,) True where the position is known."""
+        """(N,) whether each position is known."""
         return ~np.isnan(self.metres[:, 0])
 
     def latlon(self) -> Degrees:
-        """Return (N, 2) latitude, longitude in degrees; NaN where unknown.
-
-        Raises:
-            InputError: the positions are of a local frame.
-        """
+        """Return (N, 2) latitude, longitude in degrees; NaN if unknown. Raises InputError for a local frame."""
         if self.zones is None:
-            raise InputError("these positions have no latitude: they are metres without a UTM zone.")
+            raise InputError("positions without UTM zones have no latitude and longitude. Give the zones.")
         degrees = np.full_like(self.metres, np.nan)
         zones = np.array(self.zones, dtype="<U3")
         for zone in np.unique(zones[self.known]):
             rows = (zones == zone) & self.known
-            degrees[rows] = _from_utm(self.metres[rows], str(zone))
+            # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
+            parts = utm.to_latlon(*self.metres[rows].T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
+            degrees[rows] = np.stack(parts, axis=1)
         return degrees
 
     def take(self, indices: ArrayLike) -> Self:
         """Return the positions at `indices` (or where a mask is True), in that order."""
-        chosen = np.arange(len(self))[np.asarray(indices, dtype=_index_type(indices))]
+        rows = np.asarray(indices)
+        chosen = np.arange(len(self))[rows if rows.dtype == np.bool_ else rows.astype(np.int64)]  # [] is float64
         zones = None if self.zones is None else tuple(self.zones[i] for i in chosen.tolist())
         return type(self)(self.metres[chosen], zones)
 
 
 def off_the_map(lat_deg: float, lon_deg: float) -> str:
-    """Return why UTM has no place for a position; "" where it has one."""
+    """Return the reason why a position cannot be projected to UTM, or ""."""
     low, high = UTM_LATITUDES_DEG
     if not (abs(lat_deg) <= 90 and abs(lon_deg) <= 180):
         swapped = abs(lat_deg) <= 180 and abs(lon_deg) <= 90
@@ -187,10 +185,10 @@ def off_the_map(lat_deg: float, lon_deg: float) -> str:
 def within_radius(database: Positions, queries: Positions, radius_m: float) -> list[Indices]:
     """Return for each query the sorted indices of the database images at most `radius_m` away.
 
-    A distance of exactly `radius_m` counts. An unknown position is near nothing.
+    A distance of exactly `radius_m` counts as near. Unknown positions are not near any other.
 
     Raises:
-        InputError: an invalid radius, or one side in UTM zones and the other in a local frame.
+        InputError: the radius is invalid, or only one side has UTM zones.
 
     Example:
         >>> database = Positions([(0.0, 0.0), (20.0, 15.0), (400.0, 0.0)])
@@ -198,7 +196,7 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
         [[0, 1]]
     """
     if not (0.0 <= radius_m < math.inf):
-        raise InputError(f"the radius must be 0 or more metres, got {radius_m}.")
+        raise InputError(f"radius_m must be finite and at least 0, got {radius_m}.")
     radius_m = min(radius_m, 1e150)  # its square stays finite
     found = [_pairs(*sides, radius_m) for sides in _sides_in_one_zone(database, queries)]
     if database.zones is not None and queries.zones is not None:
@@ -211,14 +209,14 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
 
 
 def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
-    """Return (N,) metres between row i of `a` and row i of `b`; NaN where one of them is unknown.
+    """Return (N,) metres between row i of `a` and row i of `b`; NaN if one of them is unknown.
 
-    Within a zone that is the distance in its plane, right to 0.2 % for positions from `Positions.from_latlon`. Between
-    zones it is the distance along the ground: right to 1 cm up to 100 km, to 0.001 % up to 18,000 km, and to 0.2 %
-    near the other end of the earth.
+    Within a zone this is the distance in its plane, accurate to 0.2 % for positions from `Positions.from_latlon`.
+    Between zones it is the distance along the ground, accurate to 1 cm up to 100 km, to 0.001 % up to 18,000 km, and to
+    0.2 % near the other end of the earth.
 
     Raises:
-        InputError: lengths differ, or one side has UTM zones and the other has none.
+        InputError: the lengths differ, or only one side has UTM zones.
 
     Example:
         >>> lund, sydney = Positions.from_latlon([(55.7047, 13.191)]), Positions.from_latlon([(-33.8688, 151.2093)])
@@ -238,9 +236,9 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
 
 
 def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
-    """Return (N,) metres along the ground between rows of degrees; see `distances_m` for how exact they are.
+    """Return (N,) metres along the ground between rows of degrees; `distances_m` states the accuracy.
 
-    Source for far positions: Lambert's formula of 1942, of first order in the flattening.
+    Far positions use Lambert's formula of 1942, of first order in the flattening.
     """
     chord = np.linalg.norm(_earth_centred(a) - _earth_centred(b), axis=1)
     metres = 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1.0))
@@ -257,17 +255,17 @@ def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
 
 
 def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Find the zone in which metres name the same place as degrees: the one of the longitude, or one beside it.
+    """Find the UTM zone of each row from its metres and its approximate degrees, among the nearest three zones.
 
     Returns:
-        The zone of each row, and how many metres the two are apart then; inf where they cannot be compared.
+        The zone of each row, and the distance in metres between the two positions; inf if one is unknown.
     """
     own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
     best, apart_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
     for step in (0, 1, -1):
         numbers = np.char.mod("%d", (own + step) % 60 + 1)
         zones = np.char.add(numbers, np.where(degrees[:, 0] >= 0, "N", "S"))
-        with np.errstate(all="ignore"):  # eastings of another zone may lie outside the map
+        with np.errstate(all="ignore"):  # an easting may be outside the map of another zone
             back = Positions(metres, tuple(zones.tolist())).latlon()
             found_m = np.nan_to_num(ground_distances_m(back, degrees), nan=np.inf)
         nearer = found_m < apart_m
@@ -278,7 +276,7 @@ def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray
 
 
 def point_feature(latlon: LatLon, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a GeoJSON feature; GeoJSON puts longitude first."""
+    """Return a GeoJSON feature, with the longitude first."""
     geometry = {"type": "Point", "coordinates": [round(latlon.lon_deg, 8), round(latlon.lat_deg, 8)]}
     return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
 
@@ -295,12 +293,12 @@ def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (
     bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{what} of row {row} must be two finite numbers, or NaN twice, got {rows[row].tolist()}.")
+        raise InputError(f"{what} of row {row} must be two finite numbers or both NaN, got {rows[row].tolist()}.")
 
 
 def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
     if len(zones) != len(known):
-        raise InputError(f"there must be one UTM zone for each position, got {len(zones)} for {len(known)}.")
+        raise InputError(f"expected {len(known)} UTM zones, one for each position, got {len(zones)}.")
     wrong = {zone for zone in set(zones) if zone and not _ZONE.fullmatch(zone)}
     if "" in zones and any(not zones[row] for row in np.flatnonzero(known)):
         wrong.add("")
@@ -311,23 +309,16 @@ def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
 def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
     if (a.zones is None) != (b.zones is None) and a.known.any() and b.known.any():
         raise InputError(
-            "cannot compare positions with UTM zones and positions of a local frame. "
+            "cannot compare positions with UTM zones and positions in a local frame. "
             "Give zones for both or for neither."
         )
-
-
-def _index_type(indices: ArrayLike) -> type[np.bool_ | np.int64]:
-    """int64 for anything that is not a mask, so that [] means no indices."""
-    return np.bool_ if np.asarray(indices).dtype == np.bool_ else np.int64
 
 
 # --- UTM
 
 
 def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such as "33N"
-    """One zone for all where they fit into it, each image's own otherwise."""
-    import utm
-
+    """Return one zone for all images if they fit into it, otherwise each image's own zone."""
     if not len(degrees):
         return np.empty(0, "<U3")
     lat, lon = degrees.T
@@ -335,12 +326,12 @@ def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such 
     shared = int(own[0]) if (own == own[0]).all() else _shared_zone(lon)
     if shared is None:
         return np.char.add(own.astype("<U2"), np.where(lat >= 0, "N", "S"))
-    # A town on the equator stays in one plane too: its northings simply go below zero, or beyond 10,000 km.
+    # A town on the equator stays in one plane too: its northings go below zero or beyond 10,000 km.
     return np.full(len(degrees), f"{shared}{'N' if lat.mean() >= 0 else 'S'}")
 
 
 def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
-    """The zone whose central meridian is near all longitudes, or None."""
+    """Return the zone whose central meridian is near all longitudes, or None."""
     turns = np.exp(1j * np.deg2rad(lon_deg))  # a mean on the circle, where 180 is -180
     mean_deg = float(np.rad2deg(np.angle(turns.mean())))
     middle = int((mean_deg + 180) // 6)
@@ -350,24 +341,8 @@ def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
     return nearby[best] if furthest_deg[best] <= ONE_ZONE_DEG else None
 
 
-def _to_utm(degrees: Degrees, zone: str) -> Metres:
-    import utm
-
-    number, northern = int(zone[:-1]), zone[-1] == "N"
-    east, north, _, _ = utm.from_latlon(*degrees.T, force_zone_number=number, force_northern=northern)
-    return np.stack([east, north], axis=1)
-
-
-def _from_utm(metres: Metres, zone: str) -> Degrees:
-    import utm
-
-    # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
-    lat, lon = utm.to_latlon(*metres.T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
-    return np.stack([lat, lon], axis=1)
-
-
 def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:
-    """(N, 3) metres from the earth's centre, at height 0 on WGS84."""
+    """Return (N, 3) metres from the centre of the earth, at height 0 on WGS84."""
     lat, lon = np.deg2rad(degrees).T
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
     x = normal * np.cos(lat) * np.cos(lon)
@@ -382,22 +357,19 @@ _Rows = tuple[Indices, NDArray[np.float64]]  # which images, and their coordinat
 
 
 def _sides_in_one_zone(database: Positions, queries: Positions) -> list[tuple[_Rows, _Rows]]:
-    """The database and query images of each zone, in metres of its plane."""
+    """Return the database and query images of each zone, in metres of its plane."""
     _require_one_kind_of_frame(database, queries)
     if not (database.known.any() and queries.known.any()):
         return []
     if database.zones is None or queries.zones is None:
-        return [(_rows(database, database.known), _rows(queries, queries.known))]
+        return [(_rows(database), _rows(queries))]
     base, asked = np.array(database.zones, "<U3"), np.array(queries.zones, "<U3")
     shared = np.intersect1d(base[database.known], asked[queries.known])
-    return [
-        (_rows(database, database.known & (base == zone)), _rows(queries, queries.known & (asked == zone)))
-        for zone in shared
-    ]
+    return [(_rows(database, base == zone), _rows(queries, asked == zone)) for zone in shared]
 
 
-def _rows(positions: Positions, mask: NDArray[np.bool_]) -> _Rows:
-    chosen = np.flatnonzero(mask)
+def _rows(positions: Positions, mask: NDArray[np.bool_] | bool = True) -> _Rows:
+    chosen = np.flatnonzero(positions.known & mask)
     return chosen, positions.metres[chosen]
 
 
@@ -414,11 +386,11 @@ def _pairs_across_zones(database: Positions, queries: Positions, radius_m: float
 
 
 def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, Indices]:
-    """All (query, database) pairs at most `radius_m` apart."""
+    """Return all (query, database) pairs at most `radius_m` apart."""
     from scipy.spatial import cKDTree
 
     (d, base), (q, asked) = database, queries
-    # The tree only proposes, a little beyond the circle: its own rounding must not decide about exactly 25 m.
+    # The tree proposes pairs a little beyond the circle, so that its rounding does not decide about exactly 25 m.
     proposed = cKDTree(base).query_ball_point(asked, radius_m * (1 + 1e-9) + 1e-6)
     counts = np.fromiter(map(len, proposed), np.int64, len(asked))
     rows = np.repeat(np.arange(len(asked)), counts)
@@ -428,6 +400,6 @@ def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, I
 
 
 def round_length_m(metres: float) -> float:
-    """Return the greatest of 1, 2, 5, 10, 20, 50 ... that is at most `metres`: the length of a map's scale bar."""
+    """Return the largest of 1, 2, 5, 10, 20, 50 ... that is at most `metres`, for the scale bar of a map."""
     power = 10.0 ** math.floor(math.log10(metres))
     return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

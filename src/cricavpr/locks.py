@@ -1,6 +1,6 @@
-"""An exclusive lock on a file: it names its holder, and the death of the holder releases it.
+"""An exclusive lock on a file, which names its holder and is released when the holder dies.
 
-The content of the file says who holds the lock, for people only.
+The content of the file names the holder, for error messages only.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from cricavpr.errors import InputError
 
 POLL_S = 0.02
-BRIEFLY = ", for a moment"  # ends the name of a holder that holds the lock briefly
-MOMENT_S = 5.0  # every writer waits so long for a brief holder: nobody knows that a search writes
+BRIEFLY = ", for a moment"  # suffix of the name of a brief holder
+MOMENT_S = 5.0  # every writer waits at least this long for a brief holder, such as a search that writes codes
 
 
 @contextlib.contextmanager
@@ -28,16 +28,15 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
     """Hold an exclusive lock during the block.
 
     Args:
-        path: the lock file; created if missing, never followed if it is a symbolic link.
-        what: what the lock protects, for messages.
+        path: the lock file, made if it is missing. A symbolic link is refused.
+        what: the thing that the lock protects, for messages.
         wait_s: how long to wait for another holder, in seconds.
-        briefly: the lock is held for a moment only, and others wait that long without being asked to.
+        briefly: whether the lock is held for a moment only; others then wait even if their `wait_s` is 0.
 
     Raises:
-        InputError: another process holds the lock, which is named; the lock file cannot be opened; or `wait_s` is
-            not 0 or more.
+        InputError: another process (named) holds the lock, the file cannot be opened, or `wait_s` is negative or NaN.
     """
-    if not wait_s >= 0:  # NaN too, which would never be over
+    if not wait_s >= 0:  # True for NaN too
         raise InputError(f"wait_s must be at least 0, got {wait_s:g}.")
     lock = FileLock(path, thread_local=False)
     _acquire(lock, path, what, wait_s, briefly)
@@ -45,7 +44,7 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
         _write_name(path, BRIEFLY if briefly else "")
         yield
     finally:
-        with contextlib.suppress(OSError):  # the block is done: a lock that cannot be released goes with the process
+        with contextlib.suppress(OSError):  # otherwise the lock is released when the process ends
             lock.release()
 
 
@@ -56,12 +55,14 @@ def _acquire(lock: FileLock, path: Path, what: str, wait_s: float, briefly: bool
             _check_regular(path)
             lock.acquire(timeout=0)
             return
-        except Timeout:
+        except Timeout as error:
             holder = _read_name(path)
-            # A search does not wait: what it has made serves it anyway.
-            least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S  # to write its name in
+            # A brief holder does not wait for another one. Any holder needs a moment to write its name.
+            least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S
             if time.monotonic() >= began + max(wait_s, least_s):
-                raise InputError(f"{what} is locked by {holder}. Wait for it to end, or give a time to wait.") from None
+                raise InputError(
+                    f"{what} is locked by {holder}. Wait for it to end, or give a time to wait."
+                ) from error  # searches look for an OSError as the cause
         except OSError as error:
             why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
             raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error
@@ -75,12 +76,12 @@ def _check_regular(path: Path) -> None:
 
 
 def _write_name(path: Path, how: str) -> None:
-    """Write who holds the lock. For people only, so a full disk does not matter."""
+    """Write the name of the holder. Errors such as a full disk are ignored."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     text = f"process {os.getpid()} on {socket.gethostname()} since {since}{how}".encode()
     with contextlib.suppress(OSError), open(_opened(path, os.O_WRONLY), "wb") as file:
         file.write(text)
-        file.truncate()  # in this order there is always a name
+        file.truncate()  # in this order the file is never empty
 
 
 def _read_name(path: Path) -> str:

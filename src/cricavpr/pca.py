@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from cricavpr.descriptors import ROWS_AT_ONCE, DescriptorSet, MadeBy, save_rows
 from cricavpr.errors import InputError, MadeByError
-from cricavpr.files import written_beside
-from cricavpr.mapped import give_back
+from cricavpr.files import give_back, written_beside
 from cricavpr.progress import Report
 from cricavpr.schema import build, parse_json, to_plain
 

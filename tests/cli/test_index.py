@@ -157,9 +157,10 @@ def test_building_where_an_index_is_says_what_it_replaces(
     parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
-    assert capsys.readouterr().err == f"they replace the 6 photos that were in {index}; `cricavpr index add` adds.\n"
+    told = f"the new index replaces the 6 photos that were in {index}; use `cricavpr index add` to keep them.\n"
+    assert capsys.readouterr().err == told
     assert len(PlaceIndex.open(index)) == 4
-    told = f"they replace an index in {index} that could not be opened.\n"
+    told = f"the new index replaces an index in {index} that could not be opened.\n"
     (index / PlaceIndex.open(index).snapshot.manifest.name).write_text("{}")
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
     assert told in capsys.readouterr().err
@@ -173,8 +174,8 @@ WRONG = [
     (["info", "nowhere"], "not a place index"),
     (["info", "no\nwhere"], r"no\nwhere is not a place index"),
     (["build", "", "--out", "INDEX", *PIXELS], "there is no folder ''"),
-    (["build", ".", "--out", "INDEX", "--tag", "", *PIXELS], "tags must be words"),
-    (["add", "INDEX", ".", "--tag", "", *PIXELS], "tags must be words"),
+    (["build", ".", "--out", "INDEX", "--tag", "", *PIXELS], "tags must be non-empty words"),
+    (["add", "INDEX", ".", "--tag", "", *PIXELS], "tags must be non-empty words"),
     (["remove", "INDEX"], "nothing to remove"),
     (["remove", "INDEX", "--id", "xyz"], "must be 64 hexadecimal digits"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read the list nowhere"),

@@ -72,7 +72,7 @@ def test_options_become_filters_that_must_all_fit() -> None:
         ("--near=55,12", "argument --near: expected LAT,LON,METRES, got '55,12'"),
         ("--near=95,12,5", "95"),
         ("--box=55,12,x,13", "argument --box: expected S,W,N,E, got '55,12,x,13'"),
-        ("--box=56,12,55,13", "is empty"),
+        ("--box=56,12,55,13", "southern latitude must be below"),
         ("--since=yesterday", "argument --since: expected a time such as 2026-05-01T12:00, got 'yesterday'"),
         ("--since=0001-01-01T00:00+14:00", "expected a time such as 2026-05-01T12:00"),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cricavpr.cluster.address import Address
+from cricavpr.cluster import Address
 from cricavpr.errors import InputError
 
 

@@ -262,14 +262,14 @@ def test_what_a_dead_conductor_left_goes_to_the_next_and_nothing_twice(
 
 
 def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"fails again and again: the node is dead. Finished work is kept"):
+    with pytest.raises(InputError, match=r"failed 3 times in a row: the node is dead. Finished work is kept"):
         spread_over(Ray([0, 0, 0, 0]), monkeypatch, tmp_path)
 
 
 def test_machines_that_are_too_small_or_dead_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="none of the 1 machines of the cluster has 8 processors"):
+    with pytest.raises(InputError, match="a task needs 8 CPUs, and none of the 1 machines of the cluster has them"):
         spread_over(Ray([9]), monkeypatch, tmp_path, 8)
-    with pytest.raises(InputError, match="4 processors and 1 GPU"):
+    with pytest.raises(InputError, match="4 CPUs and 1 GPU"):
         spread_over(Ray([9]), monkeypatch, tmp_path, 4, "cuda")
 
 
@@ -278,7 +278,7 @@ def test_a_lost_cluster_is_told_and_no_other_one_takes_its_place(
 ) -> None:
     ray = Ray([99])
     ray.connected = False
-    with pytest.raises(InputError, match="the cluster was lost: no machine of it answers"):
+    with pytest.raises(InputError, match="the cluster was lost: none of its machines answers"):
         spread_over(ray, monkeypatch, tmp_path)
 
 
@@ -291,7 +291,7 @@ def test_the_door_says_what_is_wrong_in_one_line(
     photos(tmp_path / "photos", colours(2))
     verb = ["describe", str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--cluster"]
     for more, told in {
-        ("ray//x",): "invalid address",
+        ("ray//x",): "invalid cluster address",
         ("ray://local", "--workers", "2"): "--workers is for one machine",
     }.items():
         assert cli.main([*verb, *more]) == 2

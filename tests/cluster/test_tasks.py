@@ -15,8 +15,16 @@ import torch
 
 from cricavpr.cluster import tasks
 from cricavpr.cluster.on_ray import answer_row
-from cricavpr.cluster.platforms import differences, noise_digest, platform_here
-from cricavpr.cluster.tasks import Job, MethodSpec, Task, answer, ready
+from cricavpr.cluster.tasks import (
+    Job,
+    MethodSpec,
+    Task,
+    answer,
+    differences,
+    noise_digest,
+    platform_here,
+    ready,
+)
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import describe
 from cricavpr.grouping import Grouping
@@ -92,7 +100,7 @@ def test_a_machine_with_other_weights_programs_or_sums_is_named(tmp_path: Path) 
     assert "weights: none here, 123 there" in refusal(replace(job, made=replace(job.made, weights="123")), task)
     older = tuple((name, "1.0" if name == "torch" else value) for name, value in job.platform)
     assert f"torch {torch.__version__} there, 1.0 here" in refusal(replace(job, platform=older), task)
-    assert "the same noise gives other bytes" in refusal(replace(job, noise="0" * 64), task)
+    assert "it computes other bytes from the same noise" in refusal(replace(job, noise="0" * 64), task)
 
 
 def test_what_the_photos_do_is_said_as_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

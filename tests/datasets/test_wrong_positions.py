@@ -11,7 +11,7 @@ import pytest
 
 from cricavpr.datasets import Problem, open_dataset, open_photos, read_photos
 from cricavpr.errors import InputError
-from cricavpr.spreadsheet import safe_cell
+from cricavpr.files import safe_cell
 from tests.photos import photo
 
 VIENNA = (48.2082, 16.3738)

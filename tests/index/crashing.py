@@ -42,10 +42,11 @@ class Counting:
         before = self.before and name != "close"  # which lets go of the file even where it fails
         if before and self.done == self.at:
             self.then()
-        answer = call(*args, **keywords)
-        if not before and self.done == self.at:
-            self.then()
-        return answer
+        try:
+            return call(*args, **keywords)
+        finally:  # also after a call that fails, such as the making of a folder that is there
+            if not before and self.done == self.at:
+                self.then()
 
 
 @contextlib.contextmanager

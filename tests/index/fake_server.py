@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from cricavpr.index.filters import Filter
-from cricavpr.index.remote.entities import VECTOR
 from cricavpr.index.remote.milvus import KINDS, MOST_RESULTS, expression_of, one_of
-from cricavpr.index.remote.server import Entity, Kind, Unavailable
+from cricavpr.index.remote.server import VECTOR, Entity, Unavailable
 
 
 @dataclass
@@ -35,7 +34,7 @@ class FakeServer:
     calls: list[tuple[str, int]] = field(default_factory=list)
     failures: int = 0
     dies_after: int | None = None
-    kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
+    kinds: Mapping[str, bool] = field(default_factory=lambda: {name: kind.exact for name, kind in KINDS.items()})
     most_results: int = MOST_RESULTS
 
     def describe(self) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from cricavpr.descriptors import DescriptorSet, MadeBy
 from cricavpr.geo import Positions
+from cricavpr.index.codes.compressed import Quantiser
 from cricavpr.index.codes.fast_scan import Packed, pack
-from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.columns import Photos
 from cricavpr.index.photo_index import Change
 from cricavpr.index.place_index import PlaceIndex

@@ -84,7 +84,7 @@ def test_how_a_server_searches_is_said_and_is_not_to_be_chosen(
 def test_a_server_says_that_it_cannot_be_calibrated(indexes: tuple[PlaceIndex, RemoteIndex]) -> None:
     found = read_calibration(indexes[1])
     assert found.calibration is None and found.why_not is not None
-    assert found.why_not.startswith(f"{AT} is not calibrated, so nothing is known of how sure an answer is.")
+    assert found.why_not.startswith(f"{AT} is not calibrated, so the confidence of an answer is unknown.")
 
 
 def test_where_no_photo_fits_it_is_said_before_anything_is_searched(

@@ -12,7 +12,7 @@ import pytest
 
 from cricavpr.index.array_file import Column, write_arrays
 from cricavpr.index.codes.coding import codes_file, header_of, read_codes, write_codes
-from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.compressed import Quantiser
 from cricavpr.index.manifest import Piece
 from cricavpr.index.storage import CodesError
 from cricavpr.index.vectors import Rows

@@ -12,11 +12,10 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.index import exact as exact_module
 from cricavpr.index import vectors as vectors_module
+from cricavpr.index.codes import compressed as quantiser_module
 from cricavpr.index.codes import fast_scan
-from cricavpr.index.codes import quantiser as quantiser_module
-from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.codes.fast_scan import best_codes, products_of_halves
-from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.codes.tuning import tune
 from cricavpr.index.exact import ExactEngine, products
 from cricavpr.index.searching import choose

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from cricavpr.errors import MissingExtraError
+from cricavpr.files import plain_cell
 from cricavpr.geo import Positions
 from cricavpr.index import exporting
 from cricavpr.index.columns import Photos
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.spreadsheet import plain_cell
 from tests.index.places import ids, photos
 
 NAMES = ('a "b", c\n.jpg', os.fsdecode(b"\xff.jpg"), "ü.jpg")

@@ -11,8 +11,7 @@ import pytest
 
 from cricavpr.errors import InputError
 from cricavpr.geo import LatLon, Positions, distances_m
-from cricavpr.index.codes.compressed import CompressedEngine
-from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.columns import Columns, Photos
 from cricavpr.index.exact import ExactEngine
 from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken, flattened, mask_of
@@ -170,7 +169,7 @@ def test_what_nobody_wrote_down_is_said_and_not_only_that_nothing_fits() -> None
     later = Taken(np.datetime64("2031-01-01"))
     assert "No photo has a known time: leave the time out" in refused(All((later,)), nothing)
     assert refused(later, FACTS).endswith("taken on or after 2031-01-01T00:00Z. Use a wider filter.")
-    assert "has the tag 'fog', or any other" in refused(Tagged("fog"), nothing)
+    assert "has the tag 'fog' or any other" in refused(Tagged("fog"), nothing)
     assert refused(Tagged("fog"), FACTS).endswith("Known: night, rain.")
     for place in (Box(55, 12, 56, 14), Near(LatLon(*LUND), 10.0)):
         assert "without a UTM zone, so they have no latitude. Leave out filters by place" in refused(place, nothing)

@@ -182,7 +182,7 @@ def test_vectors_that_are_no_descriptors_are_refused(value: float, index: PlaceI
 
 
 def test_nothing_and_what_does_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing to index"):
+    with pytest.raises(InputError, match="at least one photo, got none"):
         PlaceIndex.build(Photos(described(0), tmp_path), tmp_path / "index")
     with pytest.raises(InputError, match=r"expected 3 positions, .*got 2"):
         PlaceIndex.build(Photos(described(3), tmp_path, somewhere(2)), tmp_path / "index")
@@ -266,9 +266,9 @@ def test_a_photo_that_is_given_twice_is_one_photo(tmp_path: Path) -> None:
         ({"ids": [b"short"] * 3}, "id of row 0"),
         ({"ids": [b"a" * 32]}, "expected 3 ids, .*got 1"),
         ({"times": np.zeros(3)}, "datetime64"),
-        ({"tags": ["rain", "snow", "night"]}, "must be a list of words"),
-        ({"tags": [["a\0b"], [], []]}, "must be a list of words"),
-        ({"tags": [[7], [], []]}, "must be a list of words"),
+        ({"tags": ["rain", "snow", "night"]}, "must be a list of non-empty words"),
+        ({"tags": [["a\0b"], [], []]}, "must be a list of non-empty words"),
+        ({"tags": [[7], [], []]}, "must be a list of non-empty words"),
         ({"tags": [[]]}, "expected 3 rows of tags"),
     ],
 )

@@ -19,8 +19,8 @@ from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken, mask_o
 from cricavpr.index.photo_index import Change, Found
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote, remote_index
-from cricavpr.index.remote.entities import decode, encode, from_entities, to_entities
 from cricavpr.index.remote.milvus import expression_of
+from cricavpr.index.remote.server import decode, encode, from_entities, to_entities
 from tests.index.fake_server import FakeServer
 from tests.index.places import MADE_BY, WIDE, built, given, ids, photos, places
 
@@ -299,7 +299,7 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):
         index.remove("3.jpg")
-    with pytest.raises(InputError, match="id of row 1 is not 32 bytes"):
+    with pytest.raises(InputError, match="id of row 1 must be 32 bytes"):
         index.remove(ids=[*ids([3]), b"short"])
     assert len(index) == 5
 

@@ -23,8 +23,7 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.checksummed_json import seal, unseal
 from cricavpr.index.codes import coding, compressed
 from cricavpr.index.codes import tuning as tuning_module
-from cricavpr.index.codes.compressed import CompressedEngine
-from cricavpr.index.codes.quantiser import Quantiser
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.columns import Photos
 from cricavpr.index.filters import All, Box, Filter, Near, Tagged, Taken
@@ -132,7 +131,7 @@ def test_a_measurement_that_found_no_shortlist_good_enough_leaves_search_exact(
     tuning = plain.tune(20, [1], target=1.0)
     assert [one.shortlist for one in tuning.settings] == [11]  # ten results and itself
     assert tuning.keeps is None and Tuned.read(plain.path).tuning == tuning
-    assert "no measured shortlist keeps 100%" in str(plain.searcher().choice)
+    assert "no measured shortlist finds 100%" in str(plain.searcher().choice)
 
 
 @pytest.mark.usefixtures("large")
@@ -208,7 +207,7 @@ def test_codes_are_used_but_not_kept_while_another_writes(index: PlaceIndex) -> 
     grown = added(index, range(300, 340), WIDE).index
     with writer_of(index.path):
         notes = grown.searcher(engine="compressed").notes
-    assert "these codes are not kept" in notes[-1] and len(codes_in(index.path)) == 1
+    assert "these codes were not written" in notes[-1] and len(codes_in(index.path)) == 1
     agree(grown, [*range(340)], QUERIES)
 
 
@@ -532,7 +531,7 @@ def test_many_segments_are_searched_as_one(plain: PlaceIndex, monkeypatch: pytes
 
 def test_an_index_without_photos_has_no_codes(tmp_path: Path) -> None:
     empty = PlaceIndex.create(tmp_path / "index", WIDE)
-    with pytest.raises(InputError, match="holds no photos, so no codes can be learnt"):
+    with pytest.raises(InputError, match="codes need photos to learn from"):
         empty.prepare()
     assert empty.search(QUERIES).indices.shape == (6, 0)
 

@@ -108,7 +108,7 @@ Change = Callable[[Columns], Columns]
     [
         (lambda columns: replace(columns, zones=np.full(5, 61, np.int8)), "invalid zone"),
         (lambda columns: replace(columns, zones=np.full(5, -61, np.int8)), "invalid zone"),
-        (lambda columns: replace(columns, codes=np.full(5, 1, np.uint32)), "without a folder"),
+        (lambda columns: replace(columns, codes=np.full(5, 1, np.uint32)), "invalid root"),
         (lambda columns: replace(columns, frame="of mind"), "frame"),
     ],
 )

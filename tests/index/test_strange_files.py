@@ -178,7 +178,7 @@ def test_a_manifest_never_leads_out_of_its_folder(folder: Path, tmp_path: Path) 
         {**piece, "removed": {**piece["removed"], "file": str(tmp_path / removed.name)}},
     ):
         manifest.write_text(seal({**values, "pieces": [outside]}))
-        with pytest.raises(DamagedError, match=f"{manifest.name} does not describe an index .*foreign file name"):
+        with pytest.raises(DamagedError, match=f"{manifest.name} does not describe an index .*invalid file name"):
             PlaceIndex.open(folder)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cricavpr.errors import InputError
+from cricavpr.files import give_back
 from cricavpr.index.search import search, search_and_rank
-from cricavpr.mapped import give_back
 
 RNG = np.random.default_rng(0)
 DATABASE = RNG.standard_normal((90, 6)).astype(np.float32)

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from cricavpr.files import plain_cell
 from cricavpr.geo import LatLon, Positions, distances_m
 from cricavpr.locate.estimate import Doubt, LocationEstimate, Match, Where
 from cricavpr.locate.formats import FORMATS, to_csv, to_geojson, to_json, to_kml
-from cricavpr.spreadsheet import plain_cell
 
 LUND = Where(LatLon(55.7, 13.19), 386_300.0, 6_174_700.0, "33N")
 MATCH = Match("a.jpg", 0.875, LUND, Path("/photos/a.jpg"))

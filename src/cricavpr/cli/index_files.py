@@ -18,7 +18,7 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.codes.tuning import SHORTLISTS, check_measurable
 from cricavpr.index.photo_index import PhotoIndex
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote.address import Address, folder_named, is_remote
+from cricavpr.index.remote import Address, RemoteIndex, folder_named, is_remote
 from cricavpr.progress import Progress
 from cricavpr.terminal import printable
 
@@ -135,23 +135,18 @@ def _id(text: str) -> bytes:
 
 def merge(args: argparse.Namespace) -> int:
     other = PlaceIndex.open(folder_named(args.other, "merge"))
-    args.quiet |= not is_remote(args.index)  # a folder is merged in one step
+    index: PhotoIndex
+    if is_remote(args.index):  # a missing collection is made
+        index = RemoteIndex.create_or_open(Address.parse(args.index), other.made_by, args.kind)
+    elif args.kind is not None:
+        raise InputError(f"--kind {args.kind} is for the collection of a server. Leave it out for a folder.")
+    else:
+        index, args.quiet = PlaceIndex.open(Path(args.index)), True  # a folder is merged in one step
     with _bar(args, len(other)) as progress:
-        change = _to_merge_into(args, other).merge(other, wait_s=args.wait, progress=progress.reach)
+        change = index.merge(other, wait_s=args.wait, progress=progress.reach)
     added = f"{change.added:,} added, {change.already:,} already there"
     _say(f"{change.index.path}: {added}, {len(change.index):,} photos")
     return 0
-
-
-def _to_merge_into(args: argparse.Namespace, other: PlaceIndex) -> PhotoIndex:
-    """Open the index to merge into; a missing collection of a server is made."""
-    if is_remote(args.index):
-        from cricavpr.index.remote.remote_index import RemoteIndex
-
-        return RemoteIndex.create_or_open(Address.parse(args.index), other.made_by, args.kind)
-    if args.kind is not None:
-        raise InputError(f"--kind {args.kind} is for the collection of a server. Leave it out for a folder.")
-    return PlaceIndex.open(Path(args.index))
 
 
 def compact(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cricavpr.cli.index import add_wait
 from cricavpr.cli.options import add_method, add_work, existing_folder, load_method, report
-from cricavpr.index.remote.address import folder_named
+from cricavpr.index.remote import folder_named
 from cricavpr.indexing import add_photos, build_index, update_photos
 from cricavpr.terminal import printable
 

@@ -1,7 +1,7 @@
 """Describe photos on the machines of a Ray cluster, with the bytes of one machine. See docs/cluster.md."""
 
-from cricavpr.cluster.address import Address
 from cricavpr.cluster.flow import describe_on
+from cricavpr.cluster.on_ray import Address
 from cricavpr.cluster.tasks import MethodSpec
 
 __all__ = ["Address", "MethodSpec", "describe_on"]

@@ -1,7 +1,7 @@
 """Describe photos on a cluster, with the bytes of one machine.
 
-The batches are planned here by the functions of `describe`, and unfinished work has the same form, so each of the two
-can finish what the other began.
+Batches are planned by the functions of `describe`, and unfinished work has the same form, so either can finish the work
+of the other.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cricavpr.cluster.address import Address
-from cricavpr.cluster.on_ray import connected, require_ray, spread
-from cricavpr.cluster.platforms import noise_digest, platform_here
-from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task
+from cricavpr.cluster.on_ray import Address, connected, require_ray, spread
+from cricavpr.cluster.tasks import Answer, Job, MethodSpec, Task, noise_digest, platform_here
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing import Described, Report
 from cricavpr.describing.flow import finish, open_work, plan
@@ -79,14 +77,14 @@ def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet,
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """Yield answers for the batches from `done` on, in any order within a stretch."""
+    """Yield answers for the batches from `done` on; `STRETCH` batches are given out at a time."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
         yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)
 
 
 def _stored(work: Work, answers: Iterable[Answer], batches: Sequence[Batch]) -> Iterator[int]:
-    """Store each answer and yield its number; batches count as done in their order, as unfinished work needs it."""
+    """Store each answer and yield its number. A batch counts as done only when all batches before it are done."""
     waiting: dict[int, Failures] = {}
     for answer in answers:
         if answer.refusal is not None:
@@ -94,8 +92,8 @@ def _stored(work: Work, answers: Iterable[Answer], batches: Sequence[Batch]) -> 
         indices = np.concatenate(batches[answer.number])  # (b,) into the ImageSet
         if answer.vectors.shape != (len(indices), work.made.dim):
             raise InputError(
-                f"batch {answer.number} came back as {answer.vectors.shape}, not {(len(indices), work.made.dim)}. "
-                "Install the same version of this package on every machine."
+                f"batch {answer.number} has vectors of shape {answer.vectors.shape}, expected "
+                f"{(len(indices), work.made.dim)}. Install the same version of this package on every machine."
             )
         work.put(indices, answer.vectors)
         waiting[answer.number] = {int(indices[place]): why for place, why in answer.failures.items()}

@@ -14,9 +14,9 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
-from cricavpr.cluster.address import Address
 from cricavpr.cluster.tasks import Answer, Job, Task, answer
 from cricavpr.errors import InputError
 from cricavpr.extras import extra
@@ -27,6 +27,39 @@ MOST_LOSSES = 3  # of conductors, with no answer in between
 KEPT = "Finished work is kept: run the same command again, or without --cluster."
 
 Row = dict[str, bytes]  # a pickled task or answer; Ray Data would change other types
+
+
+@dataclass(frozen=True)
+class Address:
+    """The address of a Ray cluster. Without a host, Ray is started on this machine and ends with the run."""
+
+    host: str | None = None
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `ray://HOST:PORT` or `ray://local`. Raises InputError for any other text.
+
+        Example:
+            >>> Address.parse("ray://10.0.0.1:10001")
+            Address(host='10.0.0.1', port=10001)
+        """
+        scheme, _, place = text.strip().partition("://")
+        if scheme == "ray" and place == "local":
+            return cls()
+        host, _, port = place.rpartition(":")
+        known = host.strip("[]") and not set(host) & set("/@ ")
+        if scheme != "ray" or not known or not (port.isdecimal() and 0 < int(port) < 65536):
+            raise InputError(
+                f"invalid cluster address {text!r}. Expected ray://HOST:PORT, the port of Ray's client server "
+                "(10001 by default), or ray://local."
+            )
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return "ray://local"
+        return f"ray://[{self.host}]:{self.port}" if ":" in self.host else f"ray://{self.host}:{self.port}"
 
 
 @contextlib.contextmanager
@@ -40,29 +73,28 @@ def connected(address: Address) -> Iterator[None]:
     ray = require_ray()
     here: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address.host is not None:
-        _require_answer(address)
         here = {"address": str(address)}
+        try:  # Ray itself tries for half a minute and prints pages
+            socket.create_connection((address.host, address.port), REACH_S).close()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"nothing answers at {address} ({reason}). Start Ray there, or fix the address."
+            ) from error
     try:
         ray.init(**here, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # ray raises RuntimeError, ConnectionError, ValueError and its own
-        raise InputError(f"no Ray cluster at {address}: {_last_line(error)}. Is its client server running?") from error
+        raise InputError(
+            f"cannot connect to Ray at {address}: {_last_line(error)}. Start its client server."
+        ) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _require_answer(address: Address) -> None:
-    """Raise at once if nothing answers: Ray itself tries for half a minute and prints pages."""
-    try:
-        socket.create_connection((address.host or "", address.port), REACH_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"nothing answers at {address} ({reason}). Start Ray there, or fix the address.") from error
-
-
 def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iterator[Answer]:
-    """Give tasks to the machines, and yield their answers as they come.
+    """Give tasks to the machines, and yield their answers in the order of arrival.
 
     Raises:
         InputError: no machine is large enough, or the cluster is lost.
@@ -81,7 +113,7 @@ def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iter
         except ray.exceptions.RayError as error:
             losses += 1
             if losses >= MOST_LOSSES:
-                raise InputError(f"the cluster fails again and again: {_last_line(error)}. {KEPT}") from error
+                raise InputError(f"the cluster failed {losses} times in a row: {_last_line(error)}. {KEPT}") from error
             note(f"a machine of the cluster was lost; {len(left):,} batches are given to the others.")
         except ConnectionError as error:
             raise InputError(f"the cluster was lost: {_last_line(error)}. {KEPT}") from error
@@ -121,7 +153,7 @@ def _answers(conductor: Any, job: Job, tasks: Sequence[Task]) -> Iterator[Answer
 
 
 def _wait_for(reference: Any, job: Job) -> Any:
-    """Return the result of a call; raise InputError if no machine is left that could give it."""
+    """Return the result of a call. Raises InputError if no machine is left that could compute it."""
     ray = require_ray()
     while True:
         try:
@@ -134,11 +166,11 @@ def _require_machine(job: Job) -> None:
     ray = require_ray()
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
     if not machines:
-        raise InputError(f"the cluster was lost: no machine of it answers. {KEPT}")
+        raise InputError(f"the cluster was lost: none of its machines answers. {KEPT}")
     if not any(one.get("CPU", 0) >= job.threads and one.get("GPU", 0) >= job.gpus for one in machines):
         raise InputError(
-            f"none of the {len(machines)} machines of the cluster has {job.threads} processors"
-            f"{f' and {job.gpus} GPU' if job.gpus else ''} to give. Set OMP_NUM_THREADS to fewer here, or add one."
+            f"a task needs {job.threads} CPUs{f' and {job.gpus} GPU' if job.gpus else ''}, and none of the "
+            f"{len(machines)} machines of the cluster has them. Set OMP_NUM_THREADS lower here, or add a machine."
         )
 
 
@@ -153,6 +185,6 @@ def require_ray() -> Any:
 
 
 def _last_line(error: Exception) -> str:
-    """Return the last line of an error, where Ray says what happened below its tracebacks."""
+    """Return the last line of an error, which in errors of Ray follows the tracebacks and has the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200].rstrip(".")

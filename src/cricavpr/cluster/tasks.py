@@ -1,20 +1,23 @@
-"""One task of a cluster: a batch of whole groups that some machine describes. Nothing here uses Ray.
+"""Tasks of a cluster, each a batch of whole groups that any machine can describe. Nothing here uses Ray.
 
-A task and its job hold all that a machine needs, so a task can be done anywhere, and again.
+A sum of floats depends on its order, which libraries choose by processor, number of threads and shape of the batch. So
+a machine takes part only if its programs are the same and it computes the same bytes from one batch of known noise.
 """
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.cluster.platforms import Platform, differences, noise_digest, platform_here
 from cricavpr.datasets.base import ImageSet
 from cricavpr.describing.flow import describe_batch
 from cricavpr.describing.reading import Batch, Failures, load
@@ -24,6 +27,11 @@ from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.grouping import ALONE
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
+
+PACKAGES = ("cricavpr", "torch", "numpy", "pillow", "pillow-heif")  # they decide pixels, sums, and failures
+NOISE_SIZE = (224, 224)  # (height, width) for a method that takes any
+
+Platform = tuple[tuple[str, str], ...]  # program or processor, and its version or name
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class MethodSpec:
         return load_method(self.name, self.weights, self.device, **settings)
 
     def absolute(self) -> Self:
-        """Return the same for a machine with another working directory."""
+        """Return the same arguments with an absolute path of the weights."""
         if self.weights is None or not Path(self.weights).is_file():
             return self
         return replace(self, weights=str(Path(self.weights).absolute()))
@@ -48,13 +56,15 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """The part that all tasks of a run share. A machine must match it before it describes anything.
+    """Everything that all tasks of a run share. A machine must match it before it describes anything.
 
     Attributes:
         made: provenance of the descriptors.
         root: the folder of the photos, absolute and the same on each machine.
-        threads: of torch, as many as where the run was started.
-        platform, noise, noise_groups: see `platforms.py`.
+        threads: number of threads of torch, the same as where the run was started.
+        platform: programs and processor of the machine that started the run.
+        noise: digest of its descriptors of known noise.
+        noise_groups: sizes of the groups of that noise.
     """
 
     method: MethodSpec
@@ -67,16 +77,18 @@ class Job:
 
     @property
     def gpus(self) -> int:
-        """GPUs that a task takes."""
+        """Number of GPUs that a task uses."""
         return int(self.method.device.startswith("cuda"))
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One batch.
+    """One batch of b photos.
 
     Attributes:
-        sizes: (b,) bytes of each photo on the machine that started the run, -1 if it is not there.
+        number: position of the batch in the run.
+        names: names of the photos, relative to the root of the job.
+        sizes: (b,) size in bytes of each photo on the machine that started the run, -1 for a missing photo.
         groups: sizes of the groups; they add up to b.
     """
 
@@ -97,9 +109,9 @@ class Answer:
     """The result of a task.
 
     Attributes:
-        vectors: (b, D), zero for a photo that could not be read.
-        failures: by place in the batch.
-        refusal: why this machine or this batch ends the run; there are no vectors then.
+        vectors: (b, D) descriptors, zero for a photo that could not be read; empty after a refusal.
+        failures: the reason for each unreadable photo, by its position in the batch.
+        refusal: the error that ends the run, or None.
     """
 
     number: int
@@ -109,7 +121,7 @@ class Answer:
 
 
 def answer(job: Job, task: Task) -> Answer:
-    """Do one task here. An error is returned as text: an exception would arrive as a traceback."""
+    """Describe one batch here. An error is returned as text, because an exception would arrive as a traceback."""
     here = socket.gethostname()
     try:
         method = ready(job)
@@ -129,12 +141,12 @@ def answer(job: Job, task: Task) -> Answer:
 
 
 class _MachineError(InputError):
-    """This machine cannot do the job; the message leaves out its name."""
+    """This machine cannot do the job; `answer` adds its name to the message."""
 
 
 @lru_cache(maxsize=1)
 def ready(job: Job) -> Method:
-    """Load the method of a job and compare this machine with it, once in each process.
+    """Load the method of a job, and check once in each process that this machine matches the job.
 
     Raises:
         InputError: this machine has other weights or programs, or computes other bytes.
@@ -150,17 +162,17 @@ def ready(job: Job) -> Method:
     if other := made_by(method, ALONE).differences(replace(job.made, grouping=grouping)):
         raise _MachineError(f"its method differs ({'; '.join(other)}). Give it the same weights file.")
     if unlike := differences(job.platform, platform_here(job.method.device)):
-        raise _MachineError(f"it would compute other bytes ({unlike}). Install the same programs there.")
+        raise _MachineError(f"it would compute other bytes ({unlike}). Install the same versions there.")
     if noise_digest(method, job.noise_groups) != job.noise:
         raise _MachineError(
-            "the same noise gives other bytes there than here, so its processor adds in another order. "
-            "Start the run on a machine with a processor like those of the cluster."
+            "it computes other bytes from the same noise, because its processor adds in another order. "
+            "Start the run on a machine with the same processor as those of the cluster."
         )
     return method
 
 
 def _require_same_photos(images: ImageSet, task: Task) -> None:
-    """Raise if a photo differs from that of the machine that started the run, or if only one of them has it."""
+    """Raise if a photo is not the same as on the machine that started the run, or missing on one of the two."""
     if not images.root.is_dir():
         raise _MachineError(f"there is no folder {images.root} there. Mount the photos under the same path.")
     for index, size in enumerate(task.sizes.tolist()):
@@ -173,8 +185,46 @@ def _require_same_photos(images: ImageSet, task: Task) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, -1 if it cannot be read."""
+    """Return the size of a file in bytes, -1 if it cannot be read."""
     try:
         return path.stat().st_size
     except (OSError, ValueError):
         return -1
+
+
+def platform_here(device: str) -> Platform:
+    """Return the programs and the processor of this machine."""
+    import torch
+    from PIL import features
+
+    found = {name: _version(name) for name in PACKAGES}
+    found["libjpeg"] = str(features.version("jpg"))
+    found["processor"] = torch.backends.cpu.get_cpu_capability()
+    if torch.device(device).type == "cuda":
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    return tuple(found.items())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def differences(wanted: Platform, found: Platform) -> str:
+    """Return `torch 2.12.0 there, 2.13.0 here`, or "" for equal platforms; `wanted` is here, `found` is there."""
+    here, there = dict(wanted), dict(found)
+    names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    return "; ".join(f"{name} {there.get(name, 'none')} there, {here.get(name, 'none')} here" for name in names)
+
+
+def noise_digest(method: Method, groups: Sequence[int]) -> str:
+    """Return the SHA-256 of the descriptors of known noise, in groups of these sizes."""
+    height, width = method.image_size or NOISE_SIZE
+    draw = np.random.default_rng(0)
+    images = np.stack(
+        [method.preprocess(draw.integers(0, 256, (height, width, 3), np.uint8)) for _ in range(sum(groups))]
+    )  # (B, 3, h, w)
+    vectors = method.describe(images, list(groups) if max(groups) > 1 else None)  # (B, D)
+    return hashlib.sha256(vectors.tobytes()).hexdigest()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cricavpr.spreadsheet import plain_cell
+from cricavpr.files import plain_cell
 
 Parts = tuple[str, ...]
 Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the whole path, is spelled the same

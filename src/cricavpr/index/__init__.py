@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cricavpr.index.photo_index import PhotoIndex
+from cricavpr.index.photo_index import PhotoIndex
+from cricavpr.index.place_index import PlaceIndex
+from cricavpr.index.remote import Address, RemoteIndex, is_remote
 
 
 def open_index(where: str | Path) -> PhotoIndex:
@@ -24,11 +24,4 @@ def open_index(where: str | Path) -> PhotoIndex:
         Traceback (most recent call last):
         cricavpr.errors.InputError: no such folder is not a place index: it has no version-*.json. Build one first.
     """
-    from cricavpr.index.place_index import PlaceIndex
-    from cricavpr.index.remote.address import Address, is_remote
-
-    if not is_remote(where):
-        return PlaceIndex.open(Path(where))
-    from cricavpr.index.remote.remote_index import RemoteIndex
-
-    return RemoteIndex.open(Address.parse(str(where)))
+    return RemoteIndex.open(Address.parse(str(where))) if is_remote(where) else PlaceIndex.open(Path(where))

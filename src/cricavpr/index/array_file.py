@@ -1,11 +1,11 @@
-"""Named arrays in one memory-mapped file, with a checksum for each block that is checked when the block is read.
+"""Named arrays in one memory-mapped file. Each block has a checksum, which is checked when the block is read.
 
     magic    64 bytes
-    arrays   each from a multiple of 64 bytes
+    arrays   each begins at a multiple of 64 bytes
     footer   JSON (kind of file; place, type and shape of each array), CRC-32 of every 8 KiB before the footer,
              length of the JSON (8 bytes), SHA-256 of the footer up to here
 
-Reading runs no code and trusts nothing: types, shapes and lengths are checked before a byte is used.
+Files are not trusted: types, shapes and lengths are checked before use, and reading runs no code.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cricavpr.files import open_regular
+from cricavpr.files import give_back, open_regular
 from cricavpr.index.storage import DamagedError, FileError, failed_read, write_new
-from cricavpr.mapped import give_back
 
 MAGIC = b"cricavpr.arrays.2\n".ljust(64, b"\0")
 ALIGNMENT = 64
@@ -37,17 +36,17 @@ JSON_BYTES = 1 << 26  # the longest JSON that is read
 TYPES = frozenset({"|u1", "|i1", "<u4", "<u8", "<i8", "<f2", "<f4", "<f8"})
 LONGEST = 1 << 48  # rows or values in a row
 
-READ_BYTES = 1 << 24  # at a time; one call of the system never reads more than two gigabytes
+READ_BYTES = 1 << 24  # at a time; a system call cannot read more than two gigabytes
 RELEASE_BLOCKS = 4096  # 32 MB
 
-_close = os.close  # of a file that was only read: tests must not count it
+_close = os.close  # for files that are only read; tests count calls of `os.close`
 
 
 # --- writing
 
 
 class Column(NamedTuple):
-    """An array to write: its type, its shape, and its bytes in parts."""
+    """An array to write: its type, its shape, and its bytes in chunks."""
 
     type: str
     shape: tuple[int, ...]
@@ -66,14 +65,14 @@ def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Col
         about: JSON values that describe the file.
 
     Raises:
-        OSError: it exists or cannot be written. Nothing of it is left.
+        OSError: the file exists or cannot be written. A partial file is removed.
     """
     writing = _Writing(about, columns)
     return write_new(path, writing.chunks()), writing.checksum
 
 
 class _Writing:
-    """Yields the bytes of a file and computes its checksums."""
+    """A file that is being written: `chunks` yields its bytes and computes its checksums."""
 
     def __init__(self, about: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.about, self.columns = dict(about), columns
@@ -111,7 +110,7 @@ class _Writing:
 
 @dataclass(frozen=True)
 class Place:
-    """Place, type and shape of an array in a file."""
+    """Offset, type and shape of an array in a file."""
 
     start: int
     type: str
@@ -127,13 +126,13 @@ class Place:
 
 
 class ArrayFile:
-    """An open file of arrays; its blocks are compared with their checksums when they are first needed.
+    """An open file of arrays; each block is compared with its checksum when it is first read.
 
-    The mapping stays valid when the file is removed, so a reader may go on reading after a compaction.
+    The mapping stays valid when the file is removed, so a reader can continue after a compaction.
 
     Attributes:
-        about: as given to `write_arrays`.
-        arrays: the place of each array.
+        about: the values that were given to `write_arrays`.
+        arrays: where each array is.
     """
 
     def __init__(
@@ -146,12 +145,12 @@ class ArrayFile:
         """Open a file and check its footer.
 
         Args:
-            length, checksum: what `write_arrays` returned, if that is known from elsewhere.
-            error: raised if the file is damaged.
+            length, checksum: the values that `write_arrays` returned, if known.
+            error: the class to raise if the file is damaged.
 
         Raises:
-            FileError: `error`, or UnreadableError.
-            InputError: too many open files.
+            FileError: the file is damaged or unreadable.
+            InputError: too many files are open.
         """
         self.path, self.error = path, error
         self._open(length)
@@ -166,9 +165,9 @@ class ArrayFile:
             weakref.finalize(self, _close, self._descriptor)
             found = os.fstat(self._descriptor).st_size
             if found != (found if length is None else length):
-                raise self.error(self.path, f"has {found} bytes instead of {length}")
+                raise self.error(self.path, f"has {found} bytes, expected {length}")
             if found < len(MAGIC) + TAIL:
-                raise self.error(self.path, "is truncated, of another version, or not ours")
+                raise self.error(self.path, "is truncated, or not a file of this version")
             self._map = mmap.mmap(self._descriptor, found, access=mmap.ACCESS_READ)
         except OSError as error:
             raise failed_read(self.path, error, self.error) from error
@@ -177,12 +176,12 @@ class ArrayFile:
     def _read_footer(self, checksum: str | None) -> None:
         size = len(self.bytes)
         if self.bytes[: len(MAGIC)].tobytes() != MAGIC:
-            raise self.error(self.path, "is of another version, or not ours", 0)
+            raise self.error(self.path, "is not a file of this version", 0)
         length = int.from_bytes(self.bytes[size - TAIL : size - 32].tobytes(), "little")
         blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each of them has a sum of four bytes
         start = size - TAIL - length - 4 * blocks
         if length > JSON_BYTES or start < len(MAGIC):
-            raise self.error(self.path, "is truncated, of another version, or not ours", size - TAIL)
+            raise self.error(self.path, "is truncated, or not a file of this version", size - TAIL)
         digest = hashlib.sha256(self.bytes[start : size - 32].data).hexdigest()
         if digest != self.bytes[size - 32 :].tobytes().hex() or checksum not in (None, digest):
             raise self.error(self.path, "does not match its checksum", start)
@@ -197,14 +196,14 @@ class ArrayFile:
     def _place(self, start: Any, type: Any, shape: Any) -> Place:
         numbers = (start, *shape)
         if type not in TYPES or not all(isinstance(one, int) and 0 <= one <= LONGEST for one in numbers):
-            raise ValueError(f"an array of type {type} and shape {shape}")
+            raise ValueError(f"invalid type {type} or shape {shape}")
         place = Place(start, type, tuple(shape))
         if not shape or place.end > self.data_bytes or start % ALIGNMENT:
-            raise ValueError("an array outside of the file")
+            raise ValueError("an array lies outside the file")
         return place
 
     def is_current(self) -> bool:
-        """Return whether the path still leads to this file."""
+        """Return whether the path still names this file."""
         try:
             there = self.path.stat(follow_symlinks=False)
         except OSError:
@@ -217,10 +216,10 @@ class ArrayFile:
         return self.bytes[place.start : place.end].view(place.type).reshape(place.shape)
 
     def read(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Return a range of rows of an array, checked and not copied; all of them by default.
+        """Return rows `first` to `end` of an array, all by default. They are checked and not copied.
 
         Raises:
-            FileError: a block of them is damaged.
+            FileError: a block is damaged.
         """
         place = self.arrays[name]
         end = place.shape[0] if end is None else end
@@ -228,11 +227,12 @@ class ArrayFile:
         return self.mapped(name)[first:end]
 
     def read_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:  # (n,) -> (n, ...)
-        """Return some rows of an array, checked. They are not read through the mapping, because a page fault costs
-        more than reading a few thousand bytes.
+        """Return some rows of an array, checked and copied.
+
+        They are not read through the mapping, because a page fault costs more than reading a few thousand bytes.
 
         Raises:
-            FileError: a block of them is damaged, or cannot be read.
+            FileError: a block is damaged, or cannot be read.
         """
         place = self.arrays[name]
         found = np.empty((len(rows), *place.shape[1:]), place.type)
@@ -247,7 +247,7 @@ class ArrayFile:
         return found
 
     def check(self, first: int, end: int) -> None:
-        """Raise if a block with the bytes from `first` to before `end` is damaged."""
+        """Raise FileError if a block with any of the bytes `first` to `end` is damaged."""
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         if first < end:
             for block in (low + np.flatnonzero(~self._sound[low:high])).tolist():
@@ -255,7 +255,7 @@ class ArrayFile:
                     raise self._damage(block)
 
     def damages(self) -> Iterator[FileError]:
-        """Read the whole file again; yield an error for each damaged block."""
+        """Read the whole file again, and yield an error for each damaged block."""
         for block in range(len(self._sums)):
             if not self._check(block):
                 yield self._damage(block)
@@ -273,32 +273,29 @@ class ArrayFile:
         return self.error(self.path, "does not match its checksum", block * BLOCK_BYTES)
 
     def _read(self, into: memoryview, first: int) -> None:
-        """Read whole blocks, because a checksum needs all bytes of a block."""
+        """Fill `into` with the bytes from `first` on. Whole blocks are read, to compare their checksums."""
         end = first + len(into)
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
-        whole = self._read_bytes(start, stop)
+        parts, at = [], start
+        try:
+            while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
+                parts.append(part)
+                at += len(part)  # a call may return fewer bytes than requested
+        except OSError as error:
+            raise failed_read(self.path, error, self.error) from error
+        if at < stop:
+            raise self.error(self.path, "was truncated while it was open", at)
+        whole = memoryview(b"".join(parts))
         for block, known in enumerate(self._sums[low:high].tolist()):
             at = block * BLOCK_BYTES
             if zlib.crc32(whole[at : at + BLOCK_BYTES]) != known:
                 raise self._damage(low + block)
         into[:] = whole[first - start : end - start]
 
-    def _read_bytes(self, start: int, stop: int) -> memoryview:
-        parts, at = [], start
-        try:
-            while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
-                parts.append(part)
-                at += len(part)  # fewer bytes than asked for are no end of the file
-        except OSError as error:
-            raise failed_read(self.path, error, self.error) from error
-        if at < stop:
-            raise self.error(self.path, "has become shorter", at)
-        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-
 
 def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
-    """Join adjacent rows up to READ_BYTES; return the number of the first row, and start and end in bytes."""
+    """Join adjacent rows up to READ_BYTES; return the first row of each run, and its start and end in bytes."""
     found: list[tuple[int, int, int]] = []
     for row, start in enumerate(starts.tolist()):
         first, begin, end = found[-1] if found else (0, 0, -1)

@@ -9,20 +9,13 @@ import numpy as np
 
 from cricavpr.descriptors import flaws
 from cricavpr.errors import InputError
+from cricavpr.files import give_back
 from cricavpr.index.checksummed_json import unseal
 from cricavpr.index.codes.coding import damaged_codes
-from cricavpr.index.columns import Bytes
-from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, newest, read_manifest
+from cricavpr.index.columns import first_of_each
+from cricavpr.index.manifest import CALIBRATION, TUNED, Manifest, Piece, newest, read_manifest
 from cricavpr.index.segments import Segment
-from cricavpr.index.storage import (
-    CalibrationError,
-    DamagedError,
-    FileError,
-    TuningError,
-    failed_read,
-    read_whole,
-)
-from cricavpr.mapped import give_back
+from cricavpr.index.storage import CalibrationError, DamagedError, FileError, TuningError, failed_read, read_whole
 from cricavpr.progress import Report
 
 ROWS_AT_ONCE = 4096
@@ -33,15 +26,15 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
     """Yield an error for each damaged or unreadable file of the newest version.
 
     Raises:
-        InputError: no index, or another format.
+        InputError: there is no index, or it has another format.
     """
-    manifest, opened = _newest(path)
-    if manifest is None:
-        yield from (one for one in opened if isinstance(one, FileError))
+    manifest, opened = _opened(path)
+    if isinstance(manifest, FileError):
+        yield manifest
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        segment = opened.pop(0)  # its memory is released at the end of the iteration
+        segment = opened.pop(0)  # so that its memory is released after this iteration
         if isinstance(segment, FileError):
             yield segment
             continue
@@ -53,14 +46,14 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         done += piece.live
         if progress is not None:
             progress(done, manifest.count)
-    if ids and _twice(np.concatenate(ids)):
-        yield DamagedError(path / manifest.name, "names segments that hold a photo twice")
+    if ids and len(first_of_each(together := np.concatenate(ids))) < len(together):
+        yield DamagedError(path / manifest.name, "lists segments with the same photo twice")
     yield from damaged_codes(path, manifest)
     yield from _measured(path)
 
 
 def _measured(path: Path) -> Iterator[FileError]:
-    """Yield an error for each invalid measurement of the index."""
+    """Yield an error for each invalid file of measurements: of `tune` and of `calibrate`."""
     for name, kind in MEASURED.items():
         try:
             unseal(read_whole(path / name))
@@ -74,56 +67,50 @@ def _measured(path: Path) -> Iterator[FileError]:
             yield kind(path / name, str(error))
 
 
-def _newest(path: Path) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the newest version as `_opened` does. If it was replaced meanwhile, missing files are no damage."""
-    number = newest(path)
+def _opened(path: Path) -> tuple[Manifest | FileError, list[Segment | FileError]]:
+    """Return the manifest of the newest version and its segments, or the error in place of what cannot be opened.
+
+    If a new version was written meanwhile, that one is opened, because old files may be missing.
+    """
     while True:
-        found, seen = _opened(path, number), number
         number = newest(path)
-        if number == seen or not any(isinstance(one, FileError) for one in found[1]):
+        try:
+            manifest = read_manifest(path, number)
+            opened = [_segment_of(path, manifest, piece) for piece in manifest.pieces]
+            found: tuple[Manifest | FileError, list[Segment | FileError]] = manifest, opened
+        except FileError as damage:
+            found = damage, []
+        if newest(path) == number or not any(isinstance(one, FileError) for one in (found[0], *found[1])):
             return found
 
 
-def _opened(path: Path, version: int) -> tuple[Manifest | None, list[Segment | FileError]]:
-    """Return the manifest of a version, and for each segment the open segment or its error."""
+def _segment_of(path: Path, manifest: Manifest, piece: Piece) -> Segment | FileError:
     try:
-        manifest = read_manifest(path, version)
+        return Segment(path, piece, manifest.made_by)
     except FileError as damage:
-        return None, [damage]
-    opened: list[Segment | FileError] = []
-    for piece in manifest.pieces:
-        try:
-            opened.append(Segment(path, piece, manifest.made_by))
-        except FileError as damage:
-            opened.append(damage)
-    return manifest, opened
+        return damage
 
 
 def _invalid_columns(segment: Segment) -> list[FileError]:
-    """Return the error of columns that cannot be read although their checksums are right."""
+    """Return the error if the columns cannot be read although their checksums match."""
     try:
-        segment.columns  # noqa: B018  # read here and kept
+        segment.columns  # noqa: B018  # a cached property
     except FileError as damage:
         return [damage]
     return []
 
 
 def _invalid(segment: Segment) -> Iterator[FileError]:
-    """Yield what checksums cannot detect: a segment that was written wrongly."""
+    """Yield errors that checksums cannot detect, because the segment was written with invalid content."""
     path = segment.file.path
     try:
         segment.columns.positions  # noqa: B018
     except InputError as error:
         yield DamagedError(path, f"has invalid positions ({error})")
     if (segment.find(segment.columns.ids) != segment.live).any():
-        yield DamagedError(path, "does not find its own photos")
+        yield DamagedError(path, "has sorted keys that do not match its photos")
     for start in range(0, len(segment), ROWS_AT_ONCE):
         bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)
         if bad.any():
             yield DamagedError(path, f"has an invalid descriptor in row {start + int(np.argmax(bad))}")
-
-
-def _twice(ids: Bytes) -> bool:
-    whole = np.ascontiguousarray(ids).view("V32").reshape(-1)
-    return len(np.unique(whole)) < len(whole)

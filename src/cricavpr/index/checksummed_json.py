@@ -1,4 +1,4 @@
-"""JSON with a checksum, because a flipped bit in a number can give another valid number."""
+"""JSON with a checksum, because a flipped bit can turn a number into another valid number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def seal(values: dict[str, Any], indent: int | None = None) -> str:
     """Return the values as JSON with their checksum, compact unless `indent` is given.
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: a number is not finite.
 
     Example:
         >>> unseal(seal({"a": 1}).encode())
@@ -23,10 +23,11 @@ def seal(values: dict[str, Any], indent: int | None = None) -> str:
 
 
 def unseal(content: bytes) -> dict[str, Any]:
-    """Return the values that `seal` was given.
+    """Return the values that were given to `seal`.
 
     Raises:
-        ValueError: invalid JSON, or a missing or wrong checksum. The message follows the name of the file.
+        ValueError: the JSON is invalid, or its checksum is missing or wrong. The message continues a sentence that
+            begins with the name of the file.
     """
     try:
         values = json.loads(content)

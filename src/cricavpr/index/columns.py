@@ -31,20 +31,20 @@ ZONES = 60  # of UTM
 PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # columns that are taken and joined row by row
 
 
-# --- what a caller gives
+# --- input
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Photos to put into an index: descriptors, names, positions, times and tags. Row i of each is the same photo.
+    """Photos to store in an index. Row i of each attribute belongs to photo i.
 
     Attributes:
         descriptors: (N, D), with the names of the photos.
         root: the folder that the names are relative to.
         positions: N positions, or None if none is known.
-        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them. If left out, they are made
-            of name and descriptor.
-        times: (N,) datetime64, UTC, when each photo was taken; NaT if unknown.
+        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them; by default hashes of folder, name
+            and descriptor.
+        times: (N,) datetime64 in UTC when each photo was taken, NaT if unknown.
         tags: N lists of words.
 
     Example:
@@ -72,7 +72,7 @@ class Photos:
         """Check everything and return it in the form that an index stores.
 
         Raises:
-            InputError: invalid vectors, columns of different lengths, or an invalid id, time or tag.
+            InputError: a vector, id, time or tag is invalid, or the lengths differ.
         """
         refuse_flaws(self.descriptors)
         names, vectors, count = self.descriptors.names, self.descriptors.vectors, len(self)
@@ -99,7 +99,7 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
     """Return the SHA-256 of each photo's bytes, which identifies it in an index.
 
     Raises:
-        InputError: a photo that cannot be read.
+        InputError: a photo cannot be read.
 
     Example:
         >>> import tempfile
@@ -122,7 +122,7 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
 
 
 def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32]) -> tuple[bytes, ...]:
-    """Return ids made of root, name and descriptor, for photos without files."""
+    """Return ids for photos without files: hashes of root, name and descriptor."""
     folder = os.fsencode(_absolute(root))
     return tuple(
         hashlib.sha256(b"\0".join((b"no photo", folder, os.fsencode(name), vector.tobytes()))).digest()
@@ -134,14 +134,14 @@ def _absolute(root: Path) -> str:
     return os.path.abspath(root)  # noqa: PTH100  # resolve() would follow links, which may change
 
 
-# --- what an index keeps
+# --- storage
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """N byte strings end to end: string i is `data[ends[i]:ends[i + 1]]`."""
 
-    ends: Indices  # (N + 1,) from 0, never falling
+    ends: Indices  # (N + 1,) non-decreasing, from 0
     data: Bytes
 
     @classmethod
@@ -163,6 +163,7 @@ class Ragged:
         return type(self)(ends, self.data[places])
 
     def all(self) -> list[bytes]:
+        """Return all strings."""
         whole, ends = self.data.tobytes(), self.ends.tolist()
         return [whole[a:b] for a, b in itertools.pairwise(ends)]
 
@@ -180,14 +181,14 @@ class Columns:
 
     Attributes:
         ids: (N, 32) SHA-256 of each photo's bytes.
-        raw_names: as the file system gives them.
-        raw_tags: the tags of each photo, sorted, joined by NUL.
+        raw_names: names as bytes of the file system.
+        raw_tags: tags of each photo, sorted and joined by NUL.
         metres: (N, 2) easting and northing, NaN if unknown.
-        zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 if there is none.
-        times: (N,) when each photo was taken, UTC, NaT if unknown.
-        codes: (N,) which of `roots` a name is relative to.
+        zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 without a zone.
+        times: (N,) time of capture in UTC, NaT if unknown.
+        codes: (N,) index into `roots` of the folder that a name is relative to.
         roots: folders.
-        frame: of the positions: none, local or utm.
+        frame: frame of the positions: none, local or utm.
     """
 
     ids: Bytes
@@ -211,7 +212,7 @@ class Columns:
         return len(self.ids)
 
     def take(self, rows: Indices) -> Self:
-        """Return the photos at `rows`, with only the roots that they need."""
+        """Return the photos at `rows`, and only their roots."""
         codes = self.codes[rows]
         used = np.unique(codes)
         roots = tuple(self.roots[code] for code in used.tolist())
@@ -220,7 +221,7 @@ class Columns:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
-        """Join several in order. Raises InputError as `one_frame` does."""
+        """Join the photos of several parts in order. Raises InputError if their frames differ."""
         roots = tuple(dict.fromkeys(root for part in parts for root in part.roots))
         place = {root: code for code, root in enumerate(roots)}
         codes = [np.array([place[root] for root in part.roots], np.uint32)[part.codes] for part in parts]
@@ -229,11 +230,11 @@ class Columns:
 
     @cached_property
     def positions(self) -> Positions:
-        """N positions; rows of NaN are unknown."""
+        """The positions of the photos, NaN if unknown."""
         return positions_in(self.frame, self.metres, self.zones)
 
     def on_earth(self) -> Positions:
-        """Return the positions. Raises InputError if they have no latitude."""
+        """Return the positions. Raises InputError if they have no latitude and longitude."""
         if self.frame == LOCAL:
             raise InputError(
                 "the photos of this index have positions in metres without a UTM zone, so they have no latitude. "
@@ -243,7 +244,7 @@ class Columns:
 
     @cached_property
     def latlon(self) -> Degrees:
-        """(N, 2) degrees, NaN if unknown."""
+        """(N, 2) latitude and longitude in degrees, NaN if unknown."""
         positions = self.on_earth()
         return np.full((len(self), 2), np.nan) if positions.zones is None else positions.latlon()
 
@@ -257,7 +258,7 @@ class Columns:
         return os.fsdecode(self.raw_names[row])
 
     def photo(self, row: int) -> Path:
-        """Return the file of a photo, as it was when the photo was added."""
+        """Return the path that the photo had when it was added."""
         return Path(self.roots[self.codes[row]]) / self.name(row)
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
@@ -271,7 +272,7 @@ class Columns:
         return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
-        """Return whether everything but the descriptors of two photos is equal."""
+        """Return whether two photos are equal in everything except their descriptors."""
         return self._row(row) == other._row(there)
 
     def _row(self, row: int) -> tuple[Any, ...]:
@@ -290,7 +291,7 @@ def positions_in(
     metres: Metres,  # (N, 2)
     zones: NDArray[np.int8],  # (N,)
 ) -> Positions:
-    """Return positions from their stored form."""
+    """Return stored positions as `Positions`."""
     names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
     return Positions(metres, tuple(names[zones.astype(np.int64) + ZONES].tolist()) if frame == UTM else None)
 
@@ -302,11 +303,11 @@ def frame_of(positions: Positions | None) -> str:
 
 
 def one_frame(frames: Sequence[str]) -> str:
-    """Return the frame that all share. Raises InputError if some are UTM and others local metres."""
+    """Return the frame that all parts share. Raises InputError if some are UTM and others local."""
     known = {frame for frame in frames if frame != NONE}
     if len(known) > 1:
         raise InputError(
-            "positions with UTM zones cannot be joined with positions of a local frame in one index. "
+            "positions with UTM zones and positions in a local frame cannot be stored in one index. "
             "Give zones for all or for none."
         )
     return known.pop() if known else NONE
@@ -324,15 +325,15 @@ def decode_zone(code: int) -> str:
 
 
 def refuse_one_name(names: Sequence[str]) -> None:
-    """Raise InputError for a single name in place of a list of names."""
+    """Raise InputError if `names` is a single string."""
     if isinstance(names, str):
-        raise InputError(f"names must be a list, got the single name {names!r}. Put it into a list.")
+        raise InputError(f"names must be a list, got the single name {names!r}. Use [{names!r}].")
 
 
 def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return which names of an index are meant, and which of the given ones are missing.
+    """Return the names in `there` that match the given ones, and the given names that match none.
 
-    A name in another Unicode normalisation is found if only one name of the index is equal after it.
+    A name also matches a name in another Unicode normalisation, if there is only one such name.
 
     Example:
         >>> find_names(["Mu\u0308ller.jpg", "b.jpg"], ["M\xfcller.jpg"])
@@ -351,11 +352,17 @@ def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], se
 
 
 def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
-    """Return ids as an array. Raises InputError that names the first invalid one."""
+    """Return ids as an array. Raises InputError if one is not 32 bytes."""
     wrong = [number for number, one in enumerate(ids) if not isinstance(one, bytes) or len(one) != ID_BYTES]
     if wrong:
-        raise InputError(f"the id of row {wrong[0]} is not {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes.")
+        raise InputError(f"the id of row {wrong[0]} must be {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes.")
     return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+
+
+def first_of_each(ids: Bytes) -> Indices:  # (N, 32) -> (M,)
+    """Return the first row of each different id, sorted."""
+    whole = np.ascontiguousarray(ids).reshape(-1).view(f"V{ID_BYTES}")
+    return np.sort(np.unique(whole, return_index=True)[1]).astype(np.int64)
 
 
 def _pack_times(times: Times | None, count: int) -> Times:
@@ -369,7 +376,7 @@ def _pack_times(times: Times | None, count: int) -> Times:
 
 def _pack_tags(tags: Sequence[str]) -> bytes:
     if isinstance(tags, str) or not all(isinstance(tag, str) and tag and "\0" not in tag for tag in tags):
-        raise InputError(f"the tags of a photo must be a list of words that are not empty, got {tags!r}.")
+        raise InputError(f"the tags of a photo must be a list of non-empty words, got {tags!r}.")
     return b"\0".join(os.fsencode(tag) for tag in sorted(set(tags)))
 
 

@@ -1,9 +1,9 @@
 """Exact search of an index. A score depends on its query and its photo alone, bit for bit.
 
-A matrix product rounds differently for one query than for fifty, and for other rows beside a row. So it only nominates:
-rows whose product comes within the rounding error of the best are scored again, pair by pair, in float64 rounded to
-float32. Every search of an index ends here, so a score does not depend on the engine, on filters, on other queries, or
-on how the photos were added. `search.py` ranks whole databases for evaluation and has other needs.
+The rounding of a matrix product depends on the number of queries and on the other rows. So the product only nominates:
+rows whose product is within the rounding error of the best are scored again, pair by pair, in float64 rounded to
+float32. Every engine ends here, so a score does not depend on the engine, on filters, on other queries, or on the order
+of adding. `search.py` ranks whole databases for evaluation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Products = Callable[[Queries, Floats], Scores]  # (Q, D), (n, D) -> (Q, n)
 
 @dataclass(frozen=True, eq=False)
 class ExactEngine:
-    """The exact engine: every search reads every vector."""
+    """The exact engine, which reads every vector in each search."""
 
     rows: Rows
 
@@ -45,19 +45,19 @@ class ExactEngine:
         """Return the k best allowed rows for each query, best first; of equal scores the lower row comes first.
 
         Raises:
-            InputError: queries of another shape or not finite, k below 1, or vectors that are not finite.
+            InputError: the queries have the wrong shape or are not finite, k is below 1, or a vector is not finite.
         """
         check_queries(queries, k, self.rows.dim)
         return search_rows(self.rows, queries, k, self.rows.allowed(allowed), report=report)
 
 
 def check_queries(queries: Queries, k: int, dim: int) -> None:
-    """Raise InputError for queries of another shape or not finite, or k below 1."""
+    """Raise InputError if the queries have the wrong shape or are not finite, or if k is below 1."""
     if queries.ndim != 2 or queries.shape[1] != dim:
         raise InputError(f"queries must be (Q, {dim}), got {queries.shape}.")
     check_k(k)
     if not np.isfinite(queries).all():
-        raise InputError("a query is not finite. Describe the photo again.")
+        raise InputError("the descriptor of a query is not finite. Describe the photo again.")
 
 
 def products(queries: Queries, vectors: Floats) -> Scores:  # (Q, D), (n, D) -> (Q, n)
@@ -75,10 +75,10 @@ def search_rows(
     nominate: Products = products,
     report: Report | None = None,
 ) -> Predictions:  # (Q, min(k, rows allowed))
-    """Return the k best of all rows, or of the allowed ones, for each query.
+    """Return the k best rows for each query, among all rows or the allowed ones.
 
     Args:
-        nominate: a product of matrices, at least as accurate as one in float32.
+        nominate: a matrix product that is at least as accurate as one in float32.
     """
     count = len(rows) if allowed is None else int(np.count_nonzero(allowed))
     best, done = _Best(queries, min(k, count), nominate), 0
@@ -91,7 +91,7 @@ def search_rows(
 
 
 class _Best:
-    """The k best rows of each query among the blocks so far, which come in the order of their numbers."""
+    """The k best rows of each query so far. Blocks must be added in the order of their row numbers."""
 
     def __init__(self, queries: Queries, k: int, nominate: Products) -> None:
         self.queries, self.k, self.nominate = queries, k, nominate
@@ -110,14 +110,14 @@ class _Best:
                 self._keep(query, numbers[place], _scored(self.queries, query, vectors, place))
 
     def _near(self, asked: Indices, vectors: Floats) -> tuple[Indices, Indices]:  # (n,) twice
-        """Return the pairs of query and row that may be among the best."""
+        """Return the pairs of query and row whose score may be among the best."""
         scores, slack = self.nominate(self.queries[asked], vectors), self.slack[asked]
         if not np.isfinite(scores).all():
             raise InputError("a score is not finite: a vector of the index is damaged. Describe the photos again.")
         least = self.scores[asked, -1] - slack  # -inf until k rows are known
         near = scores >= least[:, None]
         crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > self.k)
-        if len(crowded):  # of one block no row is among the best that is clearly worse than k others of it
+        if len(crowded):  # leave out rows that are clearly worse than k other rows of the block
             last = scores.shape[1] - self.k
             kth = np.partition(scores[crowded], last, axis=1)[:, last]
             near[crowded] &= scores[crowded] >= (kth - 2 * slack[crowded])[:, None]
@@ -125,7 +125,7 @@ class _Best:
         return asked[query], place
 
     def _keep(self, query: Indices, row: Indices, score: Scores) -> None:  # (n,) each
-        """Merge scored pairs with the best of their queries."""
+        """Merge scored pairs with the best rows so far."""
         some = np.unique(query)
         query = np.concatenate([np.repeat(some, self.k), query])
         row = np.concatenate([self.rows[some].ravel(), row])
@@ -137,7 +137,7 @@ class _Best:
 
 
 def _scored(queries: Queries, query: Indices, vectors: Floats, place: Indices) -> Scores:  # (n,)
-    """Score pairs in float64, each by itself, and round to float32."""
+    """Score each pair by itself in float64, rounded to float32."""
     scores = np.empty(len(query), np.float32)
     step = max(1, PAIRS_AT_ONCE // queries.shape[1])
     for start in range(0, len(query), step):

@@ -14,22 +14,21 @@ import numpy as np
 from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.extras import extra
-from cricavpr.files import written_beside
+from cricavpr.files import safe_cell, written_beside
 from cricavpr.geo import LatLon, point_feature
 from cricavpr.index.columns import Columns
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.schema import nearest
-from cricavpr.spreadsheet import safe_cell
 
 ROWS_AT_ONCE = 4096
 
 
 def export(snapshot: Snapshot, path: Path) -> None:
-    """Write one row for each photo; the suffix of the file decides the kind.
+    """Write one row for each photo, in the format that the suffix of the file names.
 
     Raises:
-        InputError: unknown suffix, or a place that cannot be written.
-        MissingExtraError: Parquet, if pyarrow is not installed.
+        InputError: the suffix is unknown, or the file cannot be written.
+        MissingExtraError: Parquet is requested and pyarrow is not installed.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in EXPORTS:
@@ -38,7 +37,7 @@ def export(snapshot: Snapshot, path: Path) -> None:
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield a dictionary for each photo; what is unknown is None."""
+    """Yield a dictionary for each photo; unknown values are None."""
     positions, times = columns.positions, columns.times
     degrees = np.full((len(columns), 2), np.nan) if positions.zones is None else positions.latlon()
     zones = positions.zones or ("",) * len(columns)
@@ -59,7 +58,7 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _csv(snapshot: Snapshot, path: Path) -> None:
-    """Write a table with a header. Names that are not UTF-8 keep their bytes; no spreadsheet runs a name or a tag."""
+    """Write a table with a header. Names keep their bytes; names and tags cannot run as formulas of a spreadsheet."""
     with (
         written_beside(path) as beside,
         beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -73,23 +72,20 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """Write a feature for each photo, one to a line; its geometry is null if it has no latitude."""
+    """Write a feature for each photo, one on each line, with a null geometry if the photo has no latitude."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):
-            file.write(("," if number else "") + "\n" + json.dumps(_feature(row)))
+            lat_deg, lon_deg = row.pop("lat"), row.pop("lon")
+            feature = {"type": "Feature", "geometry": None, "properties": row}
+            if lat_deg is not None:
+                feature = point_feature(LatLon(lat_deg, lon_deg), row)
+            file.write(("," if number else "") + "\n" + json.dumps(feature))
         file.write("\n]}\n")
 
 
-def _feature(row: dict[str, Any]) -> dict[str, Any]:
-    properties = {key: value for key, value in row.items() if key not in ("lat", "lon")}
-    if row["lat"] is None:
-        return {"type": "Feature", "geometry": None, "properties": properties}
-    return point_feature(LatLon(row["lat"], row["lon"]), properties)
-
-
 def _parquet(snapshot: Snapshot, path: Path) -> None:
-    """Write the same columns and the descriptors. Bytes that are not UTF-8 are escaped; `name_bytes` has them."""
+    """Write the columns and the descriptors. Names that are not UTF-8 are escaped; `name_bytes` holds the bytes."""
     with extra("parquet", "a Parquet file"):
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -112,7 +108,7 @@ def _arrow_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Return text in UTF-8, which Parquet requires; other bytes are escaped."""
+    """Return valid UTF-8, which Parquet requires, with other bytes escaped."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

@@ -1,7 +1,7 @@
-"""Filters of photos by place, time and tag. A filter makes a mask over the rows of an index.
+"""Filters of photos by place, time and tag.
 
-Unknown values match no filter: a photo without a position is in no box. `str` of a filter is a phrase such as "within
-500 m of 55.6, 13.0".
+A photo with an unknown value matches no filter for it. `str` of a filter is a phrase, such as "within 500 m of 55.6,
+13.0".
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Filter(Protocol):
     """A condition on photos."""
 
     def mask(self, columns: Columns) -> Mask:
-        """Return (N,) which photos match. Raises InputError if the index cannot tell."""
+        """Return (N,) which photos match. Raises InputError if the index lacks the data."""
 
     def __str__(self) -> str:
-        """Return a phrase that is true of photos that match."""
+        """Return a phrase that describes the photos that match."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Photos between two latitudes and two longitudes, borders included. It crosses the date line if west > east.
+    """Photos between two latitudes and two longitudes, inclusive. If west > east, the box crosses the date line.
 
     Raises:
-        InputError: not on earth, or south above north.
+        InputError: a corner is not on earth, or south is above north.
 
     Example:
         >>> print(Box(55, 12.5, 56, 14))
@@ -53,7 +53,8 @@ class Box:
         LatLon(self.south_deg, self.west_deg), LatLon(self.north_deg, self.east_deg)
         if self.south_deg > self.north_deg:
             raise InputError(
-                f"the box from {self.south_deg} up to {self.north_deg} degrees is empty. Give south first."
+                f"the southern latitude must be below the northern one, got {self.south_deg} and {self.north_deg}. "
+                "Give south first."
             )
 
     def mask(self, columns: Columns) -> Mask:
@@ -73,7 +74,7 @@ class Near:
     """Photos at most `radius_m` metres from a place.
 
     Raises:
-        InputError: a negative or infinite radius, or a place nearer to a pole than UTM goes.
+        InputError: the radius is negative or infinite, or the latitude is outside the range of UTM.
 
     Example:
         >>> print(Near(LatLon(55.6, 13), 500))
@@ -94,12 +95,10 @@ class Near:
             raise InputError(f"radius_m must be finite and at least 0, got {self.radius_m}.")
 
     def mask(self, columns: Columns) -> Mask:
-        positions = columns.on_earth()
-        away = np.full(len(columns), np.inf)
-        for zone in {zone for zone in positions.zones or () if zone}:
-            rows = np.flatnonzero(np.array(positions.zones) == zone)
-            away[rows] = _away_m(positions.take(rows), self.place)
-        near: Mask = away <= self.radius_m
+        positions, near = columns.on_earth(), np.zeros(len(columns), np.bool_)
+        known = np.flatnonzero(positions.known if positions.zones else near)
+        here = Positions.from_latlon([[self.place.lat_deg, self.place.lon_deg]]).take(np.zeros(len(known), np.int64))
+        near[known] = distances_m(positions.take(known), here) <= self.radius_m
         return near
 
     def __str__(self) -> str:
@@ -108,10 +107,10 @@ class Near:
 
 @dataclass(frozen=True)
 class Taken:
-    """Photos taken from `first` on and before `end`, UTC; either may be left out.
+    """Photos taken from `first` on and before `end`, in UTC. Without both: photos whose time is known.
 
     Raises:
-        InputError: an invalid time, or an end that is not after the beginning.
+        InputError: a time is invalid, or `end` is not after `first`.
 
     Example:
         >>> print(Taken(np.datetime64("2024-05-01")))
@@ -126,7 +125,9 @@ class Taken:
             if time is not None and (not isinstance(time, np.datetime64) or np.isnat(time)):
                 raise InputError(f"invalid time {time!r}. Expected a numpy datetime64 in UTC.")
         if self.first is not None and self.end is not None and not self.first < self.end:
-            raise InputError(f"the time range from {self.first} to {self.end} is empty. Give the earlier time first.")
+            raise InputError(
+                f"the end must be after the beginning, got {self.first} to {self.end}. Give the earlier time first."
+            )
 
     def mask(self, columns: Columns) -> Mask:
         fits: Mask = ~np.isnat(columns.times)
@@ -159,8 +160,8 @@ class Tagged:
             known = {tag for tags in columns.tags for tag in tags}
             if not known:
                 raise InputError(
-                    f"no photo of this index has the tag {self.tag!r}, or any other tag. Leave the tag out, or add "
-                    "tags with `cricavpr index update`."
+                    f"no photo of this index has the tag {self.tag!r} or any other tag. Leave the tag out, or add tags "
+                    "with `cricavpr index update`."
                 )
             raise InputError(f"no photo of this index has the tag {self.tag!r}. {nearest(self.tag, known)}")
         return fits
@@ -172,7 +173,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class All:
-    """Photos that match several filters.
+    """Photos that match all of several filters.
 
     Example:
         >>> print(All((Tagged("winter"), Near(LatLon(1, 2), 3))))
@@ -192,23 +193,21 @@ class All:
 
 
 def mask_of(where: Filter, columns: Columns) -> Mask:
-    """Return (N,) the photos that match.
+    """Return (N,) which photos match.
 
     Raises:
-        InputError: no photo matches, or the index has no such data.
+        InputError: no photo matches, or the index lacks the data.
     """
     fits = where.mask(columns)
     if not fits.any():
         timed = any(isinstance(one, Taken) for one in flattened([where])) and np.isnat(columns.times).all()
         advice = "No photo has a known time: leave the time out, or add times with `cricavpr index update`."
-        raise InputError(
-            no_match(f"{len(columns):,} photos", where) + (f" {advice}" if timed else " Use a wider filter.")
-        )
+        raise InputError(f"{no_match(f'{len(columns):,} photos', where)} {advice if timed else 'Use a wider filter.'}")
     return fits
 
 
 def no_match(photos: str, where: Filter) -> str:
-    """Return the message for a filter that matches nothing, without the advice."""
+    """Return the error message for a filter that matches nothing, without the advice."""
     return f"none of {photos} matches the filter: {where}."
 
 
@@ -223,12 +222,6 @@ def _degrees(lat_deg: float, lon_deg: float) -> str:
 
 
 def _utc(time: np.datetime64) -> str:
-    """Return a time to the minute, or finer if it is finer."""
+    """Return a time in minutes, or in the finer unit that it needs."""
     whole = (time.astype(f"datetime64[{unit}]") for unit in ("m", "s", "ms"))
     return f"{next((short for short in whole if short == time), time)}Z"
-
-
-def _away_m(positions: Positions, place: LatLon) -> NDArray[np.float64]:
-    """Return the metres from a place to each of some positions of one zone."""
-    there = Positions.from_latlon([[place.lat_deg, place.lon_deg]])
-    return distances_m(positions, there.take(np.zeros(len(positions), np.int64)))

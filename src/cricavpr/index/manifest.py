@@ -1,7 +1,7 @@
 """The manifest: one small JSON file for each version of an index, with the names of the files of that version.
 
-The newest version is the one with the highest number in its file name. A manifest has a checksum and holds its
-own number, so that damage, or a copy under another name, is detected.
+The newest version is the one with the highest number in its file name. A manifest holds a checksum and its own number,
+so that damage and renamed copies are detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cricavpr.schema import build, nearest, to_plain
 FORMAT = "cricavpr.place_index.3"
 STORED = {"float32": "<f4", "float16": "<f2"}  # how descriptors may be stored
 FLOAT32 = "float32"
-QUANTISER = "quantiser.bin"  # made by compressed search: see docs/search.md
+QUANTISER = "quantiser.bin"  # of compressed search: see docs/search.md
 TUNED = "tuned.json"
 CALIBRATION = "calibration.json"  # written by `locate`
 WORK = ".describing"  # a folder for descriptors that are not in the index yet
@@ -35,7 +35,7 @@ _CODES = re.compile(r"codes-([0-9a-f]{16})-[0-9a-f]{8}\.bin")
 
 @dataclass(frozen=True)
 class Removed:
-    """A file with the sorted numbers of the removed rows of one segment, 8 bytes each."""
+    """A file with the row numbers of the removed photos of one segment, sorted, 8 bytes each."""
 
     file: str
     count: int
@@ -44,7 +44,7 @@ class Removed:
     def __post_init__(self) -> None:
         _check_name(self.file, _REMOVED)
         if self.count < 1:
-            raise ValueError(f"{self.count} removed rows")
+            raise ValueError(f"count must be at least 1, got {self.count}")
 
     @property
     def bytes(self) -> int:
@@ -53,7 +53,15 @@ class Removed:
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment file: its length, the checksum of its footer (which has the checksums of the rest), and its rows."""
+    """The entry of one segment file in a manifest.
+
+    Attributes:
+        file: its name.
+        bytes: its size.
+        checksum: checksum of its footer, which holds the checksums of the rest.
+        count: its rows, with removed ones.
+        removed: which rows are removed, or None.
+    """
 
     file: str
     bytes: int
@@ -64,11 +72,11 @@ class Piece:
     def __post_init__(self) -> None:
         _check_name(self.file, _SEGMENT)
         if self.bytes < 1 or self.live < 1:
-            raise ValueError(f"a segment of {self.bytes} bytes and {self.live} photos")
+            raise ValueError(f"a segment must not be empty, got {self.bytes} bytes and {self.live} photos")
 
     @property
     def live(self) -> int:
-        """Rows that are not removed."""
+        """The number of rows that are not removed."""
         return self.count - (self.removed.count if self.removed else 0)
 
 
@@ -77,10 +85,10 @@ class Manifest:
     """One version of an index.
 
     Attributes:
-        version: its number.
+        version: number of the version.
         made_by: provenance of the descriptors.
         pieces: the segments, in the order of adding.
-        dtype: how descriptors are stored.
+        dtype: type of the stored descriptors: float32 or float16.
     """
 
     version: int
@@ -90,7 +98,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if self.dtype not in STORED:
-            raise ValueError(f"descriptors stored as {self.dtype}")
+            raise ValueError(f"unknown dtype {self.dtype!r}")
 
     @property
     def name(self) -> str:
@@ -101,7 +109,7 @@ class Manifest:
         return sum(piece.live for piece in self.pieces)
 
     def files(self) -> Iterator[str]:
-        """Yield the names of all files of this version, and of the manifest."""
+        """Yield the names of all files of this version, including the manifest."""
         yield self.name
         for piece in self.pieces:
             yield piece.file
@@ -120,11 +128,11 @@ class Manifest:
 
     @classmethod
     def decode(cls, path: Path, content: bytes) -> Self:
-        """Read what `encode` returned.
+        """Decode the bytes that `encode` returned.
 
         Raises:
-            DamagedError: truncated, invalid, or of another version than its name says.
-            InputError: of another format.
+            DamagedError: the content is truncated or invalid, or its version is not the one in the file name.
+            InputError: the format is another one.
         """
         try:
             values = unseal(content)
@@ -133,7 +141,7 @@ class Manifest:
         found = values.pop("format", None)
         if found != FORMAT:
             raise InputError(
-                f"{path} has the format {found}, and this release reads {FORMAT}. Upgrade it: "
+                f"{path} has the format {found}, expected {FORMAT}. Upgrade this program: "
                 "pip install --upgrade cricavpr"
             )
         try:
@@ -152,9 +160,9 @@ def check_dtype(dtype: str) -> None:
 
 
 def _check_name(name: str, pattern: re.Pattern[str]) -> None:
-    """Raise ValueError unless a file name has the form of ours, so that no manifest leads out of its folder."""
+    """Raise ValueError unless a file name matches a pattern, so that a manifest cannot name files elsewhere."""
     if not pattern.fullmatch(name):
-        raise ValueError(f"foreign file name {name!r}")
+        raise ValueError(f"invalid file name {name!r}")
 
 
 def manifest_name(version: int) -> str:
@@ -162,7 +170,7 @@ def manifest_name(version: int) -> str:
 
 
 def versions(folder: Path) -> list[int]:
-    """Return the numbers of the versions in a folder, rising. Raises OSError if it cannot be read."""
+    """Return the numbers of the versions in a folder, sorted. Raises OSError if it cannot be read."""
     found = (_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208
     return sorted(int(match[1]) for match in found if match)
 
@@ -171,8 +179,8 @@ def read_manifest(folder: Path, version: int) -> Manifest:
     """Return the manifest of one version.
 
     Raises:
-        FileError: damaged or unreadable.
-        InputError: of another format.
+        FileError: the manifest is damaged or unreadable.
+        InputError: the manifest has another format.
     """
     path = folder / manifest_name(version)
     try:
@@ -196,7 +204,7 @@ def newest(folder: Path) -> int:
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a file name is one that only an index uses, for a complete or an unfinished file."""
+    """Return whether a file name is one that an index uses, for a complete or an unfinished file."""
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
     ours = (_NAME, _SEGMENT, _REMOVED, _CODES)

@@ -1,11 +1,12 @@
 """Match given photos with those of an index: by file, by bytes, or in a folder that has moved.
 
-A photo is one file: two roots that lead to the same real path name the same photo. A photo whose file is gone and whose
-bytes are found elsewhere has moved; if its folder is gone too, the other photos of that folder have moved with it.
+Two paths with the same real path are the same photo. If the file of a photo is gone and its bytes are found elsewhere,
+the photo has moved. If its folder is gone too, the other photos of that folder have moved with it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ class Matches:
     """The photos of an index that match given ones.
 
     Attributes:
-        rows: for each given photo the rows that it replaces, the one with its bytes first.
-        paths: for each given photo the row whose root and name it keeps, or -1 for its own.
+        rows: for each given photo the rows that it replaces; the row with the same bytes comes first.
+        paths: for each given photo the row whose root and name it keeps, or -1 if it keeps its own.
         moved: old and new path of each folder that has moved.
     """
 
@@ -30,10 +31,11 @@ class Matches:
     moved: tuple[tuple[str, str], ...]
 
     def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
-        """Return the given photos, with times, tags and positions of the index where none are given.
+        """Return the given photos, with missing times filled in from the index.
 
         Args:
-            tags, positions: whether to keep those of the index.
+            tags: whether to take the tags from the index too.
+            positions: whether to take the positions from the index too.
         """
         first = np.array([rows[0] if rows else -1 for rows in self.rows], np.int64)
         there = np.flatnonzero(first >= 0)
@@ -58,7 +60,7 @@ def match(
     new: Columns,
     same: Indices,  # (N,) the row of the index with the bytes of each given photo, or -1
 ) -> Matches:
-    """Find the given photos among those of an index."""
+    """Match the given photos with those of an index."""
     here, there = _real_paths(old), _real_paths(new)
     at: dict[bytes, list[int]] = {}
     for row, path in enumerate(here):
@@ -71,7 +73,7 @@ def match(
         if gone:
             folders.update(_moved_folder(here[twin], path))
         rows.append((twin, *(row for row in found if row != twin)) if twin >= 0 else tuple(found))
-        # A photo whose own file is still there keeps its path, also if a copy of it was given.
+        # A photo whose own file still exists keeps its path, even if a copy of it was given.
         paths.append(twin if twin in found or (copied and not gone) else found[0] if found else -1)
     for number, path in enumerate(there):
         if not rows[number]:
@@ -80,11 +82,10 @@ def match(
 
 
 def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
-    """Return old and new path of the folder that was moved with a file; nothing if the old folder still exists."""
+    """Return old and new path of the folder that was moved with a file, or {} if the old folder still exists."""
     before, after = old.split(b"/"), new.split(b"/")
-    kept = 0
-    while kept < min(len(before), len(after)) and before[-1 - kept] == after[-1 - kept]:
-        kept += 1
+    ends = zip(reversed(before), reversed(after), strict=False)
+    kept = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
     folder = b"/".join(before[: len(before) - kept])
     if not kept or os.path.lexists(folder or b"/"):
         return {}
@@ -92,7 +93,7 @@ def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
 
 
 def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, list[int]]) -> list[int]:
-    """Return the rows of the photo at the same place in a folder before it was moved."""
+    """Return the rows of the photo that had the same path within a folder before the folder was moved."""
     for old, new in folders.items():
         if path.startswith(new + b"/") and (found := at.get(old + path[len(new) :])):
             return found

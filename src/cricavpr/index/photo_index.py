@@ -1,4 +1,4 @@
-"""Protocols of an index, in a folder (`PlaceIndex`) or on a server (`RemoteIndex`), and the results of its verbs."""
+"""The interface of an index in a folder (`PlaceIndex`) or on a server (`RemoteIndex`), and results of its verbs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class KnownPhotos(Protocol):
         """Return the name of a photo."""
 
     def photo(self, row: int) -> Path:
-        """Return the file of a photo, as it was when the photo was added."""
+        """Return the path that the photo had when it was added."""
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
         """Return the positions of some photos."""
@@ -33,7 +33,7 @@ class KnownPhotos(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Predictions):
-    """The result of a search: for each query the rows of `photos`, best first, and their scores."""
+    """The result of a search: for each query rows of `photos`, best first, and their scores."""
 
     photos: KnownPhotos
 
@@ -44,10 +44,10 @@ class Change(Generic[I_co]):
 
     Attributes:
         index: the index as it is now.
-        added, removed: numbers of photos; a replaced photo counts in both.
-        already: how many of the given photos were there before.
-        missing: names and ids that were to be removed and are not in the index.
-        moved: folders of photos that were recognised in another place: old and new path.
+        added, removed: how many photos were added and removed; a replaced photo counts in both.
+        already: how many of the given photos were in the index before.
+        missing: names and ids that could not be removed, because the index does not have them.
+        moved: old and new path of each folder of photos that has moved.
     """
 
     index: I_co
@@ -62,9 +62,9 @@ class Searcher(Protocol):
     """An index with one engine and one filter, ready to be searched many times.
 
     Attributes:
-        choice: how it searches and why, for printing.
-        notes: one line for each file that was missing or damaged and had to be made.
-        most_matches: the largest `top`.
+        choice: the engine and the reason for it, for printing.
+        notes: one line for each file that was missing or damaged and was made again.
+        most_matches: the largest `top` that is allowed.
     """
 
     @property
@@ -84,9 +84,9 @@ class PhotoIndex(Protocol):
     """A database of photos that is searched by descriptor.
 
     Attributes:
-        path: where it is, as users write it.
+        path: folder or address of the index.
         made_by: provenance of the descriptors.
-        frame: of the positions: none, local or utm.
+        frame: frame of the positions: none, local or utm.
     """
 
     @property
@@ -101,16 +101,16 @@ class PhotoIndex(Protocol):
     def __len__(self) -> int: ...
 
     def newest(self) -> PhotoIndex:
-        """Return the index as it is now."""
+        """Return the newest version of the index."""
 
     def info(self) -> dict[str, Any]:
-        """Return the facts about the index, as JSON has them."""
+        """Return facts about the index as values of JSON."""
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which photos are in the index, by the SHA-256 of their bytes."""
+        """Return which of some photos, given by the SHA-256 of their bytes, are in the index."""
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> Searcher:
-        """Return the index ready for many searches. Raises InputError if no photo matches the filter."""
+        """Return a searcher for many searches. Raises InputError if no photo matches the filter."""
 
     def search(
         self, queries: DescriptorSet, top: int = 5, *, engine: str = "auto", where: Filter | None = None
@@ -118,7 +118,7 @@ class PhotoIndex(Protocol):
         """Return the `top` best photos for each query."""
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[PhotoIndex]:
-        """Add photos; those that are there already change nothing."""
+        """Add photos; those that the index already has are ignored."""
 
     def merge(self, other: Any, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[PhotoIndex]:
         """Add all photos of an index in a folder."""
@@ -126,15 +126,15 @@ class PhotoIndex(Protocol):
     def remove(
         self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0
     ) -> Change[PhotoIndex]:
-        """Remove photos by name, whatever their root, and by id."""
+        """Remove photos by name, in any root, and by id."""
 
 
 def check_fits(index: PhotoIndex, made_by: MadeBy, positions: Positions | None = None) -> None:
-    """Raise if photos cannot be added to an index; ask before they are described.
+    """Raise if photos cannot be added to an index; called before they are described.
 
     Raises:
-        MadeByError: their descriptors would have another provenance.
-        InputError: their positions are in another frame.
+        MadeByError: the descriptors would have another provenance.
+        InputError: the positions have another frame.
     """
     index.made_by.require_same(made_by, f"the photos of {index.path} and those to add")
     one_frame([index.frame, frame_of(positions)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,13 +23,12 @@ from cricavpr.index.auditing import damages
 from cricavpr.index.codes.coding import InMemory, open_compressed, prepare
 from cricavpr.index.codes.tuning import SHORTLISTS, TARGET, Tuned, Tuning, tune
 from cricavpr.index.columns import Columns, Indices, Photos, find_names, pack_ids, refuse_one_name
-from cricavpr.index.differences import Difference, difference
 from cricavpr.index.exporting import export
 from cricavpr.index.filters import Filter, Mask, mask_of
 from cricavpr.index.manifest import FLOAT32, FORMAT, check_dtype
 from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.searching import RAM_BUDGET_MB, FolderSearcher, Searching
-from cricavpr.index.snapshot import Snapshot
+from cricavpr.index.snapshot import Difference, Snapshot, difference
 from cricavpr.index.storage import writer_of
 from cricavpr.index.vectors import Vectors
 from cricavpr.progress import Report
@@ -37,7 +36,7 @@ from cricavpr.progress import Report
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaceIndex:
-    """One open version of an index in a folder. Verbs that change it return the version that they made.
+    """One open version of an index in a folder. Methods that change the index return the new version.
 
     Example:
         >>> import tempfile
@@ -54,9 +53,9 @@ class PlaceIndex:
     """
 
     snapshot: Snapshot
-    _codes: InMemory | None = field(default=None)  # those of an earlier version
+    _codes: InMemory | None = None  # codes in memory of an earlier version
 
-    # --- making one
+    # --- making an index
 
     @classmethod
     def create(cls, path: Path, made_by: MadeBy, *, dtype: str = FLOAT32) -> Self:
@@ -66,7 +65,7 @@ class PlaceIndex:
             dtype: how descriptors are stored: float32, or float16 for half the disk space.
 
         Raises:
-            InputError: something is there, unknown dtype, or the place cannot be written.
+            InputError: the folder holds other files or an index, the dtype is unknown, or the folder cannot be written.
         """
         check_dtype(dtype)
         return cls(writing.create(Path(path), made_by, dtype))
@@ -80,33 +79,32 @@ class PlaceIndex:
             wait_s: how long to wait for another writer, in seconds.
 
         Raises:
-            InputError: no photos, invalid photos, unknown dtype, other files in the folder, another writer, or a
-                place that cannot be written.
+            InputError: there are no photos or invalid ones, the dtype is unknown, the folder holds other files or
+                cannot be written, or another process writes to it.
         """
         if not len(photos):
-            raise InputError("there are no descriptors, so there is nothing to index. Describe at least one photo.")
+            raise InputError("an index needs at least one photo, got none. Describe a photo first.")
         check_dtype(dtype)
         given = photos.descriptors
         return cls(writing.rebuild(Path(to), given.made_by, photos.columns(), given.vectors, wait_s, dtype))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> Self:
-        """Open the newest version, or another that still exists.
+        """Open the newest version, or an older one that still exists.
 
-        Only checksums are read now, one byte in two thousand; a block is checked when it is first read. `verify`
-        checks all of them.
+        Only the checksums are read now; a block is checked when it is first read. `verify` checks all of them.
 
         Raises:
-            InputError: no index, a version that no longer exists, another format, or a damaged file.
+            InputError: there is no index or no such version, the format is another one, or a file is damaged.
         """
         return cls(Snapshot.open(Path(path), version))
 
     def newest(self) -> Self:
-        """Open the newest version; this one does not change. Raises as `open` does."""
+        """Open the newest version. This object keeps its own version. Raises as `open` does."""
         return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
-        """Return a later version that shares the codes in memory."""
+        """Return a later version, which shares the codes in memory."""
         return type(self)(snapshot, self._searching.codes)
 
     def _changed(self, change: Change[Snapshot], missing: tuple[str, ...] = ()) -> Change[Self]:
@@ -144,16 +142,17 @@ class PlaceIndex:
 
     @property
     def vectors(self) -> Vectors:
-        """(N, D) float32, indexed like an array; rows are read from disk, and checked, when they are indexed."""
+        """(N, D) float32, indexed like an array. Rows are read from the disk and checked when they are indexed."""
         return self.snapshot.vectors
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The names of all photos."""
         return tuple(map(os.fsdecode, self.snapshot.columns.raw_names.all()))
 
     @property
     def root(self) -> Path:
-        """The root of the first photo; later ones may have others."""
+        """The root folder of the first photo; other photos may have other roots."""
         return self.snapshot.photo(0)[0] if len(self) else Path()
 
     @property
@@ -166,33 +165,33 @@ class PlaceIndex:
         return self.facts.positions
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
-        """Return the positions of some photos, without reading those of the others."""
+        """Return the positions of some photos; nothing else is read."""
         return self.snapshot.positions_of(rows)
 
     @cached_property
     def descriptors(self) -> DescriptorSet:
-        """Names and vectors of all photos. Several segments are copied together, which may take much memory."""
+        """Names and vectors of all photos, in memory."""
         return DescriptorSet(self.names, self.vectors[:], self.made_by)
 
     def name(self, row: int) -> str:
-        """Return the name of one photo, without reading those of the others."""
+        """Return the name of one photo; nothing else is read."""
         return self.snapshot.photo(row)[1]
 
     def photo(self, row: int) -> Path:
-        """Return the file of one photo, as it was when the photo was added."""
+        """Return the path that the photo had when it was added."""
         root, name = self.snapshot.photo(row)
         return root / name
 
     def find(self, ids: Sequence[bytes]) -> Indices:  # (M,)
-        """Return the row of each photo by the SHA-256 of its bytes, -1 if it is missing.
+        """Return the row of each photo, given by the SHA-256 of its bytes; -1 if it is missing.
 
         Raises:
-            InputError: an id that is not 32 bytes.
+            InputError: an id is not 32 bytes.
         """
         return self.snapshot.find(pack_ids(ids))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which photos are in the index, by the SHA-256 of their bytes. Raises as `find` does."""
+        """Return which of some photos, given by the SHA-256 of their bytes, are in the index. Raises as `find` does."""
         return self.find(ids) >= 0
 
     def info(self) -> dict[str, Any]:
@@ -225,31 +224,31 @@ class PlaceIndex:
         where: Filter | None = None,
         ram_budget_mb: float = RAM_BUDGET_MB,
     ) -> Found:  # (Q, min(top, photos that match))
-        """Return the `top` best photos for each query, best first; of equal scores the one that was added first.
+        """Return the `top` best photos for each query, best first; of equal scores the photo that was added first.
 
         The score of a query and a photo depends on these two alone, bit for bit.
 
         Args:
-            engine: "exact" reads every descriptor; "compressed" reads those of a shortlist, and makes the codes for it
-                if there are none; "auto" is exact unless the index is large and was tuned.
-            where: which photos may be found.
+            engine: "exact" reads every descriptor; "compressed" reads those of a shortlist, and makes codes if there
+                are none; "auto" is exact unless the index is large and was tuned.
+            where: a filter of the photos that may be found.
             ram_budget_mb: memory that "auto" may use for codes.
 
         Raises:
             MadeByError: the queries have another provenance.
-            InputError: `top` below 1, an invalid query, no photo that matches, or a damaged file.
-            MissingExtraError: "compressed", if faiss is not installed.
+            InputError: `top` is below 1, a query is invalid, no photo matches, or a file is damaged.
+            MissingExtraError: the engine is "compressed" and faiss is not installed.
         """
         return self.searcher(engine=engine, where=where, ram_budget_mb=ram_budget_mb).search(queries, top)
 
     def searcher(
         self, *, engine: str = "auto", where: Filter | None = None, ram_budget_mb: float = RAM_BUDGET_MB
     ) -> FolderSearcher:
-        """Return a searcher, which searches many times with the same engine and filter.
+        """Return a searcher for many searches with the same engine and filter. Arguments as `search`.
 
         Raises:
-            InputError: unknown engine, no photo that matches, or "compressed" where it is not possible.
-            MissingExtraError: "compressed", if faiss is not installed.
+            InputError: the engine is unknown, no photo matches, or "compressed" is not possible.
+            MissingExtraError: the engine is "compressed" and faiss is not installed.
         """
         allowed = None if where is None else mask_of(where, self.facts)
         return self._searching.searcher(engine, allowed, ram_budget_mb)
@@ -262,13 +261,13 @@ class PlaceIndex:
         """Make the codes of the newest version if there are none.
 
         Args:
-            learn: make them again, learnt on the current photos.
+            learn: make them even if there are some, learnt on the current photos.
 
         Returns:
-            One line that says why codes were made, or None.
+            The reason why codes were made, in one line, or None.
 
         Raises:
-            InputError: too few photos, another writer, or a place that cannot be written.
+            InputError: there are too few photos, another process writes, or the folder cannot be written.
             MissingExtraError: faiss is not installed.
         """
         return prepare(self.path, learn=learn, progress=progress, wait_s=wait_s)
@@ -282,13 +281,18 @@ class PlaceIndex:
         progress: Report | None = None,
         wait_s: float = 0.0,
     ) -> Tuning:
-        """Measure the recall of several shortlists against exact search on photos of the index, and keep the result.
+        """Measure the recall of several shortlists with photos of the index as queries, and store the result.
 
-        From then on "auto" uses the shortest shortlist that keeps `target` at 1 and at 10, until much of the index
-        has changed. Exact search reads the whole index once. The codes must exist: see `prepare`.
+        From then on "auto" uses the shortest shortlist whose recall at 1 and at 10 is at least `target`, until much
+        of the index has changed. The codes must exist: see `prepare`. The whole index is read once.
+
+        Args:
+            sample: number of photos to use as queries.
+            shortlists: the lengths to measure.
+            target: recall to keep, as a share of what exact search finds.
 
         Raises:
-            InputError: no codes, too few photos, nothing to measure, or a place that cannot be written.
+            InputError: there are no codes, too few photos or nothing to measure, or the folder cannot be written.
             MissingExtraError: faiss is not installed.
         """
         engine = open_compressed(self.snapshot).engine
@@ -303,20 +307,20 @@ class PlaceIndex:
         return difference(self.snapshot, other.snapshot)
 
     def export(self, path: Path) -> None:
-        """Write one row for each photo as .csv, .geojson or .parquet (which has the descriptors too).
+        """Write one row for each photo to a .csv, .geojson or .parquet file; Parquet includes the descriptors.
 
         Raises:
-            InputError: unknown suffix, or a place that cannot be written.
-            MissingExtraError: Parquet, if pyarrow is not installed.
+            InputError: the suffix is unknown, or the file cannot be written.
+            MissingExtraError: Parquet is requested and pyarrow is not installed.
         """
         export(self.snapshot, Path(path))
 
     # --- changing it
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add photos at the end, in order; those that are there already change nothing.
+        """Add photos at the end, in order; those that the index already has are ignored.
 
-        When it returns the photos are on the disk.
+        When it returns, the photos are on the disk.
 
         Args:
             wait_s: how long to wait for another writer, in seconds.
@@ -324,23 +328,19 @@ class PlaceIndex:
 
         Raises:
             MadeByError: the photos have another provenance.
-            InputError: invalid photos, positions of another frame, another writer, or a place that cannot be written.
+            InputError: the photos are invalid, their positions have another frame, another process writes, or the
+                folder cannot be written.
         """
         given = photos.descriptors
-        change = writing.add(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s)
-        if progress is not None:
-            progress(len(photos), len(photos))
+        change = writing.add(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s, progress)
         return self._changed(change)
 
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
-        """Add photos, each in place of the one with its file or its bytes, in one step.
+        """Add photos; each replaces the photo with the same file or the same bytes. Raises as `add` does.
 
-        Photos that are equal to the last bit keep their row. Tags, times and positions that are not given stay, and so
-        do root and name of a file that is in the index under another path. Photos in a folder that has moved are
-        recognised by their bytes and names; see `Change.moved`.
-
-        Raises:
-            As `add`.
+        Photos that have not changed keep their row. Tags, times and positions that are not given stay, and so do root
+        and name of a file that is in the index under another path. Photos in a folder that has moved are recognised by
+        their bytes and names; see `Change.moved`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}
@@ -348,13 +348,14 @@ class PlaceIndex:
         return self._changed(change)
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
-        """Remove the photos with these names, whatever their root, and those with these ids.
+        """Remove the photos with these names, in any root, and those with these ids. Missing ones are ignored.
 
-        A name may be in another Unicode normalisation. No search finds the photos from now on; `compact` then wipes
-        them from the files. Repeating it changes nothing.
+        A name may be in another Unicode normalisation. No search finds the photos from now on; `compact` wipes them
+        from the files.
 
         Raises:
-            InputError: one name in place of a list, an invalid id, another writer, or a place that cannot be written.
+            InputError: `names` is a single string, an id is invalid, another process writes, or the folder cannot be
+                written.
         """
         refuse_one_name(names)
         missing, packed = set[str](), pack_ids(ids)
@@ -372,18 +373,14 @@ class PlaceIndex:
         return self._changed(change, tuple(sorted(missing)))
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add all photos of another index that are not here yet. Raises as `add` does."""
-        there = other.snapshot
-        change = writing.add(self.snapshot, other.made_by, there.columns, there.vectors, wait_s)
-        if progress is not None:
-            progress(len(other), len(other))
-        return self._changed(change)
+        """Add all photos of another index that this one does not have. Raises as `add` does."""
+        return self._changed(writing.add(self.snapshot, other.made_by, other.facts, other.vectors, wait_s, progress))
 
     def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> Self:
         """Merge small segments, and wipe removed photos from all files. Photos keep their order.
 
         Raises:
-            InputError: another writer, a full disk, or an old file that cannot be removed.
+            InputError: another process writes, the disk is full, or an old file cannot be removed.
         """
         return self._followed_by(writing.compact(self.snapshot, progress, wait_s))
 
@@ -391,7 +388,7 @@ class PlaceIndex:
         """Read every byte of the newest version and compare it with the checksums.
 
         Raises:
-            InputError: the first damaged file, with the place in it.
+            InputError: a file is damaged. The message names the first one and the offset of the damage.
         """
         for damage in damages(self.path, progress):
             raise damage

@@ -1,9 +1,8 @@
 """Rank a whole database for evaluation: find the best matches of each query, and the rank of the right one.
 
-The database may be a memory-mapped file of any size: it is read once, block by block. Scores are those of one matrix
-product for a block and all queries, as in published evaluations, also for Euclidean distance and with one match
-per panorama, and ties are broken as there. A search of an index (`exact.py`) scores pair by pair
-instead, so that a score does not depend on what else is asked; that would change published figures in the last digit.
+The database may be a memory-mapped file of any size: it is read once, block by block. Scores and ties are those of
+published evaluations: one matrix product for a block and all queries. A search of an index (`exact.py`) scores each
+pair by itself instead; here that would change published figures in the last digit.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.mapped import give_back
+from cricavpr.files import give_back
 
 Indices = NDArray[np.int64]
 Distance = Literal["dot", "l2"]  # the score is the dot product, or minus the squared Euclidean distance
@@ -59,10 +58,10 @@ def top_k(
 ) -> tuple[Indices, NDArray[Any]]:  # (Q, min(k, N)) twice
     """Return the k best columns of each row and their scores, best first; of equal scores the lower column first.
 
-    The same as a stable sort of each row, without sorting all of it.
+    The result is that of a stable sort of each row, which would take longer.
 
     Raises:
-        InputError: k below 1, or a score that is NaN.
+        InputError: k is below 1, or a score is NaN.
 
     Example:
         >>> top_k(np.array([[1.0, 3.0, 2.0]]), 2)[0].tolist()
@@ -72,7 +71,7 @@ def top_k(
     if not np.issubdtype(scores.dtype, np.floating):
         scores = scores.astype(np.float64)
     if np.isnan(scores).any():
-        raise InputError("a score is not a number: a descriptor is damaged. Describe again.")
+        raise InputError("a score is NaN because a descriptor is damaged. Describe the photos again.")
     k = min(k, scores.shape[1])
     columns = _chosen(scores, k)
     values = np.take_along_axis(scores, columns, axis=1)
@@ -99,29 +98,24 @@ def search(
     block: int | None = None,
     *,
     distance: Distance = "dot",
-    panoramas: Indices | None = None,  # (N,) rising numbers
+    panoramas: Indices | None = None,  # (N,) sorted numbers
 ) -> Predictions:  # (Q, min(k, N))
     """Return the k database vectors with the highest score for each query; of equal scores the lower index first.
 
     Args:
         block: database vectors in memory at a time; by default about 64 MB of them.
         distance: "dot", or "l2" for minus the squared Euclidean distance.
-        panoramas: the panorama that each vector belongs to; only the best vector of each is then a prediction.
+        panoramas: the panorama that each vector belongs to; then only the best vector of each panorama is returned.
 
     Raises:
-        InputError: dimensions that differ, k or block below 1, vectors that are not finite, or panoramas that do not
-            rise.
+        InputError: the dimensions differ, k or block is below 1, a score is NaN, or `panoramas` is not sorted.
 
     Example:
         >>> database = np.array([[1, 0], [0, 1]], np.float32)
         >>> search(database, np.array([[0.6, 0.8]], np.float32), 2).indices.tolist()
         [[1, 0]]
     """
-    _check(database, queries, k, block)
-    scan = _Scan(database, queries, k, distance, panoramas)
-    for start, vectors in _blocks(database, block, panoramas):
-        scan.take(start, vectors)
-    return scan.best
+    return _scanned(database, queries, k, block, distance, panoramas).best
 
 
 def search_and_rank(
@@ -136,29 +130,56 @@ def search_and_rank(
 ) -> tuple[Predictions, Indices]:  # (Q, min(k, N)) and (Q,)
     """Search, and in the same pass rank the best right vector among the whole database; 0 if no vector is right.
 
-    Within k the rank is the place among the predictions. Beyond, scores are only counted; two that differ by less than
-    float32 can tell (`TIE`) count as equal, and the lower index comes first.
+    Up to k the rank is the place among the predictions. Beyond k it is 1 plus the number of better scores; scores that
+    differ by less than `TIE` count as equal, and the lower index comes first.
 
     Raises:
-        InputError: as `search`, or another number of queries in `right`.
+        InputError: as `search`, or `right` has another length than the queries.
 
     Example:
         >>> database = np.array([[1, 0], [0, 1]], np.float32)
         >>> search_and_rank(database, np.array([[0.6, 0.8]], np.float32), 1, [np.array([0])])[1].tolist()
         [2]
     """
-    _check(database, queries, k, block)
-    if len(right) != len(queries):
+    scan = _scanned(database, queries, k, block, distance, panoramas, right)
+    return scan.best, scan.ranks(right)
+
+
+def check_k(k: int) -> None:
+    """Raise InputError if `k`, the number of matches, is below 1."""
+    if k < 1:
+        raise InputError(f"the number of matches must be at least 1, got {k}.")
+
+
+def _scanned(
+    database: NDArray[np.floating[Any]],
+    queries: NDArray[np.float32],
+    k: int,
+    block: int | None,
+    distance: Distance,
+    panoramas: Indices | None,
+    right: Sequence[Indices] | None = None,
+) -> _Scan:
+    """Check the arguments and scan the whole database; ranks are counted if `right` is given."""
+    if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
+        raise InputError(
+            f"database (N, D) and queries (Q, D) must have the same D, got {database.shape} and {queries.shape}."
+        )
+    check_k(k)
+    if block is not None and block < 1:
+        raise InputError(f"block must be at least 1 row, got {block}.")
+    if right is not None and len(right) != len(queries):
         raise InputError(f"expected right vectors for {len(queries)} queries, got {len(right)} lists.")
-    scan = _Scan(database, queries, k, distance, panoramas, _targets(database, queries, right, distance))
+    targets = None if right is None else _targets(database, queries, right, distance)
+    scan = _Scan(queries, min(k, len(database)), distance, panoramas, targets)
     for start, vectors in _blocks(database, block, panoramas):
         scan.take(start, vectors)
-    return scan.best, scan.ranks(right)
+    return scan
 
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """The best right vector of each query, which is to be ranked."""
+    """The best right vector of each query, whose rank is wanted."""
 
     index: Indices  # (Q,), -1 if no vector is right
     score: NDArray[np.float64]  # (Q,)
@@ -166,24 +187,23 @@ class _Targets:
 
 
 class _Scan:
-    """The result of one pass over a database so far."""
+    """One pass over a database: the best matches so far, and how many vectors come before each target."""
 
     def __init__(
         self,
-        database: NDArray[np.floating[Any]],
         queries: NDArray[np.float32],
         k: int,
         distance: Distance,
         panoramas: Indices | None,
-        targets: _Targets | None = None,
+        targets: _Targets | None,
     ) -> None:
-        self.queries, self.k, self.distance = queries, min(k, len(database)), distance
+        self.queries, self.k, self.distance = queries, k, distance
         self.panoramas, self.targets = panoramas, targets
         self.best = Predictions(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
         self.before = np.zeros(len(queries), np.int64)  # vectors, or panoramas, that come before the target
 
     def take(self, first: int, vectors: NDArray[np.float32]) -> None:  # (block, D)
-        """Add the vectors from row `first` on."""
+        """Add the next block of vectors, which begins at row `first`."""
         parts = []
         for start in range(0, len(self.queries), QUERIES_AT_ONCE):
             rows = slice(start, start + QUERIES_AT_ONCE)
@@ -218,7 +238,7 @@ class _Scan:
         return np.where(target[:, 0] >= 0, counts, 0)
 
     def ranks(self, right: Sequence[Indices]) -> Indices:  # (Q,)
-        """Return 1 + what came before the target; within k the place among the predictions."""
+        """Return the rank of each target: its place among the predictions, or beyond k the count."""
         assert self.targets is not None
         ranks = np.zeros(len(self.queries), np.int64)
         for query, correct in enumerate(right):
@@ -230,24 +250,10 @@ class _Scan:
         return ranks
 
 
-def check_k(k: int) -> None:
-    """Raise InputError if fewer than one match is asked for."""
-    if k < 1:
-        raise InputError(f"the number of matches must be at least 1, got {k}.")
-
-
-def _check(database: NDArray[np.floating[Any]], queries: NDArray[np.floating[Any]], k: int, block: int | None) -> None:
-    if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
-        raise InputError(f"database (N, D) and queries (Q, D) do not match: {database.shape} and {queries.shape}.")
-    check_k(k)
-    if block is not None and block < 1:
-        raise InputError(f"block must be at least 1 row, got {block}.")
-
-
 def _blocks(
     database: NDArray[np.floating[Any]], block: int | None, panoramas: Indices | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the database in float32, some rows at a time; a panorama is never divided."""
+    """Yield blocks of the database in float32 with their first row; a panorama is never divided."""
     count, dim = database.shape
     block = block or max(1, min(VALUES_AT_ONCE // max(dim, 1), SCORES_AT_ONCE // QUERIES_AT_ONCE))
     ends = _ends(count, block, panoramas)
@@ -258,11 +264,11 @@ def _blocks(
 
 
 def _ends(count: int, block: int, panoramas: Indices | None) -> list[int]:
-    """Return where each block ends."""
+    """Return the end row of each block."""
     if panoramas is None:
         return [*range(block, count, block), count] if count else []
     if len(panoramas) != count or (np.diff(panoramas) < 0).any():
-        raise InputError(f"panoramas must be {count} rising numbers, one for each vector. Sort the images by them.")
+        raise InputError(f"panoramas must be {count} sorted numbers, one for each vector. Sort the images by panorama.")
     borders = np.append(np.flatnonzero(np.diff(panoramas)) + 1, count)  # where a panorama ends
     ends: list[int] = []
     while count and (not ends or ends[-1] < count):
@@ -295,7 +301,7 @@ def _best_of_each(
     panoramas: Indices,  # (b,) rising
     first: int,
 ) -> tuple[Indices, NDArray[np.float32]]:  # (q, p) database indices, (q, p)
-    """Return the best vector of each panorama; of equal scores the lower index."""
+    """Return index and score of the best vector of each panorama; of equal scores the lower index."""
     starts = np.append(0, np.flatnonzero(np.diff(panoramas)) + 1)
     best = np.maximum.reduceat(scores, starts, axis=1)  # NaN stays NaN
     sizes = np.diff(np.append(starts, len(panoramas)))
@@ -309,7 +315,7 @@ def _targets(
     right: Sequence[Indices],
     distance: Distance,
 ) -> _Targets:
-    """Return the best right vector of each query: the lowest index of those that are equally good."""
+    """Return the best right vector of each query; of equal scores the lowest index."""
     counts = np.fromiter(map(len, right), np.int64, len(right))
     pairs = np.repeat(np.arange(len(right)), counts)  # (P,) which query
     columns = np.concatenate([np.asarray(one, np.int64) for one in right]) if len(right) else np.empty(0, np.int64)
@@ -330,7 +336,10 @@ def _pair_scores(
     columns: Indices,  # (P,) database row of each pair
     distance: Distance,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,) each
-    """Return scores of single pairs, and how near another score is equal; the file is read in its own order."""
+    """Return the score of each pair, and the difference below which another score counts as equal.
+
+    The rows are read in the order of the file.
+    """
     scores, ties = np.empty(len(pairs)), np.empty(len(pairs))
     order = np.argsort(columns, kind="stable")
     step = max(1, VALUES_AT_ONCE // 8 // max(1, database.shape[1]))

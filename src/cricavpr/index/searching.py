@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 
@@ -26,13 +25,11 @@ from cricavpr.index.codes.coding import (
     quantiser_of,
     required_quantiser,
 )
-from cricavpr.index.codes.compressed import SHORTLIST
-from cricavpr.index.codes.quantiser import code_size
+from cricavpr.index.codes.compressed import SHORTLIST, CompressedEngine, code_size
 from cricavpr.index.codes.tuning import Tuned
-from cricavpr.index.exact import ExactEngine, Queries
+from cricavpr.index.exact import ExactEngine
 from cricavpr.index.manifest import TUNED
 from cricavpr.index.photo_index import Found, KnownPhotos
-from cricavpr.index.search import Predictions
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.storage import FileError
 from cricavpr.index.vectors import Mask
@@ -42,12 +39,6 @@ EXACT_VALUES = 50_000_000  # 12,000 x 4096: 7 ms of CPU for a query from float32
 RAM_BUDGET_MB = 512
 PROGRAM_MB = 220  # Python, numpy, faiss, and what searching needs besides the codes
 MB = 1_000_000
-
-
-class Engine(Protocol):
-    """Searches the rows of a version; removed ones are never found."""
-
-    def search(self, queries: Queries, k: int, allowed: Mask | None = None) -> Predictions: ...
 
 
 @dataclass(frozen=True)
@@ -62,10 +53,10 @@ class Choice:
 
 
 def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
-    """Choose an engine for `size` descriptors of `dim` values.
+    """Choose the engine for `size` descriptors of `dim` values.
 
     Raises:
-        InputError: a budget that is not positive.
+        InputError: the budget is not positive.
 
     Example:
         >>> print(choose(1000, 4096))
@@ -80,7 +71,7 @@ def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
     if needed_mb > ram_budget_mb:
         return Choice(
             "exact",
-            f"codes of {what} take {needed_mb:,.0f} MB of memory, and {ram_budget_mb:,.0f} MB are allowed. Ask for the "
+            f"codes of {what} take {needed_mb:,.0f} MB of memory, and {ram_budget_mb:,.0f} MB are allowed. Choose the "
             "engine 'compressed' to use them anyway",
         )
     return Choice("compressed", f"{what}; codes take {needed_mb:,.0f} MB of the {ram_budget_mb:,.0f} MB allowed")
@@ -88,18 +79,18 @@ def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
 
 @dataclass(frozen=True, eq=False)
 class FolderSearcher:
-    """One way to search one version: a `photo_index.Searcher`.
+    """A searcher of one version (see `photo_index.Searcher`).
 
     Attributes:
-        choice: the engine and the reason.
-        notes: one line for each thing that was missing or damaged and had to be made.
-        allowed: (N,) the photos that may be found, or None for all.
+        choice: the engine and the reason for it.
+        notes: one line for each file that was missing or damaged and was made again.
+        allowed: (N,) which photos may be found, or None for all.
     """
 
     snapshot: Snapshot
     photos: KnownPhotos
     choice: Choice
-    engine: Engine
+    engine: ExactEngine | CompressedEngine
     notes: tuple[str, ...] = ()
     allowed: Mask | None = None
     most_matches: int = sys.maxsize
@@ -108,11 +99,11 @@ class FolderSearcher:
         return f"Searcher({self.choice})"
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:  # (Q, D) -> (Q, min(top, photos allowed))
-        """Return the best photos for each query, best first; of equal scores the one that was added first.
+        """Return the best photos for each query, best first; of equal scores the photo that was added first.
 
         Raises:
             MadeByError: the queries have another provenance.
-            InputError: an invalid query, `top` below 1, or a damaged file.
+            InputError: a query is invalid, `top` is below 1, or a file is damaged.
         """
         made_by, path = self.snapshot.manifest.made_by, self.snapshot.path
         made_by.require_same(queries.made_by, f"the descriptors of {path} and of the queries")
@@ -122,7 +113,7 @@ class FolderSearcher:
         return Found(found.indices if numbers is None else numbers[found.indices], found.scores, self.photos)
 
     def _allowed_rows(self) -> Mask | None:
-        """Turn the mask over photos into a mask over the rows of the files."""
+        """Convert the mask of photos to a mask of rows of the files."""
         live = self.snapshot.rows.live
         if self.allowed is None or live is None:
             return self.allowed
@@ -132,10 +123,10 @@ class FolderSearcher:
 
 
 class Searching:
-    """Makes searchers of one version. Codes in memory are shared between them.
+    """A factory of searchers of one version, which share the codes in memory.
 
     Args:
-        photos: the same version, for names and positions of photos that are found.
+        photos: names and positions of the photos of that version.
         known: codes in memory of an earlier version.
     """
 
@@ -143,10 +134,10 @@ class Searching:
         self.snapshot, self.photos, self.codes = snapshot, photos, known
         self._opened: Opened | None = None
         self._auto: tuple[tuple[float, int, int], FolderSearcher] | None = None
-        self._opening = Lock()  # codes are laid out once, however many threads ask for them
+        self._opening = Lock()  # so that several threads load the codes only once
 
     def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """See `PlaceIndex.searcher`; `allowed` (N,) are the photos that may be found."""
+        """Return a searcher as `PlaceIndex.searcher` does; `allowed` (N,) are the photos that may be found."""
         if engine not in ENGINES:
             raise InputError(f"unknown engine {engine!r}. {nearest(engine, ENGINES)}")
         return ENGINES[engine](self, allowed, ram_budget_mb)
@@ -154,12 +145,12 @@ class Searching:
     def exact(
         self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB, reason: str = "as requested"
     ) -> FolderSearcher:
-        """Use the exact engine."""
+        """Return a searcher with the exact engine."""
         engine = ExactEngine(self.snapshot.rows)
         return FolderSearcher(self.snapshot, self.photos, Choice("exact", reason), engine, (), allowed)
 
     def compressed(self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB) -> FolderSearcher:
-        """Use codes, made now if there are none, with a shortlist that may not have been measured."""
+        """Return a searcher that uses codes, even if its shortlist was not measured. Missing codes are made."""
         try:
             made = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
             notes, shortlist = [made] if made else [], SHORTLIST
@@ -171,18 +162,18 @@ class Searching:
         except InputError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
-            return self.exact(allowed, reason=str(error))  # nothing can be written
+            return self.exact(allowed, reason=str(error))  # the codes could not be written
         return replace(searcher, notes=(*notes, *searcher.notes))
 
     def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """Use codes if that is faster and was measured."""
+        """Return a searcher that uses codes if that is faster and was measured."""
         if allowed is not None:
             return self._choose(allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
-        kept = self._auto  # another thread may keep another one meanwhile
+        kept = self._auto  # read once, because another thread may replace it
         if kept is None or kept[0] != asked:
             searcher = self._choose(None, ram_budget_mb)
-            if searcher.choice.engine == "exact":  # costs little, and codes may be ready the next time
+            if searcher.choice.engine == "exact":  # not kept: codes may be ready the next time
                 return searcher
             self._auto = kept = asked, searcher
         return kept[1]
@@ -197,7 +188,7 @@ class Searching:
             return self.exact(allowed, reason=str(error))
 
     def _choice(self, allowed: Mask | None, ram_budget_mb: float) -> Choice:
-        """Choose by how many photos may be found; codes of all rows must fit into memory."""
+        """Choose the engine by the number of photos that may be found. Codes of all rows must fit into memory."""
         dim, count = self.snapshot.rows.dim, len(self.snapshot)
         choice = choose(count if allowed is None else int(np.count_nonzero(allowed)), dim, ram_budget_mb)
         return choice if choice.engine == "exact" else choose(len(self.snapshot.rows), dim, ram_budget_mb)
@@ -209,7 +200,7 @@ class Searching:
         return FolderSearcher(self.snapshot, self.photos, choice, engine, opened.notes, allowed)
 
     def opened(self) -> Opened:
-        """Return the compressed engine. Raises as `open_compressed` does."""
+        """Return the compressed engine, opened once. Raises as `open_compressed` does."""
         with self._opening:
             if self._opened is None:
                 self._opened = open_compressed(self.snapshot, self.codes)
@@ -223,13 +214,13 @@ class Searching:
             return False
 
     def tuned_shortlist(self) -> int:
-        """Return the shortlist that `tune` has chosen. Raises InputError if it measured other photos or codes."""
+        """Return the shortlist that `tune` chose. Raises InputError if other photos or codes were measured."""
         path, manifest, tuned = self.snapshot.path, self.snapshot.manifest, Tuned.read(self.snapshot.path)
         opened = self._opened.engine.quantiser if self._opened else required_quantiser(path, manifest.made_by)
         return tuned.shortlist(manifest.pieces, opened.fingerprint)
 
     def described(self) -> dict[str, str]:
-        """Return the facts for `info`: the engine of "auto" and why, the codes, and their measurement."""
+        """Return facts for `info`: the engine that "auto" chooses, the codes, and the measurement of `tune`."""
         path, manifest = self.snapshot.path, self.snapshot.manifest
         choice, codes, measured = self._choice(None, RAM_BUDGET_MB), "none", "not measured"
         try:

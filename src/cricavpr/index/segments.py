@@ -23,7 +23,7 @@ KIND = "cricavpr.segment.2"
 
 Stored = NDArray[np.float32] | NDArray[np.float16]
 
-# The columns of N photos: type, and values in a row. Those of FREE have a length of their own.
+# Type and row length of the arrays of N photos. The arrays in FREE may have any length.
 COLUMNS = {
     "ids": ("|u1", ID_BYTES),
     "keys": ("<u8", 1),
@@ -48,7 +48,7 @@ def write_segment(
     """Write a segment to a new file and sync it; return its entry for the manifest.
 
     Raises:
-        OSError: it cannot be written. Nothing of it is left.
+        OSError: the file cannot be written. A partial file is removed.
     """
     kind, name = STORED[dtype], f"segment-{secrets.token_hex(8)}.bin"
     about = {"kind": KIND, "made_by": made_by.fingerprint, "frame": columns.frame, "roots": columns.roots}
@@ -78,18 +78,18 @@ def _packed(columns: Columns) -> dict[str, NDArray[Any]]:
 
 
 def sort_keys(ids: Bytes) -> NDArray[np.uint64]:  # (N, 32) -> (N,)
-    """Return the first eight bytes of each id as a number, by which ids are looked up."""
+    """Return the first eight bytes of each id as a number, for binary search."""
     return np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
 class Segment:
-    """An open segment and its removed rows. Rows are numbered as in the file."""
+    """An open segment. Rows are those of the file, including removed ones."""
 
     def __init__(self, folder: Path, piece: Piece, made_by: MadeBy) -> None:
-        """Open a segment. The footer is checked now, everything else when it is read.
+        """Open a segment. The footer is checked now, the data when they are read.
 
         Raises:
-            FileError: it is not the file that the manifest names, or unreadable.
+            FileError: the file is unreadable, or not the one that the manifest names.
         """
         self.piece, self.dim = piece, made_by.dim
         self.file = ArrayFile(folder / piece.file, piece.bytes, piece.checksum)
@@ -106,7 +106,7 @@ class Segment:
                 raise ValueError(f"{key} is {about[key]}, expected {value}")
         self.frame, self.roots = str(about["frame"]), tuple(map(str, about["roots"]))
         if self.frame not in FRAMES:
-            raise ValueError(f"positions in the frame {self.frame}")
+            raise ValueError(f"unknown frame {self.frame!r}")
         count = self.piece.count
         wanted = {name: (kind, (count, width)[: 1 + (width > 1)]) for name, (kind, width) in COLUMNS.items()}
         wanted |= {name: (kind, arrays[name].shape[:1]) for name, kind in FREE.items()}
@@ -117,19 +117,15 @@ class Segment:
         if vectors.type not in STORED.values() or vectors.shape != (count, self.dim):
             raise ValueError(f"vectors are {vectors.type} of shape {vectors.shape}")
 
-    @property
-    def checksum(self) -> str:
-        return self.piece.checksum
-
     @cached_property
     def live(self) -> Indices:
-        """(n,) the rows that are not removed, rising."""
+        """(n,) the rows that are not removed, sorted."""
         rows = np.arange(self.piece.count)
         return rows if self.removed is None else np.delete(rows, self.removed)
 
     @cached_property
     def mapped(self) -> Stored:  # (count, D)
-        """The vectors without a check; index the segment to read checked ones."""
+        """The vectors, unchecked. Index the segment to read checked vectors."""
         return self.file.mapped("vectors")
 
     @property
@@ -144,7 +140,7 @@ class Segment:
         return self.piece.count
 
     def __getitem__(self, rows: slice | Indices) -> Stored:
-        """Return vectors of the file, checked; a slice is not copied."""
+        """Return some vectors, checked; a slice is not copied."""
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
             return self.file.read("vectors", first, max(first, end))
@@ -152,7 +148,7 @@ class Segment:
 
     @cached_property
     def columns(self) -> Columns:
-        """Everything but the vectors, of the rows that are not removed."""
+        """The columns of the rows that are not removed."""
         whole = Columns(
             self.file.read("ids"),
             self._ragged("name"),
@@ -166,7 +162,7 @@ class Segment:
         )
         self._check_zones(whole.zones)
         if (whole.codes >= len(self.roots)).any():
-            raise DamagedError(self.file.path, "has a photo without a folder")
+            raise DamagedError(self.file.path, "has a photo with an invalid root")
         return whole if self.removed is None else whole.take(self.live)
 
     def _ragged(self, name: str) -> Ragged:
@@ -177,12 +173,12 @@ class Segment:
         return Ragged(whole, data)
 
     def ids_and_metres(self) -> tuple[Bytes, Metres]:  # (n, 32), (n, 2)
-        """Return ids and positions of the rows that are not removed, and read nothing else."""
+        """Return ids and positions of the rows that are not removed; nothing else is read."""
         ids, metres = self.file.read("ids"), self.file.read("metres")
         return (ids, metres) if self.removed is None else (ids[self.live], metres[self.live])
 
     def positions_of(self, rows: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
-        """Return metres and zone codes of some rows, without reading those of the others."""
+        """Return metres and zone codes of some rows; nothing else is read."""
         metres, zones = self.file.read_rows("metres", rows), self.file.read_rows("zones", rows)
         self._check_zones(zones)
         return metres, zones
@@ -192,11 +188,11 @@ class Segment:
             raise DamagedError(self.file.path, "has a photo in an invalid zone")
 
     def name_of(self, row: int) -> tuple[str, bytes]:
-        """Return root and name of one row, without reading those of the others."""
+        """Return root and name of one row; nothing else is read."""
         code, end = int(self._one("codes", row)), int(self._one("name_ends", row))
         start = int(self._one("name_ends", row - 1)) if row else 0
         if not 0 <= start <= end <= self.file.arrays["names"].shape[0] or code >= len(self.roots):
-            raise DamagedError(self.file.path, "has a name outside of the file")
+            raise DamagedError(self.file.path, "has a name outside the file")
         return self.roots[code], self.file.read("names", start, end).tobytes()
 
     def _one(self, name: str, row: int) -> Any:
@@ -216,7 +212,7 @@ class Segment:
 
 
 def _read_removed(folder: Path, piece: Piece) -> Indices | None:
-    """Return the removed rows of a segment, checked; None if there are none."""
+    """Return the removed rows of a segment, checked; None if no row is removed."""
     if piece.removed is None:
         return None
     path = folder / piece.removed.file
@@ -228,5 +224,5 @@ def _read_removed(folder: Path, piece: Piece) -> Indices | None:
         raise DamagedError(path, "does not match its checksum", 0)
     rows = np.frombuffer(content, "<i8").astype(np.int64)
     if (np.diff(rows) <= 0).any() or rows[0] < 0 or rows[-1] >= piece.count:
-        raise DamagedError(path, "names rows that its segment does not have")
+        raise DamagedError(path, "lists rows that its segment does not have")
     return rows

@@ -1,6 +1,7 @@
 """A sketch of the photos of an index: a few hashes that tell whether its calibration is out of date.
 
-The calibration belongs to `locate`. It lies in the folder of the index, and hashes of removed photos are wiped from it.
+`locate` stores the sketch in its calibration, a file in the folder of the index. Hashes of removed photos are wiped
+from that file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from cricavpr.index.manifest import CALIBRATION
 from cricavpr.index.storage import read_whole
 
 MOST_BYTES = 4_000_000
-SKETCH = 256  # photos that stand for all of an index
-MANY = 4 * SKETCH  # among so many, SKETCH differ nearly always
+SKETCH = 256  # hashes in a sketch
 
 Sketch = tuple[int, ...]
 PhotoKeys = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), part by part
@@ -28,29 +28,28 @@ PhotoKeys = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), 
 def sketch_of(photos: PhotoKeys) -> Sketch:
     """Return the lowest 256 hashes of photos. Two sketches give the Jaccard similarity of two sets of photos.
 
-    Broder, "On the resemblance and containment of documents" (1997). A hash is made of 32 bits of a photo's id and its
-    position to a metre, so a photo with another position has another hash.
+    Broder, "On the resemblance and containment of documents" (1997). A hash depends on a photo's id and its position
+    to a metre, so a photo that has another position counts as another photo.
     """
     lowest = np.empty(0, np.int64)
     for ids, metres in photos:
-        lowest = np.unique(np.append(lowest, _lowest(_hashes(ids, metres))))[:SKETCH]
+        lowest = np.unique(np.append(lowest, _hashes(ids, metres)))[:SKETCH]
     return tuple(lowest.tolist())
 
 
-def _lowest(hashes: Indices) -> Indices:  # (N,) -> (n,), with the lowest 256 different ones
-    few = np.partition(hashes, MANY)[:MANY] if len(hashes) > MANY else hashes
-    return few if len(np.unique(few)) >= SKETCH else hashes
-
-
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
-    """Return the Jaccard similarity of two sets of photos by their sketches; `wiped` hashes are missing of one."""
+    """Return the Jaccard similarity of two sets of photos from their sketches.
+
+    Args:
+        wiped: number of hashes that were wiped from one of the two.
+    """
     lowest = sorted({*one, *other})[: SKETCH - wiped]
     count = len(lowest) + wiped
     return len({*one} & {*other} & {*lowest}) / count if count else 1.0
 
 
 def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
-    """Return the hashes of a sketch that are those of these photos."""
+    """Return the hashes of a sketch that belong to these photos."""
     wanted = np.array(sketch, np.int64)
     there = np.zeros(len(wanted), np.bool_)
     for ids, metres in photos:
@@ -59,12 +58,12 @@ def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
 
 
 def wipe(folder: Path, photos: PhotoKeys) -> None:
-    """Remove hashes of other photos than these from the calibration of an index, and count them instead.
+    """Remove all hashes except those of these photos from the calibration of an index, and count them instead.
 
-    A damaged calibration, which is not used anyway, is removed.
+    A damaged calibration cannot be used, so it is removed.
 
     Raises:
-        OSError, InputError: it cannot be read or written.
+        OSError, InputError: the calibration cannot be read or written.
     """
     path = folder / CALIBRATION
     try:

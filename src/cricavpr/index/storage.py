@@ -1,6 +1,6 @@
 """Read and write the files of an index: regular files, synced, and never changed in place.
 
-Writing uses functions of `os`, so that tests can count calls, let them fail, or kill the process at each.
+Files are written with functions of `os`, because tests replace these to count calls, to fail, or to kill the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FileError(InputError):
 
     Attributes:
         file: its path.
-        why: the end of a sentence that begins with the name of the file.
+        why: the reason, which continues a sentence that begins with the path.
         offset: first byte of the damaged block, or None.
     """
 
@@ -46,19 +46,19 @@ class FileError(InputError):
 
 
 class DamagedError(FileError):
-    """The content of a file is not what was written."""
+    """A file does not have the content that was written."""
 
     remedy = ": the index is damaged. Restore the file from a copy, or build the index again."
 
 
 class UnreadableError(FileError):
-    """The system does not let a file be read, so its content is not known."""
+    """The system refuses to read a file, so its content is unknown."""
 
     remedy = ". Check its permissions and the disk."
 
 
 class CodesError(FileError):
-    """The codes or the quantiser of compressed search cannot be used. They can be made again from the vectors."""
+    """Codes or quantiser of compressed search cannot be used. They can be made again from the vectors."""
 
     remedy = ". Remove it: it can be made again from the vectors."
 
@@ -76,7 +76,7 @@ class CalibrationError(FileError):
 
 
 def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError) -> InputError:
-    """Return the error for a file of an index that could not be read: `kind` if it is missing or not a regular file."""
+    """Return the error for a file that could not be read: of class `kind` if it is missing or not a regular file."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return InputError(
             f"too many open files for the index {path.parent}. Raise the limit (ulimit -n), then merge its segments: "
@@ -87,7 +87,7 @@ def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError
     if error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO):  # a link, a pipe or folder, a socket
         return kind(path, "is not a regular file")
     if error.errno == errno.EFBIG:
-        return kind(path, "is larger than it was written")
+        return kind(path, "is too large")
     return UnreadableError(path, f"is unreadable ({error.strerror or error})")
 
 
@@ -95,7 +95,7 @@ def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError
 
 
 def read_whole(path: Path, most_bytes: int = MANIFEST_BYTES) -> bytes:
-    """Return the content of a regular file. Raises OSError if it cannot be read or is larger than `most_bytes`."""
+    """Return the content of a regular file. Raises OSError if it is unreadable or larger than `most_bytes`."""
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:
@@ -104,10 +104,10 @@ def read_whole(path: Path, most_bytes: int = MANIFEST_BYTES) -> bytes:
 
 
 def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a file that must not exist and sync it; return its length in bytes. A failed one is removed.
+    """Write a new file, sync it, and return its length in bytes. After an error nothing of it is left.
 
     Raises:
-        OSError: it exists or cannot be written.
+        OSError: the file exists or cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -123,7 +123,7 @@ def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
 
 
 def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
-    """Write until all is written: one call may take less than it was given."""
+    """Write all bytes; one call of `os.write` may write only a part."""
     left = memoryview(chunk).cast("B")
     length = len(left)
     while len(left):
@@ -132,13 +132,13 @@ def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
 
 
 def publish(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, and never replaces another.
+    """Write a new file that appears complete or not at all.
 
-    The folder is synced before, so that files written earlier are on the disk under their names, and after. If the
-    last sync fails, nobody knows what is on the disk, so the file is removed and the earlier version stays the newest.
+    The folder is synced before, so that earlier files are on the disk under their names, and afterwards. If the last
+    sync fails, the state of the disk is unknown, so the file is removed and the earlier version stays the newest.
 
     Raises:
-        OSError: it cannot be written, or a file of that name exists.
+        OSError: the file exists or cannot be written.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
@@ -155,26 +155,26 @@ def publish(path: Path, content: bytes) -> None:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Give a file a second name; fail if there is a file of that name."""
+    """Give a file a second name. Raises OSError if that name exists."""
     try:
         os.link(source, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if path.exists():  # a file system without links: the lock of the writer keeps others out meanwhile
+        if path.exists():  # a file system without hard links: the lock of the writer prevents a race
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         os.rename(source, path)  # noqa: PTH104
 
 
 def remove_quietly(path: Path) -> None:
-    """Remove a file if that is possible."""
+    """Remove a file; errors are ignored."""
     with contextlib.suppress(OSError):
         os.unlink(path)  # noqa: PTH108  # tests interpose on the calls of `os`
 
 
 @contextlib.contextmanager
 def one_line_errors(folder: Path) -> Iterator[None]:
-    """Turn an OSError of the block into an InputError that names the index."""
+    """Convert an OSError of the block to an InputError that names the index."""
     try:
         yield
     except OSError as error:
@@ -192,10 +192,10 @@ def writer_of(path: Path, wait_s: float = 0.0, *, briefly: bool = False) -> Iter
 
     Args:
         wait_s: how long to wait for another writer, in seconds.
-        briefly: see `locks.exclusive`.
+        briefly: whether the lock is held for a moment only, see `locks.exclusive`.
 
     Raises:
-        InputError: no such folder, another writer (named), or a place that cannot be written.
+        InputError: the folder is missing or cannot be written, or another process (named) holds the lock.
     """
     if not path.is_dir():
         raise InputError(f"{path} is not a place index: no such folder. Build one first.")

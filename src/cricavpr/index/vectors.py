@@ -1,4 +1,4 @@
-"""Two views of the vectors of an index, never whole in memory: by row of its files, and by photo."""
+"""Two views of the vectors of an index, which are read in parts: `Rows` of its files, and `Vectors` of its photos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
-from cricavpr.mapped import give_back, map_of
+from cricavpr.files import give_back, map_of
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -24,7 +24,7 @@ SPARSE = 4  # if fewer than one row in 4 is allowed, only the allowed ones are r
 
 
 class Part(Protocol):
-    """(n, D) vectors of one file, checked when they are indexed. A numpy array fits, too."""
+    """(n, D) vectors of one file, checked when they are indexed. A numpy array is a Part, too."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -39,15 +39,15 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """N vectors of several files, one file after the other and with removed ones, as search engines read them.
+    """All N rows of several files, one file after the other, including removed rows. Search engines read them.
 
     Attributes:
-        parts: each (n, D), float16 or float32.
-        live: (N,) which rows are not removed, or None for all.
+        parts: vectors of each file, (n, D) float16 or float32.
+        live: (N,) which rows are not removed, or None if none is removed.
         dim: D.
 
     Raises:
-        InputError: parts of another shape or type, or a mask of another shape.
+        InputError: a part or the mask has the wrong shape or type.
     """
 
     parts: Sequence[Part]
@@ -68,11 +68,11 @@ class Rows:
 
     @cached_property
     def starts(self) -> Indices:
-        """(P + 1,) where each part begins, and where the last one ends."""
+        """(P + 1,) first row of each part, and the end of the last part."""
         return np.array([0, *itertools.accumulate(map(len, self.parts))], np.int64)
 
     def allowed(self, also: Mask | None = None) -> Mask | None:
-        """Return (N,) the rows that are live and in `also`; None for all rows."""
+        """Return (N,) which rows are not removed and in `also`; None for all rows."""
         if also is not None:
             _check_mask(also, len(self))
         masks = [mask for mask in (self.live, also) if mask is not None]
@@ -80,14 +80,14 @@ class Rows:
         return None if both is None or both.all() else both
 
     def by_part(self, rows: Indices) -> Iterator[tuple[int, Indices, Mask]]:
-        """Group rows by part; yield the number of the part, the rows within it, and a mask of the given rows."""
+        """Group rows by part: yield the number of the part, the rows within it, and a mask of `rows`."""
         numbers = np.searchsorted(self.starts, rows, "right") - 1
         for number in np.unique(numbers).tolist():
             here = numbers == number
             yield number, rows[here] - self.starts[number], here
 
     def read(self, rows: Indices) -> Floats:  # (n,) -> (n, D)
-        """Return some rows as they are stored."""
+        """Return some rows in their stored type."""
         kinds = {part.dtype for part in self.parts} or {np.dtype(np.float32)}
         vectors = np.empty((len(rows), self.dim), np.result_type(*kinds))
         for number, own, here in self.by_part(rows):
@@ -96,7 +96,7 @@ class Rows:
         return vectors
 
     def blocks(self, allowed: Mask | None = None) -> Iterator[tuple[Indices, Floats]]:
-        """Yield the rows, or the allowed ones, some at a time: their numbers (b,) and vectors (b, D) as stored."""
+        """Yield all rows or the allowed ones in blocks: their numbers (b,) and vectors (b, D) in their stored type."""
         step = max(1, VALUES_AT_ONCE // self.dim)
         if allowed is not None and np.count_nonzero(allowed) * SPARSE < len(allowed):
             chosen = np.flatnonzero(allowed)
@@ -117,7 +117,7 @@ class Rows:
 
 
 class Vectors:
-    """(N, D) float32 vectors of the photos in the order of adding. Indexing returns an array, checked."""
+    """(N, D) float32 vectors of the photos in the order of adding. Indexing reads and checks them."""
 
     ndim = 2
     dtype = np.dtype(np.float32)
@@ -130,7 +130,7 @@ class Vectors:
         return self.shape[0]
 
     def __getitem__(self, asked: slice | Indices) -> NDArray[np.float32]:
-        """Return some rows; a slice of one file of float32 is not copied."""
+        """Return the vectors of some photos. A slice is not copied if the index has one file of float32."""
         if isinstance(asked, slice):
             first, end, step = asked.indices(len(self))
             if self.live is None and step == 1 and len(self.rows.parts) == 1:
@@ -142,7 +142,7 @@ class Vectors:
         return np.array(self[:], dtype)
 
     def file_rows(self, asked: Any) -> Indices:
-        """Return the rows of the files of some photos; negative numbers and masks mean what they mean in numpy."""
+        """Return the rows in the files of some photos; negative numbers and masks work as in numpy."""
         rows = np.asarray(asked)
         if rows.dtype == np.bool_:
             if rows.shape != (len(self),):
@@ -161,7 +161,7 @@ def _check_mask(mask: Mask, count: int) -> None:
 
 
 def advise(part: Part, order: Literal["random", "sequential"]) -> None:
-    """Tell the system how a memory-mapped part will be read; nothing is read ahead for "random"."""
+    """Tell the system how a memory-mapped part will be read, so that "random" access reads nothing ahead."""
     mapping = map_of(_plain(part))
     advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
     if mapping is not None and advice is not None:
@@ -169,7 +169,7 @@ def advise(part: Part, order: Literal["random", "sequential"]) -> None:
 
 
 def release(part: Part) -> None:
-    """Release the pages of a memory-mapped part that were read."""
+    """Release the memory of a part that was read."""
     give_back(_plain(part))
 
 

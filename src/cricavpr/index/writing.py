@@ -1,8 +1,8 @@
 """Change an index: write new files, then a manifest that makes them the newest version.
 
-A writer reads the newest version under the lock, so that two writers never undo each other; an open version (`near`)
-only saves opening unchanged segments again. If a writer fails or is killed, the version before it stays the newest, and
-the next writer removes its files.
+A writer reads the newest version under the lock, so that two writers never undo each other. An open version (`near`)
+only avoids opening unchanged segments again. If a writer fails or is killed, the version before stays the newest, and
+the next writer removes the unfinished files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import make_folders, sync
 from cricavpr.index.codes.coding import carry
-from cricavpr.index.columns import Bytes, Columns, Indices, one_frame
+from cricavpr.index.columns import Columns, Indices, first_of_each, one_frame
 from cricavpr.index.manifest import FLOAT32, WORK, Manifest, Piece, Removed, is_ours, versions
 from cricavpr.index.matching import match
 from cricavpr.index.photo_index import Change
@@ -38,8 +38,8 @@ from cricavpr.locks import exclusive
 from cricavpr.progress import Progress, Report
 
 ROWS_AT_ONCE = 4096
-FOLD_BYTES = 8_000_000  # small segments at the end are written again with new photos, up to this size
-SETTLED_BYTES = 1 << 30  # `compact` leaves a segment of this size alone unless photos of it are removed
+FOLD_BYTES = 8_000_000  # up to this size, small segments at the end are merged with new photos
+SETTLED_BYTES = 1 << 30  # `compact` does not rewrite a segment of this size unless it has removed photos
 
 Blocks = Iterator[NDArray[np.float32]]  # (n, D) each
 Floats = Vectors | NDArray[np.float32]  # (N, D)
@@ -49,7 +49,7 @@ Floats = Vectors | NDArray[np.float32]  # (N, D)
 
 
 def create(path: Path, made_by: MadeBy, dtype: str = FLOAT32) -> Snapshot:
-    """Make an index without photos. Raises InputError if something is there or the place cannot be written."""
+    """Make an index without photos. Raises InputError if the folder is in use or cannot be written."""
     with _made(path), writer_of(path):
         if versions(path):
             raise InputError(f"{path} is a place index already. Open it, or choose another place.")
@@ -59,9 +59,9 @@ def create(path: Path, made_by: MadeBy, dtype: str = FLOAT32) -> Snapshot:
 def rebuild(
     path: Path, made_by: MadeBy, columns: Columns, vectors: Floats, wait_s: float = 0.0, dtype: str = FLOAT32
 ) -> Snapshot:
-    """Make an index of these photos and no others, in place of any index that is there."""
+    """Make an index of these photos. An index in the folder is replaced."""
     with _made(path), writer_of(path, wait_s):
-        first = _first_of_each(columns.ids)
+        first = first_of_each(columns.ids)
         piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first), dtype)
         version = 1 + max(versions(path), default=0)
         built = _commit(path, Manifest(version, made_by, (piece,), dtype))
@@ -70,14 +70,23 @@ def rebuild(
         return built
 
 
-def add(near: Snapshot, made_by: MadeBy, columns: Columns, vectors: Floats, wait_s: float = 0.0) -> Change[Snapshot]:
-    """Add the photos that are not there yet, at the end and in order."""
+def add(
+    near: Snapshot,
+    made_by: MadeBy,
+    columns: Columns,
+    vectors: Floats,
+    wait_s: float = 0.0,
+    progress: Report | None = None,
+) -> Change[Snapshot]:
+    """Add the photos that the index does not have, at the end and in order."""
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
-        first = _first_of_each(columns.ids)
+        first = first_of_each(columns.ids)
         fresh = first[base.find(columns.ids[first]) < 0]
         change = _append(base, {}, columns.take(fresh), vectors, fresh)
-        return replace(change, already=len(columns) - len(fresh))
+    if progress is not None:
+        progress(len(columns), len(columns))
+    return replace(change, already=len(columns) - len(fresh))
 
 
 def update(
@@ -90,10 +99,10 @@ def update(
     keep_tags: bool = False,
     keep_positions: bool = False,
 ) -> Change[Snapshot]:
-    """Add photos, each in place of the same one (see `matching`). Unchanged ones stay where they are."""
+    """Add photos; each replaces the same photo of the index (see `matching`). Unchanged photos keep their rows."""
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
-        first, old = _first_of_each(columns.ids), base.columns
+        first, old = first_of_each(columns.ids), base.columns
         new, same = columns.take(first), base.find(columns.ids[first])
         matches = match(old, new, same)
         new = matches.keep(old, new, tags=keep_tags, positions=keep_positions)
@@ -110,7 +119,7 @@ def update(
 
 
 def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
-    """Remove the photos in the rows that `choose` returns for the newest version. Their bytes stay until `compact`."""
+    """Remove the photos that `choose` returns for the newest version. Their bytes stay until `compact`."""
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
@@ -122,9 +131,7 @@ def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float 
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
-    """Merge small segments, and wipe removed photos from all files.
-
-    Readers that have an older version open can go on using it.
+    """Merge small segments, and wipe removed photos from all files. Readers can go on using an older version.
 
     Raises:
         InputError: the disk is full, or an old file cannot be removed.
@@ -150,18 +157,18 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
 
 @contextlib.contextmanager
 def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
-    """Yield a folder for unfinished descriptors inside that of an index, locked for this process.
+    """Yield a folder for unfinished descriptors within the folder of an index, locked for this process.
 
-    It is removed if the block succeeds. It stays if the block fails or the process dies, so that the same job can go
-    on; `compact` removes folders that no process uses.
+    It is removed if the block succeeds. It stays if the block fails or the process dies, so that the same job can
+    resume. `compact` removes folders that no process uses.
 
     Args:
         path: folder of the index; made if missing.
-        job: names photos and method; the same job gets the same folder.
+        job: a text that identifies photos and method; the same text gives the same folder.
         wait_s: how long to wait for another process with the same job, in seconds.
 
     Raises:
-        InputError: another process (named), or a place that cannot be written.
+        InputError: another process (named) has the same job, or the folder cannot be written.
     """
     folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
     with contextlib.ExitStack() as held:
@@ -169,7 +176,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
             with one_line_errors(path), contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 make_folders(path)
                 if any(one.is_symlink() for one in (folder.parent, folder)):
-                    raise InputError(f"{folder} must not be or lie in a symbolic link. Remove the link.")
+                    raise InputError(f"{folder} must not contain a symbolic link. Remove the link.")
                 make_folders(folder)
             try:
                 held.enter_context(exclusive(folder / LOCK, f"describing these photos for {path}", wait_s))
@@ -187,7 +194,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
 
 
 def _sweep_work(path: Path) -> None:
-    """Remove the folders of work that no process uses."""
+    """Remove the folders of unfinished descriptors that no process uses."""
     folders = [] if (path / WORK).is_symlink() else [*(path / WORK).glob("?" * 16)]
     for folder in (one for one in folders if not one.is_symlink()):
         with contextlib.suppress(InputError), exclusive(folder / LOCK, str(folder)):
@@ -195,7 +202,7 @@ def _sweep_work(path: Path) -> None:
 
 
 def _remove_work(folder: Path) -> None:
-    """Remove a folder of work, and those above it that are empty then."""
+    """Remove a folder of unfinished descriptors, and its parents if they are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     for empty in (folder.parent, folder.parent.parent):
         with contextlib.suppress(OSError):
@@ -226,7 +233,7 @@ def refuse_foreign(path: Path) -> None:
     """Raise unless an index may be built at `path`; called before the photos are described.
 
     Raises:
-        InputError: a file, or a folder with other things in it.
+        InputError: `path` is a file, or a folder with other files.
     """
     with one_line_errors(path):
         if path.is_dir():
@@ -261,9 +268,11 @@ def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Sna
 
 
 def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bool = True) -> None:
-    """Remove files of older versions and of killed writers. Files of other programs are left alone.
+    """Remove files of older versions and of killed writers. Files of other programs are not touched.
 
-    Codes are removed with their segment, and all of them if `codes` is false, after a rebuild.
+    Args:
+        strict: raise InputError if a file cannot be removed.
+        codes: whether to keep the codes of segments that are kept.
     """
     files = {name for manifest in keep for name in manifest.files()}
     for name in sorted(os.listdir(path)):  # noqa: PTH208
@@ -281,10 +290,10 @@ def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bo
 
 
 def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any, rows: Indices) -> Change[Snapshot]:
-    """Commit without some photos and with new ones, whose descriptors are those `rows` of `vectors`."""
+    """Commit a version without the photos in `gone`, and with new ones whose descriptors are `vectors[rows]`."""
     one_frame([new.frame, base.frame])
     if not len(new):
-        sync(base.path)  # an earlier call may have written them and failed at its last sync
+        sync(base.path)  # an earlier call may have written the photos and failed at its last sync
         return Change(base)
     pieces = _without(base, gone)
     tail = 0 if gone else _tail(base.segments, len(new))
@@ -298,15 +307,15 @@ def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any
 
 
 def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
-    """Write a segment that stores as the others do."""
+    """Write a segment with the method and dtype of the other segments."""
     return write_segment(base.path, base.manifest.made_by, columns, blocks, base.manifest.dtype)
 
 
 def _tail(segments: Sequence[Segment], rows: int) -> int:
-    """Return how many of the last segments to write again with `rows` new photos.
+    """Return how many of the last segments to merge with `rows` new photos.
 
-    Segments below `FOLD_BYTES` keep doubling, so that adding photos one by one makes few segments, and each photo
-    is written again a few times only.
+    Segments below `FOLD_BYTES` double in size, so adding photos one by one makes few segments and writes each photo
+    only a few times.
     """
     taken = 0
     for segment in reversed(segments):
@@ -325,14 +334,6 @@ def _blocks(vectors: Any, rows: Indices) -> Blocks:
 # --- which rows
 
 
-def _first_of_each(ids: Bytes) -> Indices:  # (N, 32) -> rising rows
-    """Return the first row of each photo: one that is given twice is one photo."""
-    if not len(ids):
-        return np.empty(0, np.int64)
-    whole = np.ascontiguousarray(ids).view("V32").reshape(-1)
-    return np.sort(np.unique(whole, return_index=True)[1]).astype(np.int64)
-
-
 def _unchanged(base: Snapshot, there: int, columns: Columns, vector: NDArray[np.float32], row: int) -> bool:
     given = vector.astype(base.manifest.dtype).astype(np.float32)
     same = base.vectors[np.array([there])].tobytes() == given.tobytes()
@@ -340,13 +341,13 @@ def _unchanged(base: Snapshot, there: int, columns: Columns, vector: NDArray[np.
 
 
 def _by_segment(base: Snapshot, photos: Sequence[int]) -> dict[int, Indices]:
-    """Return the rows of some photos in each segment that has any of them."""
+    """Group photos by segment: return their rows within each segment."""
     rows = base.vectors.file_rows(np.array(photos, np.int64))
     return {number: own for number, own, _ in base.rows.by_part(rows)}
 
 
 def _without(base: Snapshot, gone: dict[int, Indices]) -> tuple[Piece, ...]:
-    """Return the pieces of a version without some rows; write one file for each segment that loses some."""
+    """Return the pieces of a version without some rows. A file is written for each segment that loses rows."""
     pieces = []
     for number, segment in enumerate(base.segments):
         if number not in gone:
@@ -368,16 +369,12 @@ def _mark_removed(path: Path, segment: Segment, gone: Indices) -> Piece:
 
 
 def _runs(segments: Sequence[Segment]) -> Iterator[tuple[Segment, ...]]:
-    """Yield neighbours that are merged; a large segment without removed photos stands alone."""
-    run: list[Segment] = []
-    for segment in segments:
-        if segment.removed is None and segment.piece.bytes >= SETTLED_BYTES:
-            yield from (part for part in (tuple(run), (segment,)) if part)
-            run = []
-        else:
-            run.append(segment)
-    if run:
-        yield tuple(run)
+    """Yield neighbouring segments that are merged; a large segment without removed photos stays alone."""
+
+    def settled(segment: Segment) -> str:  # equal names are merged
+        return segment.piece.file if segment.removed is None and segment.piece.bytes >= SETTLED_BYTES else ""
+
+    return (tuple(run) for _, run in itertools.groupby(segments, settled))
 
 
 def _rewritten(base: Snapshot, run: tuple[Segment, ...], meter: Progress) -> Iterator[Piece]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
+from cricavpr.files import safe_cell
 from cricavpr.geo import EARTH_RADIUS_M, LatLon, feature_collection
 from cricavpr.locate.estimate import LocationEstimate
-from cricavpr.spreadsheet import safe_cell
 
 CIRCLE_CORNERS = 48
 COLUMNS = (

@@ -1,7 +1,7 @@
-"""The codes of an index: files beside its segments, made and removed under the lock of the writer.
+"""The codes of an index: files beside its segments, written and removed under the lock of the writer.
 
-They are made from the vectors and can be made again at any time, so no version names them. They are
-written only for segments of the newest version, and removed with their segment.
+Codes can be made again from the vectors at any time, so the manifest does not list them. They are written only for
+segments of the newest version, and removed with their segment.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
 from cricavpr.files import written_beside
 from cricavpr.index.array_file import ArrayFile, Column, write_arrays
-from cricavpr.index.codes.compressed import CompressedEngine
+from cricavpr.index.codes.compressed import CompressedEngine, Quantiser
 from cricavpr.index.codes.fast_scan import Codes, Packed, pack
-from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.codes.tuning import Tuned
 from cricavpr.index.manifest import QUANTISER, Manifest, Piece, is_ours
 from cricavpr.index.segments import Segment
 from cricavpr.index.snapshot import Snapshot
 from cricavpr.index.storage import CodesError, FileError, remove_quietly, writer_of
 from cricavpr.index.vectors import release
-from cricavpr.progress import Report
+from cricavpr.progress import Progress, Report
 
 KIND = "cricavpr.codes.2"
 ROWS_AT_ONCE = 4096
@@ -39,13 +38,13 @@ TUNE = "cricavpr index tune"
 
 
 def quantiser_of(folder: Path, made_by: MadeBy) -> Quantiser | None:
-    """Return the quantiser of an index, or None if there is none. Raises FileError if it is damaged."""
+    """Return the quantiser of an index, or None if it has none. Raises FileError if the file is damaged."""
     path = folder / QUANTISER
     return Quantiser.load(path, made_by) if os.path.lexists(path) else None
 
 
 def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
-    """Return the quantiser. Raises InputError if it is missing or damaged."""
+    """Return the quantiser of an index. Raises InputError if it is missing or damaged."""
     try:
         quantiser = quantiser_of(folder, made_by)
     except FileError as error:
@@ -56,24 +55,24 @@ def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
 
 
 def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
-    """Return the path of the codes of a segment, named by its checksum and the quantiser."""
+    """Return the path of the codes of a segment; its name depends on segment and quantiser."""
     return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
 def header_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
-    """Return the header that codes of a segment must have."""
+    """Return the header that the codes of a segment must have."""
     about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
     return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
 
 
 def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
-    """Write the codes of a segment durably. Raises InputError if the place cannot be written."""
+    """Write the codes of a segment durably. Raises InputError if the file cannot be written."""
     with written_beside(codes_file(folder, piece, quantiser)) as beside:
         write_arrays(beside, header_of(piece, quantiser), {"codes": Column.of(codes)})
 
 
 def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
-    """Return the codes of a segment. Raises FileError: missing, damaged, unreadable, or codes of something else."""
+    """Return the codes of a segment. Raises FileError if they are missing, unreadable, or do not match it."""
     file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
     for what, value in header_of(piece, quantiser).items():
         if file.about.get(what) != value:
@@ -85,7 +84,7 @@ def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
 
 
 def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
-    """Compute the codes of a segment; `progress` is called with the number of rows coded since the last call."""
+    """Return the codes of a segment. `progress` is called with the number of rows since the last call."""
     codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
     for start in range(0, len(segment), ROWS_AT_ONCE):
         some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
@@ -97,7 +96,7 @@ def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int],
 
 
 def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
-    """Yield an error for each damaged file of codes of a version; missing codes are no damage."""
+    """Yield an error for each damaged file of codes of a version; missing files are ignored."""
     try:
         quantiser = quantiser_of(path, manifest.made_by)
     except FileError as error:
@@ -113,7 +112,7 @@ def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
 
 
 def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
-    """Return the segments that have a file of codes, valid or not."""
+    """Return the segments that have a file of codes, whether it is valid or not."""
     return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
 
 
@@ -127,17 +126,10 @@ def prepare(
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
-    """Learn a quantiser on the newest version and code it. An existing quantiser is kept unless `learn` is true.
+    """Make quantiser and codes of the newest version, unless it has a quantiser. See `PlaceIndex.prepare`.
 
     If the process is killed, the earlier codes stay in use, because the quantiser is written last. The same call then
-    goes on, because equal photos give an equal quantiser and complete codes are kept.
-
-    Returns:
-        One line that says why codes were made, or None.
-
-    Raises:
-        InputError: too few photos, another writer, or a place that cannot be written.
-        MissingExtraError: faiss is not installed.
+    resumes, because equal photos give an equal quantiser and complete codes are kept.
     """
     with writer_of(path, wait_s):
         newest, why = Snapshot.open(path), "there were none"
@@ -148,7 +140,7 @@ def prepare(
         except FileError as error:
             why = f"learnt again: {error.file} {error.why}"
         if not len(newest):
-            raise InputError(f"{path} holds no photos, so no codes can be learnt. Add some first.")
+            raise InputError(f"codes need photos to learn from, and {path} holds none. Add photos first.")
         quantiser = Quantiser.learn(newest.rows, made_by)
         _code(newest, quantiser, progress)
         quantiser.save(path / QUANTISER)
@@ -160,29 +152,22 @@ def prepare(
 
 def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> None:
     """Write the codes of each segment that has none."""
-    done, total = 0, len(snapshot.rows)
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, total)
-
-    for segment in snapshot.segments:
-        try:
-            read_codes(snapshot.path, segment.piece, quantiser)
-            done += len(segment)
-        except FileError:
-            write_codes(snapshot.path, encode_all(segment, quantiser, advance), segment.piece, quantiser)
+    with Progress(progress or False, len(snapshot.rows)) as meter:
+        for segment in snapshot.segments:
+            try:
+                read_codes(snapshot.path, segment.piece, quantiser)
+                meter.done += len(segment)
+            except FileError:
+                write_codes(snapshot.path, encode_all(segment, quantiser, meter.advance), segment.piece, quantiser)
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
-    """Write the codes of merged segments, copied from those of the old ones without the removed rows.
+    """Write the codes of merged segments, copied from the codes of the old segments without removed rows.
 
-    Codes that are missing or damaged are made when they are needed.
+    Missing or damaged codes are left out: they are made when they are needed.
 
     Raises:
-        InputError: a place that cannot be written.
+        InputError: a file cannot be written.
     """
     with contextlib.suppress(FileError):
         quantiser = quantiser_of(base.path, base.manifest.made_by)
@@ -209,7 +194,7 @@ InMemory = dict[tuple[str, str], tuple[Packed, ...]]  # codes by the fingerprint
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The compressed engine of one version, its codes, and one line for each thing that had to be made."""
+    """The compressed engine of one version, its codes, and a line for each file that was made again."""
 
     engine: CompressedEngine
     codes: InMemory
@@ -217,28 +202,29 @@ class Opened:
 
 
 def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened:
-    """Open the compressed engine of a version. Missing or damaged codes are made again, and kept if possible.
+    """Open the compressed engine of a version. Missing or damaged codes are made again, and written if possible.
 
     Args:
-        known: codes of an earlier version, which are used again.
+        known: codes in memory of an earlier version, to use again.
 
     Raises:
-        InputError: no valid quantiser, or a damaged segment.
+        InputError: there is no valid quantiser, or a segment is damaged.
         MissingExtraError: faiss is not installed.
     """
     quantiser = required_quantiser(snapshot.path, snapshot.manifest.made_by)
     notes: list[str] = []
     codes: InMemory = {}
+    in_order: list[Packed] = []
     for segment in snapshot.segments:
-        key = quantiser.fingerprint, segment.checksum
+        key = quantiser.fingerprint, segment.piece.checksum
         there = (known or {}).get(key)
         codes[key] = there or pack(quantiser.centroids, _codes(snapshot, segment, quantiser, notes))
-    in_order = [piece for segment in snapshot.segments for piece in codes[quantiser.fingerprint, segment.checksum]]
+        in_order += codes[key]
     return Opened(CompressedEngine(snapshot.rows, quantiser, in_order), codes, tuple(notes))
 
 
 def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: list[str]) -> Codes:
-    """Return the codes of a segment: read, or made again with a note that says why."""
+    """Return the codes of a segment. Missing or damaged codes are made, and the reason is added to `notes`."""
     path = codes_file(snapshot.path, segment.piece, quantiser)
     there = os.path.lexists(path)
     try:
@@ -250,8 +236,8 @@ def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: li
     try:
         with writer_of(snapshot.path, briefly=True):
             pieces = Snapshot.open(snapshot.path).manifest.pieces
-            if segment.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
+            if segment.piece.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
                 write_codes(snapshot.path, codes, segment.piece, quantiser)
     except InputError as error:
-        notes.append(f"these codes are not kept: {error}")
+        notes.append(f"these codes were not written: {error}")
     return codes

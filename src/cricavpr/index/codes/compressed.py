@@ -1,30 +1,180 @@
-"""The compressed engine: codes in memory give a shortlist, whose vectors are read from disk and scored exactly."""
+"""The compressed engine: codes in memory give a shortlist, whose vectors are read from the disk and scored exactly.
+
+Codes are made by a quantiser, which is learnt once on a sample and then kept. A descriptor is centred, projected on its
+principal directions, rotated at random so that all parts of the code have similar variance, and divided into parts of
+4 bits each (Jegou et al., "Product quantization for nearest neighbor search", 2011; rotation as in Ge et al.,
+"Optimized product quantization", 2013, not refined). Why these numbers: docs/search.md.
+
+Letters: D values of a descriptor, d projected, M parts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cricavpr.descriptors import MadeBy
 from cricavpr.errors import InputError
+from cricavpr.files import written_beside
+from cricavpr.index.array_file import ArrayFile, Column, write_arrays
+from cricavpr.index.codes import fast_scan
 from cricavpr.index.codes.fast_scan import Packed, best_codes, products_of_halves
-from cricavpr.index.codes.quantiser import Quantiser
 from cricavpr.index.exact import Queries, Scores, check_queries, search_rows
 from cricavpr.index.search import Predictions
+from cricavpr.index.storage import CodesError
 from cricavpr.index.vectors import Floats, Indices, Mask, Rows, advise
+from cricavpr.pca import principal_directions
+
+KIND = "cricavpr.quantiser.2"
+DIMS = 512  # directions kept
+PARTS = 256  # of 4 bits each: 128 bytes a row; even, and a divisor of DIMS
+SAMPLE = 16_384  # rows to learn from, spread evenly over the index
+FEWEST_ROWS = 64
+AT_ONCE = 192  # vectors in each matrix product: always the same number, because the rounding depends on it
+ARRAYS = ("mean", "projection", "centroids")
 
 SHORTLIST = 400  # vectors read for each query; `tune` measures how many an index needs
 SHORTLIST_PER_RESULT = 10  # vectors read for each result, at least
 READ_ROWS = 4096  # vectors of a shortlist in memory at a time
-FEW = 20  # if no more rows than 20 shortlists are allowed, all of them are read, and the answer is exact
+FEW = 20  # if at most 20 times the shortlist is allowed, all allowed rows are read, and the result is exact
+
+
+def code_size(dim: int, rows: int) -> tuple[int, int]:
+    """Return the number of directions and of parts for vectors of `dim` values, learnt on `rows` vectors."""
+    most = min(DIMS, dim, rows - 1)
+    parts = min(PARTS, most - most % 2)
+    return most // parts * parts, parts
+
+
+@dataclass(frozen=True, eq=False)
+class Quantiser:
+    """A learnt quantiser.
+
+    Attributes:
+        mean: (D,) float32.
+        projection: (d, D) float32 orthonormal rows.
+        centroids: (M, 16, d / M) float32.
+        made_by: fingerprint of the provenance of the descriptors.
+    """
+
+    mean: NDArray[np.float32]
+    projection: NDArray[np.float32]
+    centroids: NDArray[np.float32]
+    made_by: str
+
+    def __post_init__(self) -> None:
+        parts, count, width = self.centroids.shape
+        d, dim = self.projection.shape
+        fit = parts * width == d > 0 and count == fast_scan.CENTROIDS and self.mean.shape == (dim,)
+        if not fit or parts % 2:
+            raise ValueError("the shapes of its arrays do not match")
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in self.arrays().values()):
+            raise ValueError("its arrays are not finite float32")
+
+    @classmethod
+    def learn(cls, rows: Rows, made_by: MadeBy) -> Self:
+        """Learn on a sample of the rows; the same rows give the same quantiser.
+
+        Raises:
+            InputError: there are too few rows, or a value is not finite.
+            MissingExtraError: faiss is not installed.
+        """
+        fast_scan.require_faiss()
+        live = rows.allowed()
+        there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
+        if len(there) < FEWEST_ROWS:
+            raise InputError(
+                f"learning codes needs at least {FEWEST_ROWS} photos, got {len(there)}. Use the exact engine."
+            )
+        chosen = there[np.linspace(0, len(there) - 1, min(SAMPLE, len(there))).astype(np.int64)]
+        sample = rows.read(chosen).astype(np.float32, copy=False)
+        dims, parts = code_size(rows.dim, len(sample))
+        found = principal_directions(sample, dims, "a quantiser")
+        turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dims, dims)))
+        projection = (turn @ found.directions).astype(np.float32)
+        mean = found.mean.astype(np.float32)
+        centroids = fast_scan.learn_centroids(np.matmul(sample - mean, projection.T), parts)
+        return cls(mean, projection, centroids, made_by.fingerprint)
+
+    @property
+    def dim(self) -> int:
+        return len(self.mean)
+
+    @property
+    def code_bytes(self) -> int:
+        return len(self.centroids) // 2
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that determines a code."""
+        digest = hashlib.sha256(self.made_by.encode())
+        for array in self.arrays().values():
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def encode(
+        self,
+        vectors: Any,  # (n, D) array or Part
+    ) -> NDArray[np.uint8]:  # (n, M / 2)
+        """Return the codes of vectors. A code depends on its own vector alone."""
+        codes = np.empty((len(vectors), self.code_bytes), np.uint8)
+        block = np.zeros((AT_ONCE, self.dim), np.float32)
+        for start in range(0, len(vectors), AT_ONCE):
+            some = vectors[start : start + AT_ONCE]
+            np.subtract(some, self.mean, out=block[: len(some)], dtype=np.float32)
+            codes[start : start + len(some)] = fast_scan.encode(
+                self.centroids, np.matmul(block, self.projection.T)[: len(some)]
+            )
+        return codes
+
+    def project(self, query: NDArray[np.float32]) -> NDArray[np.float32]:  # (D,) -> (1, d)
+        """Project a query. The mean is left out, because it shifts all scores of a query equally.
+
+        BLAS is not used, because its threads would keep the cores busy while codes are scanned.
+        """
+        projected: NDArray[np.float32] = np.einsum("kd,d->k", self.projection, query)
+        return projected[None]
+
+    def save(self, path: Path) -> None:
+        """Write the quantiser durably. Raises InputError if the file cannot be written."""
+        columns = {name: Column.of(array) for name, array in self.arrays().items()}
+        with written_beside(Path(path)) as beside:
+            write_arrays(beside, {"kind": KIND, "made_by": self.made_by}, columns)
+
+    @classmethod
+    def load(cls, path: Path, made_by: MadeBy) -> Self:
+        """Read a quantiser that `save` wrote.
+
+        Raises:
+            FileError: the file is missing, damaged or unreadable, or learnt on descriptors of another provenance.
+        """
+        file = ArrayFile(Path(path), error=CodesError)
+        if file.about.get("kind") != KIND:
+            raise CodesError(file.path, f"is not a quantiser of this version ({KIND})")
+        if file.about.get("made_by") != made_by.fingerprint:
+            raise CodesError(file.path, "was learnt on descriptors of another provenance")
+        try:
+            found = cls(**{name: file.read(name) for name in ARRAYS}, made_by=made_by.fingerprint)
+            if found.dim != made_by.dim:
+                raise ValueError(f"it is for descriptors of {found.dim} values")
+            return found
+        except (KeyError, ValueError) as error:
+            raise CodesError(file.path, f"is not a quantiser ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)
 class CompressedEngine:
-    """Search with codes. Scores are exact; a row is missed if it is not on the shortlist.
+    """The engine that searches with codes. Scores are exact; a row that is not on the shortlist is missed.
 
     Attributes:
         rows: the vectors.
@@ -32,7 +182,7 @@ class CompressedEngine:
         shortlist: how many vectors are read for each query.
 
     Raises:
-        InputError: codes and rows do not match, or a shortlist below 1.
+        InputError: codes and rows do not match, or the shortlist is below 1.
     """
 
     rows: Rows
@@ -61,7 +211,7 @@ class CompressedEngine:
         k: int,
         allowed: Mask | None = None,  # (N,)
     ) -> Predictions:  # (Q, min(k, rows allowed))
-        """Return the best allowed rows of each query's shortlist; scores and order are those of `ExactEngine`."""
+        """Return the k best allowed rows of each query's shortlist; scores and order are those of `ExactEngine`."""
         check_queries(queries, k, self.rows.dim)
         mask = self.rows.allowed(allowed)
         count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
@@ -96,6 +246,6 @@ class CompressedEngine:
 
 
 def _products_of_one(query: Queries, vectors: Floats) -> Scores:  # (1, D), (n, D) -> (1, n)
-    """Multiply without BLAS, whose threads go on using the cores after the product, when the next query needs them."""
+    """Return dot products without BLAS, whose threads would keep the cores busy while the next query is searched."""
     alone: Scores = np.einsum("d,nd->n", query[0], vectors)
     return alone[None]

@@ -1,6 +1,6 @@
-"""Product quantisation with 4 bits a part, and the scan over codes. The only module that uses faiss.
+"""Product quantisation with 4 bits for each part, and the scan over codes. The only module that uses faiss.
 
-Only arrays go in and out. Files of faiss are never read: its reader is not safe for untrusted files.
+Only arrays are exchanged with faiss. Files of faiss are never read, because its reader is not safe for untrusted files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def learn_centroids(vectors: Projected, parts: int) -> Centroids:
 
 
 def encode(centroids: Centroids, vectors: Projected) -> Codes:
-    """Return the nearest centroid of each part, each vector by itself."""
+    """Return the codes of vectors: the nearest centroid of each part."""
     faiss = require_faiss()
     parts, _, width = centroids.shape
     quantiser = faiss.ProductQuantizer(parts * width, parts, 4)
@@ -76,8 +76,10 @@ def products_of_halves(
 
 @contextlib.contextmanager
 def _one_thread(faiss: Any) -> Iterator[None]:
-    """Run faiss in one thread: its threads would go on using the cores after a scan of a millisecond. The setting
-    belongs to the calling thread."""
+    """Run faiss in one thread during the block: its threads would keep the cores busy after a scan of a millisecond.
+
+    The setting belongs to the calling thread.
+    """
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -88,7 +90,7 @@ def _one_thread(faiss: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Codes of some rows, in the layout of the scan."""
+    """Codes of some rows, in the memory layout of the scan."""
 
     index: Any  # faiss.IndexPQFastScan
     rows: int
@@ -111,14 +113,14 @@ class Packed:
         there = rows[0] >= 0
         if there.all():
             return scores[0], rows[0]
-        # faiss does not return rows whose estimate is the lowest that any code can have: they are last.
+        # faiss does not return rows with the lowest estimate that is possible: they come last.
         last = np.setdiff1d(np.arange(self.rows), rows[0])[: count - np.count_nonzero(there)]
         worst = np.full(len(last), -np.inf, np.float32)
         return np.append(scores[0][there], worst), np.append(rows[0][there], last)
 
 
 def pack(centroids: Centroids, codes: Codes) -> tuple[Packed, ...]:
-    """Convert codes to the layout of the scan."""
+    """Convert codes to the memory layout of the scan."""
     starts = range(0, len(codes), PACKED_ROWS)
     return tuple(Packed.of(centroids, codes[start : start + PACKED_ROWS]) for start in starts)
 
@@ -128,33 +130,33 @@ def best_codes(
     query: Projected,  # (1, d)
     count: int,
 ) -> Indices:  # (min(count, N),) best first
-    """Return rows by estimated score; of equal estimates the lower row comes first.
+    """Return the rows with the best estimated scores; of equal estimates the lower row comes first.
 
-    One query at a time: a scan of several would keep other rows of equal estimates.
+    Only one query is scanned at a time: a scan of several may keep other rows among equal estimates.
     """
     query, starts = np.ascontiguousarray(query, np.float32), np.cumsum([0, *(piece.rows for piece in pieces)])
     if len(pieces) < 2 or starts[-1] < PACKED_ROWS:
         found = [piece.best(query, count) for piece in pieces]
     else:
-        found = share(lambda piece: piece.best(query, count), pieces)  # faiss releases the interpreter
+        found = share(lambda piece: piece.best(query, count), pieces)  # faiss releases the interpreter lock
     scores = np.concatenate([scores for scores, _ in found])
     rows = np.concatenate([rows + start for (_, rows), start in zip(found, starts.tolist(), strict=False)])
     return rows[np.lexsort((rows, -scores))[:count]]
 
 
 def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return `[work(item) for item in items]`, divided among threads. `work` must release the interpreter."""
+    """Return `[work(item) for item in items]`, divided among threads. `work` must release the interpreter lock."""
     try:
         return list(_threads().map(work, items))
     except RuntimeError as error:
         if "shutdown" not in str(error):
             raise
-    return [work(item) for item in items]  # the main thread has ended, so that no new thread starts
+    return [work(item) for item in items]  # the interpreter is shutting down and starts no new thread
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Return the pool of threads for all searches: starting one takes as long as scanning a hundred thousand codes."""
+    """Return one pool of threads for all searches: a new pool takes as long as scanning a hundred thousand codes."""
     return ThreadPoolExecutor(_cores(), "cricavpr-search")
 
 

@@ -1,7 +1,6 @@
-"""Measure the recall lost to compression on the vectors of an index, and keep the result in its folder.
+"""Measure the recall lost to compression on the vectors of an index, and store the result in its folder.
 
-The file names the quantiser and the segments that were measured. It is not used any more when much of the index has
-changed.
+The file names the quantiser and the segments that were measured. It is ignored once much of the index has changed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ BEST = 10  # recall is counted over this many results
 
 FORMAT = "cricavpr.tuned.3"
 MOST_BYTES = 1 << 24
-SAME_ENOUGH = 0.8  # share of the photos that must be the ones that were measured
+SAME_ENOUGH = 0.8  # share of the photos that must have been measured
 TUNE = "Run `cricavpr index tune`"
 
 
@@ -44,10 +43,10 @@ class Setting:
     """The measurement for one length of shortlist.
 
     Attributes:
-        shortlist: vectors read for a query.
-        recall_at_1: share of queries whose exact best row comes first.
-        recall_at_10: share of the exact ten best rows that are among the ten found.
-        p50_ms, p95_ms: of one query alone.
+        shortlist: number of vectors that are read for a query.
+        recall_at_1: share of queries whose first row is that of exact search.
+        recall_at_10: share of the ten best rows of exact search that are among the ten found.
+        p50_ms, p95_ms: median and 95th percentile of the time of one query.
     """
 
     shortlist: int
@@ -66,10 +65,10 @@ class Tuning:
     """The measurements for several lengths of shortlist.
 
     Attributes:
-        rows: photos of the index.
-        queries: photos that were used as queries.
-        settings: shortest first.
-        target: recall to keep.
+        rows: number of photos in the index.
+        queries: number of photos that were used as queries.
+        settings: one for each length, the shortest first.
+        target: recall to keep, as a share of exact search.
     """
 
     rows: int
@@ -83,13 +82,12 @@ class Tuning:
 
     @property
     def keeps(self) -> Setting | None:
-        """The shortest shortlist that keeps the target at 1 and at 10, or None."""
-        kept = (one for one in self.settings if min(one.recall_at_1, one.recall_at_10) >= self.target)
-        return next(kept, None)
+        """The shortest shortlist whose recall at 1 and at 10 reaches the target, or None."""
+        return next((one for one in self.settings if min(one.recall_at_1, one.recall_at_10) >= self.target), None)
 
     @property
     def advice(self) -> str:
-        """One line that says which shortlist to use."""
+        """Advice on the shortlist to use, in one line."""
         if self.keeps is None:
             return f"No shortlist keeps {self.target:.0%} of exact search. Use a longer one, or the exact engine."
         return f"A shortlist of {self.keeps.shortlist} keeps {self.target:.0%} of what exact search finds."
@@ -116,13 +114,9 @@ def tune(
     seed: int = 0,
     report: Report | None = None,
 ) -> Tuning:
-    """Use some rows of the index as queries, each without itself, and compare with exact search.
+    """Search for some photos of the index, each without itself, with codes and exactly. See `PlaceIndex.tune`.
 
-    Exact search reads the whole index once. If the photos to be located differ from those of the index, for example
-    taken at night, the recall for them may be lower.
-
-    Raises:
-        InputError: too few rows, or no query or shortlist.
+    The recall may be lower for photos that differ from those of the index, for example photos taken at night.
     """
     mask = engine.rows.allowed()
     live = np.arange(len(engine.rows)) if mask is None else np.flatnonzero(mask)
@@ -137,7 +131,7 @@ def tune(
 
 
 def check_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
-    """Raise InputError if nothing can be measured; called before codes are made."""
+    """Raise InputError if there is nothing to measure; called before codes are made."""
     if rows < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
         raise InputError(
             f"tuning needs at least 2 photos, 1 query and shortlists of at least 1, got {rows} photos, {sample} "
@@ -146,7 +140,7 @@ def check_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
 
 
 def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: Indices) -> Setting:
-    engine.search(queries[:1], BEST + 1)  # the first search pays for what is made once
+    engine.search(queries[:1], BEST + 1)  # the first search takes longer
     found, times_ms = [], []
     for query, row in zip(queries, own, strict=True):
         started = time.perf_counter()
@@ -159,7 +153,7 @@ def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: In
 
 
 def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,) -> (Q, n - 1)
-    """Return the rows found without the row of the query itself, or without the last if that was not found."""
+    """Return the rows found without the query's own row, or without the last row if its own was not found."""
     others = found.indices != own[:, None]
     others[others.all(axis=1), -1] = False
     rows: Indices = found.indices[others].reshape(len(own), -1)
@@ -167,7 +161,7 @@ def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,)
 
 
 def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) twice
-    """Return R@1, the share of queries with the exact first row, and the share of exact rows that were found."""
+    """Return the share of queries whose first row is exact, and the share of exact rows that were found."""
     among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
     return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))
 
@@ -181,7 +175,7 @@ class Tuned:
 
     Attributes:
         quantiser: fingerprint of the quantiser that made the codes.
-        segments: checksum of each segment that was measured, and how many photos of it were.
+        segments: number of photos that were measured in each segment, by its checksum.
         tuning: the measurement.
     """
 
@@ -191,7 +185,7 @@ class Tuned:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote. Raises InputError if it is missing, damaged or unreadable."""
+        """Read the measurement of an index. Raises InputError if it is missing, damaged or unreadable."""
         path = folder / TUNED
         try:
             values = unseal(read_whole(path, MOST_BYTES))
@@ -208,30 +202,30 @@ class Tuned:
             raise TuningError(path, f"is damaged ({str(error).rstrip('.')})") from error
 
     def write(self, folder: Path) -> None:
-        """Write it durably. Raises InputError if the place cannot be written."""
+        """Write the measurement durably. Raises InputError if the file cannot be written."""
         write_text(folder / TUNED, seal({"format": FORMAT, **to_plain(self)}, indent=1) + "\n")
 
     def shortlist(self, pieces: Sequence[Piece], quantiser: str) -> int:
         """Return the shortlist for these segments.
 
         Raises:
-            InputError: other segments or codes were measured, or no shortlist keeps the target.
+            InputError: other segments or codes were measured, or no shortlist reaches the target.
         """
         photos, measured, same = sum(piece.live for piece in pieces), self.tuning.rows, self.same(pieces)
         if self.quantiser != quantiser:
             raise InputError(f"the codes have changed since they were measured. {TUNE} again.")
         if same < SAME_ENOUGH * max(photos, measured):
-            raise InputError(f"{same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
+            raise InputError(f"only {same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
         if self.tuning.keeps is None:
-            raise InputError(f"no measured shortlist keeps {self.tuning.target:.0%} of what exact search finds.")
+            raise InputError(f"no measured shortlist finds {self.tuning.target:.0%} of what exact search finds.")
         return self.tuning.keeps.shortlist
 
     def same(self, pieces: Sequence[Piece]) -> int:
-        """Return how many photos of these segments were measured, at most."""
+        """Return how many photos of these segments were measured."""
         return sum(min(piece.live, self.segments.get(piece.checksum, 0)) for piece in pieces)
 
     def carry(self, old: Sequence[Piece], new: Sequence[Piece]) -> Self:
-        """Return the measurement for segments that are merged from old ones, which stay named until the commit."""
+        """Return the measurement for merged segments. The old segments stay in it until the commit."""
         left, segments = self.same(old), dict(self.segments)
         kept = {piece.checksum for piece in new} & set(segments)
         left -= sum(segments[one] for one in kept)

@@ -17,9 +17,17 @@ from cricavpr.errors import InputError
 from cricavpr.extras import extra
 from cricavpr.geo import EARTH_RADIUS_M, LatLon
 from cricavpr.index.filters import Box, Filter, Near, Tagged, Taken
-from cricavpr.index.remote.address import TOKEN, Address
-from cricavpr.index.remote.entities import LONGEST, MOST_TAGS, NO_TIME, VECTOR, encode
-from cricavpr.index.remote.server import Entity, Kind, Unavailable
+from cricavpr.index.remote.server import (
+    LONGEST,
+    MOST_TAGS,
+    NO_TIME,
+    TOKEN,
+    VECTOR,
+    Address,
+    Entity,
+    Unavailable,
+    encode,
+)
 
 T = TypeVar("T")
 
@@ -30,14 +38,38 @@ METRIC = "IP"  # the inner product: of unit vectors the cosine
 TRANSIENT = {1, 2, 4, 5, 8, 101, 106, 503, 901}  # not ready, unavailable, too many requests, not yet loaded
 CONSISTENCY = {"query": "Strong", "search": "Session"}
 
+
+@dataclass(frozen=True)
+class Kind:
+    """Settings of one kind of search.
+
+    Attributes:
+        type: its name in Milvus.
+        exact: whether it compares a query with every vector.
+        build: settings of the index, fixed when the collection is made.
+        search: settings of every search.
+        breadth: name of the setting that must be at least the number of results, or "".
+    """
+
+    type: str
+    exact: bool
+    build: Mapping[str, int]
+    search: Mapping[str, int]
+    breadth: str = ""
+
+    def settings(self, limit: int) -> dict[str, int]:
+        """Return the settings of a search for `limit` results."""
+        widened = {self.breadth: max(self.search[self.breadth], 2 * limit)} if self.breadth else {}
+        return {**self.search, **widened}
+
+
 # Breadths for descriptors without clusters: of the exact ten best of 20,000 they find 99 % and all. Narrower ones lose
 # much (docs/results/2026-11-22-milvus.md).
 KINDS = {
-    "flat": Kind(True, {}, {}),
-    "ivf": Kind(False, {"nlist": 1024}, {"nprobe": 512}),
-    "hnsw": Kind(False, {"M": 32, "efConstruction": 256}, {"ef": 512}, "ef"),
+    "flat": Kind("FLAT", True, {}, {}),
+    "ivf": Kind("IVF_FLAT", False, {"nlist": 1024}, {"nprobe": 512}),
+    "hnsw": Kind("HNSW", False, {"M": 32, "efConstruction": 256}, {"ef": 512}, "ef"),
 }
-TYPES = {"flat": "FLAT", "ivf": "IVF_FLAT", "hnsw": "HNSW"}  # what Milvus calls them
 
 
 def connect(address: Address) -> MilvusServer:
@@ -46,13 +78,13 @@ def connect(address: Address) -> MilvusServer:
     Raises:
         MissingExtraError: pymilvus is not installed.
         Unavailable: nothing answers there.
-        InputError: it refuses us.
+        InputError: the server refuses the connection.
     """
     with extra("milvus", "an index on a Milvus server"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pymilvus
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "pymilvus"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise; we report it once
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise, which is reported anyway
     url, token = f"http://{address.netloc}", os.environ.get(TOKEN.format("MILVUS"), "")
     client = _asked(lambda: pymilvus.MilvusClient(uri=url, token=token, timeout=CONNECT_S), address)
     return MilvusServer(address, client, pymilvus)
@@ -62,7 +94,7 @@ def connect(address: Address) -> MilvusServer:
 class MilvusServer:
     """One collection of a Milvus server: a `Server`."""
 
-    kinds: ClassVar[Mapping[str, Kind]] = KINDS
+    kinds: ClassVar[Mapping[str, bool]] = {name: kind.exact for name, kind in KINDS.items()}
     most_results: ClassVar[int] = MOST_RESULTS
     address: Address
     client: Any
@@ -85,7 +117,7 @@ class MilvusServer:
         schema.add_field("time_ms", types.INT64)
         schema.add_field(VECTOR, types.FLOAT_VECTOR, dim=dim)
         index = self.client.prepare_index_params()
-        index.add_index(VECTOR, index_type=TYPES[kind], metric_type=METRIC, params=dict(KINDS[kind].build))
+        index.add_index(VECTOR, index_type=KINDS[kind].type, metric_type=METRIC, params=dict(KINDS[kind].build))
         self._do("create_collection", schema=schema, index_params=index, consistency_level="Strong")
 
     def load(self) -> None:
@@ -139,10 +171,10 @@ class MilvusServer:
         self._do("drop_collection")
 
     def _do(self, call: str, **arguments: Any) -> Any:
-        """Call the client.
+        """Call a method of the client for this collection.
 
-        A query, which decides what is written, sees everything written before by anybody. A search sees everything
-        that this process wrote, and what others wrote within moments: for more it would wait for the server's clock.
+        A query decides what is written, so it sees everything that any process has written. A search sees everything
+        that this process has written; to see the latest photos of others too, it would have to wait.
         """
         if call in CONSISTENCY:
             arguments["consistency_level"] = CONSISTENCY[call]
@@ -151,7 +183,7 @@ class MilvusServer:
 
 
 def _asked(ask: Callable[[], T], address: Address) -> T:
-    """Call, and turn every error into Unavailable or InputError."""
+    """Call the client, and turn each of its errors into Unavailable or InputError."""
     import grpc
     from pymilvus.exceptions import MilvusException
 
@@ -163,9 +195,9 @@ def _asked(ask: Callable[[], T], address: Address) -> T:
         line = " ".join(str(error.message).split())[:200]
         if error.code in TRANSIENT or isinstance(error.code, grpc.StatusCode) or callable(error.code):
             raise Unavailable(line) from error
-        raise InputError(f"the server of {address} refuses: {line}.") from error
+        raise InputError(f"the server of {address} refused the call: {line}.") from error
     except ValueError as error:  # found by the client itself, such as an invalid address
-        raise InputError(f"cannot ask {address}: {error}.") from error
+        raise InputError(f"cannot use {address}: {error}. Check the address.") from error
 
 
 # --- filters as expressions of Milvus
@@ -175,16 +207,12 @@ MARGIN = 1.01  # of a radius: UTM planes and a sphere keep lengths to 0.8 %
 
 
 def expression_of(filters: Sequence[Filter]) -> str:
-    """Return an expression for photos that match every filter, and a few more at borders; "" without filters.
-
-    Raises:
-        InputError: a filter that the server does not know.
-    """
+    """Return an expression for photos that match every filter, and a few more at borders; "" without filters."""
     return " and ".join(f"({_expression(one)})" for one in filters)
 
 
 def one_of(field: str, texts: Sequence[str]) -> str:
-    """Return an expression: a field has one of some encoded texts."""
+    """Return an expression for photos whose field is one of these encoded texts."""
     return f"{field} in [" + ",".join(f'"{text}"' for text in texts) + "]"
 
 
@@ -202,17 +230,10 @@ def _expression(one: Filter) -> str:
 
 
 def _box(south_deg: float, north_deg: float, west_deg: float, east_deg: float) -> str:
-    west, east = f"lon_deg >= {_less(west_deg)}", f"lon_deg <= {_more(east_deg)}"
-    sides = f"({west} or {east})" if west_deg > east_deg else f"{west} and {east}"  # across the date line
-    return f"lat_deg >= {_less(south_deg)} and lat_deg <= {_more(north_deg)} and {sides}"
-
-
-def _less(deg: float) -> str:
-    return repr(float(deg) - MARGIN_DEG)  # float(): numpy writes its numbers with their type
-
-
-def _more(deg: float) -> str:
-    return repr(float(deg) + MARGIN_DEG)
+    south, west = (f">= {float(deg) - MARGIN_DEG!r}" for deg in (south_deg, west_deg))  # float(): also for numpy's
+    north, east = (f"<= {float(deg) + MARGIN_DEG!r}" for deg in (north_deg, east_deg))
+    either = "or" if west_deg > east_deg else "and"  # the box crosses the date line
+    return f"lat_deg {south} and lat_deg {north} and (lon_deg {west} {either} lon_deg {east})"
 
 
 def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from the earth's centre
@@ -228,12 +249,12 @@ def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from t
 
 
 def _turned(deg: float) -> float:
-    """Return a longitude in -180..180."""
+    """Normalise a longitude to -180..180 degrees."""
     return deg if -180.0 <= deg <= 180.0 else (deg + 180.0) % 360.0 - 180.0
 
 
 def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
-    """Compare whole milliseconds; unknown times are lower than all others."""
+    """Return an expression for a range of times; unknown times are stored as the lowest number."""
     parts = [f"time_ms >= {NO_TIME + 1 if first is None else _milliseconds_up(first)}"]
     if end is not None:
         parts.append(f"time_ms < {_milliseconds_up(end)}")
@@ -241,6 +262,6 @@ def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
 
 
 def _milliseconds_up(when: np.datetime64) -> int:
-    """Return the first whole millisecond that is not before a time."""
+    """Round a time up to whole milliseconds."""
     whole = when.astype("datetime64[ms]")
     return int(whole.astype(np.int64)) + int(whole < when)

@@ -24,14 +24,25 @@ from cricavpr.index.columns import LOCAL, Columns, Photos, find_names, one_frame
 from cricavpr.index.filters import All, Box, Filter, Mask, Near, flattened, no_match
 from cricavpr.index.photo_index import Change, Found, html_table
 from cricavpr.index.place_index import PlaceIndex
-from cricavpr.index.remote.address import SCHEMES, Address
-from cricavpr.index.remote.entities import FIELDS, decode, encode, frame_of_zone, from_entities, to_entities
-from cricavpr.index.remote.server import Entity, Server, Unavailable, with_retries
+from cricavpr.index.remote.server import (
+    FIELDS,
+    Address,
+    Entity,
+    Server,
+    Unavailable,
+    decode,
+    encode,
+    frame_of_zone,
+    from_entities,
+    to_entities,
+    with_retries,
+)
 from cricavpr.index.vectors import Vectors
 from cricavpr.progress import Report
 from cricavpr.schema import nearest
 
 T = TypeVar("T")
+Hit = tuple[Entity, float]  # a photo and its score
 
 FORMAT = "cricavpr.remote.1"
 BYTES_AT_ONCE = 8_000_000  # of vectors in one message; servers refuse large ones
@@ -42,7 +53,7 @@ LOOKED_AT = 1000  # photos that are looked at before "no photo matches"
 
 @dataclass(frozen=True, eq=False)
 class RemoteIndex:
-    """An index in a collection of a server. It has no versions: a search sees the photos that are there at the time.
+    """An index in a collection of a server. It has no versions: each search uses the photos that are there then.
 
     Attributes:
         address: host, port and collection.
@@ -62,10 +73,10 @@ class RemoteIndex:
         """Make an index without photos.
 
         Args:
-            kind: how the server searches it, one of its kinds; exactly by default.
+            kind: how the server searches it, one of `server.kinds`; the default is exact.
 
         Raises:
-            InputError: the collection exists, unknown kind, or a server that does not answer.
+            InputError: the collection exists, the kind is unknown, or the server does not answer.
             MissingExtraError: the client of the server is not installed.
         """
         server = server or connected(address)
@@ -83,7 +94,7 @@ class RemoteIndex:
         """Open the index at an address.
 
         Raises:
-            InputError: no such collection, one of another program, or a server that does not answer.
+            InputError: the collection is missing or of another program, or the server does not answer.
             MissingExtraError: the client of the server is not installed.
         """
         server = server or connected(address)
@@ -105,11 +116,11 @@ class RemoteIndex:
     def create_or_open(
         cls, address: Address, made_by: MadeBy, kind: str | None = None, server: Server | None = None
     ) -> Self:
-        """Open an index that an interrupted build has begun, or make a new one.
+        """Open the index at an address, which an interrupted build may have made, or make a new one.
 
         Raises:
-            InputError: as `create` and `open`, or it is of another kind.
-            MadeByError: it holds photos of another provenance.
+            InputError: as `create` and `open`, or the index is of another kind.
+            MadeByError: the index holds photos of another provenance.
         """
         server = server or connected(address)
         if with_retries(address, server.describe) is None:
@@ -137,13 +148,13 @@ class RemoteIndex:
         return self.address
 
     def newest(self) -> Self:
-        """Return this index, which has no versions."""
+        """Return this index, because it has no versions."""
         return self
 
     @property
     def exact(self) -> bool:
         """Whether the server compares a query with every vector."""
-        return self.server.kinds[self.kind].exact
+        return self.server.kinds[self.kind]
 
     @property
     def frame(self) -> str:
@@ -151,13 +162,13 @@ class RemoteIndex:
         return frame_of_zone(self._ask(self.server.any_zone))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which photos are in the index, by the SHA-256 of their bytes."""
+        """Return which of some photos, given by the SHA-256 of their bytes, are in the index."""
         texts = [one.hex() for one in ids]
         found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
 
     def info(self) -> dict[str, Any]:
-        """Return the facts about the index, as JSON has them."""
+        """Return facts about the index as values of JSON."""
         count = len(self)
         return {
             "path": str(self.address),
@@ -175,22 +186,18 @@ class RemoteIndex:
     def search(
         self, queries: DescriptorSet, top: int = 5, *, engine: str = "auto", where: Filter | None = None
     ) -> Found:
-        """Return the `top` best photos for each query, best first; of equal scores the lower id.
+        """Return the `top` best photos for each query, best first; of equal scores the lower id comes first.
 
-        Rows are those of the photos that were found. A kind that is not exact may find fewer than match.
+        Rows number the photos that were found. A kind that is not exact may find fewer photos than match.
 
         Raises:
             MadeByError: the queries have another provenance.
-            InputError: `top` out of range, an invalid query, no photo that matches, or a server that does not answer.
+            InputError: `top` is out of range, a query is invalid, no photo matches, or the server does not answer.
         """
         return self._searcher(engine, where).search(queries, top)
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> RemoteSearcher:
-        """Return the index ready for many searches.
-
-        Raises:
-            InputError: no photo that matches, an engine, or a server that does not answer.
-        """
+        """Return a searcher for many searches. Raises InputError if no photo matches, or for any engine but "auto"."""
         searcher = self._searcher(engine, where)
         if searcher.filters and not searcher.may_match():
             searcher.refuse()
@@ -207,34 +214,20 @@ class RemoteIndex:
     # --- changing it
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add photos; those that are there already change nothing.
+        """Add photos as `PlaceIndex.add` does. When it returns, the server has acknowledged all of them.
 
-        When it returns the server has acknowledged all of them. The same call finishes an interrupted one.
-
-        Args:
-            wait_s: not used: a server takes many writers.
-            progress: called with (photos done, photos in all).
-
-        Raises:
-            MadeByError: the photos have another provenance.
-            InputError: invalid photos, positions of another frame, or a server that does not answer.
+        The same call finishes an interrupted one. `wait_s` is ignored, because a server allows several writers.
         """
         self._check(photos.descriptors.made_by)
         return self._send(photos.columns(), photos.descriptors.vectors, progress)
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add all photos of an index in a folder that are not here yet. Raises as `add` does."""
+        """Add all photos of an index in a folder that this index does not have."""
         self._check(other.made_by)
         return self._send(other.snapshot.columns, other.vectors, progress)
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
-        """Remove the photos with these names, whatever their root, and those with these ids.
-
-        A name may be in another Unicode normalisation. Repeating it changes nothing.
-
-        Raises:
-            InputError: one name in place of a list, an invalid id, or a server that does not answer.
-        """
+        """Remove photos by name and by id, as `PlaceIndex.remove` does."""
         refuse_one_name(names)
         pack_ids(ids)
         known = self.contains(ids).tolist()
@@ -245,12 +238,14 @@ class RemoteIndex:
         found, missing = find_names(left, (os.fsdecode(decode(one["name"])) for one in alike))
         others, _ = self._delete("name", [_encoded(name) for name in found])
         by_id, _ = self._delete("id", [one.hex() for one in ids])
-        self._flush(gone := by_id + by_name + others)
+        gone = by_id + by_name + others
+        if gone:
+            self._ask(self.server.flush)
         missing |= {one.hex() for one, there in zip(ids, known, strict=True) if not there}
         return Change(self, removed=gone, missing=tuple(sorted(missing)))
 
     def _delete(self, key: str, texts: Sequence[str]) -> tuple[int, set[str]]:
-        """Delete photos by a field; return their number, and the texts that were found."""
+        """Delete the photos whose field is one of these texts; return their number, and the texts that were found."""
         gone, seen = 0, set[str]()
         for some in _batches(texts):
             while found := self._having(key, some):  # again while an answer does not hold all of one name
@@ -291,20 +286,17 @@ class RemoteIndex:
             fresh += len(chosen)
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(columns))
-        self._flush(fresh)
-        return Change(self, added=fresh, already=len(columns) - fresh)
-
-    def _flush(self, changed: int) -> None:
-        if changed:
+        if fresh:
             self._ask(self.server.flush)
+        return Change(self, added=fresh, already=len(columns) - fresh)
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteSearcher:
     """A collection with one filter: a `photo_index.Searcher`.
 
-    The server filters by time and tag. For a place it may return photos a little outside, so that filter is applied
-    here again, as for a folder: a photo on the border is treated alike everywhere.
+    The server filters by time and tag. For a place it may also return photos a little outside, so filters by place are
+    applied again here, exactly as for a folder.
     """
 
     index: RemoteIndex
@@ -327,17 +319,17 @@ class RemoteSearcher:
 
     @property
     def places(self) -> tuple[Filter, ...]:
-        """The filters that are applied here again."""
+        """The filters by place, which are applied again here."""
         return tuple(one for one in self.filters if isinstance(one, (Box, Near)))
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:
-        """Return the `top` best photos for each query. See `RemoteIndex.search`."""
+        """Return the `top` best photos for each query, as `RemoteIndex.search` does."""
         self.index._check(queries.made_by)
         if not 1 <= top <= self.most_matches:
             raise InputError(f"the number of matches must be from 1 to {self.most_matches:,}, got {top}.")
         refuse_flaws(queries)
         step = max(1, min(self.index.rows_at_once, HITS_AT_ONCE // top))
-        answers: list[list[_Hit]] = []
+        answers: list[list[Hit]] = []
         for start in range(0, len(queries), step):
             answers += self._best(queries.vectors[start : start + step], top)
         if self.filters and len(queries) and not any(answers) and (self.index.exact or not self.may_match()):
@@ -345,10 +337,10 @@ class RemoteSearcher:
         return _found(answers, top)
 
     def may_match(self) -> bool:
-        """Return whether a photo matches every filter, or so many nearly match that only a search can tell."""
+        """Return whether a photo matches every filter, or may do so among the many that nearly match."""
         limit = LOOKED_AT if self.places else 1
         near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
-        return len(near) == limit or any(self._inside([[_Hit(one, 0.0) for one in near]]))
+        return len(near) == limit or any(self._inside([[(one, 0.0) for one in near]]))
 
     def refuse(self) -> None:
         """Raise InputError because no photo matches."""
@@ -360,9 +352,9 @@ class RemoteSearcher:
             )
         raise InputError(f"{no_match(f'the photos of {where}', All(self.filters))} Use a wider filter.")
 
-    def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[_Hit]]:
+    def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[Hit]]:
         """Return the best photos for each query, asking for more until enough of them match every filter."""
-        best: dict[int, list[_Hit]] = {}
+        best: dict[int, list[Hit]] = {}
         waiting, limit = list(range(len(vectors))), top
         while waiting:
             hits = self._hits(vectors[waiting], limit)
@@ -372,47 +364,34 @@ class RemoteSearcher:
             waiting = [query for query in waiting if query not in best]
             if waiting and limit == self.most_matches:
                 raise InputError(
-                    f"the {limit:,} best photos near the filter lie outside it ({self.places[0]}). Use a wider filter."
+                    f"too few of the {limit:,} best photos match the filter ({self.places[0]}). Use a wider filter."
                 )
             limit = min(2 * limit, self.most_matches)
         return [best[query] for query in range(len(vectors))]
 
-    def _hits(self, vectors: NDArray[np.float32], limit: int) -> list[list[_Hit]]:
+    def _hits(self, vectors: NDArray[np.float32], limit: int) -> list[list[Hit]]:
         server, kind = self.index.server, self.index.kind
         found = self.index._ask(server.search, vectors, self.filters, limit, FIELDS, kind)
-        return [sorted((_Hit(entity, score) for entity, score in one), key=_Hit.rank) for one in found]
+        return [sorted(one, key=lambda hit: (-hit[1], hit[0]["id"])) for one in found]
 
-    def _inside(self, hits: list[list[_Hit]]) -> list[list[_Hit]]:
+    def _inside(self, hits: list[list[Hit]]) -> list[list[Hit]]:
         """Return the hits that match the filters by place."""
         if not self.places or not any(hits):
             return hits
-        photos = {hit.id: hit.entity for one in hits for hit in one}
+        photos = {entity["id"]: entity for one in hits for entity, _ in one}
         mask = All(self.places).mask(from_entities(list(photos.values())))
         fits = dict(zip(photos, mask.tolist(), strict=True))
-        return [[hit for hit in one if fits[hit.id]] for one in hits]
-
-
-@dataclass(frozen=True)
-class _Hit:
-    entity: Entity
-    score: float
-
-    @property
-    def id(self) -> str:
-        return str(self.entity["id"])
-
-    def rank(self) -> tuple[float, str]:
-        return -self.score, self.id
+        return [[hit for hit in one if fits[hit[0]["id"]]] for one in hits]
 
 
 def connected(address: Address) -> Server:
     """Connect to the server of an address.
 
     Raises:
-        InputError: it does not answer, or refuses us.
-        MissingExtraError: its client is not installed.
+        InputError: the server does not answer, or refuses the connection.
+        MissingExtraError: the client of the server is not installed.
     """
-    module = importlib.import_module(f"cricavpr.index.remote.{SCHEMES[address.scheme].module}")
+    module = importlib.import_module(f"cricavpr.index.remote.{address.scheme}")
     try:
         made: Server = module.connect(address)
         return made
@@ -428,12 +407,12 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start : start + ROWS_AT_ONCE] for start in range(0, len(texts), ROWS_AT_ONCE))
 
 
-def _found(answers: list[list[_Hit]], top: int) -> Found:
+def _found(answers: list[list[Hit]], top: int) -> Found:
     photos: dict[str, tuple[int, Entity]] = {}
     width = min(top, max(map(len, answers), default=0))
     rows, scores = np.full((len(answers), width), -1, np.int64), np.full((len(answers), width), -np.inf, np.float32)
     for query, hits in enumerate(answers):
-        for place, hit in enumerate(hits):
-            rows[query, place] = photos.setdefault(hit.id, (len(photos), hit.entity))[0]
-            scores[query, place] = hit.score
+        for place, (entity, score) in enumerate(hits):
+            rows[query, place] = photos.setdefault(entity["id"], (len(photos), entity))[0]
+            scores[query, place] = score
     return Found(rows, scores, from_entities([entity for _, entity in photos.values()]))
