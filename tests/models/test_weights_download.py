@@ -515,10 +515,10 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 def test_a_full_disk_is_not_taken_for_a_broken_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: Any, chunk: bytes) -> None:
-        raise download._DiskError(OSError(28, "No space left on device"))
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download, "_write", full)
+    monkeypatch.setattr(download, "_receive", full)
     with pytest.raises(WeightsError, match="No space left on device"):
         fetch(server)
 

@@ -22,8 +22,7 @@ from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 from cricavpr.images.preprocess import resized
 from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
-from cricavpr.models.fitting import build_and_load
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, build_and_load
 from cricavpr.models.weights import find_and_read
 from cricavpr.schema import nearest
 
@@ -169,13 +168,13 @@ class Family:
 FAMILIES = {
     "cosplace": Family("cosplace", Settings()),
     "eigenplaces": Family("cosplace", Settings()),
-    "gcl": Family("gcl", Settings((480, 640))),
+    "gcl": Family("cosplace", Settings((480, 640))),
     "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in training, not as in demos
     "transvpr": Family("transvpr", Settings((480, 640), "tensor_no_antialias")),
     "salad": Family("salad", Settings((322, 322))),  # trained at 224 x 224, evaluated by its authors at 322 x 322
     "boq": Family("boq", Settings((322, 322), "tensor_bicubic"), fixed=("resize",), trunk="dinov2"),
     "boq-resnet50": Family("boq", Settings((384, 384), "tensor_bicubic"), fixed=("resize",), trunk="resnet50"),
-    "megaloc": Family("megaloc", Settings(None, "tensor"), fixed=("resize",)),
+    "megaloc": Family("salad", Settings(None, "tensor"), fixed=("resize",)),
 }
 
 

@@ -7,7 +7,7 @@ patches, linear up. They differ in the mixer, and in whether there is a shortcut
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +49,6 @@ class MulConv(nn.Module):
         return torch.cat([branch(maps) for branch in self.branches], dim=1)
 
 
-def single_conv(kernel: int) -> Callable[[int], nn.Module]:
-    """Return the maker of a mixer with one convolution (Supplementary Table 6)."""
-    return lambda width: ConvNormReLU(width, width, kernel)
-
-
 class Adapter(BlockAdapter):
     """Linear down, ReLU, `mixer` on the grid of patches, linear up. Class token and registers skip the mixer."""
 
@@ -83,21 +78,17 @@ class Adapter(BlockAdapter):
         return narrow + passed if self.skip else passed  # with the skip the class token counts twice, as published
 
 
-@dataclass(frozen=True)
-class AdapterKind:
-    """One row of the table of adapters: the maker of the mixer, and whether there is a shortcut around it."""
-
-    mixer: Callable[[int], nn.Module] | None
-    skip: bool
+def _single_conv(width: int, kernel: int) -> nn.Module:
+    return ConvNormReLU(width, width, kernel)
 
 
-ADAPTERS: dict[str, AdapterKind] = {
-    "mulconv": AdapterKind(MulConv, skip=True),
-    "conv1x1": AdapterKind(single_conv(1), skip=True),
-    "conv3x3": AdapterKind(single_conv(3), skip=True),
-    "conv5x5": AdapterKind(single_conv(5), skip=True),
-    "convadapter": AdapterKind(single_conv(3), skip=False),
-    "bottleneck": AdapterKind(None, skip=False),
+ADAPTERS: dict[str, tuple[Callable[[int], nn.Module] | None, bool]] = {  # the mixer; a shortcut around it
+    "mulconv": (MulConv, True),
+    "conv1x1": (partial(_single_conv, kernel=1), True),
+    "conv3x3": (partial(_single_conv, kernel=3), True),
+    "conv5x5": (partial(_single_conv, kernel=5), True),
+    "convadapter": (partial(_single_conv, kernel=3), False),
+    "bottleneck": (None, False),
 }
 
 
@@ -115,10 +106,10 @@ def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], BlockAdapter
         return None
     if name not in ADAPTERS:
         raise InputError(f"unknown adapter {name!r}. Known: {', '.join(ADAPTERS)}, none.")
-    kind = ADAPTERS[name]
+    mixer, skip = ADAPTERS[name]
 
     def make(config: ViTConfig) -> BlockAdapter:
         hidden = int(config.width * ratio)
-        return Adapter(config, hidden, kind.mixer(hidden) if kind.mixer else None, kind.skip)
+        return Adapter(config, hidden, mixer(hidden) if mixer else None, skip)
 
     return make

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
-from cricavpr.models.fitting import HEAD_WIDTH, dinov2_of, layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, dinov2_of, layers_of, renamed, shape_of
 from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
 
 LAST_STAGE = 3  # of the ResNet: its maps are 16 times smaller than the images

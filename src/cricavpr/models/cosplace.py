@@ -1,7 +1,9 @@
-"""CosPlace and EigenPlaces: one network, a convolutional trunk, GeM and a linear layer, trained differently.
+"""CosPlace, EigenPlaces and GCL: a convolutional trunk and GeM; the first two add a linear layer.
 
 Sources: Berton et al., "Rethinking Visual Geo-localization for Large-Scale Applications" (CVPR 2022), and
-"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023).
+"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023), the same network trained
+differently; Leyva-Vallina et al., "Data-efficient Large Scale Place Recognition with Graded Similarity Supervision"
+(CVPR 2023).
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from torch import Tensor, nn
 
 from cricavpr.models.aggregators import GeM
 from cricavpr.models.cnn import numbered_trunk, numbered_trunk_of, trunk_channels
-from cricavpr.models.fitting import renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 
 if TYPE_CHECKING:
     from cricavpr.models.netvlad import VLADNet
@@ -40,6 +41,20 @@ class CosPlace(nn.Module):
         return F.normalize(self.projection(self.gem.whole(maps)), dim=1)  # (B, D)
 
 
+class GCL(nn.Module):
+    """Images to descriptors. `trunk` is a row of `cnn.TRUNKS`; VGG-16 is whole, with its last pool."""
+
+    def __init__(self, trunk: str = "resnet152") -> None:
+        super().__init__()
+        self.dim = trunk_channels(trunk)
+        self.needs = ImageNeeds(32 if trunk == "vgg16" else 1)
+        self.backbone = numbered_trunk(trunk, vgg_last="pool5")
+        self.gem = GeM()
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, C)
+        return F.normalize(self.gem.whole(self.backbone(images)), dim=1)
+
+
 def trainable(model: CosPlace | VLADNet) -> set[str]:
     """Return the names of the parameters that the authors train: the end of the trunk and everything after it."""
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
@@ -51,11 +66,14 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
-    return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection."})
+    """Rename the entries of the authors' state dicts to ours."""
+    return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection.", r"pool\.p$": "gem.p"})
 
 
-def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace:
+def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
     """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
-    trunk = numbered_trunk_of(tensors, "backbone.") or "resnet50"
+    trunk = numbered_trunk_of(tensors, "backbone.")
+    if name == "gcl":
+        return GCL(trunk or "resnet152")
+    trunk = trunk or "resnet50"
     return CosPlace(trunk, shape_of(tensors, "projection.weight", (2048, trunk_channels(trunk)))[0])

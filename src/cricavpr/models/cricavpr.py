@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 from cricavpr.models.adapters import ADAPTERS, adapter_maker
-from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, region_count
+from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, Whole, region_count
 from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
-from cricavpr.models.fitting import build_and_load, dinov2_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, build_and_load, dinov2_of, renamed, shape_of
 from cricavpr.models.registry import KNOWN, PRETRAINED
 from cricavpr.models.torch_files import unusable
 from cricavpr.models.vit import (
@@ -135,11 +134,14 @@ class CricaVPR(nn.Module):
         self.needs = ImageNeeds(config.backbone.patch, whole=True)
         adapter = adapter_maker(config.adapter, config.adapter_ratio)
         self.backbone = VisionTransformer(config.backbone, adapter, config.adapter_scale)
-        self.aggregator = _aggregator(config)
+        whole: Whole = "class_token" if config.aggregator == "pyramid" else config.aggregator
+        levels = config.levels if config.aggregator == "pyramid" else (1,)
+        self.aggregator = PyramidAggregator(levels, whole, config.region_cuts)
         self.encoder = CrossImageEncoder(
             config.backbone.width, config.encoder_depth, config.encoder_heads, config.encoder_ffn, config.dropout
         )
-        _freeze(self, config.tuning)
+        for name, parameter in self.backbone.named_parameters():  # aggregator and encoder always learn
+            parameter.requires_grad = config.tuning == "full" or (config.tuning == "adapter" and ".adapter." in name)
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, H, W)
         """Return descriptors of unit length, (B, D); images of one group influence one another.
@@ -208,20 +210,6 @@ class CricaVPR(nn.Module):
         write_text(Path(folder) / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
-def _aggregator(config: CricaVPRConfig) -> PyramidAggregator:
-    if config.aggregator == "pyramid":
-        return PyramidAggregator(config.levels, cuts=config.region_cuts)
-    return PyramidAggregator((1,), whole=config.aggregator, cuts=config.region_cuts)
-
-
-def _freeze(model: CricaVPR, tuning: Tuning) -> None:
-    """Turn off the gradients of what is not trained; aggregator and encoder are always trained."""
-    if tuning == "full":
-        return
-    for name, parameter in model.backbone.named_parameters():
-        parameter.requires_grad = tuning == "adapter" and ".adapter." in name
-
-
 def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
     """Return the group sizes, 1 for each image by default; raise InputError if they do not add up."""
     sizes = [1] * count if groups is None else list(groups)
@@ -283,19 +271,14 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
         elif "config" in file.header:
             config = build(CricaVPRConfig, file.header["config"], "config")
         else:
-            return file, _assumed(weights, file.tensors)
+            config = config_of(file.tensors)
+            if str(weights) not in KNOWN:
+                like, heads = published_like(config), config.encoder_heads
+                note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
         _check_layers(config, file.tensors)
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
-
-
-def _assumed(weights: str | Path, tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    config = config_of(tensors)
-    if str(weights) not in KNOWN:
-        like, heads = published_like(config), config.encoder_heads
-        note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
-    return config
 
 
 def _check_layers(config: CricaVPRConfig, tensors: Mapping[str, Tensor]) -> None:

@@ -17,18 +17,18 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from cricavpr.errors import WeightsError
+from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, sync, write_text
 from cricavpr.locks import exclusive
 from cricavpr.models import registry
 from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, is_truncated, other_filetype
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
 from cricavpr.progress import Progress
+from cricavpr.schema import build, parse_json
 
 CHUNK_BYTES = 2**20
 TIMEOUT_S = 30.0  # without a byte
@@ -41,14 +41,6 @@ class _CutOff(Exception):
 
 class _StartAgain(Exception):
     """The part on disk belongs to another file."""
-
-
-class _DiskError(Exception):
-    """An error of our own disk, not of the network."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @dataclass(frozen=True)
@@ -89,11 +81,9 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
                 print(f"downloading {name} from {address}", file=sys.stderr)
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
-    except _DiskError as error:
-        reason = error.error.strerror or error.error
-    except OSError as error:
+    except OSError as error:  # of our own disk: those of the network become WeightsError where they occur
         reason = error.strerror or error
-    raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.")
+        raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.") from None
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
@@ -136,13 +126,7 @@ def _interrupted(known: KnownWeights, part: Path, why: str) -> str:
 def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
     have, noted = _resumable(part)
     try:
-        with _opened(address, have, noted) as response:
-            _check_kind(known, address, response)
-            begins_at, offered = _offer(known, address, response, have, noted)
-            _write_note(part, offered)
-            with Progress(progress, offered.total, unit="B") as bar:
-                bar.start(begins_at)
-                _receive(response, part, begins_at, offered.total, bar)
+        response = _opened(address, have, noted)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and have:  # nothing after what we have: complete, or another file by now
@@ -155,6 +139,13 @@ def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -
     except (http.client.HTTPException, OSError) as error:
         host = urllib.parse.urlsplit(address).hostname
         raise WeightsError(f"no connection to {host} ({_reason(error)}). Try again, or {by_hand(known)}") from None
+    with response:
+        _check_kind(known, address, response)
+        begins_at, offered = _offer(known, address, response, have, noted)
+        write_text(_note_of(part), json.dumps(asdict(offered)) + "\n")
+        with Progress(progress, offered.total, unit="B") as bar:
+            bar.start(begins_at)
+            _receive(response, part, begins_at, offered.total, bar)
 
 
 def _opened(address: str, have: int, noted: _Part | None) -> http.client.HTTPResponse:
@@ -208,16 +199,14 @@ def _offer(
 
 def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, total: int, bar: Progress) -> None:
     """Write what arrives, up to `total` bytes in all; raise _CutOff if less arrives."""
-    with _our_disk():
-        file = part.open("r+b" if part.exists() else "w+b")
-    with file:
-        with _our_disk():
-            file.truncate(begins_at)
-            file.seek(begins_at)
+    with part.open("r+b" if part.exists() else "w+b") as file:
+        file.truncate(begins_at)
+        file.seek(begins_at)
         at = begins_at
         while at < total:
             chunk = _next_chunk(response, min(CHUNK_BYTES, total - at), at, total)
-            _write(file, chunk)
+            file.write(chunk)
+            file.flush()
             at += len(chunk)
             bar.advance(len(chunk))
 
@@ -230,20 +219,6 @@ def _next_chunk(response: http.client.HTTPResponse, most: int, at: int, total: i
     if not chunk:
         raise _CutOff(f"at {at:,} of {total:,} bytes")
     return chunk
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    with _our_disk():
-        file.write(chunk)
-        file.flush()
-
-
-@contextlib.contextmanager
-def _our_disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _DiskError(error) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -296,17 +271,12 @@ def _note_of(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _write_note(part: Path, offered: _Part) -> None:
-    write_text(_note_of(part), json.dumps(asdict(offered)) + "\n")
-
-
 def _resumable(part: Path) -> tuple[int, _Part | None]:
     """Return how many bytes are there, and the note about them; 0 and None if they cannot be resumed."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
-        total, validator, have = note.get("total"), note.get("validator"), _size(part)
-        if isinstance(total, int) and isinstance(validator, str) and 0 < have <= total:
-            return have, _Part(total, validator)
+    with contextlib.suppress(OSError, InputError):
+        noted = build(_Part, parse_json(_note_of(part).read_bytes(), "note"), "note")
+        if noted.validator and 0 < _size(part) <= noted.total:
+            return _size(part), noted
     return 0, None
 
 

@@ -1,13 +1,14 @@
-"""Build a network with the sizes of the tensors in a file.
+"""Sizes: of the images that a network takes, and of a network, read from the tensors in a file.
 
-Sizes are read from the tensors. Where an entry is missing or has the wrong number of dimensions, the published size is
-used, so that strict loading has a network to compare with and can name everything that does not fit.
+Where an entry is missing or has the wrong number of dimensions, the published size is used,
+so that strict loading has a network to compare with and can name everything that does not fit.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -28,6 +29,48 @@ _DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and their numb
 }
 
 
+@dataclass(frozen=True)
+class ImageNeeds:
+    """Image sizes that a network takes.
+
+    Attributes:
+        cell_px: side of a patch, or stride of the map, in pixels.
+        cells: least number of whole cells in an image.
+        whole: whether height and width must be multiples of `cell_px`.
+    """
+
+    cell_px: int = 1
+    cells: int = 1
+    whole: bool = False
+
+    def nearest(self, side_px: int) -> int:
+        """Round a side to the nearest multiple of a cell; half-way goes to the even multiple, at least one cell.
+
+        Example:
+            >>> ImageNeeds(14).nearest(480)
+            476
+        """
+        return max(1, round(side_px / self.cell_px)) * self.cell_px
+
+    def problem(self, height: int, width: int) -> str | None:
+        """Return why the network does not take images of this size: a clause, or None.
+
+        Example:
+            >>> ImageNeeds(14, cells=65).problem(100, 100)
+            'it needs at least 65 patches of 14 x 14 px, and 100 x 100 px have 49'
+        """
+        side = self.cell_px
+        if self.whole and (height % side or width % side):
+            near = f"{self.nearest(height)} x {self.nearest(width)}"
+            return f"height and width must be multiples of {side} px, such as {near}, got {height} x {width}"
+        cells = (height // side) * (width // side)
+        if cells >= self.cells:
+            return None
+        if self.cells == 1:
+            return f"the shorter side must be at least {side} px, got {height} x {width}"
+        return f"it needs at least {self.cells} patches of {side} x {side} px, and {height} x {width} px have {cells}"
+
+
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Rename the entries of a state dict.
 
@@ -40,19 +83,12 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     """
     ours: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
-        name = _renamed(theirs, names)
+        matches = ((re.match(beginning, theirs), begins) for beginning, begins in names.items())
+        name = next((found.expand(begins) + theirs[found.end() :] for found, begins in matches if found), theirs)
         if name in ours:
             raise WeightsError(f"two entries of the weights both stand for {name}; one of them is {theirs}.")
         ours[name] = tensor
     return ours
-
-
-def _renamed(name: str, names: Mapping[str, str]) -> str:
-    for beginning, ours in names.items():
-        found = re.match(beginning, name)
-        if found:
-            return found.expand(ours) + name[found.end() :]
-    return name
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
-from cricavpr.models.fitting import layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, layers_of, renamed, shape_of
 
 STRIDE = 16  # pixels per position of the map, after the third stage
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 from cricavpr.models.cnn import VGG16_CHANNELS, numbered_trunk, numbered_trunk_of, trunk_channels
-from cricavpr.models.fitting import renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 
 Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
 

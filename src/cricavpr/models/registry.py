@@ -54,29 +54,21 @@ class KnownWeights:
         return self.url is None
 
 
-def _read_table() -> dict[str, KnownWeights]:
-    """Read `weights/known.csv`, one row for each file."""
-    text = (importlib.resources.files("cricavpr") / "weights" / "known.csv").read_text(encoding="utf-8")
-    return {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(text))}
-
-
 def _known(row: dict[str, str]) -> KnownWeights:
     kept = "" if row["sha256"] or not row["url"] else f" {FIRST_KEPT}"
-    return KnownWeights(
-        name=row["name"],
-        filename=row["filename"],
-        url=row["url"] or None,
-        page=row["page"],
-        licence=row["licence"],
-        about_bytes=int(row["about_bytes"]),
-        size_bytes=int(row["size_bytes"]) if row["size_bytes"] else None,
-        sha256=row["sha256"] or None,
-        note=row["note"] + kept,
-        by_hand_only=row["by_hand_only"] == "yes",
-    )
+    converted = {
+        "url": row["url"] or None,
+        "about_bytes": int(row["about_bytes"]),
+        "size_bytes": int(row["size_bytes"]) if row["size_bytes"] else None,
+        "sha256": row["sha256"] or None,
+        "note": row["note"] + kept,
+        "by_hand_only": row["by_hand_only"] == "yes",
+    }
+    return KnownWeights(**{**row, **converted})  # type: ignore[arg-type]
 
 
-KNOWN: dict[str, KnownWeights] = _read_table()
+_TABLE = (importlib.resources.files("cricavpr") / "weights" / "known.csv").read_text(encoding="utf-8")
+KNOWN = {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(_TABLE))}
 
 
 def known_weights(name: str) -> KnownWeights:

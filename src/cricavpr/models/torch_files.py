@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
+
 from cricavpr.errors import WeightsError
 from cricavpr.terminal import printable
 
@@ -97,8 +99,6 @@ def read_torch(path: Path, file: BinaryIO) -> object:
     Raises:
         WeightsError: damaged, or its program names anything else; nothing of it was run.
     """
-    import torch
-
     check_torch_version(torch.__version__)
     if file.read(len(MAGIC)) == MAGIC:
         _check_old_format(path, file)

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.fitting import HEAD_WIDTH, layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, layers_of, renamed, shape_of
 from cricavpr.models.vit import Attention
 
 PATCH = 16  # pixels: each of the four stages halves the image

@@ -72,10 +72,6 @@ class ViTConfig:
         return 4 * self.width if self.ffn_width is None else self.ffn_width
 
 
-def _with_registers(config: ViTConfig) -> ViTConfig:
-    return replace(config, registers=4, positions="size")
-
-
 _PLAIN = {
     "vits14": ViTConfig(384, 12, 6),
     "vitb14": ViTConfig(768, 12, 12),
@@ -84,7 +80,7 @@ _PLAIN = {
 }
 BACKBONES: dict[str, ViTConfig] = {
     **_PLAIN,
-    **{f"{name}_reg": _with_registers(config) for name, config in _PLAIN.items()},
+    **{f"{name}_reg": replace(config, registers=4, positions="size") for name, config in _PLAIN.items()},
     "tiny": ViTConfig(192, 6, 3, grid=8),  # ours, wide rather than deep: learns soonest for its cost at 112 px
     "nano": ViTConfig(96, 6, 3, grid=8),  # ours, for experiments on a CPU
 }
@@ -223,9 +219,6 @@ class VisionTransformer(nn.Module):
             Block(config, adapter(config) if adapter else None, adapter_scale) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for block in self.blocks:
             initialise_linear(block.children())
             if isinstance(block.adapter, BlockAdapter):
@@ -241,7 +234,11 @@ class VisionTransformer(nn.Module):
         Raises:
             InputError: a side of the images is not a multiple of the patch size.
         """
-        grid = self._grid_of(images)
+        height, width = images.shape[-2:]
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise InputError(f"image height and width must be multiples of {patch} px, got {height} x {width}.")
+        grid = height // patch, width // patch
         tokens = self._embed(images, grid)
         for block in self.blocks:
             tokens = block(tokens, grid)
@@ -249,13 +246,6 @@ class VisionTransformer(nn.Module):
         prefix = 1 + self.config.registers
         patches = normed[:, prefix:].reshape(len(images), *grid, -1)
         return Tokens(normed[:, 0], normed[:, 1:prefix], patches, tokens)
-
-    def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        height, width = images.shape[-2:]
-        patch = self.config.patch
-        if height % patch or width % patch:
-            raise InputError(f"image height and width must be multiples of {patch} px, got {height} x {width}.")
-        return height // patch, width // patch
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)  # (B, P, C)

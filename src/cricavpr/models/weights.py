@@ -7,21 +7,22 @@ without running them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
 from cricavpr.models.filetypes import FIRST_BYTES, other_filetype
-from cricavpr.models.registry import KNOWN, check_recorded
-from cricavpr.models.registry import find_weights as find_weights
+from cricavpr.models.registry import KNOWN, check_recorded, find_weights
 from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_in_bare_pickle, read_torch, shown, unusable
 from cricavpr.progress import note
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 T = TypeVar("T")
 HEADER_KEY = "cricavpr"  # entry of the safetensors metadata that holds our JSON
@@ -110,8 +111,6 @@ def _form(path: Path, file: BinaryIO) -> str:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(str(path), framework="pt", device="cpu") as opened:
             header = _header_of(path, opened.metadata() or {})
@@ -153,17 +152,13 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
         ({'module.conv.weight': 1, 'loss.weight': 2}, '')
     """
     prefix = ""
-    while found := next((one for one in WRAPPERS if _all_begin(state, prefix + one)), ""):
+    while found := next((w for w in WRAPPERS if all(n.startswith(prefix + w) and n != prefix + w for n in state)), ""):
         prefix += found
     plain = {name.removeprefix(prefix).replace(f".{COMPILED}", "."): value for name, value in state.items()}
     if len(plain) < len(state):  # two names would become one
         return dict(state), ""
     inside = any(f".{COMPILED}" in name.removeprefix(prefix) for name in state)
     return plain, prefix or (COMPILED if inside else "")
-
-
-def _all_begin(names: Iterable[str], prefix: str) -> bool:
-    return all(name.startswith(prefix) and name != prefix for name in names)
 
 
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
@@ -198,8 +193,6 @@ def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
         if isinstance(loaded.get(key), Mapping):
             state: Mapping[Any, Any] = loaded[key]
             return state
-    import torch
-
     if loaded and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
         entries = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
         raise WeightsError(f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}.")
@@ -207,8 +200,6 @@ def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
 
 
 def _check_value(name: str, value: object, source: str) -> None:
-    import torch
-
     if type(value) not in (torch.Tensor, torch.nn.Parameter):
         kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
         raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
@@ -220,8 +211,6 @@ def _check_value(name: str, value: object, source: str) -> None:
 
 def _tensor_problem(value: Tensor) -> str | None:
     """Return why a tensor cannot be a weight, or None."""
-    import torch
-
     if value.layout is not torch.strided or value.is_nested or value.is_quantized:
         return "is sparse, nested or quantized, not plain"
     if value.device.type != "cpu":
@@ -236,8 +225,6 @@ def _tensor_problem(value: Tensor) -> str | None:
 
 
 def _finite(value: Tensor) -> bool:
-    import torch
-
     eight_bits = value.element_size() == 1  # torch.isfinite does not take them
     return bool(torch.isfinite(value.float() if eight_bits else value).all())
 
@@ -347,13 +334,13 @@ def save_weights(
         ...     read_weights(f"{folder}/a.safetensors").header
         {'dim': 2}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path = Path(path)
     plain = plain_state(dict(tensors), "the weights to save")
     ready = {name: _storable(name, plain[name], half) for name in sorted(plain)}
-    metadata = {HEADER_KEY: _json(header)}
+    try:
+        metadata = {HEADER_KEY: json.dumps(dict(header), sort_keys=True, allow_nan=False, separators=(",", ":"))}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"the header of the weights cannot be written as JSON: {brief(error)}.") from None
     with written_beside(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode  # safetensors creates private files: use the mode of this user's other files
@@ -365,21 +352,12 @@ def save_weights(
 
 
 def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
-    import torch
-
     if not (half and tensor.is_floating_point()):
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
         raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits; save without half.")
     return halved
-
-
-def _json(header: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(dict(header), sort_keys=True, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"the header of the weights cannot be written as JSON: {brief(error)}.") from None
 
 
 def convert(

@@ -26,7 +26,8 @@ from cricavpr.models.cosplace import from_authors_names as cosplace_names
 from cricavpr.models.cricavpr import CricaVPR, from_authors_names
 from cricavpr.models.netvlad import NANNE, VLADNet
 from cricavpr.models.netvlad import from_authors_names as netvlad_names
-from cricavpr.models.weights import find_weights, load_strictly, read_weights
+from cricavpr.models.registry import find_weights
+from cricavpr.models.weights import load_strictly, read_weights
 from cricavpr.training.netvlad_start import start_from_clusters
 from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Network, Recipe
 
