@@ -112,8 +112,8 @@ def test_settings_of_the_second_stage_leave_descriptors_comparable(tmp_path: Pat
     ("settings", "message"),
     [
         ({"image_sise": (64, 64)}, "Did you mean 'image_size'"),
-        ({"matcher": "ranzac"}, "Did you mean 'ransac'"),
-        ({"kept": "float8"}, "unknown kept 'float8'"),
+        ({"matcher": "ranzac"}, "matcher must be 'ransac' or 'rapid', got 'ranzac'"),
+        ({"kept": "float8"}, "kept must be 'float16' or .*, got 'float8'"),
         ({"patch_sizes": (2, 5)}, "must have the same length"),
         ({"shorten_to": WHITENED + 1}, f"between 1 and {WHITENED}"),
         ({"shorten_to": 4, "whitening": False}, "needs a whitened descriptor"),

@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         summary: one line for people.
         default_weights: name of known weights; None for a method without weights.
-        module: of `cricavpr.methods`; its `load` takes name, weights, device and settings.
+        module: of `cricavpr.methods`; its `load` takes name, weights, device and settings, and raises as `load_method`.
     """
 
     summary: str

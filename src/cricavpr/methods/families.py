@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
 from cricavpr.models.fitting import ImageNeeds, build_and_load
 from cricavpr.models.weights import find_and_read
-from cricavpr.schema import nearest
+from cricavpr.schema import build, nearest, to_plain
 
 N = TypeVar("N", bound=nn.Module)
 Colour = tuple[float, float, float]
@@ -48,10 +48,6 @@ class Settings:
     resize: Resize = "pil"
     dtype: DType = "float32"
 
-    def __post_init__(self) -> None:
-        if self.dtype not in get_args(DType):
-            raise InputError(f"unknown dtype {self.dtype!r}. {nearest(self.dtype, get_args(DType))}")
-
     def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
         """Return these settings with some replaced.
 
@@ -59,13 +55,13 @@ class Settings:
             fixed: settings that this method does not let users change.
 
         Raises:
-            InputError: an unknown setting or precision.
+            InputError: an unknown setting, or an invalid value.
         """
         known = [field.name for field in fields(self) if field.name not in fixed]
         for key in overrides:
             if key not in known:
                 raise InputError(f"unknown setting {key!r} of {method}. {nearest(key, known)}")
-        return replace(self, **overrides)
+        return build(type(self), {**to_plain(self), **to_plain(overrides)}, f"settings of {method}")
 
 
 @dataclass(frozen=True)
@@ -179,12 +175,7 @@ FAMILIES = {
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TorchMethod:
-    """Load a method of FAMILIES.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or an image size that the network does not take.
-    """
+    """Load a method of FAMILIES."""
     family = FAMILIES[name]
     settings = family.settings.overridden(overrides, name, family.fixed)
     network, mark = load_network(name, weights, settings.dtype)
