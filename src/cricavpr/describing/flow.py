@@ -92,13 +92,12 @@ def describe(
     if workers is not None and workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}.")
     planned = plan(method, images, Grouping.parse(grouping), batch_size, draw)
-    batches = planned.batches
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
         work = stack.enter_context(open_work(planned, len(images), out, bar))
-        left = batches[work.done :]
-        bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
+        left = planned.batches[work.done :]
+        bar.start(len(images) - sum(len(group) for batch in left for group in batch))
         reading = stack.enter_context(contextlib.closing(load(method, images, left, workers)))
         for batch, loaded in zip(left, reading, strict=True):
             work.batch_done(describe_batch(method, loaded, work))

@@ -105,15 +105,10 @@ class PatchNetVLADMethod(VLADMethod):
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures, size: int) -> NDArray[np.intp]:
         """Return the mutual matches of patches of one size, (M, 2)."""
-        return mutual_matches(self._similarity(query[f"patches_{size}"], candidate[f"patches_{size}"]))
-
-    def _similarity(self, query: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:  # (n, D), (m, D) to (n, m)
-        """Multiply patches on the method's device, in float32 at least: float16 is for storage, not for sums."""
-        dtype = torch.float64 if query.dtype == np.float64 else torch.float32
-        one, other = (
-            torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in (query, candidate)
-        )
-        return (one @ other.T).cpu().numpy()
+        patches = query[f"patches_{size}"], candidate[f"patches_{size}"]  # (n, D), (m, D)
+        dtype = torch.float64 if patches[0].dtype == np.float64 else torch.float32  # float16 is not for sums
+        one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in patches)
+        return mutual_matches((one @ other.T).cpu().numpy())
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, S) to (n,)
         """Standardise the scores of each size over the candidates, and add them with their weights.

@@ -68,14 +68,12 @@ class Adapter(BlockAdapter):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # (B, T, C)
         narrow = torch.relu(self.down(tokens))  # (B, T, hidden)
-        return self.up(narrow if self.mixer is None else self._mix(narrow, grid, self.mixer))  # type: ignore[no-any-return]
-
-    def _mix(self, narrow: Tensor, grid: tuple[int, int], mixer: nn.Module) -> Tensor:
-        prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
-        maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
-        mixed = mixer(maps).flatten(2).transpose(1, 2)  # (B, P, hidden)
-        passed = torch.cat([prefix, mixed], dim=1)
-        return narrow + passed if self.skip else passed  # with the skip the class token counts twice, as published
+        if self.mixer is not None:
+            prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
+            maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
+            passed = torch.cat([prefix, self.mixer(maps).flatten(2).transpose(1, 2)], dim=1)
+            narrow = narrow + passed if self.skip else passed  # with the skip the class token counts twice: published
+        return self.up(narrow)  # type: ignore[no-any-return]
 
 
 def _single_conv(width: int, kernel: int) -> nn.Module:

@@ -101,15 +101,12 @@ class BoQ(nn.Module):
         self.aggregator = BoQAggregator(config)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, D)
-        return self.aggregator(self._maps(images))  # type: ignore[no-any-return]
-
-    def _maps(self, images: Tensor) -> Tensor:  # (B, channels, h, w)
-        if not isinstance(self.backbone, VisionTransformer):
-            return self.backbone(images)  # type: ignore[no-any-return]
-        tokens = self.backbone(images)
-        height, width = tokens.patches.shape[1:3]
-        patches: Tensor = tokens.prenorm[:, -height * width :]  # (B, n, C)
-        return patches.transpose(1, 2).reshape(len(images), -1, height, width)
+        maps = self.backbone(images)  # (B, channels, h, w)
+        if isinstance(self.backbone, VisionTransformer):
+            height, width = maps.patches.shape[1:3]
+            patches = maps.prenorm[:, -height * width :]  # (B, n, C)
+            maps = patches.transpose(1, 2).reshape(len(images), -1, height, width)
+        return self.aggregator(maps)  # type: ignore[no-any-return]
 
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """CricaVPR: a transformer with adapters, a pyramid of regions, and an encoder that correlates the images of a group.
 
 Source: Lu et al., "CricaVPR: Cross-image Correlation-aware Representation Learning for Visual Place Recognition"
-(CVPR 2024). Every ablation of the paper and its supplement is a field of `CricaVPRConfig`.
+(CVPR 2024).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ MOST_RATIO = 16  # of the width inside an adapter to that of the transformer
 
 
 @dataclass(frozen=True)
-class CricaVPRConfig:
-    """The network of the paper, and its ablations.
+class Ablation:
+    """Choices in the network of the paper; every ablation of the paper and its supplement is one of them.
 
     Attributes:
         adapter: mulconv, conv1x1, conv3x3, conv5x5, convadapter, bottleneck or none (Supplementary Table 6).
@@ -57,12 +57,9 @@ class CricaVPRConfig:
         aggregator: the pyramid of `levels`, one GeM over all patches, or the class token (Supplementary Table 7).
         region_cuts: where the pyramid cuts: from the grid, or as the authors' code does for any grid.
         encoder_depth: layers of the cross-image encoder; 0 for none (Supplementary Table 3).
-
-    Raises:
-        InputError: a value is out of range.
     """
 
-    backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
+    backbone: ViTConfig | str
     adapter: str = "mulconv"
     adapter_ratio: float = 0.5
     adapter_scale: float = 0.2
@@ -74,6 +71,17 @@ class CricaVPRConfig:
     encoder_heads: int = 16
     encoder_ffn: int = 2048
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class CricaVPRConfig(Ablation):
+    """Everything that the network is built from.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
 
     def __post_init__(self) -> None:
         if self.adapter not in (*ADAPTERS, "none"):
@@ -275,18 +283,13 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
             if str(weights) not in KNOWN:
                 like, heads = published_like(config), config.encoder_heads
                 note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
-        _check_layers(config, file.tensors)
+        for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
+            found = count_layers(file.tensors, prefix)
+            if found != depth:  # before any layer is built
+                raise InputError(f"expected {depth} layers {prefix}*, got {found}")
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
-
-
-def _check_layers(config: CricaVPRConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raise InputError if there are not as many layers in the tensors, before any is built."""
-    for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
-        found = count_layers(tensors, prefix)
-        if found != depth:
-            raise InputError(f"expected {depth} layers {prefix}*, got {found}")
 
 
 def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:

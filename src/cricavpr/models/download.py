@@ -204,21 +204,16 @@ def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, tot
         file.seek(begins_at)
         at = begins_at
         while at < total:
-            chunk = _next_chunk(response, min(CHUNK_BYTES, total - at), at, total)
+            try:
+                chunk = response.read(min(CHUNK_BYTES, total - at))
+            except (http.client.HTTPException, OSError) as error:
+                raise _CutOff(f"at {at:,} of {total:,} bytes: {_reason(error)}") from None
+            if not chunk:
+                raise _CutOff(f"at {at:,} of {total:,} bytes")
             file.write(chunk)
             file.flush()
             at += len(chunk)
             bar.advance(len(chunk))
-
-
-def _next_chunk(response: http.client.HTTPResponse, most: int, at: int, total: int) -> bytes:
-    try:
-        chunk = response.read(most)
-    except (http.client.HTTPException, OSError) as error:
-        raise _CutOff(f"at {at:,} of {total:,} bytes: {_reason(error)}") from None
-    if not chunk:
-        raise _CutOff(f"at {at:,} of {total:,} bytes")
-    return chunk
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from cricavpr.files import sha256_of, write_text
 from cricavpr.schema import parse_json
 
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: the SHA-256 of the file that was first used
+SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}  # of weights files
 PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
 FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and later files must match."
 
@@ -135,7 +136,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     if _is_file(path / PRETRAINED):
         return path / PRETRAINED
     name = str(name_or_path)
-    if name not in KNOWN and _looks_like_path(path):
+    if name not in KNOWN and (len(path.parts) > 1 or path.suffix in SUFFIXES):
         what = f"is a folder without {PRETRAINED}" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {what}; expected a weights file or a name from `cricavpr weights list`.")
     known = known_weights(name)
@@ -234,7 +235,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name that is too long, or has a zero byte
         return False
-
-
-def _looks_like_path(path: Path) -> bool:
-    return len(path.parts) > 1 or path.suffix in {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}

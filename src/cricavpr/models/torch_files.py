@@ -111,13 +111,9 @@ def read_torch(path: Path, file: BinaryIO) -> object:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can raise anything
-        raise unusable(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
-
-
-def _torch_reason(error: Exception) -> str:
-    """Return the reason without torch's advice to turn the protection off."""
-    reason = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
-    return shown(reason[1].strip(), 200) if reason else brief(error)
+        found = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))  # without advice to turn the protection off
+        reason = shown(found[1].strip(), 200) if found else brief(error)
+        raise unusable(path, f"torch's restricted reader refuses it ({reason})") from None
 
 
 def check_torch_version(version: str) -> None:

@@ -77,7 +77,9 @@ def read_weights(path: str | Path) -> WeightsFile:
             else:
                 loaded, header = read_torch(path, file), {}
         state = checked_state(loaded, str(path))
-        _check_aliasing(path, state)
+        claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        if claimed > LARGEST_ALIASING * path.stat().st_size:
+            raise unusable(path, f"its tensors share memory so often that they would grow to {claimed:,} bytes")
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -227,12 +229,6 @@ def _tensor_problem(value: Tensor) -> str | None:
 def _finite(value: Tensor) -> bool:
     eight_bits = value.element_size() == 1  # torch.isfinite does not take them
     return bool(torch.isfinite(value.float() if eight_bits else value).all())
-
-
-def _check_aliasing(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if total > LARGEST_ALIASING * path.stat().st_size:
-        raise unusable(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
 
 
 # Loading

@@ -148,11 +148,8 @@ def _features(method: TwoStageMethod, image: Pixels) -> LocalFeatures | str:  # 
         (features,) = method.local_features(image)
     except (InputError, ImageError) as error:  # for example too small for patches
         return str(error)
-    return features if _finite(features) else "its local features are not finite"
-
-
-def _finite(features: LocalFeatures) -> bool:
-    return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in features.values())
+    finite = all(array.dtype.kind != "f" or np.isfinite(array).all() for array in features.values())
+    return features if finite else "its local features are not finite"
 
 
 def _problems(images: ImageSet, failures: Failures) -> tuple[Problem, ...]:

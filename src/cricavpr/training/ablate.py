@@ -116,7 +116,12 @@ def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, se
     once = {run.folder: run for run in reversed(runs)}  # the first of those that share a folder
     todo = [once[folder] for folder in dict.fromkeys(run.folder for run in runs)]
     for run in todo:  # before hours are spent
-        _refuse_another_recipe(run)
+        if list_checkpoints(run.folder / "checkpoints"):
+            checkpoint, source, _ = load_newest(run.folder / "checkpoints")
+            if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
+                raise InputError(
+                    f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder."
+                )
     problems: set[Problem] = set()
     for number, run in enumerate(todo, 1):
         if run.state == "unfinished":
@@ -154,11 +159,3 @@ def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
         write_text(run.folder / _DIVERGED, f"{error}\n")
         warn(f"{run.folder} diverged: {error.__cause__}")
         return None
-
-
-def _refuse_another_recipe(run: PlannedRun) -> None:
-    if not list_checkpoints(run.folder / "checkpoints"):
-        return
-    checkpoint, source, _ = load_newest(run.folder / "checkpoints")
-    if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
-        raise InputError(f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder.")

@@ -88,22 +88,17 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             path = folder / f"{step:09d}-{sha256_of(beside)}.safetensors"
             beside.replace(path)
             sync(folder)
-            _remove_others(folder, path)
+            others = [other for other in list_checkpoints(folder) if other != path]
+            kept = [other for other in others if step_of(other) <= step][: KEPT - 1]
+            for other in others:  # those of later steps are broken, or the run went back behind them
+                if other not in kept:
+                    other.unlink()
         except SafetensorError as error:
             raise OSError(str(error)) from error
         finally:
             with contextlib.suppress(OSError):  # the next save overwrites a partial file
                 beside.unlink()
     return path
-
-
-def _remove_others(folder: Path, newest: Path) -> None:
-    """Keep `newest` and the one before it. Those of later steps are broken, or the run went back behind them."""
-    others = [path for path in list_checkpoints(folder) if path != newest]
-    kept = [path for path in others if step_of(path) <= step_of(newest)][: KEPT - 1]
-    for path in others:
-        if path not in kept:
-            path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cricavpr.datasets.places import PlaceDataset
-from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.errors import CricaVPRError
 from cricavpr.training.batch_norm import synchronise_batch_norm
 from cricavpr.training.data import StepData
 from cricavpr.training.distributed import ALONE, World
@@ -112,17 +112,6 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-
-
-def usable_device(name: str) -> torch.device:
-    """Return the device of this name, after computing something there."""
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown reason"])[0]
-        raise InputError(f"cannot compute on --device {name!r} here: {reason}. Use cpu.") from None
-    return device
 
 
 def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:

@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Literal
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
 from cricavpr.images import Resize
-from cricavpr.models.aggregators import RegionCuts
 from cricavpr.models.cnn import TRUNKS
-from cricavpr.models.cricavpr import Aggregator, CricaVPRConfig, Tuning
+from cricavpr.models.cricavpr import Ablation, CricaVPRConfig
 from cricavpr.models.vit import BACKBONES
 from cricavpr.schema import build, nearest, to_plain
 from cricavpr.training.augment import AUGMENTS
@@ -78,8 +77,8 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Network:
-    """CricaVPR by the name of its backbone; other fields are those of `CricaVPRConfig`.
+class Network(Ablation):
+    """CricaVPR by the name of its backbone.
 
     Attributes:
         init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
@@ -89,17 +88,6 @@ class Network:
     """
 
     backbone: str = "vitb14"
-    adapter: str = "mulconv"
-    adapter_ratio: float = 0.5
-    adapter_scale: float = 0.2
-    tuning: Tuning = "adapter"
-    aggregator: Aggregator = "pyramid"
-    levels: tuple[int, ...] = (1, 2, 3)
-    region_cuts: RegionCuts = "grid"
-    encoder_depth: int = 2
-    encoder_heads: int = 16
-    encoder_ffn: int = 2048
-    dropout: float = 0.1
     init: Literal["authors", "default"] = "authors"
     backbone_weights: str = ""
     weights: str = ""
@@ -121,8 +109,8 @@ class Network:
         _require(one, "weights", "empty where backbone_weights is given", self.weights)
 
     def config(self) -> CricaVPRConfig:
-        shared = {field.name for field in fields(CricaVPRConfig)} - {"backbone"}
-        return CricaVPRConfig(backbone=BACKBONES[self.backbone], **{name: getattr(self, name) for name in shared})
+        shared = {one.name: getattr(self, one.name) for one in fields(Ablation)}
+        return CricaVPRConfig(**{**shared, "backbone": BACKBONES[self.backbone]})
 
 
 @dataclass(frozen=True)
