@@ -73,7 +73,7 @@ def describe(
         workers: processes that read photos; 0 reads them in this process, None chooses.
         out: file for the descriptors. Unfinished work is kept beside it, and the next run resumes it.
         progress: True for a bar on stderr, or a function that is called with (images done, images in all).
-        draw: which shuffle of a seed, see `Grouping.groups`; `evaluate` uses 0 for the database and 1 for queries.
+        draw: number of the shuffle under one seed; `evaluate` takes 0 for the database and 1 for queries.
 
     Raises:
         InputError: no photos, none that could be described, photos of different sizes in one group, a grouping that
@@ -137,10 +137,10 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
 
 @contextlib.contextmanager
 def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
-    """Open the place for the descriptors of `count` images: in memory, or on disk with the work of an earlier run.
+    """Open storage for the descriptors of `count` images: in memory, or on disk, where earlier work is resumed.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the folder cannot be written.
     """
     if out is None:
         yield InMemory(count, planned.made)

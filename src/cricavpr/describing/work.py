@@ -70,7 +70,7 @@ class Work(ABC):
 
 
 class InMemory(Work):
-    """Rows in an array."""
+    """Descriptors of an unfinished run, in memory."""
 
     def __init__(self, count: int, made: MadeBy) -> None:
         super().__init__(made)
@@ -84,7 +84,7 @@ class InMemory(Work):
 
 
 class OnDisk(Work):
-    """A folder `.NAME.partial` beside the file: the rows, and a state with the number of finished batches.
+    """Descriptors in a folder `.NAME.partial` beside the file: the rows, and a state that counts finished batches.
 
     Rows are synced before the state that counts them, so a crash loses a few seconds of work, and a counted row is
     always there. Rows are written, not mapped: on a full disk that is an error, a mapping would kill the process.

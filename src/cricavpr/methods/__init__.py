@@ -22,8 +22,8 @@ class Entry:
 
     Attributes:
         summary: one line for people.
-        default_weights: name of known weights; None for a method without weights.
-        module: of `cricavpr.methods`; its `load` takes name, weights, device and settings, and raises as `load_method`.
+        default_weights: a name from `cricavpr weights list`; None for a method without weights.
+        module: module of `cricavpr.methods` whose `load` takes name, weights, device and settings.
     """
 
     summary: str

@@ -31,7 +31,7 @@ MOST_PIXELS = 4096 * 4096  # of the image size in a file, which may come from a 
 
 @dataclass(frozen=True)
 class Settings:
-    """The network, and how pictures reach it; a file of ours has all of it but `dtype`."""
+    """Settings of the network and of preprocessing. A weights file of ours stores all of them but `dtype`."""
 
     config: CricaVPRConfig
     image_size: tuple[int, int]

@@ -123,9 +123,9 @@ def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[S
     parts = []
     for same in found.values():
         images = np.stack([pixels for group in same for _, pixels in group])
-        sizes = [len(group) for group in same]
+        lengths = [len(group) for group in same]
         indices = np.array([index for group in same for index, _ in group])
-        parts.append(SameSize(images, sizes if max(sizes) > 1 else None, indices))
+        parts.append(SameSize(images, lengths if max(lengths) > 1 else None, indices))
     return parts
 
 

@@ -69,7 +69,7 @@ class NativeSize(Preprocess):
     """Keep the size of each photo; where the network needs multiples, resize to the nearest ones.
 
     Raises:
-        ImageError: on a call, for an image that is too small for the network.
+        ImageError: when called with an image that is too small for the network.
     """
 
     image_size: tuple[int, int] | None = None
@@ -146,13 +146,13 @@ class TorchMethod(LoadedMethod):
 
 @dataclass(frozen=True)
 class Family:
-    """How to load a method.
+    """A method that differs from others only in its network and settings.
 
     Attributes:
-        module: of `cricavpr.models`, which has the network.
-        settings: the authors'.
-        fixed: settings that users cannot change.
-        trunk: backbone that this name stands for; weights on another one are refused.
+        module: module of `cricavpr.models` that has the network.
+        settings: the settings of its authors.
+        fixed: names of the settings that users cannot change.
+        trunk: backbone that the method's name implies; weights with another backbone are refused.
     """
 
     module: str
@@ -185,7 +185,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Torch
 
 
 def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
-    """Return the network of a family with weights, and what identifies these."""
+    """Load the network of a family; return it with the SHA-256 of its weights, or the name of random ones."""
     family = FAMILIES[name]
     models = importlib.import_module(f"cricavpr.models.{family.module}")
     network, mark = with_weights(
@@ -208,12 +208,12 @@ def with_weights(
     network_of: Callable[[Mapping[str, Tensor]], N],
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[N, str]:
-    """Return a network with weights, and their SHA-256, or the text that identifies random weights.
+    """Load a network; return it with the SHA-256 of its weights, or the name of random ones (random:SEED).
 
     Args:
         weights: a file, a known name, or random:SEED.
-        network_of: makes the network with the sizes of tensors, by our names; of the published size without tensors.
-        renamed: the authors' names to ours.
+        network_of: builds the network with the sizes of tensors (our names); the published size for no tensors.
+        renamed: changes the authors' names into ours.
 
     Raises:
         WeightsError: the weights are missing, unsafe, or do not fit.

@@ -68,7 +68,7 @@ class BoQBlock(nn.Module):
 
 
 class BoQAggregator(nn.Module):
-    """Maps to one descriptor."""
+    """The aggregator: a map of the backbone to one descriptor."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class BoQAggregator(nn.Module):
 
 
 class BoQ(nn.Module):
-    """Images to descriptors. It takes the patches of DINOv2 before the final norm."""
+    """The whole network. It takes the patches of DINOv2 before the final norm."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()

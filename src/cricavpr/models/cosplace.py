@@ -25,7 +25,7 @@ _FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # child of the trunk: conv5_1; the 
 
 
 class CosPlace(nn.Module):
-    """Images to descriptors. `trunk` is a row of `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
+    """CosPlace or EigenPlaces. `trunk` is a name in `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
 
     def __init__(self, trunk: str = "resnet50", dim: int = 2048) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class CosPlace(nn.Module):
 
 
 class GCL(nn.Module):
-    """Images to descriptors. `trunk` is a row of `cnn.TRUNKS`; VGG-16 is whole, with its last pool."""
+    """GCL. `trunk` is a name in `cnn.TRUNKS`; VGG-16 includes its last ReLU and pool."""
 
     def __init__(self, trunk: str = "resnet152") -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class GCL(nn.Module):
 
 
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Return the names of the parameters that the authors train: the end of the trunk and everything after it."""
+    """Return the names of the parameters that the authors train: the end of the trunk, and everything after it."""
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name

@@ -34,6 +34,6 @@ class CrossImageEncoder(nn.Module):
             sequences = regions[rows].transpose(1, 2).flatten(0, 1)  # (G R, g, C): one for each group and region
             for layer in self.layers:
                 sequences = layer(sequences)
-            correlated = sequences.unflatten(0, (len(rows), -1)).transpose(1, 2)  # (G, g, R, C)
+            correlated = sequences.view(len(rows), -1, size, regions.shape[2]).transpose(1, 2)  # (G, g, R, C)
             out[rows] = correlated.to(out.dtype)  # autocast may give half precision
         return out

@@ -45,9 +45,9 @@ class _StartAgain(Exception):
 
 @dataclass(frozen=True)
 class _Part:
-    """A partial download: how many bytes it will have, and how the server recognises the file."""
+    """The file that a partial download belongs to."""
 
-    total: int
+    total: int  # its bytes
     validator: str | None  # a strong ETag or a date
 
 
@@ -173,9 +173,9 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
 def _offer(
     known: KnownWeights, address: str, response: http.client.HTTPResponse, have: int, noted: _Part | None
 ) -> tuple[int, _Part]:
-    """Return at which byte the answer begins, and the file that it belongs to.
+    """Return the byte at which the response begins, and the file that it belongs to.
 
-    The length must be known beforehand: without it a truncated transfer would look complete.
+    The length must be known in advance: without it a truncated transfer would look complete.
     """
     headers, begins_at = response.headers, 0
     length = headers.get("Content-Length", "")
@@ -267,7 +267,7 @@ def _note_of(part: Path) -> Path:
 
 
 def _resumable(part: Path) -> tuple[int, _Part | None]:
-    """Return how many bytes are there, and the note about them; 0 and None if they cannot be resumed."""
+    """Return the number of bytes to resume from, and their file; 0 and None if there is nothing to resume."""
     with contextlib.suppress(OSError, InputError):
         noted = build(_Part, parse_json(_note_of(part).read_bytes(), "note"), "note")
         if noted.validator and 0 < _size(part) <= noted.total:
@@ -285,7 +285,7 @@ def _forget(part: Path) -> None:
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to an address that would be allowed by itself."""
+    """Handler that follows a redirect only to an address that is allowed itself."""
 
     def redirect_request(
         self,

@@ -75,8 +75,8 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     """Rename the entries of a state dict.
 
     Args:
-        names: regular expression for the beginning of a name in the file: the beginning of our name. The first match
-            counts; without a match a name stays as it is.
+        names: maps a regular expression for the beginning of a name in the file to the beginning of our name. The
+            first match counts; without a match a name stays as it is.
 
     Raises:
         WeightsError: two entries get the same name.

@@ -70,7 +70,7 @@ class FeatureMixer(nn.Module):
 
 
 class MixVPR(nn.Module):
-    """Images of one size to descriptors."""
+    """The whole network, which takes images of one size only."""
 
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()

@@ -93,11 +93,11 @@ class NetVLAD(nn.Module):
 
 
 class VLADNet(nn.Module):
-    """Images to descriptors of unit length: a trunk, NetVLAD, and an optional whitening.
+    """A whole network: a trunk, NetVLAD, and an optional whitening.
 
     Args:
-        whitened_to: values of a whitened descriptor; None for no whitening.
-        trunk: a row of `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
+        whitened_to: length of a whitened descriptor; None for no whitening.
+        trunk: a name in `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
     """
 
     def __init__(

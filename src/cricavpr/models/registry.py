@@ -1,4 +1,4 @@
-"""The known weights, where their files are on this machine, and whether they are still the same files.
+"""Known weights: where their files are on this machine, and whether they have changed.
 
 Nothing here imports torch, so that `cricavpr weights list` and --help are fast.
 """
@@ -32,10 +32,10 @@ class KnownWeights:
     Attributes:
         url: where the file is; None if it ships with this package.
         page: web page for people.
-        about_bytes: size for planning: the exact size, or 4 bytes a parameter and what else is known.
+        about_bytes: approximate size, to plan a download.
         size_bytes: exact size; None if it is not published.
-        sha256: pinned; None if it is not published, and then the first file is recorded and later ones must match.
-        by_hand_only: the address is a page for people, which a program cannot download from.
+        sha256: expected checksum; None if it is not published: the first download is recorded, later ones must match.
+        by_hand_only: whether the file can only be downloaded in a browser.
     """
 
     name: str
@@ -96,7 +96,7 @@ def weights_folder() -> Path:
     """Return the folder of downloaded weights: $CRICAVPR_HOME/weights, or cricavpr/weights in the user's cache.
 
     Raises:
-        WeightsError: neither is known.
+        WeightsError: there is neither a CRICAVPR_HOME nor a home folder.
     """
     home = os.environ.get("CRICAVPR_HOME")
     if home:
@@ -149,7 +149,7 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def how_to_get(known: KnownWeights) -> str:
-    """Return one line: the command to run, or what to download by hand and where to put it."""
+    """Return a message: the command to run, or the file to download by hand and where to put it."""
     if known.shipped:
         return f"{known.name} ships with this package but {place_of(known)} is missing. Reinstall cricavpr."
     if known.by_hand_only:
@@ -159,7 +159,7 @@ def how_to_get(known: KnownWeights) -> str:
 
 
 def by_hand(known: KnownWeights) -> str:
-    """Return a clause: what a person can download, and where to put it."""
+    """Return a clause for messages: the file to download by hand, and where to put it."""
     if known.by_hand_only:
         return (
             f"open {known.url} in a browser (see {known.page}), download {known.filename} "
@@ -186,11 +186,7 @@ def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
 
 
 def check_recorded(path: Path, sha256: str) -> None:
-    """Raise if a file differs from the record beside it; without a record do nothing.
-
-    Raises:
-        WeightsError: the file has changed since it was first used.
-    """
+    """Raise WeightsError if a file has changed since it was first used, by the record beside it, if there is one."""
     expected = recorded_sha256(path)
     if expected is not None and expected != sha256:
         raise WeightsError(

@@ -46,7 +46,7 @@ class SaladConfig:
 
 
 class SaladAggregator(nn.Module):
-    """Tokens to one descriptor: the scene, from the class token, then the clusters."""
+    """The aggregator: tokens to one descriptor, which is the scene (from the class token), then the clusters."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def log_sinkhorn(
 
 
 class Salad(nn.Module):
-    """Images to descriptors."""
+    """The whole network of SALAD or MegaLoc."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()

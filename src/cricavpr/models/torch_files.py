@@ -1,8 +1,8 @@
 """Read the files of `torch.save` without running them.
 
 A `.pth` file is a program that torch runs to rebuild tensors. We inspect that program first and refuse it unless it
-names only tensors; then torch's restricted reader opens the file. There is no other way in, for the zip archives of
-today and for the format before torch 1.6 alike.
+names only tensors; then torch's restricted reader opens the file. This is the only way in, both for today's zip
+archives and for the format before torch 1.6.
 
 The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
 storages), then the storages, each as a count and its bytes. torch allocates whatever the program asks for and returns
@@ -84,7 +84,7 @@ _OTHER: Value = ("other", None)
 
 
 class Skipped:
-    """Stands for a value beside the weights that is never built."""
+    """Placeholder for a value stored beside the weights, which is never built."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -117,11 +117,7 @@ def read_torch(path: Path, file: BinaryIO) -> object:
 
 
 def check_torch_version(version: str) -> None:
-    """Raise if the restricted reader of this torch is known to be unsafe.
-
-    Raises:
-        WeightsError: torch is older than 2.10.
-    """
+    """Raise WeightsError if torch is older than 2.10, whose restricted reader is unsafe."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_TORCH:
         raise WeightsError(
@@ -216,7 +212,7 @@ def names_in_bare_pickle(file: BinaryIO) -> str:
 
 
 class _Unsound(ValueError):
-    """Reason why a file of the old format is refused: half a sentence."""
+    """A file of the old format is refused; the message is a clause."""
 
 
 def _check_old_format(path: Path, file: BinaryIO) -> None:
@@ -234,7 +230,7 @@ def _check_old_format(path: Path, file: BinaryIO) -> None:
 
 
 def _old_program(file: BinaryIO) -> bytes:
-    """Return the program of an old file; the file is left behind it."""
+    """Return the program of an old file, and move the file's position behind it."""
     if file.read(len(MAGIC) + len(_VERSION)) != MAGIC + _VERSION:
         raise _Unsound("it begins like a file of torch before 1.6, but has another version")
     facts = list(_operations(_next_pickle(file)))
@@ -269,7 +265,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
 
 
 def _next_pickle(file: BinaryIO) -> bytes:
-    """Return the next pickle of the file, unread."""
+    """Return the bytes of the next pickle, without running it."""
     start = file.tell()
     window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
     try:
@@ -314,7 +310,7 @@ def _only(operations: list[tuple[str, Value]], allowed: set[str]) -> None:
 
 
 def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
-    """Return the storages that a program asks for: name to type and length.
+    """Return the type and length of each storage that a program asks for, by name.
 
     torch writes them in place: mark, "storage", type, name, device, length, none, tuple. Nothing else is accepted.
     """

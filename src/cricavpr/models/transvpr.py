@@ -123,7 +123,7 @@ class Pool(nn.Module):
 
 
 class TransVPR(nn.Module):
-    """Images to descriptors. Descriptors and local features are both computed from `outputs`."""
+    """The whole network. Descriptors and local features are both computed from `outputs`."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()

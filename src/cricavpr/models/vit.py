@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 
-MOST = 1_000_000  # no size of a network is larger; a file may claim anything
+MOST = 1_000_000  # limit for every size of a network: a file may claim anything
 MOST_LAYERS = 1_000
 
 
@@ -40,10 +40,10 @@ class ViTConfig:
     Attributes:
         ffn_width: hidden width of the feed-forward; None is four times the width.
         patch: side of a patch in pixels.
-        grid: side, in patches, of the square that has stored position embeddings.
-        positions: how these are resized. DINOv2's plain models scale by a factor with an offset of 0.1 patches and
-            without antialiasing ("factor"); its models with registers resize to the size, with antialiasing ("size").
-            Tokens differ by 0.7 between the two.
+        grid: side, in patches, of the square grid of stored position embeddings.
+        positions: resizing of position embeddings. DINOv2's plain models scale by a factor, with an offset of 0.1
+            patches and no antialiasing ("factor"); its models with registers resize to the wanted size, with
+            antialiasing ("size"). The wrong choice changes tokens by up to 0.7.
 
     Raises:
         InputError: a size is out of range.
@@ -87,7 +87,7 @@ BACKBONES: dict[str, ViTConfig] = {
 
 
 class Tokens(NamedTuple):
-    """Output of the transformer: normalised tokens, and those of the last block before the final norm."""
+    """Output of the transformer: tokens after the final norm and, in `prenorm`, all tokens before it."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)
@@ -166,7 +166,7 @@ class BlockAdapter(nn.Module):
     """
 
     def initialise(self) -> None:
-        """Draw the initial weights. The transformer calls this once, after those of the block."""
+        """Draw the initial weights; the transformer calls this after it has drawn those of the block."""
         raise NotImplementedError
 
 
@@ -194,7 +194,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images to tokens.
+    """The transformer: images (B, 3, H, W) to tokens.
 
     Args:
         adapter: makes the adapter of a block; None for the plain transformer.
@@ -273,7 +273,7 @@ class VisionTransformer(nn.Module):
 
 
 def initialise_linear(modules: Iterator[nn.Module]) -> None:
-    """Draw the weights of linear layers as DINOv2 does; leave adapters to themselves."""
+    """Draw the weights of linear layers as DINOv2 does; adapters draw their own."""
     for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)

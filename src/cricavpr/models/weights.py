@@ -43,7 +43,7 @@ class WeightsFile:
         header: our configuration and provenance; empty for files of others.
         sha256: of the file.
         format: "safetensors" or "torch".
-        removed: what wrappers had added to the names, such as "module." or "_orig_mod."; empty for nothing.
+        removed: prefix that wrappers had added to the names, such as "module."; empty if there was none.
     """
 
     tensors: dict[str, Tensor]
@@ -142,7 +142,7 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
-    """Remove from names what wrappers of torch and training frameworks add, and return what was removed.
+    """Remove the prefixes that wrappers add to names; return the renamed state and the removed prefix.
 
     DataParallel puts "module." in front of every name, torch.compile "_orig_mod.", training frameworks "model." or
     "net."; in any order and number. A compiled part of a network has "_orig_mod." inside its names.
@@ -178,37 +178,27 @@ def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: another form, or a value that is not a plain, dense, finite tensor.
     """
-    state = _state_in(loaded, source)
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{source} holds a {type(loaded).__name__}, not a dictionary of tensors.")
+    state: Mapping[Any, Any] | None = next((loaded[k] for k in STATE_KEYS if isinstance(loaded.get(k), Mapping)), None)
+    if state is None:
+        state = loaded
+        if loaded and not any(isinstance(value, Tensor) for value in loaded.values()):
+            names = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
+            raise WeightsError(
+                f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {names}."
+            )
     if not state:
         raise WeightsError(f"{source} holds no tensors.")
     for name, value in state.items():
         if not isinstance(name, str):
             raise WeightsError(f"{source}: the name of an entry must be text, got {shown(repr(name))}.")
-        _check_value(name, value, source)
+        if type(value) not in (Tensor, nn.Parameter):
+            kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
+            raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
+        if reason := _tensor_problem(value):
+            raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
     return {name: value.detach() for name, value in state.items()}
-
-
-def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{source} holds a {type(loaded).__name__}, not a dictionary of tensors.")
-    for key in STATE_KEYS:
-        if isinstance(loaded.get(key), Mapping):
-            state: Mapping[Any, Any] = loaded[key]
-            return state
-    if loaded and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
-        entries = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
-        raise WeightsError(f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}.")
-    return loaded
-
-
-def _check_value(name: str, value: object, source: str) -> None:
-    if type(value) not in (torch.Tensor, torch.nn.Parameter):
-        kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
-        raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
-    assert isinstance(value, torch.Tensor)
-    reason = _tensor_problem(value)
-    if reason is not None:
-        raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
 
 
 def _tensor_problem(value: Tensor) -> str | None:
@@ -254,19 +244,11 @@ def load_checked(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise if weights do not fit a network; the counter of batch norm may be missing or present.
+    """Raise WeightsError if weights do not fit a network; the counter of batch norm may be missing or present.
 
-    Raises:
-        WeightsError: naming, in one line, what is missing, unexpected, of another shape or of another type.
+    The message is one line, and names what is missing, unexpected, of another shape or of another type.
     """
-    own = module.state_dict()
-    problems = _misfits(own, tensors)
-    if problems:
-        other = "" if own.keys() & tensors.keys() else " Is it a file of another method?"
-        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.{other}")
-
-
-def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    own, given = module.state_dict(), tensors
     shared = [(name, given[name], own[name]) for name in own if name in given]
     found = {
         "missing": [name for name in own if name not in given and not _uncounted(name)],
@@ -285,7 +267,10 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str
             name for name, file, network in shared if not _survives(file, network)
         ],
     }
-    return [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    if problems:
+        other = "" if own.keys() & given.keys() else " Is it a file of another method?"
+        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.{other}")
 
 
 def _survives(given: Tensor, own: Tensor) -> bool:

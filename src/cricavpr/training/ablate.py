@@ -1,4 +1,4 @@
-"""Several recipes, each with several seeds, in one folder. What is finished stays; what is not goes on.
+"""Train several recipes with several seeds, in one folder. Finished runs stay; unfinished ones are resumed.
 
     DIR/<recipe>/seed-<S>/            a run like any other, see `train`
     DIR/<recipe>/seed-<S>/diverged    the reason, if the run diverged
@@ -82,7 +82,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
     for path in paths:
         recipe = changed(read_recipe(path, Recipe), changes)
         if path.stem in variants:
-            raise InputError(f"two recipes are called {path.stem!r}, and so would be their runs. Rename {path}.")
+            raise InputError(f"two recipes are named {path.stem!r}; their runs would share a folder. Rename {path}.")
         if recipe.validation is None:
             raise InputError(f"{path} has no [validation], so there is nothing to compare. Add one.")
         first = path.read_text(encoding="utf-8").partition("\n")[0]
@@ -103,7 +103,7 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[P
 
 
 def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, set[Problem]]:
-    """Do the runs that are not finished.
+    """Train the runs that are not finished.
 
     A run that diverges is marked as such, and the next one begins.
 
@@ -148,7 +148,7 @@ def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
 
 
 def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
-    """Begin a run or go on with it; return None if it diverged."""
+    """Start or resume a run; return None if it diverged."""
     try:
         if list_checkpoints(run.folder / "checkpoints"):
             return resume(run.folder, run.recipe, machine=machine)

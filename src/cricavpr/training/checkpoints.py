@@ -39,7 +39,7 @@ _BESIDE = "being-written.partial"  # one name, so that the next save overwrites 
 
 @dataclass(frozen=True)
 class Standing:
-    """Recalls of a run so far."""
+    """Validation results of a run so far."""
 
     best: float | None = None  # of those that decide
     best_step: int = 0

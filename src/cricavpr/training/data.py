@@ -1,7 +1,7 @@
-"""The data of a run: its places, and what each step reads of them.
+"""The data of a run: its places, and the images of each step.
 
-What a step reads follows from the seed and the number of the step alone. So a resumed run reads what an uninterrupted
-one reads, with any number of worker processes.
+The images of a step depend only on the seed and the number of the step. So a resumed run reads the same images as an
+uninterrupted one, with any number of worker processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, what they exchange, and how they fail together.
+"""Training by several processes: their ranks, what they exchange, and how they fail together.
 
 Every process computes the loss of the whole step and divides it by the number of processes; what crosses from one
 process to another is summed on its way back. So the sum of all gradients is that of one process with all images. With

@@ -1,4 +1,4 @@
-"""What one training step is made of: descriptors, loss, gradient and update. `train` puts the steps together.
+"""One training step: descriptors, loss, gradient and update. The loop over steps is in `train`.
 
 Letters: B images of a step, b images of one process, R regions, C channels, D dimension.
 """
@@ -32,11 +32,11 @@ class Diverged(CricaVPRError):
 
 
 class Described(NamedTuple):
-    """Descriptors of a whole step, whichever processes computed them."""
+    """Descriptors of a whole step, from all processes."""
 
     regions: Regions  # of this process's images
-    together: Tensor  # (B, D) in the company of the group
-    alone: Tensor | None  # (B, D), where self-distillation needs them
+    together: Tensor  # (B, D), each image within its group
+    alone: Tensor | None  # (B, D), each image by itself; only for self-distillation
 
 
 class StepLoss(NamedTuple):
@@ -50,7 +50,7 @@ class StepLoss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """All that changes while a run trains: network, loss (some have weights) and optimizer."""
+    """The parts that training changes: network, loss (some have weights) and optimizer."""
 
     network: Trainable
     criterion: nn.Module
@@ -141,7 +141,7 @@ def correlate(
     group_size: int,
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute descriptors in company and, for self-distillation, alone. A group stays within a forward pass."""
+    """Compute descriptors within groups and, for self-distillation, alone. A group stays within a forward pass."""
     passes = parts_of(len(regions), step.images_at_once, 0)
     groups = [size for part in passes for size in group_sizes(part.rows.stop - part.rows.start, group_size)]
     dtype = next(network.model.parameters()).dtype
@@ -172,12 +172,12 @@ def group_sizes(count: int, size: int) -> list[int]:
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """Return 1 - cosine, on average. Only the image alone has a gradient: its company is the teacher."""
+    """Return the mean of 1 - cosine. The descriptor within the group is the teacher, and has no gradient."""
     return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
 
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
-    """Return a new autocast for each part: it caches the weights it has cast, with or without their gradient."""
+    """Return an autocast. Each part needs its own: an autocast caches cast weights, with or without their gradient."""
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 
 

@@ -1,4 +1,4 @@
-"""The network of a recipe before its first step, and all that the training loop knows of it: `Trainable`.
+"""Build the network of a recipe, and wrap it for the training loop: `Trainable`.
 
 Letters: B images, R regions, C channels, D dimension, N local features, K clusters, h x w positions.
 """
@@ -37,11 +37,11 @@ Baseline = CosPlace | VLADNet
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """A network as the loop sees it: each image by itself to regions, then regions to descriptors within groups.
+    """A network for the training loop: images to regions one by one, then regions to descriptors within groups.
 
     Attributes:
-        model: the parameters that learn, the state that is saved, the weights that are exported.
-        trunk: the part that costs the most; torch.compile takes it.
+        model: the module that learns, and whose weights are saved and exported.
+        trunk: the most expensive part, for torch.compile.
         dim: length of a descriptor.
         header: settings that a file of its weights needs.
         regions: compute the regions of each image by itself, (B, 3, H, W) to (B, R, C).
@@ -61,7 +61,7 @@ class Trainable:
 
 
 def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
-    """Return the paper's network as the loop sees it."""
+    """Wrap the paper's network."""
     return Trainable(
         model,
         model.backbone,
@@ -74,7 +74,7 @@ def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
 
 
 def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
-    """Return a network in which images do not see one another: its one region is the descriptor."""
+    """Wrap a network in which images do not see one another: its only region is the descriptor."""
     name, settings = recipe.network.kind, families.Settings(recipe.image_size, recipe.resize)
     return Trainable(
         model,
@@ -153,7 +153,7 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
 
 
 def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone out of DINOv2's own file or a whole CricaVPR's, and the model's own adapters."""
+    """Return the backbone from a file of DINOv2 or of a whole CricaVPR, with the model's own adapters."""
     given = from_authors_names(tensors)
     if any(name.startswith("backbone.") for name in given):
         given = {n.removeprefix("backbone."): t for n, t in given.items() if n.startswith("backbone.")}

@@ -1,6 +1,6 @@
 """Recipes: everything that decides the result of a training run, checked before anything costs time.
 
-What only decides how long a run takes (device, workers, checkpoint interval) is not in a recipe. Invalid values raise
+Settings that only change the speed (device, workers, checkpoint interval) are not in a recipe. Invalid values raise
 ValueError, which `schema.build` turns into an InputError that names the file.
 """
 
@@ -95,7 +95,7 @@ class Network(Ablation):
 
     @property
     def learns(self) -> bool:
-        """Whether training changes descriptors; the power of the generalised mean alone does not count."""
+        """Whether training changes more than the power of the generalised mean."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
@@ -170,19 +170,19 @@ class CosPlaceNetwork(Convolutional):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: places x images_per_place images, and which of them see one another.
+    """One step: places x images_per_place images, and the groups within which they see one another.
 
     Attributes:
         group_sizes: one is drawn for each step; 0 is all images of a forward pass.
-        members: who shares a group. "across" shuffles the images of a step first; "in_order" keeps place beside place,
-            as the authors' loader does: a group smaller than a step then gives the label away.
-        group_scope: how far a group may reach where several processes train. "world" is the whole step, and nothing
-            depends on the number of processes; "rank" is one process, so their number decides who sees whom.
-        images_at_once: images of a forward pass with its own batch norm and its own groups, as on one of several GPUs
-            under DataParallel; only the first pass updates the running statistics. 0 is all.
-        micro_batch: images of one process that the backbone keeps in memory at once: it computes them twice, and
-            batch norm sees so many. 0 is all.
-        self_distillation: weight of 1 - cosine between the descriptor of an image alone and in company, which is fixed.
+        members: order of the images before they are divided into groups. "across" shuffles them; "in_order" keeps the
+            images of a place together, as the authors' loader does, so a small group gives the label away.
+        group_scope: images that a group may hold when several processes train. With "world", those of the whole step:
+            results do not depend on the number of processes. With "rank", those of one process: they do.
+        images_at_once: images in a forward pass, each with its own batch norm and groups, as on one of several GPUs
+            under DataParallel; only the first pass updates the running statistics. 0 takes all.
+        micro_batch: images of one process that the backbone keeps in memory at once; it computes them twice, and
+            batch norm sees only these. 0 takes all.
+        self_distillation: weight of 1 - cosine between the descriptor of an image alone and the one in its group.
     """
 
     places: int
@@ -276,10 +276,10 @@ class Validation:
     The best network is the first with the highest recall@`best_by` under the first grouping.
 
     Attributes:
-        town: a drawn town; or else
-        dataset: the folder of a dataset, as `cricavpr evaluate` takes it.
+        town: a drawn town.
+        dataset: the folder of a dataset, as for `cricavpr evaluate`, instead of a town.
         every_steps: steps between validations; 0 validates at the end of each epoch.
-        patience: end the run after so many validations without a better recall; 0 never does.
+        patience: number of validations without a better recall after which the run ends; 0 for no limit.
     """
 
     town: HeldOutTown | None = None
@@ -307,8 +307,8 @@ class Recipe:
     Attributes:
         image_size: (height, width) in pixels.
         resize: how the trained network resizes when it describes; training itself resizes with Pillow.
-        epochs, steps: the length of the run; one of them, the other is 0. An epoch shows each place once, but for a
-            remainder. Both are 0 where nothing in the network learns: then it is only validated.
+        epochs, steps: length of the run; give one, the other is 0. An epoch shows each place once, except a remainder
+            that does not fill a step. If nothing in the network learns, both are 0, and it is only validated.
     """
 
     data: Data

@@ -1,7 +1,7 @@
-"""Which places come when, and which images of a place a step sees.
+"""The order of places, and the images of a place in a step.
 
-Every draw is a pure function of the seed, the epoch and the place: it depends neither on the worker process that makes
-it nor on earlier draws. So a resumed run sees what an uninterrupted one sees.
+Every draw is a pure function of the seed, the epoch and the place: it depends neither on the worker process nor on
+earlier draws. So a resumed run reads the same images as an uninterrupted one.
 
 Letters: K images of a place.
 """

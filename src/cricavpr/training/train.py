@@ -264,7 +264,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Name each photo once, though every epoch meets it again."""
+        """Name each photo once, although every epoch reads it again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -300,7 +300,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log and save step 0, so that a folder that cannot be written is found before training."""
+        """Open the log and save step 0, to find out before training whether the folder can be written."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
@@ -330,7 +330,7 @@ class TrainingRun:
         checkpoints.save(self.folder / "checkpoints", Checkpoint(facts, checkpoints.tensors_of(self.learner)))
 
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
-        """Set the run to a checkpoint. Data, network and groups must be its own, but for changes that are `named`."""
+        """Set the run to a checkpoint. Data, network and groups must match, except for changes that are `named`."""
         facts, now = checkpoint.facts, self.world.count
         with self.world.together():
             scope_named = bool({"step", "step.group_scope"} & set(named))

@@ -1,4 +1,4 @@
-"""Recall on data that is not trained on, under one or several groupings.
+"""Measure recall on held-out data, under one or several groupings.
 
 Letters: N images, Q queries, n cut-off.
 """
