@@ -137,11 +137,7 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
 
 @contextlib.contextmanager
 def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
-    """Open storage for the descriptors of `count` images: in memory, or on disk, where earlier work is resumed.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
+    """Open storage for the descriptors of `count` images: in memory, or on disk, where earlier work is resumed."""
     if out is None:
         yield InMemory(count, planned.made)
         return

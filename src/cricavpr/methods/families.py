@@ -214,10 +214,6 @@ def with_weights(
         weights: a file, a known name, or random:SEED.
         network_of: builds the network with the sizes of tensors (our names); the published size for no tensors.
         renamed: changes the authors' names into ours.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: random weights without a seed.
     """
     if is_random(weights):
         return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
@@ -232,11 +228,7 @@ def is_random(weights: str | Path) -> bool:
 
 
 def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
-    """Build a network with random weights, without touching the caller's random numbers.
-
-    Raises:
-        InputError: there is no seed, or it is too long.
-    """
+    """Build a network with random weights, without touching the caller's random numbers."""
     seed = str(weights).removeprefix(RANDOM)
     if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
         raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")

@@ -94,11 +94,8 @@ def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], BlockAdapter
     """Return the function that makes the adapter of a block; None for "none".
 
     Args:
-        name: a row of ADAPTERS, or "none".
+        name: a name in ADAPTERS, or "none".
         ratio: width inside the adapter, as a share of the transformer's width.
-
-    Raises:
-        InputError: unknown adapter.
     """
     if name == "none":
         return None

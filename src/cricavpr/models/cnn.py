@@ -101,9 +101,6 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
 
     Its children have torchvision's names; `nn.Sequential(*resnet(50))` is the same network with its children numbered,
     0 to 7, as several authors store it.
-
-    Raises:
-        InputError: unknown depth or stage.
     """
     resnet_channels(depth, last_stage)  # refuses an unknown one
     block = Bottleneck if depth >= FIRST_BOTTLENECK else BasicBlock

@@ -293,11 +293,7 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
 
 
 def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:
-    """Build the network of a configuration and load the tensors of a file into it, strictly.
-
-    Raises:
-        WeightsError: the tensors do not fit; then no memory was allocated for the network.
-    """
+    """Build the network of a configuration and load the tensors of a file into it, strictly; see `build_and_load`."""
     return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 

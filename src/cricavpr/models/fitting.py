@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError, WeightsError
-from cricavpr.models.vit import BACKBONES, MOST_LAYERS, ViTConfig, count_layers, vit_config_of
+from cricavpr.models.vit import BACKBONES, MOST_LAYERS, ViTConfig, count_layers
 from cricavpr.models.weights import check_fit, load_checked
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -114,7 +114,19 @@ def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
     _, positions, width = own["pos_embed"].shape
     if positions < 2 or width % HEAD_WIDTH or not 1 <= count_layers(own, "blocks.") <= MOST_LAYERS:
         return BACKBONES["vitb14"]
-    return vit_config_of(own)
+    registers = own["register_tokens"].shape[1] if "register_tokens" in own else 0
+    gated = own.get("blocks.0.mlp.w3.weight")
+    return ViTConfig(
+        width=width,
+        depth=count_layers(own, "blocks."),
+        heads=width // HEAD_WIDTH,  # as in every DINOv2
+        ffn="mlp" if gated is None else "swiglu",
+        ffn_width=None if gated is None else gated.shape[1],
+        patch=own["patch_embed.proj.weight"].shape[-1],
+        grid=round((positions - 1) ** 0.5),
+        registers=registers,
+        positions="size" if registers else "factor",
+    )
 
 
 def build_and_load(

@@ -158,9 +158,6 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
     Args:
         names: NANNE or OPENIBL.
-
-    Raises:
-        WeightsError: two entries get the same name.
     """
     ours = renamed(tensors, names)
     whitening = ours.get("whitening.weight")

@@ -318,30 +318,28 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
     recent: list[tuple[str, Value]] = []
     for operation in _operations(program):
         if operation[0] == "BINPERSID":
-            key, storage = _storage_wanted(recent)
-            if wanted.setdefault(key, storage) != storage:
+            match recent:
+                case [
+                    ("MARK", _),
+                    (_, ("text", "storage")),
+                    (_, ("name", kind)),
+                    (_, ("text", key)),
+                    (_, ("text", _)),
+                    (_, ("number", count)),
+                    (_, ("none", _)),
+                    ("TUPLE", _),
+                ]:
+                    pass
+                case _:
+                    raise _Unsound("it refers to its storages in a way that torch never wrote")
+            if kind not in _ITEM_BYTES:
+                raise _Unsound(f"it has storages of the type {kind[:80]}")
+            if count < 0:
+                raise _Unsound(f"the length of a storage must be at least 0, got {count}")
+            if wanted.setdefault(key, (kind, count)) != (kind, count):
                 raise _Unsound("two of its storages have the same name")
         recent = [*recent[-7:], operation]
     return wanted
-
-
-def _storage_wanted(recent: list[tuple[str, Value]]) -> tuple[str, tuple[str, int]]:
-    names = [name for name, _ in recent]
-    values = [value for _, value in recent[1:-1]]
-    kinds = [kind for kind, _ in values]
-    if (
-        names[:1] != ["MARK"]
-        or names[-1:] != ["TUPLE"]
-        or kinds != ["text", "name", "text", "text", "number", "none"]
-        or values[0][1] != "storage"
-    ):
-        raise _Unsound("it refers to its storages in a way that torch never wrote")
-    kind, key, count = values[1][1], values[2][1], values[4][1]
-    if kind not in _ITEM_BYTES:
-        raise _Unsound(f"it has storages of the type {kind[:80]}")
-    if count < 0:
-        raise _Unsound(f"the length of a storage must be at least 0, got {count}")
-    return key, (kind, count)
 
 
 # --- messages

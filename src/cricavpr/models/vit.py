@@ -290,21 +290,3 @@ def count_layers(tensors: Mapping[str, Any], prefix: str) -> int:
         2
     """
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
-
-
-def vit_config_of(tensors: Mapping[str, Tensor]) -> ViTConfig:
-    """Read the sizes of a DINOv2 transformer from its tensors."""
-    _, positions, width = tensors["pos_embed"].shape
-    registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
-    gated = "blocks.0.mlp.w3.weight" in tensors
-    return ViTConfig(
-        width=width,
-        depth=count_layers(tensors, "blocks."),
-        heads=width // 64,  # every DINOv2 has heads of 64
-        ffn="swiglu" if gated else "mlp",
-        ffn_width=tensors["blocks.0.mlp.w3.weight"].shape[1] if gated else None,
-        patch=tensors["patch_embed.proj.weight"].shape[-1],
-        grid=round((positions - 1) ** 0.5),
-        registers=registers,
-        positions="size" if registers else "factor",
-    )

@@ -87,11 +87,7 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers.
-
-    Raises:
-        WeightsError: as `find_weights` and `read_weights`.
-    """
+    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers."""
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
         note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
@@ -164,11 +160,7 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
 
 
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """Return the checked tensors of a state dict by their plain names.
-
-    Raises:
-        WeightsError: as `checked_state`.
-    """
+    """Return the tensors of a state dict by their plain names, after `checked_state` has checked them."""
     return remove_wrappers(checked_state(loaded, source))[0]
 
 
@@ -364,11 +356,7 @@ def convert(
 
 
 def show(path: str | Path) -> dict[str, Any]:
-    """Return a summary of a weights file, as plain values for printing or JSON.
-
-    Raises:
-        WeightsError: as `read_weights`.
-    """
+    """Return a summary of a weights file, as plain values for printing or JSON."""
     read = read_weights(path)
     counted = [tensor for name, tensor in read.tensors.items() if not _uncounted(name)]
     return {
