@@ -73,9 +73,9 @@ def _run(args: argparse.Namespace, folder: Path, world: World) -> int:
 
 def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
     if args.resume and args.out:
-        raise InputError("--resume goes on in its own folder. Leave --out out.")
+        raise InputError("--resume takes no --out: the run stays in its folder. Leave --out out.")
     if not (args.recipe or args.resume):
-        raise InputError("no recipe. Give a .toml file, or --resume and the folder of a run.")
+        raise InputError("expected a recipe, got none. Give a .toml file, or --resume and the folder of a run.")
     pictures = Path(args.pictures) if args.pictures else None
     machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet, args.tensorboard)
     recipe, changes = read_recipe(Path(args.recipe), Recipe) if args.recipe else None, read_settings(args.set)

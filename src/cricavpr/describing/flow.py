@@ -127,7 +127,7 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
         InputError: no images, a batch size below 1, or a grouping that needs keys which the set does not have.
     """
     if not len(images):
-        raise InputError(f"there are no images in {images.root}. Give at least one.")
+        raise InputError(f"there are no images in {images.root}; expected at least one.")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     made, groups = made_by(method, grouping), _groups(method, images, grouping, draw)

@@ -130,7 +130,7 @@ class OnDisk(Work):
                 self.file = self.rows.open("r+b")
                 self.done, self.failed = state.batches_done, state.failed
                 return True
-        self.note(f"the unfinished work in {self.folder} is for other photos or settings; starting again.")
+        self.note(f"the unfinished work in {self.folder} belongs to other photos or settings; starting again.")
         return False
 
     def _start_again(self) -> None:

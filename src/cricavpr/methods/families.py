@@ -194,8 +194,8 @@ def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str
     if family.trunk is not None and network.trunk != family.trunk:
         wanted = family.module, network.trunk
         others = [other for other, one in FAMILIES.items() if (one.module, one.trunk) == wanted]
-        advice = f"Load it as {others[0]!r}." if others else "No method here uses that."
-        raise WeightsError(f"{weights} is for {network.trunk}, but {name!r} is for {family.trunk}. {advice}")
+        advice = f"Load it as {others[0]!r}." if others else "No method here uses that backbone."
+        raise WeightsError(f"{weights} has the backbone {network.trunk}, but {name!r} needs {family.trunk}. {advice}")
     return network, mark
 
 

@@ -167,7 +167,9 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
             f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
         )
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
-        raise WeightsError(f"{address} sends the file encoded: its length cannot be checked; {by_hand(known)}")
+        raise WeightsError(
+            f"{address} compresses the file, so its length cannot be checked. Try a mirror, or {by_hand(known)}"
+        )
 
 
 def _offer(
@@ -187,11 +189,13 @@ def _offer(
     elif length.isdecimal() or known.size_bytes is not None:
         total = int(length) if length.isdecimal() else known.size_bytes or 0
     else:
-        raise WeightsError(f"{address} does not say how long the file is; nothing was fetched; {by_hand(known)}")
+        raise WeightsError(
+            f"{address} sends no length, so a truncated file would go unnoticed. Try a mirror, or {by_hand(known)}"
+        )
     if known.size_bytes not in (None, total):
         raise WeightsError(
-            f"{address} has {total:,} bytes, but {known.name} has {known.size_bytes:,}: another file. "
-            f"Nothing was fetched; {by_hand(known)}"
+            f"{known.name} must have {known.size_bytes:,} bytes, got {total:,} from {address}; nothing was downloaded. "
+            f"Try a mirror, or {by_hand(known)}"
         )
     etag = headers.get("ETag", "")
     return begins_at, _Part(total, etag if etag.startswith('"') else headers.get("Last-Modified"))
@@ -232,7 +236,9 @@ def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
     if what is None and is_truncated(part):
         what = "truncated: its end is missing"
     if what is not None and not (what == MATLAB and place.suffix == ".mat"):
-        raise WeightsError(f"the file from {address} is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
+        raise WeightsError(
+            f"the file from {address} is {what}. {_set_aside(part, place)} Try again, or {by_hand(known)}"
+        )
     sha256 = sha256_of(part)
     expected = _expected(known, place)
     if expected is not None and sha256 != expected:
@@ -252,7 +258,7 @@ def _set_aside(part: Path, place: Path) -> str:
     rejected = place.with_name(place.name + ".rejected")
     part.replace(rejected)
     _note_of(part).unlink(missing_ok=True)
-    return f"It was refused and kept as {rejected}."
+    return f"It was kept as {rejected}."
 
 
 # The partial download
@@ -298,7 +304,9 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         _check_address(newurl)
         if _is_loopback(newurl) and not _is_loopback(req.full_url):
-            raise WeightsError(f"{req.full_url} redirects to this machine itself ({newurl}); not followed.")
+            raise WeightsError(
+                f"{req.full_url} redirects to this machine ({newurl}), which is not allowed. Use another address."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

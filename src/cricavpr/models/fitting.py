@@ -86,7 +86,7 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
         matches = ((re.match(beginning, theirs), begins) for beginning, begins in names.items())
         name = next((found.expand(begins) + theirs[found.end() :] for found, begins in matches if found), theirs)
         if name in ours:
-            raise WeightsError(f"two entries of the weights both stand for {name}; one of them is {theirs}.")
+            raise WeightsError(f"two entries of the weights file map to {name}; one is {theirs}. Remove one.")
         ours[name] = tensor
     return ours
 

@@ -179,7 +179,7 @@ def _check_program(path: Path, program: bytes) -> None:
     foreign = [name for name in named if name not in _ALLOWED_NAMES and not _STORAGE_OR_DTYPE.fullmatch(name)]
     if foreign or odd:
         found = ", ".join(shown(name) for name in (foreign or odd)[:3])
-        raise unusable(path, f"it is not plain tensors: it calls for {found}, and nothing of it was run")
+        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing of it was run")
 
 
 def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
@@ -205,7 +205,7 @@ def names_in_bare_pickle(file: BinaryIO) -> str:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
     except Exception:  # only for the message
         return ""
-    return f" (it calls for {', '.join(shown(name) for name in named[:3])})" if named else ""
+    return f" (it calls {', '.join(shown(name) for name in named[:3])})" if named else ""
 
 
 # --- the format before torch 1.6
@@ -237,7 +237,7 @@ def _old_program(file: BinaryIO) -> bytes:
     _only(facts, _IN_FACTS)
     order = ("BINUNICODE", ("text", "little_endian"))
     if order not in facts:
-        raise _Unsound("it does not say its byte order")
+        raise _Unsound("its byte order is missing")
     after = facts[facts.index(order) + 1 :]
     if not after or after[0][0] != "NEWTRUE":
         raise _Unsound("it was written on a big-endian machine")
@@ -250,7 +250,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
     _only(keys, _IN_KEYS)
     named = [value for kind, value in (value for _, value in keys) if kind == "text"]
     if sorted(named) != sorted(wanted):
-        raise _Unsound("it does not hold the storages that its tensors refer to")
+        raise _Unsound("the storages of its tensors are missing")
     position, end = file.tell(), file.seek(0, io.SEEK_END)
     for key in named:
         storage, count = wanted[key]
@@ -258,7 +258,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
             break
         file.seek(position)
         if int.from_bytes(file.read(8), "little", signed=True) != count:
-            raise _Unsound(f"a storage has another length than the {count:,} values its tensors refer to")
+            raise _Unsound(f"a storage has another length than the {count:,} values that its tensors need")
         position += 8 + count * _ITEM_BYTES[storage]
     if position != end:
         raise _Unsound("it is truncated; fetch it again" if position > end else "there are bytes after its tensors")
@@ -287,7 +287,7 @@ def _operations(program: bytes) -> Iterator[tuple[str, Value]]:
             memo[argument] = last  # the top of the stack is what the last operation left there
             continue
         if name == "MEMOIZE":
-            raise _Unsound("it has pickle operations that torch never wrote in this format")
+            raise _Unsound("it has pickle operations that torch does not write in this format")
         if name == "BINUNICODE":
             last = ("text", argument)
         elif name in _NUMBERS:
@@ -331,7 +331,7 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
                 ]:
                     pass
                 case _:
-                    raise _Unsound("it refers to its storages in a way that torch never wrote")
+                    raise _Unsound("its references to storages are not as torch writes them")
             if kind not in _ITEM_BYTES:
                 raise _Unsound(f"it has storages of the type {kind[:80]}")
             if count < 0:

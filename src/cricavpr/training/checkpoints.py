@@ -171,7 +171,7 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> No
     misfits = own.keys() ^ given.keys() | {n for n in own.keys() & given.keys() if own[n].shape != given[n].shape}
     if misfits:
         names = ", ".join(sorted(misfits)[:5])
-        raise InputError(f"the checkpoint {source} is of another network: {names} do not match.")
+        raise InputError(f"the checkpoint {source} does not match the network of the recipe: {names} differ.")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(given[name])

@@ -220,8 +220,8 @@ def refuse_unshareable(step: Step, processes: int) -> None:
         )
     if step.images_at_once:
         raise InputError(
-            f"step.images_at_once stands for the devices of one process, got {step.images_at_once} with {processes} "
-            "processes. Set step.images_at_once=0: batch norm then sees the whole step."
+            f"step.images_at_once must be 0 with several processes, got {step.images_at_once} with {processes}. "
+            "Set step.images_at_once=0: batch norm then sees the whole step."
         )
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:

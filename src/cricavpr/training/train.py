@@ -336,17 +336,17 @@ class TrainingRun:
             scope_named = bool({"step", "step.group_scope"} & set(named))
             if facts.processes != now and self.recipe.step.group_scope == "rank" and not scope_named:
                 raise InputError(
-                    f"the groups of {self.folder} are those of {facts.processes} processes (step.group_scope = rank), "
-                    f"got {now}. Start {facts.processes}, or name the change by --set step.group_scope=..."
+                    f"{self.folder} needs {facts.processes} processes, as before (step.group_scope = rank), got {now}. "
+                    f"Start {facts.processes}, or name the change with --set step.group_scope=..."
                 )
             data_named = any(name.split(".")[0] == "data" for name in named)
             if facts.data_fingerprint != self.places.fingerprint() and not data_named:
                 raise InputError(
-                    f"the data of {self.folder} has changed since the run began. Restore it, or name the change by "
+                    f"the data of {self.folder} has changed since the run began. Restore it, or name the change with "
                     "--set data..."
                 )
             checkpoints.restore(self.learner, checkpoint.tensors, source)
         if facts.code != code_version() and self.world.first:
-            warn(f"note: the run began with {facts.code} and goes on with {code_version()}")
+            warn(f"note: the run began with other versions, {facts.code}; these are {code_version()}")
         self.step, self.standing, self._saved_step = facts.step, facts.position, facts.step
         self.world.first_only(partial(self._open_log, facts.log_bytes))
