@@ -93,7 +93,7 @@ class TwoStageMethod(Method, Protocol):
         ...
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Combine the raw scores of all candidates of a query, (n, S), to one each, (n,); higher is better."""
+        """Combine the raw scores of all candidates of a query, (n, S), to one score each, (n,); higher is better."""
         ...
 
 

@@ -62,7 +62,7 @@ class CricaVPRMethod(TorchMethod):
 
 
 def _departures(settings: Settings) -> str:
-    """Return the settings that change a descriptor and leave no trace in the weights."""
+    """Return the settings that change a descriptor but are not visible in the weights."""
     config, plain = settings.config, CricaVPRConfig()
     names = ("adapter_scale", "region_cuts", "levels", "aggregator")
     changed = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
@@ -99,7 +99,7 @@ def default_settings(name: str) -> Settings:
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """Replace settings, of the network too, by those of the caller."""
+    """Return the settings, those of the network included, with some of them replaced."""
     plain, known = to_plain(settings), [one.name for one in fields(settings.config)]
     for key, value in overrides.items():
         if key in known:

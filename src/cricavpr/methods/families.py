@@ -49,7 +49,7 @@ class Settings:
     dtype: DType = "float32"
 
     def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
-        """Return these settings with some replaced.
+        """Return the settings with some of them replaced.
 
         Args:
             fixed: settings that this method does not let users change.
@@ -66,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class NativeSize(Preprocess):
-    """Keep the size of each photo; where the network needs multiples, resize to the nearest ones.
+    """Preprocessing that keeps the size of each photo, or resizes to the nearest size that the network takes.
 
     Raises:
         ImageError: when called with an image that is too small for the network.
@@ -223,7 +223,7 @@ def with_weights(
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the weights are random: random:SEED."""
+    """Return whether the weights are given as random:SEED."""
     return str(weights).startswith(RANDOM)
 
 

@@ -104,7 +104,7 @@ def from_torch(
     names: Mapping[str, str],
     published: tuple[int, Flattening, int | None],  # clusters, order of values, values after whitening
 ) -> tuple[VLADNet, str]:
-    """Return a network from a file of torch, or of the published size with random weights; and the weights' SHA-256."""
+    """Load a network from a file of torch, or draw random weights; return it with the SHA-256 of its weights."""
     return with_weights(
         weights,
         dtype,

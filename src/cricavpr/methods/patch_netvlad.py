@@ -55,7 +55,7 @@ class PatchSettings(VLADSettings):
 
 
 class Published(NamedTuple):
-    """One of the authors' configurations: its settings, and the number of values of a patch."""
+    """One of the authors' configurations: its settings, and the length of a patch descriptor."""
 
     settings: PatchSettings
     dim: int
@@ -131,7 +131,7 @@ def _ransac_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArr
 
 
 def _rapid_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
-    """Return the rapid spatial score: the squared distance of each shift to the most unusual one possible, summed."""
+    """Return the rapid spatial score: higher the more similar the shifts of the matches are."""
     here, there = patch_positions(*query.tolist()), patch_positions(*candidate.tolist())
     shifts = there[pairs[:, 1]] - here[pairs[:, 0]]  # (M, 2)
     oddness = np.abs(shifts - shifts.mean(axis=0))

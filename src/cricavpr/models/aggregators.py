@@ -43,7 +43,7 @@ class GeM(nn.Module):
 
 
 class PyramidAggregator(nn.Module):
-    """Tokens to regions (B, R, C). Level n cuts the grid of patches into n x n regions.
+    """Aggregator of tokens into regions (B, R, C). Level n cuts the grid of patches into n x n regions.
 
     Level 1 is the class token or, with `whole="gem"`, one GeM over all patches. The paper's pyramid is levels (1, 2, 3)
     with the class token; its ablation "GeM" is level 1 alone with `whole="gem"`.

@@ -130,7 +130,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     if not tensors:
         return BoQ(PUBLISHED[name])
     depth = resnet_depth_of(tensors, "backbone.layer3.")

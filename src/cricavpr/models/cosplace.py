@@ -71,7 +71,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     trunk = numbered_trunk_of(tensors, "backbone.")
     if name == "gcl":
         return GCL(trunk or "resnet152")

@@ -75,7 +75,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class CricaVPRConfig(Ablation):
-    """Everything that the network is built from.
+    """Configuration of the network.
 
     Raises:
         InputError: a value is out of range.
@@ -124,7 +124,7 @@ def published_like(config: CricaVPRConfig) -> str:
 
 
 class CricaVPR(nn.Module):
-    """Images and group sizes to descriptors: `regions` for each image by itself, then `correlate` within groups.
+    """The network. `regions` takes each image by itself, then `correlate` relates the images of each group.
 
     Example:
         >>> model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
@@ -262,7 +262,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
     """Read weights with our names, and the configuration: from the file, from `config.json` beside it, or its sizes.
 
-    Sizes do not tell everything: for the rest the published values are assumed, and a note says so.
+    Where only sizes are known, the published values of all other settings are assumed, and a note says so.
 
     Args:
         weights: a known name, a weights file, or a folder of `save_pretrained`.
@@ -298,7 +298,7 @@ def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype =
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Read the sizes of a CricaVPR from tensors, by our names. What they do not tell has the published value."""
+    """Read the sizes of a CricaVPR from tensors (our names); take the published values for all other settings."""
     backbone = dinov2_of(tensors, "backbone.")
     plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]
     return replace(

@@ -103,7 +103,7 @@ def _expected(known: KnownWeights, place: Path) -> str | None:
 
 
 def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    """Complete `part`, resuming while that makes progress."""
+    """Complete `part`; resume as long as each attempt gets further."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -230,7 +230,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
-    """Give a complete download its name, unless it is another file."""
+    """Rename a complete download to its final name; raise WeightsError if it is another file."""
     with part.open("rb") as file:
         what = other_filetype(file.read(FIRST_BYTES))
     if what is None and is_truncated(part):

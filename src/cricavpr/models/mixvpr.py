@@ -101,7 +101,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     plain = MixVPRConfig()
     rows, positions = shape_of(tensors, "aggregator.row_proj.weight", (plain.rows, plain.side**2))
     config = MixVPRConfig(

@@ -27,7 +27,7 @@ FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and l
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Weights that have a name.
+    """One row of the table of known weights.
 
     Attributes:
         url: where the file is; None if it ships with this package.
@@ -111,7 +111,7 @@ def weights_folder() -> Path:
 
 
 def place_of(known: KnownWeights) -> Path:
-    """Return the path where the file of known weights is, or would be."""
+    """Return the path of the file of known weights, which may be missing."""
     if not known.shipped:
         return weights_folder() / known.filename
     return Path(str(importlib.resources.files("cricavpr"))) / "weights" / known.filename

@@ -149,7 +149,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
-    """Return a network with the sizes of tensors, by our names; the number of iterations is not in them."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     plain = PUBLISHED[name]
     hidden = plain.hidden
     width, hidden = shape_of(tensors, "aggregator.features.3.weight", (plain.cluster_width, hidden, 1, 1))[:2]

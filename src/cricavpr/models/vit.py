@@ -160,7 +160,7 @@ class LayerScale(nn.Module):
 
 
 class BlockAdapter(nn.Module):
-    """Base of adapters, which run in parallel with the feed-forward of a block.
+    """Base class of adapters, which run in parallel with the feed-forward of a block.
 
     `forward` maps tokens (B, T, C) and the grid of patches (h, w) to what is added, (B, T, C).
     """

@@ -87,7 +87,7 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers."""
+    """Read a weights file by path or known name; print a note if wrappers had changed the names in a user's file."""
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
         note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")

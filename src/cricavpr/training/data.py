@@ -115,7 +115,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         self._orders: dict[int, Order] = {}  # of the epoch that was read last
 
     def place_indices(self, step: int) -> list[int]:
-        """Return which places the step shows, or this process's share of them."""
+        """Return the indices of the places of a step, or of this process's share of them."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch not in self._orders:
             self._orders = {epoch: SAMPLERS[self.recipe.data.sampler](self.places.places, self.recipe.seed, epoch)}
@@ -203,7 +203,7 @@ def _worker_errors() -> Generator[None, None, None]:
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave signals to the parent: one to the whole process group must not stop it from saving its work."""
+    """Ignore SIGTERM and SIGINT in a worker: the training process handles them, and still needs its data."""
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -99,7 +99,7 @@ class Learner:
         return StepLoss(_finite(total, "loss"), loss, mined, distillation)
 
     def backward(self, loss: StepLoss, described: Described) -> None:
-        """Compute the gradient of this process; every process has the same loss, so each takes its share."""
+        """Compute the gradient of this process: its share of the loss, which is the same in all processes."""
         with _attention(self.device):  # blocks may be computed again
             (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
             described.regions.backward()
@@ -153,7 +153,7 @@ def correlate(
 
 
 def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """Return the rows of all processes in the order that the step has in one process."""
+    """Return the rows of all processes in the order of a single process."""
     if world.alone:
         return rows
     positions = world.gather(data.positions.to(rows.device))
@@ -182,7 +182,7 @@ def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextMa
 
 
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Avoid torch's fused attention on a CPU: its backward pass is slow, a third of a step of the tiny network."""
+    """Return a context without torch's fused attention on a CPU, which spends a third of a step in its backward pass."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
@@ -214,7 +214,7 @@ def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: Optimize
 
 
 def rate_at(step: int, rate: float, schedule: Schedule, steps: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of step 0, 1, ... of `steps`.
+    """Return the learning rate of a step, counted from 0.
 
     Example:
         >>> [rate_at(step, 1.0, Schedule("constant", warmup_steps=2), steps=4, steps_per_epoch=4) for step in range(4)]

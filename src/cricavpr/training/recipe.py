@@ -78,7 +78,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Network(Ablation):
-    """CricaVPR by the name of its backbone.
+    """CricaVPR: the name of its backbone, its other choices, and the weights it starts from.
 
     Attributes:
         init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
@@ -214,7 +214,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by its name. Settings left out are those of its authors; a setting that the loss does not have fails."""
+    """A loss by name. Settings default to those of its authors; a setting that the loss does not have is an error."""
 
     name: str = "multi_similarity"
     alpha: float | None = None
@@ -233,7 +233,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`clip` is the maximal norm of the gradient; 0 does not clip. Biases, norms and embeddings never decay."""
+    """The optimizer. `clip` is the maximum norm of the gradient, 0 for none. Biases, norms and embeddings never decay."""
 
     name: Literal["adam", "adamw"] = "adam"
     rate: float = 1e-4
@@ -361,7 +361,7 @@ def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
 
 def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """Read settings such as `optimizer.rate=2e-4`; the right side is TOML, or else plain text.
+    """Read settings such as `optimizer.rate=2e-4`; a value that is not valid TOML is plain text.
 
     Raises:
         InputError: no equals sign.
@@ -383,7 +383,7 @@ def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
-    """Return a text of the settings that differ, with both values; those that are `named` may differ."""
+    """Describe the settings that differ, with both values, except those that are `named`."""
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
     return ", ".join(
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"

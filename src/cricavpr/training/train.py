@@ -72,7 +72,7 @@ class Outcome:
 
 
 def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: World = ALONE) -> Outcome:
-    """Train from the start, in a new folder.
+    """Train from step 0, in a new folder.
 
     Args:
         world: the processes that train together, from `distributed.joined`; each calls this with the same arguments.
@@ -107,7 +107,7 @@ def resume(
     machine: Machine | None = None,
     world: World = ALONE,
 ) -> Outcome:
-    """Go on from the newest whole checkpoint, to the result of an uninterrupted run.
+    """Resume from the newest whole checkpoint; the result is that of an uninterrupted run.
 
     Args:
         recipe: the recipe of the run; None takes the recorded one.
