@@ -182,7 +182,7 @@ def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextMa
 
 
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return a context without torch's fused attention on a CPU, which spends a third of a step in its backward pass."""
+    """Return a context without torch's fused attention on a CPU, where its backward pass takes a third of a step."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 

@@ -233,7 +233,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optimizer. `clip` is the maximum norm of the gradient, 0 for none. Biases, norms and embeddings never decay."""
+    """Optimizer; `clip` is the maximum norm of the gradient, 0 for none. Biases, norms and embeddings never decay."""
 
     name: Literal["adam", "adamw"] = "adam"
     rate: float = 1e-4
