@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cricavpr.models.vit import BACKBONES, VisionTransformer, vit_config_of
+from cricavpr.models.fitting import dinov2_of
+from cricavpr.models.vit import BACKBONES, VisionTransformer
 from cricavpr.models.weights import load_strictly
 
 from .rebuilt import arrays, normalised, scenes, state
@@ -43,7 +44,7 @@ def test_tokens_equal_the_official_ones(name: str, size: str, dtype: torch.dtype
 
 def test_the_table_of_backbones_agrees_with_the_files() -> None:
     for name, _ in CASES:
-        assert vit_config_of(state(name)) == BACKBONES[name.removeprefix("dinov2_")]
+        assert dinov2_of(state(name), "") == BACKBONES[name.removeprefix("dinov2_")]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,6 @@ def test_every_size_has_the_official_number_of_parameters(name: str, parameters:
 
 def _model(name: str, dtype: torch.dtype) -> VisionTransformer:
     tensors = state(name)
-    model = VisionTransformer(vit_config_of(tensors)).to(dtype).eval()
+    model = VisionTransformer(dinov2_of(tensors, "")).to(dtype).eval()
     load_strictly(model, tensors, name)
     return model

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cricavpr.methods import load_method
 from cricavpr.methods.families import TorchMethod
-from cricavpr.models import boq, megaloc, salad
+from cricavpr.models import boq, salad
 from cricavpr.models.weights import load_strictly
 
 from .rebuilt import arrays, described, lengths, normalised, scenes, state
@@ -54,7 +54,7 @@ PUBLISHED = {
         "boq_resnet50_16384", "resnet50_16384.pth", boq.from_authors_names, 16384, ("384x384",), float64=1e-8
     ),
     "megaloc": Published(
-        "megaloc", "model.safetensors", megaloc.from_authors_names, 8448, ("224x224", "240x320", "322x322")
+        "megaloc", "model.safetensors", salad.from_authors_names, 8448, ("224x224", "240x320", "322x322")
     ),
 }
 FLOAT32 = 1e-4  # length of the difference

@@ -1,12 +1,13 @@
 """Files in the authors' form with networks so small that a test can afford many."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from cricavpr.models import boq, megaloc, salad, transvpr
+from cricavpr.models import boq, salad, transvpr
 from cricavpr.models.vit import ViTConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -16,11 +17,7 @@ TRANSVPR = transvpr.TransVPRConfig((4, 6, 8, 10), (16, 16, 16, 16), depth=4, ffn
 
 SMALL = {  # network, names of the authors' entries, how they are called here
     "salad": (lambda: salad.Salad(SALAD), "salad_dinov2_vitb14", salad.from_authors_names),
-    "megaloc": (
-        lambda: megaloc.MegaLoc(megaloc.MegaLocConfig(SALAD, dim=20)),
-        "megaloc",
-        megaloc.from_authors_names,
-    ),
+    "megaloc": (lambda: salad.Salad(replace(SALAD, reduced_to=20)), "megaloc", salad.from_authors_names),
     "boq": (lambda: boq.BoQ(boq.BoQConfig(VIT, 64, 4, 2, 3)), "boq_dinov2_12288", boq.from_authors_names),
     "boq-resnet50": (
         lambda: boq.BoQ(boq.BoQConfig(50, 64, 4, 2, 3)),

@@ -70,8 +70,8 @@ def test_settings_are_written_into_the_preprocessing() -> None:
     [
         ("cosplace", {"image_sise": (64, 64)}, r"unknown setting 'image_sise' of cosplace. Did you mean 'image_size'"),
         ("eigenplaces", {"dim": 512}, r"unknown setting 'dim' of eigenplaces. .*Known: dtype, image_size, resize"),
-        ("gcl", {"dtype": "float16"}, "unknown dtype 'float16'"),
-        ("gcl", {"resize": "pill"}, "Did you mean pil"),
+        ("gcl", {"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'"),
+        ("gcl", {"resize": "pill"}, "resize must be .* or 'pil', got 'pill'"),
         ("mixvpr", {"image_size": (640, 640)}, "unknown setting 'image_size' of mixvpr"),
     ],
 )

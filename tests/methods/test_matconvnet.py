@@ -17,7 +17,7 @@ from cricavpr import matlab
 from cricavpr.errors import WeightsError
 from cricavpr.matlab import is_matlab
 from cricavpr.methods import load_method
-from cricavpr.methods.matconvnet import CONVOLUTIONS, read_matconvnet
+from cricavpr.methods.netvlad import CONVOLUTIONS, read_matconvnet
 
 
 def weights(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_refused_or_read_whole_and_runs_nothing(tmp_path: Path
     code = (
         "import sys, json, pathlib\n"
         "from cricavpr.errors import WeightsError\n"
-        "from cricavpr.methods.matconvnet import read_matconvnet\n"
+        "from cricavpr.methods.netvlad import read_matconvnet\n"
         f"read_matconvnet(pathlib.Path({str(tmp_path / 'net.mat')!r}))\n"
         "seen, odd = [], []\n"
         "def watch(event, arguments):\n"

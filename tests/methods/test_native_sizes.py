@@ -13,7 +13,7 @@ from cricavpr.images import Preprocess
 from cricavpr.methods import load_method
 from cricavpr.methods.families import NativeSize
 from cricavpr.models.cosplace import CosPlace
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds
 from tests.mean_colour import NativeMeanColour, colours, photos
 
 from .small_files import small_file

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from cricavpr.errors import WeightsError
 from cricavpr.methods import load_method
-from cricavpr.models.cosplace import CosPlace
+from cricavpr.models.cosplace import GCL, CosPlace
 from cricavpr.models.cricavpr import CricaVPR, CricaVPRConfig
-from cricavpr.models.gcl import GCL
 from cricavpr.models.mixvpr import MixVPR, MixVPRConfig
 from cricavpr.models.vit import ViTConfig
 from cricavpr.models.weights import plain_state, remove_wrappers

@@ -392,14 +392,14 @@ def test_another_size_is_refused_before_anything_is_fetched(
     server: Server, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin(monkeypatch, size_bytes=5)
-    with pytest.raises(WeightsError, match=r"3,072,000 bytes, but cricavpr has 5"):
+    with pytest.raises(WeightsError, match=r"cricavpr must have 5[\d,]* bytes, got 3,072,000"):
         fetch(server)
     assert not place.exists() and not place.with_name("CricaVPR.pth.part").exists()
 
 
 def test_a_server_that_does_not_say_how_long_the_file_is_is_refused(server: Server, place: Path) -> None:
     server.say_length = False
-    with pytest.raises(WeightsError, match="does not say how long"):
+    with pytest.raises(WeightsError, match="sends no length"):
         fetch(server)
     assert not place.exists()
 
@@ -444,7 +444,7 @@ def test_a_web_page_in_disguise_is_refused_by_its_content(server: Server, place:
 
 def test_an_encoded_answer_is_refused(server: Server) -> None:
     server.extra = {"Content-Encoding": "gzip"}
-    with pytest.raises(WeightsError, match="sends the file encoded"):
+    with pytest.raises(WeightsError, match="compresses the file"):
         fetch(server)
 
 
@@ -489,7 +489,7 @@ def test_a_stranger_cannot_redirect_to_this_machine() -> None:
     import urllib.request
 
     request = urllib.request.Request("https://example.org/x")
-    with pytest.raises(WeightsError, match="redirects to this machine itself"):
+    with pytest.raises(WeightsError, match="redirects to this machine"):
         download._CarefulRedirects().redirect_request(
             request, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "http://127.0.0.1:80/"
         )
@@ -515,10 +515,10 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 def test_a_full_disk_is_not_taken_for_a_broken_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: Any, chunk: bytes) -> None:
-        raise download._DiskError(OSError(28, "No space left on device"))
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download, "_write", full)
+    monkeypatch.setattr(download, "_receive", full)
     with pytest.raises(WeightsError, match="No space left on device"):
         fetch(server)
 

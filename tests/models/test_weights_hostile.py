@@ -73,7 +73,7 @@ def test_the_refusal_names_the_function_that_was_called_for(attack: dict[str, An
         "bare.pth",
         "legacy-hidden.pth",
     ):
-        assert "it calls for os.system" in attack["outcomes"][f"call-000-{form}"], form
+        assert "calls os.system" in attack["outcomes"][f"call-000-{form}"], form
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_the_refusal_names_the_function_that_was_called_for(attack: dict[str, An
         ("torch-expanded-bomb", "claims 1,000,000,000,000 values"),
         ("torch-aliased-bomb", "share memory"),
         ("torch-sparse-bad-indices", "torch._utils._rebuild_sparse_tensor"),
-        ("before-1.6-key-missing", "does not hold the storages"),
+        ("before-1.6-key-missing", "the storages of its tensors are missing"),
         ("before-1.6-length-huge", "another length"),
-        ("before-1.6-view", "in a way that torch never wrote"),
-        ("before-1.6-module-source", "in a way that torch never wrote"),
-        ("before-1.6-asked-for-through-memory", "in a way that torch never wrote"),
-        ("before-1.6-one-name-two-kinds", "does not hold the storages"),
+        ("before-1.6-view", "not as torch writes them"),
+        ("before-1.6-module-source", "not as torch writes them"),
+        ("before-1.6-asked-for-through-memory", "not as torch writes them"),
+        ("before-1.6-one-name-two-kinds", "the storages of its tensors are missing"),
         ("before-1.6-claims-huge-twice", "truncated"),
         ("before-1.6-big-endian", "big-endian"),
         ("before-1.6-tar-as-well", "tar archive"),

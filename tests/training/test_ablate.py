@@ -161,7 +161,7 @@ def test_tunable_parameters_are_those_of_the_table_of_the_supplement() -> None:
 def test_recipes_that_cannot_be_compared_are_refused(tmp_path: Path, recipes: dict[str, str]) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "one.toml").write_text(f'base = "{recipes["one"]}"\n')
-    with pytest.raises(InputError, match="two recipes are called 'one'"):
+    with pytest.raises(InputError, match="two recipes are named 'one'"):
         read_variants([Path(recipes["one"]), tmp_path / "one.toml"], {})
     plain = tmp_path / "plain.toml"
     plain.write_text(BASE.split("[validation]")[0])

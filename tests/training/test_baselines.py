@@ -18,8 +18,13 @@ from cricavpr.schema import build, to_plain
 from cricavpr.training import train
 from cricavpr.training.data import StepData, open_places
 from cricavpr.training.learning import Described, Learner
-from cricavpr.training.netvlad_start import cluster, start_from_clusters
-from cricavpr.training.network import build_baseline, from_torchvision, tunable_parameters
+from cricavpr.training.network import (
+    build_baseline,
+    cluster,
+    from_torchvision,
+    start_from_clusters,
+    tunable_parameters,
+)
 from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Recipe
 from tests.training.toy import TOY, machine
 

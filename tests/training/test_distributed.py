@@ -157,7 +157,7 @@ def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
     ("settings", "count", "says"),
     [
         ({}, 3, "multiple of the number of processes, got 4 places and 3 processes"),
-        ({"step__images_at_once": 4}, 2, "step.images_at_once stands for the devices of one process, got 4"),
+        ({"step__images_at_once": 4}, 2, "step.images_at_once must be 0 with several processes, got 4"),
         (
             {"step__group_scope": "rank", "step__group_sizes": [1, 8]},
             2,
@@ -321,4 +321,4 @@ def test_torchrun_starts_it(folder: Path, family: Family) -> None:
     assert {line["processes"] for line in log_of(folder / "run") if "loss" in line} == {2}
     resumed = [sys.executable, "-m", "cricavpr", "train", "--resume", "run", "--pictures", "pictures"]
     refused = subprocess.run(resumed, cwd=folder, capture_output=True, text=True)
-    assert refused.returncode == 2 and "are those of 2 processes" in refused.stderr
+    assert refused.returncode == 2 and "needs 2 processes, as before" in refused.stderr

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cricavpr.errors import InputError, WeightsError
+from cricavpr.errors import WeightsError
 from cricavpr.models.cricavpr import CricaVPR
 from cricavpr.models.weights import save_weights
 from cricavpr.training.batch_norm import frozen_statistics
 from cricavpr.training.data import StepData, Steps, open_places
-from cricavpr.training.learning import Learner, distance_to_company, group_sizes, make_learner, usable_device
+from cricavpr.training.learning import Learner, distance_to_company, group_sizes, make_learner
 from cricavpr.training.memory import checkpoint_blocks
 from cricavpr.training.network import build_network
 from cricavpr.training.recipe import Network, Recipe
@@ -186,16 +186,6 @@ def test_other_losses_learn_too(loss: str, pictures: Path, data: StepData) -> No
     learn(learner, data)
     moved = {name.split(".")[0] for name, p in learner.named_parameters() if p in learner.optimizer.state}
     assert moved == ({"model", "criterion"} if loss == "cosface" else {"model"})
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "meta", "cpu,cuda"])
-def test_a_device_that_is_not_there_is_said(device: str) -> None:
-    with pytest.raises(InputError, match=f"--device '{device}' here: .*Use cpu"):
-        usable_device(device)
-
-
-def test_devices_that_are_there_are_taken() -> None:
-    assert usable_device("cpu") == torch.device("cpu")
 
 
 # --- where the weights come from

@@ -145,7 +145,7 @@ def test_other_data_and_other_networks_are_refused(tmp_path: Path, pictures: Pat
         patch.setattr("cricavpr.datasets.places.PlaceDataset.fingerprint", lambda self: "0" * 64)
         with pytest.raises(InputError, match="has changed since the run began"):
             train.resume(run, machine=machine(pictures))
-    with pytest.raises(InputError, match=r"of another network: .*encoder"):
+    with pytest.raises(InputError, match=r"does not match the network .*encoder"):
         train.resume(run, changes={"network.encoder_depth": 1}, machine=machine(pictures))
 
 

@@ -405,7 +405,7 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
 ) -> None:
     recipe = str(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml")
     wrong = [
-        (["train"], "no recipe"),
+        (["train"], "expected a recipe, got none"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
         (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out out"),

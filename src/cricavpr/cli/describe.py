@@ -36,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     grouping = Grouping.parse("alone" if args.grouping is None else args.grouping)
     refuse_other_files(Path(args.out))
-    describe_photos = _on_this_machine(args) if args.cluster is None else _on_a_cluster(args)
+    if args.cluster is None:
+        describe_photos: Callable[..., Described] = functools.partial(describe, load_method(args), workers=args.workers)
+    elif args.workers is not None:
+        raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
+    else:
+        spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
+        describe_photos = functools.partial(describe_on, Address.parse(args.cluster), spec)
     photos, unusable = open_photos(existing_folder(args.photos), with_positions=False)
     described = describe_photos(
         photos, grouping, batch_size=args.batch_size, out=Path(args.out), progress=not args.quiet
@@ -47,14 +53,3 @@ def run(args: argparse.Namespace) -> int:
         f"grouping {made.grouping}"
     )
     return report((*unusable, *described.problems))
-
-
-def _on_this_machine(args: argparse.Namespace) -> Callable[..., Described]:
-    return functools.partial(describe, load_method(args), workers=args.workers)
-
-
-def _on_a_cluster(args: argparse.Namespace) -> Callable[..., Described]:
-    if args.workers is not None:
-        raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
-    spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
-    return functools.partial(describe_on, Address.parse(args.cluster), spec)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.parameters:
-        from cricavpr.methods.parameters import parameter_table  # imports torch
+        from cricavpr.methods.cricavpr import parameter_table  # imports torch
 
         print(parameter_table())
         return 0

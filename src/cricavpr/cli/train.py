@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Train by a recipe. Ctrl-C and SIGTERM write a checkpoint first; --resume goes on to the weights "
         "that an uninterrupted run would have given."
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="may be left out with --resume")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="the recipe; optional with --resume")
     parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/ and the recipe's name)")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     add_training(parser, "a setting of the recipe, such as optimizer.rate=2e-4", "in the run's folder")
@@ -43,7 +43,7 @@ def add_training(parser: argparse.ArgumentParser, settings: str, pictures: str) 
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {settings}; repeatable"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: cpu)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
     parser.add_argument("--pictures", metavar="DIR", help=f"folder for drawn towns (default: {pictures})")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
@@ -73,9 +73,9 @@ def _run(args: argparse.Namespace, folder: Path, world: World) -> int:
 
 def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
     if args.resume and args.out:
-        raise InputError("--resume goes on in its own folder. Leave --out out.")
+        raise InputError("--resume takes no --out: the run stays in its folder. Leave --out out.")
     if not (args.recipe or args.resume):
-        raise InputError("no recipe. Give a .toml file, or --resume and the folder of a run.")
+        raise InputError("expected a recipe, got none. Give a .toml file, or --resume and the folder of a run.")
     pictures = Path(args.pictures) if args.pictures else None
     machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet, args.tensorboard)
     recipe, changes = read_recipe(Path(args.recipe), Recipe) if args.recipe else None, read_settings(args.set)
@@ -97,7 +97,7 @@ def _report(outcome: Outcome, folder: Path, world: World) -> int:
 
 
 def report_replaced(count: int) -> int:
-    """Say how many photos could not be used, each of which was named already; return the exit code."""
+    """Print the number of photos that could not be used, which were named before; return the exit code."""
     if count:
         warn(f"{count:,} photo{'s' * (count != 1)} could not be used; others took their place.")
     return SOME_FAILED if count else 0

@@ -9,7 +9,6 @@ from typing import Any
 
 from cricavpr.models import registry
 from cricavpr.models.download import pull
-from cricavpr.models.weights import convert, show
 from cricavpr.terminal import printable
 
 
@@ -64,6 +63,8 @@ def pull_weights(args: argparse.Namespace) -> int:
 
 def convert_weights(args: argparse.Namespace) -> int:
     """Convert a weights file to safetensors and print the path of the new one."""
+    from cricavpr.models.weights import convert  # imports torch
+
     converted = convert(registry.find_weights(args.source), args.target, half=args.half)
     print(f"{len(converted.tensors)} tensors, SHA-256 {converted.sha256}", file=sys.stderr)
     print(converted.path)
@@ -72,6 +73,8 @@ def convert_weights(args: argparse.Namespace) -> int:
 
 def show_weights(args: argparse.Namespace) -> int:
     """Print a summary of a weights file."""
+    from cricavpr.models.weights import show  # imports torch
+
     shown = show(registry.find_weights(args.weights))
     if args.json:
         print(json.dumps(shown, indent=1, ensure_ascii=False))

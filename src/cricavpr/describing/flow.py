@@ -73,7 +73,7 @@ def describe(
         workers: processes that read photos; 0 reads them in this process, None chooses.
         out: file for the descriptors. Unfinished work is kept beside it, and the next run resumes it.
         progress: True for a bar on stderr, or a function that is called with (images done, images in all).
-        draw: which shuffle of a seed, see `Grouping.groups`; `evaluate` uses 0 for the database and 1 for queries.
+        draw: number of the shuffle under one seed; `evaluate` takes 0 for the database and 1 for queries.
 
     Raises:
         InputError: no photos, none that could be described, photos of different sizes in one group, a grouping that
@@ -92,13 +92,12 @@ def describe(
     if workers is not None and workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}.")
     planned = plan(method, images, Grouping.parse(grouping), batch_size, draw)
-    batches = planned.batches
     workers = default_workers(len(images)) if workers is None else workers
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Progress(progress, len(images)))
         work = stack.enter_context(open_work(planned, len(images), out, bar))
-        left = batches[work.done :]
-        bar.start(sum(len(group) for batch in batches[: work.done] for group in batch))
+        left = planned.batches[work.done :]
+        bar.start(len(images) - sum(len(group) for batch in left for group in batch))
         reading = stack.enter_context(contextlib.closing(load(method, images, left, workers)))
         for batch, loaded in zip(left, reading, strict=True):
             work.batch_done(describe_batch(method, loaded, work))
@@ -128,7 +127,7 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
         InputError: no images, a batch size below 1, or a grouping that needs keys which the set does not have.
     """
     if not len(images):
-        raise InputError(f"there are no images in {images.root}. Give at least one.")
+        raise InputError(f"there are no images in {images.root}; expected at least one.")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     made, groups = made_by(method, grouping), _groups(method, images, grouping, draw)
@@ -138,11 +137,7 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
 
 @contextlib.contextmanager
 def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
-    """Open the place for the descriptors of `count` images: in memory, or on disk with the work of an earlier run.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
+    """Open storage for the descriptors of `count` images: in memory, or on disk, where earlier work is resumed."""
     if out is None:
         yield InMemory(count, planned.made)
         return

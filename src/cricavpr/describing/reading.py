@@ -40,7 +40,7 @@ class Loaded:
 class _Batches:
     """Dataset for worker processes: item i is batch i, read and preprocessed.
 
-    A worker gets only `preprocess` of the method; the network is not pickled, unless `preprocess` is a bound method.
+    A worker gets only the `preprocess` of the method, without the network, unless `preprocess` is a bound method.
     """
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:

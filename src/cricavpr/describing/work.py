@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
@@ -71,7 +70,7 @@ class Work(ABC):
 
 
 class InMemory(Work):
-    """Rows in an array."""
+    """Descriptors of an unfinished run, in memory."""
 
     def __init__(self, count: int, made: MadeBy) -> None:
         super().__init__(made)
@@ -85,7 +84,7 @@ class InMemory(Work):
 
 
 class OnDisk(Work):
-    """A folder `.NAME.partial` beside the file: the rows, and a state with the number of finished batches.
+    """Descriptors in a folder `.NAME.partial` beside the file: the rows, and a state that counts finished batches.
 
     Rows are synced before the state that counts them, so a crash loses a few seconds of work, and a counted row is
     always there. Rows are written, not mapped: on a full disk that is an error, a mapping would kill the process.
@@ -95,43 +94,30 @@ class OnDisk(Work):
         super().__init__(made)
         self.out, self.count, self.mark, self.note = out, count, mark, note
         self.folder = out.with_name(f".{out.name}.partial")
+        self.rows, self.state = self.folder / "vectors.f32", self.folder / "state.json"
         self.saved_at = time.monotonic()
         self.file: IO[bytes] | None = None
-        self.lock = contextlib.ExitStack()
-
-    @property
-    def rows(self) -> Path:
-        """The file of the rows, float32."""
-        return self.folder / "vectors.f32"
-
-    @property
-    def state(self) -> Path:
-        """The file of the state, JSON."""
-        return self.folder / "state.json"
 
     def __enter__(self) -> Self:
         if self.out.is_dir():
             raise InputError(f"{self.out} is a folder; give the name of a file for the descriptors.")
         with growing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock.enter_context(exclusive(self.folder / "lock", str(self.out)))
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(exclusive(self.folder / "lock", str(self.out)))
             with growing(self.folder):
                 if not self._resume():
                     self._start_again()
-        except BaseException:
-            self.lock.close()
-            raise
+            self.lock = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        if self.file:
-            if kind:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.lock, contextlib.suppress(OSError):
+            if self.file and kind:
                 with contextlib.suppress(OSError, InputError):  # report the first error
                     self._save_state()
-            with contextlib.suppress(OSError):
+            if self.file:
                 self.file.close()
-        self.lock.close()
 
     def _resume(self) -> bool:
         """Resume the work of an earlier run, if it was the same work; return whether it was."""
@@ -144,7 +130,7 @@ class OnDisk(Work):
                 self.file = self.rows.open("r+b")
                 self.done, self.failed = state.batches_done, state.failed
                 return True
-        self.note(f"the unfinished work in {self.folder} is for other photos or settings; starting again.")
+        self.note(f"the unfinished work in {self.folder} belongs to other photos or settings; starting again.")
         return False
 
     def _start_again(self) -> None:

@@ -22,13 +22,13 @@ class Entry:
 
     Attributes:
         summary: one line for people.
-        default_weights: name of known weights; None for a method without weights.
-        module: of `cricavpr.methods`; its `load` takes name, weights, device and settings.
+        default_weights: a name from `cricavpr weights list`; None for a method without weights.
+        module: module of `cricavpr.methods` whose `load` takes name, weights, device and settings.
     """
 
     summary: str
     default_weights: str | None
-    module: str
+    module: str = "families"
 
 
 METHODS: dict[str, Entry] = {
@@ -60,36 +60,27 @@ METHODS: dict[str, Entry] = {
         "Patch-NetVLAD, storage: as speed, with 128 values a patch", "patch_netvlad_pitts_128", "patch_netvlad"
     ),
     "cosplace": Entry(
-        "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d",
-        "cosplace_resnet50_2048",
-        "families",
+        "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d", "cosplace_resnet50_2048"
     ),
     "eigenplaces": Entry(
-        "EigenPlaces (ICCV 2023): CosPlace's network, trained for changes of viewpoint",
-        "eigenplaces_resnet50_2048",
-        "families",
+        "EigenPlaces (ICCV 2023): CosPlace's network, trained for changes of viewpoint", "eigenplaces_resnet50_2048"
     ),
     "gcl": Entry(
         "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d; whitening is fitted apart, on the database",
         "gcl_resnet152_2048",
-        "families",
     ),
     "mixvpr": Entry(
-        "MixVPR (WACV 2023): ResNet-50 and a feature mixer at 320 px, 4096-d, 512-d or 128-d",
-        "mixvpr_resnet50_4096",
-        "families",
+        "MixVPR (WACV 2023): ResNet-50 and a feature mixer at 320 px, 4096-d, 512-d or 128-d", "mixvpr_resnet50_4096"
     ),
     "transvpr": Entry(
         "TransVPR (CVPR 2022): convolutions and a transformer at 480 x 640 px, 256-d, re-ranks by patches",
         "transvpr_msls",
         "transvpr",
     ),
-    "salad": Entry("SALAD (CVPR 2024): DINOv2 ViT-B/14 and optimal transport at 322 px, 8448-d", "salad", "families"),
-    "boq": Entry(
-        "BoQ (CVPR 2024): DINOv2 ViT-B/14 and learnt queries at 322 px, 12288-d", "boq_dinov2_12288", "families"
-    ),
-    "boq-resnet50": Entry("BoQ on ResNet-50 at 384 px, 16384-d", "boq_resnet50_16384", "families"),
-    "megaloc": Entry("MegaLoc (2025): SALAD trained on many datasets, any size, 8448-d", "megaloc", "families"),
+    "salad": Entry("SALAD (CVPR 2024): DINOv2 ViT-B/14 and optimal transport at 322 px, 8448-d", "salad"),
+    "boq": Entry("BoQ (CVPR 2024): DINOv2 ViT-B/14 and learnt queries at 322 px, 12288-d", "boq_dinov2_12288"),
+    "boq-resnet50": Entry("BoQ on ResNet-50 at 384 px, 16384-d", "boq_resnet50_16384"),
+    "megaloc": Entry("MegaLoc (2025): SALAD trained on many datasets, any size, 8448-d", "megaloc"),
     "pixels": Entry("64 x 32 grey pixels, normalised patch by patch: the baseline to beat", None, "pixels"),
 }
 

@@ -22,13 +22,13 @@ class Method(Protocol):
     """A method with weights. Its interface is NumPy, so that any runtime can implement it.
 
     Attributes:
-        name: in the table of methods.
+        name: name in the table of methods.
         dim: length of a descriptor.
         correlates: whether a descriptor depends on the other images of its group.
         image_size: (height, width) in pixels that the network takes; None for any.
         weights: SHA-256 of the weights file, or what identifies the weights otherwise.
-        preprocessing: one line with everything else that decides a descriptor.
-        device: where it computes: cpu, cuda, cuda:1, mps.
+        preprocessing: one line with every other setting that changes descriptors.
+        device: device that it computes on: cpu, cuda, cuda:1, mps.
     """
 
     name: str
@@ -77,8 +77,8 @@ class TwoStageMethod(Method, Protocol):
     query.
 
     Attributes:
-        local: one line with what decides local features, beside what decides descriptors.
-        matching: one line with what decides scores; a change needs no photo again.
+        local: one line with the settings that change local features but not descriptors.
+        matching: one line with the settings that change scores only; stored local features stay valid.
     """
 
     local: str
@@ -93,7 +93,7 @@ class TwoStageMethod(Method, Protocol):
         ...
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Combine the raw scores of all candidates of a query, (n, S), to one each, (n,); higher is better."""
+        """Combine the raw scores of all candidates of a query, (n, S), to one score each, (n,); higher is better."""
         ...
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cricavpr.errors import InputError
@@ -18,6 +19,7 @@ from cricavpr.models.cricavpr import (
     CricaVPR,
     CricaVPRConfig,
     network_from,
+    parameter_counts,
     published_like,
     read_cricavpr,
 )
@@ -29,7 +31,7 @@ MOST_PIXELS = 4096 * 4096  # of the image size in a file, which may come from a 
 
 @dataclass(frozen=True)
 class Settings:
-    """The network, and how pictures reach it; a file of ours has all of it but `dtype`."""
+    """Settings of the network and of preprocessing. A weights file of ours stores all of them but `dtype`."""
 
     config: CricaVPRConfig
     image_size: tuple[int, int]
@@ -60,7 +62,7 @@ class CricaVPRMethod(TorchMethod):
 
 
 def _departures(settings: Settings) -> str:
-    """Return the settings that change a descriptor and leave no trace in the weights."""
+    """Return the settings that change a descriptor but are not visible in the weights."""
     config, plain = settings.config, CricaVPRConfig()
     names = ("adapter_scale", "region_cuts", "levels", "aggregator")
     changed = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
@@ -70,12 +72,7 @@ def _departures(settings: Settings) -> str:
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> CricaVPRMethod:
-    """Load `cricavpr` or `cricavpr-tiny`.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or a value that it does not take.
-    """
+    """Load `cricavpr` or `cricavpr-tiny`."""
     if is_random(weights):
         settings = _overridden(default_settings(name), overrides)
         network = draw_weights(weights, lambda: CricaVPR(settings.config), settings.dtype)
@@ -102,13 +99,35 @@ def default_settings(name: str) -> Settings:
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """Replace settings, of the network too, by those of the caller."""
-    own = {key: value for key, value in overrides.items() if key in ("image_size", "resize", "dtype")}
-    network = {key: value for key, value in overrides.items() if key not in own}
-    known = [one.name for one in fields(settings.config)]
-    for key in network:
-        if key not in known:
+    """Return the settings, those of the network included, with some of them replaced."""
+    plain, known = to_plain(settings), [one.name for one in fields(settings.config)]
+    for key, value in overrides.items():
+        if key in known:
+            plain["config"][key] = to_plain(value)
+        elif key in ("image_size", "resize", "dtype"):
+            plain[key] = value
+        else:
             near = nearest(key, [*known, "image_size", "resize", "dtype"])
             raise InputError(f"unknown setting {key!r} of CricaVPR. {near}")
-    plain = {**to_plain(settings), **own, "config": {**to_plain(settings.config), **to_plain(network)}}
     return build(Settings, plain, "settings of CricaVPR")
+
+
+def parameter_table() -> str:
+    """Return the parameter counts of Supplementary Table 1 in millions, as Markdown; allocate no memory for weights."""
+    lines = [
+        "| parameters (M)               | total | backbone | adapter | others | tunable |",
+        "|------------------------------|------:|---------:|--------:|-------:|--------:|",
+    ]
+    networks = {
+        "CricaVPR (paper: Ours)": CricaVPRConfig(),
+        "full tuning, no adapter": CricaVPRConfig(adapter="none", tuning="full"),
+        "cricavpr-tiny": PUBLISHED["cricavpr-tiny"],
+    }
+    for label, config in networks.items():
+        with torch.device("meta"):
+            millions = {part: count / 1e6 for part, count in parameter_counts(CricaVPR(config)).items()}
+        lines.append(
+            f"| {label:<28} | {millions['total']:5.1f} | {millions['backbone']:8.1f} | {millions['adapter']:7.1f} "
+            f"| {millions['others']:6.1f} | {millions['tunable']:7.1f} |"
+        )
+    return "\n".join(lines)

@@ -78,7 +78,9 @@ class LoadedMethod:
             >>> method.embed([noise, Image.linear_gradient("L")]).shape
             (2, 2048)
         """
-        pictures = _listed(images)
+        if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise InputError("images must be a list of images, got a single one; put it into a list: embed([image]).")
+        pictures = list(images)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
         groups = (Grouping.parse(grouping) if self.correlates else ALONE).groups(len(pictures))
@@ -118,14 +120,13 @@ def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[S
                 "differ in size. Give the method an image size, or describe each photo alone."
             )
         found.setdefault(next(iter(sizes)), []).append(group)
-    return [_stacked(same) for same in found.values()]
-
-
-def _stacked(groups: Sequence[Prepared]) -> SameSize:
-    indices = np.array([index for group in groups for index, _ in group])
-    sizes = [len(group) for group in groups]
-    images = np.stack([pixels for group in groups for _, pixels in group])
-    return SameSize(images, sizes if max(sizes) > 1 else None, indices)
+    parts = []
+    for same in found.values():
+        images = np.stack([pixels for group in same for _, pixels in group])
+        lengths = [len(group) for group in same]
+        indices = np.array([index for group in same for index, _ in group])
+        parts.append(SameSize(images, lengths if max(lengths) > 1 else None, indices))
+    return parts
 
 
 def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | None) -> NDArray[np.float32]:
@@ -147,15 +148,6 @@ def flaw(vector: NDArray[np.float32]) -> str:  # (D,)
 
 
 # --- pictures
-
-
-def _listed(images: Iterable[Picture]) -> list[Picture]:
-    single = isinstance(images, str | Path | bytes | Image.Image) or (
-        isinstance(images, np.ndarray) and images.ndim < 4
-    )
-    if single:
-        raise InputError("images must be a list of images, got a single one; put it into a list: embed([image]).")
-    return list(images)
 
 
 def _prepared(method: Method, picture: Picture, index: int) -> Pixels:  # (3, h, w)

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,9 @@ from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Resize
 from cricavpr.images.preprocess import resized
 from cricavpr.methods.base import Pixels
 from cricavpr.methods.embedding import LoadedMethod
-from cricavpr.models.fitting import build_and_load
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, build_and_load
 from cricavpr.models.weights import find_and_read
-from cricavpr.schema import nearest
+from cricavpr.schema import build, nearest, to_plain
 
 N = TypeVar("N", bound=nn.Module)
 Colour = tuple[float, float, float]
@@ -49,32 +48,28 @@ class Settings:
     resize: Resize = "pil"
     dtype: DType = "float32"
 
-    def __post_init__(self) -> None:
-        if self.dtype not in get_args(DType):
-            raise InputError(f"unknown dtype {self.dtype!r}. {nearest(self.dtype, get_args(DType))}")
-
     def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
-        """Return these settings with some replaced.
+        """Return the settings with some of them replaced.
 
         Args:
             fixed: settings that this method does not let users change.
 
         Raises:
-            InputError: an unknown setting or precision.
+            InputError: an unknown setting, or an invalid value.
         """
         known = [field.name for field in fields(self) if field.name not in fixed]
         for key in overrides:
             if key not in known:
                 raise InputError(f"unknown setting {key!r} of {method}. {nearest(key, known)}")
-        return replace(self, **overrides)
+        return build(type(self), {**to_plain(self), **to_plain(overrides)}, f"settings of {method}")
 
 
 @dataclass(frozen=True)
 class NativeSize(Preprocess):
-    """Keep the size of each photo; where the network needs multiples, resize to the nearest ones.
+    """Preprocessing that keeps the size of each photo, or resizes to the nearest size that the network takes.
 
     Raises:
-        ImageError: on a call, for an image that is too small for the network.
+        ImageError: when called with an image that is too small for the network.
     """
 
     image_size: tuple[int, int] | None = None
@@ -151,13 +146,13 @@ class TorchMethod(LoadedMethod):
 
 @dataclass(frozen=True)
 class Family:
-    """How to load a method.
+    """A method that differs from others only in its network and settings.
 
     Attributes:
-        module: of `cricavpr.models`, which has the network.
-        settings: the authors'.
-        fixed: settings that users cannot change.
-        trunk: backbone that this name stands for; weights on another one are refused.
+        module: module of `cricavpr.models` that has the network.
+        settings: the settings of its authors.
+        fixed: names of the settings that users cannot change.
+        trunk: backbone that the method's name implies; weights with another backbone are refused.
     """
 
     module: str
@@ -169,23 +164,18 @@ class Family:
 FAMILIES = {
     "cosplace": Family("cosplace", Settings()),
     "eigenplaces": Family("cosplace", Settings()),
-    "gcl": Family("gcl", Settings((480, 640))),
+    "gcl": Family("cosplace", Settings((480, 640))),
     "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in training, not as in demos
     "transvpr": Family("transvpr", Settings((480, 640), "tensor_no_antialias")),
     "salad": Family("salad", Settings((322, 322))),  # trained at 224 x 224, evaluated by its authors at 322 x 322
     "boq": Family("boq", Settings((322, 322), "tensor_bicubic"), fixed=("resize",), trunk="dinov2"),
     "boq-resnet50": Family("boq", Settings((384, 384), "tensor_bicubic"), fixed=("resize",), trunk="resnet50"),
-    "megaloc": Family("megaloc", Settings(None, "tensor"), fixed=("resize",)),
+    "megaloc": Family("salad", Settings(None, "tensor"), fixed=("resize",)),
 }
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TorchMethod:
-    """Load a method of FAMILIES.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or an image size that the network does not take.
-    """
+    """Load a method of FAMILIES."""
     family = FAMILIES[name]
     settings = family.settings.overridden(overrides, name, family.fixed)
     network, mark = load_network(name, weights, settings.dtype)
@@ -195,7 +185,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Torch
 
 
 def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
-    """Return the network of a family with weights, and what identifies these."""
+    """Load the network of a family; return it with the SHA-256 of its weights, or the name of random ones."""
     family = FAMILIES[name]
     models = importlib.import_module(f"cricavpr.models.{family.module}")
     network, mark = with_weights(
@@ -204,8 +194,8 @@ def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str
     if family.trunk is not None and network.trunk != family.trunk:
         wanted = family.module, network.trunk
         others = [other for other, one in FAMILIES.items() if (one.module, one.trunk) == wanted]
-        advice = f"Load it as {others[0]!r}." if others else "No method here uses that."
-        raise WeightsError(f"{weights} is for {network.trunk}, but {name!r} is for {family.trunk}. {advice}")
+        advice = f"Load it as {others[0]!r}." if others else "No method here uses that backbone."
+        raise WeightsError(f"{weights} has the backbone {network.trunk}, but {name!r} needs {family.trunk}. {advice}")
     return network, mark
 
 
@@ -218,16 +208,12 @@ def with_weights(
     network_of: Callable[[Mapping[str, Tensor]], N],
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[N, str]:
-    """Return a network with weights, and their SHA-256, or the text that identifies random weights.
+    """Load a network; return it with the SHA-256 of its weights, or the name of random ones (random:SEED).
 
     Args:
         weights: a file, a known name, or random:SEED.
-        network_of: makes the network with the sizes of tensors, by our names; of the published size without tensors.
-        renamed: the authors' names to ours.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: random weights without a seed.
+        network_of: builds the network with the sizes of tensors (our names); the published size for no tensors.
+        renamed: changes the authors' names into ours.
     """
     if is_random(weights):
         return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
@@ -237,16 +223,12 @@ def with_weights(
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the weights are random: random:SEED."""
+    """Return whether the weights are given as random:SEED."""
     return str(weights).startswith(RANDOM)
 
 
 def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
-    """Build a network with random weights, without touching the caller's random numbers.
-
-    Raises:
-        InputError: there is no seed, or it is too long.
-    """
+    """Build a network with random weights, without touching the caller's random numbers."""
     seed = str(weights).removeprefix(RANDOM)
     if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
         raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")

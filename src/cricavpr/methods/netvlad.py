@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD
-from cricavpr.matlab import is_matlab
+from cricavpr.matlab import Unreadable, Value, is_matlab, read_variable
 from cricavpr.methods.families import Colour, DType, Settings, TorchMethod, is_random, torch_dtype, with_weights
-from cricavpr.methods.matconvnet import read_matconvnet
 from cricavpr.models.fitting import build_and_load
 from cricavpr.models.netvlad import (
     CLUSTERS,
@@ -29,10 +34,13 @@ from cricavpr.models.netvlad import (
     network_of,
 )
 from cricavpr.models.registry import check_recorded, find_weights
+from cricavpr.models.weights import plain_state
 
 CAFFE_MEAN: Colour = (0.48501960784313836, 0.4579568627450961, 0.4076039215686255)  # of 0..1: 123.68, 116.78, 103.94
 CAFFE_STD: Colour = (0.00392156862745098,) * 3  # 1/255: pixels stay in 0..255
 SFRS_SIZE = (480, 640)
+CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # numbered as torchvision numbers VGG-16
+NETVLAD, WHITENING = 30, 33  # numbers of layers in MatConvNet
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,6 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADM
     """Load `netvlad` or `sfrs`.
 
     NetVLAD comes in two forms: the MATLAB file of its first authors, whitened, and Nanne's checkpoint, which is not.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or a value that it does not take.
     """
     settings = VLADSettings(SFRS_SIZE if name == "sfrs" else None).overridden(overrides, name)
     if name == "sfrs":
@@ -100,7 +104,7 @@ def from_torch(
     names: Mapping[str, str],
     published: tuple[int, Flattening, int | None],  # clusters, order of values, values after whitening
 ) -> tuple[VLADNet, str]:
-    """Return a network from a file of torch, or of the published size with random weights; and the weights' SHA-256."""
+    """Load a network from a file of torch, or draw random weights; return it with the SHA-256 of its weights."""
     return with_weights(
         weights,
         dtype,
@@ -116,3 +120,71 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
     network = build_and_load(lambda: network_of(tensors, "channels"), tensors, str(path), torch_dtype(dtype))
     red, green, blue = (level / 255 for level in mean)
     return network, mark, (red, green, blue)
+
+
+# ---- the MATLAB file of the first authors, a MatConvNet network
+
+
+def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
+    """Return the tensors of the network by our names, and the mean colour, 0 to 255, to subtract from photos.
+
+    Raises:
+        WeightsError: damaged, too large, or not NetVLAD as its authors published it.
+    """
+    try:
+        network = read_variable(path, "net")
+        layers = _field(network, "layers")
+        arrays, mean = _arrays(layers if isinstance(layers, list) else [layers]), _mean(network)
+    except Unreadable as error:
+        raise WeightsError(f"cannot use {path} as weights: {error}.") from None
+    return plain_state(
+        {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}, str(path)
+    ), mean
+
+
+def _arrays(layers: list[Any]) -> dict[str, NDArray[Any]]:
+    if len(layers) <= NETVLAD:
+        raise Unreadable(f"its network has {len(layers)} layers and ends before NetVLAD")
+    arrays: dict[str, NDArray[Any]] = {}
+    for number in CONVOLUTIONS:
+        kernel, bias = _weights(layers, number, 4)
+        arrays[f"backbone.{number}.weight"] = kernel.transpose(3, 2, 0, 1)  # (h, w, in, out) there
+        arrays[f"backbone.{number}.bias"] = np.atleast_1d(bias)
+    assignment, centres = _weights(layers, NETVLAD, 2)
+    arrays["pool.conv.weight"] = assignment.T[:, :, None, None]  # (C, K) there
+    arrays["pool.centroids"] = -centres.T  # (C, K) there, and subtracted by adding
+    if len(layers) > WHITENING:
+        projection, shift = _weights(layers, WHITENING, 2)
+        arrays["whitening.weight"] = projection.T  # (K C, D) there
+        arrays["whitening.bias"] = np.atleast_1d(shift)
+    return arrays
+
+
+def _weights(layers: list[Any], number: int, dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the two arrays of a layer, the first with `dims` dimensions."""
+    both = _field(layers[number], "weights")
+    if not isinstance(both, list) or len(both) != 2:
+        raise Unreadable(f"its layer {number} must have two arrays of weights")
+    first, second = both
+    for array in both:
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            raise Unreadable(f"its layer {number} has weights that are not floating-point numbers")
+    if first.ndim != dims:
+        raise Unreadable(f"the weights of its layer {number} must have {dims} dimensions, got the shape {first.shape}")
+    return first, second
+
+
+def _mean(network: Value) -> Colour:
+    image = _field(_field(_field(network, "meta"), "normalization"), "averageImage")
+    colour = np.asarray(image, np.float64) if isinstance(image, np.ndarray) else np.empty(0)
+    colour = colour[0, 0] if colour.ndim == 3 and colour.size else colour
+    if colour.shape != (3,) or not np.isfinite(colour).all():
+        raise Unreadable("its averageImage must be three finite numbers")
+    red, green, blue = colour.tolist()
+    return red, green, blue
+
+
+def _field(structure: Any, name: str) -> Any:
+    if not isinstance(structure, dict) or name not in structure:
+        raise Unreadable(f"its network lacks the field {name}")
+    return structure[name]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cricavpr.errors import InputError
 from cricavpr.methods.base import LocalFeatures, Pixels
@@ -22,7 +21,6 @@ from cricavpr.methods.matching import homography_inliers, mutual_matches
 from cricavpr.methods.netvlad import VLADMethod, VLADSettings, from_torch
 from cricavpr.models.netvlad import CLUSTERS, NANNE, VLADNet
 from cricavpr.models.patch_netvlad import patch_centres_px, patch_descriptors, patch_grid, patch_positions
-from cricavpr.schema import nearest
 
 Matcher = Literal["ransac", "rapid"]
 Kept = Literal["float16", "float32", "float64"]
@@ -48,10 +46,16 @@ class PatchSettings(VLADSettings):
     matcher: Matcher = "ransac"
     kept: Kept = "float16"
 
+    def __post_init__(self) -> None:
+        sizes, weights = len(self.patch_sizes), len(self.patch_weights)
+        if sizes != weights or not sizes:
+            raise InputError(
+                f"patch_sizes and patch_weights must have the same length, at least 1, got {sizes} and {weights}."
+            )
 
-@dataclass(frozen=True)
-class Published:
-    """One of the authors' configurations: its settings, and the number of values of a patch."""
+
+class Published(NamedTuple):
+    """One of the authors' configurations: its settings, and the length of a patch descriptor."""
 
     settings: PatchSettings
     dim: int
@@ -78,14 +82,14 @@ class PatchNetVLADMethod(VLADMethod):
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
         """Return, for each image and size, patches (P, D) of unit length, and rows and columns of their grid (2,)."""
-        sizes = self.patch_settings.patch_sizes
+        sizes, dtype = self.patch_settings.patch_sizes, self.patch_settings.kept
         with torch.inference_mode():
             maps = self.network.backbone(self.tensor(images))  # (B, C, h, w)
             grids = {size: np.array(patch_grid(size, *maps.shape[-2:]), np.int64) for size in sizes}
             found: list[LocalFeatures] = []
             for own in maps.split(1):  # one by one: K C values at every patch take much memory
                 patches = zip(sizes, patch_descriptors(self.network, own, sizes), strict=True)
-                kept = {f"patches_{size}": _kept(of_size[0], self.patch_settings.kept) for size, of_size in patches}
+                kept = {f"patches_{n}": of_size[0].cpu().numpy().astype(dtype) for n, of_size in patches}
                 found.append({**kept, **{f"grid_{size}": grid for size, grid in grids.items()}})
         return found
 
@@ -101,15 +105,10 @@ class PatchNetVLADMethod(VLADMethod):
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures, size: int) -> NDArray[np.intp]:
         """Return the mutual matches of patches of one size, (M, 2)."""
-        return mutual_matches(self._similarity(query[f"patches_{size}"], candidate[f"patches_{size}"]))
-
-    def _similarity(self, query: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:  # (n, D), (m, D) to (n, m)
-        """Multiply patches on the method's device, in float32 at least: float16 is for storage, not for sums."""
-        dtype = torch.float64 if query.dtype == np.float64 else torch.float32
-        one, other = (
-            torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in (query, candidate)
-        )
-        return (one @ other.T).cpu().numpy()
+        patches = query[f"patches_{size}"], candidate[f"patches_{size}"]  # (n, D), (m, D)
+        dtype = torch.float64 if patches[0].dtype == np.float64 else torch.float32  # float16 is not for sums
+        one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in patches)
+        return mutual_matches((one @ other.T).cpu().numpy())
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, S) to (n,)
         """Standardise the scores of each size over the candidates, and add them with their weights.
@@ -132,7 +131,7 @@ def _ransac_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArr
 
 
 def _rapid_score(pairs: NDArray[np.intp], query: NDArray[Any], candidate: NDArray[Any], size: int) -> float:
-    """Return the rapid spatial score: the squared distance of each shift to the most unusual one possible, summed."""
+    """Return the rapid spatial score: higher the more similar the shifts of the matches are."""
     here, there = patch_positions(*query.tolist()), patch_positions(*candidate.tolist())
     shifts = there[pairs[:, 1]] - here[pairs[:, 0]]  # (M, 2)
     oddness = np.abs(shifts - shifts.mean(axis=0))
@@ -146,32 +145,9 @@ _SCORES: dict[str, Callable[[NDArray[np.intp], NDArray[Any], NDArray[Any], int],
 }
 
 
-def _kept(patches: Tensor, kept: Kept) -> NDArray[Any]:  # (P, D)
-    array: NDArray[Any] = patches.cpu().numpy().astype(kept)
-    return array
-
-
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> PatchNetVLADMethod:
-    """Load a configuration of Patch-NetVLAD.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or a value that it does not take.
-    """
+    """Load a configuration of Patch-NetVLAD."""
     published = CONFIGURATIONS[name]
     settings = published.settings.overridden(overrides, name)
-    _check(settings)
     network, mark = from_torch(weights, settings.dtype, NANNE, (CLUSTERS, "clusters", published.dim))
     return PatchNetVLADMethod(name, network, settings, mark, device)
-
-
-def _check(settings: PatchSettings) -> None:
-    for setting, known in (("matcher", get_args(Matcher)), ("kept", get_args(Kept))):
-        value = getattr(settings, setting)
-        if value not in known:
-            raise InputError(f"unknown {setting} {value!r}. {nearest(value, known)}")
-    if len(settings.patch_sizes) != len(settings.patch_weights) or not settings.patch_sizes:
-        raise InputError(
-            f"patch_sizes and patch_weights must have the same length, at least 1, got {len(settings.patch_sizes)} "
-            f"and {len(settings.patch_weights)}."
-        )

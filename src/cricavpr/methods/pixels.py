@@ -45,11 +45,7 @@ class PixelMatcher(LoadedMethod):
 
 
 def load(name: str, weights: str | Path | None, device: str, **overrides: Any) -> PixelMatcher:
-    """Return the pixel matcher, which computes on the cpu.
-
-    Raises:
-        InputError: weights or settings are given.
-    """
+    """Return the pixel matcher, which computes on the CPU."""
     if weights is not None or overrides:
         raise InputError("the pixel matcher takes no weights and no settings; leave them out.")
     return PixelMatcher()

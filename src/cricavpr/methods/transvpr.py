@@ -86,12 +86,7 @@ def patch_centres(height: int, width: int) -> NDArray[np.float32]:
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TransVPRMethod:
-    """Load TransVPR.
-
-    Raises:
-        WeightsError: the weights are missing, unsafe, or do not fit.
-        InputError: an unknown setting, or an image size that the network does not take.
-    """
+    """Load TransVPR."""
     settings = TransVPRSettings().overridden(overrides, name)
     network, mark = load_network(name, weights, settings.dtype)
     return TransVPRMethod(name, network, settings, mark, device)

@@ -7,7 +7,7 @@ patches, linear up. They differ in the mixer, and in whether there is a shortcut
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,11 +49,6 @@ class MulConv(nn.Module):
         return torch.cat([branch(maps) for branch in self.branches], dim=1)
 
 
-def single_conv(kernel: int) -> Callable[[int], nn.Module]:
-    """Return the maker of a mixer with one convolution (Supplementary Table 6)."""
-    return lambda width: ConvNormReLU(width, width, kernel)
-
-
 class Adapter(BlockAdapter):
     """Linear down, ReLU, `mixer` on the grid of patches, linear up. Class token and registers skip the mixer."""
 
@@ -73,31 +68,25 @@ class Adapter(BlockAdapter):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # (B, T, C)
         narrow = torch.relu(self.down(tokens))  # (B, T, hidden)
-        return self.up(narrow if self.mixer is None else self._mix(narrow, grid, self.mixer))  # type: ignore[no-any-return]
-
-    def _mix(self, narrow: Tensor, grid: tuple[int, int], mixer: nn.Module) -> Tensor:
-        prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
-        maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
-        mixed = mixer(maps).flatten(2).transpose(1, 2)  # (B, P, hidden)
-        passed = torch.cat([prefix, mixed], dim=1)
-        return narrow + passed if self.skip else passed  # with the skip the class token counts twice, as published
+        if self.mixer is not None:
+            prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
+            maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
+            passed = torch.cat([prefix, self.mixer(maps).flatten(2).transpose(1, 2)], dim=1)
+            narrow = narrow + passed if self.skip else passed  # with the skip the class token counts twice: published
+        return self.up(narrow)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class AdapterKind:
-    """One row of the table of adapters: the maker of the mixer, and whether there is a shortcut around it."""
-
-    mixer: Callable[[int], nn.Module] | None
-    skip: bool
+def _single_conv(width: int, kernel: int) -> nn.Module:
+    return ConvNormReLU(width, width, kernel)
 
 
-ADAPTERS: dict[str, AdapterKind] = {
-    "mulconv": AdapterKind(MulConv, skip=True),
-    "conv1x1": AdapterKind(single_conv(1), skip=True),
-    "conv3x3": AdapterKind(single_conv(3), skip=True),
-    "conv5x5": AdapterKind(single_conv(5), skip=True),
-    "convadapter": AdapterKind(single_conv(3), skip=False),
-    "bottleneck": AdapterKind(None, skip=False),
+ADAPTERS: dict[str, tuple[Callable[[int], nn.Module] | None, bool]] = {  # the mixer; a shortcut around it
+    "mulconv": (MulConv, True),
+    "conv1x1": (partial(_single_conv, kernel=1), True),
+    "conv3x3": (partial(_single_conv, kernel=3), True),
+    "conv5x5": (partial(_single_conv, kernel=5), True),
+    "convadapter": (partial(_single_conv, kernel=3), False),
+    "bottleneck": (None, False),
 }
 
 
@@ -105,20 +94,17 @@ def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], BlockAdapter
     """Return the function that makes the adapter of a block; None for "none".
 
     Args:
-        name: a row of ADAPTERS, or "none".
+        name: a name in ADAPTERS, or "none".
         ratio: width inside the adapter, as a share of the transformer's width.
-
-    Raises:
-        InputError: unknown adapter.
     """
     if name == "none":
         return None
     if name not in ADAPTERS:
         raise InputError(f"unknown adapter {name!r}. Known: {', '.join(ADAPTERS)}, none.")
-    kind = ADAPTERS[name]
+    mixer, skip = ADAPTERS[name]
 
     def make(config: ViTConfig) -> BlockAdapter:
         hidden = int(config.width * ratio)
-        return Adapter(config, hidden, kind.mixer(hidden) if kind.mixer else None, kind.skip)
+        return Adapter(config, hidden, mixer(hidden) if mixer else None, skip)
 
     return make

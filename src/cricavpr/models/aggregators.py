@@ -18,6 +18,7 @@ from cricavpr.errors import InputError
 from cricavpr.models.vit import Tokens
 
 RegionCuts = Literal["grid", "authors"]
+Whole = Literal["class_token", "gem"]
 Region = tuple[slice, slice]  # rows, columns of the grid of patches
 
 _AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # constants in the authors' code, for any grid; equal to ours at 16 patches
@@ -26,13 +27,12 @@ _AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # constants in the authors' code, for any
 class GeM(nn.Module):
     """Generalised mean over the patches of each region: (mean of x^p)^(1/p), with one learnt p."""
 
-    def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
+    def __init__(self, p: float = 3.0) -> None:
         super().__init__()
         self.p = nn.Parameter(torch.tensor([p]))
-        self.floor = floor
 
     def forward(self, patches: Tensor, regions: Sequence[Region]) -> Tensor:  # (B, h, w, C)
-        powered = patches.clamp(min=self.floor).pow(self.p)
+        powered = patches.clamp(min=1e-6).pow(self.p)
         means = [powered[:, rows, columns].mean(dim=(1, 2)) for rows, columns in regions]
         return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
 
@@ -43,22 +43,15 @@ class GeM(nn.Module):
 
 
 class PyramidAggregator(nn.Module):
-    """Tokens to regions (B, R, C). Level n cuts the grid of patches into n x n regions.
+    """Aggregator of tokens into regions (B, R, C). Level n cuts the grid of patches into n x n regions.
 
     Level 1 is the class token or, with `whole="gem"`, one GeM over all patches. The paper's pyramid is levels (1, 2, 3)
     with the class token; its ablation "GeM" is level 1 alone with `whole="gem"`.
     """
 
-    def __init__(
-        self,
-        levels: Sequence[int] = (1, 2, 3),
-        whole: Literal["class_token", "gem"] = "class_token",
-        cuts: RegionCuts = "grid",
-    ) -> None:
+    def __init__(self, levels: tuple[int, ...], whole: Whole, cuts: RegionCuts) -> None:
         super().__init__()
-        self.levels = tuple(levels)
-        self.whole = whole
-        self.cuts = cuts
+        self.levels, self.whole, self.cuts = levels, whole, cuts
         self.gem = GeM()
 
     def forward(self, tokens: Tokens) -> Tensor:

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
-from cricavpr.models.fitting import HEAD_WIDTH, dinov2_of, layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, dinov2_of, layers_of, renamed, shape_of
 from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
 
 LAST_STAGE = 3  # of the ResNet: its maps are 16 times smaller than the images
@@ -69,7 +68,7 @@ class BoQBlock(nn.Module):
 
 
 class BoQAggregator(nn.Module):
-    """Maps to one descriptor."""
+    """The aggregator: a map of the backbone to one descriptor."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -89,7 +88,7 @@ class BoQAggregator(nn.Module):
 
 
 class BoQ(nn.Module):
-    """Images to descriptors. It takes the patches of DINOv2 before the final norm."""
+    """The whole network. It takes the patches of DINOv2 before the final norm."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -102,15 +101,12 @@ class BoQ(nn.Module):
         self.aggregator = BoQAggregator(config)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, D)
-        return self.aggregator(self._maps(images))  # type: ignore[no-any-return]
-
-    def _maps(self, images: Tensor) -> Tensor:  # (B, channels, h, w)
-        if not isinstance(self.backbone, VisionTransformer):
-            return self.backbone(images)  # type: ignore[no-any-return]
-        tokens = self.backbone(images)
-        height, width = tokens.patches.shape[1:3]
-        patches: Tensor = tokens.prenorm[:, -height * width :]  # (B, n, C)
-        return patches.transpose(1, 2).reshape(len(images), -1, height, width)
+        maps = self.backbone(images)  # (B, channels, h, w)
+        if isinstance(self.backbone, VisionTransformer):
+            height, width = maps.patches.shape[1:3]
+            patches = maps.prenorm[:, -height * width :]  # (B, n, C)
+            maps = patches.transpose(1, 2).reshape(len(images), -1, height, width)
+        return self.aggregator(maps)  # type: ignore[no-any-return]
 
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------
@@ -134,7 +130,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     if not tensors:
         return BoQ(PUBLISHED[name])
     depth = resnet_depth_of(tensors, "backbone.layer3.")

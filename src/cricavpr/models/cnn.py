@@ -29,8 +29,8 @@ def vgg16_features(last: VGGCut = "conv5_3") -> nn.Sequential:
     """Return the convolutions of VGG-16, numbered as torchvision's `features`: (B, 3, H, W) to (B, 512, h, w).
 
     Args:
-        last: "conv5_3" ends before the last ReLU, so that maps have negative values, at stride 16, as in most of the
-            literature. "pool5" is the whole, with the last ReLU and pool, at stride 32.
+        last: "conv5_3" ends before the last ReLU, at stride 16, as in most of the literature; its maps have negative
+            values. "pool5" includes the last ReLU and pool, at stride 32.
     """
     modules: list[nn.Module] = []
     inputs = 3
@@ -101,11 +101,8 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
 
     Its children have torchvision's names; `nn.Sequential(*resnet(50))` is the same network with its children numbered,
     0 to 7, as several authors store it.
-
-    Raises:
-        InputError: unknown depth or stage.
     """
-    channels = resnet_channels(depth, last_stage)
+    resnet_channels(depth, last_stage)  # refuses an unknown one
     block = Bottleneck if depth >= FIRST_BOTTLENECK else BasicBlock
     children: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=_conv(3, 64, 7, stride=2),
@@ -123,7 +120,6 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
         blocks = [block(before, width, stride) for (before, _), stride in zip(pairwise(widths), strides, strict=True)]
         children[f"layer{stage}"] = nn.Sequential(*blocks)
         inputs = outputs
-    assert inputs == channels
     return _initialised(nn.Sequential(children))
 
 
@@ -148,7 +144,7 @@ def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
     """Return the depth of the ResNet with these entries; None if they are not those of a known ResNet.
 
     Args:
-        names: of the entries of a state dict.
+        names: the names in a state dict.
         third_stage: prefix of the third stage, which differs between depths: "layer3." or, numbered, "6.".
     """
     rests = [name.removeprefix(third_stage).split(".") for name in names if name.startswith(third_stage)]
@@ -174,7 +170,7 @@ def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3", last_stage: int = 4)
 
 
 def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
-    """Return the row of TRUNKS that has these entries ("0.weight", "4.0.conv1.weight"), or None.
+    """Return the name in TRUNKS of the trunk with these entries ("0.weight", "4.0.conv1.weight"), or None.
 
     Args:
         prefix: only names with this prefix count, such as "backbone.".

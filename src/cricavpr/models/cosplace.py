@@ -1,7 +1,9 @@
-"""CosPlace and EigenPlaces: one network, a convolutional trunk, GeM and a linear layer, trained differently.
+"""CosPlace, EigenPlaces and GCL: a convolutional trunk and GeM; the first two add a linear layer.
 
 Sources: Berton et al., "Rethinking Visual Geo-localization for Large-Scale Applications" (CVPR 2022), and
-"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023).
+"EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023), the same network trained
+differently; Leyva-Vallina et al., "Data-efficient Large Scale Place Recognition with Graded Similarity Supervision"
+(CVPR 2023).
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from torch import Tensor, nn
 
 from cricavpr.models.aggregators import GeM
 from cricavpr.models.cnn import numbered_trunk, numbered_trunk_of, trunk_channels
-from cricavpr.models.fitting import renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 
 if TYPE_CHECKING:
     from cricavpr.models.netvlad import VLADNet
@@ -24,7 +25,7 @@ _FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # child of the trunk: conv5_1; the 
 
 
 class CosPlace(nn.Module):
-    """Images to descriptors. `trunk` is a row of `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
+    """CosPlace or EigenPlaces. `trunk` is a name in `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
 
     def __init__(self, trunk: str = "resnet50", dim: int = 2048) -> None:
         super().__init__()
@@ -40,8 +41,22 @@ class CosPlace(nn.Module):
         return F.normalize(self.projection(self.gem.whole(maps)), dim=1)  # (B, D)
 
 
+class GCL(nn.Module):
+    """GCL. `trunk` is a name in `cnn.TRUNKS`; VGG-16 includes its last ReLU and pool."""
+
+    def __init__(self, trunk: str = "resnet152") -> None:
+        super().__init__()
+        self.dim = trunk_channels(trunk)
+        self.needs = ImageNeeds(32 if trunk == "vgg16" else 1)
+        self.backbone = numbered_trunk(trunk, vgg_last="pool5")
+        self.gem = GeM()
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, C)
+        return F.normalize(self.gem.whole(self.backbone(images)), dim=1)
+
+
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Return the names of the parameters that the authors train: the end of the trunk and everything after it."""
+    """Return the names of the parameters that the authors train: the end of the trunk, and everything after it."""
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name
@@ -51,11 +66,14 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
-    return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection."})
+    """Rename the entries of the authors' state dicts to ours."""
+    return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection.", r"pool\.p$": "gem.p"})
 
 
-def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
-    trunk = numbered_trunk_of(tensors, "backbone.") or "resnet50"
+def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    trunk = numbered_trunk_of(tensors, "backbone.")
+    if name == "gcl":
+        return GCL(trunk or "resnet152")
+    trunk = trunk or "resnet50"
     return CosPlace(trunk, shape_of(tensors, "projection.weight", (2048, trunk_channels(trunk)))[0])

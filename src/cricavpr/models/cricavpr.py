@@ -1,7 +1,7 @@
 """CricaVPR: a transformer with adapters, a pyramid of regions, and an encoder that correlates the images of a group.
 
 Source: Lu et al., "CricaVPR: Cross-image Correlation-aware Representation Learning for Visual Place Recognition"
-(CVPR 2024). Every ablation of the paper and its supplement is a field of `CricaVPRConfig`.
+(CVPR 2024).
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from cricavpr.errors import InputError
 from cricavpr.files import write_text
 from cricavpr.models.adapters import ADAPTERS, adapter_maker
-from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, region_count
+from cricavpr.models.aggregators import PyramidAggregator, RegionCuts, Whole, region_count
 from cricavpr.models.cross_image import CrossImageEncoder
 from cricavpr.models.devices import AUTO, choose_device
-from cricavpr.models.fitting import build_and_load, dinov2_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, build_and_load, dinov2_of, renamed, shape_of
 from cricavpr.models.registry import KNOWN, PRETRAINED
 from cricavpr.models.torch_files import unusable
 from cricavpr.models.vit import (
@@ -48,8 +47,8 @@ MOST_RATIO = 16  # of the width inside an adapter to that of the transformer
 
 
 @dataclass(frozen=True)
-class CricaVPRConfig:
-    """The network of the paper, and its ablations.
+class Ablation:
+    """Choices in the network of the paper; every ablation of the paper and its supplement is one of them.
 
     Attributes:
         adapter: mulconv, conv1x1, conv3x3, conv5x5, convadapter, bottleneck or none (Supplementary Table 6).
@@ -58,12 +57,9 @@ class CricaVPRConfig:
         aggregator: the pyramid of `levels`, one GeM over all patches, or the class token (Supplementary Table 7).
         region_cuts: where the pyramid cuts: from the grid, or as the authors' code does for any grid.
         encoder_depth: layers of the cross-image encoder; 0 for none (Supplementary Table 3).
-
-    Raises:
-        InputError: a value is out of range.
     """
 
-    backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
+    backbone: ViTConfig | str
     adapter: str = "mulconv"
     adapter_ratio: float = 0.5
     adapter_scale: float = 0.2
@@ -75,6 +71,17 @@ class CricaVPRConfig:
     encoder_heads: int = 16
     encoder_ffn: int = 2048
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class CricaVPRConfig(Ablation):
+    """Configuration of the network.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
 
     def __post_init__(self) -> None:
         if self.adapter not in (*ADAPTERS, "none"):
@@ -117,7 +124,7 @@ def published_like(config: CricaVPRConfig) -> str:
 
 
 class CricaVPR(nn.Module):
-    """Images and group sizes to descriptors: `regions` for each image by itself, then `correlate` within groups.
+    """The network. `regions` takes each image by itself, then `correlate` relates the images of each group.
 
     Example:
         >>> model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
@@ -135,11 +142,14 @@ class CricaVPR(nn.Module):
         self.needs = ImageNeeds(config.backbone.patch, whole=True)
         adapter = adapter_maker(config.adapter, config.adapter_ratio)
         self.backbone = VisionTransformer(config.backbone, adapter, config.adapter_scale)
-        self.aggregator = _aggregator(config)
+        whole: Whole = "class_token" if config.aggregator == "pyramid" else config.aggregator
+        levels = config.levels if config.aggregator == "pyramid" else (1,)
+        self.aggregator = PyramidAggregator(levels, whole, config.region_cuts)
         self.encoder = CrossImageEncoder(
             config.backbone.width, config.encoder_depth, config.encoder_heads, config.encoder_ffn, config.dropout
         )
-        _freeze(self, config.tuning)
+        for name, parameter in self.backbone.named_parameters():  # aggregator and encoder always learn
+            parameter.requires_grad = config.tuning == "full" or (config.tuning == "adapter" and ".adapter." in name)
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, H, W)
         """Return descriptors of unit length, (B, D); images of one group influence one another.
@@ -208,20 +218,6 @@ class CricaVPR(nn.Module):
         write_text(Path(folder) / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
-def _aggregator(config: CricaVPRConfig) -> PyramidAggregator:
-    if config.aggregator == "pyramid":
-        return PyramidAggregator(config.levels, cuts=config.region_cuts)
-    return PyramidAggregator((1,), whole=config.aggregator, cuts=config.region_cuts)
-
-
-def _freeze(model: CricaVPR, tuning: Tuning) -> None:
-    """Turn off the gradients of what is not trained; aggregator and encoder are always trained."""
-    if tuning == "full":
-        return
-    for name, parameter in model.backbone.named_parameters():
-        parameter.requires_grad = tuning == "adapter" and ".adapter." in name
-
-
 def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
     """Return the group sizes, 1 for each image by default; raise InputError if they do not add up."""
     sizes = [1] * count if groups is None else list(groups)
@@ -266,7 +262,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
     """Read weights with our names, and the configuration: from the file, from `config.json` beside it, or its sizes.
 
-    Sizes do not tell everything: for the rest the published values are assumed, and a note says so.
+    Where only sizes are known, the published values of all other settings are assumed, and a note says so.
 
     Args:
         weights: a known name, a weights file, or a folder of `save_pretrained`.
@@ -283,40 +279,26 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
         elif "config" in file.header:
             config = build(CricaVPRConfig, file.header["config"], "config")
         else:
-            return file, _assumed(weights, file.tensors)
-        _check_layers(config, file.tensors)
+            config = config_of(file.tensors)
+            if str(weights) not in KNOWN:
+                like, heads = published_like(config), config.encoder_heads
+                note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
+        for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
+            found = count_layers(file.tensors, prefix)
+            if found != depth:  # before any layer is built
+                raise InputError(f"expected {depth} layers {prefix}*, got {found}")
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
 
 
-def _assumed(weights: str | Path, tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    config = config_of(tensors)
-    if str(weights) not in KNOWN:
-        like, heads = published_like(config), config.encoder_heads
-        note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
-    return config
-
-
-def _check_layers(config: CricaVPRConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raise InputError if there are not as many layers in the tensors, before any is built."""
-    for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
-        found = count_layers(tensors, prefix)
-        if found != depth:
-            raise InputError(f"expected {depth} layers {prefix}*, got {found}")
-
-
 def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:
-    """Build the network of a configuration and load the tensors of a file into it, strictly.
-
-    Raises:
-        WeightsError: the tensors do not fit; then no memory was allocated for the network.
-    """
+    """Build the network of a configuration and load the tensors of a file into it, strictly; see `build_and_load`."""
     return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Read the sizes of a CricaVPR from tensors, by our names. What they do not tell has the published value."""
+    """Read the sizes of a CricaVPR from tensors (our names); take the published values for all other settings."""
     backbone = dinov2_of(tensors, "backbone.")
     plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]
     return replace(

@@ -6,7 +6,7 @@ separate sequences of a batch, so images of different groups never meet and ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,21 +27,13 @@ class CrossImageEncoder(nn.Module):
         if not self.layers:
             return regions
         out = torch.empty_like(regions)
-        for rows in _rows_by_size(groups, regions.device):
-            out[rows] = self._correlate(regions[rows]).to(out.dtype)  # autocast may give half precision
+        sizes = torch.tensor(groups, device=regions.device)
+        starts = sizes.cumsum(0) - sizes
+        for size in sorted(set(groups)):
+            rows = starts[sizes == size][:, None] + torch.arange(size, device=regions.device)  # (G, g)
+            sequences = regions[rows].transpose(1, 2).flatten(0, 1)  # (G R, g, C): one for each group and region
+            for layer in self.layers:
+                sequences = layer(sequences)
+            correlated = sequences.view(len(rows), -1, size, regions.shape[2]).transpose(1, 2)  # (G, g, R, C)
+            out[rows] = correlated.to(out.dtype)  # autocast may give half precision
         return out
-
-    def _correlate(self, regions: Tensor) -> Tensor:  # (G, g, R, C): G groups of g images
-        count, size, number, width = regions.shape
-        sequences = regions.transpose(1, 2).reshape(count * number, size, width)  # one sequence per group and region
-        for layer in self.layers:
-            sequences = layer(sequences)
-        return sequences.view(count, number, size, width).transpose(1, 2)
-
-
-def _rows_by_size(groups: Sequence[int], device: torch.device) -> Iterator[Tensor]:
-    """Yield, for each group size, the row numbers of its groups, (G, g)."""
-    sizes = torch.tensor(groups, device=device)
-    starts = sizes.cumsum(0) - sizes
-    for size in sorted(set(groups)):
-        yield starts[sizes == size][:, None] + torch.arange(size, device=device)

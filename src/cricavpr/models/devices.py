@@ -11,7 +11,7 @@ _BEST_FIRST = ("cuda", "mps", "cpu")
 
 
 def choose_device(device: str = AUTO) -> str:
-    """Return a device that torch can compute on here, before anything is loaded.
+    """Return a device, after a test that torch can compute on it.
 
     Args:
         device: cpu, cuda, mps, or one of several such as cuda:1; "auto" tries cuda, mps and cpu, in this order.

@@ -17,18 +17,18 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from cricavpr.errors import WeightsError
+from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, sync, write_text
 from cricavpr.locks import exclusive
 from cricavpr.models import registry
 from cricavpr.models.filetypes import FIRST_BYTES, MATLAB, is_truncated, other_filetype
 from cricavpr.models.registry import KnownWeights, by_hand, known_weights, place_of, recorded_sha256
 from cricavpr.progress import Progress
+from cricavpr.schema import build, parse_json
 
 CHUNK_BYTES = 2**20
 TIMEOUT_S = 30.0  # without a byte
@@ -43,19 +43,11 @@ class _StartAgain(Exception):
     """The part on disk belongs to another file."""
 
 
-class _DiskError(Exception):
-    """An error of our own disk, not of the network."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
 @dataclass(frozen=True)
 class _Part:
-    """A partial download: how many bytes it will have, and how the server recognises the file."""
+    """The file that a partial download belongs to."""
 
-    total: int
+    total: int  # its bytes
     validator: str | None  # a strong ETag or a date
 
 
@@ -89,11 +81,9 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
                 print(f"downloading {name} from {address}", file=sys.stderr)
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
-    except _DiskError as error:
-        reason = error.error.strerror or error.error
-    except OSError as error:
+    except OSError as error:  # of our own disk: those of the network become WeightsError where they occur
         reason = error.strerror or error
-    raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.")
+        raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.") from None
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
@@ -113,7 +103,7 @@ def _expected(known: KnownWeights, place: Path) -> str | None:
 
 
 def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    """Complete `part`, resuming while that makes progress."""
+    """Complete `part`; resume as long as each attempt gets further."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -136,13 +126,7 @@ def _interrupted(known: KnownWeights, part: Path, why: str) -> str:
 def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
     have, noted = _resumable(part)
     try:
-        with _opened(address, have, noted) as response:
-            _check_kind(known, address, response)
-            begins_at, offered = _offer(known, address, response, have, noted)
-            _write_note(part, offered)
-            with Progress(progress, offered.total, unit="B") as bar:
-                bar.start(begins_at)
-                _receive(response, part, begins_at, offered.total, bar)
+        response = _opened(address, have, noted)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and have:  # nothing after what we have: complete, or another file by now
@@ -155,6 +139,13 @@ def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -
     except (http.client.HTTPException, OSError) as error:
         host = urllib.parse.urlsplit(address).hostname
         raise WeightsError(f"no connection to {host} ({_reason(error)}). Try again, or {by_hand(known)}") from None
+    with response:
+        _check_kind(known, address, response)
+        begins_at, offered = _offer(known, address, response, have, noted)
+        write_text(_note_of(part), json.dumps(asdict(offered)) + "\n")
+        with Progress(progress, offered.total, unit="B") as bar:
+            bar.start(begins_at)
+            _receive(response, part, begins_at, offered.total, bar)
 
 
 def _opened(address: str, have: int, noted: _Part | None) -> http.client.HTTPResponse:
@@ -176,15 +167,17 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
             f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
         )
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
-        raise WeightsError(f"{address} sends the file encoded: its length cannot be checked; {by_hand(known)}")
+        raise WeightsError(
+            f"{address} compresses the file, so its length cannot be checked. Try a mirror, or {by_hand(known)}"
+        )
 
 
 def _offer(
     known: KnownWeights, address: str, response: http.client.HTTPResponse, have: int, noted: _Part | None
 ) -> tuple[int, _Part]:
-    """Return at which byte the answer begins, and the file that it belongs to.
+    """Return the byte at which the response begins, and the file that it belongs to.
 
-    The length must be known beforehand: without it a truncated transfer would look complete.
+    The length must be known in advance: without it a truncated transfer would look complete.
     """
     headers, begins_at = response.headers, 0
     length = headers.get("Content-Length", "")
@@ -196,11 +189,13 @@ def _offer(
     elif length.isdecimal() or known.size_bytes is not None:
         total = int(length) if length.isdecimal() else known.size_bytes or 0
     else:
-        raise WeightsError(f"{address} does not say how long the file is; nothing was fetched; {by_hand(known)}")
+        raise WeightsError(
+            f"{address} sends no length, so a truncated file would go unnoticed. Try a mirror, or {by_hand(known)}"
+        )
     if known.size_bytes not in (None, total):
         raise WeightsError(
-            f"{address} has {total:,} bytes, but {known.name} has {known.size_bytes:,}: another file. "
-            f"Nothing was fetched; {by_hand(known)}"
+            f"{known.name} must have {known.size_bytes:,} bytes, got {total:,} from {address}; nothing was downloaded. "
+            f"Try a mirror, or {by_hand(known)}"
         )
     etag = headers.get("ETag", "")
     return begins_at, _Part(total, etag if etag.startswith('"') else headers.get("Last-Modified"))
@@ -208,42 +203,21 @@ def _offer(
 
 def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, total: int, bar: Progress) -> None:
     """Write what arrives, up to `total` bytes in all; raise _CutOff if less arrives."""
-    with _our_disk():
-        file = part.open("r+b" if part.exists() else "w+b")
-    with file:
-        with _our_disk():
-            file.truncate(begins_at)
-            file.seek(begins_at)
+    with part.open("r+b" if part.exists() else "w+b") as file:
+        file.truncate(begins_at)
+        file.seek(begins_at)
         at = begins_at
         while at < total:
-            chunk = _next_chunk(response, min(CHUNK_BYTES, total - at), at, total)
-            _write(file, chunk)
+            try:
+                chunk = response.read(min(CHUNK_BYTES, total - at))
+            except (http.client.HTTPException, OSError) as error:
+                raise _CutOff(f"at {at:,} of {total:,} bytes: {_reason(error)}") from None
+            if not chunk:
+                raise _CutOff(f"at {at:,} of {total:,} bytes")
+            file.write(chunk)
+            file.flush()
             at += len(chunk)
             bar.advance(len(chunk))
-
-
-def _next_chunk(response: http.client.HTTPResponse, most: int, at: int, total: int) -> bytes:
-    try:
-        chunk = response.read(most)
-    except (http.client.HTTPException, OSError) as error:
-        raise _CutOff(f"at {at:,} of {total:,} bytes: {_reason(error)}") from None
-    if not chunk:
-        raise _CutOff(f"at {at:,} of {total:,} bytes")
-    return chunk
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    with _our_disk():
-        file.write(chunk)
-        file.flush()
-
-
-@contextlib.contextmanager
-def _our_disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _DiskError(error) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -256,13 +230,15 @@ def _reason(error: BaseException) -> str:
 
 
 def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
-    """Give a complete download its name, unless it is another file."""
+    """Rename a complete download to its final name; raise WeightsError if it is another file."""
     with part.open("rb") as file:
         what = other_filetype(file.read(FIRST_BYTES))
     if what is None and is_truncated(part):
         what = "truncated: its end is missing"
     if what is not None and not (what == MATLAB and place.suffix == ".mat"):
-        raise WeightsError(f"the file from {address} is {what}. {_set_aside(part, place)} Or {by_hand(known)}")
+        raise WeightsError(
+            f"the file from {address} is {what}. {_set_aside(part, place)} Try again, or {by_hand(known)}"
+        )
     sha256 = sha256_of(part)
     expected = _expected(known, place)
     if expected is not None and sha256 != expected:
@@ -282,7 +258,7 @@ def _set_aside(part: Path, place: Path) -> str:
     rejected = place.with_name(place.name + ".rejected")
     part.replace(rejected)
     _note_of(part).unlink(missing_ok=True)
-    return f"It was refused and kept as {rejected}."
+    return f"It was kept as {rejected}."
 
 
 # The partial download
@@ -296,17 +272,12 @@ def _note_of(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _write_note(part: Path, offered: _Part) -> None:
-    write_text(_note_of(part), json.dumps(asdict(offered)) + "\n")
-
-
 def _resumable(part: Path) -> tuple[int, _Part | None]:
-    """Return how many bytes are there, and the note about them; 0 and None if they cannot be resumed."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
-        total, validator, have = note.get("total"), note.get("validator"), _size(part)
-        if isinstance(total, int) and isinstance(validator, str) and 0 < have <= total:
-            return have, _Part(total, validator)
+    """Return the number of bytes to resume from, and their file; 0 and None if there is nothing to resume."""
+    with contextlib.suppress(OSError, InputError):
+        noted = build(_Part, parse_json(_note_of(part).read_bytes(), "note"), "note")
+        if noted.validator and 0 < _size(part) <= noted.total:
+            return _size(part), noted
     return 0, None
 
 
@@ -320,7 +291,7 @@ def _forget(part: Path) -> None:
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to an address that would be allowed by itself."""
+    """Handler that follows a redirect only to an address that is allowed itself."""
 
     def redirect_request(
         self,
@@ -333,7 +304,9 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         _check_address(newurl)
         if _is_loopback(newurl) and not _is_loopback(req.full_url):
-            raise WeightsError(f"{req.full_url} redirects to this machine itself ({newurl}); not followed.")
+            raise WeightsError(
+                f"{req.full_url} redirects to this machine ({newurl}), which is not allowed. Use another address."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

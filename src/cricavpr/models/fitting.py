@@ -1,20 +1,21 @@
-"""Build a network with the sizes of the tensors in a file.
+"""Sizes: of the images that a network takes, and of a network, read from the tensors in a file.
 
-Sizes are read from the tensors. Where an entry is missing or has the wrong number of dimensions, the published size is
-used, so that strict loading has a network to compare with and can name everything that does not fit.
+Where an entry is missing or has the wrong number of dimensions, the published size is used,
+so that strict loading has a network to compare with and can name everything that does not fit.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError, WeightsError
-from cricavpr.models.vit import BACKBONES, MOST_LAYERS, ViTConfig, count_layers, vit_config_of
+from cricavpr.models.vit import BACKBONES, MOST_LAYERS, ViTConfig, count_layers
 from cricavpr.models.weights import check_fit, load_checked
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,31 +29,66 @@ _DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and their numb
 }
 
 
+@dataclass(frozen=True)
+class ImageNeeds:
+    """Image sizes that a network takes.
+
+    Attributes:
+        cell_px: side of a patch, or stride of the map, in pixels.
+        cells: least number of whole cells in an image.
+        whole: whether height and width must be multiples of `cell_px`.
+    """
+
+    cell_px: int = 1
+    cells: int = 1
+    whole: bool = False
+
+    def nearest(self, side_px: int) -> int:
+        """Round a side to the nearest multiple of a cell; half-way goes to the even multiple, at least one cell.
+
+        Example:
+            >>> ImageNeeds(14).nearest(480)
+            476
+        """
+        return max(1, round(side_px / self.cell_px)) * self.cell_px
+
+    def problem(self, height: int, width: int) -> str | None:
+        """Return why the network does not take images of this size: a clause, or None.
+
+        Example:
+            >>> ImageNeeds(14, cells=65).problem(100, 100)
+            'it needs at least 65 patches of 14 x 14 px, and 100 x 100 px have 49'
+        """
+        side = self.cell_px
+        if self.whole and (height % side or width % side):
+            near = f"{self.nearest(height)} x {self.nearest(width)}"
+            return f"height and width must be multiples of {side} px, such as {near}, got {height} x {width}"
+        cells = (height // side) * (width // side)
+        if cells >= self.cells:
+            return None
+        if self.cells == 1:
+            return f"the shorter side must be at least {side} px, got {height} x {width}"
+        return f"it needs at least {self.cells} patches of {side} x {side} px, and {height} x {width} px have {cells}"
+
+
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """Rename the entries of a state dict.
 
     Args:
-        names: regular expression for the beginning of a name in the file: the beginning of our name. The first match
-            counts; without a match a name stays as it is.
+        names: maps a regular expression for the beginning of a name in the file to the beginning of our name. The
+            first match counts; without a match a name stays as it is.
 
     Raises:
         WeightsError: two entries get the same name.
     """
     ours: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
-        name = _renamed(theirs, names)
+        matches = ((re.match(beginning, theirs), begins) for beginning, begins in names.items())
+        name = next((found.expand(begins) + theirs[found.end() :] for found, begins in matches if found), theirs)
         if name in ours:
-            raise WeightsError(f"two entries of the weights both stand for {name}; one of them is {theirs}.")
+            raise WeightsError(f"two entries of the weights file map to {name}; one is {theirs}. Remove one.")
         ours[name] = tensor
     return ours
-
-
-def _renamed(name: str, names: Mapping[str, str]) -> str:
-    for beginning, ours in names.items():
-        found = re.match(beginning, name)
-        if found:
-            return found.expand(ours) + name[found.end() :]
-    return name
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,7 +114,19 @@ def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
     _, positions, width = own["pos_embed"].shape
     if positions < 2 or width % HEAD_WIDTH or not 1 <= count_layers(own, "blocks.") <= MOST_LAYERS:
         return BACKBONES["vitb14"]
-    return vit_config_of(own)
+    registers = own["register_tokens"].shape[1] if "register_tokens" in own else 0
+    gated = own.get("blocks.0.mlp.w3.weight")
+    return ViTConfig(
+        width=width,
+        depth=count_layers(own, "blocks."),
+        heads=width // HEAD_WIDTH,  # as in every DINOv2
+        ffn="mlp" if gated is None else "swiglu",
+        ffn_width=None if gated is None else gated.shape[1],
+        patch=own["patch_embed.proj.weight"].shape[-1],
+        grid=round((positions - 1) ** 0.5),
+        registers=registers,
+        positions="size" if registers else "factor",
+    )
 
 
 def build_and_load(

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
-from cricavpr.models.fitting import layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, layers_of, renamed, shape_of
 
 STRIDE = 16  # pixels per position of the map, after the third stage
 
@@ -71,7 +70,7 @@ class FeatureMixer(nn.Module):
 
 
 class MixVPR(nn.Module):
-    """Images of one size to descriptors."""
+    """The whole network, which takes images of one size only."""
 
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()
@@ -102,7 +101,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     plain = MixVPRConfig()
     rows, positions = shape_of(tensors, "aggregator.row_proj.weight", (plain.rows, plain.side**2))
     config = MixVPRConfig(

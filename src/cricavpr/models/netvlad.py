@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 from cricavpr.models.cnn import VGG16_CHANNELS, numbered_trunk, numbered_trunk_of, trunk_channels
-from cricavpr.models.fitting import renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 
 Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
 
@@ -30,7 +29,7 @@ SHARPNESS = 0.01  # initial ratio of the assignment to the second-best centre an
 
 
 class NetVLAD(nn.Module):
-    """Local features (B, C, h, w) to one descriptor (B, K C), of unit length.
+    """Aggregator of local features (B, C, h, w) into one descriptor of unit length, (B, K C).
 
     `flattening` is the order of values in a descriptor: cluster by cluster (most code in torch) or channel by channel
     (MatConvNet). Distances are the same; a whitening fits one order only.
@@ -50,7 +49,7 @@ class NetVLAD(nn.Module):
         centres: Tensor,  # (K, C), of k-means over local features of unit length
         features: Tensor,  # (N, C), of unit length, some of the features that were clustered
     ) -> float:
-        """Start from centres of k-means; return alpha, the sharpness of the assignment."""
+        """Initialise from the centres of k-means; return alpha, the sharpness of the assignment."""
         directions = F.normalize(centres, dim=1)
         best, second = (features @ directions.T).topk(2, dim=1).values.unbind(dim=1)  # (N,) each
         alpha = -math.log(SHARPNESS) / (best - second).mean().item()
@@ -94,11 +93,11 @@ class NetVLAD(nn.Module):
 
 
 class VLADNet(nn.Module):
-    """Images to descriptors of unit length: a trunk, NetVLAD, and an optional whitening.
+    """A whole network: a trunk, NetVLAD, and an optional whitening.
 
     Args:
-        whitened_to: values of a whitened descriptor; None for no whitening.
-        trunk: a row of `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
+        whitened_to: length of a whitened descriptor; None for no whitening.
+        trunk: a name in `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
     """
 
     def __init__(
@@ -159,9 +158,6 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
     Args:
         names: NANNE or OPENIBL.
-
-    Raises:
-        WeightsError: two entries get the same name.
     """
     ours = renamed(tensors, names)
     whitening = ours.get("whitening.weight")
@@ -171,7 +167,7 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """Return a network with the sizes of these tensors, by our names."""
+    """Build a network with the sizes of tensors (our names)."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
     clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)

@@ -48,7 +48,7 @@ def _of_one_size(
     shares: Tensor,  # (B, K, h, w)
     size: int,
 ) -> Tensor:  # (B, P, D)
-    """Sum some clusters at a time: their part of the whitened patches, and of the length before whitening."""
+    """Return the descriptors of all patches of one size; add a few clusters at a time, to save memory."""
     weight = None if network.whitening is None else network.whitening.weight  # (D, K C)
     channels = unit.shape[1]
     added: list[Tensor] = []

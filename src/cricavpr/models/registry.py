@@ -1,4 +1,4 @@
-"""The known weights, where their files are on this machine, and whether they are still the same files.
+"""Known weights: where their files are on this machine, and whether they have changed.
 
 Nothing here imports torch, so that `cricavpr weights list` and --help are fast.
 """
@@ -20,21 +20,22 @@ from cricavpr.files import sha256_of, write_text
 from cricavpr.schema import parse_json
 
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: the SHA-256 of the file that was first used
+SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}  # of weights files
 PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
 FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and later files must match."
 
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Weights that have a name.
+    """One row of the table of known weights.
 
     Attributes:
         url: where the file is; None if it ships with this package.
         page: web page for people.
-        about_bytes: size for planning: the exact size, or 4 bytes a parameter and what else is known.
+        about_bytes: approximate size, to plan a download.
         size_bytes: exact size; None if it is not published.
-        sha256: pinned; None if it is not published, and then the first file is recorded and later ones must match.
-        by_hand_only: the address is a page for people, which a program cannot download from.
+        sha256: expected checksum; None if it is not published: the first download is recorded, later ones must match.
+        by_hand_only: whether the file can only be downloaded in a browser.
     """
 
     name: str
@@ -54,29 +55,21 @@ class KnownWeights:
         return self.url is None
 
 
-def _read_table() -> dict[str, KnownWeights]:
-    """Read `weights/known.csv`, one row for each file."""
-    text = (importlib.resources.files("cricavpr") / "weights" / "known.csv").read_text(encoding="utf-8")
-    return {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(text))}
-
-
 def _known(row: dict[str, str]) -> KnownWeights:
     kept = "" if row["sha256"] or not row["url"] else f" {FIRST_KEPT}"
-    return KnownWeights(
-        name=row["name"],
-        filename=row["filename"],
-        url=row["url"] or None,
-        page=row["page"],
-        licence=row["licence"],
-        about_bytes=int(row["about_bytes"]),
-        size_bytes=int(row["size_bytes"]) if row["size_bytes"] else None,
-        sha256=row["sha256"] or None,
-        note=row["note"] + kept,
-        by_hand_only=row["by_hand_only"] == "yes",
-    )
+    converted = {
+        "url": row["url"] or None,
+        "about_bytes": int(row["about_bytes"]),
+        "size_bytes": int(row["size_bytes"]) if row["size_bytes"] else None,
+        "sha256": row["sha256"] or None,
+        "note": row["note"] + kept,
+        "by_hand_only": row["by_hand_only"] == "yes",
+    }
+    return KnownWeights(**{**row, **converted})  # type: ignore[arg-type]
 
 
-KNOWN: dict[str, KnownWeights] = _read_table()
+_TABLE = (importlib.resources.files("cricavpr") / "weights" / "known.csv").read_text(encoding="utf-8")
+KNOWN = {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(_TABLE))}
 
 
 def known_weights(name: str) -> KnownWeights:
@@ -103,7 +96,7 @@ def weights_folder() -> Path:
     """Return the folder of downloaded weights: $CRICAVPR_HOME/weights, or cricavpr/weights in the user's cache.
 
     Raises:
-        WeightsError: neither is known.
+        WeightsError: there is neither a CRICAVPR_HOME nor a home folder.
     """
     home = os.environ.get("CRICAVPR_HOME")
     if home:
@@ -118,7 +111,7 @@ def weights_folder() -> Path:
 
 
 def place_of(known: KnownWeights) -> Path:
-    """Return the path where the file of known weights is, or would be."""
+    """Return the path of the file of known weights, which may be missing."""
     if not known.shipped:
         return weights_folder() / known.filename
     return Path(str(importlib.resources.files("cricavpr"))) / "weights" / known.filename
@@ -143,7 +136,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     if _is_file(path / PRETRAINED):
         return path / PRETRAINED
     name = str(name_or_path)
-    if name not in KNOWN and _looks_like_path(path):
+    if name not in KNOWN and (len(path.parts) > 1 or path.suffix in SUFFIXES):
         what = f"is a folder without {PRETRAINED}" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {what}; expected a weights file or a name from `cricavpr weights list`.")
     known = known_weights(name)
@@ -156,7 +149,7 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def how_to_get(known: KnownWeights) -> str:
-    """Return one line: the command to run, or what to download by hand and where to put it."""
+    """Return a message: the command to run, or the file to download by hand and where to put it."""
     if known.shipped:
         return f"{known.name} ships with this package but {place_of(known)} is missing. Reinstall cricavpr."
     if known.by_hand_only:
@@ -166,7 +159,7 @@ def how_to_get(known: KnownWeights) -> str:
 
 
 def by_hand(known: KnownWeights) -> str:
-    """Return a clause: what a person can download, and where to put it."""
+    """Return a clause for messages: the file to download by hand, and where to put it."""
     if known.by_hand_only:
         return (
             f"open {known.url} in a browser (see {known.page}), download {known.filename} "
@@ -193,11 +186,7 @@ def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
 
 
 def check_recorded(path: Path, sha256: str) -> None:
-    """Raise if a file differs from the record beside it; without a record do nothing.
-
-    Raises:
-        WeightsError: the file has changed since it was first used.
-    """
+    """Raise WeightsError if a file has changed since it was first used, by the record beside it, if there is one."""
     expected = recorded_sha256(path)
     if expected is not None and expected != sha256:
         raise WeightsError(
@@ -242,7 +231,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name that is too long, or has a zero byte
         return False
-
-
-def _looks_like_path(path: Path) -> bool:
-    return len(path.parts) > 1 or path.suffix in {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}

@@ -1,14 +1,16 @@
-"""SALAD: optimal transport assigns patches to clusters, with a dustbin for patches that say nothing about the place.
+"""SALAD and MegaLoc: optimal transport assigns patches to clusters, with a dustbin for those that tell nothing.
 
-Source: Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition" (CVPR 2024), section 3, and
-Cuturi, "Sinkhorn Distances" (2013). Written from the paper. Letters: B images, n patches, m clusters, l width of a
-cluster, C width of a token. The paper's t, s, z, f, g are our tokens, scores, dustbin, features, scene.
+Sources: Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition" (CVPR 2024), section 3;
+Cuturi, "Sinkhorn Distances" (2013); Berton and Masone, "MegaLoc: One Retrieval to Place Them All" (2025), which is
+SALAD with wider clusters and a linear layer behind it. Written from the papers. Letters: B images, n patches,
+m clusters, l width of a cluster, C width of a token. The papers' t, s, z, f, g are our tokens, scores, dustbin,
+features, scene.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import torch
@@ -16,14 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.fitting import dinov2_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import ImageNeeds, dinov2_of, renamed, shape_of
 from cricavpr.models.vit import BACKBONES, Tokens, VisionTransformer, ViTConfig
 
 
 @dataclass(frozen=True)
 class SaladConfig:
-    """Sizes of the network; as published, a descriptor has 64 x 128 + 256 = 8448 values."""
+    """Sizes of the network; as published, a descriptor has 64 x 128 + 256 = 8448 values.
+
+    Attributes:
+        reduced_to: length of a descriptor after a last linear layer, which MegaLoc has and SALAD (None) has not.
+    """
 
     backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
     clusters: int = 64
@@ -32,20 +37,16 @@ class SaladConfig:
     hidden: int = 512
     dropout: float = 0.3
     iterations: int = 3
+    reduced_to: int | None = None
 
     @property
     def dim(self) -> int:
-        """Length of a descriptor."""
+        """Length of a descriptor before the last linear layer."""
         return self.clusters * self.cluster_width + self.scene_width
-
-    @property
-    def needs(self) -> ImageNeeds:
-        """Image sizes that the network takes: with more patches than clusters."""
-        return ImageNeeds(self.backbone.patch, self.clusters + 1, whole=True)
 
 
 class SaladAggregator(nn.Module):
-    """Tokens to one descriptor: the scene, from the class token, then the clusters."""
+    """The aggregator: tokens to one descriptor, which is the scene (from the class token), then the clusters."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()
@@ -108,52 +109,56 @@ def log_sinkhorn(
 
 
 class Salad(nn.Module):
-    """Images to descriptors."""
+    """The whole network of SALAD or MegaLoc."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim = config.dim
-        self.needs = config.needs
+        self.dim = config.reduced_to or config.dim
+        self.needs = ImageNeeds(config.backbone.patch, config.clusters + 1, whole=True)  # more patches than clusters
         self.backbone = VisionTransformer(config.backbone)
         self.aggregator = SaladAggregator(config)
+        self.project = nn.Linear(config.dim, config.reduced_to) if config.reduced_to else None
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) to (B, D)
-        return self.aggregator(self.backbone(images))  # type: ignore[no-any-return]
+        descriptors: Tensor = self.aggregator(self.backbone(images))
+        return descriptors if self.project is None else F.normalize(self.project(descriptors), dim=1)
 
 
-# ---- the authors' checkpoint ------------------------------------------------------------------------------------
+# ---- the authors' checkpoints
 
+PUBLISHED = {"salad": SaladConfig(), "megaloc": SaladConfig(cluster_width=256, reduced_to=8448)}
 
-def aggregator_names(theirs: str, ours: str) -> dict[str, str]:
-    """Return the renaming of an aggregator: their prefix and names to ours."""
-    names = {"token_features": "scene", "cluster_features": "features", "score": "scores"}
-    dustbin = {rf"{theirs}dust_bin$": f"{ours}dustbin"}
-    return dustbin | {rf"{theirs}{their}\.": f"{ours}{our}." for their, our in names.items()}
-
-
-_AUTHORS_NAMES = {r"backbone\.model\.": "backbone."} | aggregator_names(r"aggregator\.", "aggregator.")
+_AUTHORS_NAMES = {
+    r"backbone\.model\.": "backbone.",
+    r"aggregator\.linear\.": "project.",
+    r"aggregator\.(agg\.)?dust_bin$": "aggregator.dustbin",
+    r"aggregator\.(agg\.)?token_features\.": "aggregator.scene.",
+    r"aggregator\.(agg\.)?cluster_features\.": "aggregator.features.",
+    r"aggregator\.(agg\.)?score\.": "aggregator.scores.",
+}
+_MASK = "backbone.mask_token"  # DINOv2 has one and does not use it for descriptors; MegaLoc's file has none
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
-    return renamed(tensors, _AUTHORS_NAMES)
+    """Rename the entries of the authors' state dict to ours; add zeros for the mask token that MegaLoc's lacks."""
+    ours = renamed(tensors, _AUTHORS_NAMES)
+    if "project.weight" not in ours:
+        return ours
+    return {_MASK: torch.zeros(1, shape_of(ours, "backbone.cls_token", (1, 1, 768))[-1]), **ours}
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
-    return Salad(config_of(tensors))
-
-
-def config_of(tensors: Mapping[str, Tensor], published: SaladConfig | None = None) -> SaladConfig:
-    """Read the sizes from tensors, by our names. The number of iterations is not in them."""
-    published = published or SaladConfig()
-    hidden = published.hidden
-    width, hidden = shape_of(tensors, "aggregator.features.3.weight", (published.cluster_width, hidden, 1, 1))[:2]
-    return SaladConfig(
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    plain = PUBLISHED[name]
+    hidden = plain.hidden
+    width, hidden = shape_of(tensors, "aggregator.features.3.weight", (plain.cluster_width, hidden, 1, 1))[:2]
+    config = SaladConfig(
         backbone=dinov2_of(tensors, "backbone."),
-        clusters=shape_of(tensors, "aggregator.scores.3.weight", (published.clusters, hidden, 1, 1))[0],
+        clusters=shape_of(tensors, "aggregator.scores.3.weight", (plain.clusters, hidden, 1, 1))[0],
         cluster_width=width,
-        scene_width=shape_of(tensors, "aggregator.scene.2.weight", (published.scene_width, hidden))[0],
+        scene_width=shape_of(tensors, "aggregator.scene.2.weight", (plain.scene_width, hidden))[0],
         hidden=hidden,
     )
+    reduced_to = plain.reduced_to and shape_of(tensors, "project.weight", (plain.reduced_to, config.dim))[0]
+    return Salad(replace(config, reduced_to=reduced_to))

@@ -1,8 +1,8 @@
 """Read the files of `torch.save` without running them.
 
 A `.pth` file is a program that torch runs to rebuild tensors. We inspect that program first and refuse it unless it
-names only tensors; then torch's restricted reader opens the file. There is no other way in, for the zip archives of
-today and for the format before torch 1.6 alike.
+names only tensors; then torch's restricted reader opens the file. This is the only way in, both for today's zip
+archives and for the format before torch 1.6.
 
 The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
 storages), then the storages, each as a count and its bytes. torch allocates whatever the program asks for and returns
@@ -21,6 +21,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import torch
 
 from cricavpr.errors import WeightsError
 from cricavpr.terminal import printable
@@ -82,7 +84,7 @@ _OTHER: Value = ("other", None)
 
 
 class Skipped:
-    """Stands for a value beside the weights that is never built."""
+    """Placeholder for a value stored beside the weights, which is never built."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -97,8 +99,6 @@ def read_torch(path: Path, file: BinaryIO) -> object:
     Raises:
         WeightsError: damaged, or its program names anything else; nothing of it was run.
     """
-    import torch
-
     check_torch_version(torch.__version__)
     if file.read(len(MAGIC)) == MAGIC:
         _check_old_format(path, file)
@@ -111,21 +111,13 @@ def read_torch(path: Path, file: BinaryIO) -> object:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can raise anything
-        raise unusable(path, f"torch's restricted reader refuses it ({_torch_reason(error)})") from None
-
-
-def _torch_reason(error: Exception) -> str:
-    """Return the reason without torch's advice to turn the protection off."""
-    reason = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
-    return shown(reason[1].strip(), 200) if reason else brief(error)
+        found = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))  # without advice to turn the protection off
+        reason = shown(found[1].strip(), 200) if found else brief(error)
+        raise unusable(path, f"torch's restricted reader refuses it ({reason})") from None
 
 
 def check_torch_version(version: str) -> None:
-    """Raise if the restricted reader of this torch is known to be unsafe.
-
-    Raises:
-        WeightsError: torch is older than 2.10.
-    """
+    """Raise WeightsError if torch is older than 2.10, whose restricted reader is unsafe."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_TORCH:
         raise WeightsError(
@@ -187,7 +179,7 @@ def _check_program(path: Path, program: bytes) -> None:
     foreign = [name for name in named if name not in _ALLOWED_NAMES and not _STORAGE_OR_DTYPE.fullmatch(name)]
     if foreign or odd:
         found = ", ".join(shown(name) for name in (foreign or odd)[:3])
-        raise unusable(path, f"it is not plain tensors: it calls for {found}, and nothing of it was run")
+        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing of it was run")
 
 
 def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
@@ -213,14 +205,14 @@ def names_in_bare_pickle(file: BinaryIO) -> str:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
     except Exception:  # only for the message
         return ""
-    return f" (it calls for {', '.join(shown(name) for name in named[:3])})" if named else ""
+    return f" (it calls {', '.join(shown(name) for name in named[:3])})" if named else ""
 
 
 # --- the format before torch 1.6
 
 
 class _Unsound(ValueError):
-    """Reason why a file of the old format is refused: half a sentence."""
+    """A file of the old format is refused; the message is a clause."""
 
 
 def _check_old_format(path: Path, file: BinaryIO) -> None:
@@ -238,14 +230,14 @@ def _check_old_format(path: Path, file: BinaryIO) -> None:
 
 
 def _old_program(file: BinaryIO) -> bytes:
-    """Return the program of an old file; the file is left behind it."""
+    """Return the program of an old file, and move the file's position behind it."""
     if file.read(len(MAGIC) + len(_VERSION)) != MAGIC + _VERSION:
         raise _Unsound("it begins like a file of torch before 1.6, but has another version")
     facts = list(_operations(_next_pickle(file)))
     _only(facts, _IN_FACTS)
     order = ("BINUNICODE", ("text", "little_endian"))
     if order not in facts:
-        raise _Unsound("it does not say its byte order")
+        raise _Unsound("its byte order is missing")
     after = facts[facts.index(order) + 1 :]
     if not after or after[0][0] != "NEWTRUE":
         raise _Unsound("it was written on a big-endian machine")
@@ -258,7 +250,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
     _only(keys, _IN_KEYS)
     named = [value for kind, value in (value for _, value in keys) if kind == "text"]
     if sorted(named) != sorted(wanted):
-        raise _Unsound("it does not hold the storages that its tensors refer to")
+        raise _Unsound("the storages of its tensors are missing")
     position, end = file.tell(), file.seek(0, io.SEEK_END)
     for key in named:
         storage, count = wanted[key]
@@ -266,14 +258,14 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
             break
         file.seek(position)
         if int.from_bytes(file.read(8), "little", signed=True) != count:
-            raise _Unsound(f"a storage has another length than the {count:,} values its tensors refer to")
+            raise _Unsound(f"a storage has another length than the {count:,} values that its tensors need")
         position += 8 + count * _ITEM_BYTES[storage]
     if position != end:
         raise _Unsound("it is truncated; fetch it again" if position > end else "there are bytes after its tensors")
 
 
 def _next_pickle(file: BinaryIO) -> bytes:
-    """Return the next pickle of the file, unread."""
+    """Return the bytes of the next pickle, without running it."""
     start = file.tell()
     window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
     try:
@@ -295,7 +287,7 @@ def _operations(program: bytes) -> Iterator[tuple[str, Value]]:
             memo[argument] = last  # the top of the stack is what the last operation left there
             continue
         if name == "MEMOIZE":
-            raise _Unsound("it has pickle operations that torch never wrote in this format")
+            raise _Unsound("it has pickle operations that torch does not write in this format")
         if name == "BINUNICODE":
             last = ("text", argument)
         elif name in _NUMBERS:
@@ -318,7 +310,7 @@ def _only(operations: list[tuple[str, Value]], allowed: set[str]) -> None:
 
 
 def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
-    """Return the storages that a program asks for: name to type and length.
+    """Return the type and length of each storage that a program asks for, by name.
 
     torch writes them in place: mark, "storage", type, name, device, length, none, tuple. Nothing else is accepted.
     """
@@ -326,30 +318,28 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
     recent: list[tuple[str, Value]] = []
     for operation in _operations(program):
         if operation[0] == "BINPERSID":
-            key, storage = _storage_wanted(recent)
-            if wanted.setdefault(key, storage) != storage:
+            match recent:
+                case [
+                    ("MARK", _),
+                    (_, ("text", "storage")),
+                    (_, ("name", kind)),
+                    (_, ("text", key)),
+                    (_, ("text", _)),
+                    (_, ("number", count)),
+                    (_, ("none", _)),
+                    ("TUPLE", _),
+                ]:
+                    pass
+                case _:
+                    raise _Unsound("its references to storages are not as torch writes them")
+            if kind not in _ITEM_BYTES:
+                raise _Unsound(f"it has storages of the type {kind[:80]}")
+            if count < 0:
+                raise _Unsound(f"the length of a storage must be at least 0, got {count}")
+            if wanted.setdefault(key, (kind, count)) != (kind, count):
                 raise _Unsound("two of its storages have the same name")
         recent = [*recent[-7:], operation]
     return wanted
-
-
-def _storage_wanted(recent: list[tuple[str, Value]]) -> tuple[str, tuple[str, int]]:
-    names = [name for name, _ in recent]
-    values = [value for _, value in recent[1:-1]]
-    kinds = [kind for kind, _ in values]
-    if (
-        names[:1] != ["MARK"]
-        or names[-1:] != ["TUPLE"]
-        or kinds != ["text", "name", "text", "text", "number", "none"]
-        or values[0][1] != "storage"
-    ):
-        raise _Unsound("it refers to its storages in a way that torch never wrote")
-    kind, key, count = values[1][1], values[2][1], values[4][1]
-    if kind not in _ITEM_BYTES:
-        raise _Unsound(f"it has storages of the type {kind[:80]}")
-    if count < 0:
-        raise _Unsound(f"the length of a storage must be at least 0, got {count}")
-    return key, (kind, count)
 
 
 # --- messages

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.errors import InputError
-from cricavpr.models.fitting import HEAD_WIDTH, layers_of, renamed, shape_of
-from cricavpr.models.needs import ImageNeeds
+from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, layers_of, renamed, shape_of
 from cricavpr.models.vit import Attention
 
 PATCH = 16  # pixels: each of the four stages halves the image
@@ -82,7 +81,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Output of every block, each after the same final norm. There is no position embedding."""
+    """Transformer that returns the output of every block, after a final norm. It has no position embedding."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ class Pool(nn.Module):
 
 
 class TransVPR(nn.Module):
-    """Images to descriptors. Descriptors and local features are both computed from `outputs`."""
+    """The whole network. Descriptors and local features are both computed from `outputs`."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -161,7 +160,7 @@ class TransVPR(nn.Module):
 
 
 def combined_mask(masks: Tensor) -> Tensor:  # (B, L, n)
-    """Return one mask for all levels, (B, n), from 0 to 1: each is scaled to 0..1, then their sum is."""
+    """Return one mask for all levels, (B, n): scale each mask to 0..1, add them, and scale the sum to 0..1."""
     return _scaled(_scaled(masks).sum(dim=1))
 
 
@@ -191,7 +190,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
-    """Return a network with the sizes of tensors, by our names; of the published size without tensors."""
+    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
     plain = TransVPRConfig()
     widths = tuple(shape_of(tensors, f"tokenisers.{n}.bias", (plain.token_widths[n],))[0] for n in range(4))
     config = TransVPRConfig(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 
-MOST = 1_000_000  # no size of a network is larger; a file may claim anything
+MOST = 1_000_000  # limit for every size of a network: a file may claim anything
 MOST_LAYERS = 1_000
 
 
@@ -40,10 +40,10 @@ class ViTConfig:
     Attributes:
         ffn_width: hidden width of the feed-forward; None is four times the width.
         patch: side of a patch in pixels.
-        grid: side, in patches, of the square that has stored position embeddings.
-        positions: how these are resized. DINOv2's plain models scale by a factor with an offset of 0.1 patches and
-            without antialiasing ("factor"); its models with registers resize to the size, with antialiasing ("size").
-            Tokens differ by 0.7 between the two.
+        grid: side, in patches, of the square grid of stored position embeddings.
+        positions: resizing of position embeddings. DINOv2's plain models scale by a factor, with an offset of 0.1
+            patches and no antialiasing ("factor"); its models with registers resize to the wanted size, with
+            antialiasing ("size"). The wrong choice changes tokens by up to 0.7.
 
     Raises:
         InputError: a size is out of range.
@@ -72,10 +72,6 @@ class ViTConfig:
         return 4 * self.width if self.ffn_width is None else self.ffn_width
 
 
-def _with_registers(config: ViTConfig) -> ViTConfig:
-    return replace(config, registers=4, positions="size")
-
-
 _PLAIN = {
     "vits14": ViTConfig(384, 12, 6),
     "vitb14": ViTConfig(768, 12, 12),
@@ -84,14 +80,14 @@ _PLAIN = {
 }
 BACKBONES: dict[str, ViTConfig] = {
     **_PLAIN,
-    **{f"{name}_reg": _with_registers(config) for name, config in _PLAIN.items()},
+    **{f"{name}_reg": replace(config, registers=4, positions="size") for name, config in _PLAIN.items()},
     "tiny": ViTConfig(192, 6, 3, grid=8),  # ours, wide rather than deep: learns soonest for its cost at 112 px
     "nano": ViTConfig(96, 6, 3, grid=8),  # ours, for experiments on a CPU
 }
 
 
 class Tokens(NamedTuple):
-    """Output of the transformer: normalised tokens, and those of the last block before the final norm."""
+    """Output of the transformer: tokens after the final norm and, in `prenorm`, all tokens before it."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)
@@ -164,13 +160,13 @@ class LayerScale(nn.Module):
 
 
 class BlockAdapter(nn.Module):
-    """Base of adapters, which run in parallel with the feed-forward of a block.
+    """Base class of adapters, which run in parallel with the feed-forward of a block.
 
     `forward` maps tokens (B, T, C) and the grid of patches (h, w) to what is added, (B, T, C).
     """
 
     def initialise(self) -> None:
-        """Draw the initial weights. The transformer calls this once, after those of the block."""
+        """Draw the initial weights; the transformer calls this after it has drawn those of the block."""
         raise NotImplementedError
 
 
@@ -198,7 +194,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images to tokens.
+    """The transformer: images (B, 3, H, W) to tokens.
 
     Args:
         adapter: makes the adapter of a block; None for the plain transformer.
@@ -223,9 +219,6 @@ class VisionTransformer(nn.Module):
             Block(config, adapter(config) if adapter else None, adapter_scale) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for block in self.blocks:
             initialise_linear(block.children())
             if isinstance(block.adapter, BlockAdapter):
@@ -241,7 +234,11 @@ class VisionTransformer(nn.Module):
         Raises:
             InputError: a side of the images is not a multiple of the patch size.
         """
-        grid = self._grid_of(images)
+        height, width = images.shape[-2:]
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise InputError(f"image height and width must be multiples of {patch} px, got {height} x {width}.")
+        grid = height // patch, width // patch
         tokens = self._embed(images, grid)
         for block in self.blocks:
             tokens = block(tokens, grid)
@@ -249,13 +246,6 @@ class VisionTransformer(nn.Module):
         prefix = 1 + self.config.registers
         patches = normed[:, prefix:].reshape(len(images), *grid, -1)
         return Tokens(normed[:, 0], normed[:, 1:prefix], patches, tokens)
-
-    def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        height, width = images.shape[-2:]
-        patch = self.config.patch
-        if height % patch or width % patch:
-            raise InputError(f"image height and width must be multiples of {patch} px, got {height} x {width}.")
-        return height // patch, width // patch
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)  # (B, P, C)
@@ -283,7 +273,7 @@ class VisionTransformer(nn.Module):
 
 
 def initialise_linear(modules: Iterator[nn.Module]) -> None:
-    """Draw the weights of linear layers as DINOv2 does; leave adapters to themselves."""
+    """Draw the weights of linear layers as DINOv2 does; adapters draw their own."""
     for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -300,21 +290,3 @@ def count_layers(tensors: Mapping[str, Any], prefix: str) -> int:
         2
     """
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
-
-
-def vit_config_of(tensors: Mapping[str, Tensor]) -> ViTConfig:
-    """Read the sizes of a DINOv2 transformer from its tensors."""
-    _, positions, width = tensors["pos_embed"].shape
-    registers = tensors["register_tokens"].shape[1] if "register_tokens" in tensors else 0
-    gated = "blocks.0.mlp.w3.weight" in tensors
-    return ViTConfig(
-        width=width,
-        depth=count_layers(tensors, "blocks."),
-        heads=width // 64,  # every DINOv2 has heads of 64
-        ffn="swiglu" if gated else "mlp",
-        ffn_width=tensors["blocks.0.mlp.w3.weight"].shape[1] if gated else None,
-        patch=tensors["patch_embed.proj.weight"].shape[-1],
-        grid=round((positions - 1) ** 0.5),
-        registers=registers,
-        positions="size" if registers else "factor",
-    )

@@ -7,21 +7,22 @@ without running them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from cricavpr.errors import WeightsError
 from cricavpr.files import sha256_of, written_beside
 from cricavpr.models.filetypes import FIRST_BYTES, other_filetype
-from cricavpr.models.registry import KNOWN, check_recorded
-from cricavpr.models.registry import find_weights as find_weights
+from cricavpr.models.registry import KNOWN, check_recorded, find_weights
 from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_in_bare_pickle, read_torch, shown, unusable
 from cricavpr.progress import note
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 T = TypeVar("T")
 HEADER_KEY = "cricavpr"  # entry of the safetensors metadata that holds our JSON
@@ -42,7 +43,7 @@ class WeightsFile:
         header: our configuration and provenance; empty for files of others.
         sha256: of the file.
         format: "safetensors" or "torch".
-        removed: what wrappers had added to the names, such as "module." or "_orig_mod."; empty for nothing.
+        removed: prefix that wrappers had added to the names, such as "module."; empty if there was none.
     """
 
     tensors: dict[str, Tensor]
@@ -76,7 +77,9 @@ def read_weights(path: str | Path) -> WeightsFile:
             else:
                 loaded, header = read_torch(path, file), {}
         state = checked_state(loaded, str(path))
-        _check_aliasing(path, state)
+        claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        if claimed > LARGEST_ALIASING * path.stat().st_size:
+            raise unusable(path, f"its tensors share memory so often that they would grow to {claimed:,} bytes")
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -84,11 +87,7 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file by path or known name; print a note if names in a file of the user's had wrappers.
-
-    Raises:
-        WeightsError: as `find_weights` and `read_weights`.
-    """
+    """Read a weights file by path or known name; print a note if wrappers had changed the names in a user's file."""
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
         note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
@@ -110,8 +109,6 @@ def _form(path: Path, file: BinaryIO) -> str:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(str(path), framework="pt", device="cpu") as opened:
             header = _header_of(path, opened.metadata() or {})
@@ -141,7 +138,7 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
-    """Remove from names what wrappers of torch and training frameworks add, and return what was removed.
+    """Remove the prefixes that wrappers add to names; return the renamed state and the removed prefix.
 
     DataParallel puts "module." in front of every name, torch.compile "_orig_mod.", training frameworks "model." or
     "net."; in any order and number. A compiled part of a network has "_orig_mod." inside its names.
@@ -153,7 +150,7 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
         ({'module.conv.weight': 1, 'loss.weight': 2}, '')
     """
     prefix = ""
-    while found := next((one for one in WRAPPERS if _all_begin(state, prefix + one)), ""):
+    while found := next((w for w in WRAPPERS if all(n.startswith(prefix + w) and n != prefix + w for n in state)), ""):
         prefix += found
     plain = {name.removeprefix(prefix).replace(f".{COMPILED}", "."): value for name, value in state.items()}
     if len(plain) < len(state):  # two names would become one
@@ -162,16 +159,8 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
     return plain, prefix or (COMPILED if inside else "")
 
 
-def _all_begin(names: Iterable[str], prefix: str) -> bool:
-    return all(name.startswith(prefix) and name != prefix for name in names)
-
-
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """Return the checked tensors of a state dict by their plain names.
-
-    Raises:
-        WeightsError: as `checked_state`.
-    """
+    """Return the tensors of a state dict by their plain names, after `checked_state` has checked them."""
     return remove_wrappers(checked_state(loaded, source))[0]
 
 
@@ -181,47 +170,31 @@ def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: another form, or a value that is not a plain, dense, finite tensor.
     """
-    state = _state_in(loaded, source)
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{source} holds a {type(loaded).__name__}, not a dictionary of tensors.")
+    state: Mapping[Any, Any] | None = next((loaded[k] for k in STATE_KEYS if isinstance(loaded.get(k), Mapping)), None)
+    if state is None:
+        state = loaded
+        if loaded and not any(isinstance(value, Tensor) for value in loaded.values()):
+            names = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
+            raise WeightsError(
+                f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {names}."
+            )
     if not state:
         raise WeightsError(f"{source} holds no tensors.")
     for name, value in state.items():
         if not isinstance(name, str):
             raise WeightsError(f"{source}: the name of an entry must be text, got {shown(repr(name))}.")
-        _check_value(name, value, source)
+        if type(value) not in (Tensor, nn.Parameter):
+            kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
+            raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
+        if reason := _tensor_problem(value):
+            raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
     return {name: value.detach() for name, value in state.items()}
-
-
-def _state_in(loaded: object, source: str) -> Mapping[Any, Any]:
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{source} holds a {type(loaded).__name__}, not a dictionary of tensors.")
-    for key in STATE_KEYS:
-        if isinstance(loaded.get(key), Mapping):
-            state: Mapping[Any, Any] = loaded[key]
-            return state
-    import torch
-
-    if loaded and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
-        entries = ", ".join(shown(str(name)) for name in list(loaded)[:NAMES_IN_MESSAGE])
-        raise WeightsError(f"{source} holds neither tensors nor {' nor '.join(STATE_KEYS)}; its entries are {entries}.")
-    return loaded
-
-
-def _check_value(name: str, value: object, source: str) -> None:
-    import torch
-
-    if type(value) not in (torch.Tensor, torch.nn.Parameter):
-        kind = "a numpy value" if isinstance(value, Skipped) else f"of type {type(value).__name__}"
-        raise WeightsError(f"{source}: the entry {shown(name)} is {kind}, not a tensor.")
-    assert isinstance(value, torch.Tensor)
-    reason = _tensor_problem(value)
-    if reason is not None:
-        raise WeightsError(f"{source}: the tensor {shown(name)} {reason}.")
 
 
 def _tensor_problem(value: Tensor) -> str | None:
     """Return why a tensor cannot be a weight, or None."""
-    import torch
-
     if value.layout is not torch.strided or value.is_nested or value.is_quantized:
         return "is sparse, nested or quantized, not plain"
     if value.device.type != "cpu":
@@ -236,16 +209,8 @@ def _tensor_problem(value: Tensor) -> str | None:
 
 
 def _finite(value: Tensor) -> bool:
-    import torch
-
     eight_bits = value.element_size() == 1  # torch.isfinite does not take them
     return bool(torch.isfinite(value.float() if eight_bits else value).all())
-
-
-def _check_aliasing(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if total > LARGEST_ALIASING * path.stat().st_size:
-        raise unusable(path, f"its tensors share memory so often that they would grow to {total:,} bytes")
 
 
 # Loading
@@ -271,19 +236,11 @@ def load_checked(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise if weights do not fit a network; the counter of batch norm may be missing or present.
+    """Raise WeightsError if weights do not fit a network; the counter of batch norm may be missing or present.
 
-    Raises:
-        WeightsError: naming, in one line, what is missing, unexpected, of another shape or of another type.
+    The message is one line, and names what is missing, unexpected, of another shape or of another type.
     """
-    own = module.state_dict()
-    problems = _misfits(own, tensors)
-    if problems:
-        other = "" if own.keys() & tensors.keys() else " Is it a file of another method?"
-        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.{other}")
-
-
-def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    own, given = module.state_dict(), tensors
     shared = [(name, given[name], own[name]) for name in own if name in given]
     found = {
         "missing": [name for name in own if name not in given and not _uncounted(name)],
@@ -302,7 +259,10 @@ def _misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str
             name for name, file, network in shared if not _survives(file, network)
         ],
     }
-    return [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    problems = [f"{len(names)} {what}: {_listed(names)}" for what, names in found.items() if names]
+    if problems:
+        other = "" if own.keys() & given.keys() else " Is it a file of another method?"
+        raise WeightsError(f"{source} does not fit the network, nothing was loaded: {'; '.join(problems)}.{other}")
 
 
 def _survives(given: Tensor, own: Tensor) -> bool:
@@ -347,13 +307,13 @@ def save_weights(
         ...     read_weights(f"{folder}/a.safetensors").header
         {'dim': 2}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     path = Path(path)
     plain = plain_state(dict(tensors), "the weights to save")
     ready = {name: _storable(name, plain[name], half) for name in sorted(plain)}
-    metadata = {HEADER_KEY: _json(header)}
+    try:
+        metadata = {HEADER_KEY: json.dumps(dict(header), sort_keys=True, allow_nan=False, separators=(",", ":"))}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"the header of the weights cannot be written as JSON: {brief(error)}.") from None
     with written_beside(path) as beside:
         beside.touch()
         mode = beside.stat().st_mode  # safetensors creates private files: use the mode of this user's other files
@@ -365,21 +325,12 @@ def save_weights(
 
 
 def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
-    import torch
-
     if not (half and tensor.is_floating_point()):
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
         raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits; save without half.")
     return halved
-
-
-def _json(header: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(dict(header), sort_keys=True, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(f"the header of the weights cannot be written as JSON: {brief(error)}.") from None
 
 
 def convert(
@@ -405,11 +356,7 @@ def convert(
 
 
 def show(path: str | Path) -> dict[str, Any]:
-    """Return a summary of a weights file, as plain values for printing or JSON.
-
-    Raises:
-        WeightsError: as `read_weights`.
-    """
+    """Return a summary of a weights file, as plain values for printing or JSON."""
     read = read_weights(path)
     counted = [tensor for name, tensor in read.tensors.items() if not _uncounted(name)]
     return {

@@ -21,7 +21,7 @@ from cricavpr.describing.reading import Failures, default_workers, load
 from cricavpr.errors import ImageError, InputError
 from cricavpr.grouping import ALONE
 from cricavpr.index.search import Predictions
-from cricavpr.methods.base import LocalFeatures, Pixels, TwoStageMethod, made_by
+from cricavpr.methods.base import TwoStageMethod, made_by
 from cricavpr.progress import Progress, Report
 from cricavpr.reranking.storage import LocalStore, Results, identity
 
@@ -94,7 +94,10 @@ def rerank(
                 found, scores = _in_order(found, chosen, fused)
             results.append(found, scores)
             bar.advance(1)
-    problems = _problems(database, failed[0]), _problems(queries, failed[1])
+    problems = (
+        tuple(Problem(images.names[index], *failures[index]) for index in sorted(failures))
+        for images, failures in zip((database, queries), failed, strict=True)
+    )
     return Reranked(results.indices, results.scores, *problems)
 
 
@@ -130,9 +133,13 @@ def _find(
         for row, loaded in zip(missing, reading, strict=True):
             failures |= loaded.failures
             for part in loaded.parts:  # one, or none if the photo could not be read
-                features = _features(method, part.images)
-                if isinstance(features, str):
-                    failures[row] = "describe", features
+                try:
+                    (features,) = method.local_features(part.images)
+                except (InputError, ImageError) as error:  # for example too small for patches
+                    failures[row] = "describe", str(error)
+                    continue
+                if not all(array.dtype.kind != "f" or np.isfinite(array).all() for array in features.values()):
+                    failures[row] = "describe", "its local features are not finite"
                     continue
                 if not tried:
                     method.compare(features, features)  # report a missing library now, not after hours
@@ -140,23 +147,6 @@ def _find(
                 store.put(images, row, features)
             bar.advance(1)
     return failures
-
-
-def _features(method: TwoStageMethod, image: Pixels) -> LocalFeatures | str:  # (1, 3, h, w)
-    """Return the local features of one photo, or the reason why there are none."""
-    try:
-        (features,) = method.local_features(image)
-    except (InputError, ImageError) as error:  # for example too small for patches
-        return str(error)
-    return features if _finite(features) else "its local features are not finite"
-
-
-def _finite(features: LocalFeatures) -> bool:
-    return all(array.dtype.kind != "f" or np.isfinite(array).all() for array in features.values())
-
-
-def _problems(images: ImageSet, failures: Failures) -> tuple[Problem, ...]:
-    return tuple(Problem(images.names[index], *failures[index]) for index in sorted(failures))
 
 
 # --- order

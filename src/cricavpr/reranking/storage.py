@@ -42,11 +42,7 @@ class LocalStore:
         return self.place(images, index).is_file()
 
     def put(self, images: ImageSet, index: int, features: LocalFeatures) -> None:
-        """Write the features of a photo durably.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
+        """Write the features of a photo durably."""
         from safetensors.numpy import save
 
         content = save({name: np.ascontiguousarray(array) for name, array in features.items()})
@@ -111,11 +107,7 @@ class Results:
                 self._save()
 
     def append(self, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> None:  # (n,) each
-        """Add the result of the next query.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
+        """Add the result of the next query, and save all from time to time."""
         self.indices[self.done], self.scores[self.done] = indices, scores
         self.done += 1
         if time.monotonic() - self.saved_at >= SAVE_EVERY_S:

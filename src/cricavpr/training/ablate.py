@@ -1,4 +1,4 @@
-"""Several recipes, each with several seeds, in one folder. What is finished stays; what is not goes on.
+"""Train several recipes with several seeds, in one folder. Finished runs stay; unfinished ones are resumed.
 
     DIR/<recipe>/seed-<S>/            a run like any other, see `train`
     DIR/<recipe>/seed-<S>/diverged    the reason, if the run diverged
@@ -82,7 +82,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
     for path in paths:
         recipe = changed(read_recipe(path, Recipe), changes)
         if path.stem in variants:
-            raise InputError(f"two recipes are called {path.stem!r}, and so would be their runs. Rename {path}.")
+            raise InputError(f"two recipes are named {path.stem!r}; their runs would share a folder. Rename {path}.")
         if recipe.validation is None:
             raise InputError(f"{path} has no [validation], so there is nothing to compare. Add one.")
         first = path.read_text(encoding="utf-8").partition("\n")[0]
@@ -103,7 +103,7 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[P
 
 
 def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, set[Problem]]:
-    """Do the runs that are not finished.
+    """Train the runs that are not finished.
 
     A run that diverges is marked as such, and the next one begins.
 
@@ -116,7 +116,12 @@ def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, se
     once = {run.folder: run for run in reversed(runs)}  # the first of those that share a folder
     todo = [once[folder] for folder in dict.fromkeys(run.folder for run in runs)]
     for run in todo:  # before hours are spent
-        _refuse_another_recipe(run)
+        if list_checkpoints(run.folder / "checkpoints"):
+            checkpoint, source, _ = load_newest(run.folder / "checkpoints")
+            if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
+                raise InputError(
+                    f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder."
+                )
     problems: set[Problem] = set()
     for number, run in enumerate(todo, 1):
         if run.state == "unfinished":
@@ -143,7 +148,7 @@ def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
 
 
 def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
-    """Begin a run or go on with it; return None if it diverged."""
+    """Start or resume a run; return None if it diverged."""
     try:
         if list_checkpoints(run.folder / "checkpoints"):
             return resume(run.folder, run.recipe, machine=machine)
@@ -154,11 +159,3 @@ def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
         write_text(run.folder / _DIVERGED, f"{error}\n")
         warn(f"{run.folder} diverged: {error.__cause__}")
         return None
-
-
-def _refuse_another_recipe(run: PlannedRun) -> None:
-    if not list_checkpoints(run.folder / "checkpoints"):
-        return
-    checkpoint, source, _ = load_newest(run.folder / "checkpoints")
-    if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
-        raise InputError(f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder.")

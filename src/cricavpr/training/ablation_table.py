@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from cricavpr.files import write_text
 from cricavpr.training.ablate import RunResult, Variant
@@ -36,13 +37,9 @@ class TableRow:
         """Return a fraction for each finished run that measured it."""
         return [result.recalls[name] for result in self.finished if name in result.recalls]
 
-    @property
-    def steps(self) -> float | None:
-        return fmean(result.steps for result in self.finished) if self.finished else None
-
-    @property
-    def minutes(self) -> float | None:
-        return fmean(result.minutes for result in self.finished) if self.finished else None
+    def mean(self, cost: Literal["steps", "minutes"], form: str, missing: str) -> str:
+        """Return the mean cost of the finished runs in a format; `missing` if there is none."""
+        return format(fmean(getattr(result, cost) for result in self.finished), form) if self.finished else missing
 
     @property
     def title(self) -> str:
@@ -100,7 +97,7 @@ def as_csv(rows: Sequence[TableRow]) -> str:
             for found in map(row.recalls, names)
             for value in ((fmean(found), min(found), max(found)) if found else (0.0,) * 3)
         ]
-        costs = [_number(row.steps, ".0f"), row.results[0].tunable, _number(row.minutes, ".2f")]
+        costs = [row.mean("steps", ".0f", ""), row.results[0].tunable, row.mean("minutes", ".2f", "")]
         table.writerow([row.variant.name, row.variant.title, *states, *recalls, *costs])
     return text.getvalue()
 
@@ -118,9 +115,9 @@ def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> 
     columns = [
         [escape(row.title) for row in rows],
         *(_recalls([row.recalls(name) for row in rows], best, second, escape) for name in names),
-        [_number(row.steps, ",.0f", MISSING) for row in rows],
+        [row.mean("steps", ",.0f", MISSING) for row in rows],
         [f"{row.results[0].tunable:,}" for row in rows],
-        [_number(row.minutes, ".1f", MISSING) for row in rows],
+        [row.mean("minutes", ".1f", MISSING) for row in rows],
     ]
     return [list(map(escape, ["", *names, "steps", "tunable", "minutes"])), *map(list, zip(*columns, strict=True))]
 
@@ -134,23 +131,15 @@ def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape:
     return [marks.get(mean, str)(escape(mean)) + escape(spread) for mean, spread in zip(means, spreads, strict=True)]
 
 
-def _number(value: float | None, form: str, missing: str = "") -> str:
-    return missing if value is None else format(value, form)
-
-
 def _legend(rows: Sequence[TableRow]) -> str:
     seeds = sorted({result.seed for row in rows for result in row.results})
     which = f"mean over seeds {', '.join(map(str, seeds))} (least to greatest)" if seeds[1:] else f"seed {seeds[0]}"
     return f"Recall in per cent at the last validation, {which}; parameters that learn; minutes of one run."
 
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
+_SPECIAL: dict[str, str | int | None] = {character: f"\\{character}" for character in "&%$#_{}"}
+_SPECIAL |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
 def _latex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    return text.translate(str.maketrans(_SPECIAL))

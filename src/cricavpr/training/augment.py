@@ -69,14 +69,6 @@ def _affine(picture: Image.Image, matrix: tuple[float, float, float, float, floa
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
-def _rotated(picture: Image.Image, degrees: float) -> Image.Image:
-    return picture.rotate(degrees, Image.Resampling.BILINEAR)
-
-
-def _solarized(picture: Image.Image, threshold: float) -> Image.Image:
-    return ImageOps.solarize(picture, math.ceil(threshold))  # a pixel of 178 stays and one of 179 is turned
-
-
 def _ramp(first: float, last: float) -> Strength:
     """Rise evenly from bin 0 to bin 30, in float32: a shear that differs in the eighth digit changes pixels by 1."""
     return lambda bin, _: torch.linspace(first, last, BINS)[bin].item()
@@ -87,25 +79,21 @@ def _shift(axis: int) -> Strength:
     return lambda bin, size: int(torch.linspace(0, 150 / 331 * size[axis], BINS)[bin].item())
 
 
-def _none(bin: int, size: tuple[int, int]) -> float:
-    return 0.0
-
-
 OPERATIONS = {
-    "Identity": _Operation(lambda p, s: p, _none, False),
+    "Identity": _Operation(lambda p, s: p, lambda bin, size: 0.0, False),
     "ShearX": _Operation(lambda p, s: _affine(p, (1, s, 0, 0, 1, 0)), _ramp(0, 0.3), True),
     "ShearY": _Operation(lambda p, s: _affine(p, (1, 0, 0, s, 1, 0)), _ramp(0, 0.3), True),
     "TranslateX": _Operation(lambda p, s: _affine(p, (1, 0, -s, 0, 1, 0)), _shift(axis=0), True),
     "TranslateY": _Operation(lambda p, s: _affine(p, (1, 0, 0, 0, 1, -s)), _shift(axis=1), True),
-    "Rotate": _Operation(_rotated, _ramp(0, 30), True),
+    "Rotate": _Operation(lambda p, s: p.rotate(s, Image.Resampling.BILINEAR), _ramp(0, 30), True),
     "Brightness": _Operation(lambda p, s: ImageEnhance.Brightness(p).enhance(1 + s), _ramp(0, 0.9), True),
     "Color": _Operation(lambda p, s: ImageEnhance.Color(p).enhance(1 + s), _ramp(0, 0.9), True),
     "Contrast": _Operation(lambda p, s: ImageEnhance.Contrast(p).enhance(1 + s), _ramp(0, 0.9), True),
     "Sharpness": _Operation(lambda p, s: ImageEnhance.Sharpness(p).enhance(1 + s), _ramp(0, 0.9), True),
     "Posterize": _Operation(lambda p, s: ImageOps.posterize(p, int(s)), lambda bin, _: 8 - round(bin / 7.5), False),
-    "Solarize": _Operation(_solarized, _ramp(255, 0), False),
-    "AutoContrast": _Operation(lambda p, s: ImageOps.autocontrast(p), _none, False),
-    "Equalize": _Operation(lambda p, s: ImageOps.equalize(p), _none, False),
+    "Solarize": _Operation(lambda p, s: ImageOps.solarize(p, math.ceil(s)), _ramp(255, 0), False),
+    "AutoContrast": _Operation(lambda p, s: ImageOps.autocontrast(p), lambda bin, size: 0.0, False),
+    "Equalize": _Operation(lambda p, s: ImageOps.equalize(p), lambda bin, size: 0.0, False),
 }
 
 AUGMENTS: dict[str, Augment] = {"none": unchanged, "randaugment": randaugment, "mirror": mirror}

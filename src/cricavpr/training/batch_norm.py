@@ -1,4 +1,4 @@
-"""Batch norm in training: over the images of all processes, and running statistics that are updated once per step.
+"""Batch norm over the images of all processes, with running statistics that are updated once per step.
 
 Letters: N processes, b images of one process, C channels, h x w positions.
 """

@@ -39,7 +39,7 @@ _BESIDE = "being-written.partial"  # one name, so that the next save overwrites 
 
 @dataclass(frozen=True)
 class Standing:
-    """Recalls of a run so far."""
+    """Validation results of a run so far."""
 
     best: float | None = None  # of those that decide
     best_step: int = 0
@@ -88,22 +88,17 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             path = folder / f"{step:09d}-{sha256_of(beside)}.safetensors"
             beside.replace(path)
             sync(folder)
-            _remove_others(folder, path)
+            others = [other for other in list_checkpoints(folder) if other != path]
+            kept = [other for other in others if step_of(other) <= step][: KEPT - 1]
+            for other in others:  # those of later steps are broken, or the run went back behind them
+                if other not in kept:
+                    other.unlink()
         except SafetensorError as error:
             raise OSError(str(error)) from error
         finally:
             with contextlib.suppress(OSError):  # the next save overwrites a partial file
                 beside.unlink()
     return path
-
-
-def _remove_others(folder: Path, newest: Path) -> None:
-    """Keep `newest` and the one before it. Those of later steps are broken, or the run went back behind them."""
-    others = [path for path in list_checkpoints(folder) if path != newest]
-    kept = [path for path in others if step_of(path) <= step_of(newest)][: KEPT - 1]
-    for path in others:
-        if path not in kept:
-            path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -176,7 +171,7 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> No
     misfits = own.keys() ^ given.keys() | {n for n in own.keys() & given.keys() if own[n].shape != given[n].shape}
     if misfits:
         names = ", ".join(sorted(misfits)[:5])
-        raise InputError(f"the checkpoint {source} is of another network: {names} do not match.")
+        raise InputError(f"the checkpoint {source} does not match the network of the recipe: {names} differ.")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(given[name])

@@ -35,7 +35,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def panels(rows: Rows) -> Panels:
-    """Return the panels to draw: none without a step, and of many recalls only R@1."""
+    """Return the panels to draw: none before the first step; only R@1 if there are many recalls."""
     steps = [row for row in rows if "loss" in row]
     if not steps:
         return {}

@@ -1,7 +1,7 @@
-"""The data of a run: its places, and what each step reads of them.
+"""The data of a run: its places, and the images of each step.
 
-What a step reads follows from the seed and the number of the step alone. So a resumed run reads what an uninterrupted
-one reads, with any number of worker processes.
+The images of a step depend only on the seed and the number of the step. So a resumed run reads the same images as an
+uninterrupted one, with any number of worker processes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         self._orders: dict[int, Order] = {}  # of the epoch that was read last
 
     def place_indices(self, step: int) -> list[int]:
-        """Return which places the step shows, or this process's share of them."""
+        """Return the indices of the places of a step, or of this process's share of them."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch not in self._orders:
             self._orders = {epoch: SAMPLERS[self.recipe.data.sampler](self.places.places, self.recipe.seed, epoch)}
@@ -203,7 +203,7 @@ def _worker_errors() -> Generator[None, None, None]:
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave signals to the parent: one to the whole process group must not stop it from saving its work."""
+    """Ignore SIGTERM and SIGINT in a worker: the training process handles them, and still needs its data."""
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -220,8 +220,8 @@ def refuse_unshareable(step: Step, processes: int) -> None:
         )
     if step.images_at_once:
         raise InputError(
-            f"step.images_at_once stands for the devices of one process, got {step.images_at_once} with {processes} "
-            "processes. Set step.images_at_once=0: batch norm then sees the whole step."
+            f"step.images_at_once must be 0 with several processes, got {step.images_at_once} with {processes}. "
+            "Set step.images_at_once=0: batch norm then sees the whole step."
         )
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:

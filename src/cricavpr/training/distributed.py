@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, what they exchange, and how they fail together.
+"""Training by several processes: their ranks, what they exchange, and how they fail together.
 
 Every process computes the loss of the whole step and divides it by the number of processes; what crosses from one
 process to another is summed on its way back. So the sum of all gradients is that of one process with all images. With
@@ -111,7 +111,7 @@ class World:
             return work() if self.first else None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process, then in all others, which find what the first one wrote."""
+        """Do `work` in the first process, then in all others, which can read the files of the first."""
         made = self.first_only(work)
         with self.together():
             return work() if made is None else made
@@ -122,7 +122,7 @@ ALONE = World()
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started with this one; without torchrun, be alone.
+    """Join the processes that torchrun started; without torchrun this process trains alone.
 
     Args:
         device: cpu (processes talk through gloo) or cuda (nccl, one GPU for each process).

@@ -1,4 +1,4 @@
-"""What one training step is made of: descriptors, loss, gradient and update. `train` puts the steps together.
+"""One training step: descriptors, loss, gradient and update. The loop over steps is in `train`.
 
 Letters: B images of a step, b images of one process, R regions, C channels, D dimension.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cricavpr.datasets.places import PlaceDataset
-from cricavpr.errors import CricaVPRError, InputError
+from cricavpr.errors import CricaVPRError
 from cricavpr.training.batch_norm import synchronise_batch_norm
 from cricavpr.training.data import StepData
 from cricavpr.training.distributed import ALONE, World
@@ -32,11 +32,11 @@ class Diverged(CricaVPRError):
 
 
 class Described(NamedTuple):
-    """Descriptors of a whole step, whichever processes computed them."""
+    """Descriptors of a whole step, from all processes."""
 
     regions: Regions  # of this process's images
-    together: Tensor  # (B, D) in the company of the group
-    alone: Tensor | None  # (B, D), where self-distillation needs them
+    together: Tensor  # (B, D), each image within its group
+    alone: Tensor | None  # (B, D), each image by itself; only for self-distillation
 
 
 class StepLoss(NamedTuple):
@@ -50,7 +50,7 @@ class StepLoss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """All that changes while a run trains: network, loss (some have weights) and optimizer."""
+    """The parts that training changes: network, loss (some have weights) and optimizer."""
 
     network: Trainable
     criterion: nn.Module
@@ -99,7 +99,7 @@ class Learner:
         return StepLoss(_finite(total, "loss"), loss, mined, distillation)
 
     def backward(self, loss: StepLoss, described: Described) -> None:
-        """Compute the gradient of this process; every process has the same loss, so each takes its share."""
+        """Compute the gradient of this process: its share of the loss, which is the same in all processes."""
         with _attention(self.device):  # blocks may be computed again
             (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
             described.regions.backward()
@@ -112,17 +112,6 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-
-
-def usable_device(name: str) -> torch.device:
-    """Return the device of this name, after computing something there."""
-    try:
-        device = torch.device(name)
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown reason"])[0]
-        raise InputError(f"cannot compute on --device {name!r} here: {reason}. Use cpu.") from None
-    return device
 
 
 def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:
@@ -152,7 +141,7 @@ def correlate(
     group_size: int,
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute descriptors in company and, for self-distillation, alone. A group stays within a forward pass."""
+    """Compute descriptors within groups and, for self-distillation, alone. A group stays within a forward pass."""
     passes = parts_of(len(regions), step.images_at_once, 0)
     groups = [size for part in passes for size in group_sizes(part.rows.stop - part.rows.start, group_size)]
     dtype = next(network.model.parameters()).dtype
@@ -164,7 +153,7 @@ def correlate(
 
 
 def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """Return the rows of all processes in the order that the step has in one process."""
+    """Return the rows of all processes in the order of a single process."""
     if world.alone:
         return rows
     positions = world.gather(data.positions.to(rows.device))
@@ -183,17 +172,17 @@ def group_sizes(count: int, size: int) -> list[int]:
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """Return 1 - cosine, on average. Only the image alone has a gradient: its company is the teacher."""
+    """Return the mean of 1 - cosine. The descriptor within the group is the teacher, and has no gradient."""
     return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
 
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
-    """Return a new autocast for each part: it caches the weights it has cast, with or without their gradient."""
+    """Return an autocast. Each part needs its own: an autocast caches cast weights, with or without their gradient."""
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 
 
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Avoid torch's fused attention on a CPU: its backward pass is slow, a third of a step of the tiny network."""
+    """Return a context without torch's fused attention on a CPU, where its backward pass takes a third of a step."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
@@ -225,7 +214,7 @@ def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: Optimize
 
 
 def rate_at(step: int, rate: float, schedule: Schedule, steps: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of step 0, 1, ... of `steps`.
+    """Return the learning rate of a step, counted from 0.
 
     Example:
         >>> [rate_at(step, 1.0, Schedule("constant", warmup_steps=2), steps=4, steps_per_epoch=4) for step in range(4)]

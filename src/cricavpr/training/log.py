@@ -1,11 +1,11 @@
-"""What a run writes about itself.
+"""Logs of a run. If log.jsonl cannot be written the run stops; the others are optional, and the run goes on.
 
 log.jsonl    a line for each step and each validation; the same recipe gives the same bytes, however often the run was
-             interrupted. Where it cannot be written the run stops; all below are services that a run can do without
+             interrupted
 speed.jsonl  images per second, share of time spent waiting for data, memory, time so far and left
-curves.*     the log as a picture, SVG and PNG, drawn again while the run goes on
-tensorboard/ the log as event files, if asked for
-stderr       a progress line now and then
+curves.*     the log as a picture, SVG and PNG, drawn again during the run
+tensorboard/ the log as event files, with --tensorboard
+stderr       a progress line every few seconds
 """
 
 from __future__ import annotations

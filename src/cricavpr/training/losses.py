@@ -82,7 +82,7 @@ class Triplet(nn.Module):
 
 
 def triplet_sum(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:  # 3 x (T, D) -> ()
-    """Return the sum over triplets of what is missing to the margin."""
+    """Return the sum of max(0, d(q, p) - d(q, n) + margin) over triplets."""
     return F.triplet_margin_loss(queries, positives, negatives, margin, reduction="sum")
 
 
@@ -157,16 +157,8 @@ class GeneralizedContrastive(nn.Module):
         return loss, _share([first[pulled], second[pulled]], len(places))
 
 
-def generalized_contrastive(a: Tensor, b: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M, D) x 2, (M,)
-    """Return one term (M,) for each pair of rows, for similarity in 0..1.
-
-    The distance carries torch's 1e-6 against a root of 0; the authors round it to float32, which we do not.
-    """
-    return contrastive_terms(F.pairwise_distance(a, b), similarity, margin)
-
-
 def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
-    """Pull similar pairs together, and push others apart up to the margin."""
+    """Return one term for each pair: pull similar ones (1) together, and push others (0) apart up to the margin."""
     pull, push = distance.square(), (margin - distance).clamp(min=0).square()
     return (similarity * pull + (1 - similarity) * push) / 2
 

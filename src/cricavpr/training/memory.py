@@ -57,12 +57,12 @@ def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
 
 
 class Regions:
-    """Regions of images, and the way back into the weights: direct, or in micro-batches that are computed twice.
+    """Regions of images, and their backward pass: direct, or in micro-batches that are computed twice.
 
     Args:
-        module: holds the batch norm.
-        compute: rows of the images to their regions (b, R, C).
-        cached: whether `compute` runs without a gradient first, and again in `backward`.
+        module: the network, whose batch norm is updated once.
+        compute: computes the regions (b, R, C) of some rows of the images.
+        cached: whether `compute` first runs without a gradient, and again in `backward`.
     """
 
     def __init__(self, module: nn.Module, compute: Callable[[slice], Tensor], parts: list[Part], cached: bool) -> None:

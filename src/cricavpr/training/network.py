@@ -1,6 +1,6 @@
-"""The network of a recipe before its first step, and all that the training loop knows of it: `Trainable`.
+"""Build the network of a recipe, and wrap it for the training loop: `Trainable`.
 
-Letters: B images, R regions, C channels, D dimension.
+Letters: B images, R regions, C channels, D dimension, N local features, K clusters, h x w positions.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cricavpr.datasets.base import Problem
 from cricavpr.datasets.places import PlaceDataset
+from cricavpr.methods import families
 from cricavpr.methods.base import Method
 from cricavpr.methods.cricavpr import CricaVPRMethod, Settings
-from cricavpr.methods.families import Settings as SingleSettings
-from cricavpr.methods.families import TorchMethod
+from cricavpr.models import cosplace, netvlad
 from cricavpr.models.adapters import Adapter
-from cricavpr.models.cosplace import CosPlace, trainable
-from cricavpr.models.cosplace import from_authors_names as cosplace_names
+from cricavpr.models.cosplace import CosPlace
 from cricavpr.models.cricavpr import CricaVPR, from_authors_names
 from cricavpr.models.netvlad import NANNE, VLADNet
-from cricavpr.models.netvlad import from_authors_names as netvlad_names
-from cricavpr.models.weights import find_weights, load_strictly, read_weights
-from cricavpr.training.netvlad_start import start_from_clusters
+from cricavpr.models.registry import find_weights
+from cricavpr.models.weights import load_strictly, read_weights
 from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Network, Recipe
+from cricavpr.training.sampling import normalised, sample_place
 
 AUTHORS_CONVOLUTION = 1e-5  # weight and bias alike, in the authors' training script
 
@@ -37,11 +37,11 @@ Baseline = CosPlace | VLADNet
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """A network as the loop sees it: each image by itself to regions, then regions to descriptors within groups.
+    """A network for the training loop: images to regions one by one, then regions to descriptors within groups.
 
     Attributes:
-        model: the parameters that learn, the state that is saved, the weights that are exported.
-        trunk: the part that costs the most; torch.compile takes it.
+        model: the module that learns, and whose weights are saved and exported.
+        trunk: the most expensive part, for torch.compile.
         dim: length of a descriptor.
         header: settings that a file of its weights needs.
         regions: compute the regions of each image by itself, (B, 3, H, W) to (B, R, C).
@@ -61,7 +61,7 @@ class Trainable:
 
 
 def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
-    """Return the paper's network as the loop sees it."""
+    """Wrap the paper's network."""
     return Trainable(
         model,
         model.backbone,
@@ -74,8 +74,8 @@ def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
 
 
 def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
-    """Return a network in which images do not see one another: its one region is the descriptor."""
-    name, settings = recipe.network.kind, SingleSettings(recipe.image_size, recipe.resize)
+    """Wrap a network in which images do not see one another: its only region is the descriptor."""
+    name, settings = recipe.network.kind, families.Settings(recipe.image_size, recipe.resize)
     return Trainable(
         model,
         model.backbone,
@@ -83,7 +83,7 @@ def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem,
         {"method": name, "image_size": list(recipe.image_size), "resize": recipe.resize},
         regions=lambda images: model(images)[:, None],
         correlate=lambda regions, groups: F.normalize(regions.flatten(1), dim=1),
-        method=lambda: TorchMethod(name, model, settings, "in training", device_of(model)),
+        method=lambda: families.TorchMethod(name, model, settings, "in training", device_of(model)),
         problems=problems,
     )
 
@@ -116,7 +116,7 @@ def tunable_parameters(recipe: Recipe) -> int:
         return 0
     network = recipe.network
     with torch.device("meta"):
-        model = CricaVPR(network.config()) if isinstance(network, Network) else bare_baseline(network)
+        model = CricaVPR(network.config()) if isinstance(network, Network) else _bare_baseline(network)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -153,7 +153,7 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
 
 
 def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone out of DINOv2's own file or a whole CricaVPR's, and the model's own adapters."""
+    """Return the backbone from a file of DINOv2 or of a whole CricaVPR, with the model's own adapters."""
     given = from_authors_names(tensors)
     if any(name.startswith("backbone.") for name in given):
         given = {n.removeprefix("backbone."): t for n, t in given.items() if n.startswith("backbone.")}
@@ -168,23 +168,23 @@ def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Base
     """Build a baseline with random weights of `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = bare_baseline(network)
+        model = _bare_baseline(network)
     if network.trunk_weights:
         _load(model.backbone, network.trunk_weights, partial(from_torchvision, trunk=model.backbone))
     if network.weights:
-        netvlad = isinstance(network, NetVLADNetwork)
-        _load(model, network.weights, partial(netvlad_names, names=NANNE) if netvlad else cosplace_names)
+        theirs = partial(netvlad.from_authors_names, names=NANNE)
+        _load(model, network.weights, theirs if isinstance(model, VLADNet) else cosplace.from_authors_names)
     return model
 
 
-def bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
+def _bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
     """Build a baseline with random weights; parameters that do not learn require no gradient."""
     model: Baseline
     if isinstance(network, NetVLADNetwork):
         model = VLADNet(network.clusters, trunk=network.trunk)
     else:
         model = CosPlace(network.trunk, network.dim)
-    learning = trainable(model)
+    learning = cosplace.trainable(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = network.tuning == "full" or name in learning
     return model
@@ -200,3 +200,64 @@ def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dic
         if number is not None and number < len(trunk) and not name.startswith("classifier."):
             found[f"{number}.{rest}"] = tensor
     return found
+
+
+# ---- NetVLAD before its first step (Arandjelovic et al., 2016, and Nanne's code)
+
+ROUNDS = 100  # of k-means, as in Nanne's code
+_START = 3  # a stream of random numbers apart from those of the steps
+_AT_ONCE = 16  # pictures through the trunk
+
+
+@torch.no_grad()
+def start_from_clusters(model: VLADNet, recipe: Recipe, places: PlaceDataset) -> tuple[Problem, ...]:
+    """Set the centres of NetVLAD by k-means over local features; return the photos that could not be used.
+
+    The features have unit length. They are random ones of one picture, not augmented, of each of some places. The
+    draws follow from the recipe's seed, so they are the same in every process and after every restart.
+    """
+    network = recipe.network
+    assert isinstance(network, NetVLADNetwork)
+    random = np.random.default_rng([recipe.seed, _START])
+    chosen = random.permutation(len(places))[: network.init_images].tolist()
+    device = next(model.parameters()).device
+    model.eval()
+    problems: list[Problem] = []
+    found = []
+    for start in range(0, len(chosen), _AT_ONCE):
+        samples = [
+            sample_place(places, place, 1, recipe.image_size, seed=recipe.seed, epoch=0)
+            for place in chosen[start : start + _AT_ONCE]
+        ]
+        problems += [problem for sample in samples for problem in sample.problems]
+        pictures = torch.from_numpy(np.concatenate([sample.images for sample in samples]))
+        images = normalised(pictures.to(device))  # (B, 3, H, W)
+        for maps in F.normalize(model.backbone(images), dim=1).flatten(2):  # (C, h w)
+            rows = random.permutation(maps.shape[1])[: network.init_features]
+            found.append(maps[:, torch.from_numpy(rows).to(device)].T)
+    features = torch.cat(found)  # (N, C)
+    model.pool.initialise(cluster(features, network.clusters, random), features)
+    return tuple(problems)
+
+
+def cluster(features: Tensor, count: int, random: np.random.Generator) -> Tensor:  # (N, C) -> (K, C)
+    """Return the centres of k-means, started from random features.
+
+    An empty cluster takes the feature that is farthest from its own centre. With fewer features than centres some
+    features are drawn more than once.
+    """
+    first = random.permutation(max(count, len(features)))[:count] % len(features)
+    centres = features[torch.from_numpy(first).to(features.device)].clone()
+    nearest = torch.full((len(features),), -1, device=features.device)
+    for _ in range(ROUNDS):
+        distances, now = torch.cdist(features, centres).min(dim=1)
+        if torch.equal(now, nearest):
+            break
+        nearest = now
+        sums = torch.zeros_like(centres).index_add_(0, nearest, features)
+        sizes = torch.bincount(nearest, minlength=count)  # (K,)
+        centres = sums / sizes.clamp(min=1)[:, None]
+        empty = torch.nonzero(sizes == 0).flatten()
+        farthest = features[distances.argsort(descending=True)[: len(empty)]]
+        centres[empty[: len(farthest)]] = farthest
+    return centres

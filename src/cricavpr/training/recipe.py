@@ -1,6 +1,6 @@
 """Recipes: everything that decides the result of a training run, checked before anything costs time.
 
-What only decides how long a run takes (device, workers, checkpoint interval) is not in a recipe. Invalid values raise
+Settings that only change the speed (device, workers, checkpoint interval) are not in a recipe. Invalid values raise
 ValueError, which `schema.build` turns into an InputError that names the file.
 """
 
@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Literal
 from cricavpr.errors import InputError
 from cricavpr.grouping import Grouping
 from cricavpr.images import Resize
-from cricavpr.models.aggregators import RegionCuts
 from cricavpr.models.cnn import TRUNKS
-from cricavpr.models.cricavpr import Aggregator, CricaVPRConfig, Tuning
+from cricavpr.models.cricavpr import Ablation, CricaVPRConfig
 from cricavpr.models.vit import BACKBONES
 from cricavpr.schema import build, nearest, to_plain
 from cricavpr.training.augment import AUGMENTS
@@ -78,8 +77,8 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Network:
-    """CricaVPR by the name of its backbone; other fields are those of `CricaVPRConfig`.
+class Network(Ablation):
+    """CricaVPR: the name of its backbone, its other choices, and the weights it starts from.
 
     Attributes:
         init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
@@ -89,17 +88,6 @@ class Network:
     """
 
     backbone: str = "vitb14"
-    adapter: str = "mulconv"
-    adapter_ratio: float = 0.5
-    adapter_scale: float = 0.2
-    tuning: Tuning = "adapter"
-    aggregator: Aggregator = "pyramid"
-    levels: tuple[int, ...] = (1, 2, 3)
-    region_cuts: RegionCuts = "grid"
-    encoder_depth: int = 2
-    encoder_heads: int = 16
-    encoder_ffn: int = 2048
-    dropout: float = 0.1
     init: Literal["authors", "default"] = "authors"
     backbone_weights: str = ""
     weights: str = ""
@@ -107,7 +95,7 @@ class Network:
 
     @property
     def learns(self) -> bool:
-        """Whether training changes descriptors; the power of the generalised mean alone does not count."""
+        """Whether training changes more than the power of the generalised mean."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
@@ -121,8 +109,8 @@ class Network:
         _require(one, "weights", "empty where backbone_weights is given", self.weights)
 
     def config(self) -> CricaVPRConfig:
-        shared = {field.name for field in fields(CricaVPRConfig)} - {"backbone"}
-        return CricaVPRConfig(backbone=BACKBONES[self.backbone], **{name: getattr(self, name) for name in shared})
+        shared = {one.name: getattr(self, one.name) for one in fields(Ablation)}
+        return CricaVPRConfig(**{**shared, "backbone": BACKBONES[self.backbone]})
 
 
 @dataclass(frozen=True)
@@ -182,19 +170,19 @@ class CosPlaceNetwork(Convolutional):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: places x images_per_place images, and which of them see one another.
+    """One step: places x images_per_place images, and the groups within which they see one another.
 
     Attributes:
         group_sizes: one is drawn for each step; 0 is all images of a forward pass.
-        members: who shares a group. "across" shuffles the images of a step first; "in_order" keeps place beside place,
-            as the authors' loader does: a group smaller than a step then gives the label away.
-        group_scope: how far a group may reach where several processes train. "world" is the whole step, and nothing
-            depends on the number of processes; "rank" is one process, so their number decides who sees whom.
-        images_at_once: images of a forward pass with its own batch norm and its own groups, as on one of several GPUs
-            under DataParallel; only the first pass updates the running statistics. 0 is all.
-        micro_batch: images of one process that the backbone keeps in memory at once: it computes them twice, and
-            batch norm sees so many. 0 is all.
-        self_distillation: weight of 1 - cosine between the descriptor of an image alone and in company, which is fixed.
+        members: order of the images before they are divided into groups. "across" shuffles them; "in_order" keeps the
+            images of a place together, as the authors' loader does, so a small group gives the label away.
+        group_scope: images that a group may hold when several processes train. With "world", those of the whole step:
+            results do not depend on the number of processes. With "rank", those of one process: they do.
+        images_at_once: images in a forward pass, each with its own batch norm and groups, as on one of several GPUs
+            under DataParallel; only the first pass updates the running statistics. 0 takes all.
+        micro_batch: images of one process that the backbone keeps in memory at once; it computes them twice, and
+            batch norm sees only these. 0 takes all.
+        self_distillation: weight of 1 - cosine between the descriptor of an image alone and the one in its group.
     """
 
     places: int
@@ -226,7 +214,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by its name. Settings left out are those of its authors; a setting that the loss does not have fails."""
+    """A loss by name. Settings default to those of its authors; a setting that the loss does not have is an error."""
 
     name: str = "multi_similarity"
     alpha: float | None = None
@@ -245,7 +233,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`clip` is the maximal norm of the gradient; 0 does not clip. Biases, norms and embeddings never decay."""
+    """Optimizer; `clip` is the maximum norm of the gradient, 0 for none. Biases, norms and embeddings never decay."""
 
     name: Literal["adam", "adamw"] = "adam"
     rate: float = 1e-4
@@ -288,10 +276,10 @@ class Validation:
     The best network is the first with the highest recall@`best_by` under the first grouping.
 
     Attributes:
-        town: a drawn town; or else
-        dataset: the folder of a dataset, as `cricavpr evaluate` takes it.
+        town: a drawn town.
+        dataset: the folder of a dataset, as for `cricavpr evaluate`, instead of a town.
         every_steps: steps between validations; 0 validates at the end of each epoch.
-        patience: end the run after so many validations without a better recall; 0 never does.
+        patience: number of validations without a better recall after which the run ends; 0 for no limit.
     """
 
     town: HeldOutTown | None = None
@@ -319,8 +307,8 @@ class Recipe:
     Attributes:
         image_size: (height, width) in pixels.
         resize: how the trained network resizes when it describes; training itself resizes with Pillow.
-        epochs, steps: the length of the run; one of them, the other is 0. An epoch shows each place once, but for a
-            remainder. Both are 0 where nothing in the network learns: then it is only validated.
+        epochs, steps: length of the run; give one, the other is 0. An epoch shows each place once, except a remainder
+            that does not fill a step. If nothing in the network learns, both are 0, and it is only validated.
     """
 
     data: Data
@@ -373,7 +361,7 @@ def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
 
 def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """Read settings such as `optimizer.rate=2e-4`; the right side is TOML, or else plain text.
+    """Read settings such as `optimizer.rate=2e-4`; a value that is not valid TOML is plain text.
 
     Raises:
         InputError: no equals sign.
@@ -395,7 +383,7 @@ def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
-    """Return a text of the settings that differ, with both values; those that are `named` may differ."""
+    """Describe the settings that differ, with both values, except those that are `named`."""
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
     return ", ".join(
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"

@@ -1,7 +1,7 @@
-"""Which places come when, and which images of a place a step sees.
+"""The order of places, and the images of a place in a step.
 
-Every draw is a pure function of the seed, the epoch and the place: it depends neither on the worker process that makes
-it nor on earlier draws. So a resumed run sees what an uninterrupted one sees.
+Every draw is a pure function of the seed, the epoch and the place: it depends neither on the worker process nor on
+earlier draws. So a resumed run reads the same images as an uninterrupted one.
 
 Letters: K images of a place.
 """
@@ -70,7 +70,7 @@ SAMPLERS: dict[str, Callable[[Sequence[Place], int, int], Order]] = {
 
 
 class Sample(NamedTuple):
-    """Images of one place. `place_id` is that of another place where the wanted one had too few readable images."""
+    """Images of one place; another place than the wanted one, if that had too few readable images."""
 
     images: NDArray[np.uint8]  # (K, h, w, 3)
     place_id: int
@@ -139,7 +139,7 @@ def _read(
 
 
 def normalised(images: Tensor) -> Tensor:  # (B, H, W, 3) uint8 -> (B, 3, H, W) float32
-    """Convert uint8 images to normalised floats on the same device: bytes are a quarter of the floats to move."""
+    """Convert uint8 images to normalised floats on the same device, to which bytes move four times as fast."""
     scaled = images.permute(0, 3, 1, 2).contiguous().float() / 255
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (scaled - mean) / std

@@ -21,12 +21,13 @@ import torch
 from cricavpr.datasets.base import Problem
 from cricavpr.errors import CricaVPRError, InputError
 from cricavpr.locks import exclusive
+from cricavpr.models.devices import choose_device
 from cricavpr.schema import build, to_plain
 from cricavpr.training import checkpoints
 from cricavpr.training.checkpoints import Checkpoint, Facts, Standing, code_version
 from cricavpr.training.data import StepData, Steps, open_places
 from cricavpr.training.distributed import ALONE, OthersFailed, World
-from cricavpr.training.learning import Diverged, StepLoss, make_learner, rate_at, usable_device
+from cricavpr.training.learning import Diverged, StepLoss, make_learner, rate_at
 from cricavpr.training.log import Log, Monitor, require_tensorboard, warn
 from cricavpr.training.recipe import Recipe, changed, differences
 from cricavpr.training.signals import StopRequest, stop_requests
@@ -71,7 +72,7 @@ class Outcome:
 
 
 def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: World = ALONE) -> Outcome:
-    """Train from the start, in a new folder.
+    """Train from step 0, in a new folder.
 
     Args:
         world: the processes that train together, from `distributed.joined`; each calls this with the same arguments.
@@ -106,7 +107,7 @@ def resume(
     machine: Machine | None = None,
     world: World = ALONE,
 ) -> Outcome:
-    """Go on from the newest whole checkpoint, to the result of an uninterrupted run.
+    """Resume from the newest whole checkpoint; the result is that of an uninterrupted run.
 
     Args:
         recipe: the recipe of the run; None takes the recorded one.
@@ -160,7 +161,7 @@ class TrainingRun:
         self.recipe, self.folder, self.machine, self.world = recipe, folder, machine, world
         pictures = machine.pictures or folder / "pictures"
         with world.together():
-            device = usable_device(machine.device if world.alone else world.device)
+            device = torch.device(choose_device(machine.device if world.alone else world.device))
         self.places = world.in_turn(partial(open_places, recipe, pictures, machine.workers))
         with world.together():
             self.steps = Steps(recipe, self.places, world)
@@ -179,7 +180,7 @@ class TrainingRun:
         try:
             self._train(stop)
             if self.steps.count == 0 and not self.standing.measured:
-                self._validate()  # a network that does not learn is validated as it is
+                self.world.first_only(self._validate)  # a network that does not learn is validated as it is
             self._save()
             self.world.first_only(self._end)
         except Diverged as error:
@@ -199,7 +200,7 @@ class TrainingRun:
         return Outcome(self.step, self.steps.count, self.standing.best, number or None, problems)
 
     def _train(self, stop: StopRequest) -> None:
-        learner = self.learner
+        learner, recipe, count = self.learner, self.recipe, self.steps.count
         with contextlib.closing(self.steps.read(self.step, self.machine.workers)) as steps:
             while not self._is_over(stop):
                 data = next(steps)  # places sampled, pictures read and augmented
@@ -208,11 +209,12 @@ class TrainingRun:
                 described = learner.describe(data)  # regions of each image, then descriptors within groups
                 loss = learner.loss(described, data)  # mines pairs, too
                 learner.backward(loss, described)
-                learner.update(rate := self._rate())
+                rate = rate_at(self.step, recipe.optimizer.rate, recipe.schedule, count, self.steps.per_epoch)
+                learner.update(rate)
                 self.step += 1
                 self.world.first_only(partial(self._record, data, loss, rate))
                 if validating := self._is_time_to_validate():
-                    self._validate()
+                    self.world.first_only(self._validate)
                 if validating or self.step % self.machine.checkpoint_every == 0:
                     self._save()
 
@@ -233,10 +235,6 @@ class TrainingRun:
         if wanted is None:
             return False
         return self.step % (wanted.every_steps or self.steps.per_epoch) == 0 or self.step == self.steps.count
-
-    def _rate(self) -> float:
-        recipe, steps = self.recipe, self.steps
-        return rate_at(self.step, recipe.optimizer.rate, recipe.schedule, steps.count, steps.per_epoch)
 
     def _seed_dropout(self) -> None:
         """Seed dropout by the number of the step: no random state has to be saved.
@@ -266,7 +264,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Name each photo once, though every epoch meets it again."""
+        """Name each photo once, although every epoch reads it again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -274,9 +272,6 @@ class TrainingRun:
                     warn(f"cannot use {problem.name}: {problem.reason} [{problem.stage}]")
 
     def _validate(self) -> None:
-        self.world.first_only(self._validate_here)
-
-    def _validate_here(self) -> None:
         wanted = self.recipe.validation
         assert wanted is not None and self.held_out is not None
         measured, problems = measure(self.learner.network, self.held_out, wanted.groupings)
@@ -305,7 +300,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log and save step 0, so that a folder that cannot be written is found before training."""
+        """Open the log and save step 0, to find out before training whether the folder can be written."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
@@ -335,23 +330,23 @@ class TrainingRun:
         checkpoints.save(self.folder / "checkpoints", Checkpoint(facts, checkpoints.tensors_of(self.learner)))
 
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
-        """Set the run to a checkpoint. Data, network and groups must be its own, but for changes that are `named`."""
+        """Set the run to a checkpoint. Data, network and groups must match, except for changes that are `named`."""
         facts, now = checkpoint.facts, self.world.count
         with self.world.together():
             scope_named = bool({"step", "step.group_scope"} & set(named))
             if facts.processes != now and self.recipe.step.group_scope == "rank" and not scope_named:
                 raise InputError(
-                    f"the groups of {self.folder} are those of {facts.processes} processes (step.group_scope = rank), "
-                    f"got {now}. Start {facts.processes}, or name the change by --set step.group_scope=..."
+                    f"{self.folder} needs {facts.processes} processes, as before (step.group_scope = rank), got {now}. "
+                    f"Start {facts.processes}, or name the change with --set step.group_scope=..."
                 )
             data_named = any(name.split(".")[0] == "data" for name in named)
             if facts.data_fingerprint != self.places.fingerprint() and not data_named:
                 raise InputError(
-                    f"the data of {self.folder} has changed since the run began. Restore it, or name the change by "
+                    f"the data of {self.folder} has changed since the run began. Restore it, or name the change with "
                     "--set data..."
                 )
             checkpoints.restore(self.learner, checkpoint.tensors, source)
         if facts.code != code_version() and self.world.first:
-            warn(f"note: the run began with {facts.code} and goes on with {code_version()}")
+            warn(f"note: the run began with other versions, {facts.code}; these are {code_version()}")
         self.step, self.standing, self._saved_step = facts.step, facts.position, facts.step
         self.world.first_only(partial(self._open_log, facts.log_bytes))

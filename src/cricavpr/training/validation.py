@@ -1,4 +1,4 @@
-"""Recall on data that is not trained on, under one or several groupings.
+"""Measure recall on held-out data, under one or several groupings.
 
 Letters: N images, Q queries, n cut-off.
 """
@@ -36,7 +36,7 @@ HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # and the
 
 
 def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> tuple[HeldOut | None, tuple[Problem, ...]]:
-    """Open the data that the recipe validates on, if any; return a measurement, and the photos that cannot be used."""
+    """Open the validation data, if any; return a function that measures recall, and the photos that cannot be used."""
     wanted = recipe.validation
     if wanted is None:
         return None, ()
