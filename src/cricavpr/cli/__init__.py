@@ -132,7 +132,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, *args: Any, **more: Any) -> Any:
         self._fill()
-        return super().parse_known_args(*args, **more)
+        found, extra = super().parse_known_args(*args, **more)
+        if extra and self._subparsers is None:  # the verb says so, and its own help, not the one above it
+            self.error(f"unrecognized arguments: {' '.join(extra)}")
+        return found, extra
 
     def format_help(self) -> str:
         self._fill()
