@@ -102,7 +102,7 @@ def sorted_indices(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -
         if indices.size and not (indices[0] >= 0 and indices[-1] < count):
             worst = int(indices[0] if indices[0] < 0 else indices[-1])
             raise InputError(
-                f"row {row} of {path} holds index {worst}, but there are {count:,} database images. "
+                f"row {row} of {path} holds index {worst}, but the {count:,} database images are counted from 0. "
                 "Fetch the lists again, all from one source."
             )
     return sorted_lists

@@ -191,7 +191,7 @@ def _turns(headings: Headings, other_deg: float) -> Headings:
 
 
 def read_headings(images: ImageSet) -> Headings:
-    """Read headings from file names of the form @easting@northing@..., and for other names from EXIF; NaN where unknown."""
+    """Read headings from file names of the form @easting@northing@..., otherwise from EXIF; NaN where unknown."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return np.fromiter(pool.map(_heading, map(images.path, range(len(images)))), np.float64, len(images))
 

@@ -79,7 +79,7 @@ class PhotoNames:
 
     def _fits(self, text: str) -> dict[int, Fit]:
         """Return the photos that the name in a row may mean, each with how well the name fits."""
-        plain = plain_cell(text)  # without the quote that made the cell safe for a spreadsheet
+        plain = plain_cell(text)  # without the apostrophe that made the cell safe for a spreadsheet
         variants = (plain, plain.replace("\\", "/"), text)
         for parts in dict.fromkeys(map(_parts, variants)):
             keys = tuple(map(_key, parts))

@@ -15,14 +15,15 @@ from cricavpr.datasets.coordinates import BANDS, NORTH, SOUTH
 from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_distances_m, off_the_map, zones_of
 
 Mask = NDArray[np.bool_]  # (N,)
-Zone = tuple[int, str]  # number, and a letter: latitude band, hemisphere N or S, or NORTH or SOUTH
+Zone = tuple[int, str]  # number, and latitude band, hemisphere (N, S), NORTH or SOUTH
 
 EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # range of positions within their own UTM zone
 SAME_M = 1.0  # metres and unrounded degrees of one position agree to within this
 COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees cannot confirm metres
-MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
+MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band of its zone letter
 # Zones with land at 50 to 58 degrees south. With the letter S, a northing there is also possible in band S, 32 to 40
-# degrees north. Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
+# degrees north. They are Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard,
+# Macquarie, Auckland and Campbell.
 _LAND_IN_THE_FIFTIES = {18, 19, 20, 21, 24, 25, 26, 31, 43, 57, 58, 59}
 _SWAPPED = "seem swapped"
 _RENAME = "call the columns lat and lon"

@@ -185,7 +185,9 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     rows = read_integers(used)
     if rows.size and not (rows.min() >= 0 and rows.max() < len(names)):
         worst = int(rows.max() if rows.min() >= 0 else rows.min())
-        raise InputError(f"{used} selects query {worst}, but {listed} has {len(names):,} queries. Fetch both again.")
+        raise InputError(
+            f"{used} selects query {worst}, but the {len(names):,} in {listed} are counted from 0. Fetch both."
+        )
     return tuple(names[row] for row in rows.tolist())
 
 
