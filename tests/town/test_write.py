@@ -166,7 +166,7 @@ def test_wrong_wishes_are_answered_in_one_line(tmp_path):
         make_town(tmp_path / "town", 1, 5, "photo")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "holiday.jpg").touch()
-    with pytest.raises(InputError, match="was not written by a town"):
+    with pytest.raises(InputError, match="was not created by `cricavpr town make`"):
         make_town(tmp_path / "mine", 1, 5)
     with pytest.raises(InputError, match="is a file, not a folder"):
         make_town(tmp_path / "mine" / "holiday.jpg", 1, 5)

@@ -80,7 +80,7 @@ def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
     there = [place for place in places if place.exists()]
     if there and len(there) < len(places):
         missing = next(place for place in places if place not in there)
-        raise InputError(f"{there[0]} exists, but {missing} is missing. Give the ground truth of all or none.")
+        raise InputError(f"{there[0]} exists, but {missing} is missing. Give all such tables, or none.")
     below = [f"test/{city}" for city in cities]
     dataset = _read_cities(name, root, below, posed=bool(there), subtask=True, with_panoramas=True)
     if odd := unknown_files(root, cities):
