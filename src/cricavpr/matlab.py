@@ -34,7 +34,7 @@ Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
 class Unreadable(ValueError):
-    """A file cannot be read. The message is the reason, worded as in "it is damaged or too large"."""
+    """A file cannot be read. The message is the reason, such as "it is damaged or too large"."""
 
 
 class Head(NamedTuple):

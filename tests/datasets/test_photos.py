@@ -286,7 +286,11 @@ def test_names_that_are_not_utf_8_are_found_in_a_table(tmp_path):
         ("p.csv", "name,lat\na.jpg,1\n", "got 'name, lat'"),
         ("p.csv", "name,lat,lat,lon\na.jpg,1,2,3\n", "has two columns called 'lat'"),
         ("p.csv", "name,lat(rad),lon(rad)\na.jpg,1,2\n", "got 'name, lat(rad), lon(rad)'"),
-        ("p.geojson", '{"type": "Point", "crs": {"properties": {"name": "EPSG:3857"}}}', "is in the coordinate system EPSG:3857. Export it"),
+        (
+            "p.geojson",
+            '{"type": "Point", "crs": {"properties": {"name": "EPSG:3857"}}}',
+            "is in the coordinate system EPSG:3857. Export it",
+        ),
         ("p.csv", "name,lat,lon\n" + '"' + "x" * 200_000, "is not a table"),
         ("p.geojson", "not json", "is not GeoJSON"),
         ("p.geojson", "[1, 2]", "is not GeoJSON"),

@@ -16,7 +16,7 @@ RADIUS_M = 25.0
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add DATASET and the options that say how to read it."""
+    """Add the argument DATASET and the options that say how to read the dataset."""
     parser.add_argument(
         "data",
         metavar="DATASET",

@@ -95,7 +95,7 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
     """Parse a length in metres; NaN for an empty text.
 
     Raises:
-        ValueError: the text is not one number; the message is worded to follow the name of the row.
+        ValueError: the text is not one number; the message is worded to follow the name of the row: "has 'abc', ...".
     """
     plain = text.strip().replace("\N{MINUS SIGN}", "-")
     if not plain or plain.casefold() == "nan":

@@ -36,7 +36,7 @@ _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Unreadable(ValueError):
-    """A file cannot be read. The message is the reason, worded as in "it is cut short"."""
+    """A file cannot be read. The message is the reason, such as "it is cut short"."""
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -74,8 +74,10 @@ def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
 
 
 def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
-    """Read VPR-Bench's ground truth, an object array (N, 2) of (query number, indices), as a dict from number to
-    indices."""
+    """Read the ground truth of VPR-Bench: return the indices of the positives of each query number.
+
+    The file holds an object array (N, 2) with rows of (query number, indices).
+    """
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
@@ -227,7 +229,7 @@ class _Dtype:
 
 @dataclass(frozen=True)
 class _Function:
-    """A function that a pickle names. It is never looked up, let alone called."""
+    """A function that a pickle names. It is neither imported nor called."""
 
     name: str
 

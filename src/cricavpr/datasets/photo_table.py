@@ -268,7 +268,7 @@ def _table(
 
 
 def _read_row(cell: Mapping[str, str], zone: Zone | None, decimal_comma: bool) -> _Row:
-    """Parse one row. `cell` holds the text of each role, such as "lat"."""
+    """Parse one row. `cell` holds the text of each role, such as "lat"; see `ROLES`."""
 
     def degrees(axis: str) -> float:
         return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))

@@ -85,7 +85,7 @@ def _near_one_another(positions: Positions) -> bool:
 
 
 def _far(degrees: Degrees, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows of photos over 1,000 km from the median photo, found in 3-D because of the date line."""
+    """Return the rows of photos over 1,000 km from the median position. 3-D is used because of the date line."""
     lat, lon = np.deg2rad(degrees[rows]).T
     points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     middle = rows[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))]

@@ -26,7 +26,7 @@ class Matches:
 
     Attributes:
         rows: for each photo, the rows that fit it best.
-        reasons: for each row without a photo, the reason, worded to follow the name of the row.
+        reasons: for each row without a photo, the reason, such as "names no photo".
         doubtful: for each photo that fits a row no better than other photos do, this row.
     """
 

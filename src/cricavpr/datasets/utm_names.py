@@ -57,7 +57,8 @@ def read_utm_folder(folder: Path) -> ImageSet:
 def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple[Problem, ...]]:
     """Read a folder of photos, most of whose names hold positions (@easting@northing@...).
 
-    Photos without a valid position are left out and returned as problems if `need_positions`; otherwise they are kept.
+    If `need_positions`, photos without a valid position are left out and returned as problems. Otherwise they are kept
+    without a position.
 
     Raises:
         InputError: the folder does not exist, or positions are needed and no photo has a possible position.

@@ -38,7 +38,7 @@ class Written:
         metres: (N, 2) easting, northing; NaN where none is given.
         zones: UTM zone of each row's metres; None where none is given.
         rounding_m: (N,) metres that one unit in the last digit of the degrees stands for.
-        reasons: why each row cannot be used, worded to follow the name of the row; "" if it can be used.
+        reasons: why each row cannot be used, such as "has no latitude"; "" if it can be used.
         notes: decisions about the whole table that a user should check.
     """
 
@@ -215,7 +215,7 @@ class Written:
 
 
 def look_like_degrees(rows: Metres) -> bool:
-    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0."""
+    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0 for their spread."""
     in_range = bool((np.abs(rows) <= (180, 90)).all())
     fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more exact than a millimetre
     spread, middle = np.ptp(rows, axis=0), np.abs(np.median(rows, axis=0))
@@ -229,7 +229,7 @@ def _hemisphere(letter: str) -> str:
 
 
 def _band(letter: str) -> tuple[float, float]:
-    """Return the latitudes of a band; for a hemisphere, those of the whole UTM map."""
+    """Return the lowest and highest latitude of a band; for a letter that names a hemisphere, those of all of UTM."""
     if letter in ("N", "S", NORTH, SOUTH):
         return UTM_LATITUDES_DEG
     low = -80 + 8 * BANDS.index(letter)

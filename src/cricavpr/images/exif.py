@@ -41,7 +41,7 @@ _TURNS = {
 def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
     """Return `upright` rotated or mirrored as the orientation tag of `source` demands.
 
-    Pillow's exif_transpose also re-encodes the whole EXIF block, which can fail.
+    Pillow's exif_transpose is not used, because it also re-encodes the whole EXIF block, which can fail.
     """
     if source.format == "TIFF":
         return upright  # Pillow has already turned it while loading

@@ -146,7 +146,7 @@ def _why_unknown(stream: IO[bytes]) -> str:
 def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield kind and length of each chunk of a PNG, with the stream at the chunk's data.
 
-    It is needed because Pillow reads neither the checksums of the pixels nor the chunks after the pixels.
+    This is needed because Pillow reads neither the checksums of the pixels nor the chunks after the pixels.
     """
     at = 8
     while stream.seek(at) == at and len(head := stream.read(8)) == 8:

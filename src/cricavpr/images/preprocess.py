@@ -78,7 +78,7 @@ class Preprocess:
         return pixels
 
     def describe(self) -> str:
-        """Return all settings in one line. Descriptors must be compared only if their lines are equal."""
+        """Return all settings in one line. Descriptors may be compared only if these lines are equal."""
         size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
         mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize
@@ -91,7 +91,7 @@ def resized(
     mode: str,
     antialias: bool,
 ) -> NDArray[np.float32]:  # (3, h, w)
-    """Resize an array with torch's `interpolate`, in its `mode`."""
+    """Resize an array with torch's `interpolate`, which takes `mode` and `antialias`."""
     import torch
     import torch.nn.functional as F
 

@@ -86,7 +86,7 @@ def to_camera_frame(
     x_m: Array,  # (...,) world
     y_m: Array,  # (...,) world
 ) -> tuple[Array, Array]:  # X right, Y forward, float64
-    """Convert horizontal world positions to the camera frame. Heights need no conversion but a subtraction."""
+    """Convert horizontal positions (x, y) in the world to positions (X, Y) in the camera frame."""
     axes = axes_of(camera)
     east, north = x_m - camera.x_m, y_m - camera.y_m
     return (east * axes.right[0] + north * axes.right[1], east * axes.forward[0] + north * axes.forward[1])

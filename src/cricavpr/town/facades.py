@@ -79,7 +79,7 @@ def _mix(colour: Array, layer: Array, cover: Array) -> None:
 
 
 class _Grid:
-    """Positions of pixels in the window grids of their walls. All (N,)."""
+    """Positions of pixels in the window grids of their walls. All arrays are (N,)."""
 
     def __init__(self, paints: Paints, pixels: WallPixels, ground: Array) -> None:
         z, storey, pitch, plain = pixels.z, *map(pixels.get, (paints.storey, paints.pitch, paints.plain))

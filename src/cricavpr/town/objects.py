@@ -54,7 +54,7 @@ def alike(
 
 
 def joined(parts: Sequence[Bodies]) -> Bodies:
-    """Join sets of bodies in order."""
+    """Join several sets of bodies into one, in their order."""
     return Bodies(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Bodies)))
 
 

@@ -23,7 +23,7 @@ _WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (
 
 @dataclass(frozen=True)
 class Houses:
-    """Houses, one row each."""
+    """Properties of H houses."""
 
     key: Array  # (H,) uint32: random seed of the house
     kind: Array  # (H,) int32
@@ -36,7 +36,7 @@ class Houses:
 
 @dataclass(frozen=True)
 class Walls:
-    """Wall pieces, one row each. Seen from outside, a is the left end and b the right end."""
+    """Properties of W wall pieces. Seen from outside, `a_m` is the left end and `b_m` the right end."""
 
     a_m: Array  # (W, 2) float64
     b_m: Array  # (W, 2) float64
@@ -198,7 +198,7 @@ def _build_side(
 
 
 def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tuple[float, float, int]]:
-    """Divide a building line into (start, stop, kind of house)."""
+    """Divide one side of a block, of `length_m` metres, into parcels: (start, stop, kind of house)."""
     cuts: list[tuple[float, float, int]] = []
     position = 0.0
     while length_m - position > 0.5:

@@ -102,7 +102,7 @@ class Town:
 
     @property
     def origin(self) -> Origin:
-        """Return the UTM position of the town's (0, 0).
+        """Return the UTM position of the point (0, 0) of the town.
 
         It is in zone 31N, in the Gulf of Guinea between 0.2 and 3.5 degrees north, where nobody lives.
         """
@@ -121,7 +121,7 @@ class Town:
             visit: number of the visit, 0 or more.
             split: database: taken by day from a mapping car; query: taken years later by a pedestrian in any condition;
                 train: views of both kinds.
-            condition: a key of `CONDITIONS`; None to choose the condition by the number of the visit.
+            condition: a key of `CONDITIONS`; None for the condition that belongs to this visit.
 
         Raises:
             InputError: the split or the condition is unknown.
@@ -223,7 +223,7 @@ def _scene(habits: _Habits, keys: tuple[int, ...], condition: str | None) -> Sce
 
 
 def _bell(reach: float, *keys: int) -> float:
-    """Return a number between -reach and reach, small values more often: the mean of four uniform draws."""
+    """Return a number between -reach and reach, small values more often: the mean of four uniform random numbers."""
     return reach * (sum(unit_float(*keys, 101 + k) for k in range(4)) / 2.0 - 1.0)
 
 

@@ -70,7 +70,7 @@ def paint_sky(
     slope: Array,  # (N,) upwards, same scale
     view_seed: int,
 ) -> Array:  # (3, N) float32
-    """Return the sky: a gradient with two octaves of clouds on a high plane."""
+    """Return the colour of the sky: a vertical gradient with clouds, which are noise on a high plane."""
     level = np.sqrt(east * east + north * north + slope * slope)
     up = np.maximum(slope / level, 0)
     ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
@@ -92,7 +92,7 @@ def paint_sky(
 
 
 def _smooth_noise(x: Array, y: Array, seed: int) -> Array:
-    """Return lattice noise, 0 to 1, with cubic interpolation."""
+    """Return value noise from 0 to 1: random numbers on a lattice, with cubic interpolation between them."""
     x0, y0 = np.floor(x), np.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
@@ -108,7 +108,7 @@ def add_haze(
     distance_m: Array,  # (N,)
     weather: Weather,
 ) -> None:
-    """Blend colours with the colour of the horizon, more with distance. No exponential is needed for its share."""
+    """Blend colours with the colour of the horizon: the further away, the more."""
     square = distance_m * distance_m
     share = square / (square + np.float32(weather.haze_m**2))
     for c in range(3):

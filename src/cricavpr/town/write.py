@@ -110,7 +110,7 @@ def write_town(
 
     Args:
         layout: photos: `database/` and `queries/` with position, direction and time in EXIF, not in file names.
-            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, the tree of most benchmarks. Published
+            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, as in most benchmarks. Published
             readers split the whole path at @, so the folder's own path must have none.
             gsv: `Images/CITY/` and `Dataframes/CITY.csv`, as GSV-Cities; several towns may share the folder.
         jpeg_quality: 1 to 100.
@@ -121,7 +121,7 @@ def write_town(
         workers: number of processes that render.
 
     Raises:
-        InputError: the layout is unknown, an option is out of range, or the folder holds anything but this town.
+        InputError: the layout is unknown, an option is out of range, or the folder holds other files or another town.
     """
     if layout not in _LAYOUTS:
         raise InputError(f"unknown layout {layout!r}. {nearest(layout, _LAYOUTS)}")
@@ -178,7 +178,7 @@ def _check_range(**values: tuple[int, int, int | None]) -> None:
 
 
 def _utm_path(town: Town, photo: _Photo) -> str:
-    """Return a path whose file name has the usual fields between @ signs; roll and height are empty."""
+    """Return a path whose file name has the fields of VPR-datasets-downloader; roll and height are empty."""
     camera, origin = photo.view.camera, town.origin
     year, month, day, hour, minute, second = photo.taken
     fields = (

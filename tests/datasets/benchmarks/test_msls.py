@@ -381,7 +381,11 @@ FAULTS = [
     ),
     Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows for 3 queries"),
     Fault(
-        "picks what is not there", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3, 6]), "selects query 6, but the 6 in"
+        "picks what is not there",
+        "msls-lists",
+        VAL,
+        save("msls_val_qIdx.npy", [0, 2, 3, 6]),
+        "selects query 6, but the 6 in",
     ),
     Fault(
         "answers beyond the database",

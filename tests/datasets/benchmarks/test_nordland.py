@@ -228,7 +228,9 @@ FAULTS = [
         lambda r: (r / "query/0000002.jpg").unlink(),
         "3 rows; expected one for each of 2 queries",
     ),
-    Fault("an answer below 0", BENCH, "nordland-2760", negative_answer, "row 0 of .* holds index -1, but the 22 database"),
+    Fault(
+        "an answer below 0", BENCH, "nordland-2760", negative_answer, "row 0 of .* holds index -1, but the 22 database"
+    ),
     Fault(
         "list cut short",
         BENCH,

@@ -57,7 +57,7 @@ class CheckedSplit:
         return "differs" if verdicts & {"differs", "missing"} else "as expected"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the results as a dict of plain values, which can be written as JSON."""
         facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": to_plain(self.findings)}
         return {"split": self.name, "state": self.state} | facts
 

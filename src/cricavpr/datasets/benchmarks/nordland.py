@@ -115,7 +115,7 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
-    """Return the listed paths relative to `root`. Lists also have them relative to the folder above `root`."""
+    """Return the listed paths relative to `root`, even if the list has them relative to the folder above `root`."""
     names = tuple(line.removeprefix("./") for line in lines)
     if not (root / names[0]).is_file():
         names = tuple(name.partition("/")[2] or name for name in names)

@@ -36,7 +36,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of numbered images (`frames`). Numbers of a query and a positive differ by at most `tolerance`."""
+    """Make a dataset of numbered images. The number (`frames`) of a positive is within `tolerance` of the query's."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None

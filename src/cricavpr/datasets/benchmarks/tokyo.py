@@ -93,7 +93,7 @@ def conditions(count: int) -> tuple[str, ...]:
 
 
 def _with_conditions(dataset: EvalDataset) -> EvalDataset:
-    """Add the condition of each query, which follows from its official number. The @UTM@ tree has it as panorama id."""
+    """Add the condition of each query. It follows from the query's official number, here in place of a panorama id."""
     queries = dataset.queries
     numbers = [int(key) for key in queries.keys or () if key.isascii() and key.isdigit()]
     if len(queries) % 3 or len(set(numbers)) != len(queries):
