@@ -62,7 +62,7 @@ def test_a_photo_without_a_position_is_counted_as_a_photo(walk: Path, tmp_path: 
     code, _, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *index)
     assert code == 3 and "1 photos could not be used; the rest is done." in err
     assert "cannot use IMG_1.jpg: line 4 of all.csv is wrong: latitude 139.7" in err
-    assert "note: all.csv: line 3 names 'gone.jpg', and there is no such photo" in err
+    assert "note: all.csv: line 3 names 'gone.jpg', but there is no such photo" in err
 
 
 @pytest.mark.parametrize("content", ["customer,amount\n1,2\n", "name,lat,lon\ngone.jpg,1,1\nlost.jpg,1,1\n", "\0"])

@@ -251,7 +251,7 @@ def test_wrong_rows_lost_rows_and_photos_without_a_row_are_all_reported(tmp_path
     assert found["h.jpg"][1] == "has no position in positions.csv"
     assert found["i.jpg"][1] == "line 9 of positions.csv and line 10 give it different positions"
     assert [(problem.stage, problem.reason) for problem in problems if problem.is_note] == [
-        ("row", "line 3 names 'gone.jpg', and there is no such photo"),
+        ("row", "line 3 names 'gone.jpg', but there is no such photo"),
         ("row", "line 11 names no photo"),
     ]
     assert len(problems) == 10

@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="The same seed gives the same town on every machine. If interrupted, run the same command again.",
     )
     making.add_argument("folder", metavar="DIR")
-    making.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="number of the town; each seed gives another town (default: 0)"
-    )
+    making.add_argument("--seed", type=int, default=0, metavar="N", help="seed that determines the town (default: 0)")
     making.add_argument(
         "--places", type=int, default=200, metavar="N", help="number of places in the town (default: 200)"
     )

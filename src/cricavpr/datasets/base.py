@@ -187,8 +187,8 @@ class EvalDataset:
         for side, images in (("database", database), ("queries", queries)):
             if images.positions is None:
                 raise InputError(
-                    f"cannot find images within {radius_m:g} m: the {side} of {name} in {images.root} have no "
-                    "positions. Give positions, or lists of positives."
+                    f"cannot find images within {radius_m:g} m: positions are missing for the {side} of {name} in "
+                    f"{images.root}. Give positions, or lists of positives."
                 )
         assert database.positions is not None and queries.positions is not None
         positives = tuple(within_radius(database.positions, queries.positions, radius_m))

@@ -63,7 +63,7 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
 
 
 def _split_letter(text: str) -> tuple[str, str]:
-    """Split a number with a letter before or after it into the letter, or "", and the number."""
+    """Return the letter before or after a number, or "", and the number."""
     if text[-1:].isalpha():
         return text[-1].upper(), text[:-1].strip()
     if text[:1].isalpha() and not text[1:2].isalpha():

@@ -27,7 +27,7 @@ class Matches:
     Attributes:
         rows: for each photo, the rows that fit it best.
         reasons: for each row without a photo, the reason, such as "names no photo".
-        doubtful: for each photo that fits a row no better than other photos do, this row.
+        doubtful: for each photo that fits a row as well as other photos do, so that the row is not used, this row.
     """
 
     rows: dict[int, list[int]] = field(default_factory=dict)
@@ -113,12 +113,12 @@ class PhotoNames:
             return "names no photo"
         if photos:
             shown = ", ".join(self.names[photo] for photo in photos[:3]) + (", ..." if len(photos) > 3 else "")
-            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); give their folders"
+            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); add the folder to the name"
         elsewhere = next(iter(self._called(tuple(map(_key, _parts(text.replace("\\", "/")))))), None)
         if elsewhere is not None:
             folder = self.names[elsewhere].rpartition("/")[0] or self.folder
             return f"names {text!r}, but the photo of this name is in the folder {folder!r}"
-        return f"names {text!r}, and there is no such photo"
+        return f"names {text!r}, but there is no such photo"
 
 
 def _parts(text: str) -> Parts:

@@ -124,7 +124,9 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
         if queries and (base / queries).is_dir():
             return there, base / queries
         if queries:
-            raise InputError(f"{base} has no folder {queries!r} of queries. It has {', '.join(found) or 'none'}.")
+            raise InputError(
+                f"{base} has no query folder {queries!r}. Its query folders: {', '.join(found) or 'none'}."
+            )
         if "queries" in found or len(found) == 1:
             return there, base / ("queries" if "queries" in found else found[0])
         if not found:

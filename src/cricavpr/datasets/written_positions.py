@@ -215,7 +215,7 @@ class Written:
 
 
 def look_like_degrees(rows: Metres) -> bool:
-    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0 for their spread."""
+    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0."""
     in_range = bool((np.abs(rows) <= (180, 90)).all())
     fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more exact than a millimetre
     spread, middle = np.ptp(rows, axis=0), np.abs(np.median(rows, axis=0))

@@ -228,7 +228,7 @@ def _gsv_table(city: str, photos: Sequence[_Photo]) -> str:
 
 
 def _photos(town: Town, split: Split, side: str, places: Sequence[int], visits: int) -> Iterator[_Photo]:
-    """Yield the pictures to write, with their positions on the earth. Degrees have seven digits, for a centimetre."""
+    """Yield the pictures to write, with their positions on the earth. Degrees are rounded to about a centimetre."""
     keys = [(place, visit) for place in places for visit in range(visits)]
     views = [town.view(place, visit, split) for place, visit in keys]
     origin = town.origin

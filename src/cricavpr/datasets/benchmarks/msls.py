@@ -186,7 +186,7 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     if rows.size and not (rows.min() >= 0 and rows.max() < len(names)):
         worst = int(rows.max() if rows.min() >= 0 else rows.min())
         raise InputError(
-            f"{used} selects query {worst}, but the {len(names):,} in {listed} are counted from 0. Fetch both."
+            f"{used} selects query {worst}, but {listed} has {len(names):,} queries, counted from 0. Fetch both again."
         )
     return tuple(names[row] for row in rows.tolist())
 
@@ -197,7 +197,9 @@ def _find_list(root: Path, name: str) -> Path | None:
 
 def _list(root: Path, name: str) -> Path:
     places = [folder + name for folder in _LIST_FOLDERS]
-    return needed_file(root, places, "Put all lists of GSV-Cities, or all of OpenVPRLab, there or into msls_val/")
+    return needed_file(
+        root, places, "Put all lists of GSV-Cities, or all of OpenVPRLab, into it or into msls_val/ below it"
+    )
 
 
 # --- from photos whose names hold positions (@UTM@ tree)
@@ -294,7 +296,7 @@ _OFFICIAL = Split(
     ),
     notes=(
         "the official queries; msls-val-11k, also called MSLS-val, has other queries: recall is 3 to 5 points lower",
-        "scored over both cities together (498 queries in cph, 242 in sf); the mean of the cities' recalls differs",
+        "scored over both cities together (498 queries in cph, 242 in sf); averaging two recalls gives another number",
         "headings are not used; image sizes vary",
     ),
 )

@@ -101,7 +101,7 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
         names = _below(root, _lines(listed), listed)
         if rows.shape != (len(names), 2):
             raise InputError(
-                f"{listed} has {len(names):,} names, but the positions in {truth} have shape {rows.shape}."
+                f"{listed} has {len(names):,} names, but the positions in {truth} have shape {rows.shape}. Fetch both."
             )
         sides.append(ImageSet(root, names, frames=np.arange(len(names))))
     if radius.size != 1:
@@ -135,7 +135,7 @@ def read_vpr_bench(root: Path) -> EvalDataset:
     database, queries = read_numbered_folder(root / "ref"), read_numbered_folder(root / "query")
     for images in (database, queries):
         if not np.array_equal(images.frames if images.frames is not None else (), np.arange(len(images))):
-            raise InputError(f"the photos in {images.root} are not numbered from 0 without a gap. Unpack all again.")
+            raise InputError(f"the photos in {images.root} are not numbered from 0 without a gap. Unpack them again.")
     truth = root / _VPR_BENCH
     if not truth.exists():
         if not (len(queries) - 1) * 10 < len(database) <= len(queries) * 10 + 9:

@@ -22,7 +22,7 @@ from cricavpr.geo import Positions
 TREE = "@UTM@ tree"
 WITHIN_25_M = "within 25 m"
 RECOMPRESSED = "photos in the @UTM@ tree were saved again as JPEG, so recall may differ from that of the original files"
-UNSTATED = "no licence was found"
+UNSTATED = "no statement was found"
 FREE = "none known"
 
 
@@ -117,7 +117,7 @@ ST_LUCIA = Benchmark(
 
 SAN_FRANCISCO = Area("San Francisco", 37.77, -122.42)
 _SF_NOTES = (
-    "put the supplied database_images_paths.txt beside the folder database: without it all folders must be listed",
+    "put the supplied database_images_paths.txt beside the folder database: without it, folders are searched for photos",
     "headings in file names grow counter-clockwise (90 = west); that of a crop is the heading of its leftmost column",
     "queries differ in size: set one image size for all, or describe them one by one",
 )
@@ -198,7 +198,7 @@ SVOX = Benchmark(
     title="SVOX",
     source="Google Drive file 16iuk8voW65GaywNUQlWAbDt6HZzAJ_t9 (one zip)",
     registration=FREE,
-    licence="no licence was found; the queries come from Oxford RobotCar, which has terms of its own",
+    licence="no statement was found; the queries come from Oxford RobotCar, which has terms of its own",
     splits=(
         _svox(
             "base",
