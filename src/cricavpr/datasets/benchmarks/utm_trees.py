@@ -117,7 +117,7 @@ ST_LUCIA = Benchmark(
 
 SAN_FRANCISCO = Area("San Francisco", 37.77, -122.42)
 _SF_NOTES = (
-    "put the supplied database_images_paths.txt beside the folder database: without it, folders are searched for photos",
+    "put the supplied database_images_paths.txt beside the folder database: without it all its folders are searched",
     "headings in file names grow counter-clockwise (90 = west); that of a crop is the heading of its leftmost column",
     "queries differ in size: set one image size for all, or describe them one by one",
 )
