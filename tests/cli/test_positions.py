@@ -94,7 +94,7 @@ def test_one_of_several_folders_of_queries_is_chosen_by_name(tmp_path: Path, cap
     code, said, _ = run(capsys, *base, "--queries", "queries_night", "--grouping", "alone", *out)
     assert code == 0 and "sf/queries_night" in said
     code, _, err = run(capsys, *base, "--queries", "queries_dusk", *out)
-    assert code == 2 and "no folder 'queries_dusk'" in err and "queries_day, queries_night" in err
+    assert code == 2 and "no query folder 'queries_dusk'" in err and "queries_day, queries_night" in err
     code, _, err = run(capsys, "evaluate", "pitts30k-test", "--root", str(tmp_path), "--queries", "queries_day", *out)
     assert code == 2 and "has its own folders" in err
 

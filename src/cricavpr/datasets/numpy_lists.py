@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-LARGEST_BYTES = (
-    2**28
-)  # limit of a file, and of the unpacked arrays of an .npz; the largest published list has 3e6 bytes
+LARGEST_BYTES = 2**28  # limit of a file, and of an unpacked .npz; the largest published list has 3e6 bytes
 MOST_INDICES = 20_000_000  # a pickle can repeat one list, so a small file could expand to very many indices
 
 # Source: numpy's documentation of the format. numpy evaluates headers as Python literals; here a pattern is used.

@@ -212,9 +212,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
             degrees[row] = _numbers(parts, 5)
     low, high = UTM_LATITUDES_DEG
     lat, lon = degrees.T
-    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = (
-        np.nan
-    )  # not used as a check
+    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # unused
     located = [row for row in range(count) if not reasons[row]]
     if strict and any(zones[row] is None for row in located):  # published readers never look at zones
         zones, degrees = [None] * count, np.full_like(degrees, np.nan)

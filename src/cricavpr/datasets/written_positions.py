@@ -144,9 +144,8 @@ class Written:
         """Return what zone letters mean in this table, "bands" or "hemispheres"; "" if the rows do not show it."""
         letters = {zone[1] for zone in self.zones if zone is not None}
         of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
-        beyond_band_n = bool(
-            (self.metres[of_n & self._has_metres(), 1] > 950_000).any()
-        )  # band N ends at 8 degrees north
+        # Band N ends at 8 degrees north.
+        beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())
         bands = bool(letters - {"N", "S", NORTH, SOUTH})
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
 

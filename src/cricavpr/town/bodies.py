@@ -92,9 +92,7 @@ def _draw_body(
         leaf = hash_array(
             *(np.floor((p + 4) * f32(3.5)).astype(np.int32) for p in spot), int(bodies.centre_m[k, 0] * 100)
         )
-        rough = (
-            f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)
-        )  # only for foliage: heads are smaller, and stay smooth
+        rough = f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)  # only foliage: heads are smaller and stay smooth
         colour = bodies.colour[k].astype(f32) * (f32(0.78) + f32(0.25) * spot[2] + rough)[:, None]
     buffer.albedo[:, at] = colour.T
     glow = min(1.0, shot.weather.lamps) if bodies.glows[k] else 0.0

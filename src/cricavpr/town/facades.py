@@ -98,10 +98,8 @@ class _Grid:
         windows &= (pixels.get(paints.blind) >> (self.column & 7)) & 1 == 0
         windows &= ~(self.below & (pixels.get(paints.shop) > 0))
         self.windows = windows.astype(np.float32)  # 1 where the cell has a window
-        self.in_storeys, self.up_to_eaves = (
-            row < storeys,
-            row <= storeys,
-        )  # below the top of the highest storey; up to the line above it
+        # Not above the top storey; not above the line on top of it.
+        self.in_storeys, self.up_to_eaves = row < storeys, row <= storeys
         # 1 where single windows can be made out, fading to 0.
         self.near = np.minimum(np.maximum(1.6 - 1.6 * np.maximum(self.foot_u, self.foot_v), 0), 1)
 

@@ -131,7 +131,9 @@ def write_town(
     if not city.isalnum():
         raise InputError(f"city must consist of letters and digits, because file names contain it; got {city!r}.")
     if wrong := [place for place in queried or () if not 0 <= place < len(town.places)]:
-        raise InputError(f"queried must hold indices of the {len(town.places):,} places, got {wrong[0]:,}.")
+        raise InputError(
+            f"queried must hold place numbers, 0 or more and below {len(town.places):,}, got {wrong[0]:,}."
+        )
     per_place, least = (views_per_place, 4) if layout == "gsv" else (queries_per_place, 1)
     name = "views_per_place" if layout == "gsv" else "queries_per_place"
     _check_range(jpeg_quality=(jpeg_quality, 1, 100), workers=(workers, 1, None), **{name: (per_place, least, None)})
