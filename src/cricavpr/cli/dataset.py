@@ -20,8 +20,8 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATASET",
-        help="a folder with database/ and queries/ (positions in EXIF, a table or @UTM@ file names), or with --root a "
-        "split such as pitts30k-test",
+        help="a folder with database/ and queries/, with positions in EXIF, a table or file names "
+        "(@easting@northing@...); or with --root a split such as pitts30k-test",
     )
     parser.add_argument("--root", metavar="DIR", help="the folder of the benchmark that DATASET is a split of")
     parser.add_argument(

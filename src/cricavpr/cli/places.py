@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Photos near one another that look the same way become a place. Writes the places as JSON, and a "
         "page with a map of them beside it.",
     )
-    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF or @UTM@ file names")
+    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with positions in EXIF or in file names")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     for option, default, metavar, text in (

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=LAYOUTS,
         default="photos",
-        help="photos: JPEGs with GPS in EXIF; utm: positions in @UTM@ file names; gsv: as GSV-Cities (default: photos)",
+        help="photos: JPEGs with GPS in EXIF; utm: positions in file names; gsv: as GSV-Cities (default: photos)",
     )
     making.add_argument(
         "--image-size",
