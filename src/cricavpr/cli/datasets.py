@@ -139,7 +139,7 @@ def _print_source(benchmark: Benchmark) -> None:
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns side by side, the last one unpadded."""
+    """Print rows as a table with aligned columns. The last column is not padded."""
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     for *cells, last in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]).rstrip())

@@ -74,7 +74,10 @@ _Poses = tuple[Positions | None, tuple[str, ...] | None, NDArray[np.bool_] | Non
 
 
 def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
-    """Return positions, conditions and a mask of panoramas. raw.csv may be missing, unless `required`: no mask then."""
+    """Return positions, conditions and a mask of panoramas.
+
+    The mask comes from raw.csv and is None if this file does not exist; if it is `required`, raise instead.
+    """
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
     _must_correspond(posed, table["key"], folder / SEQUENCES, keys)

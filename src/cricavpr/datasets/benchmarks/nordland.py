@@ -48,7 +48,7 @@ _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 
 def read_frames(root: Path) -> EvalDataset:
-    """Read the frames of two seasons. The cleaned list gives each frame its number."""
+    """Read the frames of two seasons. The cleaned list, which both seasons share, gives each frame its number."""
     why = "Put this list of the 27,592 frames beside the seasons' folders: it numbers the frames of both seasons alike"
     listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]

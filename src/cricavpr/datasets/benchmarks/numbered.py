@@ -98,7 +98,10 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
 
 
 def read_numbered_folder(folder: Path) -> ImageSet:
-    """Read a folder of photos whose names are numbers, such as `0000.png`, sorted by number; `frames` are numbers."""
+    """Read a folder of photos whose names are numbers, such as `0000.png`, sorted by number.
+
+    The numbers become the `frames` of the images.
+    """
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
         raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
