@@ -1,4 +1,7 @@
-"""Errors that a user can cause. Each is one line: what was expected, what came, what to do; exit code 2."""
+"""Errors that a user can cause. A message is one line: what was expected, what was given and what to do.
+
+The command line ends with exit code 2 after such an error.
+"""
 
 
 class CricaVPRError(Exception):
@@ -25,7 +28,7 @@ class WeightsError(CricaVPRError):
 
 
 class MadeByError(CricaVPRError):
-    """Two sets of descriptors have different provenance, so their distances mean nothing."""
+    """Two sets of descriptors were made by different methods, weights or settings, so they cannot be compared."""
 
 
 class MissingExtraError(CricaVPRError):

@@ -1,4 +1,4 @@
-"""Optional dependencies: if one is missing, one line says which extra to install."""
+"""Imports of optional packages. If a package is missing, the error says which extra of CricaVPR to install."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cricavpr.errors import MissingExtraError
 
 @contextlib.contextmanager
 def extra(name: str, what: str) -> Iterator[None]:
-    """Import optional packages inside this block.
+    """Turn a failed import in this block into an error that says which extra to install.
 
     Args:
-        name: the extra of this package that installs them.
-        what: the feature that needs them; it begins the message.
+        name: the extra of CricaVPR that installs the imported packages, such as "plots".
+        what: the feature that needs the packages; it begins the message.
 
     Raises:
         MissingExtraError: an import failed.

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"MATLAB 5.0"
-LARGEST_BYTES = 2**31  # unpacked from one file; the largest published network has 0.6e9
-DEEPEST = 24  # levels of cells in structures in cells
+LARGEST_BYTES = 2**31  # unpacked bytes read from one file; the largest published network has 0.6e9
+DEEPEST = 24  # levels of nested cells and structures
 HEADER_BYTES = 128
 
 MATRIX, COMPRESSED = 14, 15  # kinds of elements
@@ -28,12 +28,13 @@ CELL, STRUCTURE, TEXT = 1, 2, 4  # classes of matrices
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = 0x0800
 
-# A cell is a list, a structure a dict (several of them a list), a text a str (its rows a list), the rest None.
+# Cells become a list, a structure a dict (several structures a list of dicts), a text a str (several rows a list of
+# str), and anything else but numbers becomes None.
 Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
 class Unreadable(ValueError):
-    """A file cannot be read; the message is the rest of a sentence about it."""
+    """A file cannot be read. The message is the reason, such as "it is damaged or too large"."""
 
 
 class Head(NamedTuple):
@@ -46,16 +47,16 @@ class Head(NamedTuple):
 
 
 def is_matlab(path: Path) -> bool:
-    """Return whether a file begins like one of MATLAB's."""
+    """Return whether a file begins like a MATLAB file of level 5."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def read_variable(path: Path, name: str) -> Value:
-    """Read one variable of a file; axes of length 1 are dropped.
+    """Read one variable of a MATLAB file. Axes of length 1 are dropped.
 
     Raises:
-        Unreadable: the file is damaged, too large, from a big-endian machine, or has no such variable.
+        Unreadable: the file is damaged, too large, of format 7.3 or from a big-endian machine, or lacks the variable.
     """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
@@ -96,18 +97,18 @@ def _inflated(content: bytes, left: int) -> bytes:
 def _first_element(content: bytes) -> tuple[int, bytes]:
     kind, length = _unpacked("<II", content[:8])
     if length > len(content) - 8:
-        raise Unreadable("it is damaged (a length inside)")
+        raise Unreadable("it is damaged (the length of a compressed element)")
     return kind, content[8 : 8 + length]
 
 
 class _Reader:
-    """Reads elements one after the other from the bytes of a matrix."""
+    """Reader of the elements in the bytes of a matrix, one after the other."""
 
     def __init__(self, content: memoryview) -> None:
         self.content, self.at = content, 0
 
     def element(self) -> tuple[int, memoryview]:
-        """Return the next element's kind and data; short elements have both in eight bytes."""
+        """Return kind and data of the next element. Short elements hold kind, length and data in eight bytes."""
         (first,) = _unpacked("<I", self._take(4))
         if first >> 16:
             kind, length = first & 0xFFFF, first >> 16
@@ -170,7 +171,7 @@ class _Reader:
         except (KeyError, UnicodeDecodeError):
             raise Unreadable("it is damaged (the encoding of a text)") from None
         rows, width = shape[0], math.prod(shape[1:])
-        if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # a width may count bytes
+        if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # the width may be in bytes
             raise Unreadable("it is damaged (the length of a text does not match its shape)")
         return text if rows == 1 or not text else [text[row::rows] for row in range(rows)]
 
@@ -186,7 +187,7 @@ class _Reader:
         return found[0] if len(found) == 1 else list(found)
 
     def _countable(self, count: int) -> int:
-        """Return the count unless it exceeds the data: every matrix inside takes eight bytes or more."""
+        """Return `count`; raise if the data are too short for so many matrices, which take eight bytes or more each."""
         if 8 * count > len(self.content) - self.at:
             raise Unreadable("it is damaged (more elements are announced than the file can hold)")
         return count

@@ -1,10 +1,10 @@
-"""Safe names on a terminal: a file name stays on one line, and cannot control the terminal."""
+"""Escaping of file names, so that a printed name stays on one line and cannot control the terminal."""
 
 from __future__ import annotations
 
 
 def printable(name: str) -> str:
-    """Return the text on one line, with control characters and stray bytes escaped.
+    """Return a name on one line, with control characters and bytes that are not UTF-8 escaped.
 
     Example:
         >>> print(printable("a\\tb\\x1b[2J.jpg"))

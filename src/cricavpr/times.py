@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.datetime64]  # milliseconds, UTC; NaT where unknown
 
-OLDEST = datetime(1826, 1, 1, tzinfo=UTC)  # the oldest surviving photograph is of 1826 or 1827
+OLDEST = datetime(1826, 1, 1, tzinfo=UTC)  # the oldest surviving photograph was taken in 1826 or 1827
 AHEAD = timedelta(days=1)  # a local time without its offset may be 14 hours ahead of UTC
 EXAMPLE = "2026-05-01T12:00Z"
 
 
 def read_time(text: str) -> datetime | None:
-    """Parse a time in ISO 8601, UTC unless it names another offset; a date alone means midnight in UTC.
+    """Parse a time in ISO 8601. Without an offset it is UTC; a date alone means midnight in UTC.
 
     Returns:
-        The time in UTC; None for anything else, and for a time before 1826 or later than a day from now.
+        The time in UTC; None for any other text, and for a time before 1826 or later than a day from now.
 
     Example:
         >>> read_time("2026-05-01T14:00+02:00")
@@ -32,7 +32,7 @@ def read_time(text: str) -> datetime | None:
 
 
 def possible(time: datetime) -> datetime | None:
-    """Return the time in UTC (without an offset it is taken as UTC), or None if no photo can be from then."""
+    """Return `time` in UTC, or None if it is before 1826 or over a day ahead. A time without an offset is UTC."""
     try:
         utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:  # an offset that leads out of the years 1 to 9999

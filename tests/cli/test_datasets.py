@@ -59,7 +59,7 @@ def test_a_check_that_finds_differences_ends_with_3_and_names_them(pitts: Path, 
 
 def test_a_check_where_nothing_is_ends_with_2(tmp_path: Path, capsys: Output) -> None:
     assert main(["datasets", "check", "svox", "--root", str(tmp_path), "--quiet"]) == 2
-    assert "svox is not there" in capsys.readouterr().out
+    assert "svox is not found" in capsys.readouterr().out
     assert main(["datasets", "check", "svox-night", "--root", str(tmp_path / "nowhere"), "--quiet"]) == 2
 
 

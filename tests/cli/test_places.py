@@ -22,7 +22,7 @@ def test_places_are_built_mapped_and_checked(town: Path, tmp_path: Path, capsys:
     out = tmp_path / "places.json"
     assert main(["places", "build", str(town), "--out", str(out), "--apart-m", "5"]) == 0
     said = capsys.readouterr().out
-    assert "8 places from 32 of 32 located photos" in said and "32 of them have a heading" in said
+    assert "8 places from 32 of 32 located photos" in said and "32 located photos have a heading" in said
     assert "8 places from 32 of 32 photos" in out.with_suffix(".html").read_text()
     assert read_places(out).image_count() == 32
     assert main(["places", "check", str(out)]) == 0

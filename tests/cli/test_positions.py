@@ -62,7 +62,7 @@ def test_a_photo_without_a_position_is_counted_as_a_photo(walk: Path, tmp_path: 
     code, _, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *index)
     assert code == 3 and "1 photos could not be used; the rest is done." in err
     assert "cannot use IMG_1.jpg: line 4 of all.csv is wrong: latitude 139.7" in err
-    assert "note: all.csv: line 3 names 'gone.jpg', and there is no such photo" in err
+    assert "note: all.csv: line 3 names 'gone.jpg', but there is no such photo" in err
 
 
 @pytest.mark.parametrize("content", ["customer,amount\n1,2\n", "name,lat,lon\ngone.jpg,1,1\nlost.jpg,1,1\n", "\0"])
@@ -94,7 +94,7 @@ def test_one_of_several_folders_of_queries_is_chosen_by_name(tmp_path: Path, cap
     code, said, _ = run(capsys, *base, "--queries", "queries_night", "--grouping", "alone", *out)
     assert code == 0 and "sf/queries_night" in said
     code, _, err = run(capsys, *base, "--queries", "queries_dusk", *out)
-    assert code == 2 and "no folder 'queries_dusk'" in err and "queries_day, queries_night" in err
+    assert code == 2 and "no query folder 'queries_dusk'" in err and "queries_day, queries_night" in err
     code, _, err = run(capsys, "evaluate", "pitts30k-test", "--root", str(tmp_path), "--queries", "queries_day", *out)
     assert code == 2 and "has its own folders" in err
 

@@ -57,7 +57,7 @@ def test_two_dots_inside_a_name_are_only_dots():
     ],
 )
 def test_fields_of_other_lengths_are_refused(field):
-    with pytest.raises(InputError, match="must be one for each of 2 images"):
+    with pytest.raises(InputError, match=r"must have one entry per image \(2\)"):
         ImageSet("/photos", ("a", "b"), **field)
 
 

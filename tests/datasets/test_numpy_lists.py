@@ -80,7 +80,7 @@ def test_names_are_read_as_texts_or_as_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", objects("a/b.jpg", "cö.jpg"))
     assert read_names(tmp_path / "a.npy") == read_names(tmp_path / "b.npy") == ("a/b.jpg", "cö.jpg")
     np.save(tmp_path / "c.npy", np.array("abc"))  # no row of names, and not three names either
-    with pytest.raises(InputError, match="row of texts"):
+    with pytest.raises(InputError, match="one-dimensional array of texts"):
         read_names(tmp_path / "c.npy")
 
 

@@ -125,7 +125,7 @@ def test_tables_of_many_kinds_are_read(tmp_path, text, encoding):
     photos = put(tmp_path / "photos", a=located(0), walk__b=PLAIN)
     (photos / "positions.csv").write_bytes(text.encode(encoding))
     images, (note,) = read_photos(photos)
-    assert note.is_note and "1 photos have a GPS position of their own over 1 km" in note.reason
+    assert note.is_note and "1 photos have an EXIF position more than 1 km" in note.reason
     np.testing.assert_allclose(images.positions.latlon(), [(55.7, 13.2), (55.8, 13.3)], atol=1e-7)
 
 
@@ -251,7 +251,7 @@ def test_wrong_rows_lost_rows_and_photos_without_a_row_are_all_reported(tmp_path
     assert found["h.jpg"][1] == "has no position in positions.csv"
     assert found["i.jpg"][1] == "line 9 of positions.csv and line 10 give it different positions"
     assert [(problem.stage, problem.reason) for problem in problems if problem.is_note] == [
-        ("row", "line 3 names 'gone.jpg', and there is no such photo"),
+        ("row", "line 3 names 'gone.jpg', but there is no such photo"),
         ("row", "line 11 names no photo"),
     ]
     assert len(problems) == 10
@@ -286,7 +286,11 @@ def test_names_that_are_not_utf_8_are_found_in_a_table(tmp_path):
         ("p.csv", "name,lat\na.jpg,1\n", "got 'name, lat'"),
         ("p.csv", "name,lat,lat,lon\na.jpg,1,2,3\n", "has two columns called 'lat'"),
         ("p.csv", "name,lat(rad),lon(rad)\na.jpg,1,2\n", "got 'name, lat(rad), lon(rad)'"),
-        ("p.geojson", '{"type": "Point", "crs": {"properties": {"name": "EPSG:3857"}}}', "is in EPSG:3857. Export it"),
+        (
+            "p.geojson",
+            '{"type": "Point", "crs": {"properties": {"name": "EPSG:3857"}}}',
+            "is in the coordinate system EPSG:3857. Export it",
+        ),
         ("p.csv", "name,lat,lon\n" + '"' + "x" * 200_000, "is not a table"),
         ("p.geojson", "not json", "is not GeoJSON"),
         ("p.geojson", "[1, 2]", "is not GeoJSON"),

@@ -150,7 +150,7 @@ def test_a_rule_that_means_nothing_is_refused(rule: dict[str, float]) -> None:
 def test_photos_without_any_position_and_headings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="no positions"):
         places_from_positions(ImageSet(Path("photos"), ("a.jpg",)))
-    with pytest.raises(InputError, match="one for each of 1 images, got 2"):
+    with pytest.raises(InputError, match=r"one heading per image \(1\), got 2"):
         places_from_positions(images_at((0, 0)), None, np.zeros(2))
 
 

@@ -108,7 +108,7 @@ def test_many_rows_of_other_photos_are_counted(two_walks: Path) -> None:
 def test_a_row_with_a_folder_wins_over_one_without(two_walks: Path) -> None:
     where, _, notes = read(two_walks / "101", HEADER + "IMG_0.jpg,1.0,1.0\n" + THIS_WALK)
     assert where["IMG_0.jpg"] == (47.0, 15.0)
-    assert notes[0].reason == "line 2 names 'IMG_0.jpg', which another row names more exactly"
+    assert notes[0].reason == "line 2 names 'IMG_0.jpg', but another row names this photo more exactly"
 
 
 def test_a_folder_below_the_root_of_the_same_name_is_not_mixed_up(tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def test_photos_that_say_something_else_than_the_table_are_counted_once(tmp_path
     where, lost, (note,) = read(folder, HEADER + rows)
     assert len(where) == 3 and not lost
     assert note.reason.startswith(
-        "3 photos have a GPS position of their own over 1 km from that of the table (first: '0.jpg'"
+        "3 photos have an EXIF position more than 1 km from their position in the table (first: '0.jpg'"
     )
 
 
@@ -525,8 +525,8 @@ def test_photos_of_a_folder_that_lie_a_thousand_kilometres_apart_are_said_once(t
 @pytest.mark.parametrize(
     "tags, why",
     [
-        ({2: (48, 12, 30), 4: (16, 22, 0)}, "does not say N or S, and E or W"),
-        ({1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0)}, "is 0, 0, which stands for an unknown one"),
+        ({2: (48, 12, 30), 4: (16, 22, 0)}, "lacks N or S, or E or W"),
+        ({1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0)}, "is 0, 0, which stands for an unknown position"),
         ({1: "N", 2: (148, 0, 0), 3: "E", 4: (16, 22, 0)}, "latitude 148, longitude 16.3667, is not on earth"),
         ({1: "N", 2: (48, 75, 0), 3: "E", 4: (16, 22, 0)}, "not in degrees, minutes and seconds"),
         ({1: "N", 2: (85, 0, 0), 3: "E", 4: (16, 22, 0)}, "outside the UTM map"),

@@ -166,7 +166,7 @@ def test_wrong_wishes_are_answered_in_one_line(tmp_path):
         make_town(tmp_path / "town", 1, 5, "photo")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "holiday.jpg").touch()
-    with pytest.raises(InputError, match="was not written by a town"):
+    with pytest.raises(InputError, match="was not created by `cricavpr town make`"):
         make_town(tmp_path / "mine", 1, 5)
     with pytest.raises(InputError, match="is a file, not a folder"):
         make_town(tmp_path / "mine" / "holiday.jpg", 1, 5)
@@ -183,7 +183,7 @@ def test_wrong_wishes_are_answered_in_one_line(tmp_path):
         make_town(tmp_path / "tiny", 1, 2, image_size=(8, 8))
     with pytest.raises(InputError, match="jpeg_quality must be 1 to 100, got 0"):
         make_town(tmp_path / "tiny", 1, 2, jpeg_quality=0)
-    with pytest.raises(InputError, match="queried must be places below 2, got 2"):
+    with pytest.raises(InputError, match="queried must hold place numbers, 0 or more and below 2, got 2"):
         make_town(tmp_path / "tiny", 1, 2, queried=[0, 2])
     with pytest.raises(InputError, match="workers must be at least 1, got 0"):
         make_town(tmp_path / "tiny", 1, 2, workers=0)

@@ -1,4 +1,4 @@
-"""`cricavpr challenge`: write the file for the MSLS challenge, or score it where the answers are known."""
+"""`cricavpr challenge`: write the submission file of the MSLS challenge, or score it with the released ground truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POOLED = "msls-challenge"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Searching all test cities as one database and searching each by itself give different numbers: "
-        "the file says which it was."
+        "the file records which search was used."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     write = actions.add_parser("write", help="search the database for each query, and write the file to submit")
@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     write.add_argument("--out", required=True, metavar="FILE", help="a .csv, or a .zip with one inside")
     write.add_argument("--count", type=int, default=25, metavar="N", help="predictions per query (default: 25)")
     add_grouping(write)
-    write.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
+    write.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
     add_method(write)
     add_work(write)
     write.set_defaults(run=_write)
-    score = actions.add_parser("score", help="print recall and mAP of a file, if the answers lie in the dataset")
+    score = actions.add_parser("score", help="print recall and mAP of a file, if the ground truth is in the dataset")
     score.add_argument("file", metavar="FILE", help="a file from `challenge write`")
     _add_data(score)
     score.add_argument("--json", action="store_true", help="print JSON")
@@ -71,5 +71,5 @@ def _score(args: argparse.Namespace) -> int:
         return 0
     for name, values in (("R", scores.recall_at), ("mAP", scores.map_at)):
         print("  ".join(f"{name}@{n} {100 * value:.1f}" for n, value in values.items()))
-    print(f"{scores.queries:,} queries, {scores.skipped:,} without an answer left out; {scores.rule}")
+    print(f"{scores.queries:,} queries, {scores.skipped:,} without ground truth left out; {scores.rule}")
     return 0

@@ -16,11 +16,12 @@ RADIUS_M = 25.0
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add DATASET and the options that say how to read it."""
+    """Add the argument DATASET and the options that say how to read the dataset."""
     parser.add_argument(
         "data",
         metavar="DATASET",
-        help="a folder with database/ and queries/, an @UTM@ tree, or with --root a split such as pitts30k-test",
+        help="a folder with database/ and queries/, with positions in EXIF, a table or file names "
+        "(@easting@northing@...); or with --root a split such as pitts30k-test",
     )
     parser.add_argument("--root", metavar="DIR", help="the folder of the benchmark that DATASET is a split of")
     parser.add_argument(
@@ -37,10 +38,10 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def open_asked(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    """Open the dataset that the options of `add_dataset` name; --radius-m replaces the rule of a split.
+    """Open the dataset that the options of `add_dataset` name. --radius-m replaces the split's rule for positives.
 
     Raises:
-        InputError: the dataset cannot be opened, or two options exclude each other.
+        InputError: the dataset cannot be opened, or two options cannot be combined.
     """
     if args.root is not None:
         if args.positions:

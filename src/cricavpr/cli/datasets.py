@@ -14,23 +14,23 @@ from cricavpr.errors import InputError
 from cricavpr.progress import Progress
 from cricavpr.terminal import printable
 
-NOTHING_THERE = 2  # exit code: as for a folder that does not exist
+NOTHING_THERE = 2  # exit code, the same as for a folder that does not exist
 
 _UNANSWERED = {"miss": "count as misses", "skip": "are left out"}
-_SAID = {"as expected": "as expected", "differs": "not all as expected", "nothing there": "not there"}
+_SAID = {"as expected": "as expected", "differs": "not all as expected", "nothing there": "not found"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="list every split with its counts, rule and layouts")
     listing.set_defaults(run=show_list)
-    info = actions.add_parser("info", help="explain a benchmark or split: source, licence, rule, traps")
+    info = actions.add_parser("info", help="explain a benchmark or split: source, licence, rule, pitfalls")
     info.add_argument("name", metavar="NAME", help="such as pitts30k or pitts30k-test")
     info.set_defaults(run=show_info)
     checking = actions.add_parser(
         "check",
-        help="check which files of a benchmark are there, which are missing, and what differs",
-        description="Exit code 0 if all is as expected, 3 if something differs or is missing, 2 if nothing is there.",
+        help="check which files of a benchmark exist, which are missing, and what differs from the published data",
+        description="Exit code 0 if all is as expected, 3 if something differs or is missing, 2 if no file is found.",
     )
     checking.add_argument("name", metavar="NAME", help="such as pitts30k-test, or pitts30k for all its splits")
     checking.add_argument("--root", required=True, metavar="DIR", help="the folder of the benchmark")
@@ -76,13 +76,13 @@ def show_info(args: argparse.Namespace) -> int:
 def _facts(split: Split) -> list[tuple[str, str]]:
     facts = [("queries", _number(split.queries)), ("database", _number(split.database)), ("positives", split.rule)]
     if split.without_positives is not None:
-        facts.append(("without any", _number(split.without_positives)))
+        facts.append(("no positives", _number(split.without_positives)))
     facts += [
         ("unanswered", f"queries without positives {_UNANSWERED[split.unanswered]}, as published"),
         ("paper's groups", f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)"),
     ]
     if split.per_panorama is not None:
-        facts.append(("per panorama", f"{split.per_panorama} cut-outs; one hit of each may be counted"))
+        facts.append(("per panorama", f"{split.per_panorama} cut-outs; scoring may count one hit per panorama"))
     return facts + [("layout", f"{layout.name}: {', '.join(layout.needs)}") for layout in split.layouts]
 
 
@@ -139,7 +139,7 @@ def _print_source(benchmark: Benchmark) -> None:
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns side by side, the last one unpadded."""
+    """Print rows as a table with aligned columns. The last column is not padded."""
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     for *cells, last in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]).rstrip())

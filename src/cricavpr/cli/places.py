@@ -27,13 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Photos near one another that look the same way become a place. Writes the places as JSON, and a "
         "page with a map of them beside it.",
     )
-    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
+    building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with positions in EXIF or in file names")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     for option, default, metavar, text in (
         ("--apart-m", 25.0, "M", "smallest distance between photos of two places that look the same way"),
         ("--radius-m", 10.0, "M", "largest distance of a photo from the middle of its place"),
-        ("--heading-deg", 45.0, "DEG", "largest angle between a photo and the middle one; 180 ignores headings"),
+        (
+            "--heading-deg",
+            45.0,
+            "DEG",
+            "largest angle between the headings of a photo and of the middle photo; 180 ignores headings",
+        ),
     ):
         help_text = f"{text} (default: {default:g})"
         building.add_argument(option, type=float, default=default, metavar=metavar, help=help_text)
@@ -46,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count the places of a data set, and list its missing photos",
         description="Looks for the photos by name and opens none; exit code 3 if some are missing.",
     )
-    checking.add_argument("data", metavar="DATA", help="a file of places, or a GSV-Cities folder")
+    checking.add_argument("data", metavar="DATA", help="a file from `places build`, or a GSV-Cities folder")
     checking.set_defaults(run=check)
 
 
@@ -63,9 +68,9 @@ def build(args: argparse.Namespace) -> int:
     write_places(found, out, name)
     write_text(out.with_suffix(".html"), places_page(found, name))
     print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
-    print(f"{int((headings == headings).sum()):,} of them have a heading")
+    print(f"{int((headings == headings).sum()):,} located photos have a heading")
     for reason, count in found.left_out():
-        print(f"{count:,} left out: they {reason}")
+        print(f"{count:,} photos left out: they {reason}")
     print(f"{out.with_suffix('.html')}: the map")
     return report(unusable)
 

@@ -1,4 +1,4 @@
-"""`cricavpr town`: draw a town, to try everything without a download."""
+"""`cricavpr town`: draw a synthetic town, to try all commands without downloading data."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     making = actions.add_parser(
         "make",
-        help="write a town's pictures in the layout of a dataset",
+        help="write pictures of a synthetic town in the layout of a dataset",
         description="The same seed gives the same town on every machine. If interrupted, run the same command again.",
     )
     making.add_argument("folder", metavar="DIR")
-    making.add_argument("--seed", type=int, default=0, metavar="N", help="which town (default: 0)")
-    making.add_argument("--places", type=int, default=200, metavar="N", help="how many places (default: 200)")
+    making.add_argument("--seed", type=int, default=0, metavar="N", help="seed that determines the town (default: 0)")
+    making.add_argument(
+        "--places", type=int, default=200, metavar="N", help="number of places in the town (default: 200)"
+    )
     making.add_argument(
         "--layout",
         choices=LAYOUTS,
         default="photos",
-        help="photos: JPEGs with GPS in EXIF; utm: the @UTM@ tree; gsv: GSV-Cities (default: photos)",
+        help="photos: JPEGs with GPS in EXIF; utm: positions in file names; gsv: as GSV-Cities (default: photos)",
     )
     making.add_argument(
         "--image-size",
@@ -32,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="size of the pictures (default: 224x224)",
     )
-    making.add_argument("--workers", type=int, metavar="N", help="processes that draw (default: as the machine allows)")
+    making.add_argument(
+        "--workers", type=int, metavar="N", help="number of processes that draw (default: one per CPU core)"
+    )
     making.add_argument("--quiet", action="store_true", help="no progress bar")
     making.set_defaults(run=make)
 

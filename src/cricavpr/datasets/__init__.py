@@ -1,4 +1,4 @@
-"""Open folders of photos and benchmarks as `ImageSet` and `EvalDataset`."""
+"""Readers of photos on disk: a folder of photos becomes an `ImageSet`, a dataset for evaluation an `EvalDataset`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def open_photos(
     need_times: bool = False,
     with_positions: bool = True,
 ) -> tuple[ImageSet, Problems]:
-    """Open one folder of photos, whether their positions are in their names, in EXIF or in a table.
+    """Open one folder of photos. Positions come from a table, from file names (@easting@northing@...) or from EXIF.
 
-    Arguments as for `read_photos`. Times in @UTM@ names are not read.
+    The arguments are those of `read_photos`. Capture times in file names are not read.
 
     Raises:
-        InputError: as `read_photos`.
+        InputError: as for `read_photos`.
     """
     if positions_file is not None or not has_utm_names(folder):
         return read_photos(
@@ -62,25 +62,26 @@ def open_dataset(
 ) -> tuple[EvalDataset, Problems]:
     """Open a folder as a dataset for evaluation.
 
-    The folder is a tree of @ names, as for most benchmarks, or holds two folders `database` and `queries` of photos
-    with positions from EXIF or a table. Photos without a position are left out and listed.
+    The folder holds two folders of photos, `database` and `queries`, directly or in `images/test/` or `test/`.
+    Positions come from file names (@easting@northing@...), as in most benchmarks, or from EXIF or a table. Photos
+    without a position are left out and returned as problems.
 
     Args:
         path: the dataset's folder.
-        radius_m: largest distance of a positive, inclusive.
-        positions_file: table of positions for photos of both folders; see `read_photos`.
+        radius_m: a database image at most this far from a query is a positive of the query.
+        positions_file: table with the positions of the photos in both folders; see `read_photos`.
         queries: name of the folder of queries, if there are several.
         database: name of the folder of the database, if it is not `database` or `gallery`.
 
     Raises:
-        InputError: the folders are missing, or a side has no usable photo.
+        InputError: a folder is missing, or has no usable photo.
     """
     path = Path(path)
     base, asked = find_sides(path, queries, database)
     name = dataset_name(base, asked)
     if has_utm_names(base):
         if positions_file is not None:
-            raise InputError(f"the photos of {path} have their positions in their names. Leave --positions out.")
+            raise InputError(f"the file names of the photos in {path} already hold positions. Leave --positions out.")
         read = [read_utm_photos(side, need_positions=True) for side in (base, asked)]
         return join_utm_sides(name, read[0][0], read[1][0], radius_m), _both(read)
     sides, problems = _read_sides(base, asked, positions_file)
@@ -88,7 +89,7 @@ def open_dataset(
 
 
 def _both(read: list[tuple[ImageSet, Problems]]) -> Problems:
-    """Return the problems of several folders, with the folder in front of each name."""
+    """Return the problems of several folders, each name preceded by its folder."""
     return tuple(
         replace(problem, name=str(PurePosixPath(images.root.name) / problem.name))
         for images, found in read
@@ -103,7 +104,7 @@ def _read_sides(
     if positions_file is None and not any((base / name).is_file() for name in BESIDE):
         read = [read_photos(side, need_positions=True) for side in (database, queries)]
         return (read[0][0], read[1][0]), _both(read)
-    # One table for both sides: read them together, so that a row for the one does not look lost in the other.
+    # One table covers both folders, so they are read together: for one folder alone, rows of the other match no photo.
     both, found = read_photos(base, positions_file, need_positions=True)
     used = tuple(p for p in found if p.is_note or p.name.startswith((f"{database.name}/", f"{queries.name}/")))
     return (_below(both, database), _below(both, queries)), used
@@ -113,7 +114,7 @@ def _below(images: ImageSet, side: Path) -> ImageSet:
     prefix = f"{side.name}/"
     chosen = [i for i, name in enumerate(images.names) if name.startswith(prefix)]
     if not chosen:
-        raise InputError(f"no photo in {side} has a position. Give a table with a row for each.")
+        raise InputError(f"no photo in {side} has a position. Give a table with a row for each photo.")
     part = images.take(chosen)
     keys = None if part.keys is None else tuple(key.removeprefix(prefix) for key in part.keys)
     return replace(part, root=side, names=tuple(name.removeprefix(prefix) for name in part.names), keys=keys)

@@ -21,12 +21,13 @@ from cricavpr.times import Times
 
 @dataclass(frozen=True)
 class Problem:
-    """A photo that was left out, or a note for which no photo was left out.
+    """A photo that was left out and the reason, or a note that leaves no photo out.
 
     Attributes:
-        name: path of the photo below its folder; for a note, perhaps the name of a table, or "." for the folder.
-        stage: find, open, decode, size, position or describe for a photo; row (of a table), time or note for a note.
-        reason: what is wrong, as the rest of a sentence that begins with the name.
+        name: path of the photo relative to its folder; for a note also the name of a table, or "." for the folder.
+        stage: for a photo, the step that failed: find, open, decode, size, position or describe; for a note, its kind:
+            row (of a table), time or note.
+        reason: what is wrong, worded to follow the name, such as "is empty (0 bytes)".
     """
 
     name: str
@@ -35,25 +36,25 @@ class Problem:
 
     @property
     def is_note(self) -> bool:
-        """True if no photo was left out because of it."""
+        """Return whether this problem is a note, so that no photo was left out."""
         return self.stage in ("row", "time", "note")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
-    """Images in a fixed order, which decides the groups of methods that correlate images.
+    """Images in a fixed order. Methods that describe images in groups form the groups in this order.
 
     Attributes:
         root: the folder that the names are relative to.
-        names: unique POSIX paths below `root`; bytes that are not UTF-8 are kept as `os.fsdecode` gives them.
-        positions: N positions, NaN where unknown, or None if all are unknown.
-        keys: panorama, sequence or folder of each image, or None.
-        frames: (N,) frame numbers of a video or journey, or None.
+        names: unique POSIX paths relative to `root`; bytes that are not UTF-8 are kept as `os.fsdecode` returns them.
+        positions: N positions, NaN where unknown; None if all are unknown.
+        keys: the panorama, sequence or folder that each image belongs to, or None.
+        frames: (N,) frame numbers in a video or journey, or None.
         conditions: the condition of each image, such as day, night or snow, or None.
-        times: (N,) when each image was taken, UTC in milliseconds, NaT where unknown, or None.
+        times: (N,) capture times in UTC with milliseconds, NaT where unknown, or None.
 
     Raises:
-        InputError: fields of different lengths, invalid times, a duplicate name, or a name that leaves the root.
+        InputError: fields have different lengths, times are invalid, a name occurs twice, or a path leaves `root`.
 
     Example:
         >>> ImageSet(Path("photos"), ("a.jpg", "b.jpg"), keys=("walk", "walk"))
@@ -73,11 +74,11 @@ class ImageSet:
         for field in ("positions", "keys", "frames", "conditions", "times"):
             values = getattr(self, field)
             if values is not None and len(values) != len(self.names):
-                raise InputError(f"{field} must be one for each of {len(self.names)} images, got {len(values)}.")
+                raise InputError(f"{field} must have one entry per image ({len(self.names)}), got {len(values)}.")
         if self.times is not None:
             if self.times.dtype.kind != "M" or self.times.ndim != 1:
                 kind = f"{self.times.dtype} of shape {self.times.shape}"
-                raise InputError(f"times must be (N,) numpy datetime64 in UTC, got {kind}.")
+                raise InputError(f"times must be a numpy array (N,) of datetime64 in UTC, got {kind}.")
             object.__setattr__(self, "times", self.times.astype("datetime64[ms]"))
         _check_names(self.root, self.names)
 
@@ -97,7 +98,7 @@ class ImageSet:
         return self.root / self.names[index]
 
     def take(self, indices: ArrayLike) -> Self:
-        """Return the images at `indices` (or where a mask is True), in that order."""
+        """Return the images at `indices`, in the order of `indices`; a boolean mask selects where it is True."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         fields: dict[str, Any] = {"positions": None if self.positions is None else self.positions.take(rows)}
@@ -124,16 +125,17 @@ class EvalDataset:
     """A database, queries, and the database images that show the same place as each query.
 
     Attributes:
-        name: its name in tables.
-        positives: one sorted array of database indices per query; empty where no image shows the place.
+        name: name of the dataset, printed in tables.
+        positives: for each query, the sorted indices of the database images that show its place; an empty array if
+            no database image does.
         rule: how the positives were decided, such as "within 25 m".
-        per_panorama: number of database images cut out of each panorama, where the rule "one hit per panorama" is in
-            use; images of one panorama share their key.
-        unanswered: how the benchmark's own scorers count queries without positives: "miss" or "skip".
-        paper_grouping: how the authors of CricaVPR grouped its images.
+        per_panorama: number of database images cut out of each panorama, for benchmarks that may count at most one hit
+            per panorama; None for others. Images of one panorama have the same key.
+        unanswered: how the published scoring counts queries without positives: "miss" as misses, "skip" not at all.
+        paper_grouping: the grouping of images with which the authors of CricaVPR evaluated it.
 
     Raises:
-        InputError: positives that do not match the images.
+        InputError: `positives` is not one array per query, or an array is unsorted or points outside the database.
 
     Example:
         >>> from cricavpr.geo import Positions
@@ -180,24 +182,24 @@ class EvalDataset:
         """Make a dataset whose positives are the database images at most `radius_m` away from the query.
 
         Raises:
-            InputError: a side without positions.
+            InputError: the database or the queries have no positions.
         """
         for side, images in (("database", database), ("queries", queries)):
             if images.positions is None:
                 raise InputError(
-                    f"cannot find images within {radius_m:g} m: the {side} of {name} in {images.root} have no "
-                    "positions. Give positions, or lists of positives."
+                    f"cannot find images within {radius_m:g} m: positions are missing for the {side} of {name} in "
+                    f"{images.root}. Give positions, or lists of positives."
                 )
         assert database.positions is not None and queries.positions is not None
         positives = tuple(within_radius(database.positions, queries.positions, radius_m))
         return cls(name, database, queries, positives, f"within {radius_m:g} m")
 
     def split_hash(self) -> str:
-        """Return the SHA-256 of names, positions (to the millimetre) and positives; equal only for equal splits."""
+        """Return the SHA-256 of all names, positions (to the millimetre) and positives, to recognise equal splits."""
         return self._split_hash
 
     @cached_property
-    def _split_hash(self) -> str:  # takes seconds for millions of photos, and every grouping needs it
+    def _split_hash(self) -> str:  # cached: takes seconds for millions of photos
         digest = hashlib.sha256(b"cricavpr split 1")
         for images in (self.database, self.queries):
             _feed(digest, map(os.fsencode, images.names))
@@ -207,7 +209,7 @@ class EvalDataset:
 
 
 def _feed(digest: hashlib._Hash, parts: Iterable[bytes]) -> None:
-    """Hash a list, each part with its length, so that (ab, c) and (a, bc) differ."""
+    """Add a list to a hash. Each part is preceded by its length, so that (ab, c) and (a, bc) differ."""
     count = 0
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

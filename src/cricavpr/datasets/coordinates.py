@@ -1,4 +1,4 @@
-"""Parse coordinates as tables and file names write them: degrees of many forms, metres, UTM zones."""
+"""Parse coordinates in tables and file names: degrees in many notations, metres, and UTM zones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MARKS = re.compile(r"deg(?:rees?)?|(?<=[0-9])d(?=[\s0-9])|[°º˚'’′\"”�
 _LETTERS = {"lat": ("N", "S"), "lon": ("E", "W")}
 _ZONE = re.compile(r"0?([1-9]|[1-5][0-9]|60)\s*([C-HJ-NP-X])")
 _EPSG = re.compile(r"(?:.*EPSG:+)?(326|327|258)([0-9]{2})\)?")  # UTM on WGS84, north and south, and on ETRS89
-NORTH, SOUTH = "+", "-"  # letters of a zone whose hemisphere is certain
-BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands, each 8 degrees from -80, X 12; N and later lie in the north
+NORTH, SOUTH = "+", "-"  # zone letters for a known hemisphere; the letters N and S may also be latitude bands
+BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands of 8 degrees (X: 12) from 80 south; N and later lie in the north
 
 
 def parse_degrees(text: str, axis: str, reference: str = "") -> float:
@@ -25,13 +25,13 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
 
     Args:
         axis: "lat" or "lon".
-        reference: the hemisphere if it is written elsewhere, such as "S" or "South".
+        reference: the hemisphere if another column holds it, such as "S" or "South".
 
     Returns:
         Degrees, or NaN for an empty text.
 
     Raises:
-        ValueError: anything else; the message completes "the row ...".
+        ValueError: the text has another form; the message is worded to follow the name of the row: "has 'abc', ...".
 
     Example:
         >>> parse_degrees("33 deg 51' 24.48\\" S", "lat")
@@ -55,15 +55,15 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
     if letter and letter not in (plus, minus):
         raise ValueError(f"has {plain!r} with {letter!r} where {plus} or {minus} is expected")
     if sign == "-" and letter == plus:
-        raise ValueError(f"has {plain!r} with {plus}, which contradicts the minus")
+        raise ValueError(f"has {plain!r} with {plus}, which contradicts the minus sign")
     if len(values) > 1 and not (letter or sign):
-        raise ValueError(f"has {plain!r} without {plus} or {minus}")
+        raise ValueError(f"has {plain!r} without {plus} or {minus}, so the hemisphere is unknown")
     size = math.fsum(value / 60.0**power for power, value in enumerate(values))
     return -size if sign == "-" or letter == minus else size
 
 
 def _split_letter(text: str) -> tuple[str, str]:
-    """Split off a letter before or after a number."""
+    """Return the letter before or after a number, or "", and the number."""
     if text[-1:].isalpha():
         return text[-1].upper(), text[:-1].strip()
     if text[:1].isalpha() and not text[1:2].isalpha():
@@ -72,12 +72,13 @@ def _split_letter(text: str) -> tuple[str, str]:
 
 
 def _decimal_point(text: str) -> str:
-    """Replace a decimal comma (a single comma, and no point) by a point, and other commas by blanks, as in XMP."""
+    """Replace a decimal comma by a point. A comma is decimal if it is the only one and there is no point; other commas
+    separate numbers, as in XMP, and become blanks."""
     return text.replace(",", "." if text.count(",") == 1 and "." not in text else " ")
 
 
 def rounding_m(text: str) -> float:
-    """Return how many metres a latitude or longitude may be off because of its last digit.
+    """Return how many metres on the ground one unit in the last digit of a latitude or longitude stands for.
 
     Example:
         >>> rounding_m("48.2"), round(rounding_m("48.20824"), 2)
@@ -94,7 +95,7 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
     """Parse a length in metres; NaN for an empty text.
 
     Raises:
-        ValueError: anything but one number; the message completes "the row ...".
+        ValueError: the text is not one number; the message is worded to follow the name of the row: "has 'abc', ...".
     """
     plain = text.strip().replace("\N{MINUS SIGN}", "-")
     if not plain or plain.casefold() == "nan":
@@ -107,7 +108,9 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
 
 @cache
 def parse_zone(text: str) -> tuple[int, str] | None:
-    """Parse a UTM zone: 33N, `33 n`, 33U or EPSG:32633 to its number and letter; None for anything else.
+    """Parse a UTM zone, such as 33N, `33 n`, 33U or EPSG:32633; return its number and letter, None for anything else.
+
+    The letter is "+" for a northern and "-" for a southern EPSG code.
 
     Example:
         >>> parse_zone("33U"), parse_zone("EPSG:32719"), parse_zone("33")

@@ -1,4 +1,4 @@
-"""Find photos below a folder: every folder once, in natural order (img2 before img10)."""
+"""Find the photos below a folder, in natural order (img2 before img10). Each folder is visited once."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
 from cricavpr.images import UNREAD
 
-_NOT_OF_THE_USER = {  # thumbnails, deleted files and snapshots: NAS systems, Windows, macOS, Linux
+_NOT_OF_THE_USER = {  # folders for thumbnails, deleted files and snapshots of NAS systems, Windows, macOS, Linux
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin", "recycler"),
     *("system volume information", "__macosx", "lost+found"),
 }
 
 
 def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[Problem]]:
-    """Find the files below `folder` that have one of `suffixes`, in any case.
+    """Find the files below `folder` that have one of `suffixes`, in upper or lower case.
 
     Hidden files, and folders in which other programs keep thumbnails and deleted files, are skipped.
 
     Returns:
-        Names in natural order; and problems: what could not be entered, and notes on what was skipped and on pictures
-        and videos of formats that are not read.
+        Names in natural order; and problems: folders that cannot be read or are named like a photo, with notes on what
+        was skipped and on pictures and videos of formats that are not read.
 
     Raises:
         InputError: `folder` is not a folder.
     """
     try:
         is_folder = folder.is_dir()
-    except (OSError, ValueError):  # a name that is too long, a parent that may not be entered
+    except (OSError, ValueError):  # the name is too long, or a folder above it may not be entered
         is_folder = False
     if not is_folder:
         raise InputError(f"{folder} is not a folder. Give the folder that holds the photos.")
@@ -58,7 +58,9 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
 def walk(
     folder: Path, problems: list[Problem] | None = None, skipped: list[tuple[str, bool]] | None = None
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield every file and folder below `folder`; each real folder once, links last, so that real names win.
+    """Yield the path and entry of every file and folder below `folder`.
+
+    The content of each folder is listed once. Links come last, so that it is listed under its real path.
 
     Args:
         problems: list that receives a problem for each folder that cannot be entered.
@@ -109,7 +111,7 @@ def _notes(skipped: Sequence[tuple[str, bool]], unread: Counter[str], known: tup
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
-    """Return a sort key under which img2 comes before img10, folder by folder."""
+    """Return a sort key that puts img2 before img10 and compares paths folder by folder."""
     parts = [re.split(r"([0-9]+)", part.casefold()) for part in name.split("/")]
     return tuple(tuple(int(p) if i % 2 else p for i, p in enumerate(part)) for part in parts), name
 

@@ -23,21 +23,21 @@ from cricavpr.geo import off_the_map
 from cricavpr.images import decode
 from cricavpr.schema import nearest
 
-CITIES = (  # in the order of the authors' loader, which numbers the places by it
+CITIES = (  # in the order of the authors' loader, which decides the ids of places
     *("Bangkok", "BuenosAires", "LosAngeles", "MexicoCity", "OSL", "Rome", "Barcelona", "Chicago", "Madrid"),
     *("Miami", "Phoenix", "TRT", "Boston", "Lisbon", "Medellin", "Minneapolis", "PRG", "WashingtonDC", "Brussels"),
     *("London", "Melbourne", "Osaka", "PRS"),
 )
-PLACES_PER_CITY = 100_000  # the ids of a city begin at its number times this
+PLACES_PER_CITY = 100_000  # place ids of city number n begin at n times this
 COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
 
 
 @dataclass(frozen=True, eq=False)
 class GsvCities(PhotoPlaces):
-    """The places of some cities.
+    """Training places of one or several cities of GSV-Cities.
 
-    If no file has the name that a row gives, the photo is looked up by panorama and place id, because some programs
-    print the coordinates with other digits.
+    A photo's file name contains its coordinates, which some programs print with other digits than the tables. So if
+    the expected file does not exist, the photo is looked up by its panorama and place id.
     """
 
     _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
@@ -53,11 +53,11 @@ class GsvCities(PhotoPlaces):
             return decode(self.root / other)
 
     def missing(self) -> list[Problem]:
-        """Return a problem for each photo that is in a table and not on the disk under any possible name."""
+        """Return a problem for each photo that is in a table, but has no file under any possible name."""
         return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
 
     def _elsewhere(self, name: str) -> str | None:
-        """Return the file of the same panorama and place, with the same heading if there is one."""
+        """Return another file of the same panorama and place, if possible with the same heading; otherwise None."""
         folder, _, file = name.rpartition("/")
         if folder not in self._shelves:
             shelf = self._shelves[folder] = {}
@@ -80,12 +80,12 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
     Args:
         root: the folder that holds `Dataframes` and `Images`.
-        cities: names of cities; their order decides the ids of places. By default all: the published ones in the
-            order of the authors' loader, then others by name.
+        cities: names of the cities to read; their order decides the ids of places. By default all cities: the published
+            ones in the order of the authors' loader, then others sorted by name.
         min_images: leave out places with fewer photos.
 
     Raises:
-        InputError: no such folder or city, a table that cannot be read, or no place with enough photos.
+        InputError: the folder or a city does not exist, a table cannot be read, or no place has enough photos.
     """
     root = Path(root)
     tables = {path.stem: path for path in sorted((root / "Dataframes").glob("*.csv"))}
@@ -107,7 +107,7 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
 
 def _read_table(table: Path) -> dict[int, list[str]]:
-    """Return the names of photos by place, places in the order of their first row."""
+    """Return the names of the photos of each place id, places in the order of their first row."""
     places: dict[int, list[str]] = {}
     for row, cells in enumerate(zip(*read_columns(table, COLUMNS).values(), strict=True), start=1):
         try:
@@ -123,19 +123,19 @@ def _photo(
 ) -> tuple[int, str]:
     """Return the place id of a row, and the path of its photo below the root."""
     if not city or "/" in city + panorama or "\0" in city + panorama or city in (".", ".."):
-        raise ValueError(f"{city!r}, {panorama!r} cannot be part of a file name")
+        raise ValueError(f"city_id {city!r} or panoid {panorama!r} cannot be part of a file name")
     place_id = int(place)
     if place_id < 0:
         raise ValueError(f"place id {place_id} is negative")
     if reason := off_the_map(float(lat), float(lon)):
         raise ValueError(reason)
-    where = f"{float(lat)!r}_{float(lon)!r}"  # the shortest text that gives the number again
+    where = f"{float(lat)!r}_{float(lon)!r}"  # repr: the shortest text that parses to the same number
     number, seen = f"{place_id % PLACES_PER_CITY:07d}", f"{int(year):04d}_{int(month):02d}_{int(north):03d}"
     return place_id, f"Images/{city}/{city}_{number}_{seen}_{where}_{panorama}.jpg"
 
 
 def _parts(folder: str, file: str) -> tuple[int, str, str] | None:
-    """Return place number, panorama and heading from a file's name; a panorama's id may contain _ and -."""
+    """Return place number, panorama id and heading from a file name, or None. A panorama id may contain _ and -."""
     stem, dot, suffix = file.rpartition(".")
     fields = stem.removeprefix(folder.rpartition("/")[2] + "_").split("_", 6)
     if not dot or suffix.lower() not in ("jpg", "jpeg") or len(fields) != 7 or not fields[0].isdecimal():

@@ -1,8 +1,8 @@
 """Read lists in untrusted numpy files (.npy, .npz), without unpickling.
 
-A .npy file keeps lists of different lengths as a pickle, a program that `numpy.load` runs. Here the few instructions
-that such lists need are interpreted; they build only ints, texts, tuples, lists and arrays of ints. Any other
-instruction or function is refused by name, and all readers raise InputError for a file that they cannot read.
+A .npy file stores lists of different lengths as a pickle, which can run any code when `numpy.load` unpickles it. This
+module interprets only the few pickle opcodes that such lists need; they build ints, texts, tuples, lists and arrays of
+ints. A file with any other opcode or function is refused. All readers raise InputError for files that they cannot read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-LARGEST_BYTES = 2**28  # limit of a file, and of the unpacked arrays of an .npz; the largest published list has 3e6
-MOST_INDICES = 20_000_000  # many rows may share one list, so a few bytes could stand for very many indices
+LARGEST_BYTES = 2**28  # limit of a file, and of an unpacked .npz; the largest published list has 3e6 bytes
+MOST_INDICES = 20_000_000  # a pickle can repeat one list, so a small file could expand to very many indices
 
-# Source: numpy's documentation of the format. Its own reader evaluates headers as Python literals.
+# Source: numpy's documentation of the format. numpy evaluates headers as Python literals; here a pattern is used.
 _START = re.compile(rb"\x93NUMPY(?:\x01\x00(?P<short>..)|\x02\x00(?P<long>....))", re.DOTALL)
 _HEADER = re.compile(
     rb"\{'descr': '(?P<type>\|O|[<>|][iuf][1248]|[<>]U\d{1,6})', 'fortran_order': (?P<fortran>True|False), "
@@ -34,11 +34,11 @@ _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Unreadable(ValueError):
-    """A file cannot be read; the message is the rest of a sentence about it."""
+    """A file cannot be read. The message is the reason, such as "it is cut short"."""
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read a list of texts, such as paths of images."""
+    """Read a list of texts, such as image paths, from a .npy file."""
     what = "a list of names"
     values = _read(path, what)
     try:
@@ -46,12 +46,12 @@ def read_names(path: Path) -> tuple[str, ...]:
     except ValueError:  # numpy keeps four bytes per letter, and not every four bytes are a letter
         raise _refused(path, what, "its texts are damaged") from None
     if len(values.shape) != 1 or not all(isinstance(name, str) for name in names):
-        raise _refused(path, what, "it holds something else than a row of texts")
+        raise _refused(path, what, "it holds something else than a one-dimensional array of texts")
     return tuple(names)
 
 
 def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
-    """Read a list of whole numbers."""
+    """Read a list of whole numbers from a .npy file."""
     values = _read(path, "a list of whole numbers")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         return values.astype(np.int64)
@@ -59,7 +59,7 @@ def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
 
 
 def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
-    """Read one list of indices per row: an array of lists, or a plain array (N, k) or (N,) of whole numbers."""
+    """Read N lists of indices from a .npy file: an array of lists, or whole numbers of shape (N, k) or (N,)."""
     what = "a list of indices for each query"
     values = _read(path, what)
     if isinstance(values, np.ndarray):
@@ -72,7 +72,10 @@ def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
 
 
 def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
-    """Read rows of (number, indices), as VPR-Bench keeps its ground truth: an array (N, 2) of objects."""
+    """Read the ground truth of VPR-Bench: return the indices of the positives of each query number.
+
+    The file holds an object array (N, 2) with rows of (query number, indices).
+    """
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
@@ -80,22 +83,26 @@ def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
     items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else values.items
     numbers = items[0::2]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) != len(numbers):
-        raise _refused(path, what, "its first column is not one whole number per query")
+        raise _refused(path, what, "its first column does not hold a different whole number in each row")
     return dict(zip(numbers, _index_arrays(path, what, items[1::2]), strict=True))
 
 
 def sorted_indices(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -> tuple[NDArray[np.int64], ...]:
-    """Return lists of indices, each sorted and without repetition.
+    """Return lists of indices, each sorted and without duplicates.
+
+    Args:
+        path: the file that the lists were read from, for the message.
+        count: number of database images.
 
     Raises:
-        InputError: an index outside 0..count-1, with the file that it came from.
+        InputError: an index is negative, or not below `count`.
     """
     sorted_lists = tuple(np.unique(indices) for indices in lists)
     for row, indices in enumerate(sorted_lists):
         if indices.size and not (indices[0] >= 0 and indices[-1] < count):
             worst = int(indices[0] if indices[0] < 0 else indices[-1])
             raise InputError(
-                f"row {row} of {path} holds index {worst}, and there are {count:,} database images. "
+                f"row {row} of {path} holds index {worst}, but the {count:,} database images are counted from 0. "
                 "Fetch the lists again, all from one source."
             )
     return sorted_lists
@@ -178,7 +185,7 @@ def _plain(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: b
 
 
 def _index_arrays(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
-    """Return lists, tuples, arrays or single numbers as arrays; refuse nested ones."""
+    """Return lists, tuples, arrays or single numbers as arrays; refuse nested lists."""
     values = [_flat(item) for item in items]
     if sum(np.size(v) if isinstance(v, np.ndarray) else len(v) for v in values if v is not None) > MOST_INDICES:
         raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices")
@@ -202,12 +209,12 @@ def _flat(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
     return value if isinstance(value, np.ndarray | list | tuple) else None
 
 
-# --- the instructions of a pickle (their names and meanings: Python's `pickletools`)
+# --- pickle opcodes (their names and meanings: Python's `pickletools`)
 
 
 @dataclass
 class _Array:
-    """An array that is still empty; the instruction BUILD fills it."""
+    """An array under construction; the opcode BUILD fills it."""
 
     value: NDArray[np.int64] | _Objects | None = None
 
@@ -220,7 +227,7 @@ class _Dtype:
 
 @dataclass(frozen=True)
 class _Function:
-    """A function that a pickle names. It is never looked up, let alone called."""
+    """A function that a pickle names. It is neither imported nor called."""
 
     name: str
 
@@ -238,7 +245,7 @@ _MARK = object()
 
 
 class _Machine:
-    """The stack and the memory that a pickle works on."""
+    """An interpreter of pickle opcodes, with its stack and memory."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -249,7 +256,7 @@ class _Machine:
             if opcode.name == "STOP":
                 return self.stack.pop()
             if opcode.name not in _STEPS:
-                raise _Unreadable(f"it holds the instruction {opcode.name}, which a list of numbers does not need")
+                raise _Unreadable(f"it holds the pickle opcode {opcode.name}, which a list of numbers does not need")
             _STEPS[opcode.name](self, argument)
         raise _Unreadable("it is cut short")
 
@@ -355,13 +362,13 @@ def _filled(shape: Any, dtype: Any, fortran: Any, data: Any) -> NDArray[np.int64
         return _numbers(dtype, data, shape, bool(fortran))
     if not isinstance(data, list) or len(data) != math.prod(shape):
         raise _Unreadable("its list is cut short")
-    return _Objects(shape, data)  # objects come in C order, whatever the array's own was
+    return _Objects(shape, data)  # numpy pickles objects in C order, even of an array in Fortran order
 
 
 def _numbers(dtype: Any, data: Any, shape: tuple[int, ...], fortran: bool) -> NDArray[np.int64]:
     if not isinstance(dtype, _Dtype) or dtype.code not in _INTEGERS:
         raise _Unreadable(f"it holds numbers of type {getattr(dtype, 'code', 'nothing')!r} where indices should be")
-    raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had one type for both
+    raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had one type for text and bytes
     if not isinstance(raw, bytes):
         raise _damaged()
     order = "<" if dtype.order in "|=" else dtype.order

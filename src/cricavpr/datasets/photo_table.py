@@ -1,7 +1,7 @@
-"""Read tables of positions, and perhaps times, of photos: CSV as many programs write it, or GeoJSON.
+"""Read tables of the positions, and optionally times, of photos: CSV as many programs write it, or GeoJSON.
 
-Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` are
-read as they are. The column of photo names is chosen later, when the photos are known.
+Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` can be
+read without changes. If several columns may hold photo names, `photos` later chooses the one that matches most photos.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from cricavpr.files import decoded
 from cricavpr.geo import Degrees, Metres, ground_distances_m
 from cricavpr.times import EXAMPLE, read_time
 
-BESIDE = ("positions.csv", "positions.geojson")  # tables that are read without being named
+BESIDE = ("positions.csv", "positions.geojson")  # tables in a folder of photos that are read by default
 
-ROLES = {  # names of columns in lower case, without blanks, signs and units; the first match counts
+ROLES = {  # known column names, in lower case without blanks, punctuation and units; earlier ones come first
     "name": (
         *("name", "file", "filename", "filepath", "image", "imagename", "imagefile", "photo", "photoname", "path"),
         *("picture", "sourcefile", "label", "img"),
@@ -46,9 +46,9 @@ ROLES = {  # names of columns in lower case, without blanks, signs and units; th
     "letter": ("zoneletter", "utmzoneletter", "utmletter", "band", "utmband", "hemisphere"),
     "lat reference": ("gpslatituderef", "latituderef", "latref"),
     "lon reference": ("gpslongituderef", "longituderef", "lonref"),
-    "point x": ("geometryx",),  # of GeoJSON
+    "point x": ("geometryx",),  # the geometry of a GeoJSON feature
     "point y": ("geometryy",),
-    "time": ("time",),  # no other name: columns called timestamp hold numbers as often as dates
+    "time": ("time",),  # no other name: a column called timestamp often holds numbers, not dates
 }
 _UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
 _EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
@@ -56,17 +56,17 @@ _EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
 
 @dataclass
 class PhotoTable:
-    """Rows of a table that are not matched to photos yet.
+    """Rows of a table, not yet matched to photos.
 
     Attributes:
         file: name of the table, for messages.
-        unit: the word for its rows: line or feature.
-        numbers: the number of each row in the file.
-        names: the cells of each column that may hold the photos' names.
-        written: the positions.
-        times: UTC, None where unknown.
-        wrong_times: reasons, by row, of times that cannot be read.
-        timed: True if it has a column of times.
+        unit: what messages call a row: "line" of CSV, "feature" of GeoJSON.
+        numbers: line or feature number of each row in the file.
+        names: for each column that may hold photo names, its cells.
+        written: the position of each row.
+        times: the capture time of each row in UTC, None where unknown.
+        wrong_times: for each row whose time cannot be read, the reason.
+        timed: True if the table has a column of times.
     """
 
     file: str
@@ -83,10 +83,10 @@ class PhotoTable:
 
 
 def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
-    """Read the given table, or else the one beside the photos; None where there is neither.
+    """Read the table `given`, or else positions.csv or positions.geojson in `folder`; None if there is no table.
 
     Raises:
-        InputError: two tables beside the photos, or one that cannot be read.
+        InputError: `folder` holds both default tables and none is given, or the table cannot be read.
     """
     if given is None:
         beside = [folder / name for name in BESIDE if (folder / name).is_file()]
@@ -116,7 +116,7 @@ def _read_csv(path: Path, text: str) -> PhotoTable:
         raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
     rows = [(number, cells) for number, cells in rows if number > skipped]
     (_, header), *rows = rows or [(0, [""])]
-    if header[0].startswith("#"):  # Metashape writes sums below the table, as comments
+    if header[0].startswith("#"):  # Metashape writes totals below the table, as comments
         rows = [(number, cells) for number, cells in rows if not cells[0].startswith("#")]
     epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # WGS 84 / UTM zone 33N (EPSG::32633)
     zone = next((zone for match in epsg if match and (zone := parse_zone(match[0]))), None)
@@ -153,14 +153,15 @@ def _read_geojson(path: Path, text: str) -> PhotoTable:
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
-    """Return the UTM zone in the `crs` of a document (no longer standard, but in use); None for degrees."""
+    """Return the UTM zone in the `crs` of a GeoJSON document, a field that is no longer standard but in use; None if
+    coordinates are in degrees."""
     try:
         name = str(document["crs"]["properties"]["name"])
     except (KeyError, TypeError):
         return None
     zone = parse_zone(name)
     if zone is None and not re.search(r"(CRS84|:4326|:4258|:4979|WGS ?84)$", name, re.IGNORECASE):
-        raise InputError(f"{path} is in {name}. Export it in WGS 84 (EPSG:4326).")
+        raise InputError(f"{path} is in the coordinate system {name}. Export it in WGS 84 (EPSG:4326).")
     return zone
 
 
@@ -172,7 +173,7 @@ def _properties(feature: Any) -> dict[str, str]:
 
 
 def _point(feature: Any) -> dict[str, str]:
-    """Return the coordinates of a Point, longitude or easting first."""
+    """Return the coordinates of a GeoJSON Point, longitude or easting first; an empty dict for any other geometry."""
     try:
         x, y = feature["geometry"]["coordinates"][:2]
         return {"geometry x": str(x), "geometry y": str(y)} if feature["geometry"]["type"] == "Point" else {}
@@ -184,15 +185,15 @@ def _point(feature: Any) -> dict[str, str]:
 
 
 def _word(header: str) -> str:
-    """Return a column's name in small letters, without blanks, signs and known units."""
+    """Return a column's name in lower case, without blanks, punctuation and known units."""
     return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
 
 
 def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
-    """Return the columns of each role.
+    """Return the column numbers of each role, such as "lat" or "time"; see `ROLES`.
 
     Raises:
-        InputError: columns are missing, or two have one name.
+        InputError: required columns are missing, or two columns have the same name.
     """
     words = [_word(cell) for cell in header]
     found: dict[str, list[int]] = {}
@@ -218,11 +219,11 @@ _UNKNOWN = (math.nan, math.nan)
 
 @dataclass
 class _Row:
-    """One row, parsed; `reason` is what is wrong with it."""
+    """One parsed row. `reason` says why its position cannot be used, or is ""."""
 
     degrees: tuple[float, float] = _UNKNOWN
     metres: tuple[float, float] = _UNKNOWN
-    plane: tuple[float, float] = _UNKNOWN  # x and y: longitude and latitude, or metres
+    plane: tuple[float, float] = _UNKNOWN  # x and y, which may be longitude and latitude, or metres
     zone: Zone | None = None
     rounding_m: float = 0.0
     reason: str = ""
@@ -236,7 +237,7 @@ def _table(
     zone: Zone | None,
     decimal_comma: bool = False,
 ) -> PhotoTable:
-    """Parse rows; `zone` is that of rows that do not name one."""
+    """Parse the rows of a table. `zone` is the UTM zone of rows that do not name a zone."""
     roles = _roles(path, header)
     cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
     texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
@@ -258,13 +259,16 @@ def _table(
         [[row[at] for row in cells] for at in roles["name"]],
         Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
         times,
-        {at: f"has the invalid time {texts[at]['time']!r} and is used without it; write {EXAMPLE}" for at in unread},
+        {
+            at: f"has the invalid time {texts[at]['time']!r}, which is ignored; write times like {EXAMPLE}"
+            for at in unread
+        },
         "time" in roles,
     )
 
 
 def _read_row(cell: Mapping[str, str], zone: Zone | None, decimal_comma: bool) -> _Row:
-    """Parse the cells of a row, by role."""
+    """Parse one row. `cell` holds the text of each role, such as "lat"; see `ROLES`."""
 
     def degrees(axis: str) -> float:
         return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
@@ -305,7 +309,8 @@ def _zone(cell: Mapping[str, str], otherwise: Zone | None, needed: bool) -> Zone
 
 
 def _take_point(row: _Row, x: str, y: str) -> None:
-    """Use the geometry of a feature; raise if degrees among its properties contradict it."""
+    """Take the position of a GeoJSON feature from its geometry; raise if latitude and longitude in its properties
+    contradict it."""
     point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
     if abs(said[0]) <= 90 and abs(point[0]) <= 90:
         apart_m = ground_distances_m(np.array([point]), np.array([said]))[0]
@@ -316,7 +321,7 @@ def _take_point(row: _Row, x: str, y: str) -> None:
 
 
 def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[str]) -> None:
-    """Use x and y as longitude and latitude, or as metres, if the numbers leave no doubt."""
+    """Decide whether x and y are longitude and latitude, or metres; refuse the rows if both are possible."""
     known = ~np.isnan(plane).any(axis=1)
     if known.any() and look_like_degrees(plane[known]):
         degrees[known] = plane[known][:, ::-1]

@@ -1,7 +1,7 @@
-"""Read a folder of photos: the position and time of each, and the reasons why others cannot be used.
+"""Read a folder of photos: the position and time of each photo, and why some photos cannot be used.
 
-Positions come from a table if there is one (given, or lying in the folder as positions.csv or positions.geojson), and
-then from it alone; otherwise from each photo's EXIF block. So do times, if the table has a column for them.
+If there is a table of positions (given, or positions.csv or positions.geojson in the folder), positions come only from
+the table; otherwise they come from EXIF. Times come from the table if it has a column of times, otherwise from EXIF.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from cricavpr.geo import Degrees, Metres, Positions, ground_distances_m, off_the
 from cricavpr.images import SUFFIXES, Header, read_header
 from cricavpr.times import as_times
 
-_THREADS = 8  # a header costs a third of a millisecond of Python; threads hide a slow disk
+_THREADS = 8  # a header takes a third of a millisecond of Python; threads hide the waiting for a slow disk
 _BLOCK = 10_000  # photos handed to the threads at a time
-_NAMED = 10  # rows of a table that are named one by one; the rest are counted
+_NAMED = 10  # unused rows of a table that are reported one by one; more are only counted
 _SAME_PLACE_M = 1_000.0  # a phone's GPS may be this far from a surveyed position
 
 
@@ -39,26 +39,26 @@ def read_photos(
     need_times: bool = False,
     with_positions: bool = True,
 ) -> tuple[ImageSet, tuple[Problem, ...]]:
-    """Read a folder and all below it, in natural order (img2 before img10).
+    """Read the photos in a folder and its subfolders, in natural order (img2 before img10).
 
-    Only headers are read: damage further on shows when a photo is decoded. Hidden files and folders are skipped, each
-    folder is visited once however many links lead to it, and nothing that is not a regular file is opened. The key of
-    a photo is its folder's path below `folder`, "." for `folder` itself.
+    Only the headers of photos are read, so damage behind the header is found when a photo is decoded. Hidden files and
+    folders are skipped, each folder is visited once however many links lead to it, and only regular files are opened.
+    The key of a photo is the path of its folder relative to `folder`, or "." for `folder` itself.
 
     Args:
         folder: the folder of the photos.
-        positions_file: CSV with a column of file names, and lat, lon or easting, northing[, zone], perhaps time in ISO
-            8601 (UTC unless it names an offset); or GeoJSON. See docs/photos.md.
-        need_positions: leave out photos without a position, each with its Problem.
-        need_times: name each time of a table that cannot be read, as a note.
-        with_positions: False to read no positions, and no table even if one lies in the folder.
+        positions_file: CSV with a column of file names, columns lat, lon or easting, northing[, zone], and optionally
+            time in ISO 8601 (UTC unless it has an offset); or GeoJSON. See docs/photos.md.
+        need_positions: True to leave out photos without a position, and return a Problem for each of them.
+        need_times: True to return a note for each photo whose time in the table cannot be read.
+        with_positions: False to read no positions, not even from a table in the folder.
 
     Returns:
         The photos that can be used, and problems: one for each photo that was left out, and notes on rows of the table,
         photos far from all others, and files that were skipped (`Problem.is_note`).
 
     Raises:
-        InputError: no such folder, a table that cannot be read, or no usable photo at all.
+        InputError: the folder does not exist, the table cannot be read, or no photo can be used.
 
     Example:
         >>> import tempfile
@@ -78,7 +78,7 @@ def read_photos(
         photos.take_table(table, need_times)
     elif with_positions:
         photos.take_exif(need_positions)
-    if not need_positions:  # what cannot be located can still be used
+    if not need_positions:  # photos without a position are kept
         photos.problems = [replace(p, stage="note") if p.stage == "position" else p for p in photos.problems]
     images = photos.image_set()
     keep = np.ones(len(images), bool)
@@ -133,7 +133,7 @@ def _read_headers(folder: Path, names: list[str], problems: list[Problem]) -> tu
 
 
 class _Photos:
-    """Photos with the position and time of each: degrees, or metres with or without a zone; NaN where unknown."""
+    """Photos with their times and positions. A position is in degrees, or in metres with or without a UTM zone."""
 
     def __init__(self, folder: Path, headers: dict[str, Header]) -> None:
         self.folder, self.names, self.headers = folder, tuple(headers), tuple(headers.values())
@@ -144,14 +144,14 @@ class _Photos:
         self.problems: list[Problem] = []
 
     def take_exif(self, needed: bool) -> None:
-        """Take the positions of EXIF blocks; if they are needed, name each photo without one."""
+        """Read each photo's position from EXIF. If `needed`, report every photo that has none."""
         self.degrees, reasons = _exif_degrees(self.headers)
         for name, degrees, reason in zip(self.names, self.degrees, reasons, strict=True):
             if reason or (needed and np.isnan(degrees[0])):
                 self.problems.append(Problem(name, "position", reason or "has no GPS position"))
 
     def take_table(self, table: PhotoTable, need_times: bool) -> None:
-        """Take the positions of a table for the photos that it names."""
+        """Take the position, and the time if the table has times, of each photo that the table names."""
         written, zones = table.written, table.written.resolve()
         matches = self._match(table)
         if table.timed:
@@ -174,25 +174,25 @@ class _Photos:
         self._compare_with_exif(table)
 
     def _match(self, table: PhotoTable) -> Matches:
-        """Match rows to photos, by the column of names that fits most photos."""
+        """Match rows of the table to photos, by the column of names that matches the most photos."""
         names = PhotoNames(self.names, self.folder)
         tried = [names.match(column) for column in table.names]
-        return max(tried, key=lambda matches: len(matches.rows))  # the first of equals
+        return max(tried, key=lambda matches: len(matches.rows))  # if several match equally many: the first
 
     def _compare_with_exif(self, table: PhotoTable) -> None:
-        """Add a note if photos have GPS far from their position in the table."""
+        """Add a note if the EXIF positions of photos are far from their positions in the table."""
         positions = self.positions()
         if positions is None or positions.zones is None:
             return
         apart_m = ground_distances_m(positions.latlon(), _exif_degrees(self.headers)[0])
         far = np.flatnonzero(apart_m > _SAME_PLACE_M)
         if len(far):
-            says = f"{len(far):,} photos have a GPS position of their own over 1 km from that of the table"
+            says = f"{len(far):,} photos have an EXIF position more than 1 km from their position in the table"
             first = f"first: {self.names[far[0]]!r}, {apart_m[far[0]] / 1000:,.0f} km"
-            self.problems.append(Problem(table.file, "note", f"{says} ({first}); the table counts"))
+            self.problems.append(Problem(table.file, "note", f"{says} ({first}); the position in the table is used"))
 
     def positions(self) -> Positions | None:
-        """Return UTM positions, or those of a local frame; None if no position is known."""
+        """Return the positions in UTM, or in a local frame if all are metres without a zone; None if none is known."""
         of_degrees, of_metres = ~np.isnan(self.degrees[:, 0]), ~np.isnan(self.metres[:, 0])
         if not (of_degrees | of_metres).any():
             return None
@@ -210,7 +210,7 @@ class _Photos:
 
 
 def _exif_degrees(headers: Sequence[Header]) -> tuple[Degrees, list[str]]:
-    """Return (N, 2) degrees, and for each photo with an impossible position the reason, otherwise ""."""
+    """Return (N, 2) degrees from EXIF, and for each photo the reason why its position cannot be used, or ""."""
     degrees = np.full((len(headers), 2), np.nan)
     reasons = []
     for row, header in enumerate(headers):
@@ -223,7 +223,7 @@ def _exif_degrees(headers: Sequence[Header]) -> tuple[Degrees, list[str]]:
 
 
 def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
-    """Return the row of a photo, and "" or the reason why there is none."""
+    """Return the row of the table with the photo's position, and ""; or 0, and the reason why there is no such row."""
     rows = matches.rows.get(photo, [])
     sound = [row for row in rows if not table.written.reasons[row]]
     if not rows:

@@ -1,7 +1,8 @@
 """Group any folder of photos into places, by position and heading.
 
-The rule is greedy and deterministic: the photo with the most photos near it that look the same way becomes the middle
-of a place; photos too near a place to belong to another are left out; and so on while a photo has enough neighbours.
+The rule is greedy and deterministic. Neighbours are photos near one another that look the same way. The photo with the
+most neighbours becomes the middle of a place, and forms the place with them. Other photos that are too near this place
+to be in another one are left out. This is repeated while a photo has enough neighbours.
 """
 
 from __future__ import annotations
@@ -32,24 +33,25 @@ from cricavpr.pages.maps import GROUPS
 
 FORMAT = "cricavpr places 1"
 
-_THREADS = 8  # as for other headers: they hide a slow disk
+_THREADS = 8  # threads hide the waiting for a slow disk
 
 Headings = NDArray[np.float64]  # (N,) degrees clockwise from north, NaN unknown
 
 
 @dataclass(frozen=True)
 class PlaceRule:
-    """Distances and angles that make photos one place or two.
+    """Distances and angles that decide whether photos belong to the same place.
 
     Attributes:
-        apart_m: images of different places are further apart than this, unless they look away from each other.
-        radius_m: how far a photo of a place may be from its middle.
-        heading_deg: how far its heading may be from that of the middle; two images look away from each other if their
-            headings differ by more than twice this. A photo without a heading agrees with every other one.
+        apart_m: smallest distance in metres between photos of different places, unless their headings differ by more
+            than twice `heading_deg`.
+        radius_m: largest distance in metres between a photo and the middle photo of its place.
+        heading_deg: largest angle in degrees between the headings of a photo and of the middle photo of its place. A
+            photo without a heading agrees with every heading.
         min_images: smallest number of photos in a place.
 
     Raises:
-        InputError: a length, an angle or a count out of range.
+        InputError: a distance, an angle or a count is out of range.
     """
 
     apart_m: float = 25.0
@@ -72,11 +74,11 @@ class FoundPlaces:
 
     Attributes:
         images: the photos.
-        headings_deg: (N,) of the photos, NaN unknown.
-        rule: the rule that found them.
+        headings_deg: (N,) headings of the photos, NaN where unknown.
+        rule: the rule by which the photos were grouped.
         middles: (P,) index of the photo in the middle of each place.
-        members: one sorted array of photo indices per place; places in the order of their first photo.
-        reasons: one per photo: why it is in no place, "" if it is in one.
+        members: for each place, the sorted indices of its photos; places are in the order of their first photo.
+        reasons: for each photo, why it is in no place, or "" if it is in a place.
     """
 
     images: ImageSet
@@ -94,11 +96,11 @@ class FoundPlaces:
         return sum(map(len, self.members))
 
     def left_out(self) -> list[tuple[str, int]]:
-        """Return the reasons for leaving out photos, each with its count, the most frequent first."""
+        """Return the reasons why photos are in no place, each with its number of photos, the most frequent first."""
         return Counter(reason for reason in self.reasons if reason).most_common()
 
     def dataset(self, name: str) -> PhotoPlaces:
-        """Return the places as training data, all in one city of this name.
+        """Return the places as training data. `name` names both the dataset and the only city in it.
 
         Raises:
             InputError: no place was found.
@@ -116,16 +118,16 @@ class FoundPlaces:
 def places_from_positions(
     images: ImageSet, rule: PlaceRule | None = None, headings_deg: Headings | None = None
 ) -> FoundPlaces:
-    """Group located images into places.
+    """Group images with positions into places.
 
     Args:
-        images: with positions; those without one are left out.
-        rule: see `PlaceRule`.
-        headings_deg: (N,), or None to group by position alone. Crops of one panorama look in all directions, so
-            without headings the photos of a place may have nothing in common.
+        images: the images; an image without a position is in no place.
+        rule: distances and angles, or None for the default `PlaceRule`.
+        headings_deg: (N,) headings of the images, or None to group by position alone. Crops of one panorama look in all
+            directions, so without headings the photos of a place may have nothing in common.
 
     Raises:
-        InputError: no positions, or not one heading for each image.
+        InputError: no image has a position, or `headings_deg` does not have one heading per image.
 
     Example:
         >>> from cricavpr.geo import Positions
@@ -141,7 +143,7 @@ def places_from_positions(
     if images.positions is None:
         raise InputError(f"cannot group the photos in {images.root}: they have no positions. Give positions.")
     if headings.shape != (count,):
-        raise InputError(f"headings must be one for each of {count} images, got {len(headings)}.")
+        raise InputError(f"headings_deg must have one heading per image ({count}), got {len(headings)}.")
     near = within_radius(images.positions, images.positions, rule.radius_m)
     around = within_radius(images.positions, images.positions, rule.apart_m)
     free = images.positions.known.copy()
@@ -155,7 +157,8 @@ def places_from_positions(
         return rows[_turns(headings[rows], headings[middle]) <= rule.heading_deg]
 
     found: list[tuple[int, Indices]] = []
-    # Counts only shrink, so one that is still the greatest after counting again is the greatest of all.
+    # Counts of neighbours only shrink, so the queue holds upper bounds: a photo whose new count is still not below the
+    # next bound has the most neighbours.
     queue = [(-len(neighbours(row)), row) for row in np.flatnonzero(free).tolist()]
     heapq.heapify(queue)
     while queue:
@@ -180,7 +183,7 @@ def places_from_positions(
 
 
 def _turns(headings: Headings, other_deg: float) -> Headings:
-    """Return (n,) degrees 0..180 between headings; 0 where one is unknown."""
+    """Return the (n,) angles between headings and another heading, 0 to 180 degrees; 0 where a heading is unknown."""
     return np.nan_to_num(np.abs((headings - other_deg + 180.0) % 360.0 - 180.0), nan=0.0)
 
 
@@ -188,7 +191,7 @@ def _turns(headings: Headings, other_deg: float) -> Headings:
 
 
 def read_headings(images: ImageSet) -> Headings:
-    """Read headings from @ names that have one, otherwise from EXIF; NaN where unknown."""
+    """Read headings from file names of the form @easting@northing@..., otherwise from EXIF; NaN where unknown."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return np.fromiter(pool.map(_heading, map(images.path, range(len(images)))), np.float64, len(images))
 
@@ -201,7 +204,7 @@ def _heading(path: Path) -> float:
             return heading % 360.0 if 0.0 <= heading <= 360.0 else math.nan
         found = read_header(path, min_side=1).heading_deg
         return math.nan if found is None else found
-    except (ValueError, ImageError):  # a photo that cannot be opened is named elsewhere
+    except (ValueError, ImageError):  # a photo that cannot be opened is reported elsewhere
         return math.nan
 
 
@@ -212,7 +215,7 @@ def write_places(found: FoundPlaces, file: Path, name: str) -> None:
     """Write a JSON file for `read_places`, one place per line; names are relative to the photos' folder.
 
     Raises:
-        InputError: no places, or the file cannot be written.
+        InputError: no place was found, or the file cannot be written.
     """
     places = found.dataset(name).places
     lines = [json.dumps(_entry(found, number) | {"images": place.images}) for number, place in enumerate(places)]
@@ -237,10 +240,10 @@ def _entry(found: FoundPlaces, number: int) -> dict[str, Any]:
 
 
 def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
-    """Read a file of places.
+    """Read a JSON file of training places.
 
     Args:
-        file: as `write_places` writes it.
+        file: path of a file from `write_places`.
         folder: the folder of the photos, if it is not the one in the file.
 
     Raises:
@@ -254,12 +257,14 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
         name, below = _text(held["name"]), _text(held["folder"])
         places = tuple(_place(entry, name) for entry in held["places"])
     except OSError as error:
-        raise InputError(f"cannot read the places {file}: {error.strerror}. Give a file of places.") from None
+        raise InputError(
+            f"cannot read the places {file}: {error.strerror}. Give a file from `cricavpr places build`."
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else error
         raise InputError(f"{file} is not a file of places ({why}). Make one with `cricavpr places build`.") from None
     dataset = PhotoPlaces(name, places, Path(folder) if folder else file.parent / below)
-    dataset.image_set()  # refuses names that leave the folder
+    dataset.image_set()  # raises if a name leaves the folder
     return dataset
 
 
@@ -284,7 +289,7 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
         min_images: leave out places with fewer images.
 
     Raises:
-        InputError: `path` is neither of the two, or no place has so many images.
+        InputError: `path` is neither of the two, or no place has `min_images` images.
     """
     path = Path(path)
     if path.is_dir():
@@ -296,7 +301,7 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
 
 
 def places_page(found: FoundPlaces, name: str) -> str:
-    """Return an HTML page: a circle and dots of one colour for each place, photos in no place grey.
+    """Return an HTML page with a map: a circle and dots of one colour for each place, grey dots for other photos.
 
     Args:
         name: name of the data set, for the title.

@@ -1,4 +1,4 @@
-"""Training data: places, the images of each, and how to read one image.
+"""Training data: places, the images of each place, and how to read an image.
 
 A dataset is sent to worker processes, so it holds names and memory-mapped files, never decoded pictures.
 """
@@ -28,9 +28,9 @@ class Place:
     """One place and the images that show it.
 
     Attributes:
-        id: unique in the whole dataset, across cities; the label that losses see.
-        city: its city, town or folder; samplers use it to keep cities together.
-        images: paths or row numbers, as `PlaceDataset.read` takes them.
+        id: unique in the whole dataset, across cities; losses use it as the label.
+        city: name of its city, town or folder, for samplers that draw city by city.
+        images: paths or row numbers, the arguments of `PlaceDataset.read`.
     """
 
     id: int
@@ -40,14 +40,14 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class PlaceDataset(abc.ABC):
-    """Places in a fixed order.
+    """Training places in a fixed order; subclasses read their images.
 
     Attributes:
         name: name used in logs.
-        places: each with at least one image.
+        places: the places, each with at least one image.
 
     Raises:
-        InputError: no place, an id twice or below zero, or a place without images.
+        InputError: there is no place, an id is negative or used twice, or a place has no image.
     """
 
     name: str
@@ -73,21 +73,21 @@ class PlaceDataset(abc.ABC):
         """Return the pixels of one image.
 
         Raises:
-            ImageError: it is missing or damaged.
+            ImageError: the image is missing or damaged.
         """
 
     def called(self, image: Picture, place: Place) -> str:
-        """Return the name of an image for messages."""
+        """Return the text that messages use for an image of a place."""
         return image if isinstance(image, str) else f"{place.city}, place {place.id}, picture {image}"
 
     def image_count(self) -> int:
         return sum(len(place.images) for place in self.places)
 
     def with_at_least(self, images: int) -> Self:
-        """Return the places that have at least so many images, in the same order.
+        """Return a dataset of the places with at least `images` images, in the same order.
 
         Raises:
-            InputError: there are none.
+            InputError: no place has so many images.
         """
         kept = tuple(place for place in self.places if len(place.images) >= images)
         if not kept:
@@ -96,9 +96,9 @@ class PlaceDataset(abc.ABC):
         return self if len(kept) == len(self) else replace(self, places=kept)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of ids, cities and names in their order.
+        """Return the SHA-256 of place ids, cities and image names, in their order.
 
-        It does not depend on the folder of the data, nor on pixels.
+        It depends neither on the location of the data on disk nor on pixels.
         """
         digest = hashlib.sha256(b"cricavpr places 1")
         for place in self.places:
@@ -117,7 +117,7 @@ class PhotoPlaces(PlaceDataset):
         return decode(self.root / str(image))
 
     def missing(self) -> list[Problem]:
-        """Return a problem for each image that is not on the disk; lists each folder once and decodes nothing."""
+        """Return a problem for each image file that does not exist. No image is opened."""
         there: dict[str, set[str]] = {}
         problems = []
         for place in self.places:
@@ -130,10 +130,10 @@ class PhotoPlaces(PlaceDataset):
         return problems
 
     def image_set(self) -> ImageSet:
-        """Return all images, place by place, each with its place as key.
+        """Return all images, place by place. The key of an image is the id of its place.
 
         Raises:
-            InputError: a name twice, or one that leaves the folder.
+            InputError: a name occurs twice, or leaves the folder.
         """
         names = tuple(str(image) for place in self.places for image in place.images)
         keys = tuple(f"{place.id}" for place in self.places for _ in place.images)
@@ -141,7 +141,7 @@ class PhotoPlaces(PlaceDataset):
 
 
 def file_names(folder: Path) -> list[str]:
-    """Return the names in a folder; none if it cannot be read."""
+    """Return the names of all entries of a folder; an empty list if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries]
@@ -151,9 +151,9 @@ def file_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class TownPlaces(PlaceDataset):
-    """Pictures rendered before training: one file per town with an array (places, views, H, W, 3).
+    """Training places of synthetic towns, rendered before training: per town one .npy file (places, views, H, W, 3).
 
-    An image is a number: the views of all towns are counted consecutively.
+    An image is a number: the views of the first town come first, then those of the second, and so on.
     """
 
     files: tuple[Path, ...]
@@ -187,7 +187,7 @@ class TownPlaces(PlaceDataset):
         raise ImageError("find", f"picture {image} does not exist in {len(self.files)} towns")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}  # a worker maps the files itself: pickling a map would copy it
+        return self.__dict__ | {"_maps": {}}  # a worker maps the files itself: pickling a map would copy its data
 
 
 def _map(file: Path) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Find doubtful positions by comparing photos: the same photo at two places, photos far from all others."""
+"""Find doubtful positions by comparing photos: copies of a photo at different positions, photos far from all others."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FAR_M = 1_000_000.0  # photos of one folder this far apart deserve a note
 
 
 def copies_elsewhere(images: ImageSet) -> dict[int, str]:
-    """Find photos with equal bytes and different positions; it is unknown which position is right.
+    """Find copies of a photo (equal bytes) that have different positions, so that its true position is unknown.
 
     Returns:
-        For the row of each such photo the reason, as the rest of a sentence.
+        A dict from the row of each such photo to the reason, worded to follow the photo's name.
     """
     if images.positions is None:
         return {}
@@ -38,7 +38,7 @@ def copies_elsewhere(images: ImageSet) -> dict[int, str]:
 def _copies(images: ImageSet, positions: Positions, rows: Sequence[int]) -> dict[int, str]:
     by_bytes: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        with contextlib.suppress(OSError):  # a photo that cannot be read is named when it is decoded
+        with contextlib.suppress(OSError):  # a photo that cannot be read is reported when it is decoded
             by_bytes[sha256_of(images.path(row))].append(row)
     reasons = {}
     for first, *others in by_bytes.values():
@@ -55,7 +55,10 @@ def _copies(images: ImageSet, positions: Positions, rows: Sequence[int]) -> dict
 
 
 def far_from_others(images: ImageSet) -> list[Problem]:
-    """Return a note on the folder with the most photos over 1,000 km from its other photos; none if all are near."""
+    """Return a note if photos lie over 1,000 km from most other photos of their folder; otherwise an empty list.
+
+    Only the folder with the most such photos is reported.
+    """
     positions = images.positions
     if positions is None or positions.zones is None or _near_one_another(positions):
         return []
@@ -74,7 +77,7 @@ def far_from_others(images: ImageSet) -> list[Problem]:
 
 
 def _near_one_another(positions: Positions) -> bool:
-    """Check quickly whether all are in one zone and close together."""
+    """Return whether all positions are in one UTM zone and close together; a quick test."""
     if len({zone for zone in positions.zones or () if zone}) > 1:
         return False
     known = positions.metres[positions.known]
@@ -82,7 +85,7 @@ def _near_one_another(positions: Positions) -> bool:
 
 
 def _far(degrees: Degrees, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows far from the middle one; computed in 3-D, so the date line does not matter."""
+    """Return the rows of photos over 1,000 km from the median position. 3-D is used because of the date line."""
     lat, lon = np.deg2rad(degrees[rows]).T
     points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     middle = rows[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))]

@@ -1,8 +1,8 @@
 """Match rows of a table to photos, by names that need not be complete paths.
 
-A name and a photo's path are compared from the end. The name may leave out folders at the front, and the suffix, as
-long as one photo fits best; letters may be of either case, and accents of either Unicode form. A name in another
-folder means another photo.
+The name in a row and the path of a photo are compared from the end. The name may lack folders at the front, and the
+suffix, if only one photo fits best. Upper and lower case are equal, and so are the Unicode forms of accents. A name
+with another folder does not match.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from cricavpr.files import plain_cell
 
 Parts = tuple[str, ...]
-Fit = tuple[bool, int, bool, bool]  # has the suffix, parts in common, is the whole path, is spelled the same
+Fit = tuple[bool, int, bool, bool]  # suffix is given, number of equal path parts, path is complete, spelling is equal
 
 
 @dataclass
 class Matches:
-    """The rows of each photo, and the reasons of rows without a photo.
+    """Result of matching the rows of a table to photos. Photos and rows are numbers.
 
     Attributes:
-        rows: the rows that fit a photo best, by photo.
-        reasons: why a row has no photo, by row, as the rest of a sentence.
-        doubtful: for a photo that shares its best row with other photos, that row.
+        rows: for each photo, the rows that fit it best.
+        reasons: for each row without a photo, the reason, such as "names no photo".
+        doubtful: for each photo that fits a row as well as other photos do, so that the row is not used, this row.
     """
 
     rows: dict[int, list[int]] = field(default_factory=dict)
@@ -36,11 +36,11 @@ class Matches:
 
 
 class PhotoNames:
-    """Photos that can be looked up by the names that a table gives them.
+    """Photos that can be looked up by the names in a table.
 
     Args:
-        names: paths below `root`.
-        root: the folder of the photos; a row may name it, and folders above it.
+        names: paths of the photos relative to `root`.
+        root: the folder of the photos; names in a table may begin with this folder and folders above it.
     """
 
     def __init__(self, names: Sequence[str], root: Path) -> None:
@@ -74,12 +74,12 @@ class PhotoNames:
             best = max(fit for fit, _ in fitting)
             matches.rows[photo] = [row for fit, row in fitting if fit == best]
             for row in (row for fit, row in fitting if fit != best):
-                matches.reasons[row] = f"names {rows[row]!r}, which another row names more exactly"
+                matches.reasons[row] = f"names {rows[row]!r}, but another row names this photo more exactly"
         return matches
 
     def _fits(self, text: str) -> dict[int, Fit]:
-        """Return the photos that a row may be about, each with how well it fits."""
-        plain = plain_cell(text)  # as it was before it was made safe for a spreadsheet
+        """Return the photos that the name in a row may mean, each with how well the name fits."""
+        plain = plain_cell(text)  # without the apostrophe that made the cell safe for a spreadsheet
         variants = (plain, plain.replace("\\", "/"), text)
         for parts in dict.fromkeys(map(_parts, variants)):
             keys = tuple(map(_key, parts))
@@ -89,7 +89,7 @@ class PhotoNames:
         return {}
 
     def _called(self, keys: Parts) -> Iterable[int]:
-        """Return the photos with this path, or else those with its file name."""
+        """Return the photos with the path `keys`, or else those with its file name, with or without suffix."""
         for start in range(len(keys)):
             found = self.by_path.get(keys[start:])
             if found and (start == 0 or any(folder[-start:] == keys[:start] for folder in self.above)):
@@ -113,16 +113,16 @@ class PhotoNames:
             return "names no photo"
         if photos:
             shown = ", ".join(self.names[photo] for photo in photos[:3]) + (", ..." if len(photos) > 3 else "")
-            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); give their folders"
+            return f"names {text!r}, which fits {len(photos):,} photos ({shown}); add the folder to the name"
         elsewhere = next(iter(self._called(tuple(map(_key, _parts(text.replace("\\", "/")))))), None)
         if elsewhere is not None:
             folder = self.names[elsewhere].rpartition("/")[0] or self.folder
             return f"names {text!r}, but the photo of this name is in the folder {folder!r}"
-        return f"names {text!r}, and there is no such photo"
+        return f"names {text!r}, but there is no such photo"
 
 
 def _parts(text: str) -> Parts:
-    """Split a path; drop ./ and everything before ../"""
+    """Split a path into its parts. Drop ./, and drop ../ with everything before it."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     while ".." in parts:
         parts = parts[parts.index("..") + 1 :]
@@ -130,14 +130,14 @@ def _parts(text: str) -> Parts:
 
 
 def _key(text: str) -> str:
-    """Return a text that is equal for names that differ only in case, Unicode form or an old encoding of accents."""
+    """Return a key that is equal for names that differ only in case, Unicode form or an old encoding of accents."""
     if any("\udc80" <= letter <= "\udcff" for letter in text):
         text = os.fsencode(text).decode("cp1252", "replace")
     return unicodedata.normalize("NFC", text).casefold()
 
 
 def _common(one: Parts, other: Parts) -> int:
-    """Count the parts that are equal, from the end."""
+    """Return how many parts two paths have in common at the end."""
     count = 0
     for a, b in zip(reversed(one), reversed(other), strict=False):
         if a != b:

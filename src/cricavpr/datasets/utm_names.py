@@ -1,4 +1,4 @@
-"""Read trees of @ names, the form of most benchmarks: a photo's name holds its position, between @ signs.
+"""Read photos whose file names hold positions between @ signs (@UTM@ trees), the form of most benchmarks.
 
 `@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone number, zone
 letter, latitude, longitude and panorama. Only easting and northing are needed.
@@ -28,19 +28,20 @@ PUBLISHED_SUFFIXES = (".jpg", ".jpeg", ".png")
 DATABASES = ("database", "gallery")
 SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
 
-_SAMPLE = 10_000  # photos whose names decide what a folder is; the largest benchmark has 2.8 million
-_DEGREES_MAY_BE_OFF_M = 2500.0  # degrees in names only check the metres; some have two decimals
+_SAMPLE = 10_000  # photos whose names are looked at to recognise a folder; the largest benchmark has 2.8 million
+_DEGREES_MAY_BE_OFF_M = 2500.0  # degrees in names only serve to check the metres; some have only two decimals
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 
 def read_utm_folder(folder: Path) -> ImageSet:
-    """Read one folder of @ names, sorted by path as all published readers do, which is by easting.
+    """Read a folder of photos whose names hold positions (@easting@northing@...).
 
-    A file `<folder>_images_paths.txt` beside it, one path below `folder` per line, replaces the search for photos, and
-    sets their order. Zones are known only if every name has one. The key of an image is its panorama, or its name.
+    Photos are sorted by path, and so by easting, as in all published readers. If a file `<folder>_images_paths.txt`
+    exists beside the folder, it lists the photos instead, in its own order: one path relative to `folder` per line.
+    UTM zones are used only if every name has one. The key of an image is its panorama id, or else its name.
 
     Raises:
-        InputError: no such folder, no image, or a name without a possible position.
+        InputError: the folder does not exist, has no image, or a file name has no possible position.
     """
     folder = Path(folder)
     names, _ = _find(folder, PUBLISHED_SUFFIXES)
@@ -54,10 +55,13 @@ def read_utm_folder(folder: Path) -> ImageSet:
 
 
 def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple[Problem, ...]]:
-    """Read a folder where most photos have @ names; the others are left out and named, or stay without a position.
+    """Read a folder of photos, most of whose names hold positions (@easting@northing@...).
+
+    If `need_positions`, photos without a valid position are left out and returned as problems. Otherwise they are kept
+    without a position.
 
     Raises:
-        InputError: no such folder, or positions are needed and no photo has a possible one.
+        InputError: the folder does not exist, or positions are needed and no photo has a possible position.
     """
     names, problems = _find(folder, SUFFIXES)
     images, reasons = _read(folder, names, strict=False)
@@ -72,15 +76,17 @@ def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple
 
 
 def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None = None) -> EvalDataset:
-    """Read `images/test/`, `test/` or `root` itself, with `database` (or `gallery`) and `queries` below.
+    """Read a dataset whose file names hold positions (@easting@northing@...).
+
+    The folders `database` (or `gallery`) and `queries` may lie in `root/images/test`, in `root/test` or in `root`.
 
     Args:
-        root: the dataset's folder, or that of one split.
-        radius_m: largest distance of a positive, inclusive.
-        queries: which of several folders `queries*`; `queries` where it exists, else the only one.
+        root: the folder of the dataset, or of one of its splits.
+        radius_m: a database image at most this far from a query is a positive of the query.
+        queries: name of the query folder; by default `queries`, or else the only folder whose name begins so.
 
     Raises:
-        InputError: a folder is missing, several query folders to choose from, or a name without a possible position.
+        InputError: a folder is missing, there are several query folders, or a file name has no possible position.
     """
     database, query_folder = find_sides(Path(root), queries)
     name = dataset_name(database, query_folder)
@@ -88,7 +94,8 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
 
 def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
-    """Make a dataset of two folders of @ names; if only one of them has zones, none are used (as published)."""
+    """Make a dataset whose positives are within `radius_m`. If only one side has UTM zones, zones are ignored, as in
+    published readers."""
     positions = [side.positions for side in (database, queries) if side.positions is not None]
     if len({side.zones is None for side in positions}) == 2:
         database, queries = (
@@ -103,11 +110,11 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
 
     Args:
         root: the dataset's folder; the two may lie in `images/test/` or `test/` below it.
-        queries: name of the query folder; by default `queries`, or the only one of `queries*`.
+        queries: name of the query folder; by default `queries`, or else the only folder whose name begins so.
         database: name of the database folder; by default `database` or `gallery`.
 
     Raises:
-        InputError: one of them is missing, or there are several query folders to choose from.
+        InputError: a folder is missing, or there are several query folders to choose from.
     """
     for base in (root / split for split in SPLITS):
         there = next((base / name for name in ((database,) if database else DATABASES) if (base / name).is_dir()), None)
@@ -117,12 +124,14 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
         if queries and (base / queries).is_dir():
             return there, base / queries
         if queries:
-            raise InputError(f"{base} has no folder {queries!r} of queries. It has {', '.join(found) or 'none'}.")
+            raise InputError(
+                f"{base} has no query folder {queries!r}. Its query folders: {', '.join(found) or 'none'}."
+            )
         if "queries" in found or len(found) == 1:
             return there, base / ("queries" if "queries" in found else found[0])
         if not found:
             raise InputError(
-                f"{base} holds {there.name} and no folder queries beside it. Put the queries there, "
+                f"{base} holds the folder {there.name}, but no folder queries. Put the queries into such a folder, "
                 "or name their folder with --queries."
             )
         raise InputError(f"{base} has the query folders {', '.join(found)}. Choose one: --queries {found[0]}.")
@@ -134,7 +143,10 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
 
 
 def dataset_name(database: Path, queries: Path) -> str:
-    """Return `pitts30k` for pitts30k/images/test/database; a split or query set other than the usual is added."""
+    """Return a dataset's name, such as pitts30k for pitts30k/images/test/database.
+
+    A split other than test and a query folder other than `queries` are added, as in svox/queries_night.
+    """
     above = database.absolute().parent
     split = "" if above.name in ("test", "images") else above.name
     while above.name in ("train", "val", "test", "images") and above.parent != above:
@@ -145,7 +157,10 @@ def dataset_name(database: Path, queries: Path) -> str:
 
 
 def has_utm_names(folder: Path) -> bool:
-    """Return whether most photos of a folder have @ names; its list or the first 10,000 photos decide."""
+    """Return whether most file names in a folder hold positions (@easting@northing@...).
+
+    The first 10,000 photos decide. If a list of paths lies beside the folder, the answer is True.
+    """
     if _list_beside(folder).is_file():
         return True
     photos = (entry.name for _, entry in walk(folder) if entry.name.lower().endswith(SUFFIXES))
@@ -159,7 +174,7 @@ def _list_beside(folder: Path) -> Path:
 
 
 def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Return the photos in the list beside the folder, in its order; without a list those in the folder, sorted."""
+    """Return the photos of the list beside the folder, in the order of the list; without a list, all photos, sorted."""
     path = _list_beside(folder)
     if not path.is_file():
         names, problems = find_files(folder, suffixes)
@@ -167,7 +182,7 @@ def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[
     names = read_lines(path)
     if not names or not (folder / names[0]).is_file():
         first = names[0] if names else "nothing"
-        raise InputError(f"{path} lists {first!r}, which is not below {folder}. Remove or correct it.")
+        raise InputError(f"{path} lists {first!r}, which is not a file below {folder}. Correct or remove the list.")
     return tuple(names), []
 
 
@@ -175,7 +190,7 @@ def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[
 
 
 def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, dict[int, str]]:
-    """Return the images, and the reasons, by row, why some have no position."""
+    """Return the images, and for each row without a position the reason."""
     count = len(names)
     metres, degrees = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
     zones: list[Zone | None] = [None] * count
@@ -197,7 +212,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
             degrees[row] = _numbers(parts, 5)
     low, high = UTM_LATITUDES_DEG
     lat, lon = degrees.T
-    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # no check
+    degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # unused
     located = [row for row in range(count) if not reasons[row]]
     if strict and any(zones[row] is None for row in located):  # published readers never look at zones
         zones, degrees = [None] * count, np.full_like(degrees, np.nan)
@@ -212,7 +227,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
 
 
 def _fields(name: str) -> Sequence[str]:
-    """Split the file name at @; the folder's name does not count."""
+    """Split the file name at @ signs; folders in front of it are ignored."""
     return name.rpartition("/")[2].split("@")
 
 
@@ -224,7 +239,7 @@ def _metres(parts: Sequence[str]) -> tuple[float, float] | None:
 
 
 def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
-    """Return two numbers of a name; NaN for anything else."""
+    """Return parts `at` and `at + 1` of a name as numbers; NaN for both if one is not a number."""
     try:
         return float(parts[at]), float(parts[at + 1])
     except (ValueError, IndexError):

@@ -1,7 +1,7 @@
 """Decide which positions of a table or of file names are possible: degrees, UTM metres with a zone, or both.
 
-A wrong position is worse than none. So every row is either possible on the map or refused with a reason: swapped
-columns, degrees called metres, a zone letter that the northing contradicts, degrees and metres that name two places.
+A wrong position is worse than none. So a row whose position is impossible is refused with a reason: swapped columns,
+degrees in columns of metres, a zone letter that contradicts the northing, degrees and metres of different places.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from cricavpr.datasets.coordinates import BANDS, NORTH, SOUTH
 from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_distances_m, off_the_map, zones_of
 
 Mask = NDArray[np.bool_]  # (N,)
-Zone = tuple[int, str]  # number, and a latitude band, the hemisphere N or S, or NORTH or SOUTH
+Zone = tuple[int, str]  # number, and latitude band, hemisphere (N, S), NORTH or SOUTH
 
 EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # range of positions within their own UTM zone
-SAME_M = 1.0  # metres and degrees that are not rounded agree to this
-COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees are not enough to confirm metres
-MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band that its zone letter names
-# Zones with land at 50 to 58 degrees south, where a northing is possible in both hemispheres if the letter is S:
-# Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard, Macquarie, Auckland, Campbell.
+SAME_M = 1.0  # metres and unrounded degrees of one position agree to within this
+COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees cannot confirm metres
+MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band of its zone letter
+# Zones with land at 50 to 58 degrees south. With the letter S, a northing there is also possible in band S, 32 to 40
+# degrees north. They are Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard,
+# Macquarie, Auckland and Campbell.
 _LAND_IN_THE_FIFTIES = {18, 19, 20, 21, 24, 25, 26, 31, 43, 57, 58, 59}
 _SWAPPED = "seem swapped"
 _RENAME = "call the columns lat and lon"
@@ -30,15 +31,15 @@ _RENAME = "call the columns lat and lon"
 
 @dataclass(eq=False)
 class Written:
-    """Positions of N rows as they are written; `resolve` checks and changes them.
+    """Positions of N rows as a table or file names give them; `resolve` checks them and changes them in place.
 
     Attributes:
-        degrees: (N, 2) latitude, longitude; NaN where nothing is written.
-        metres: (N, 2) easting, northing; NaN where nothing is written.
-        zones: zone of the metres; None where none is written.
-        rounding_m: (N,) metres that the last digit of the degrees stands for.
-        reasons: why a row cannot be used, as the rest of a sentence; "" where it can.
-        notes: decisions about the table that a user may doubt.
+        degrees: (N, 2) latitude, longitude; NaN where none is given.
+        metres: (N, 2) easting, northing; NaN where none is given.
+        zones: UTM zone of each row's metres; None where none is given.
+        rounding_m: (N,) metres that one unit in the last digit of the degrees stands for.
+        reasons: why each row cannot be used, such as "has no latitude"; "" if it can be used.
+        notes: decisions about the whole table that a user should check.
     """
 
     degrees: Degrees
@@ -49,16 +50,16 @@ class Written:
     notes: list[str] = field(default_factory=list)
 
     def resolve(self, tolerance_m: float = SAME_M) -> list[str]:
-        """Refuse rows whose position is impossible; where degrees and metres agree, keep the metres alone.
+        """Refuse rows whose position is impossible. Where degrees and metres agree, keep only the metres.
 
-        Afterwards each row without a reason has degrees, or metres, or neither, and all of them are on the earth, or
-        all in one local frame.
+        Afterwards each row without a reason has degrees, metres or no position. Either all positions are on the earth,
+        or all are metres in one local frame.
 
         Args:
-            tolerance_m: distance between degrees and metres of one row that is allowed, beyond their rounding.
+            tolerance_m: largest distance between the degrees and the metres of a row, in addition to their rounding.
 
         Returns:
-            The zone of each row such as "33N"; "" where it has no metres, or they are of a local frame.
+            The UTM zone of each row, such as "33N"; "" for rows without metres, or with metres in a local frame.
         """
         self._check_halves()
         self._check_degrees()
@@ -107,7 +108,7 @@ class Written:
             self._refuse(row, f"is wrong: {reason}" if reason else "has 0, 0, which stands for an unknown position")
 
     def _hemispheres(self) -> list[str]:
-        """Return zones such as "33N", by their letters; "" where none is written."""
+        """Return the zones with their hemisphere, such as "33N"; "" for rows without a zone."""
         zones = ["" if zone is None else f"{zone[0]}{_hemisphere(zone[1])}" for zone in self.zones]
         doubtful = np.array([zone is not None and zone[1] == "S" for zone in self.zones], bool)
         if (rows := np.flatnonzero(doubtful & self._has_metres())).size:
@@ -140,15 +141,16 @@ class Written:
             )
 
     def _convention(self) -> str:
-        """Return "bands" or "hemispheres", the meaning of zone letters that other rows show; "" if it is unclear."""
+        """Return what zone letters mean in this table, "bands" or "hemispheres"; "" if the rows do not show it."""
         letters = {zone[1] for zone in self.zones if zone is not None}
         of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
-        beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())  # it ends at 8 degrees
+        # Band N ends at 8 degrees north.
+        beyond_band_n = bool((self.metres[of_n & self._has_metres(), 1] > 950_000).any())
         bands = bool(letters - {"N", "S", NORTH, SOUTH})
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
 
     def _check_metres(self, zones: list[str]) -> None:
-        """Refuse metres outside their zone; rows with degrees too are checked by `_compare`."""
+        """Refuse metres outside their zone. Rows that also have degrees are checked by `_compare`."""
         zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
         east, north = self.metres.T
         outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
@@ -165,12 +167,13 @@ class Written:
 
     def _compare(self, zones: list[str], tolerance_m: float) -> None:
         both = self._has_metres() & self._has_degrees()
-        # The finest row counts, since many programs drop zeros at the end: among 48.20824, a 48.2 is 48.20000.
+        # The row with the most digits decides, since many programs drop zeros at the end: beside 48.20824, 48.2 means
+        # 48.20000.
         rounding_m = min(float(self.rounding_m[both].min(initial=COARSEST_M)), COARSEST_M)
         inside = _inside(self.metres[:, 0], EASTINGS_M) & _inside(self.metres[:, 1], NORTHINGS_M)
         allowed_m = tolerance_m + np.where(inside, 1.5 * rounding_m, 0.0)  # rounded or cut off, in both axes
         free = np.array([row for row in np.flatnonzero(both).tolist() if not zones[row]], np.int64)
-        if free.size:  # metres without a zone: UTM if they agree in some zone, otherwise of another grid
+        if free.size:  # metres without a zone: UTM if they agree with the degrees in some zone, otherwise another grid
             found, apart_m = zones_of(self.metres[free], self.degrees[free])
             for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m[free]).tolist(), strict=True):
                 zones[row] = zone if agree else ""
@@ -202,7 +205,7 @@ class Written:
             self._refuse_metres(local)
 
     def _refuse_a_swapped_table(self) -> None:
-        """Refuse all rows if most are swapped: the rest are probably swapped too, and only happen to be possible."""
+        """Refuse all rows if most are swapped: the rest are probably swapped too, and possible only by chance."""
         swapped = sum(_SWAPPED in reason for reason in self.reasons)
         known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
         if swapped > known.sum() / 2:
@@ -225,7 +228,7 @@ def _hemisphere(letter: str) -> str:
 
 
 def _band(letter: str) -> tuple[float, float]:
-    """Return the latitudes of a band; for a hemisphere, those of the whole UTM map."""
+    """Return the lowest and highest latitude of a band; for a letter that names a hemisphere, those of all of UTM."""
     if letter in ("N", "S", NORTH, SOUTH):
         return UTM_LATITUDES_DEG
     low = -80 + 8 * BANDS.index(letter)

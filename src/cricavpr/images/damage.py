@@ -1,8 +1,8 @@
-"""Load pixels, and notice damage that Pillow hides: JPEG data of the wrong length, PNG checksums.
+"""Load pixels, and detect damage that Pillow ignores: JPEG data of the wrong length, wrong PNG checksums.
 
-A sequential JPEG whose data end too early or too late is noticed, although libjpeg would go on with grey. Damage after
-which the picture still decodes to its end is not: a flipped bit after which the decoder resynchronises, and missing
-refinements of a progressive JPEG.
+A sequential JPEG whose data end too early or too late is detected, although libjpeg would fill the picture with grey.
+Damage after which the picture still decodes to its end is not detected: a flipped bit after which the decoder
+resynchronises, and missing refinements of a progressive JPEG.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
 
     stream.seek(0)
     watched = _WatchedJpeg(stream.read())
-    first_frame = JpegImageFile(watched)  # the class itself, to leave the later frames of an MPO alone
+    first_frame = JpegImageFile(watched)  # not Image.open, which reads all frames of an MPO
     watched.loading = True
     first_frame.load()
     watched.raise_if_damaged()
@@ -38,7 +38,7 @@ def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
 
 
 def _check_png(stream: IO[bytes]) -> None:
-    """Compare the checksums of the pixel data, which Pillow skips."""
+    """Raise if a checksum of the pixel data is wrong. Pillow does not check them."""
     before = stream.tell()
     for kind, length in png_chunks(stream):
         if kind != b"IDAT":
@@ -50,20 +50,20 @@ def _check_png(stream: IO[bytes]) -> None:
 
 
 class _WatchedJpeg(io.BytesIO):
-    """The bytes of a JPEG as a stream that records how many of them the decoder reads.
+    """A JPEG as a stream that records how many bytes the decoder reads, to detect missing or surplus data.
 
-    libjpeg only warns when the data end before the picture is complete (it goes on with zero bits) or when data are
-    left over, and Pillow drops its warnings. So one-bits are put between the data and the end mark: they are a code
-    that no JPEG uses, so every missing block consumes four bytes of them, and no pixel of a sound picture comes from
-    them. Towards the end the file is served in small steps. A sound picture then completes within the decoder's bit
-    buffer of 8 bytes, a damaged one later or earlier. Only for sequential JPEGs in one scan; others are served
-    unchanged.
+    libjpeg only warns if the data end before the picture is complete (it goes on with zero bits) or if data are left
+    over, and Pillow drops its warnings. So padding of one-bits is put between the data and the end marker. All ones is
+    a code that no JPEG uses: each missing block consumes four bytes of padding, and no pixel of an undamaged picture
+    comes from the padding. Near the end the file is served in small steps, so that the last position that the decoder
+    needed is known: in an undamaged picture it is within 8 bytes, the decoder's bit buffer, of the end of the data.
+    Only sequential JPEGs in one scan are treated so; others are served unchanged.
     """
 
     _STEP = 2  # bytes per read near the end
     _NEAR = 64  # bytes: where "near the end" begins
     _PADDING = b"\xff\x00" * 64  # 64 bytes of ones, as the entropy coding writes them
-    _LOOK_AHEAD = 16  # bytes of padding, which hold 8 bytes of data; sound files were measured at 0..14
+    _LOOK_AHEAD = 16  # bytes of padding, which hold 8 bytes of data; undamaged files were measured at 0..14
 
     def __init__(self, data: bytes) -> None:
         self.end = _end_of_only_scan(data)  # None: not watched
@@ -95,10 +95,10 @@ _STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 
 
 def _end_of_only_scan(data: bytes) -> int | None:
-    """Find where the entropy-coded data of a sequential, single-scan Huffman JPEG end; None for any other JPEG.
+    """Return where the entropy-coded data of a sequential, single-scan Huffman JPEG end; None for any other JPEG.
 
     Raises:
-        ImageError: restart marks are missing or out of order.
+        ImageError: restart markers are missing or out of order.
     """
     frame, interval, at = b"", 0, 2
     while at + 4 <= len(data):
@@ -120,7 +120,7 @@ def _end_of_only_scan(data: bytes) -> int | None:
             start = at + 2 + length
             end = _SCAN_END.search(data, start)
             if end is None:
-                return None  # no end mark: Pillow itself refuses
+                return None  # no end marker: Pillow itself raises
             _check_restarts(data[start : end.start()], frame, interval)
             return end.start()
         at += 2 + length
@@ -128,11 +128,12 @@ def _end_of_only_scan(data: bytes) -> int | None:
 
 
 def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
-    """Raise if restart marks are missing or out of order.
+    """Raise if restart markers are missing or out of order.
 
     Args:
-        frame: the SOF segment; bytes of precision 1, height 2, width 2, components 1, then 3 for each component.
-        interval: blocks between two marks; 0 for no marks.
+        entropy: the entropy-coded data of the only scan.
+        frame: the SOF segment: precision (1 byte), height (2), width (2), number of components (1), 3 per component.
+        interval: blocks between two markers; 0 if the file has no markers.
     """
     if not interval:
         return
@@ -142,4 +143,4 @@ def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
     blocks = math.ceil(width / (8 * max(across, 1))) * math.ceil(height / (8 * max(down, 1)))
     found = [mark[1] & 7 for mark in _RESTARTS.findall(entropy)]
     if len(found) < math.ceil(blocks / interval) - 1 or any(mark != i % 8 for i, mark in enumerate(found)):
-        raise ImageError("decode", "is damaged: parts of the JPEG data are missing (restart marks)")
+        raise ImageError("decode", "is damaged: parts of the JPEG data are missing (restart markers)")

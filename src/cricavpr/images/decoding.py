@@ -31,13 +31,13 @@ def decode(
 ) -> NDArray[np.uint8]:  # (H, W, 3)
     """Decode the first frame of a photo, upright, in sRGB.
 
-    EXIF orientation is applied; an invalid one is ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures become RGB
-    without clipping; transparent pixels are laid over `TRANSPARENT`; an embedded colour profile is converted to sRGB
-    unless it is sRGB already, and then the pixels are those of a plain decode, bit for bit.
+    EXIF orientation is applied; an invalid orientation is ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures
+    become RGB without clipping. Transparent pixels are blended with the colour `TRANSPARENT`. Colours are converted
+    with the embedded profile, unless the profile is sRGB: then pixels stay unchanged, bit for bit.
 
     Args:
         source: a path, or the bytes of a file.
-        max_pixels: refuse more from the header, before anything is decoded; at most Pillow's own 178,956,970.
+        max_pixels: refuse a picture with more pixels, before decoding it; at most 178,956,970, Pillow's own limit.
         min_side: refuse a picture with a shorter side, in pixels.
 
     Raises:
@@ -61,13 +61,13 @@ def decode(
 
 
 def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> Header:
-    """Check what can be checked without decoding, and read where and when the photo was taken.
+    """Read the header of a photo: size, format, position and time. Pixels are not decoded.
 
-    No position is ever invented: zero denominators, a missing N, S, E or W, text, numbers out of range, another datum
-    and exactly 0, 0 all give None, and `no_gps` says why.
+    No position is guessed: zero denominators, a missing N, S, E or W, text, numbers out of range, another datum and
+    exactly 0, 0 all give no position, and `no_gps` says why.
 
     Raises:
-        ImageError: as `decode`, except for damage that only decoding shows.
+        ImageError: as for `decode`, except for damage that only decoding shows.
     """
     with open_stream(source) as stream, open_image(stream, max_pixels, min_side) as image:
         exif = read_exif(image, stream)
@@ -94,7 +94,7 @@ TRANSPARENT = (124, 116, 104)  # ImageNet's mean colour: after normalisation a t
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB in sRGB."""
+    """Convert a picture of any mode to 8-bit RGB in the colour space sRGB."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image), _white(image))).convert("RGB")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -116,7 +116,10 @@ def _white(image: Image.Image) -> float | None:
 
 
 def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
-    """Scale white to 255; an unknown white is the first of 1, 255, 65535 that no pixel exceeds."""
+    """Scale pixel values so that `white` becomes 255.
+
+    If `white` is unknown, it is the first of 1 (floats only), 255 and 65535 that no pixel exceeds.
+    """
     values = np.nan_to_num(deep.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if white is None:
         largest = float(values.max())
@@ -127,7 +130,7 @@ def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  #
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB by the embedded profile; no change if it is sRGB, damaged or for another mode."""
+    """Convert to sRGB with the embedded colour profile; no change if it is sRGB, damaged or made for another mode."""
     transform = _transform(profile, image.mode) if profile else None
     if transform is None:
         return image

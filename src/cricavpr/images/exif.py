@@ -1,6 +1,6 @@
 """Read the EXIF block of a photo: orientation, position, time and heading.
 
-A position or time that stands in XMP alone is not read; an orientation in XMP alone is applied, as in Pillow.
+Positions and times that are only in XMP are not read; an orientation that is only in XMP is applied, as in Pillow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _TURNS = {
 
 
 def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
-    """Turn by the orientation tag alone: exif_transpose re-encodes the whole EXIF block, which can fail."""
+    """Return `upright` rotated or mirrored as the orientation tag of `source` demands.
+
+    Pillow's exif_transpose is not used, because it also re-encodes the whole EXIF block, which can fail.
+    """
     if source.format == "TIFF":
         return upright  # Pillow has already turned it while loading
     orientation: object = 1
@@ -51,11 +54,11 @@ def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
 
 def _exif(image: Image.Image) -> Image.Exif:
     if image.format in ("AVIF", "HEIF"):
-        # Their plugins leave in EXIF only the turn that is still due; an orientation in XMP is done already.
+        # Their plugins have already applied an orientation in XMP; the tag in EXIF is what remains to be applied.
         exif = Image.Exif()
         exif.load(image.info.get("exif") or b"")
         return exif
-    return Image.Image.getexif(image)  # not PNG's own, which decodes the picture to look behind it
+    return Image.Image.getexif(image)  # not PngImageFile's, which decodes the picture to find later chunks
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Exif:
 
     Attributes:
         gps: the position of the camera.
-        no_gps: why GPS tags that exist give no position, or "".
+        no_gps: why the GPS tags give no position; "" if they give one, or if there are none.
         taken: capture time in UTC.
         heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not distinguished.
     """
@@ -76,7 +79,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image, stream: IO[bytes]) -> Exif:
-    """Read every valid part of an EXIF block; damaged parts are skipped, and the picture stays usable."""
+    """Read every valid value of an EXIF block. Damaged values are skipped, so that the photo can still be used."""
     exif = _unless_damaged(lambda: _find(image, stream), Image.Exif())
     nothing: dict[int, Any] = {}
     gps, camera = (_unless_damaged(partial(exif.get_ifd, tag), nothing) for tag in (_GPS, _CAMERA))
@@ -114,12 +117,12 @@ def _position(gps: dict[int, Any]) -> tuple[LatLon | None, str]:
         return None, f"its GPS position is in the datum {datum!r}, not in WGS84"
     north, east = _sign(gps.get(_LAT_REF), "N", "S"), _sign(gps.get(_LON_REF), "E", "W")
     if north is None or east is None:
-        return None, "its GPS position does not say N or S, and E or W"
+        return None, "its GPS position lacks N or S, or E or W"
     lat, lon = _degrees(gps[_LAT]), _degrees(gps[_LON])
     if lat is None or lon is None:
         return None, "its GPS position is not in degrees, minutes and seconds"
     if lat == 0.0 and lon == 0.0:  # in the ocean; receivers without a fix write it
-        return None, "its GPS position is 0, 0, which stands for an unknown one"
+        return None, "its GPS position is 0, 0, which stands for an unknown position"
     try:
         return LatLon(north * lat, east * lon), ""
     except InputError:
@@ -131,7 +134,7 @@ def _sign(reference: object, plus: str, minus: str) -> float | None:
 
 
 def _degrees(value: object) -> float | None:
-    """Return degrees, minutes and seconds as one number without a sign."""
+    """Return a tuple of degrees, minutes and seconds as degrees without a sign; None if it is invalid."""
     if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(part, numbers.Real) for part in value):
         return None
     degrees, minutes, seconds = map(float, value)
@@ -143,8 +146,8 @@ def _degrees(value: object) -> float | None:
 
 # --- the time
 
-STALE = timedelta(hours=26)  # local times without an offset are at most 14 hours off; 12 more for a clock set badly
-GPS_BEGAN = date(1980, 1, 6)  # the date from which a receiver without any fix counts
+STALE = timedelta(hours=26)  # local times without an offset are at most 14 hours off; 12 more for a wrong clock
+GPS_BEGAN = date(1980, 1, 6)  # a receiver that never had a fix reports this date
 
 _GPS_TIME, _GPS_DATE = 0x07, 0x1D
 _ORIGINAL, _ORIGINAL_OFFSET, _ORIGINAL_FRACTION = 0x9003, 0x9011, 0x9291
@@ -158,16 +161,16 @@ _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):([0-5][0-9])")
 def time_taken(original: Mapping[int, Any], gps: Mapping[int, Any]) -> datetime | None:
     """Return when a photo was taken, in UTC, or None if that is unknown.
 
-    GPSDateStamp and GPSTimeStamp are UTC by definition, and come first. DateTimeOriginal is the camera's own clock:
-    with OffsetTimeOriginal it is converted to UTC; without, it is taken as UTC and is up to 14 hours off. If the two
-    are more than `STALE` apart, the camera's counts: a receiver without a fix repeats the date of its last fix, which
-    may be weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
+    GPSDateStamp and GPSTimeStamp, which are UTC by definition, are preferred. DateTimeOriginal is the camera's clock:
+    with OffsetTimeOriginal it is converted to UTC; without an offset it is taken as UTC and is up to 14 hours off. If
+    the two times are more than `STALE` apart, the camera's clock is used: a receiver without a fix repeats the date of
+    its last fix, which may be weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
 
-    No time is ever invented: blanks, zeros, impossible dates, text in the place of numbers, zero denominators, missing
-    parts, and times before 1826 or later than a day from now all give None.
+    No time is guessed: blanks, zeros, impossible dates, text in the place of numbers, zero denominators, missing parts,
+    and times before 1826 or later than a day from now all give None.
 
     Args:
-        original: tags of the EXIF directory, as Pillow gives them.
+        original: tags of the EXIF directory, as Pillow returns them.
         gps: tags of the GPS directory.
     """
     camera, satellite = _camera_time(original), _gps_time(gps)
@@ -191,7 +194,7 @@ def _gps_time(tags: Mapping[int, Any]) -> datetime | None:
 
 
 def _seconds_of_day(stamp: object) -> float | None:
-    """Return hours, minutes and seconds as one number."""
+    """Return a tuple of hours, minutes and seconds as seconds since midnight; None if it is invalid."""
     if not isinstance(stamp, tuple) or len(stamp) != 3 or not all(isinstance(part, numbers.Real) for part in stamp):
         return None
     hours, minutes, seconds = map(float, stamp)
@@ -227,7 +230,7 @@ def _offset(value: object) -> timezone:
 
 
 def text_of(value: object) -> str:
-    """Return an EXIF text without padding; "" for anything but text."""
+    """Return a text in EXIF without padding; "" if the value is not a text."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return value.strip(" \0") if isinstance(value, str) else ""

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cricavpr.errors import ImageError
 
-MAX_PIXELS = 150_000_000  # above any phone and above a 16384 x 8192 panorama; decoding takes 9 bytes per pixel
+MAX_PIXELS = 150_000_000  # more than any phone and a 16384 x 8192 panorama have; decoding takes 9 bytes per pixel
 MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
 MIN_SIDE = 2  # pixels: a single row or column shows nothing
 
@@ -33,13 +33,14 @@ _KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, PGM, AVIF or HEIC"
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into an ImageError of this stage; damaged files make it raise nearly anything."""
+    """Turn any error of this block into an ImageError with the stage `name`. For damaged files Pillow raises errors of
+    nearly any type."""
     try:
         yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError("size", "has more pixels than can be decoded. Shrink it.") from error
+        raise ImageError("size", "has more pixels than can be decoded. Shrink the picture.") from error
     except Exception as error:  # OSError, SyntaxError, ValueError, MemoryError, struct.error, EOFError, ...
         raise ImageError(name, _one_line(error)) from error
 
@@ -53,7 +54,7 @@ def _one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
-    """Open a photo for reading: a regular file, neither empty nor too large."""
+    """Open a photo for reading; raise ImageError if it is no regular file, or empty, or too large."""
     if isinstance(source, bytes):
         _check_bytes(len(source))
         yield io.BytesIO(source)
@@ -89,7 +90,7 @@ def _check_bytes(size: int) -> None:
 
 
 def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageFile:
-    """Read the header of a picture in one of the known formats; no other decoder sees the bytes."""
+    """Read the header of a picture in a supported format. Decoders of other formats never get its bytes."""
     with stage("open"):
         try:
             image = Image.open(stream, formats=_formats())
@@ -107,7 +108,7 @@ def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.I
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the formats that may be opened, their plugins loaded; none of them calls another program."""
+    """Load Pillow's plugins for the supported formats, and return the formats. No plugin calls another program."""
     from PIL import (  # noqa: F401
         BmpImagePlugin,
         GifImagePlugin,
@@ -145,7 +146,7 @@ def _why_unknown(stream: IO[bytes]) -> str:
 def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield kind and length of each chunk of a PNG, with the stream at the chunk's data.
 
-    Pillow reads neither the checksums of the pixels nor the chunks after them.
+    This is needed because Pillow reads neither the checksums of the pixels nor the chunks after the pixels.
     """
     at = 8
     while stream.seek(at) == at and len(head := stream.read(8)) == 8:

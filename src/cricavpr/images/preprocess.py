@@ -21,7 +21,7 @@ Resize = Literal["tensor_no_antialias", "tensor", "tensor_bicubic", "pil"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turn pixels into the array a network takes. The default is what CricaVPR was published with.
+    """Turn pixels into the array that a network takes: resize and normalise. The default is that of published CricaVPR.
 
     tensor_no_antialias   normalise, then bilinear on the tensor as torchvision 0.15 did it
     tensor                the same with antialias, torchvision's default today
@@ -29,12 +29,12 @@ class Preprocess:
     pil                   bilinear on the 8-bit picture by Pillow (antialiased), then normalise
 
     Attributes:
-        image_size: (height, width) in pixels, or None to keep each image's own.
-        resize: one of the four above; it changes descriptors.
-        mean, std: per channel, of pixel values in 0..1.
+        image_size: (height, width) in pixels, or None to keep the size of each image.
+        resize: one of the four ways above. Descriptors depend on it.
+        mean, std: mean and standard deviation of each channel, for pixel values in 0..1.
 
     Raises:
-        InputError: a size or a standard deviation that is not positive, or an unknown way to resize.
+        InputError: a size or a standard deviation is not positive, or the way to resize is unknown.
 
     Example:
         >>> Preprocess((28, 42))(np.zeros((100, 50, 3), np.uint8)).shape
@@ -58,7 +58,7 @@ class Preprocess:
             raise InputError(f"mean and std must be three numbers each, std above 0, got {self.mean}, {self.std}.")
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (3, h, w)
-        """Return the array of an image; an image that already has the wanted size is not resampled."""
+        """Return the array of an image. An image that already has `image_size` is not resized."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"an image must be uint8 (H, W, 3), got {image.dtype} {image.shape}. Use `decode`.")
         if self.image_size is None or image.shape[:2] == tuple(self.image_size):
@@ -78,7 +78,7 @@ class Preprocess:
         return pixels
 
     def describe(self) -> str:
-        """Return all settings in one line; descriptors of images preprocessed in two ways must not be compared."""
+        """Return all settings in one line. Descriptors may be compared only if these lines are equal."""
         size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
         mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize
@@ -91,7 +91,7 @@ def resized(
     mode: str,
     antialias: bool,
 ) -> NDArray[np.float32]:  # (3, h, w)
-    """Resample an array as torch does."""
+    """Resize an array with torch's `interpolate`, which takes `mode` and `antialias`."""
     import torch
     import torch.nn.functional as F
 

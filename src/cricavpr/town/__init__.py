@@ -1,7 +1,7 @@
-"""A synthetic town: any number of places with true perspective, weather, hours and years, from one integer.
+"""A synthetic town, drawn from one integer: places in true perspective, in all weathers, times of day and years.
 
-`Town(seed, places)` lays out streets, houses and places; `town.view(...)` gives a camera and a scene; `render` renders
-them. `make_town` writes datasets in layouts that this package reads.
+`Town(seed, places)` lays out streets, houses and places; `town.view(...)` returns a camera and a scene; `render` draws
+the picture. `make_town` writes datasets in layouts that this package reads.
 """
 
 from cricavpr.town.camera import Camera, lift, project

@@ -1,4 +1,4 @@
-"""Draw boxes and ellipsoids, each intersected exactly within the rectangle of pixels that it can touch."""
+"""Draw trees, lamps, cars and passers-by. They are boxes and ellipsoids, intersected with the rays of pixels."""
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def draw_bodies(buffer: Buffer, shot: Shot) -> None:
 def _pixel_boxes(
     x: Array, y: Array, z: Array, along: Array, half_m: Array, axes: Axes, image_size: tuple[int, int]
 ) -> Array:  # (B, 4) int64: top, bottom, left, right
-    """Return the rectangles of pixels that the bodies can touch."""
+    """Return for each body the rectangle of pixels that it can cover; it is empty for a body behind the camera."""
     height, width = image_size
     signs = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], np.float64)  # (8, 3)
     reach = half_m[:, None, :] * signs  # (B, 8, 3)
@@ -65,7 +65,7 @@ def _draw_body(
     along: Array,  # (2,) direction of the body's first axis in the camera frame
     window: tuple[slice, slice],
 ) -> None:
-    """Draw body k within a window, where it is nearer than the picture so far."""
+    """Draw body number `k` in a window of pixels, where it is nearer than what has been drawn so far."""
     f32 = np.float32
     tangent, slope = shot.rays.tangent[window], shot.rays.slope[window]
     ux, uy = f32(along[0]), f32(along[1])
@@ -92,7 +92,7 @@ def _draw_body(
         leaf = hash_array(
             *(np.floor((p + 4) * f32(3.5)).astype(np.int32) for p in spot), int(bodies.centre_m[k, 0] * 100)
         )
-        rough = f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)  # foliage, not faces
+        rough = f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)  # only foliage: heads are smaller and stay smooth
         colour = bodies.colour[k].astype(f32) * (f32(0.78) + f32(0.25) * spot[2] + rough)[:, None]
     buffer.albedo[:, at] = colour.T
     glow = min(1.0, shot.weather.lamps) if bodies.glows[k] else 0.0
@@ -107,7 +107,7 @@ _Triple = tuple[Array, Array, Array]
 
 
 def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Return where rays enter the unit sphere around `offset`, whether they do, and face 0."""
+    """Return the distance at which each ray enters the unit sphere around `offset`, whether it does, and zeros."""
     (du, dv, dw), (ou, ov, ow) = ray, offset
     a, b = du * du + dv * dv + dw * dw, du * ou + dv * ov + dw * ow
     inside = b * b - a * (ou * ou + ov * ov + ow * ow - 1)
@@ -116,7 +116,8 @@ def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.floa
 
 
 def _enter_box(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Return where rays enter the unit cube around `offset`, whether they do, and the axis of the face."""
+    """Return the distance at which each ray enters the cube of half size 1 around `offset`, whether it does, and the
+    axis (0, 1 or 2) of the face where it enters."""
     tiny = np.float32(1e-6)
     shape = ray[0].shape
     near, far = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)

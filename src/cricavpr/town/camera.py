@@ -13,12 +13,15 @@ import numpy as np
 
 from cricavpr.town.hashing import Array
 
-DIGITS = 9  # trigonometry is rounded, so that the last bit of a machine's libm cannot reach a pixel
+DIGITS = 9  # trigonometry is rounded, so that differences between math libraries cannot change a pixel
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pose and lens. Yaw 0 looks north and grows clockwise; pitch grows upwards; fov is horizontal."""
+    """Position, direction and field of view of a camera.
+
+    Yaw 0 looks north, and yaw grows clockwise. A positive pitch looks up. The field of view is the horizontal one.
+    """
 
     x_m: float
     y_m: float
@@ -30,7 +33,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Axes:
-    """Sines, cosines and directions of a camera."""
+    """Directions of a camera in the world, and the sine, cosine and tangent of its angles."""
 
     right: tuple[float, float]  # world direction (x, y) of the camera's right
     forward: tuple[float, float]  # world direction (x, y) of its horizontal forward
@@ -41,7 +44,7 @@ class Axes:
 
 @lru_cache(maxsize=256)
 def axes_of(camera: Camera) -> Axes:
-    """Compute the only trigonometry of a picture, rounded to nine digits."""
+    """Return the directions and trigonometric values of a camera, rounded to nine digits."""
     yaw, pitch = math.radians(camera.yaw_deg), math.radians(camera.pitch_deg)
     sine, cosine = round(math.sin(yaw), DIGITS), round(math.cos(yaw), DIGITS)
     return Axes(
@@ -83,7 +86,7 @@ def to_camera_frame(
     x_m: Array,  # (...,) world
     y_m: Array,  # (...,) world
 ) -> tuple[Array, Array]:  # X right, Y forward, float64
-    """Convert world positions to the camera frame, without heights."""
+    """Convert horizontal positions (x, y) in the world to positions (X, Y) in the camera frame."""
     axes = axes_of(camera)
     east, north = x_m - camera.x_m, y_m - camera.y_m
     return (east * axes.right[0] + north * axes.right[1], east * axes.forward[0] + north * axes.forward[1])
@@ -133,7 +136,7 @@ def lift(
     depth_m: Array,  # (N,) along the optical axis
     image_size: tuple[int, int],
 ) -> Array:  # (N, 3) x, y, z in the town's frame
-    """Return the world points of pixels with depth: the inverse of `project`.
+    """Return the world points that pixels with known depth show: the inverse of `project`.
 
     Example:
         >>> camera = Camera(x_m=0, y_m=0, height_m=2, yaw_deg=0, pitch_deg=0, fov_deg=90)

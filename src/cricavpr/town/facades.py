@@ -1,7 +1,7 @@
-"""Paint facades: from wall coordinates (s along the wall, z up, metres) to colour.
+"""Paint facades: compute the colour of a point on a wall from its coordinates (s along the wall, z up, in metres).
 
-Window grids and stripes are box-filtered exactly over the footprint of the pixel, so a far facade becomes its mean
-colour instead of flicker.
+Window grids and stripes are averaged over the piece of wall that a pixel covers, so that a distant facade gets its mean
+colour and does not flicker.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from cricavpr.town.plan import FLAT, GABLE, STEPPED
 class WallPixels:
     """N pixels that show walls. A footprint is the piece of wall that one pixel covers."""
 
-    wall: Array  # (N,) row of Paints
+    wall: Array  # (N,) index of the wall in Paints
     s: Array  # (N,) metres along the wall
     z: Array  # (N,) metres above the street
     foot_s: Array  # (N,) metres of footprint along the wall
-    foot_z: Array  # (N,) and upwards
+    foot_z: Array  # (N,) metres of footprint upwards
 
-    def at(self, on: Array) -> "WallPixels":  # (n,) which of the N
-        """Return some of the pixels."""
+    def at(self, on: Array) -> "WallPixels":  # (n,) indices among the N
+        """Return the pixels with the indices `on`."""
         return WallPixels(self.wall[on], self.s[on], self.z[on], self.foot_s[on], self.foot_z[on])
 
     def get(self, column: Array) -> Array:  # (S,) one value per wall -> (N,)
-        """Return the value of each pixel's wall."""
+        """Return for each pixel the value of its wall."""
         return np.take(column, self.wall)
 
     def colour(self, columns: Array) -> Array:  # (S, 3) one colour per wall -> (3, N)
-        """Return the colour of each pixel's wall."""
+        """Return for each pixel the colour of its wall."""
         return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
 
     def box(self, corners: Array) -> Array:  # (S, 4): s from, s to, z from, z to -> (N,)
@@ -48,7 +48,7 @@ def wall_tops(
     rise: Array,
     profile: Array,  # int: FLAT, GABLE, STEPPED or RAISED
 ) -> Array:  # metres, the broadcast shape
-    """Return the height of a wall's upper edge at s."""
+    """Return the height of a wall's upper edge at the position `s` along the wall."""
     inner = 1 - np.abs(2 * s / length - 1)  # 0 at the ends, 1 in the middle
     steps = np.floor(inner * 4.999) * np.float32(0.25)
     shape = np.where(profile == GABLE, inner, np.where(profile == STEPPED, steps, inner > np.float32(0.45)))
@@ -79,7 +79,7 @@ def _mix(colour: Array, layer: Array, cover: Array) -> None:
 
 
 class _Grid:
-    """Positions of pixels in the window grids of their walls. All (N,)."""
+    """Positions of pixels in the window grids of their walls. All arrays are (N,)."""
 
     def __init__(self, paints: Paints, pixels: WallPixels, ground: Array) -> None:
         z, storey, pitch, plain = pixels.z, *map(pixels.get, (paints.storey, paints.pitch, paints.plain))
@@ -98,7 +98,8 @@ class _Grid:
         windows &= (pixels.get(paints.blind) >> (self.column & 7)) & 1 == 0
         windows &= ~(self.below & (pixels.get(paints.shop) > 0))
         self.windows = windows.astype(np.float32)  # 1 where the cell has a window
-        self.in_storeys, self.up_to_eaves = row < storeys, row <= storeys  # not above the top storey, nor its line
+        # Not above the top storey; not above the line on top of it.
+        self.in_storeys, self.up_to_eaves = row < storeys, row <= storeys
         # 1 where single windows can be made out, fading to 0.
         self.near = np.minimum(np.maximum(1.6 - 1.6 * np.maximum(self.foot_u, self.foot_v), 0), 1)
 
@@ -107,9 +108,9 @@ def paint_walls(
     paints: Paints,
     pixels: WallPixels,
     lit_share: float,  # 0..1 of the windows are lit
-    evening: int,  # which windows are lit tonight
+    evening: int,  # seed that decides which windows are lit
 ) -> tuple[Array, Array]:  # (3, N) float32 twice
-    """Return the colour of every wall pixel, and at night the light of lamps behind glass."""
+    """Return the colour of every wall pixel, and the light that comes out of its windows at night."""
     colour = pixels.colour(paints.wall)
     ground = pixels.get(paints.ground)
     _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
@@ -196,7 +197,7 @@ def _paint_balconies(colour: Array, paints: Paints, pixels: WallPixels, grid: _G
 
 
 def _paint_panels(colour: Array, paints: Paints, pixels: WallPixels) -> None:
-    """Paint advertisements: a field with a mark."""
+    """Paint advertisements: a rectangle with a smaller rectangle inside."""
     on = np.flatnonzero(pixels.get(paints.panel_box[:, 1] > -40))
     if not len(on):
         return
@@ -245,7 +246,7 @@ def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: Wal
 
 
 def _lettering(s: Array, foot_s: Array, key: Array) -> Array:  # (N,) 0..1
-    """Return blocks of half a metre, three of five written; from far away their mean."""
+    """Return how much of each pixel is lettering: three of five blocks of half a metre, or their mean if far away."""
     block = hash_cells(np.floor(s * 2.0).astype(np.int32), np.zeros(len(s), np.int32), key)
     legible = np.minimum(np.maximum(1.5 - foot_s * 2, 0), 1)
     written = (block % np.uint32(5) < 3).astype(np.float32)

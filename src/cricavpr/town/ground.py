@@ -45,7 +45,7 @@ def _pave(
     forward: Array,  # (N,) metres
     foot: Array,  # (N,) metres of ground under the pixel
 ) -> Array:  # (3, N)
-    """Return colours by the distance to the nearest street pieces."""
+    """Return the colour of ground pixels: road, pavement or earth, by their distance to nearby street pieces."""
     town, edges = shot.town, shot.town.net.edges
     inside = np.full(len(right), -99.0, np.float32)  # metres inside the carriageway, negative outside
     walk = np.full(len(right), -99.0, np.float32)  # metres inside the street, pavements included
@@ -73,7 +73,8 @@ def _pave(
 def _along_edge(
     edges: Edges, e: int, camera: Camera, right: Array, forward: Array
 ) -> tuple[Array, Array, float] | None:
-    """Return metres along a street piece and beside its axis, and its length; None if it is behind the lens."""
+    """Return the metres of each point along a street piece and beside its axis, and the length of the street piece;
+    None if it is behind the camera."""
     (ax, bx), (ay, by) = to_camera_frame(
         camera, np.array([edges.start_m[e, 0], edges.end_m[e, 0]]), np.array([edges.start_m[e, 1], edges.end_m[e, 1]])
     )
@@ -86,7 +87,7 @@ def _along_edge(
 
 
 def _share(metres: Array, foot: Array) -> Array:
-    """Return the share of the footprint on the positive side of an edge `metres` away."""
+    """Return the share of each footprint on the positive side of an edge, which is at the signed distance `metres`."""
     return np.asarray(np.minimum(np.maximum(metres / foot + np.float32(0.5), 0), 1))
 
 

@@ -1,7 +1,7 @@
 """The look of houses: a few recurring styles, which each house combines in its own way.
 
-Every decision is drawn from the key of the house. Only signs, shutters, panels and a rare coat of paint depend on the
-year, so a place stays recognisable.
+All decisions are random numbers whose seed is the `key` of the house. Only signs, shutters, doors, advertisements and
+occasional new paint also depend on the year, so a place stays recognisable.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from cricavpr.town.hashing import Array, hash_array, unit
 from cricavpr.town.plan import BACK, FRONT, GARDEN, HALL, HEDGE, ROOF, ROW, SIDE, SLAB, TOWER, Houses, Walls
 
-_DRAWS = 60  # decisions per wall piece
+_DRAWS = 60  # random numbers per wall piece, one for each decision
 FIRST_YEAR = 2012  # year of the database pictures
 
 # Few colours, so that they recur; far apart in lightness, because lightness survives night and fog.
@@ -52,9 +52,9 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 
 
 class _Draws:
-    """Random bits for S wall pieces by the number of the decision. Numbers are never reused."""
+    """Random bits for S wall pieces. Each decision about their look has a number of its own."""
 
-    def __init__(self, key: Array) -> None:  # (S,) uint32 of the houses
+    def __init__(self, key: Array) -> None:  # (S,) uint32: the seed of the house of each wall piece
         self.key = key
         numbers = np.arange(100, 100 + _DRAWS)
         self._bits = hash_array(key[None, :], numbers[:, None])  # (_DRAWS, S) in one call
@@ -66,14 +66,17 @@ class _Draws:
         return unit(self.bits(number))
 
     def era(self, number: int, shortest: int, longest: int, year: int) -> Array:  # (S,) uint32
-        """Return the number of the tenant, owner or coat of paint in a year; each house has its own period."""
+        """Return the number of the tenant, owner or coat of paint of a house in a year.
+
+        It grows by one every `shortest` to `longest` years, an interval that each house draws for itself.
+        """
         period = shortest + self.bits(number) % np.uint32(longest - shortest)
         phase = self.bits(number + 1) % period
         return np.asarray(((np.uint32(year - FIRST_YEAR + 1000) + phase) // period).astype(np.uint32))
 
 
 class Paints:
-    """Decisions for S visible wall pieces; (S,) or (S, 3) float32 unless stated otherwise."""
+    """Colours and dimensions of S visible wall pieces; arrays are (S,) or (S, 3) float32 unless stated otherwise."""
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class Paints:
         self.roof_like = self.face == ROOF
 
     def _set_windows(self, draws: _Draws, plain: Array) -> None:
-        """Draw the window grid: a style, stretched to fit the front."""
+        """Choose the grid of windows: a style, stretched to fit the wall."""
         slab, tower = (self.kind == SLAB)[:, None], (self.kind == TOWER)[:, None]
         style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
         style = np.where(tower, np.array(_BELFRY, np.float32), style)
@@ -164,7 +167,7 @@ class Paints:
         draws: _Draws,
         wall: Array,  # (S, 3)
     ) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
-        """Return one broad area of another colour on every second front: a strip, the top storey or a half."""
+        """Return an area of another colour for almost every second front: a strip, the top storey or half the front."""
         choice, place = draws.share(50), draws.share(51)
         length, top = self.length, self.eaves + 9  # past any gable
         zero, none = np.zeros_like(length), np.full_like(length, -50.0)
@@ -179,7 +182,7 @@ class Paints:
         return box, other
 
     def _panels(self, draws: _Draws) -> Array:  # (S, 4)
-        """Return the boxes of painted advertisements, which belong to the house; their content is the tenant's."""
+        """Return the rectangles of advertisements. Their place depends on the house, their colours on the tenant."""
         place, size = draws.share(54), draws.share(55)
         wide = self.length * (0.35 + 0.35 * size)
         start = (self.length - wide) * place

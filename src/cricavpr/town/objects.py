@@ -16,7 +16,7 @@ BOX, ELLIPSOID = 0, 1
 
 @dataclass(frozen=True)
 class Bodies:
-    """B bodies in the frame of the town."""
+    """B upright boxes and ellipsoids, in the coordinates of the town."""
 
     shape: Array  # (B,) BOX or ELLIPSOID
     centre_m: Array  # (B, 3)
@@ -24,7 +24,7 @@ class Bodies:
     along: Array  # (B, 2) unit direction of the first axis
     colour: Array  # (B, 3)
     side_colour: Array  # (B, 3): of a box's upright faces
-    passing: Array  # (B,) bool: an occluder rather than part of the town
+    passing: Array  # (B,) bool: a car or passer-by, which only hides the town
     glows: Array  # (B,) bool: the head of a lamp
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ def alike(
     side_colour: Array,  # (B, 3) or (3,)
     glows: bool = False,
 ) -> Bodies:
-    """Return standing bodies of one kind, aligned with the axes of the town."""
+    """Return bodies of one kind that are always there, such as trunks of trees, aligned with the axes of the town."""
     n = len(centre_m)
     return Bodies(
         shape=np.full(n, shape),
@@ -54,7 +54,7 @@ def alike(
 
 
 def joined(parts: Sequence[Bodies]) -> Bodies:
-    """Join sets of bodies in order."""
+    """Join several sets of bodies into one, in their order."""
     return Bodies(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Bodies)))
 
 
@@ -95,7 +95,8 @@ def make_furniture(seed: int, edges: Edges, plan: Plan) -> Furniture:
 
 
 def _piece(edges: Edges, e: int, clear_m: float) -> tuple[Array, Array, Array, float, float]:
-    """Return start, direction and right of a street piece, and its range in metres without the crossings."""
+    """Return the start of a street piece, the directions along it and to its right, and the first and last metre along
+    it that are `clear_m` away from the crossings."""
     start, delta = edges.start_m[e], edges.end_m[e] - edges.start_m[e]
     length = float(np.sqrt(delta[0] * delta[0] + delta[1] * delta[1]))
     along = delta / length
@@ -122,7 +123,7 @@ def _line_street(seed: int, edges: Edges, e: int, trees: list[Array], lamps: lis
 
 
 def standing_bodies(furniture: Furniture, camera: Camera, snow: float) -> Bodies:
-    """Return trees and lamp posts in front of the camera."""
+    """Return the trees and street lamps in front of the camera."""
     index = np.sort(_in_front(camera, furniture.trees_m, furniture.tree_near, _TREE_REACH_M))
     trees = _trees(furniture.trees_m[index], furniture.tree_key[index], snow)
     index = np.sort(_in_front(camera, furniture.lamps_m, furniture.lamp_near, _LAMP_REACH_M))
@@ -134,7 +135,7 @@ def _trees(
     key: Array,  # (T,) uint32
     snow: float,
 ) -> list[Bodies]:
-    """Return crowns and trunks."""
+    """Return the crowns and the trunks of trees."""
     radius, tall, stem, red, green = (unit(hash_array(key, k)).astype(np.float64) for k in range(1, 6))
     radius, tall, stem = 1.5 + 1.1 * radius, 1.3 + 1.5 * tall, 2.6 + 0.8 * stem
     leaves = np.stack([0.16 + 0.16 * red, 0.30 + 0.16 * green, np.full(len(at), 0.13)], axis=1)
@@ -149,7 +150,7 @@ def _trees(
 
 
 def _lamps(at: Array) -> list[Bodies]:  # (L, 2)
-    """Return posts and heads."""
+    """Return the posts and the heads of street lamps."""
     post_at = np.concatenate([at, np.full((len(at), 1), 2.4)], axis=1)
     head_at = np.concatenate([at, np.full((len(at), 1), 4.95)], axis=1)
     return [
@@ -186,7 +187,7 @@ _SKINS = np.array([(0.85, 0.66, 0.54), (0.55, 0.38, 0.28), (0.36, 0.24, 0.18)], 
 
 def passing_bodies(
     edges: Edges,
-    near: Array,  # (n,) street pieces around the camera
+    near: Array,  # (n,) indices of the street pieces around the camera
     camera: Camera,
     scene: Scene,
 ) -> Bodies:

@@ -1,8 +1,8 @@
 """Divide blocks into parcels, houses and walls: the solid part of the town.
 
-Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is one more
-upright piece, its ridge, in the middle of the house and in the colour of the tiles: seen from the street, its outline
-is that of the true roof.
+Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is drawn as
+an upright wall piece too: it stands in the middle of the house, as high as the ridge, in the colour of the tiles. Seen
+from the street, it has the outline of a real roof.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ _WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (
 
 @dataclass(frozen=True)
 class Houses:
-    """Houses, one row each."""
+    """Properties of H houses."""
 
-    key: Array  # (H,) uint32: random bits of the house
+    key: Array  # (H,) uint32: random seed of the house
     kind: Array  # (H,) int32
     storeys: Array  # (H,) int32, without the ground floor
     storey_m: Array  # (H,) float32
@@ -36,7 +36,7 @@ class Houses:
 
 @dataclass(frozen=True)
 class Walls:
-    """Wall pieces, one row each. Seen from outside, a is the left end and b the right end."""
+    """Properties of W wall pieces. Seen from outside, `a_m` is the left end and `b_m` the right end."""
 
     a_m: Array  # (W, 2) float64
     b_m: Array  # (W, 2) float64
@@ -50,7 +50,7 @@ class Walls:
 
 @dataclass(frozen=True)
 class Plan:
-    """The solid part of a town."""
+    """The houses, walls and parks of a town."""
 
     houses: Houses
     walls: Walls
@@ -59,7 +59,7 @@ class Plan:
 
 
 class Buckets:
-    """Points sorted into cells, so that a search takes the same time in a town of any size."""
+    """Points sorted into the cells of a grid, so that a search takes the same time in a town of any size."""
 
     def __init__(self, points_m: Array, cell_m: float = 40.0) -> None:  # (N, 2)
         self._cell_m = cell_m
@@ -71,7 +71,7 @@ class Buckets:
         self._starts = np.searchsorted(flat[self._order], np.arange(self._shape[0] * self._shape[1] + 1))
 
     def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, ascending cell order
-        """Return the indices of all points within reach, and of some beyond."""
+        """Return the indices of all points within `reach_m`, and of some points slightly further away."""
         columns, rows = int(self._shape[0]), int(self._shape[1])
         low = self._low.tolist()
         first = [int((v - reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
@@ -131,7 +131,7 @@ def make_plan(seed: int, net: StreetNet) -> Plan:
 
 
 def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) counter-clockwise building line
-    """Return the four crossings of a block, moved inwards by half the width of the street on each side."""
+    """Return the corners of a block: its four crossings, moved inwards by half the width of the streets around it."""
     cross, (ns, ew) = net.crossings_m, net.widths_m
     ring = np.array([cross[i, j], cross[i + 1, j], cross[i + 1, j + 1], cross[i, j + 1]])
     inset = [ew[j] / 2, ns[i + 1] / 2, ew[j + 1] / 2, ns[i] / 2]
@@ -154,7 +154,7 @@ def _meet(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
 
 
 def _build_block(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
-    """Build a block: two opposite sides take the corner parcels, the other two fill in between."""
+    """Build a block. Two opposite sides include the corner parcels; the other two sides lie between them."""
     district = 1 + int(3.2 * unit_float(seed, 31, block[0] // 2, block[1] // 2))
     for side in range(4):
         a, b = corners[side], corners[(side + 1) % 4]
@@ -198,7 +198,7 @@ def _build_side(
 
 
 def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tuple[float, float, int]]:
-    """Divide a building line into (start, stop, kind of house)."""
+    """Divide one side of a block, of `length_m` metres, into parcels: (start, stop, kind of house)."""
     cuts: list[tuple[float, float, int]] = []
     position = 0.0
     while length_m - position > 0.5:
@@ -220,7 +220,7 @@ def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tupl
 
 
 def _build_garden(builder: _Builder, key: int, foot: Array) -> None:
-    """Build a gap between houses: a low wall or a hedge along the street."""
+    """Build a garden between houses: only a low wall or a hedge along the street."""
     height = (0.8, 1.3, 2.2, 1.6)[key % 4]
     house = len(builder.houses)
     builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))

@@ -1,7 +1,7 @@
-"""Render views of a town: from a camera and a scene to pixels, one view or many.
+"""Render views of a town: turn a camera and a scene into pixels, for one view or many.
 
-Per pixel only + - * / sqrt floor min max and comparisons are used. IEEE 754 defines their results to the last bit, so
-the picture is the same on every machine.
+For pixels, only + - * / sqrt floor min max and comparisons are computed. IEEE 754 defines their results to the last
+bit, so a picture is the same on every machine.
 """
 
 import signal
@@ -35,11 +35,11 @@ _LAMP_HEIGHT_M = 4.7
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rendering:
-    """A picture, and the depth and surface of each pixel."""
+    """A picture, with the depth of each pixel and the number of the surface that it shows."""
 
     image: Array  # (h, w, 3) uint8
     depth_m: Array  # (h, w) float32 along the optical axis; infinite in the sky
-    surface: Array  # (h, w) int32: SKY, GROUND, wall number, STANDING + k or PASSING + k
+    surface: Array  # (h, w) int32: SKY, GROUND, wall number, or STANDING + k or PASSING + k for body k
 
     def __repr__(self) -> str:
         return "Rendering({} x {} px)".format(*self.depth_m.shape)
@@ -82,7 +82,7 @@ def render_with_depth(
 
 
 def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
-    """Return colour times daylight and lamp light, with haze in between, and sky elsewhere."""
+    """Return the lit picture: colours times daylight and lamp light, with haze in front of them, and the sky."""
     weather, axes = shot.weather, shot.axes
     picture = np.empty_like(buffer.albedo)
     lamps = _lamp_light(buffer, shot) if weather.lamps > 0 else None
@@ -129,7 +129,7 @@ def render_arrays(
     workers: int = 1,
     progress: bool | Report = False,
 ) -> Array:  # (N, h, w, 3) uint8
-    """Render views into one array. The result does not depend on `workers`, the number of processes.
+    """Render views into one array. `workers` is the number of processes; the result does not depend on it.
 
     Example:
         >>> town = Town(seed=1, places=5)
@@ -154,7 +154,7 @@ def _render_chunk(town: Town, chunk: tuple[list[View], tuple[int, int]]) -> Arra
 
 
 def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """Yield `work(town, job)` in the order of the jobs, computed here or in fresh processes."""
+    """Yield `work(town, job)` for each job, in order. With more than one worker, new processes do the work."""
     if workers <= 1 or len(jobs) <= 1:
         yield from map(partial(work, town), jobs)
         return
@@ -169,7 +169,7 @@ def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Start processes that do not get Ctrl-C: their parent does, and ends them without a traceback."""
+    """Block Ctrl-C for processes that are started in this block. Their parent receives it, and ends them quietly."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,7 +1,7 @@
-"""The street map: an irregular net of streets of different widths, from a seed.
+"""The street map: an irregular net of streets of different widths, drawn from a seed.
 
-The net is a grid with uneven spacing and displaced crossings. One more ring of blocks surrounds the part in which
-places lie, so that no picture shows the edge of the world.
+The net is a grid with uneven spacing and displaced crossings. The part with places is surrounded by one more ring of
+blocks, so that no picture shows the edge of the town.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _NARROW_M, _WIDE_M = 11.0, 23.0  # facade to facade
 
 @dataclass(frozen=True)
 class StreetNet:
-    """Crossings and widths. Line i runs north-south, line j east-west; they meet at crossing (i, j)."""
+    """Crossings and widths of the streets. North-south street i and east-west street j meet at crossing (i, j)."""
 
     crossings_m: Array  # (n, n, 2) float64 x, y
-    widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west lines
+    widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west streets
     edges: "Edges"
 
     @property
@@ -29,19 +29,19 @@ class StreetNet:
 
 @dataclass(frozen=True)
 class Edges:
-    """Street pieces between two crossings."""
+    """Street pieces, each between two neighbouring crossings."""
 
     start_m: Array  # (E, 2)
     end_m: Array  # (E, 2)
     width_m: Array  # (E,) facade to facade
     walk_m: Array  # (E,) width of one pavement
-    street: Array  # (E,) int64: number of the street; north-south lines first
+    street: Array  # (E,) int64: number of the street; north-south streets first
     cross_m: Array  # (E, 2) width of the street crossed at the start and at the end
     inner: Array  # (E,) bool: inside the part where places lie
 
 
 def make_streets(seed: int, blocks: int) -> StreetNet:
-    """Return a net of `blocks` x `blocks` blocks and one more ring around them."""
+    """Return a net of `blocks` x `blocks` blocks with a ring of blocks around them."""
     lines = blocks + 3
     base = [_line_positions(seed, axis, lines) for axis in (0, 1)]
     crossings = np.zeros((lines, lines, 2))
@@ -58,7 +58,7 @@ def make_streets(seed: int, blocks: int) -> StreetNet:
 
 
 def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
-    """Return the inner streets as lines for a map."""
+    """Return the streets of the part with places as lines for a map."""
     inside = slice(1, net.lines - 1)
     west_east = [net.crossings_m[inside, j] for j in range(1, net.lines - 1)]
     south_north = [net.crossings_m[i, inside] for i in range(1, net.lines - 1)]

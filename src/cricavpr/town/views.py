@@ -1,4 +1,4 @@
-"""The town: its streets, its places, the views of visits to a place, and the picture of a view while it is drawn."""
+"""The town with its streets and places, the view of each visit to a place, and a picture while it is being drawn."""
 
 import math
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from cricavpr.town.weather import CONDITIONS, Scene
 Split = Literal["database", "query", "train"]
 _Spot = tuple[float, float, float, float]  # x_m, y_m, heading_deg, street_deg
 
-PLACE_SPACING_M = 30.0  # beyond the 25 m of the evaluation, so only a place itself is right
-_PATCH_M, _PATCHES = 12_000, 1_500  # squares of open sea, one per seed
+PLACE_SPACING_M = 30.0  # more than 25 m, the radius of the evaluation, so positives show the same place
+_PATCH_M, _PATCHES = 12_000, 1_500  # size and number of squares of open sea, one for each seed
 _MAX_PLACES = 30_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """A position on a street, and the direction in which its pictures look."""
+    """A position on a street, and the nominal direction of the pictures taken there."""
 
     id: int
     x_m: float
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Origin:
-    """UTM position of the (0, 0) of a town."""
+    """UTM position of the point (0, 0) of a town."""
 
     zone: int
     letter: str
@@ -60,11 +60,11 @@ class Town:
     The layout takes about a second for a thousand places; pictures are rendered later, one by one.
 
     Args:
-        seed: 0 or more.
-        places: 1 to 30,000.
+        seed: number that determines the whole town, 0 or more.
+        places: number of places, 1 to 30,000.
 
     Raises:
-        InputError: a seed or a number of places out of range.
+        InputError: the seed or the number of places is out of range.
 
     Example:
         >>> town = Town(seed=7, places=20)
@@ -102,26 +102,29 @@ class Town:
 
     @property
     def origin(self) -> Origin:
-        """Position in UTM zone 31N, in the Gulf of Guinea between 0.2 and 3.5 degrees north, where nobody lives."""
+        """Return the UTM position of the point (0, 0) of the town.
+
+        It is in zone 31N, in the Gulf of Guinea between 0.2 and 3.5 degrees north, where nobody lives.
+        """
         patch = self.seed % _PATCHES
         return Origin(31, "N", 190_000.0 + _PATCH_M * (patch % 50), 25_000.0 + _PATCH_M * (patch // 50))
 
     def near_edges(self, camera: Camera, reach_m: float) -> Array:  # (n,) ascending
-        """Return the street pieces with their middle within reach."""
+        """Return the indices of street pieces whose middle is within `reach_m`, and of some slightly further away."""
         return np.sort(self._edge_near.within(camera.x_m, camera.y_m, reach_m))
 
     def view(self, place_index: int, visit: int, split: Split, condition: str | None = None) -> View:
-        """Return the view of one visit, the same for the same arguments.
+        """Return the view of one visit to a place. The same arguments always give the same view.
 
         Args:
             place_index: index of the place.
             visit: number of the visit, 0 or more.
-            split: database: by day from a mapping car; query: years later from hand height in any condition; train:
-                both kinds.
-            condition: a key of `CONDITIONS`; None for the one that the visit has by itself.
+            split: database: taken by day from a mapping car; query: taken years later by a pedestrian in any condition;
+                train: views of both kinds.
+            condition: a key of `CONDITIONS`; None for the condition that belongs to this visit.
 
         Raises:
-            InputError: an unknown split or condition.
+            InputError: the split or the condition is unknown.
         """
         if split not in _VIEWS:
             raise InputError(f"unknown split {split!r}. {nearest(split, _VIEWS)}")
@@ -137,7 +140,7 @@ class Town:
 
 @dataclass(frozen=True)
 class _Habits:
-    """Largest deviations of views from the nominal pose of the place, and the time and weather of views."""
+    """How the views of a split are taken: largest deviations from the pose of the place, and ranges of other values."""
 
     along_m: float
     across_m: float
@@ -220,7 +223,7 @@ def _scene(habits: _Habits, keys: tuple[int, ...], condition: str | None) -> Sce
 
 
 def _bell(reach: float, *keys: int) -> float:
-    """Return a number between -reach and reach, small values more often: the mean of four uniform draws."""
+    """Return a number between -reach and reach, small values more often: the mean of four uniform random numbers."""
     return reach * (sum(unit_float(*keys, 101 + k) for k in range(4)) / 2.0 - 1.0)
 
 
@@ -253,26 +256,26 @@ def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
 
 
 def _heading(seed: int, edge: int, number: int, street_deg: float) -> float:
-    """Return a direction along the street, one way or the other, turned to one side by 10 to 70 degrees."""
+    """Return a direction along the street, one way or the other, turned to one side by 10 to 60 degrees."""
     way = 180.0 * (hash_int(seed, 71, edge, number) & 1)
     side = 1.0 if hash_int(seed, 72, edge, number) & 1 else -1.0
     return round((street_deg + way + side * between(10.0, 60.0, seed, 73, edge, number)) % 360, 2)
 
 
 def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:
-    """Drop the surplus evenly, and number the rest in order of the streets."""
+    """Choose `places` of the found positions at random, and number them in the order of the streets."""
     order = sorted(range(len(found)), key=lambda k: hash_int(seed, 74, k))[:places]
     return [Place(number, *found[k]) for number, k in enumerate(sorted(order))]
 
 
 # --- one picture while it is drawn
 
-SKY, GROUND = -2, -1  # surface numbers below 0; walls have their row in the plan
-STANDING, PASSING = 1 << 28, 1 << 29  # surface numbers of trees and lamps, of cars and passers-by
+SKY, GROUND = -2, -1  # surface numbers; the number of a wall is its row in the plan
+STANDING, PASSING = 1 << 28, 1 << 29  # first surface number of trees and lamps, and of cars and passers-by
 
 
 class Shot:
-    """Everything that is computed once for a picture. P = h * w pixels, row by row."""
+    """Values that are computed once for a picture of P = h * w pixels; pixels are in rows."""
 
     def __init__(
         self,
@@ -289,11 +292,11 @@ class Shot:
 
 
 class Buffer:
-    """The picture while it is drawn; at first nothing but sky."""
+    """Arrays of a picture while it is being drawn. At first all pixels are sky."""
 
     def __init__(self, pixels: int) -> None:
         self.albedo = np.zeros((3, pixels), np.float32)  # colour in white light
-        self.light = np.zeros((3, pixels), np.float32)  # light of its own
-        self.direct = np.zeros(pixels, np.float32)  # share of the sun
+        self.light = np.zeros((3, pixels), np.float32)  # light that the surface emits
+        self.direct = np.zeros(pixels, np.float32)  # share of the sunlight that reaches the surface
         self.forward = np.full(pixels, np.inf, np.float32)  # metres along Y; infinite in the sky
         self.surface = np.full(pixels, SKY, np.int32)

@@ -1,8 +1,8 @@
-"""Draw the upright walls: which of them a pixel shows, where on the wall, and its colour.
+"""Draw the upright walls: find which wall a pixel shows, and where on the wall, and paint the pixel.
 
-For every narrow column of directions the wall pieces it meets are listed by distance, each higher in the picture than
-those before it; a pixel takes the first that reaches up to it. Its depth comes from the exact plane of that wall, so
-the perspective is true.
+The picture is divided into narrow columns. For each column the walls that it meets are listed by distance; a wall that
+does not rise above all nearer ones is left out. A pixel shows the first wall that reaches up to it. Its depth is
+computed from the plane of this wall, so the perspective is exact.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _COLUMNS_PER_PIXEL = 2
 
 
 class _Seen:
-    """Wall pieces in front of the camera, in its frame. All (S,) float32 except index."""
+    """Wall pieces in front of the camera, in the camera frame. All arrays are (S,) float32, except `index`."""
 
     def __init__(self, shot: Shot) -> None:
         """Select walls by distance, facing and field of view."""
@@ -64,9 +64,9 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
 
 
 def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple[Array, Array]:
-    """Intersect C directions with S walls.
+    """Intersect C horizontal directions with S walls.
 
-    Returns (C, S) metres along Y, infinite for a miss, and (C, S) slopes of the upper edges of the walls there.
+    Return (C, S) distances in metres along Y, infinite for a miss, and (C, S) slopes (Z / Y) of the walls' upper edges.
     """
     step = (seen.tangent_high - seen.tangent_low) / columns
     tangent = (seen.tangent_low + step * (np.arange(columns) + 0.5)).astype(np.float32)[:, None]  # (C, 1)
@@ -92,7 +92,7 @@ def _layers(
     distance: Array,  # (C, S)
     rise: Array,  # (C, S)
 ) -> tuple[Array, Array]:  # (K, C) int32 positions in S; (K, C) float32 slopes of the upper edges
-    """List the walls of each direction by distance, each rising above all nearer ones."""
+    """List up to K walls of each direction by distance; only walls that rise above all nearer walls are listed."""
     columns = len(distance)
     which = np.zeros((_LAYERS, columns), np.int32)
     edge = np.full((_LAYERS, columns), -np.inf, np.float32)
@@ -158,7 +158,10 @@ def _lay_snow(
 
 
 def _sunlit(walls: Walls, index: Array, sun_azimuth_deg: float) -> Array:  # (S,) float32
-    """Return the cosine between the outward normals of walls and the sun; a medium value for ridges."""
+    """Return the cosine of the angle between the outward normal of each wall and the sun, 0 if the wall faces away.
+
+    Ridges and hedges, which are seen from both sides, get a medium value.
+    """
     sun = axes_of(Camera(0, 0, 0, sun_azimuth_deg, 0, 60)).forward
     edge = walls.b_m[index] - walls.a_m[index]
     length = np.sqrt(edge[:, 0] * edge[:, 0] + edge[:, 1] * edge[:, 1])

@@ -1,4 +1,4 @@
-"""Hour and weather: light, air and sky of each condition, and the camera's noise."""
+"""Weather and time of day: light, air and sky in each condition, and the noise of the camera."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture depends on, except place and camera."""
+    """Everything that a picture depends on, except the town and the camera."""
 
     condition: str  # one of CONDITIONS
     year: int
-    occluder_seed: int = 0  # which cars and passers-by there are
+    occluder_seed: int = 0  # seed that decides which cars and passers-by there are
     occluders: float = 0.0  # share of the parking and pavement slots that are taken
-    view_seed: int = 0  # sky, lit windows, falling rain and snow, sensor noise
+    view_seed: int = 0  # seed of the sky, lit windows, falling rain and snow, sensor noise
     exposure: float = 1.0  # gain
     cast: RGB = (1.0, 1.0, 1.0)  # white balance gains
     noise: float = 0.0  # standard deviation of the sensor noise in grey levels of 255
@@ -70,7 +70,7 @@ def paint_sky(
     slope: Array,  # (N,) upwards, same scale
     view_seed: int,
 ) -> Array:  # (3, N) float32
-    """Return the sky: a gradient with two octaves of clouds on a high plane."""
+    """Return the colour of the sky: a vertical gradient with clouds, which are noise on a high plane."""
     level = np.sqrt(east * east + north * north + slope * slope)
     up = np.maximum(slope / level, 0)
     ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
@@ -92,7 +92,7 @@ def paint_sky(
 
 
 def _smooth_noise(x: Array, y: Array, seed: int) -> Array:
-    """Return lattice noise, 0 to 1, with cubic interpolation."""
+    """Return value noise from 0 to 1: random numbers on a lattice, with cubic interpolation between them."""
     x0, y0 = np.floor(x), np.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
@@ -108,7 +108,7 @@ def add_haze(
     distance_m: Array,  # (N,)
     weather: Weather,
 ) -> None:
-    """Blend colours with the air by distance, along a rational curve, which needs no exponential."""
+    """Blend colours with the colour of the horizon: the further away, the more."""
     square = distance_m * distance_m
     share = square / (square + np.float32(weather.haze_m**2))
     for c in range(3):
@@ -116,7 +116,7 @@ def add_haze(
 
 
 def add_precipitation(picture: Array, weather: Weather, view_seed: int) -> None:  # (3, h, w) in place
-    """Draw streaks of rain or flakes of snow, whose size depends on the picture and not on its pixels."""
+    """Draw streaks of rain or flakes of snow. Their size is relative to the picture, whatever its number of pixels."""
     if weather.wet <= 0 and weather.snow <= 0:
         return
     height, width = picture.shape[1:]
@@ -151,7 +151,7 @@ def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0
 
 
 def develop(picture: Array, scene: Scene) -> Array:  # (3, h, w) float32 0..1, consumed -> (h, w, 3) uint8
-    """Turn light into a photograph: grey, exposure, white balance, sensor noise and rounding."""
+    """Turn light into a photograph: apply desaturation, exposure, white balance, sensor noise and rounding."""
     weather = CONDITIONS[scene.condition]
     if weather.grey > 0:
         grey = picture[0] * np.float32(0.3) + picture[1] * np.float32(0.59) + picture[2] * np.float32(0.11)
@@ -164,7 +164,7 @@ def develop(picture: Array, scene: Scene) -> Array:  # (3, h, w) float32 0..1, c
     for c in range(3):
         levels = picture[c] * np.float32(255 * scene.exposure * scene.cast[c])
         if strength > 0:
-            # Half of the noise is common to the three channels. Two bytes added are close enough to a bell.
+            # Half of the noise is common to the three channels. The sum of two bytes is close to a normal distribution.
             own = (bits >> np.uint32(5 * c)).astype(np.int32)
             bell = ((own & 255) + ((own >> 8) & 255) - 255).astype(np.float32)
             levels += bell * np.float32(strength / 104.0)

@@ -1,8 +1,8 @@
-"""Write a town to disk, in three layouts that the readers of this package know.
+"""Write the pictures of a town to disk, in one of three layouts that this package can read.
 
-`photos` has positions in EXIF, as a phone takes pictures; `utm` has them in file names, as most benchmarks do; `gsv` is
-GSV-Cities, training places with a table for each city. A second run makes only what is missing. The bytes do not
-depend on the number of workers.
+In the layout `photos` positions are in EXIF, as in photos of a phone; in `utm` they are in file names, as in most
+benchmarks; `gsv` is the layout of GSV-Cities, training places with a table for each city. A second run writes only
+missing pictures. The bytes of the files do not depend on the number of workers.
 """
 
 import csv
@@ -38,8 +38,8 @@ class Written:
     """Result of writing a town.
 
     Attributes:
-        pictures: how many are in the folder now.
-        skipped: how many of them existed before.
+        pictures: number of pictures of the town that are in the folder now.
+        skipped: number of these pictures that existed before.
     """
 
     folder: Path
@@ -75,10 +75,10 @@ _Job = tuple[Path, _Photo]
 
 
 def make_town(folder: str | Path, seed: int, places: int, layout: str = "photos", **options: object) -> Written:
-    """Lay out a town and write its pictures. The same call continues a run that was interrupted.
+    """Lay out a town and write its pictures. To continue an interrupted run, make the same call again.
 
     Args:
-        options: as for `write_town`.
+        options: keyword arguments of `write_town`.
 
     Raises:
         InputError: as for `Town` and `write_town`.
@@ -88,7 +88,7 @@ def make_town(folder: str | Path, seed: int, places: int, layout: str = "photos"
         >>> make_town(tempfile.mkdtemp(), seed=7, places=3, image_size=(32, 32)).pictures
         6
     """
-    _refuse_foreign(Path(folder))  # before a large town is laid out for nothing
+    _refuse_foreign(Path(folder))  # here too: laying out a large town takes time
     return write_town(Town(seed, places), folder, layout, **options)  # type: ignore[arg-type]  # checked there
 
 
@@ -109,18 +109,19 @@ def write_town(
     """Write the pictures of a town.
 
     Args:
-        layout: photos: `database/` and `queries/` with position, direction and time in EXIF; the names tell nothing.
-            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, the tree of most benchmarks. Published
+        layout: photos: `database/` and `queries/` with position, direction and time in EXIF, not in file names.
+            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, as in most benchmarks. Published
             readers split the whole path at @, so the folder's own path must have none.
             gsv: `Images/CITY/` and `Dataframes/CITY.csv`, as GSV-Cities; several towns may share the folder.
-        queries_per_place: for photos and utm.
-        queried: places of which queries are written, for photos and utm; None for all.
-        views_per_place: for gsv, at least 4.
-        city: name in the layout gsv, of letters and digits; None for "Town" and the seed.
-        workers: processes that render.
+        jpeg_quality: 1 to 100.
+        queries_per_place: number of query pictures of each place, for photos and utm.
+        queried: indices of the places that have queries, for photos and utm; None for all places.
+        views_per_place: number of pictures of each place for gsv, at least 4.
+        city: name of the city for gsv, of letters and digits; None for "Town" and the seed.
+        workers: number of processes that render.
 
     Raises:
-        InputError: an unknown layout, an option out of range, or a folder that holds something else.
+        InputError: the layout is unknown, an option is out of range, or the folder holds other files or another town.
     """
     if layout not in _LAYOUTS:
         raise InputError(f"unknown layout {layout!r}. {nearest(layout, _LAYOUTS)}")
@@ -130,7 +131,9 @@ def write_town(
     if not city.isalnum():
         raise InputError(f"city must consist of letters and digits, because file names contain it; got {city!r}.")
     if wrong := [place for place in queried or () if not 0 <= place < len(town.places)]:
-        raise InputError(f"queried must be places below {len(town.places):,}, got {wrong[0]:,}.")
+        raise InputError(
+            f"queried must hold place numbers, 0 or more and below {len(town.places):,}, got {wrong[0]:,}."
+        )
     per_place, least = (views_per_place, 4) if layout == "gsv" else (queries_per_place, 1)
     name = "views_per_place" if layout == "gsv" else "queries_per_place"
     _check_range(jpeg_quality=(jpeg_quality, 1, 100), workers=(workers, 1, None), **{name: (per_place, least, None)})
@@ -161,7 +164,7 @@ def write_town(
         for count in in_order(write, town, [todo[k : k + _CHUNK] for k in range(0, len(todo), _CHUNK)], workers):
             done += count
             counting.reach(done, len(paths))
-    if layout == "gsv":  # the table comes last: a reader that finds it finds every picture it names
+    if layout == "gsv":  # the table is written last, when all pictures in it exist
         write_text(Path(folder) / "Dataframes" / f"{city}.csv", _gsv_table(city, photos))
     return Written(Path(folder), layout, len(photos), skipped)
 
@@ -177,7 +180,7 @@ def _check_range(**values: tuple[int, int, int | None]) -> None:
 
 
 def _utm_path(town: Town, photo: _Photo) -> str:
-    """Return a path with the sixteen fields of the convention; roll and height are empty."""
+    """Return a path whose file name has the fields of VPR-datasets-downloader; roll and height are empty."""
     camera, origin = photo.view.camera, town.origin
     year, month, day, hour, minute, second = photo.taken
     fields = (
@@ -227,7 +230,7 @@ def _gsv_table(city: str, photos: Sequence[_Photo]) -> str:
 
 
 def _photos(town: Town, split: Split, side: str, places: Sequence[int], visits: int) -> Iterator[_Photo]:
-    """Yield views with their positions on the earth; seven digits of a degree are a centimetre."""
+    """Yield the pictures to write, with their positions on the earth. Degrees are rounded to about a centimetre."""
     keys = [(place, visit) for place in places for visit in range(visits)]
     views = [town.view(place, visit, split) for place, visit in keys]
     origin = town.origin
@@ -242,7 +245,7 @@ def _photos(town: Town, split: Split, side: str, places: Sequence[int], visits: 
 
 
 def _when(view: View, *keys: int) -> tuple[int, int, int, int, int, int]:
-    """Return a date and a time of day that go with the condition."""
+    """Return a date and a time of day that fit the condition, such as a winter month for snow."""
     draws = [hash_int(view.scene.view_seed, 95, k, *keys) for k in range(4)]
     month = _WINTER[draws[0] % 3] if view.scene.condition == "snow" else 1 + draws[0] % 12
     hour = _HOURS[view.scene.condition]
@@ -256,11 +259,13 @@ def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, not a folder. Choose another name.")
     if folder.is_dir() and not (folder / _MARKER).exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and was not written by a town. Choose an empty or new folder.")
+        raise InputError(
+            f"{folder} is not empty and was not created by `cricavpr town make`. Choose an empty or new folder."
+        )
 
 
 def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
-    """Record what the folder is to hold, or check that it agrees with what it holds already."""
+    """Record in the folder which town it holds; raise if it already holds another town or other files."""
     _refuse_foreign(folder)
     marker = folder / _MARKER
     try:
@@ -268,23 +273,23 @@ def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {marker}: {error}. Choose another folder.") from error
     if not isinstance(held, dict):
-        raise InputError(f"{marker} was not written by a town. Choose another folder.")
-    # GSV-Cities folders grow city by city; of the other layouts a folder holds one.
+        raise InputError(f"{marker} was not created by `cricavpr town make`. Choose another folder.")
+    # In the layout gsv a folder may hold several towns, one per city; in other layouts it holds one town.
     cities = key.startswith("gsv-") and all(name.startswith("gsv-") for name in held)
     if held.get(key, wish) != wish or not (cities or set(held) <= {key}):
         raise InputError(
-            f"{folder} holds another town, {json.dumps(held)}, than {json.dumps({key: wish})}. Choose another folder, "
-            "or ask for the same town."
+            f"{folder} holds another town: {json.dumps(held)} instead of {json.dumps({key: wish})}. Choose another "
+            "folder, or make the same town with the same options."
         )
     if key not in held:
         write_text(marker, json.dumps({**held, key: wish}, indent=1) + "\n")
 
 
 def _write_chunk(town: Town, chunk: list[_Job], image_size: tuple[int, int], jpeg_quality: int) -> int:
-    """Render, compress and move into place; runs in worker processes.
+    """Render pictures and write them as JPEG; return their number. It runs in worker processes.
 
-    A file is written whole or not at all, and under a name that does not end in .jpg. It is not synced, which would
-    take longer than rendering: an empty file after a power cut counts as missing.
+    Each file gets its name ending in .jpg only when it is complete. Files are not synced, which would take longer than
+    rendering; empty files, which a power cut may leave, count as missing.
     """
     for path, photo in chunk:
         image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, image_size))
@@ -316,7 +321,7 @@ def _exif(photo: _Photo) -> bytes:
 
 
 def _degrees(value: float) -> tuple[IFDRational, IFDRational, IFDRational]:
-    """Return degrees, minutes and seconds; seconds to a hundred-thousandth, a third of a millimetre."""
+    """Return degrees, minutes and seconds for EXIF; seconds are exact to 0.00001, a third of a millimetre."""
     units = round(abs(value) * 3600 * 100_000)
     minutes, seconds = divmod(units, 60 * 100_000)
     return IFDRational(minutes // 60, 1), IFDRational(minutes % 60, 1), IFDRational(seconds, 100_000)

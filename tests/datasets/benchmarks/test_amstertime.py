@@ -89,14 +89,14 @@ FAULTS = [
         "amstertime-tree",
         "amstertime",
         first_of_tree("01000.0", "01400.0"),
-        "whole number of steps of 1000 m",
+        "a multiple of 1000 m",
     ),
     Fault(
         "number and place differ",
         "amstertime-tree",
         "amstertime",
         first_of_tree("@0001@", "@0003@"),
-        "says number 3 and lies where number 1",
+        "names number 3, but has the position of number 1",
     ),
 ]
 

@@ -168,7 +168,7 @@ FAULTS = [
             (
                 "positives beyond the database",
                 saved("pitts30k_test_gt.npy", np.full((72, 1), 72)),
-                "holds index 72, and there are 72",
+                "holds index 72, but the 72 database images",
             ),
             ("positives that are a program", evil_list, "pitts30k_test_gt.npy"),
         )

@@ -236,7 +236,7 @@ def test_the_challenge_pools_all_cities_keeps_the_subtask_all_and_has_no_answers
     assert keys(dataset.queries.names)[:5] == ["miami_q0", "miami_q1", "miami_q2", "miami_q4", "athens_q0"]
     assert len(dataset.queries) == 24 and len(dataset.database) == 24  # panoramas stay: nobody knows which they are
     assert all(found.size == 0 for found in dataset.positives)
-    assert dataset.rule == "none: the answers are not here" and dataset.database.positions is None
+    assert dataset.rule == "none: the ground truth is not in this folder" and dataset.database.positions is None
 
 
 def test_each_test_city_can_be_searched_by_itself(miniature: Folder) -> None:
@@ -268,7 +268,8 @@ def test_answers_in_a_form_that_is_not_known_are_named(copy_of: Folder) -> None:
     (root / "test/answers.csv").write_text("")
     assert unknown_files(root) == ("test/answers.csv", "test/athens/query/groundtruth.json")
     assert open_split("msls-challenge", root).rule == (
-        "none: the answers are not here; not understood: test/answers.csv, test/athens/query/groundtruth.json"
+        "none: the ground truth is not in this folder; "
+        "unknown files: test/answers.csv, test/athens/query/groundtruth.json"
     )
 
 
@@ -321,7 +322,7 @@ FAULTS = [
         RAW,
         VAL,
         table(SF + "postprocessed.csv", lambda rows: rows.reverse()),
-        "row 0 of .*postprocessed.csv is 'sf_d3-* ?'",
+        "row 0 has key 'sf_d3-* ?' in .*postprocessed.csv",
     ),
     Fault(
         "easting is NaN",
@@ -342,7 +343,7 @@ FAULTS = [
         RAW,
         VAL,
         table(CPH + "raw.csv", swap("lat", "lon")),
-        "row 0 .* somewhere else. Two columns may be swapped",
+        "row 0 .* at another place in .* Two columns may be swapped",
     ),
     Fault(
         "lat and lon swapped off the map",
@@ -381,14 +382,18 @@ FAULTS = [
     ),
     Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows for 3 queries"),
     Fault(
-        "picks what is not there", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3, 6]), "picks query 6 of the 6"
+        "picks what is not there",
+        "msls-lists",
+        VAL,
+        save("msls_val_qIdx.npy", [0, 2, 3, 6]),
+        "selects query 6, but .* has 6 queries",
     ),
     Fault(
         "answers beyond the database",
         "msls-lists",
         VAL,
         save("msls_val_pIdx.npy", [[0], [1], [2], [6]]),
-        "row 3 .* index 6, and there are 6",
+        "row 3 .* index 6, but the 6 database images",
     ),
     Fault(
         "a list cut short",
@@ -405,7 +410,7 @@ FAULTS = [
         "msls-test-answered",
         "msls-challenge",
         lambda r: (r / "test/athens/query/postprocessed.csv").unlink(),
-        "athens/query/postprocessed.csv is missing. Give all",
+        "athens/query/postprocessed.csv is missing. Give all such",
     ),
 ]
 

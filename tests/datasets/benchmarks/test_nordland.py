@@ -191,7 +191,7 @@ FAULTS = [
         r"winter lacks 1 of the 26 frames .*images-00203",
     ),
     Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "queries lack number 24"),
-    Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "whole number of steps of 2.381 m"),
+    Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "a multiple of 2.381 m"),
     Fault("other keys in the npz", PATCH, "nordland-patchnetvlad", other_keys, "it has no 'utmQ', only utm_db, utm_q"),
     Fault(
         "npz cut short",
@@ -205,7 +205,7 @@ FAULTS = [
         PATCH,
         "nordland-patchnetvlad",
         first_lines("nordland_imageNames_query.txt", 20),
-        "20 names and .* shape",
+        "20 names, but .* shape",
     ),
     Fault(
         "no list of names",
@@ -226,9 +226,11 @@ FAULTS = [
         BENCH,
         "nordland-2760",
         lambda r: (r / "query/0000002.jpg").unlink(),
-        "3 rows for 2 queries",
+        "3 rows; expected one for each of 2 queries",
     ),
-    Fault("an answer below 0", BENCH, "nordland-2760", negative_answer, "row 0 of .* holds index -1, and there are 22"),
+    Fault(
+        "an answer below 0", BENCH, "nordland-2760", negative_answer, "row 0 of .* holds index -1, but the 22 database"
+    ),
     Fault(
         "list cut short",
         BENCH,

@@ -83,14 +83,14 @@ def test_a_sound_miniature_with_its_own_counts_is_as_expected(miniature: Folder)
     found = rows(checked)
     assert found["queries"] == ("6", "ok") and found["database images"] == ("36", "ok")
     assert found["queries without positives"] == ("3", "ok")
-    assert found["positives"] == ("36 pairs, 0 to 12 a query", "ok")
+    assert found["positives"] == ("36 pairs, 0 to 12 per query", "ok")
     assert found["queries decoded"] == ("6 of 6, 32 x 40", "ok")
     assert found["database decoded"] == ("8 of 8, 40 x 32", "ok")
 
 
 def test_positives_by_another_rule_than_the_split_s_are_shown_with_it(miniature: Folder) -> None:
     found, verdict = rows(check_split(find_split("pitts30k-test")[1], miniature("pittsburgh-lists")))["positives"]
-    assert (found, verdict) == ("1,152 pairs, 0 to 24 a query; within 25 m, as listed", "unknown")
+    assert (found, verdict) == ("1,152 pairs, 0 to 24 per query; within 25 m, as listed", "unknown")
 
 
 def test_a_split_in_which_nothing_can_be_found_differs(copy_of: Folder) -> None:
@@ -140,8 +140,8 @@ def test_nothing_there_is_told_from_something_missing(tmp_path: Path) -> None:
     (tmp_path / "images/test/gallery").mkdir(parents=True)
     checked = check_split(split, tmp_path)
     assert checked.state == "differs"
-    assert rows(checked)["@UTM@ tree: images/test/gallery"] == ("there", "ok")
-    assert rows(checked)["@UTM@ tree: images/test/queries_sun"] == ("not there", "missing")
+    assert rows(checked)["@UTM@ tree: images/test/gallery"] == ("exists", "ok")
+    assert rows(checked)["@UTM@ tree: images/test/queries_sun"] == ("not found", "missing")
 
 
 def test_a_recorded_hash_is_compared(miniature: Folder) -> None:

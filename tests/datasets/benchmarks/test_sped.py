@@ -66,8 +66,8 @@ def fewer_answers(root: Path) -> None:
 
 
 FAULTS = [
-    Fault("other answers", "sped-raw", "sped", other_answers, r"gives query 0 the answers \[1\]"),
-    Fault("fewer answers", "sped-raw", "sped", fewer_answers, "gives query 3 the answers nothing"),
+    Fault("other answers", "sped-raw", "sped", other_answers, r"gives query 0 the positives \[1\]"),
+    Fault("fewer answers", "sped-raw", "sped", fewer_answers, "gives query 3 the positives nothing"),
     Fault(
         "list cut short",
         "sped-raw",

@@ -1,7 +1,7 @@
 """All benchmarks by name, read from their published files.
 
-Open a split with `open_split(name, root)`, whatever its layout; `cricavpr datasets list` shows them all. All readers
-raise InputError, in one line, for files that are missing or damaged.
+`open_split(name, root)` opens a split, such as "pitts30k-test". `cricavpr datasets list` prints all splits. All readers
+raise InputError, with a message of one line, if files are missing or damaged.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ SPLITS: dict[str, tuple[Benchmark, Split]] = {
 
 
 def find_split(name: str) -> tuple[Benchmark, Split]:
-    """Return a split by its name.
+    """Return the split called `name`, and the benchmark that it belongs to.
 
     Raises:
-        InputError: unknown split; the message suggests the nearest name.
+        InputError: the split is unknown; the message suggests the nearest name.
 
     Example:
         >>> find_split("tokyo247")[1].queries
@@ -58,10 +58,12 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
 
 
 def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
-    """Return one split by its name, or all splits of a benchmark by its key; the split if both share a name.
+    """Return a benchmark and some of its splits: all if `name` is the benchmark's key, one if it is a split's name.
+
+    If a benchmark and a split have the same name, the split is meant.
 
     Raises:
-        InputError: unknown name; the message suggests the nearest one.
+        InputError: the name is unknown; the message suggests the nearest name.
     """
     if name in SPLITS:
         benchmark, split = SPLITS[name]
@@ -72,15 +74,15 @@ def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
 
 
 def open_split(name: str, root: Path) -> EvalDataset:
-    """Read a split from the folder that holds its benchmark, in the first layout that fits.
+    """Read a split from the folder of its benchmark, in the first of its file layouts that fits.
 
     Args:
-        name: such as "pitts30k-test"; see `SPLITS`.
-        root: the folder of the unpacked download, or of the tree of @ names.
+        name: name of the split, such as "pitts30k-test"; see `SPLITS`.
+        root: the folder of the unpacked download, or of photos whose file names hold positions (@easting@northing@...).
 
     Raises:
-        InputError: no such split, no layout that fits (with what was looked for, and where to get it), or files that
-            are missing or damaged.
+        InputError: the split is unknown, no layout fits (the message says which files were expected and where to get
+            them), or files are missing or damaged.
     """
     benchmark, split = find_split(name)
     root = Path(root)
@@ -88,7 +90,7 @@ def open_split(name: str, root: Path) -> EvalDataset:
     if layout is None:
         looked = "; or ".join(f"{layout.name}: {', '.join(layout.needs)}" for layout in split.layouts)
         what = "is not a folder" if not root.is_dir() else f"does not hold {split.name}"
-        source = f"{benchmark.source} ({benchmark.registration})"
-        raise InputError(f"{root} {what}. Looked for {looked}. Get it from {source}.")
+        source = f"{benchmark.source} (registration: {benchmark.registration})"
+        raise InputError(f"{root} {what}. Expected one of these layouts: {looked}. Get the files from {source}.")
     read = layout.read(root)
     return replace(read, name=split.name, unanswered=split.unanswered, paper_grouping=split.paper_grouping)

@@ -1,4 +1,4 @@
-"""Benchmarks: named splits with their counts, rules and layouts; and the checks and lists that several share."""
+"""Types that describe a benchmark, its splits and their layouts on disk, and functions that several readers share."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Layout:
     """One arrangement of the files of a split on disk.
 
     Attributes:
-        name: such as "raw (dbStruct .mat)" or "@UTM@ tree".
-        there: return whether a folder has this layout, by a few names only.
-        needs: paths below the root that the user must provide; shown by `datasets check`.
-        read: read the split; raises InputError naming what is missing or wrong.
+        name: such as "raw (dbStruct .mat)" or "@UTM@ tree" (file names hold positions: @easting@northing@...).
+        there: function that returns whether a folder seems to have this layout; it looks for a few file names only.
+        needs: paths below the root that the user must provide; printed by `cricavpr datasets check`.
+        read: function that reads the split from the root; its InputError names what is missing or wrong.
         split_hash: `EvalDataset.split_hash` of the published files in this layout, or None if it is not recorded.
     """
 
@@ -36,18 +36,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """One list of queries against one database, scored by one rule.
+    """One set of queries that is searched in one database and scored by one rule.
 
     Attributes:
         name: unique among all splits, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
-        queries, database: expected counts; None where no published count is known.
-        rule: how positives are decided, in words.
-        layouts: tried in this order.
-        without_positives: expected number of queries that have none; None where unknown.
-        paper_grouping: how the paper's authors grouped it: "in_order:16", or "in_order:8" for Pittsburgh.
-        unanswered: how the benchmark's own scorers count queries without positives: "miss" or "skip".
-        per_panorama: images per panorama for the rule "one hit per panorama", or None where it has no meaning.
-        notes: differences from other lists of the same name, and other traps, one line each.
+        queries, database: expected numbers of images; None where no published number is known.
+        rule: how positives are decided, such as "within 25 m".
+        layouts: possible layouts of its files; the first that fits is read.
+        without_positives: expected number of queries without positives; None where unknown.
+        paper_grouping: the grouping that CricaVPR's authors used: "in_order:16", or "in_order:8" for Pittsburgh.
+        unanswered: how the published scoring counts queries without positives: "miss" as misses, "skip" not at all.
+        per_panorama: number of database images cut out of each panorama, if scoring may count at most one hit per
+            panorama; otherwise None.
+        notes: differences from other splits that are published under the same name, and other pitfalls, one per line.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def layout_of(self, root: Path) -> Layout | None:
-        """Return the first layout that a folder looks like."""
+        """Return the first layout that fits the folder `root`; None if none fits."""
         return next((layout for layout in self.layouts if layout.there(root)), None)
 
 
@@ -71,8 +72,8 @@ class Benchmark:
     """A dataset: one or several splits from one download.
 
     Attributes:
-        key: such as "pitts30k" or "tokyo247".
-        source, registration, licence: where to get it, and on what terms, as far as they are known.
+        key: short name, such as "pitts30k" or "tokyo247".
+        source, registration, licence: where to get the data, whether one has to register, and the licence, as known.
     """
 
     key: str
@@ -85,7 +86,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Area:
-    """A circle around the centre of a town, with a radius well beyond its photos."""
+    """A circle around a town that contains all photos of its benchmark, to recognise wrong positions."""
 
     town: str
     lat_deg: float
@@ -94,18 +95,21 @@ class Area:
 
     @property
     def centre(self) -> Positions:
-        """Position of the centre, in the UTM zone of the benchmark."""
+        """Return the centre of the circle as a UTM position."""
         return Positions.from_latlon([(self.lat_deg, self.lon_deg)])
 
     @property
     def zone(self) -> str:
-        """The UTM zone, such as "17N"."""
+        """Return the UTM zone of the centre, such as "17N"."""
         zones = self.centre.zones
         assert zones is not None
         return zones[0]
 
     def check(self, images: ImageSet) -> ImageSet:
-        """Return the images, or raise if one is outside. Images without zones are taken to be in this zone."""
+        """Return the images unchanged; raise InputError if one lies outside the circle.
+
+        Positions without a UTM zone are taken to be in the zone of the centre.
+        """
         if images.positions is None:
             return images
         zones = images.positions.zones
@@ -113,7 +117,7 @@ class Area:
             at = next(row for row, zone in enumerate(zones) if zone != self.zone)
             raise InputError(
                 f"{images.names[at]!r} in {images.root} is in UTM zone {zones[at] or 'unknown'}, but {self.town} is in "
-                f"{self.zone}. Restore the file names or positions of the download."
+                f"{self.zone}. Restore the original file names or positions from the download."
             )
         away_m = np.linalg.norm(images.positions.metres - self.centre.metres, axis=1)
         if not (away_m <= self.radius_m).all():  # NaN is refused too
@@ -124,23 +128,26 @@ class Area:
         assert images.positions is not None
         east, north = images.positions.metres[at].tolist()
         swapped = float(np.linalg.norm(np.array([north, east]) - self.centre.metres[0])) <= self.radius_m
-        why = "Easting and northing seem swapped" if swapped else "Restore the positions of the download"
+        why = "Easting and northing seem swapped" if swapped else "Restore the original positions from the download"
         return (
             f"{images.names[at]!r} in {images.root} lies at easting {east:.0f}, northing {north:.0f}, which is not "
             f"within {self.radius_m / 1000:.0f} km of {self.town}. {why}."
         )
 
 
-# --- files that are named by lists
+# --- photos whose names are read from list files
 
 
 def first_file(root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of several paths below a root that is a file."""
+    """Return the first of the paths `names` below `root` that is an existing file; None if there is none."""
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
-    """Return the first of several paths below a root that is a file."""
+    """Return the first of the paths `names` below `root` that is an existing file; raise InputError if there is none.
+
+    `what_now` ends the message: it tells the user what to do.
+    """
     found = first_file(root, names)
     if found is None:
         raise InputError(f"{root} has no {names[0]}. {what_now}.")
@@ -148,7 +155,10 @@ def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
 
 
 def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_in: Path) -> Path:
-    """Return the first of several folders below a root that holds the first of the photos `names`."""
+    """Return the first of `folders` below `root` that contains the photo `names[0]`; raise InputError if none does.
+
+    `listed_in` is the file that `names` come from, for the message.
+    """
     if not names:
         raise InputError(f"{listed_in} lists no photo. Fetch the list again.")
     for folder in folders:
@@ -156,12 +166,12 @@ def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_i
             return root / folder
     looked = ", ".join(str(root / folder) for folder in folders)
     raise InputError(
-        f"{listed_in} lists {names[0]!r}, which is in none of {looked}. Unpack the photos there, or give their folder."
+        f"{listed_in} lists {names[0]!r}, which is in none of {looked}. Unpack the photos into one of these folders."
     )
 
 
 def with_listed_positives(name: str, database: ImageSet, queries: ImageSet, truth: Path, rule: str) -> EvalDataset:
-    """Make a dataset of two sides and a numpy file with the positives of each query."""
+    """Make a dataset whose positives are read from the numpy file `truth`, one list of database indices per query."""
     positives = sorted_indices(truth, read_index_lists(truth), len(database))
     if len(positives) != len(queries):
         raise InputError(f"{truth} has {len(positives):,} rows for {len(queries):,} queries. Fetch all lists again.")
@@ -169,11 +179,11 @@ def with_listed_positives(name: str, database: ImageSet, queries: ImageSet, trut
 
 
 def in_zone(metres: Metres, zone: str) -> Positions:  # metres: (N, 2)
-    """Return positions that all lie in one UTM zone."""
+    """Return positions from eastings and northings that all lie in one UTM zone."""
     return Positions(metres, (zone,) * len(metres))
 
 
 def panoramas(names: Sequence[str], length: int | None = None) -> tuple[str, ...]:
-    """Return the panorama in each file name: its first `length` letters, or the part before the first underscore."""
+    """Return the panorama id in each file name: the first `length` letters, or all before the first underscore."""
     files = (name.rpartition("/")[2] for name in names)
     return tuple(file.split("_", 1)[0] if length is None else file[:length] for file in files)

@@ -1,4 +1,4 @@
-"""Check which files of a benchmark are on this disk, and whether they are as expected."""
+"""Check which files of a benchmark exist on disk, and whether counts, positives and photos are as published."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from cricavpr.images import decode
 from cricavpr.progress import Report
 from cricavpr.schema import to_plain
 
-Verdict = Literal["ok", "differs", "missing", "unknown"]  # unknown: nothing is recorded to compare with
+Verdict = Literal["ok", "differs", "missing", "unknown"]  # "unknown": no expected value is known
 State = Literal["as expected", "differs", "nothing there"]
 
-LOOK_FOR = 200_000  # files looked for on each side, spread evenly over a larger one
-DECODED = 8  # photos decoded on each side, spread evenly over it
+LOOK_FOR = 200_000  # most files looked for on each side (database, queries), evenly spread
+DECODED = 8  # photos decoded on each side, evenly spread
 _REPORT_EVERY = 1_000  # files
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table."""
+    """Result of one check: what was checked, the expected and the found value, and the verdict."""
 
     what: str
     expected: str
@@ -37,10 +37,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckedSplit:
-    """One split on this disk.
+    """Results of checking the files of one split.
 
     Attributes:
-        layout: name of the layout that fits, or None.
+        layout: name of the layout that the files have, or None if no layout fits.
         split_hash: hash of the split as read, or None if it could not be read.
     """
 
@@ -57,24 +57,24 @@ class CheckedSplit:
         return "differs" if verdicts & {"differs", "missing"} else "as expected"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the results as a dict of plain values, which can be written as JSON."""
         facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": to_plain(self.findings)}
         return {"split": self.name, "state": self.state} | facts
 
 
 def state_of(splits: Iterable[CheckedSplit]) -> State:
-    """Return the state of several splits together."""
+    """Return the state that several splits have in common; "differs" if they have different states."""
     states = {split.state for split in splits}
     return states.pop() if len(states) == 1 else "differs"
 
 
 def check_split(split: Split, root: Path, report: Report | None = None) -> CheckedSplit:
-    """Look for a split below a folder; whatever is wrong becomes a finding, and nothing is raised.
+    """Check the files of a split below the folder `root`. Problems are returned as findings, not raised.
 
-    Up to 200,000 files of each side are looked for (of a larger side, so many spread evenly) and eight are decoded.
+    On each side (database and queries) up to 200,000 files are looked for and 8 photos are decoded, evenly spread.
 
     Args:
-        report: called with (files looked for, files to look for) of a side.
+        report: called with (files looked for so far, files to look for), first for the database, then for the queries.
     """
     layout = split.layout_of(root)
     if layout is None:
@@ -102,17 +102,17 @@ def _needs(split: Split, root: Path) -> Iterable[Finding]:
     for layout in split.layouts:
         for need in layout.needs:
             there = (root / need).exists()
-            found: tuple[str, Verdict] = ("there", "ok") if there else ("not there", "missing")
-            yield Finding(f"{layout.name}: {need}", "there", *found)
+            found: tuple[str, Verdict] = ("exists", "ok") if there else ("not found", "missing")
+            yield Finding(f"{layout.name}: {need}", "exists", *found)
 
 
 def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives of each query
     if not sizes.any():
         return Finding("positives", split.rule, "none", "ok" if split.unanswered == "skip" else "differs")
-    share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} a query"
+    share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} per query"
     if rule == split.rule:
         return Finding("positives", split.rule, share, "ok")
-    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may have its own threshold
+    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may use its own radius
 
 
 def _count(what: str, expected: int | None, found: int) -> Finding:
@@ -160,5 +160,5 @@ def _hash(layout: Layout, digest: str) -> Finding:
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Return up to `at_most` of `count` rows, evenly spread, the first and the last among them."""
+    """Return at most `at_most` of the row numbers 0 to count - 1, evenly spread, with the first and the last."""
     return sorted(set(np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()))

@@ -1,7 +1,7 @@
 """Read dbStruct, the MATLAB structure in which Pittsburgh and Tokyo 24/7 list images, positions and thresholds.
 
-Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are found by name, so the
-longer form with time stamps (Tokyo Time Machine) reads the same.
+Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are looked up by name, so
+the longer variant with time stamps (Tokyo Time Machine) can be read too.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cricavpr.matlab import Unreadable, read_variable
 
 @dataclass(frozen=True, eq=False)
 class DbStruct:
-    """One split as it is published.
+    """Contents of one published dbStruct file, which describes one split.
 
     Attributes:
-        path: the file.
-        database, queries: names in published order, as the file writes them.
-        database_m, queries_m: (N, 2) easting, northing.
-        radius_m: how far a positive may be.
+        path: the .mat file.
+        database, queries: image names, spelled and ordered as in the file.
+        database_m, queries_m: (N, 2) easting and northing of the images, in metres.
+        radius_m: largest distance between a query and its positives.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class DbStruct:
 
 
 def read_db_struct(path: Path) -> DbStruct:
-    """Read one of the published .mat files; no code in it is run."""
+    """Read a published .mat file; no code in the file is run."""
     try:
         fields = read_variable(path, "dbStruct")
         if not isinstance(fields, dict):
@@ -53,9 +53,9 @@ def read_db_struct(path: Path) -> DbStruct:
         metres = _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries)
         return DbStruct(path, database, queries, *metres, radius_m)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Fetch the specification again.") from None
+        raise InputError(f"cannot read {path}: {error.strerror}. Fetch the .mat file again.") from None
     except Unreadable as error:
-        raise InputError(f"cannot use {path}: {error}. Fetch the specification again.") from None
+        raise InputError(f"cannot use {path}: {error}. Fetch the .mat file again.") from None
 
 
 def _field(fields: dict[str, Any], *names: str) -> Any:
@@ -77,7 +77,7 @@ def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
 
 
 def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
-    """Return (N, 2) metres from (2, N) of the file; MATLAB drops the second axis of a single image."""
+    """Return the positions of `field` as (N, 2) metres. The file holds (2, N), or (2,) for a single image."""
     array = _field(fields, field)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise Unreadable(f"its {field} is not an array of numbers")

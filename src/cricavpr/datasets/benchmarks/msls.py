@@ -1,9 +1,10 @@
-"""Mapillary Street-Level Sequences: validation in its two versions, training cities, and the challenge.
+"""Mapillary Street-Level Sequences (MSLS): two versions of the validation set, training cities, and the challenge.
 
-Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Two lists are called "MSLS-val". The official
-one has 740 queries: subtask `all`, no panoramas, at least one database image within 25 m. The downloader of the @UTM@
-trees keeps every query that is no panorama, about 11,000, and the same weights score 3 to 5 points lower. Both search
-the same 18,871 images. No version uses the heading, although papers mention 40 degrees.
+Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Two lists of queries are called "MSLS-val". The
+official list has 740 queries: those of the subtask `all` that are not panoramas and have a database image within 25 m.
+VPR-datasets-downloader, which writes positions into file names (@UTM@ tree), keeps all queries except panoramas, about
+11,000; on these the same weights score 3 to 5 points lower. Both lists search the same 18,871 database images. Neither
+uses headings, although papers mention a limit of 40 degrees.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TRAIN_CITIES = (
     "manila",
 )
 VAL_CITIES = ("cph", "sf")
-TEST_COUNTS = {  # queries, database of the subtask `all`
+TEST_COUNTS = {  # numbers of queries and of database images in the subtask `all`
     "miami": (79, 3761),
     "athens": (85, 3355),
     "buenosaires": (182, 3710),
@@ -51,45 +52,45 @@ TEST_COUNTS = {  # queries, database of the subtask `all`
 TEST_CITIES = tuple(TEST_COUNTS)
 RADIUS_M = 25.0
 RULE = "within 25 m"
-NO_POSITIVES = "none: the answers are not here"
+NO_POSITIVES = "none: the ground truth is not in this folder"
 
-KEY_LIST = "key_mslsval.txt"  # from the repository Lu-Feng/MSLS-val: the 740 keys, separated by spaces
+KEY_LIST = "key_mslsval.txt"  # from the repository Lu-Feng/MSLS-val: keys of the 740 queries, separated by spaces
 _NPY_DATABASE, _NPY_QUERIES = "msls_val_dbImages.npy", "msls_val_qImages.npy"
 _NPY_USED, _NPY_POSITIVES, _NPY_ALL_IN_ONE = "msls_val_qIdx.npy", "msls_val_pIdx.npy", "msls_val_gt_25m.npy"
 _LIST_FOLDERS = ("", "msls_val/", "datasets/msls_val/")
-_TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader links its test to its val
+_TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader makes test a link to val
 
 
-# --- from the tables
+# --- from the published csv tables
 
 
 def read_train_val(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
-    """Read all images of validation or training cities except panoramas, as the downloader does."""
+    """Read all images of validation or training cities except panoramas, as VPR-datasets-downloader does."""
     return _read_cities(name, root, [f"train_val/{city}" for city in cities])
 
 
 def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
-    """Read test cities as one database. Queries have positives only if the released answers lie beside the images.
+    """Read test cities as one database. Queries have positives only if the released ground truth is in the folder.
 
-    Answers are read from `test/<city>/{query,database}/postprocessed.csv` with the columns of `train_val`. The names of
-    unknown files beside the images go into `rule`. Panoramas are kept: only the answers tell
-    which images they are, and the dataset must have the same images with and without answers.
+    The ground truth is `test/<city>/{query,database}/postprocessed.csv`, with the columns of this table in `train_val`.
+    The names of unknown files beside the images are added to `rule`. Panoramas are kept: only the ground truth tells
+    which images are panoramas, and the dataset must have the same images with and without ground truth.
     """
     places = [root / "test" / city / side / POSED for city in cities for side in ("query", "database")]
     there = [place for place in places if place.exists()]
     if there and len(there) < len(places):
         missing = next(place for place in places if place not in there)
-        raise InputError(f"{there[0]} has positions and {missing} is missing. Give all of the answers or none.")
+        raise InputError(f"{there[0]} exists, but {missing} is missing. Give all such tables, or none.")
     below = [f"test/{city}" for city in cities]
     dataset = _read_cities(name, root, below, posed=bool(there), subtask=True, with_panoramas=True)
     if odd := unknown_files(root, cities):
-        rule = f"{dataset.rule}; not understood: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
+        rule = f"{dataset.rule}; unknown files: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
         dataset = replace(dataset, rule=rule)
     return dataset
 
 
 def unknown_files(root: Path, cities: Sequence[str] = TEST_CITIES) -> tuple[str, ...]:
-    """Return files beside the images of test cities that this reader does not know, as paths below `root`."""
+    """Return the files in folders of test cities that this reader does not know, as paths relative to `root`."""
     known = {"images", "query", "database", RAW, POSED, SEQUENCES, SUBTASKS}
     folders = [folder for city in cities for folder in (f"test/{city}", f"test/{city}/query", f"test/{city}/database")]
     odd = [f"{folder}/{name}" for folder in folders for name in _listing(root / folder) if name not in known]
@@ -110,8 +111,10 @@ def _read_cities(
     subtask: bool = False,
     with_panoramas: bool = False,
 ) -> EvalDataset:
-    """Read cities as one database. Positives are searched within each city: two cities may have equal eastings and
-    northings, in different zones."""
+    """Read several cities as one database.
+
+    Positives are searched within each city: cities in different UTM zones may have equal eastings and northings.
+    """
     read = partial(read_side, root, posed=posed, subtask=subtask, with_panoramas=with_panoramas)
     sides = [(read(city, "database"), read(city, "query")) for city in cities]
     positives: list[NDArray[np.int64]] = []
@@ -120,7 +123,7 @@ def _read_cities(
         if database.positions is None or queries.positions is None:
             positives += [np.empty(0, np.int64)] * len(queries)
         else:
-            # Released answers may have the zone of one side alone: join_utm_sides then uses none.
+            # The released ground truth may have zones for only one of the two: join_utm_sides then ignores them.
             found = join_utm_sides(name, database, queries, RADIUS_M).positives
             positives += [indices + first for indices in found]
         first += len(database)
@@ -130,9 +133,9 @@ def _read_cities(
 
 
 def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
-    """Join sets below one root; fields that only some of them have are left out."""
+    """Join sets of images with the same root. A field that is missing in one set is left out."""
     positions = [part.positions for part in parts if part.positions is not None and part.positions.zones is not None]
-    alone = parts[0].positions if len(parts) == 1 else None  # metres without a zone mean nothing beside other cities
+    alone = parts[0].positions if len(parts) == 1 else None  # metres of several cities need a zone
     keys = [part.keys for part in parts if part.keys is not None]
     frames = [part.frames for part in parts if part.frames is not None]
     conditions = [part.conditions for part in parts if part.conditions is not None]
@@ -160,10 +163,10 @@ def _only(dataset: EvalDataset, rows: Sequence[int]) -> EvalDataset:
 
 
 def read_lists(root: Path) -> EvalDataset:
-    """Read the official validation set from lists, in either packaging.
+    """Read the official validation set from the .npy lists of GSV-Cities or of OpenVPRLab.
 
-    GSV-Cities' own has 747 query names, of which `msls_val_qIdx.npy` picks 740; row i of `msls_val_pIdx.npy` belongs to
-    the i-th picked query, not to the i-th name. OpenVPRLab's has the 740 names and `msls_val_gt_25m.npy`.
+    GSV-Cities lists 747 query names, of which `msls_val_qIdx.npy` selects 740; row i of `msls_val_pIdx.npy` holds the
+    positives of the i-th selected query. OpenVPRLab lists the 740 names, with positives in `msls_val_gt_25m.npy`.
     """
     listed = _list(root, _NPY_DATABASE)
     names = read_names(listed)
@@ -182,7 +185,9 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     rows = read_integers(used)
     if rows.size and not (rows.min() >= 0 and rows.max() < len(names)):
         worst = int(rows.max() if rows.min() >= 0 else rows.min())
-        raise InputError(f"{used} picks query {worst} of the {len(names):,} in {listed}. Fetch both again.")
+        raise InputError(
+            f"{used} selects query {worst}, but {listed} has {len(names):,} queries, counted from 0. Fetch both again."
+        )
     return tuple(names[row] for row in rows.tolist())
 
 
@@ -192,32 +197,34 @@ def _find_list(root: Path, name: str) -> Path | None:
 
 def _list(root: Path, name: str) -> Path:
     places = [folder + name for folder in _LIST_FOLDERS]
-    return needed_file(root, places, "Put all lists of one packaging there or into msls_val/")
+    return needed_file(
+        root, places, "Put all lists of GSV-Cities, or all of OpenVPRLab, into it or into msls_val/ below it"
+    )
 
 
-# --- from the tree of @ names
+# --- from photos whose names hold positions (@UTM@ tree)
 
 
 def read_all_utm(root: Path) -> EvalDataset:
-    """Read the whole tree, which holds every query except panoramas."""
+    """Read the @UTM@ tree (positions in file names) of VPR-datasets-downloader: all queries except panoramas."""
     return replace(read_utm_dataset(_tree(root) or root, RADIUS_M), name="msls-val-11k")
 
 
 def read_official_utm(root: Path) -> EvalDataset:
-    """Read the tree with the official queries only: those whose key is in a list beside it."""
+    """Read the @UTM@ tree (positions in file names), but only the official queries, by the list of their keys."""
     whole = replace(read_all_utm(root), name="msls-val")
     listed, official = _official_keys(root)
     keys = whole.queries.keys or ()
     if missing := official - set(keys):
         raise InputError(
             f"{whole.queries.root} lacks {len(missing):,} of the {len(official):,} queries of {listed} "
-            f"(first: {min(missing)}). Make the tree again from all images, or check the list."
+            f"(first: {min(missing)}). Make the @UTM@ tree again from all images, or check the list."
         )
     return _answered(_only(whole, [row for row, key in enumerate(keys) if key in official]))
 
 
 def _official_keys(root: Path) -> tuple[Path, set[str]]:
-    """Return the list and its keys: 740, or 747 with those that have no positives."""
+    """Return the path of the list of official queries, and their keys: 740, or 747 with those without positives."""
     if _has_subtasks(root):
         return root / "train_val", {key for city in VAL_CITIES for key in _subtask_keys(root / "train_val" / city)}
     listed = first_file(root, [KEY_LIST])
@@ -243,8 +250,10 @@ def _tree(root: Path) -> Path | None:
 
 
 def _has_photos(root: Path, cities: Sequence[str]) -> bool:
-    """Return whether one of the cities has photos and a table: the downloader moves the photos away and leaves the
-    tables, and a download for use with lists has only photos."""
+    """Return whether one of the cities has both photos and a table.
+
+    VPR-datasets-downloader moves the photos away and leaves the tables; users of .npy lists may have photos only.
+    """
     queries = [root / city / "query" for city in cities]
     return any(_listing(query / "images") and any(query.glob("*.csv")) for query in queries)
 
@@ -286,8 +295,8 @@ _OFFICIAL = Split(
         Layout("@UTM@ tree and a list of keys", _has_tree_and_keys, (*_TREE_NEEDS, KEY_LIST), read_official_utm),
     ),
     notes=(
-        "the official list; msls-val-11k is the other one of that name, 3 to 5 points harder",
-        "scored over both cities together (498 queries in cph, 242 in sf); the mean of two recalls is another number",
+        "the official queries; msls-val-11k, also called MSLS-val, has other queries: recall is 3 to 5 points lower",
+        "scored over both cities together (498 queries in cph, 242 in sf); averaging two recalls gives another number",
         "headings are not used; image sizes vary",
     ),
 )
@@ -301,7 +310,7 @@ _WHOLE = Split(
         Layout("@UTM@ tree", lambda root: _tree(root) is not None, _TREE_NEEDS, read_all_utm),
     ),
     notes=(
-        "made by VPR-datasets-downloader: every query except panoramas, about 11,000; its test is a link to val",
+        "made by VPR-datasets-downloader: every query except panoramas, about 11,000; its test folder is a link to val",
         "queries without positives count as misses",
     ),
 )
@@ -310,7 +319,7 @@ _WHOLE = Split(
 def _train_split(city: str) -> Split:
     name = f"msls-train-{city}"
     layouts = (_raw([f"train_val/{city}"], partial(read_train_val, name=name, cities=(city,)), _POSED_TABLES),)
-    note = "a training city: not for methods that were trained on MSLS"
+    note = "a training city: do not use it to evaluate methods that were trained on MSLS"
     return Split(name, None, None, RULE, layouts, notes=(note,))
 
 
@@ -319,12 +328,12 @@ def _challenge_split(name: str, cities: Sequence[str]) -> Split:
     queries, database = (sum(TEST_COUNTS[city][side] for city in cities) for side in (0, 1))
     scope = "all test cities in one database" if len(cities) > 1 else "this city's database alone"
     notes = (
-        f"{scope}; searching city by city and pooled are both accepted and give different numbers",
-        "counts are of the subtask `all`, which alone is scored; papers print 27,092 / 38,770, all images",
-        "the answers are on the data set's page since April 2026; read where they lie as postprocessed.csv",
+        f"{scope}; the challenge accepts a search per city and one of all cities, which give different numbers",
+        "counts are of the subtask `all`, which alone is scored; papers print those of all images, 27,092 / 38,770",
+        "the ground truth is on the data set's page since April 2026; it is read from postprocessed.csv of each city",
     )
     layouts = (_raw([f"test/{city}" for city in cities], read, (SEQUENCES, SUBTASKS)),)
-    rule = "25 m, where the answers are there"
+    rule = "within 25 m, if the ground truth is in the folder"
     return Split(name, queries, database, rule, layouts, unanswered="skip", notes=notes)
 
 

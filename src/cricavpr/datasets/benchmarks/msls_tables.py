@@ -1,7 +1,8 @@
-"""Read the tables of Mapillary Street-Level Sequences: four csv files per city and side, whose rows correspond.
+"""Read the tables of Mapillary Street-Level Sequences (MSLS).
 
-Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Columns are found by name; `seq_info.csv`
-calls its sequence `sequence_key`, and the data set's description `sequence_id`.
+The queries and the database of a city have four csv files each, with the same images in the same order. Columns are
+looked up by name; the sequence in `seq_info.csv` may be called `sequence_key` or, as in the data set's description,
+`sequence_id`. Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
 Side = Literal["query", "database"]
 
-APART_M = 1_000.0  # raw.csv and postprocessed.csv say the same to centimetres; a kilometre apart, one is wrong
+APART_M = 1_000.0  # positions in raw.csv and postprocessed.csv agree to centimetres; if this far apart, one is wrong
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 RAW, POSED, SEQUENCES, SUBTASKS = "raw.csv", "postprocessed.csv", "seq_info.csv", "subtask_index.csv"
@@ -31,14 +32,16 @@ RAW, POSED, SEQUENCES, SUBTASKS = "raw.csv", "postprocessed.csv", "seq_info.csv"
 def read_side(
     root: Path, city: str, side: Side, *, posed: bool, subtask: bool, with_panoramas: bool = False
 ) -> ImageSet:
-    """Read the tables of one side of `city`, a path below `root` such as "train_val/cph".
+    """Read the tables of the queries or of the database of a city.
 
-    Images are in the order of the tables; keys are sequences, and frames are positions in a sequence.
+    Images are in the order of the tables. The key of an image is its sequence, its frame the number in the sequence.
 
     Args:
-        posed: read positions from postprocessed.csv, and from raw.csv if it exists or must exist (train_val).
-        subtask: only images of the subtask `all`, from subtask_index.csv.
-        with_panoramas: keep panoramas, which raw.csv marks.
+        city: path of the city's folder below `root`, such as "train_val/cph".
+        posed: True to read positions, from postprocessed.csv. If raw.csv exists, it adds UTM zones and marks panoramas;
+            in train_val it must exist.
+        subtask: True to keep only the images of the subtask `all`, which subtask_index.csv marks.
+        with_panoramas: True to keep panoramas.
     """
     folder = root / city / side
     table = read_columns(folder / SEQUENCES, ("key", "frame_number"), ("sequence_key", "sequence_id"))
@@ -71,7 +74,10 @@ _Poses = tuple[Positions | None, tuple[str, ...] | None, NDArray[np.bool_] | Non
 
 
 def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
-    """Return positions, conditions, and which images are panoramas; the last only if raw.csv is required or exists."""
+    """Return positions, conditions and a mask of panoramas.
+
+    The mask comes from raw.csv and is None if this file does not exist; if it is `required`, raise instead.
+    """
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
     _must_correspond(posed, table["key"], folder / SEQUENCES, keys)
@@ -87,12 +93,12 @@ def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
 
 
 def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
-    restore = "Rows of the tables of a city correspond; restore all of them from one download."
+    restore = "All tables of a city must have the same rows; restore all of them from one download."
     if len(keys) != len(expected):
         raise InputError(f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. {restore}")
     for row, (key, wanted) in enumerate(zip(keys, expected, strict=True)):
         if key != wanted:
-            raise InputError(f"row {row} of {path} is {key!r}, and of {other} {wanted!r}. {restore}")
+            raise InputError(f"row {row} has key {key!r} in {path}, but {wanted!r} in {other}. {restore}")
 
 
 def _numbers(path: Path, table: dict[str, list[str]], columns: tuple[str, str]) -> NDArray[np.float64]:  # (N, 2)
@@ -120,11 +126,16 @@ def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
     try:
         return np.array([int(text) for text in texts], np.int64)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path} has a frame_number that is not a whole number ({error}). Restore it.") from None
+        raise InputError(
+            f"{path} has a frame_number that is not a whole number ({error}). Restore the table."
+        ) from None
 
 
 def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
-    """Return the metres of one table in the zone that fits the degrees of the other; near a border, the next zone."""
+    """Return the metres of one table in the UTM zone in which they agree with the degrees of the other table.
+
+    Near the border of two zones this may be the neighbouring zone.
+    """
     for row, (lat, lon) in enumerate(degrees.tolist()):
         if reason := off_the_map(lat, lon):
             raise InputError(f"row {row} of {raw}: {reason}. The columns lat and lon may be swapped.")
@@ -134,6 +145,6 @@ def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Posit
     row = int(np.argmax(~(apart_m <= APART_M)))
     (lat, lon), (east, north) = degrees[row].tolist(), metres[row].tolist()
     raise InputError(
-        f"row {row} of {raw} is at latitude {lat:g}, longitude {lon:g}, and of {posed} at easting {east:.0f}, northing "
-        f"{north:.0f}, which is somewhere else. Two columns may be swapped; restore both from one download."
+        f"row {row} is at latitude {lat:g}, longitude {lon:g} in {raw}, but at another place in {posed}: easting "
+        f"{east:.0f}, northing {north:.0f}. Two columns may be swapped; restore both tables from one download."
     )

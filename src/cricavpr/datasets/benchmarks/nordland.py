@@ -1,9 +1,10 @@
-"""Nordland: one railway journey, filmed in four seasons, frame by frame the same.
+"""Nordland: one railway journey, filmed in four seasons. Frames of the same number show the same place.
 
 Source: NRK, "Nordlandsbanen minutt for minutt"; lists of Patch-NetVLAD (Hausler et al., CVPR 2021), VPR-Bench
-(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists share the name and differ by up to ten points of recall, in
-frames, direction and tolerance; each is a split of its own here. Frames count the cleaned list (27,592 kept of the
-film's seconds, without tunnels and stops), and both seasons must be numbered by it.
+(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists are called Nordland. They differ in frames, tolerance and
+which season is the database, and in recall by up to ten points; each is a split of its own here. A frame number is the
+position in the cleaned list, which keeps 27,592 of the film's seconds, without tunnels and stops. Both seasons must be
+numbered by this list.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from cricavpr.errors import InputError
 from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
-TREE_SPACING_M = 25 / 10.5  # in the @UTM@ tree: 10 frames are 23.8 m, 11 are 26.2 m
-DATABASE, QUERIES = "summer", "winter"  # in all lists but VPR-Bench's
+TREE_SPACING_M = 25 / 10.5  # between frames of the @UTM@ tree: within 25 m are 10 frames (23.8 m), not 11 (26.2 m)
+DATABASE, QUERIES = "summer", "winter"  # in VPR-Bench's list the other way round
 
 CLEAN_LIST = "cleanImageNames.txt"
 _LISTS = "nordland_imageNames_index.txt", "nordland_imageNames_query.txt"
@@ -43,12 +44,12 @@ _VPR_BENCH = "ground_truth_new.npy"
 _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 
-# --- 27,592 pairs, 10 frames
+# --- 27,592 pairs, positives within 10 frames
 
 
 def read_frames(root: Path) -> EvalDataset:
-    """Read two folders of frames and the cleaned list, which numbers both."""
-    why = "Put this list of the 27,592 frames beside the seasons: seasons that are numbered separately give wrong pairs"
+    """Read the frames of two seasons. The cleaned list, which both seasons share, gives each frame its number."""
+    why = "Put this list of the 27,592 frames beside the seasons' folders: it numbers the frames of both seasons alike"
     listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]
     database, queries = (_listed_season(root, season, files, listed) for season in (DATABASE, QUERIES))
@@ -56,7 +57,7 @@ def read_frames(root: Path) -> EvalDataset:
 
 
 def read_utm(root: Path) -> EvalDataset:
-    """Read the @UTM@ tree, whose positions are made up: a frame is 2.381 m."""
+    """Read the @UTM@ tree, whose file names hold artificial positions: frame i has the northing i x 2.381 m."""
     return paired("nordland", *read_tree(root, TREE_SPACING_M), 10, "within 10 frames")
 
 
@@ -87,8 +88,11 @@ def _lines(listed: Path) -> list[str]:
 
 
 def read_patchnetvlad(root: Path) -> EvalDataset:
-    """Read `nordland.npz` and two lists of names; the npz stores frame i at (i, i), so its radius 10 is 7 frames."""
-    why = "It comes with Patch-NetVLAD's code; put it beside the frames"
+    """Read Patch-NetVLAD's `nordland.npz` and its two lists of names.
+
+    The npz file places frame i at (i, i), so neighbouring frames are 1.41 apart, and its radius of 10 reaches 7 frames.
+    """
+    why = "Copy it from Patch-NetVLAD's code and put it beside the frames"
     truth = needed_file(root, _TRUTHS, why)
     asked_m, base_m, radius = read_plain_arrays(truth, ("utmQ", "utmDb", "posDistThr"))
     sides = []
@@ -96,7 +100,9 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
         listed = needed_file(root, [folder + name for folder in _LIST_FOLDERS], why)
         names = _below(root, _lines(listed), listed)
         if rows.shape != (len(names), 2):
-            raise InputError(f"{listed} has {len(names):,} names and {truth} positions of shape {rows.shape} for them.")
+            raise InputError(
+                f"{listed} has {len(names):,} names, but the positions in {truth} have shape {rows.shape}. Fetch both."
+            )
         sides.append(ImageSet(root, names, frames=np.arange(len(names))))
     if radius.size != 1:
         raise InputError(f"{truth} has {radius.size} values for posDistThr. Fetch it again from Patch-NetVLAD.")
@@ -109,12 +115,12 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
-    """Return paths below `root`; the list has them below its parent, as ./nordland/winter/images-00202.png."""
+    """Return the listed paths relative to `root`, even if the list has them relative to the folder above `root`."""
     names = tuple(line.removeprefix("./") for line in lines)
     if not (root / names[0]).is_file():
         names = tuple(name.partition("/")[2] or name for name in names)
     if not (root / names[0]).is_file():
-        raise InputError(f"{listed} lists {lines[0]!r}, which is not below {root}. Unpack the frames there.")
+        raise InputError(f"{listed} lists {lines[0]!r}, which is not a file below {root}. Unpack the frames there.")
     return names
 
 
@@ -122,28 +128,33 @@ def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
 
 
 def read_vpr_bench(root: Path) -> EvalDataset:
-    """Read `ref/` (winter) and `query/` (summer): query i shows frames 10i-1 to 10i+1, or what its list says."""
+    """Read VPR-Bench's folders `ref/` (winter, the database) and `query/` (summer).
+
+    The positives of query i are in `ground_truth_new.npy`; without this file they are the frames 10i-1 to 10i+1.
+    """
     database, queries = read_numbered_folder(root / "ref"), read_numbered_folder(root / "query")
     for images in (database, queries):
         if not np.array_equal(images.frames if images.frames is not None else (), np.arange(len(images))):
-            raise InputError(f"{images.root} is not numbered from 0 without a gap. Unpack all of it again.")
+            raise InputError(f"the photos in {images.root} are not numbered from 0 without a gap. Unpack them again.")
     truth = root / _VPR_BENCH
     if not truth.exists():
         if not (len(queries) - 1) * 10 < len(database) <= len(queries) * 10 + 9:
             raise InputError(
-                f"{root} has {len(database):,} references for {len(queries):,} queries; expected ten for each."
+                f"{root} has {len(database):,} photos in ref/ for {len(queries):,} queries; expected ten per query."
             )
         positives = within_frames(np.arange(len(database)), 10 * np.arange(len(queries)), 1)
         return EvalDataset("nordland-2760", database, queries, positives, "frames 10i-1 to 10i+1 for query i")
     lists = read_numbered_lists(truth)
     if sorted(lists) != list(range(len(queries))):
-        raise InputError(f"{truth} has {len(lists):,} rows for {len(queries):,} queries. Fetch it again.")
+        raise InputError(
+            f"{truth} has {len(lists):,} rows; expected one for each of {len(queries):,} queries. Fetch it again."
+        )
     positives = sorted_indices(truth, (lists[query] for query in range(len(queries))), len(database))
     return EvalDataset("nordland-2760", database, queries, positives, f"the list of {_VPR_BENCH}")
 
 
 def read_npy(root: Path) -> EvalDataset:
-    """Read the same split from the three lists of GSV-Cities' code: `Nordland_{dbImages,qImages,gt}.npy`."""
+    """Read VPR-Bench's split from the three lists of GSV-Cities' code: `Nordland_{dbImages,qImages,gt}.npy`."""
     sides = [ImageSet(root, _below(root, read_names(root / name), root / name)) for name in _NPY[:2]]
     return with_listed_positives("nordland-2760", sides[0], sides[1], root / _NPY[2], f"the list of {_NPY[2]}")
 
@@ -152,7 +163,7 @@ def read_npy(root: Path) -> EvalDataset:
 
 
 def read_partition(root: Path) -> EvalDataset:
-    """Read `test/<season>_images_test/section*/<number>.png`: sections by name, frames by number."""
+    """Read `test/<season>_images_test/section*/<number>.png`, frames in the order of their sections and numbers."""
     database, queries = (_sections(root / f"test/{season}_images_test") for season in (DATABASE, QUERIES))
     stems = [[name.rpartition(".")[0] for name in side.names] for side in (database, queries)]
     if stems[0] != stems[1]:
@@ -172,7 +183,7 @@ def _sections(folder: Path) -> ImageSet:
 
 
 def read_partition_utm(root: Path) -> EvalDataset:
-    """Read an @UTM@ tree with made-up positions of any spacing: frames are counted along the line."""
+    """Read an @UTM@ tree, whose file names hold artificial positions on a line: frames are numbered along the line."""
     sides = [read_utm_folder(folder) for folder in find_sides(root, "queries")]
     north = [side.positions.metres[:, 1] for side in sides if side.positions is not None]
     steps = np.unique(np.concatenate(north))
@@ -210,9 +221,9 @@ BENCHMARK = Benchmark(
                 Layout("@UTM@ tree", has_tree, _TREE, read_utm),
             ),
             notes=(
-                "queries are winter, the database is summer; BoQ-DINOv2 has 90.6 here and 81.3 on nordland-2760",
-                "positions in the @UTM@ tree are made up (2.381 m a frame), so no position is kept",
-                "seasons numbered separately do not match; cleanImageNames.txt numbers both",
+                "queries are winter, the database is summer; recall of BoQ-DINOv2: 90.6 here, 81.3 on nordland-2760",
+                "positions in the @UTM@ tree are artificial (2.381 m per frame) and are dropped after reading",
+                "both seasons must be numbered by cleanImageNames.txt; otherwise equal numbers show different places",
             ),
         ),
         Split(
@@ -229,7 +240,9 @@ BENCHMARK = Benchmark(
                     read_patchnetvlad,
                 ),
             ),
-            notes=("its radius is 10, but frame i lies at (i, i): a frame is 1.41, so 7 frames are near",),
+            notes=(
+                "its radius is 10, and frame i lies at (i, i): frames are 1.41 apart, so the radius reaches 7 frames",
+            ),
         ),
         Split(
             name="nordland-2760",

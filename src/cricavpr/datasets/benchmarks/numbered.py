@@ -1,6 +1,7 @@
 """Read AmsterTime, SPED and other benchmarks whose positives are decided by the numbers of photos, not by distances.
 
-In a tree of @ names such photos have made-up positions on a line to the north, which are converted back to numbers.
+File names of @UTM@ trees (@easting@northing@...) turn the numbers into artificial positions on a line to the north;
+these positions are converted back to numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cricavpr.errors import InputError
 Numbers = NDArray[np.int64]  # (N,)
 
 IMAGES = (".jpg", ".jpeg", ".png")
-SHOWN_M = 0.1  # names of @ trees give metres with one decimal, cut or rounded
+SHOWN_M = 0.1  # @UTM@ file names give metres with one decimal, cut off or rounded
 
 
 def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[Numbers, ...]:
@@ -35,7 +36,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of two numbered sides (`frames`), with positives whose numbers differ by at most `tolerance`."""
+    """Make a dataset of numbered images. The number (`frames`) of a positive is within `tolerance` of the query's."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -43,22 +44,22 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
         if (times > 1).any():
             number = int(values[np.argmax(times > 1)])
             raise InputError(
-                f"the {side} of {name} in {images.root} has number {number} twice. Keep one photo of each."
+                f"the {side} of {name} in {images.root} has number {number} twice. Keep one photo of each number."
             )
     lonely = np.setxor1d(database.frames, queries.frames)
     if lonely.size:
         number = int(lonely[0])
         side = "queries" if number in database.frames else "database"
         raise InputError(
-            f"the two sides of {name} do not match: {len(database):,} database images in {database.root}, "
+            f"database and queries of {name} do not match: {len(database):,} database images in {database.root}, "
             f"{len(queries):,} queries in {queries.root}, and the {side} lack number {number}. "
-            "Number both sides by one list; sides numbered separately do not show the same places."
+            "Number both by the same list: images of one number must show the same place."
         )
     return EvalDataset(name, database, queries, within_frames(database.frames, queries.frames, tolerance), rule)
 
 
 def has_tree(root: Path) -> bool:
-    """Return whether a folder is a tree of @ names."""
+    """Return whether the file names of a dataset hold positions (@UTM@ tree: @easting@northing@...)."""
     try:
         return has_utm_names(find_sides(root, "queries")[0])
     except InputError:
@@ -66,7 +67,10 @@ def has_tree(root: Path) -> bool:
 
 
 def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
-    """Read database and queries of a tree of @ names whose northing is a number times `spacing_m`, sorted by number."""
+    """Read database and queries of an @UTM@ tree (positions in file names), each sorted by number.
+
+    The northing of a photo is its number times `spacing_m`.
+    """
     database, queries = find_sides(root, "queries")
     return _numbered(read_utm_folder(database), spacing_m), _numbered(read_utm_folder(queries), spacing_m)
 
@@ -79,22 +83,25 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(
-            f"{images.names[row]!r} in {images.root} lies at {east[row]:g}, {north[row]:g}; expected 0 and a whole "
-            f"number of steps of {spacing_m:.4g} m. Make the tree again with the published downloader."
+            f"{images.names[row]!r} in {images.root} has easting {east[row]:g}, northing {north[row]:g}; expected 0 "
+            f"and a multiple of {spacing_m:.4g} m. Make the @UTM@ tree again with VPR-datasets-downloader."
         )
     frames = numbers.astype(np.int64)
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
-                f"{name!r} in {images.root} says number {int(key)} and lies where number {frame} belongs. "
-                "Make the tree again with the published downloader."
+                f"{name!r} in {images.root} names number {int(key)}, but has the position of number {frame}. "
+                "Make the @UTM@ tree again with VPR-datasets-downloader."
             )
     plain = replace(images, positions=None, keys=None, frames=frames)
     return plain.take(np.argsort(frames, kind="stable"))
 
 
 def read_numbered_folder(folder: Path) -> ImageSet:
-    """Read a folder of photos named by numbers, `0000.png` or `0000000.jpg`, sorted by number (`frames`)."""
+    """Read a folder of photos whose names are numbers, such as `0000.png`, sorted by number.
+
+    The numbers become the `frames` of the images.
+    """
     names = sorted(name for name in find_files(folder, IMAGES)[0] if "/" not in name)
     if not names:
         raise InputError(f"no photo in {folder}. Expected names such as 0000.jpg.")
@@ -106,19 +113,22 @@ def read_numbered_folder(folder: Path) -> ImageSet:
     return ImageSet(folder, tuple(names[row] for row in order.tolist()), frames=frames[order])
 
 
-# --- AmsterTime and SPED: photos in pairs of one number, in two folders or as a tree of @ names
+# --- AmsterTime and SPED: pairs of photos with the same number, in two folders or as an @UTM@ tree
 #
 # AmsterTime: archival photos of Amsterdam, each with one street view of the same spot today. Source: Yildiz et al.,
-# "AmsterTime" (ICPR 2022). The authors' own retrieval task leaves one out of the whole set, which is another protocol.
+# "AmsterTime" (ICPR 2022). The authors' own retrieval task, leave-one-out over all photos, is another protocol.
 # SPED as VPR-Bench tests it: 607 fixed cameras, each seen twice. Source: Zaffar et al., "VPR-Bench" (IJCV 2021).
 
-TREE_SPACING_M = 1000.0  # in the @UTM@ tree: one kilometre between made-up positions, so only partners are near
+TREE_SPACING_M = 1000.0  # between artificial positions in the @UTM@ tree: only photos of one number are near
 SPED_TRUTH = "ground_truth_new.npy"
-_MADE_UP = "positions in the @UTM@ tree are made up (north = number x 1000 m), so no position is kept"
+_MADE_UP = "positions in the @UTM@ tree are artificial (northing = number x 1000 m) and are dropped after reading"
 
 
 def read_folders(root: Path, name: str, folders: tuple[str, str], rule: str) -> EvalDataset:
-    """Read two folders of photos by number; SPED's own list, if it is there, must say the same."""
+    """Read two folders of numbered photos. Photos of the same number are positives.
+
+    If SPED's own ground truth, `ground_truth_new.npy`, is in the folder, it is checked to agree.
+    """
     dataset = paired(name, read_numbered_folder(root / folders[0]), read_numbered_folder(root / folders[1]), 0, rule)
     if name == "sped" and (root / SPED_TRUTH).exists():
         _check_truth(root / SPED_TRUTH, len(dataset.queries))
@@ -131,8 +141,8 @@ def _check_truth(listed: Path, count: int) -> None:
         if not np.array_equal(given.get(query, ()), [query]):
             says = given[query].tolist() if query in given else "nothing"
             raise InputError(
-                f"{listed} gives query {query} the answers {says}, but in SPED photos of one number belong "
-                "together. Fetch the list again, or remove it."
+                f"{listed} gives query {query} the positives {says}, but in SPED the only positive is the photo of "
+                "the same number. Fetch the list again, or remove it."
             )
 
 
@@ -163,7 +173,7 @@ AMSTERTIME = Benchmark(
         "the partner of the same number",
         ("new", "old"),
         ("0000.png", "0000.jpg"),
-        "the @UTM@ tree holds the database saved again as .jpg: other pixels than the raw .png",
+        "in the @UTM@ tree the database was saved again as .jpg, so pixels differ from those of the raw .png",
         "many queries are greyscale; they are read as RGB",
     ),
 )

@@ -33,7 +33,7 @@ _NPY_FOLDERS = ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")
 
 
 def read_mat(root: Path, stem: str) -> EvalDataset:
-    """Read the published list `<stem>.mat` in its own order; database images lie below `root`."""
+    """Read a split from its published list `<stem>.mat`, in the order of the list; photos lie below `root`."""
     struct = read_db_struct(_mat(root, stem))
     sides = ((struct.database, struct.database_m, DATABASE_FOLDERS), (struct.queries, struct.queries_m, QUERY_FOLDERS))
     database, queries = (
@@ -46,7 +46,7 @@ def read_mat(root: Path, stem: str) -> EvalDataset:
 
 
 def read_npy(root: Path, stem: str) -> EvalDataset:
-    """Read the lists `<stem>_{dbImages,qImages,gt}.npy` of gsv-cities: names, and the positives of each query."""
+    """Read a split from the lists of gsv-cities, `<stem>_{dbImages,qImages,gt}.npy`: image names and positives."""
     lists = [_npy(root, stem, part) for part in _NPY_PARTS]
     sides = []
     for listed in lists[:2]:
@@ -90,14 +90,14 @@ def _split(key: str, part: str, queries: int, database: int) -> Split:
 
 
 _NOTES = (
-    "no limit on the heading: a photo that looks the other way counts",
-    "the .mat keeps the published order, the tree sorts by easting: groups in order differ between the two",
-    "24 queries of one panorama follow one another, so a group in order holds views of one place",
+    "headings are ignored: a photo that looks the other way can be a positive",
+    "the .mat keeps the published order, the @UTM@ tree sorts by easting: in_order groups differ between the two",
+    "the 24 queries of one panorama follow one another, so an in_order group holds views of one place",
     "OpenIBL leaves out positives of the query's own panorama; here they count",
-    "the tree's positions went through degrees and were rounded to 1 cm: pairs at the border may differ",
+    "positions in the @UTM@ tree were converted by way of degrees and rounded to 1 cm: pairs near 25 m may differ",
 )
 _TRAINING = (
-    "to train on it as places, the cut-outs' headings are missing: where north is among yaws 1 to 12 is not recorded",
+    "headings, which training places need, are unknown: which of the yaws 1 to 12 looks north is not recorded",
 )
 
 

@@ -1,10 +1,11 @@
-"""Trees of @ names, the form in which most benchmarks are shared, and the benchmarks that are read in this form only.
+"""@UTM@ trees, folders of photos whose file names hold positions, and benchmarks that are read in this form only.
 
-Source: the layout that VPR-datasets-downloader writes: `<name>/images/<split>/{database,queries}/@...@.jpg`.
+Source: the layout that VPR-datasets-downloader writes, `<name>/images/<split>/{database,queries}/@...@.jpg`. Most
+benchmarks are shared in this layout.
 
 San Francisco XL: Berton et al., "Rethinking visual geo-localization for large-scale applications" (CVPR 2022).
 SVOX: Berton et al., "Adaptive-attentive geolocalization from few queries" (WACV 2021): street view of Oxford as the
-database, and drives of RobotCar in five weathers as queries.
+database, and drives of Oxford RobotCar in five weather conditions as queries.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from cricavpr.geo import Positions
 
 TREE = "@UTM@ tree"
 WITHIN_25_M = "within 25 m"
-RECOMPRESSED = "the tree's photos were saved again as JPEG, so recall may differ from that of the original files"
-UNSTATED = "not stated where we looked"
-FREE = "none is known to be needed"
+RECOMPRESSED = "photos in the @UTM@ tree were saved again as JPEG, so recall may differ from that of the original files"
+UNSTATED = "no statement was found"
+FREE = "none known"
 
 
 def bases(key: str, split: str) -> tuple[str, ...]:
-    """Return where a split's two folders may lie below the folder that a user gives."""
+    """Return the paths, below the folder that a user gives, that may hold the database and query folders of a split."""
     return f"images/{split}", split, f"{key}/images/{split}", f"{key}/{split}"
 
 
@@ -38,12 +39,15 @@ def tree(
     area: Area | None = None,
     finish: Callable[[EvalDataset], EvalDataset] = lambda dataset: dataset,
 ) -> Layout:
-    """Return the layout of a database folder and a folder of queries beside it, scored within 25 m.
+    """Return the layout of a database folder and a query folder side by side, with positives within 25 m.
 
     Args:
-        below: folders that may hold the two; the first that does is read. Messages name the first of the list.
-        area: where all photos must lie.
-        finish: completes the dataset after reading.
+        below: paths below the root that may hold the two folders; the first that holds both is read. If none does,
+            messages name the first path.
+        queries: name of the query folder.
+        database: name of the database folder.
+        area: the area in which all photos must lie, or None for no check.
+        finish: function that completes the dataset after reading.
     """
 
     def read(root: Path) -> EvalDataset:
@@ -70,7 +74,7 @@ def _side(folder: Path, area: Area | None) -> ImageSet:
 # --- Eynsham and St Lucia
 
 _RSYNC = "rsync://vandaldata.polito.it/sf_xl/VPR-datasets-downloader"
-_WITHDRAWN = "the downloader's own script was withdrawn in March 2026; the tree comes by rsync"
+_WITHDRAWN = "VPR-datasets-downloader withdrew its script in March 2026; copy the @UTM@ tree with rsync"
 
 
 def _whole(key: str, queries: int, database: int, *notes: str) -> tuple[Split]:
@@ -88,9 +92,9 @@ EYNSHAM = Benchmark(
         "eynsham",
         23_935,
         23_935,
-        "only the tree of @ names is read, not the original recording",
+        "only the @UTM@ tree is read, not the original recording",
         "the database has 4,787 panoramas of 5 cameras each; the count of queries is not confirmed",
-        "grey pictures, 512 x 384 pixels; " + RECOMPRESSED,
+        "greyscale pictures, 512 x 384 pixels; " + RECOMPRESSED,
     ),
 )
 ST_LUCIA = Benchmark(
@@ -103,9 +107,9 @@ ST_LUCIA = Benchmark(
         "st_lucia",
         1_464,
         1_549,
-        "only the tree of @ names is read, not the ten recordings",
-        "database: the first of ten drives; queries: the last; one frame in 5 m; neither count is confirmed",
-        "all good methods reach 99 to 100 here, so it no longer separates them",
+        "only the @UTM@ tree is read, not the ten recordings",
+        "database: the first of ten drives; queries: the last; one frame per 5 m; neither count is confirmed",
+        "all good methods have a recall of 99 to 100 here, so it no longer distinguishes them",
     ),
 )
 
@@ -113,17 +117,17 @@ ST_LUCIA = Benchmark(
 
 SAN_FRANCISCO = Area("San Francisco", 37.77, -122.42)
 _SF_NOTES = (
-    "put the supplied database_images_paths.txt beside the folder database: without it every file is looked for",
-    "the heading in a name grows to the WEST (90 = west), and that of a crop is of its leftmost column",
-    "queries differ in size: give one image size, or describe one by one",
+    "put the supplied database_images_paths.txt beside the folder database: without it all its folders are searched",
+    "headings in file names grow counter-clockwise (90 = west); that of a crop is the heading of its leftmost column",
+    "queries differ in size: set one image size for all, or describe them one by one",
 )
 _SF_DATABASE = 2_805_840
 _SF_UNSURE = "the exact count of the database is not confirmed; the authors write 2.8 million"
-_SF_SMALL = "the small version for first trials: its figures are not those of SF-XL"
+_SF_SMALL = "the small version for first trials: its recall cannot be compared with that of SF-XL"
 
 
 def _sf(name: str, part: str, folder: str, queries: int | None, database: int | None, *notes: str) -> Split:
-    """Return a split; `part` is processed/val, processed/test, small/val or small/test."""
+    """Return a split of SF-XL. `part` is its folder: processed/val, processed/test, small/val or small/test."""
     below = (part, part.rpartition("/")[2], f"sf_xl/{part}", f"sf_xl/{part.rpartition('/')[2]}")
     layouts = (tree(below, folder, area=SAN_FRANCISCO),)
     return Split(name, queries, database, WITHIN_25_M, layouts, notes=notes + _SF_NOTES)
@@ -168,7 +172,7 @@ def _svox_weather(weather: str) -> Layout:
 
 
 def read_svox_all(root: Path) -> EvalDataset:
-    """Read the queries of all weathers, one weather after the other, each in the order of their names."""
+    """Read the queries of all weather conditions, one condition after the other, each in the order of file names."""
     base = _base(root, _SVOX_BASES, _SVOX_FOLDERS) or root / _SVOX_BASES[0]
     parts = {weather: _side(base / f"queries_{weather}", OXFORD) for weather in WEATHERS}
     positions = [part.positions for part in parts.values() if part.positions is not None]
@@ -194,22 +198,22 @@ SVOX = Benchmark(
     title="SVOX",
     source="Google Drive file 16iuk8voW65GaywNUQlWAbDt6HZzAJ_t9 (one zip)",
     registration=FREE,
-    licence="not stated where we looked; the queries come from Oxford RobotCar, which has terms of its own",
+    licence="no statement was found; the queries come from Oxford RobotCar, which has terms of its own",
     splits=(
         _svox(
             "base",
             14_278,
             tree(_SVOX_BASES, database=GALLERY, area=OXFORD),
-            'the plain queries; "SVOX" in a table may mean these or the five weathers pooled (svox-all)',
+            'the base queries; "SVOX" in a table may mean these or all five weather conditions together (svox-all)',
         ),
         *(_svox(weather, count, _svox_weather(weather)) for weather, count in WEATHERS.items()),
         _svox(
             "all",
             sum(WEATHERS.values()),
             _layout(_SVOX_BASES, _SVOX_FOLDERS, read_svox_all),
-            'the five weathers pooled, 4,356 queries: the "SVOX" row of CricaVPR\'s paper',
-            "one weather after the other (night, overcast, rain, snow, sun); how the authors ordered them is not "
-            "known, and groups in order depend on it",
+            'all five weather conditions together, 4,356 queries: the "SVOX" row of CricaVPR\'s paper',
+            "one condition after the other (night, overcast, rain, snow, sun); how the authors ordered them is not "
+            "known, and in_order groups depend on it",
         ),
     ),
 )
