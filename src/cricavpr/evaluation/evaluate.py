@@ -49,8 +49,8 @@ class EvalResult:
     Attributes:
         card: the recalls, and all settings that influence them.
         dataset: the evaluated dataset.
-        predictions: the first matches of each query: database rows and scores of shape (Q, n). -1 marks a query that
-            could not be described.
+        predictions: the first matches of each query: database rows and scores of shape (Q, n). The row is -1 where
+            there is no match, for example if the query could not be described.
         ranks: (Q,) rank of each query's best positive among all database images, counted from 1; 0 if the query has no
             positive or could not be described.
         failed_database: database photos that could not be described, so that no query can find them.
