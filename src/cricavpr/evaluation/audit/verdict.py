@@ -149,7 +149,7 @@ def _one_side(audit: Audit) -> Findings:
             recall = f"{100 * (row.recall_at_1 or 0.0):.1f}"
             yield (
                 "bad",
-                f"Describe database and queries with the same grouping: with {row.name}, R@1 falls to {recall}.",
+                f"Database and queries need the same grouping: with {row.name}, R@1 falls to {recall}.",
             )
 
 
