@@ -125,9 +125,8 @@ def run_demo(
         raise InputError(f"places must be from {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
     refuse_foreign(out)  # here, because the demo takes minutes
     used = load_method(method, weights)
-    shown_weights = (
-        "" if weights is None else f" --weights {Path(weights).name}"
-    )  # without the folder, because the page may be shared
+    # The command on the page has no folders, because the page may be shared.
+    shown_weights = "" if weights is None else f" --weights {Path(weights).name}"
     command = f"cricavpr demo --seed {seed} --places {places}{shown_weights}"
     stages = _Stages(progress or (lambda stage, done, total: None))
     with workshop(out) as stage:
@@ -172,9 +171,7 @@ class _Stages:
 def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report) -> tuple[Town, EvalDataset]:
     """Write the photos of the town, and read them as a dataset with the condition of each query."""
     places = len(town.places)
-    queried = (
-        np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)
-    )  # evenly spaced along the streets
+    queried = np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)  # spaced evenly
     size = method.image_size or USUAL_SIZE
     write_town(town, folder, image_size=size, queried=queried.tolist(), workers=workers, progress=report)
     split, problems = open_dataset(folder, RADIUS_M)

@@ -59,9 +59,7 @@ class _Page:
 
     def body(self) -> str:
         sections = [self._lookalikes(), self._copies(), self._thin(), self._quality()]
-        return "\n".join(
-            [self._counts(), self._map(), *filter(None, sections)]
-        )  # the map comes last, because it needs the ids of the photos
+        return "\n".join([self._counts(), self._map(), *filter(None, sections)])  # made last: the map needs photo ids
 
     def _counts(self) -> str:
         health = self.health
@@ -122,7 +120,7 @@ class _Page:
         return self._pairs("Similar places", why, self.health.similarity.lookalikes, nothing)
 
     def _copies(self) -> str:
-        why = f"Photos within {self.health.same_m:g} m of each other that hardly differ: the index needs only one of them."
+        why = f"Photos within {self.health.same_m:g} m of each other that hardly differ: one of them is enough."
         return self._pairs("Near-duplicates", why, self.health.similarity.copies, "There are none.")
 
     def _pairs(self, title: str, why: str, pairs: Sequence[Pair], nothing: str) -> str:
