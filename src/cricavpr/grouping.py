@@ -62,10 +62,10 @@ class Grouping:
 
     @classmethod
     def parse(cls, text: str | Grouping) -> Grouping:
-        """Parse `alone`, `in_order:16`, `shuffled:16:0` or `by_key`; a Grouping is returned unchanged.
+        """Parse `alone`, `in_order:SIZE`, `shuffled:SIZE:SEED` or `by_key`; a Grouping is returned unchanged.
 
         Raises:
-            InputError: anything else.
+            InputError: the text has none of these forms.
         """
         if isinstance(text, Grouping):
             return text

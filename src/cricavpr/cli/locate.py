@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _estimates(found: Iterable[LocationEstimate | Problem], problems: list[Problem]) -> Iterator[LocationEstimate]:
-    """Yield only the estimates, and append the problems in between to the list `problems`."""
+    """Yield the estimates in `found`, and append the problems in `found` to the list `problems`."""
     for one in found:
         if isinstance(one, Problem):
             problems.append(one)

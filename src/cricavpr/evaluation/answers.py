@@ -117,7 +117,7 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
 
 
 def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers that recall counts: all, or only those with positives if the protocol skips the others."""
+    """Return the answers that count for recall: all, or only those with positives if the protocol skips the others."""
     return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
 
@@ -162,7 +162,12 @@ def answers_of(
     ranks: NDArray[np.int64],  # (Q,) rank of each query's best positive, 0 if it has none
     n: int,
 ) -> Iterator[Answer]:
-    """Yield the answer to each query, in order, with its first `n` matches."""
+    """Yield the answer of each query, in order, with its first `n` matches, checked against the ground truth.
+
+    Args:
+        found: the search results of all queries.
+        ranks: rank of each query's best positive among all database images, counted from 1; 0 if it has none.
+    """
     for start in range(0, len(dataset.queries), QUERIES_AT_ONCE):
         queries = np.arange(start, min(start + QUERIES_AT_ONCE, len(dataset.queries)))
         rows = [row[row >= 0] for row in found.indices[queries, :n]]

@@ -31,7 +31,7 @@ class Counts:
 
     Attributes:
         database, queries: all images, also those that could not be described.
-        without_positives: queries that no database image shows.
+        without_positives: queries without positives, that is, no database image shows their place.
         failed_database, failed_queries: images that could not be described.
     """
 
@@ -127,7 +127,7 @@ class Card:
 
     @property
     def counted(self) -> int:
-        """Number of queries that recall counts; leaves out queries without positives if the protocol skips them."""
+        """Number of queries that count for recall: all, or only those with positives if the protocol skips the rest."""
         skipped = self.counts.without_positives if self.protocol.unanswered == "skip" else 0
         return self.counts.queries - skipped
 

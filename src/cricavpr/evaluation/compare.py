@@ -106,8 +106,8 @@ class Comparison:
         return table_of([*rows, *map(_published_row, self.published)], usual, rows)
 
     def paired_table(self) -> str:
-        """Return a Markdown table of the paired tests."""
-        head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
+        """Return a Markdown table with a row for each paired test."""
+        head = ["pair", "N", "wrong only in 1", "correct only in 1", "difference", "p (McNemar, exact)"]
         rows = []
         for test in self.tests:
             paired = test.paired
@@ -215,7 +215,7 @@ def _must_be_equal(card: Card) -> dict[str, str]:
 
 
 def _paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
-    """Test every comparable evaluation against the first, for every N, over the queries that recall counts."""
+    """Test every comparable evaluation against the first, for every N, over the queries that count for recall."""
     comparable = [number for number, run in enumerate(runs) if number and not differences(runs[0].card, run.card)]
     first = _answers(runs[0]) if comparable else ()
     for number in comparable:

@@ -68,7 +68,7 @@ class EvalResult:
 
     @property
     def recall_at(self) -> dict[int, float]:
-        """Recall@N by N, as a fraction of the queries that recall counts."""
+        """Recall@N by N, as a fraction. The protocol decides whether queries without positives count as misses."""
         return self.card.recall_at
 
     @property

@@ -58,7 +58,7 @@ def recall_intervals(recall_at: Mapping[int, float], queries: int) -> dict[int, 
 
     Args:
         recall_at: recall@N as a fraction, by N.
-        queries: number of queries that the recalls count.
+        queries: number of queries over which the recalls were computed.
 
     Raises:
         InputError: `queries` is below 1.

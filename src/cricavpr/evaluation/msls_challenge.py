@@ -122,7 +122,7 @@ def _scope(datasets: Sequence[EvalDataset]) -> str:
 
 
 def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[tuple[str, str]]:
-    """Return the key and the line of each query."""
+    """Return the key of each query and its line in the submission file."""
     if len(predictions) != len(dataset.queries):
         raise InputError(
             f"expected predictions for the {len(dataset.queries):,} queries of {dataset.name}, got predictions for "

@@ -109,7 +109,10 @@ def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.f
 
 
 def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64]:  # (M,)
-    """Return the confidence of each case by a model that was fitted on the other four geographic parts."""
+    """Return the confidence of each case by cross-validation.
+
+    It comes from a model that was fitted without the cases in the same geographic part.
+    """
     fold = np.random.default_rng(0).permutation(int(cases.cell.max()) + 1)[cases.cell] % FOLDS
     confidence = np.empty(len(cases))
     for part in range(FOLDS):

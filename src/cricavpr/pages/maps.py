@@ -182,7 +182,7 @@ CONTROLS = (
 
 
 def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]:  # (N, 2) twice
-    """Return positions in metres from their middle. Degrees are projected around it, where lengths are true."""
+    """Return positions as metres east and south of their middle. Degrees are projected around the middle."""
     known = ~np.isnan(positions).any(axis=1)
     if not known.any():
         return positions

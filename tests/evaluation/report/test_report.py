@@ -87,7 +87,7 @@ def test_the_same_report_is_the_same_bytes(results: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--regions", "pixels"], "needs the pictures"),
+        (["--regions", "pixels"], "needs the photos"),
         (["--data", "/nowhere"], "no folder /nowhere"),
         (["--rows", "0"], "rows must be 1 to 200, got 0"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),

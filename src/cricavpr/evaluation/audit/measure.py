@@ -261,7 +261,7 @@ class _Judge:
         return Measured("last group", name, Drift.of(np.concatenate(values)) if values else None)
 
     def _packings(self) -> Iterator[Measured]:
-        """Compare the same groups with other batch sizes, which must change nothing."""
+        """Yield rows that compare the same groups in batches of different sizes, which must change nothing."""
         correlates = self.arrangements.method.correlates
         for grouping in (ALONE, Grouping("in_order", PACKED)) if correlates else (ALONE,):
             first = self.described(f"{grouping} in batches of {BATCHES[0]}", grouping, batch_size=BATCHES[0])

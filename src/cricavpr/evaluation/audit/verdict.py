@@ -117,7 +117,7 @@ def _file_order(audit: Audit) -> Findings:
 
 
 def _points(share: float) -> float:
-    """Return per cent with one decimal, and never -0.0."""
+    """Return a fraction in per cent, rounded to one decimal; 0.0 instead of -0.0."""
     return round(100 * share, 1) + 0.0
 
 

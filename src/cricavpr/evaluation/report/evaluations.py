@@ -62,7 +62,7 @@ class Evaluation:
 
     @property
     def counted(self) -> tuple[Answer, ...]:
-        """The answers that recall counts."""
+        """The answers that count for recall; queries without positives are left out if the protocol skips them."""
         return counted(self.card, self.answers)
 
 

@@ -299,7 +299,7 @@ def embedded(
 
 
 def position_text(latlon: tuple[float, float] | None) -> str:
-    """Return a position in degrees, or "" if it is unknown."""
+    """Return latitude and longitude as text, or "" if they are unknown."""
     return "" if latlon is None else f"{latlon[0]:.6f}, {latlon[1]:.6f}"
 
 

@@ -112,7 +112,7 @@ BY_SIZE = ("supplementary_table_5", "Supplementary Table 5: photos in a group at
 
 
 def paper_name(dataset: str) -> str:
-    """Return the paper's name for a dataset, or its own name if it is not in the paper.
+    """Return the name by which the paper calls a dataset, or the given name if the dataset is not in the paper.
 
     Example:
         >>> paper_name("pitts30k-test"), paper_name("my town")
@@ -168,7 +168,7 @@ _Column = tuple[str, int]  # dataset, N
 
 
 def _from_layout(layout: Layout, cards: Sequence[Card]) -> Table | None:
-    """Return a table in a layout of the paper, or None if no evaluation is on a dataset that it is shown for."""
+    """Return the table with this layout, or None if none of the datasets in `shown_for` was evaluated."""
     here = [card for card in cards if paper_name(card.dataset) in layout.datasets]
     if not any(paper_name(card.dataset) in (layout.shown_for or layout.datasets) for card in here):
         return None
