@@ -64,7 +64,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if field.init and required and field.name not in made:
-            raise InputError(f"{where}: the key {field.name!r} is missing.")
+            raise InputError(f"{where}: missing key {field.name!r}.")
     try:
         return kind(**made)
     except ValueError as error:

@@ -156,7 +156,7 @@ def test_the_table_always_has_its_grouping(story: Story) -> None:
         assert f"<td>{name}</td>" in page
     assert "<code>in_order:16</code>: <strong>100.0 %</strong>" in page
     assert "Against alone, 1 query is won and 0 lost: that may be chance." in page
-    assert "town: 2 queries against 100 database photos; a match is correct within 25 m; one query is 50 percentage points." in page
+    assert "town: 2 queries against 100 database photos; a match is correct within 25 m; one query is 50 percent" in page
 
 
 def test_pictures_are_in_the_page_once(story: Story) -> None:

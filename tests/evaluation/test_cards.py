@@ -112,7 +112,7 @@ def test_the_published_schema_fits_and_does_not_fit_everything(written: Path) ->
         ({"recall_at": {"1": 1.0}, "intervals": {"5": [1.0, 1.0]}}, "the same values of N"),
         ({"recall_at": {"1": 0.5}, "intervals": {"1": [0.9, 1.0]}}, "R@1 must lie within its interval"),
         ({"counts": {"database": 3, "queries": -1, "without_positives": 0}}, "queries must be at least 0, got -1"),
-        ({"recall_at": {"1": 1.5}, "intervals": {"1": [0.0, 1.5]}}, "both in 0..1"),
+        ({"recall_at": {"1": 1.5}, "intervals": {"1": [0.0, 1.5]}}, "both from 0 to 1"),
         ({"recall_at": {"1": 0.3}, "intervals": {"1": [0.5, 0.2]}}, "R@1 must lie within its interval"),
         ({"protocol": {"name": 1}}, "protocol: name must be str"),
         ({"protocol": {"unanswered": "some"}}, "must be 'miss' or 'skip', got 'some'"),

@@ -180,7 +180,7 @@ def test_unequal_cards_are_refused_by_name_and_marked_anyway(
     assert named in said and said.count("\n") == 1
     assert main([*command, "--anyway"]) == 0
     printed = capsys.readouterr().out
-    assert "* [" in printed and f"* 2 and 1 are not comparable: {named}" in printed and "McNemar" not in printed
+    assert "* [" in printed and f"* Rows 2 and 1 are not comparable: {named}" in printed and "McNemar" not in printed
 
 
 def test_a_panorama_rule_is_a_difference() -> None:

@@ -99,7 +99,7 @@ def test_queries_that_say_nothing_are_refused(world: World, index: PlaceIndex) -
 
 def test_too_few_cases_promise_nothing(index: PlaceIndex) -> None:
     cases = cases_of_index(index, 25.0, RULE, 10)
-    with pytest.raises(InputError, match=r"at least 30 answerable cases .* got 10"):
+    with pytest.raises(InputError, match=r"at least 30 queries whose place is in the index.* got 10 queries"):
         fit(index, cases, RULE)
     with pytest.raises(InputError, match="at most 1, got 1\\.5"):
         fit(index, cases_of_index(index, 25.0, RULE), RULE, 1.5)
@@ -340,7 +340,7 @@ def test_an_index_built_anew_wipes_what_stood_for_its_photos(
     other, where = world.photos(PLACES[:20], "other")
     anew = PlaceIndex.build(Photos(other, tmp_path, where), index.path)
     assert json.loads((index.path / CALIBRATION).read_text())["sketch"] == []
-    assert "shares 0 %" in str(read_calibration(anew).why_not)
+    assert "only 0 %" in str(read_calibration(anew).why_not)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": "cricavpr.calibration.9"}', b"[" * 99_999])

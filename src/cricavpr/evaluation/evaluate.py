@@ -330,7 +330,7 @@ def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) ->
     if rerank is not None and not isinstance(method, TwoStageMethod):
         raise InputError(f"{method.name} has no local features, so it cannot re-rank. Evaluate without re-ranking.")
     if rerank is not None and rerank < 1:
-        raise InputError(f"the number of candidates to re-rank must be at least 1 per query, got {rerank}.")
+        raise InputError(f"the number of candidates per query to re-rank must be at least 1, got {rerank}.")
 
 
 def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -> Pca | None:

@@ -172,7 +172,9 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
         if query in found:
             raise InputError(f"{where} repeats query {query} of an earlier line. Give every query once.")
         if len(set(predicted)) < len(predicted):
-            raise InputError(f"{where} has the same prediction twice. Give every prediction of a query once.")
+            raise InputError(
+                f"the predictions in {where} must differ, but two are the same. Give every prediction of a query once."
+            )
         first = len(next(iter(found.values()), predicted))
         if len(predicted) != first:
             raise InputError(f"{where} must have {first} predictions, as many as the first line, got {len(predicted)}.")

@@ -140,7 +140,7 @@ def map_of(
     """
     unknown = {marker.look for marker in markers} - set(LOOKS)
     if unknown:
-        raise ValueError(f"unknown look of a marker {min(unknown)!r}; known are {', '.join(LOOKS)}")
+        raise ValueError(f"unknown look {min(unknown)!r} of a marker; known are {', '.join(LOOKS)}")
     singles = [[marker.at for marker in markers], [circle.at for circle in circles]]
     parts = [*singles, *(line.points for line in lines), *(shape.points for shape in ground)]
     arrays = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]

@@ -89,9 +89,9 @@ def render_audit(audit: Audit) -> str:
 
 def _headline(audit: Audit, first: Verdict) -> str:
     if first.level == "bad":
-        return f"{audit.method}: the batch changes results"
+        return f"{audit.method}: the batch size changes results"
     if first.says.startswith("Nothing is known"):
-        return f"{audit.method}: no photo shared a group"
+        return f"{audit.method}: no two photos shared a group"
     return f"{audit.method}: descriptors {'do not depend' if first.level == 'good' else 'depend'} on other images"
 
 

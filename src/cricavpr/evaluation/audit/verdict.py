@@ -59,7 +59,7 @@ def _packing(audit: Audit) -> Findings:
     if row is not None:
         yield (
             "bad",
-            f"FAULT: the batch changes results ({row.name}: drift up to {_largest(row):.2g}, {row.won + row.lost} "
+            f"FAULT: the batch size changes results ({row.name}: drift up to {_largest(row):.2g}, {row.won + row.lost} "
             "queries change between right and wrong). The batch size must not matter, so no recall of this method can "
             "be trusted on this machine.",
         )
