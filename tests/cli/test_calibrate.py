@@ -103,7 +103,7 @@ def test_forms_are_read_by_other_programs(here: Path, index: Path, capsys: pytes
     ("options", "says"),
     [
         (["--max-photos", "0"], "number of photos of the index to use as queries must be at least 1, got 0"),
-        (["--max-photos", "-3"], "must be a query, got -3"),
+        (["--max-photos", "-3"], "to use as queries must be at least 1, got -3"),
         (["--share-in-map", "2"], "at most 1, got 2"),
         (["--plot", "curve.bmp"], "unknown figure format 'bmp'"),
     ],
@@ -129,7 +129,7 @@ def test_what_cannot_be_promised_is_one_line(
     assert main(["locate", one, "--index", str(index), "--precision", "0.999", *PIXELS]) == 0
     printed = capsys.readouterr()
     assert ": unknown (confidence " in printed.out
-    assert "got 0.999: every answer is unknown" in printed.err
+    assert "got 0.999, so every answer is unknown" in printed.err
 
 
 def test_health_writes_a_page_and_json_beside_it(

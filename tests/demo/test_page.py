@@ -106,7 +106,7 @@ def data_of(page: str) -> Any:
 def test_the_headline_is_the_honest_recall(story: Story) -> None:
     page = render_page(story)
     assert "<h1>1 of 2 photos were located within 25 m</h1>" in page
-    assert "R@1 50.0 %</strong> (95 % interval 30 to 70)" in page
+    assert "R@1 50.0 %</strong> (95 % confidence interval 30 to 70)" in page
     assert f"<strong>{distance(201.5)}</strong>" in page
 
 
@@ -155,8 +155,8 @@ def test_the_table_always_has_its_grouping(story: Story) -> None:
     for name in ("alone", "in_order:16", "shuffled:16:0"):
         assert f"<td>{name}</td>" in page
     assert "<code>in_order:16</code>: <strong>100.0 %</strong>" in page
-    assert "Against alone, 1 query is won and 0 lost: that may be chance." in page
-    assert "town: 2 queries against 100 database photos; a match is correct within 25 m; one query is 50 percent" in page
+    assert "Compared with alone, 1 query becomes correct and 0 wrong: this may be chance" in page
+    assert "town: 2 queries against 100 database photos; a match is correct within 25 m; one query is 50 p" in page
 
 
 def test_pictures_are_in_the_page_once(story: Story) -> None:
