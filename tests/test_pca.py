@@ -116,9 +116,9 @@ def test_a_pca_of_other_descriptors_is_refused_and_another_grouping_is_not() -> 
 
 
 def test_no_more_values_than_there_are() -> None:
-    with pytest.raises(InputError, match="vary in 4 directions, so a PCA cannot keep 6"):
+    with pytest.raises(InputError, match="a PCA cannot keep 6 .* these 5 descriptors vary in only 4 directions"):
         fit_pca(described(STRETCHED[:5]), 6)
-    with pytest.raises(InputError, match="must be 1 to 3, got 9"):
+    with pytest.raises(InputError, match="can keep 1 to 3, got 9"):
         fit_pca(described(STRETCHED), 3).truncated(9)
     with pytest.raises(InputError, match="must be at least 1, got 0"):
         fit_pca(described(STRETCHED), 0)
@@ -128,7 +128,7 @@ def test_no_more_values_than_there_are() -> None:
     ("vectors", "message"),
     [
         (np.ones((1, 4)), "at least 2"),
-        (np.ones((9, 4)), "vary in 0 directions"),
+        (np.ones((9, 4)), "vary in only 0 directions"),
         (np.full((9, 4), np.nan), "finite"),
     ],
 )
@@ -166,4 +166,4 @@ def test_a_small_database_keeps_the_directions_it_varies_in() -> None:
 
 
 def test_a_pca_is_shown_in_one_line() -> None:
-    assert repr(fit_pca(described(STRETCHED), 3)).startswith("<Pca cricavpr, 8 to 3 values: PCA to 3-d, not whitened")
+    assert repr(fit_pca(described(STRETCHED), 3)).startswith("<Pca cricavpr, 8 to 3 dimensions: PCA to 3-d, not wh")

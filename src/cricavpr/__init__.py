@@ -1,11 +1,11 @@
-"""CricaVPR: visual place recognition. Photos in, places out.
+"""CricaVPR: visual place recognition, which finds where photos were taken.
 
-Importing this package is fast: each public name is imported when it is first used.
+Importing this package is fast, because each public name is only imported when it is first used.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as in `typing`, which is not imported: Ctrl-C must find nothing slow here
+TYPE_CHECKING = False  # instead of `typing.TYPE_CHECKING`, because importing `typing` would make the start slower
 if TYPE_CHECKING:
     from typing import Any
 

@@ -1,4 +1,4 @@
-"""Entry point of `cricavpr` and `python -m cricavpr`. From the first moment on, Ctrl-C ends it with one line."""
+"""Entry point of `cricavpr` and `python -m cricavpr`. At any time, Ctrl-C ends it with a one-line message."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ MESSAGE = b"cricavpr: interrupted. Run the same command again.\n"
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """End the process at once during an import, and raise KeyboardInterrupt at any other time.
+    """Handle Ctrl-C: end the process at once during an import, and raise KeyboardInterrupt at any other time.
 
-    Inside an import, the exception could turn into another error, or abort the process in C++ code, as with torch.
+    During an import, KeyboardInterrupt could turn into another error, or abort the process in C++ code of torch.
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":

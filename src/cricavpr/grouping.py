@@ -1,7 +1,8 @@
-"""Grouping: which images see one another. Batch: how many images go through the network at once.
+"""Groupings: which images are described together, so that they influence each other's descriptors.
 
-A CricaVPR descriptor depends on its group, so every result records its grouping. A batch only packs whole groups
-together for speed, and never changes a descriptor.
+A CricaVPR descriptor depends on the other images of its group, so every result records its grouping. A batch is
+something else: it is only a number of complete groups that go through the network at once for speed, and never changes
+a descriptor.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ SYNTAX = "alone, in_order:N, shuffled:N:SEED or by_key"
 
 @dataclass(frozen=True, repr=False)
 class Grouping:
-    """Division of images into groups whose members see one another.
+    """Division of images into groups that are described together.
 
-    alone        every image by itself: the default for indexing and locating
-    in_order     groups of `size` in the order of the set, the last one shorter: the paper's protocol (16; 8 for Pitts)
-    shuffled     the same after a seeded shuffle, so that file order does not matter
-    by_key       images with the same key, such as a panorama or a sequence
+    The kinds are:
+
+    alone        each image is its own group; the default for indexing and locating
+    in_order     `size` images in a row form a group, the last may be shorter; the paper's protocol (16; 8 for Pitts)
+    shuffled     like in_order, after a random shuffle by `seed`, so that the file order does not matter
+    by_key       images with the same key form a group, such as a panorama or a sequence
 
     Raises:
-        InputError: the kind needs a size or seed, or does not take one, or the value is out of range.
+        InputError: the kind needs a size or seed that is missing, or does not take the given one, or it is out of
+            range.
 
     Example:
         >>> Grouping.parse("in_order:2").groups(5)
@@ -45,7 +49,9 @@ class Grouping:
     def __post_init__(self) -> None:
         wants_size = self.kind in ("in_order", "shuffled")
         if wants_size != (self.size is not None) or (self.kind == "shuffled") != (self.seed is not None):
-            raise InputError(f"invalid grouping {self.kind!r}, size {self.size}, seed {self.seed}. Use {SYNTAX}.")
+            raise InputError(
+                f"invalid grouping {self.kind!r} with size {self.size} and seed {self.seed}. Use {SYNTAX}."
+            )
         if self.size is not None and self.size < 1:
             raise InputError(f"the size of a group must be at least 1, got {self.size}.")
         if self.seed is not None and self.seed < 0:
@@ -56,10 +62,10 @@ class Grouping:
 
     @classmethod
     def parse(cls, text: str | Grouping) -> Grouping:
-        """Parse `alone`, `in_order:16`, `shuffled:16:0` or `by_key`; a Grouping is returned unchanged.
+        """Parse `alone`, `in_order:SIZE`, `shuffled:SIZE:SEED` or `by_key`; a Grouping is returned unchanged.
 
         Raises:
-            InputError: anything else.
+            InputError: the text has none of these forms.
         """
         if isinstance(text, Grouping):
             return text
@@ -77,18 +83,22 @@ class Grouping:
 
         Args:
             count: number of images.
-            keys: one key per image, for `by_key`.
-            draw: number of the shuffle with this seed. Database and queries need different ones: if both list the
-                same places in the same order, the same shuffle would group each query like its match.
+            keys: one key per image; only needed for `by_key`.
+            draw: selects one of several different shuffles with the same seed. Database and queries need different
+                shuffles: if both list the same places in the same order, the same shuffle would put a query and its
+                match into groups of matching photos.
 
         Raises:
-            InputError: `by_key` without keys.
+            InputError: the kind is `by_key`, and there is not one key per image.
         """
         if self.kind == "alone":
             return list(np.arange(count).reshape(-1, 1))
         if self.kind == "by_key":
             if keys is None or len(keys) != count:
-                raise InputError("grouping by_key needs a key (panorama or sequence) for every image. Use alone.")
+                raise InputError(
+                    "the grouping by_key needs a key (a panorama or a sequence) for every image, but these images have "
+                    "none. Use another grouping, such as alone."
+                )
             members: dict[str, list[int]] = {}
             for index, key in enumerate(keys):
                 members.setdefault(key, []).append(index)
@@ -104,7 +114,7 @@ ALONE = Grouping()
 
 
 def pack(groups: Sequence[Group], batch_size: int) -> Iterator[list[Group]]:
-    """Pack whole groups, in order, into batches of at most `batch_size` images; a larger group is one batch."""
+    """Yield batches of complete groups, in order, with at most `batch_size` images; a larger group is its own batch."""
     batch: list[Group] = []
     for group in groups:
         if batch and sum(map(len, batch)) + len(group) > batch_size:

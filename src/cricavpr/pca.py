@@ -1,16 +1,17 @@
-"""PCA of descriptors: fit once, save with the provenance, apply anywhere, truncate to fewer values.
+"""PCA of descriptors: fit it once, save it, and apply it to descriptors of the same method, weights and image size.
 
-As in the authors' code of CricaVPR (`util.compute_pca`, scikit-learn's PCA): principal directions of the covariance,
-variances with N - 1. They fit on descriptors of shuffled groups and do not renormalise the result; `Pca` records both
-choices. We compute in float64 and fix the signs of the directions, so a fit is reproducible; the randomised solver that
-scikit-learn uses from 10752 to 4096 values is not. Whatever the number of descriptors, memory holds only one (D, D)
-covariance, its directions and one block of descriptors.
+The PCA is that of the CricaVPR authors' code (`util.compute_pca`, which uses scikit-learn): principal directions of the
+covariance, with variances divided by N - 1. The authors fit it on descriptors of shuffled groups, and do not scale
+reduced descriptors to length 1 again; a `Pca` records both choices. Fits are reproducible, because they compute in
+float64 and fix the signs of the directions; the randomised solver that scikit-learn uses to reduce 10752 dimensions to
+4096 is not reproducible. Memory holds one (D, D) covariance, its directions and one block of descriptors, for any
+number of descriptors.
 
-Whitening (`whiten=True`) divides by the standard deviation along each direction: Jegou and Chum, "Negative evidences
-and co-occurrences in image retrieval" (ECCV 2012), called PCA_w by GCL. GCL adds 1e-6 to a length before dividing by
-it; we do not, so our vectors differ from theirs by about 1e-7.
+Whitening (`whiten=True`) also divides by the standard deviation along each direction: Jegou and Chum, "Negative
+evidences and co-occurrences in image retrieval" (ECCV 2012). The method GCL calls it PCA_w, and adds 1e-6 to a length
+before dividing by it. This module does not, so its vectors differ from GCL's by about 1e-7.
 
-Letters: N descriptors, D values before, d after.
+Shapes: N is the number of descriptors, D their dimension before and d their dimension after the PCA.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ ARRAYS = ("mean", "directions", "variances")
 
 @dataclass(frozen=True, eq=False)
 class Principal:
-    """The directions in which descriptors vary most.
+    """Principal directions of descriptors, that is, the directions in which they vary most.
 
     Attributes:
         mean: (D,) mean of the descriptors.
-        directions: (d, D) of unit length, largest variance first, each with its largest value positive.
-        variances: (d,) variances along the directions, divided by N (not N - 1).
+        directions: (d, D) directions of length 1, largest variance first. The component of largest magnitude of each
+            direction is positive.
+        variances: (d,) variances along the directions, computed with the divisor N (not N - 1).
         count: number N of descriptors.
-        sha256: SHA-256 of the descriptors as little-endian float32, rows in order.
+        sha256: SHA-256 of the descriptors as little-endian float32, row by row.
     """
 
     mean: Array
@@ -60,12 +62,13 @@ def principal_directions(
     what: str = "a PCA",
     report: Report | None = None,
 ) -> Principal:
-    """Find the `dim` directions of largest variance exactly, block by block.
+    """Compute the principal directions of vectors exactly, reading the vectors in blocks.
 
     Args:
-        dim: number of directions to keep; None keeps all in which the descriptors vary: at most D, and fewer than N.
-        what: name of the fit in messages.
-        report: called with (rows read, rows to read); all rows are read twice.
+        dim: number of directions to keep. None keeps all directions in which the vectors vary, at most D and at most
+            N - 1.
+        what: name of the fit in error messages.
+        report: called with (rows read, rows to read), where every row counts twice, because all rows are read twice.
 
     Raises:
         InputError: there are fewer than two vectors, values are not finite, or `dim` is out of range.
@@ -76,22 +79,22 @@ def principal_directions(
         raise InputError(f"the dimension of {what} must be at least 1, got {dim}.")
     mean, sha256 = _mean_and_digest(vectors, report)
     if not np.isfinite(mean).all():
-        raise InputError(f"{what} needs finite vectors, got NaN or infinity. Leave those rows out.")
+        raise InputError(f"{what} needs finite vectors, got NaN or infinity. Remove the rows with such values.")
     most = vectors.shape[1] if dim is None else min(dim, vectors.shape[1])
     variances, directions = _largest(_covariance(vectors, mean, report), most)
     there = int((variances > variances[0] * len(mean) * np.finfo(np.float64).eps).sum())
     kept = there if dim is None else dim
     if not 1 <= kept <= there:
         raise InputError(
-            f"{len(vectors)} descriptors vary in {there} directions, so {what} cannot keep {kept}. "
-            "Fit on more descriptors, or keep fewer."
+            f"{what} cannot keep {kept} dimensions, because these {len(vectors)} descriptors vary in only {there} "
+            "directions. Fit on more descriptors, or keep fewer dimensions."
         )
     return Principal(mean, directions[:kept], variances[:kept], len(vectors), sha256)
 
 
 @dataclass(frozen=True)
 class _Header:
-    """The JSON header of a file; the arrays follow it."""
+    """Header of a PCA file, stored as JSON beside the arrays; the fields are those of `Pca`."""
 
     format: Literal["cricavpr.pca.1"]
     whiten: bool
@@ -106,9 +109,9 @@ class Pca(Principal):
     """A fitted PCA; see `fit_pca`.
 
     Attributes:
-        whiten: whether to divide each value by its standard deviation.
-        renormalise: whether to scale reduced descriptors to unit length.
-        fitted_on: provenance of the descriptors that it was fitted on, with their grouping.
+        whiten: whether to divide each dimension by its standard deviation.
+        renormalise: whether to scale reduced descriptors to length 1.
+        fitted_on: method, weights, grouping and settings of the descriptors that the PCA was fitted on.
     """
 
     whiten: bool
@@ -118,25 +121,25 @@ class Pca(Principal):
     def __post_init__(self) -> None:
         kept, before = self.directions.shape
         if self.mean.shape != (before,) or self.variances.shape != (kept,) or self.fitted_on.dim != before:
-            raise ValueError("the shapes of its arrays do not match")
+            raise ValueError("the shapes of mean, directions, variances and fitted_on.dim must match, but they do not")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.directions).all() and (self.variances > 0).all()):
-            raise ValueError("its values are not finite")
+            raise ValueError("mean and directions must be finite and variances above 0, but they are not")
 
     def __repr__(self) -> str:
-        return f"<Pca {self.fitted_on.method}, {self.fitted_on.dim} to {self.dim} values: {self.describe()}>"
+        return f"<Pca {self.fitted_on.method}, {self.fitted_on.dim} to {self.dim} dimensions: {self.describe()}>"
 
     @property
     def dim(self) -> int:
-        """Length of a reduced descriptor."""
+        """Number of dimensions of a reduced descriptor."""
         return len(self.directions)
 
     @property
     def explained_variance(self) -> Array:
-        """(d,) variances along the directions, divided by N - 1 as in scikit-learn."""
+        """(d,) variances along the directions, with the divisor N - 1 as in scikit-learn."""
         return self.variances * self.count / (self.count - 1)
 
     def describe(self) -> str:
-        """Return one line with everything that decides a reduced descriptor, for `MadeBy.pca`."""
+        """Return one line that identifies this PCA and its settings; reduced descriptors carry it as `MadeBy.pca`."""
         whitened = "whitened" if self.whiten else "not whitened"
         length = "renormalised" if self.renormalise else "not renormalised"
         learnt = f"learnt on {self.count} descriptors, SHA-256 {self.sha256[:16]}"
@@ -144,35 +147,40 @@ class Pca(Principal):
         return f"PCA to {self.dim}-d, {whitened}, {length}, {learnt}{groups}"
 
     def truncated(self, dim: int) -> Pca:
-        """Return the PCA with only its first `dim` directions, equal to a fit of that size.
+        """Return this PCA with only its first `dim` directions. A fit with this `dim` would give the same.
 
         Raises:
             InputError: `dim` is out of range.
         """
         if not 1 <= dim <= self.dim:
-            raise InputError(f"this PCA has {self.dim} values, so its dimension must be 1 to {self.dim}, got {dim}.")
+            raise InputError(f"this PCA has {self.dim} dimensions, so it can keep 1 to {self.dim}, got {dim}.")
         return replace(self, directions=self.directions[:dim], variances=self.variances[:dim])
 
     def require_fits(self, made_by: MadeBy) -> None:
-        """Raise if this PCA does not fit descriptors. Their grouping may differ, as in the authors' code.
+        """Raise if this PCA was fitted on descriptors of another kind than the given ones.
+
+        The grouping may differ, because the authors' code applies a PCA of shuffled groups to other groups.
 
         Raises:
-            MadeByError: they have another method, weights or image size, or were reduced before.
+            MadeByError: method, weights, preprocessing or image size differ, or a PCA was already applied.
         """
         if made_by.pca is not None:
-            raise MadeByError(f"these descriptors were reduced before ({made_by.pca}). Give the original ones.")
+            raise MadeByError(
+                f"a PCA needs descriptors that were not reduced before, got descriptors reduced by {made_by.pca}. Give "
+                "the original descriptors."
+            )
         if differences := made_by.differences(replace(self.fitted_on, grouping=made_by.grouping)):
             raise MadeByError(
-                f"the PCA was fitted on other descriptors ({'; '.join(differences)}). Fit one on descriptors of the "
-                "same method, weights and image size."
+                f"the PCA was fitted on descriptors of another kind ({'; '.join(differences)}). Fit a PCA on "
+                "descriptors of the same method, weights and image size."
             )
 
     def made(self, before: MadeBy) -> MadeBy:
-        """Return the provenance of reduced descriptors, given that of the original ones."""
+        """Return the `MadeBy` of descriptors that this PCA reduced, given that of the original descriptors."""
         return replace(before, pca=self.describe(), dim=self.dim)
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> Array:  # (n, D) -> (n, d)
-        """Return the reduced vectors, in float64."""
+        """Return the vectors reduced by this PCA, in float64."""
         reduced: Array = (np.asarray(vectors).astype(np.float64) - self.mean) @ self.directions.T
         if self.whiten:
             reduced /= np.sqrt(self.explained_variance)
@@ -181,10 +189,11 @@ class Pca(Principal):
         return reduced
 
     def apply(self, descriptors: DescriptorSet, out: Path | None = None) -> DescriptorSet:
-        """Return the descriptors reduced, under the same names.
+        """Return the descriptors reduced by this PCA, with the same names.
 
         Args:
-            out: write them to this file block by block, so that they are never all in memory.
+            out: write the reduced descriptors to this file in blocks, so that they are never all in memory. None keeps
+                them in memory.
 
         Raises:
             MadeByError: as for `require_fits`.
@@ -202,7 +211,7 @@ class Pca(Principal):
         made, rows = self.made(descriptors.made_by), _Reduced(self, descriptors.vectors)
         if out is not None:
             everything = np.arange(len(descriptors))
-            save_rows(out, descriptors.names, rows, everything, made)  # type: ignore[arg-type]  # is only sliced
+            save_rows(out, descriptors.names, rows, everything, made)  # type: ignore[arg-type]  # rows can be sliced
             return DescriptorSet.load(out)
         reduced = np.empty((len(descriptors), self.dim), np.float32)
         for part in _blocks(len(descriptors)):
@@ -210,7 +219,7 @@ class Pca(Principal):
         return DescriptorSet(descriptors.names, reduced, made)
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, durably. Equal fits give equal bytes.
+        """Write the PCA to a safetensors file. Equal fits give equal bytes.
 
         Raises:
             InputError: the file cannot be written.
@@ -227,7 +236,7 @@ class Pca(Principal):
         """Read a file that `save` wrote.
 
         Raises:
-            InputError: no such file, or not a PCA.
+            InputError: the file does not exist or is not a PCA file.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -241,7 +250,9 @@ class Pca(Principal):
             )
         except (OSError, SafetensorError, ValueError, InputError) as error:
             reason = str(error).rstrip(".")
-            raise InputError(f"cannot read a PCA from {path}: {reason}. Fit one with `cricavpr pca fit`.") from error
+            raise InputError(
+                f"cannot read a PCA from {path}: {reason}. Give a file that `cricavpr pca fit` wrote."
+            ) from error
 
 
 def fit_pca(
@@ -255,25 +266,27 @@ def fit_pca(
     """Fit a PCA on descriptors, which may be memory-mapped.
 
     Args:
-        dim: number of values to keep; a fit to 4096 can be truncated to 2048, 1024 and 512 (`Pca.truncated`). None
-            keeps every direction in which the descriptors vary.
-        whiten: divide each value by its standard deviation. The authors of CricaVPR do not.
-        renormalise: scale reduced descriptors to unit length. The authors of CricaVPR do not.
-        report: called with (descriptors read, descriptors to read); all are read twice.
+        dim: number of dimensions to keep; None keeps all directions in which the descriptors vary. `Pca.truncated` can
+            later reduce a PCA of 4096 dimensions to 2048, 1024 or 512.
+        whiten: divide each dimension by its standard deviation. The authors of CricaVPR do not.
+        renormalise: scale reduced descriptors to length 1. The authors of CricaVPR do not.
+        report: called with (descriptors read, descriptors to read), where every descriptor counts twice, because all
+            are read twice.
 
     Raises:
-        InputError: `dim` is out of range, or the descriptors were reduced before.
+        InputError: `dim` is out of range, there are fewer than two descriptors, or a PCA was already applied to them.
     """
     if descriptors.made_by.pca is not None:
         raise InputError(
-            f"these descriptors were reduced before ({descriptors.made_by.pca}). Fit on the original ones."
+            "a PCA needs descriptors that were not reduced before, got descriptors reduced by "
+            f"{descriptors.made_by.pca}. Fit it on the original descriptors."
         )
     found = principal_directions(descriptors.vectors, dim, report=report)
     return Pca(**vars(found), whiten=whiten, renormalise=renormalise, fitted_on=descriptors.made_by)
 
 
 class _Reduced:
-    """Reduced descriptors, computed when they are sliced."""
+    """Array-like view of reduced descriptors; rows are computed when they are indexed."""
 
     def __init__(self, pca: Pca, vectors: NDArray[np.float32]) -> None:
         self.pca, self.vectors = pca, vectors
@@ -300,7 +313,7 @@ def _mean_and_digest(vectors: NDArray[np.floating[Any]], report: Report | None) 
 
 
 def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report | None) -> Array:
-    """Return the upper triangle of the covariance: half the work, and no second matrix of this size."""
+    """Return the (D, D) covariance, of which only the upper triangle is filled, to save half of the work."""
     from scipy.linalg.blas import dsyrk
 
     total: Array = np.zeros((len(mean), len(mean)), order="F")
@@ -315,14 +328,14 @@ def _covariance(vectors: NDArray[np.floating[Any]], mean: Array, report: Report 
 
 
 def _largest(covariance: Array, count: int) -> tuple[Array, Array]:  # (D, D) upper -> (count,), (count, D)
-    """Return the largest variances and their directions. This overwrites the matrix."""
+    """Return the `count` largest variances and their directions. This overwrites `covariance`."""
     from scipy.linalg import eigh
 
     kept = [len(covariance) - count, len(covariance) - 1]
     how = {"lower": False, "overwrite_a": True, "check_finite": False, "driver": "evr"}
     variances, columns = eigh(covariance, subset_by_index=kept, **how)
     directions = columns[:, ::-1].T
-    # The largest value of each direction becomes positive, so that every machine agrees.
+    # The component of largest magnitude becomes positive, so that all machines give the same sign.
     largest = np.abs(directions).argmax(axis=1)[:, None]
     return variances[::-1], directions * np.sign(np.take_along_axis(directions, largest, axis=1))
 

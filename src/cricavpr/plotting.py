@@ -1,6 +1,7 @@
-"""Figures in one style. The only module that imports matplotlib, which is the extra "plots".
+"""Matplotlib figures in one style. Equal data gives equal files.
 
-pyplot, which keeps one current figure for the whole process, is never imported. Equal data gives equal bytes.
+This is the only module that imports matplotlib, which is optional (the extra "plots"). It never imports pyplot, because
+pyplot keeps a current figure for the whole process.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
 else:
-    Axes = Figure = Any  # so that others can import them for annotations where matplotlib is missing
+    Axes = Figure = Any  # other modules import them for annotations, also without matplotlib
 
 Dash = str | tuple[int, tuple[float, ...]]
 
 
 class Style(NamedTuple):
-    """Colour, dash and marker of a line, as arguments of `Axes.plot`: `axes.plot(x, y, **STYLES[0]._asdict())`."""
+    """Style of a line: colour, dash and marker. Use it as `axes.plot(x, y, **STYLES[0]._asdict())`."""
 
     color: str
     linestyle: Dash
@@ -43,7 +44,7 @@ STYLES = (  # colours of Okabe and Ito, which colour-blind people can tell apart
 )
 
 _LOOKS: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
+    "font.family": "DejaVu Sans",  # this font comes with matplotlib, so every machine has it
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -65,11 +66,11 @@ _LOOKS: Mapping[str, Any] = {
     "lines.markersize": 4.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "text.parse_math": False,  # a $ in a name is a $
-    "svg.hashsalt": "cricavpr",  # ids inside the file are random otherwise
-    "svg.fonttype": "path",  # looks the same without the font
+    "text.parse_math": False,  # a $ in a name is an ordinary character
+    "svg.hashsalt": "cricavpr",  # otherwise the ids in an SVG file would be random
+    "svg.fonttype": "path",  # text as paths looks the same on a machine without the font
 }
-_UNDATED: Mapping[str, Mapping[str, None]] = {  # without date and version
+_UNDATED: Mapping[str, Mapping[str, None]] = {  # metadata to leave out of each format: date and version
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -77,7 +78,7 @@ _UNDATED: Mapping[str, Mapping[str, None]] = {  # without date and version
 
 
 def style(number: int) -> Style:
-    """Return the style of line 0, 1, 2 and so on; styles repeat after the last.
+    """Return the style of the line with this index. After the last style, the first is used again.
 
     Example:
         >>> style(0) == style(len(STYLES)), style(1).marker
@@ -87,7 +88,7 @@ def style(number: int) -> Style:
 
 
 def looks() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib uses this style; create titles and legends inside it.
+    """Return a context manager in which matplotlib uses the style of this module. Draw titles and legends inside it.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -97,7 +98,11 @@ def looks() -> AbstractContextManager[None]:
 
 
 def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure and its axes, row by row. The layout makes room for panels and legends.
+    """Return an empty figure and its axes, row by row. The figure uses matplotlib's constrained layout.
+
+    Args:
+        width_in, height_in: size in inches.
+        rows, columns: number of rows and columns of axes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -110,10 +115,16 @@ def new_figure(width_in: float, height_in: float, rows: int = 1, columns: int = 
 
 
 def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "png"), dpi: float = 150) -> list[Path]:
-    """Write a figure durably to `path` with the suffix of each format, and return the paths.
+    """Write a figure in several formats, and return the paths of the files.
+
+    Args:
+        path: path of the files; its suffix is replaced by that of each format.
+        formats: "svg", "png" or "pdf".
+        dpi: resolution of PNG files.
 
     Raises:
-        InputError: a format that is not svg, png or pdf, or a file that cannot be written.
+        InputError: a format is not svg, png or pdf, or a file cannot be written.
+        MissingExtraError: matplotlib is not installed.
 
     Example:
         >>> import tempfile
@@ -134,10 +145,10 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("svg", "pn
 
 
 def require_drawing(formats: Sequence[str]) -> None:
-    """Raise if figures cannot be drawn in these formats. Call it before long work.
+    """Raise if figures cannot be drawn in these formats. Call this before long work, so that errors come early.
 
     Raises:
-        InputError: a format that is not svg, png or pdf.
+        InputError: a format is not svg, png or pdf.
         MissingExtraError: matplotlib is not installed.
     """
     for kind in formats:
@@ -147,7 +158,7 @@ def require_drawing(formats: Sequence[str]) -> None:
 
 
 def _matplotlib() -> Any:
-    """Import matplotlib without pyplot: a Figure that is created directly needs no screen."""
+    """Import matplotlib, without pyplot. A Figure that is created without pyplot needs no screen."""
     with extra("plots", "drawing a figure"):
         import matplotlib
         import matplotlib.figure

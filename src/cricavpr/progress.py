@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on stderr, calls of a function, or nothing."""
+"""Progress of long work, shown as a bar on stderr or reported to a function; and notes for the user."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Report = Callable[[int, int], None]  # called with (done, total)
 
 
 class Progress:
-    """A progress bar on stderr, calls of a function, or nothing.
+    """Counter of progress, which shows a bar on stderr, or calls a function, or does nothing.
 
     Args:
-        progress: True for a bar, False for nothing, or a function to call with (done, total).
+        progress: True shows a bar, False shows nothing, a function is called with (done, total).
         total: number of items; 0 if unknown.
-        unit: name of the items, for the bar; "B" counts bytes in kB, MB and so on.
+        unit: name of the items in the bar; with "B" the bar shows bytes as kB, MB and so on.
 
     Example:
         >>> with Progress(print, 2) as progress:
@@ -40,7 +40,11 @@ class Progress:
             self.bar.close()
 
     def start(self, done: int) -> None:
-        """Start counting at `done`, the number of items that an earlier run has finished."""
+        """Start counting.
+
+        Args:
+            done: number of items that are already done, for example by an earlier run.
+        """
         self.done = done
         if self.wants_bar:
             from tqdm import tqdm
@@ -49,7 +53,7 @@ class Progress:
             self.bar = tqdm(total=self.total, initial=done, file=sys.stderr, dynamic_ncols=True, **unit)
 
     def advance(self, count: int) -> None:
-        """Count some more items as done, and show them."""
+        """Count `count` more items as done, and show or report the progress."""
         self.done += count
         if self.bar is not None:
             self.bar.update(count)
@@ -57,7 +61,7 @@ class Progress:
             self.report(self.done, self.total)
 
     def reach(self, done: int, total: int) -> None:
-        """Set the number of done items and the total. Pass this method to functions that take a `Report`."""
+        """Set the number of done items and the total. This method can be passed to functions that take a `Report`."""
         self.total = total
         if self.bar is None and self.wants_bar:
             self.start(0)
@@ -66,10 +70,10 @@ class Progress:
         self.advance(done - self.done)
 
     def note(self, text: str) -> None:
-        """Print one line beside the bar."""
+        """Print a note on stderr, see the function `note`."""
         note(text)
 
 
 def note(text: str) -> None:
-    """Print one line on stderr about something that is not an error but may matter to the user."""
+    """Print one line on stderr about something that is no error, but that the user should know."""
     print(f"note: {printable(text)}", file=sys.stderr)

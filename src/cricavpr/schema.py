@@ -1,6 +1,6 @@
-"""Convert plain values of TOML or JSON strictly into frozen dataclasses, and back.
+"""Conversion of values from TOML or JSON into dataclasses (`build`), and back (`to_plain`).
 
-Unknown keys, missing keys and values of a wrong type raise errors that name them. `to_plain` is the inverse of `build`.
+The conversion is strict: unknown keys, missing keys and values of a wrong type raise errors that name the key.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ T = TypeVar("T")
 
 
 def read_recipe(path: Path, kind: type[T]) -> T:
-    """Read a TOML file into the dataclass `kind`; tables become the dataclasses of its fields.
+    """Read a TOML file into the dataclass `kind`, with nested dataclasses for its tables.
 
-    A file may extend another: `base = "other.toml"`, relative to itself. Its own keys override those of the base.
+    A file may extend another file by `base = "other.toml"`, a path relative to itself. Its keys then override those of
+    the base.
 
     Raises:
-        InputError: the file cannot be read or is not valid TOML, a base extends itself, or a key or value does not fit
-            `kind`.
+        InputError: the file cannot be read or is not valid TOML, files extend each other in a circle, or a key or value
+            does not fit `kind`.
     """
     path = Path(path)
     return build(kind, _with_bases(path, kind, ()), str(path))
 
 
 def build(kind: type[T], values: Any, where: str) -> T:
-    """Create the dataclass `kind` from plain values, with nested dataclasses.
+    """Create the dataclass `kind` from a dictionary of plain values, with nested dataclasses.
 
     Fields may be dataclasses, str, int, float, bool, Literal, `X | None`, tuples, and dicts with keys of str or int.
-    Floats must be finite. A ValueError from `__post_init__` is reported like a value of the wrong type.
+    Floats must be finite.
 
     Args:
-        where: source of the values, such as a path; it begins the messages.
+        where: source of the values, such as a path; error messages begin with it.
 
     Raises:
-        InputError: naming the key and the nearest known one, or the value and the expected type.
+        InputError: a key is unknown or missing, a value has the wrong type, or `__post_init__` raises ValueError.
 
     Example:
         >>> from dataclasses import dataclass
@@ -56,7 +57,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
         Size(height=480, width=640)
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} must be a table of keys and values, got {_shown(values)}.")
+        raise InputError(f"{where} must be a table with keys and values, got {_shown(values)}.")
     _refuse_unknown(kind, values, where)
     hints = _hints(kind)
     made = {key: _convert(value, hints[key], f"{where}: {key}") for key, value in values.items()}
@@ -71,7 +72,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value for JSON or TOML: dataclasses and mappings as dicts with text keys, tuples as lists."""
+    """Convert a value for JSON or TOML: dataclasses and mappings become dicts with text keys, tuples become lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -80,7 +81,10 @@ def to_plain(value: Any) -> Any:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """Parse JSON from a file that may be damaged or hostile.
+    """Parse JSON from a file that may be damaged or malicious.
+
+    Args:
+        where: name of the file; error messages begin with it.
 
     Raises:
         InputError: the JSON is invalid or nested too deeply.
@@ -92,20 +96,27 @@ def parse_json(text: str | bytes, where: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known name, and all known names."""
+    """Return the end of an error message about an unknown name: the most similar known name, and all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."
 
 
-# --- recipes that extend others
+# --- recipes that extend other recipes
 
 
 def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[str, Any]:
-    """Return a file's values merged over those of its base. `above` are the files that extend it, outermost first."""
+    """Return the values of a recipe file, which override those of the file that it extends.
+
+    Args:
+        above: the files that extend this file, directly or through others, outermost first.
+    """
     if path.resolve() in [other.resolve() for other in above]:
-        raise InputError(f"the recipe {above[-1]} extends {path}, which extends it. Remove one `base`.")
+        raise InputError(
+            f"recipes must not extend each other in a circle: {above[-1]} extends {path}, which extends {above[-1]} "
+            "directly or through other files. Remove one `base`."
+        )
     needed = f", the base of {above[-1]}" if above else ""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -114,7 +125,7 @@ def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[st
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
     base = values.pop("base", None)
-    _refuse_unknown(kind, values, str(path))  # file by file, so that messages name the right file
+    _refuse_unknown(kind, values, str(path))  # before merging, so that the message names the file with the key
     if base is None:
         return values
     if not isinstance(base, str):
@@ -123,7 +134,7 @@ def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[st
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    """Merge tables key by key; any other value of `upper` replaces that of `lower`."""
+    """Return `lower` overridden by `upper`. Tables are merged key by key; other values are replaced."""
     both = {
         key: _merged(lower[key], upper[key])
         for key in lower.keys() & upper.keys()
@@ -139,14 +150,14 @@ _known_hints: dict[type[Any], dict[str, Any]] = {}
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    """Return the types of a dataclass's fields; cached, because resolving them for every row of a file is slow."""
+    """Return the types of a dataclass's fields by name. They are cached, because resolving them is slow."""
     if kind not in _known_hints:
         _known_hints[kind] = typing.get_type_hints(kind)
     return _known_hints[kind]
 
 
 def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise InputError if a key, also of a nested table, is not a field of `kind`."""
+    """Raise InputError if a key, also in a nested table, is not a field of the dataclass `kind`."""
     hints = _hints(kind)
     for key, value in values.items():
         if key not in hints:
@@ -158,10 +169,13 @@ def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], where: str) -> N
 
 
 def _table_of(hint: Any, values: dict[str, Any], where: str) -> type[Any] | None:
-    """Return the dataclass for a table. If the field allows several, the key `kind` selects one."""
+    """Return the dataclass for a table, or None if its field is not a dataclass.
+
+    If the field allows several dataclasses, the table's key `kind` selects one of them.
+    """
     kinds = [one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)]
     if len(kinds) < 2 or "kind" not in values:
-        return kinds[0] if kinds else None  # without `kind`, the first one
+        return kinds[0] if kinds else None  # without the key `kind`, the first dataclass
     by_name = {name: one for one in kinds for name in typing.get_args(_hints(one)["kind"])}
     if values["kind"] not in by_name:
         raise InputError(f"{where}: unknown kind {values['kind']!r}. {nearest(str(values['kind']), by_name)}")
@@ -188,7 +202,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_choice(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
-    """Convert the value of a field that may be None, or one of several dataclasses."""
+    """Convert the value of a field whose type is a union: with None, or of several dataclasses."""
     others = [one for one in arguments if one is not types.NoneType]
     if value is None and len(others) < len(arguments):
         return None
@@ -206,7 +220,7 @@ def _convert_tuple(value: Iterable[Any], arguments: tuple[Any, ...], where: str)
 
 
 def _key(key: Any, hint: Any, where: str) -> Any:
-    """Convert a key of a dict; in JSON, which has only text keys, whole numbers are text."""
+    """Convert a key of a dict to the type `hint`. JSON has only text keys, so integers are converted from text."""
     if hint is int and isinstance(key, str) and key.isdecimal():
         return int(key)
     if type(key) is hint:

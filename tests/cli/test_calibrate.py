@@ -59,7 +59,7 @@ def test_an_index_calibrates_on_itself_and_then_knows_what_it_does_not_know(
     assert before.err.count("is not calibrated") == 1
     assert main(["index", "calibrate", str(index), "--quiet"]) == 0
     said = capsys.readouterr()
-    assert "leave-place-out, 72 answerable cases and 72 without their place" in said.out
+    assert "leave-place-out, 72 cases with their place in the map and 72 without" in said.out
     assert "the queries are photos of the index" in said.err
     photos = [str(here / "queries"), str(here / "lost")]
     assert main(["locate", *photos, "--index", str(index), "--precision", "0.9", "--csv", *PIXELS]) == 0
@@ -70,7 +70,7 @@ def test_an_index_calibrates_on_itself_and_then_knows_what_it_does_not_know(
     assert 0 < np.median([float(row["radius_m"]) for row in rows if row["status"] == "located"]) < 10
     assert all((row["radius_m"] == row["lat_deg"] == "") == (row["status"] == "unknown") for row in rows)
     assert "is not calibrated" not in printed.err
-    assert printed.err.count("they hold for photos that are taken like those") == 1
+    assert printed.err.count("are right only for photos taken in the same way as those") == 1
 
 
 def test_labelled_queries_calibrate_too_and_a_plot_is_drawn(
@@ -102,8 +102,8 @@ def test_forms_are_read_by_other_programs(here: Path, index: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--max-photos", "0"], "at least 1 photo of the index must be a query, got 0"),
-        (["--max-photos", "-3"], "must be a query, got -3"),
+        (["--max-photos", "0"], "number of photos of the index to use as queries must be at least 1, got 0"),
+        (["--max-photos", "-3"], "to use as queries must be at least 1, got -3"),
         (["--share-in-map", "2"], "at most 1, got 2"),
         (["--plot", "curve.bmp"], "unknown figure format 'bmp'"),
     ],
@@ -129,7 +129,7 @@ def test_what_cannot_be_promised_is_one_line(
     assert main(["locate", one, "--index", str(index), "--precision", "0.999", *PIXELS]) == 0
     printed = capsys.readouterr()
     assert ": unknown (confidence " in printed.out
-    assert "got 0.999: every answer is unknown" in printed.err
+    assert "got 0.999, so every answer is unknown" in printed.err
 
 
 def test_health_writes_a_page_and_json_beside_it(

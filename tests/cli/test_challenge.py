@@ -22,7 +22,7 @@ def test_a_file_is_written_and_scored_once_the_answers_lie_beside(
     settings = ["--method", "pixels", "--count", "20", "--workers", "0", "--quiet"]
     assert main(["challenge", "write", *where, "--out", out, *settings]) == 0
     assert main(["challenge", "score", out, *where]) == 2
-    assert "has no answers here" in capsys.readouterr().err
+    assert "scoring needs the ground truth of" in capsys.readouterr().err
     msls.write_test(root, town, answers=msls.TEST_CITIES)
     assert main(["challenge", "score", out, *where, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)

@@ -159,7 +159,7 @@ def test_what_an_index_that_misses_photos_does_not_find_is_said(
     options = ["--index", f"{AT}_fast", "--quiet", *PIXELS, "--top", "3"]
     assert main(["locate", *map(str, queries), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{queries[0]}: no photo was found"
+    assert lines[0] == f"{queries[0]}: no matching photo was found in the index"
     assert [line.startswith("  ") for line in lines] == [False, False, True, False, True, True, True]
     kept = iter((0, 1, 20))
     assert main(["locate", *map(str, queries), *options, "--csv"]) == 0
@@ -205,7 +205,7 @@ def test_an_empty_collection_is_as_an_empty_folder(
     for where in (f"{AT}_new", tmp_path / "new"):
         assert located(where, town / "queries", "--quiet") == 2
         assert capsys.readouterr().err == (
-            f"cricavpr: {where} holds no photos, so it cannot locate any. Add some first.\n"
+            f"cricavpr: locating needs photos in the index, but {where} has none. Add photos to it first.\n"
         )
 
 
@@ -258,4 +258,4 @@ def test_a_name_that_is_empty_is_not_taken_for_the_folder_that_one_is_in(
 ) -> None:
     monkeypatch.chdir(town / "queries")
     assert main(["locate", "", "--index", str(index.path), *PIXELS]) == 2
-    assert "a photo has an empty name" in capsys.readouterr().err
+    assert "got an empty path" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_a_photo_without_a_position_is_counted_as_a_photo(walk: Path, tmp_path: 
     index = ["--out", str(tmp_path / "index")]
     rows = ["IMG_0.jpg,48.20,16.37", "gone.jpg,48.20,16.37", "IMG_1.jpg,139.7,35.6"]
     code, _, err = run(capsys, "index", "build", str(walk), "--positions", table(walk, *rows), *index)
-    assert code == 3 and "1 photos could not be used; the rest is done." in err
+    assert code == 3 and "1 photos could not be used; all others are done." in err
     assert "cannot use IMG_1.jpg: line 4 of all.csv is wrong: latitude 139.7" in err
     assert "note: all.csv: line 3 names 'gone.jpg', but there is no such photo" in err
 

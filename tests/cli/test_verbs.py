@@ -54,7 +54,7 @@ def test_a_town_is_made_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixt
         assert main(["evaluate", folder, *asked, *PIXELS]) == 0
         told = capsys.readouterr().out
         assert "none (does not correlate)" in told
-        assert "\nR@6, R@100 covers all 6 database photos, so it does not measure the search\n" in told
+        assert "\nR@6, R@100 covers all 6 database photos, so it says nothing about the method\n" in told
 
 
 def test_several_groupings_stand_side_by_side(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

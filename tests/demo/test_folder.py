@@ -41,7 +41,7 @@ def test_an_empty_folder_is_welcome(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds 'thesis.tex', which the demo did not write"):
+    with pytest.raises(InputError, match=r"has the file 'thesis.tex', which no demo wrote"):
         write(tmp_path, page="new")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -65,7 +65,7 @@ def test_a_link_in_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("")
-    with pytest.raises(InputError, match="is a file"):
+    with pytest.raises(InputError, match="got the file"):
         write(tmp_path / "demo", page="new")
 
 

@@ -106,7 +106,7 @@ def data_of(page: str) -> Any:
 def test_the_headline_is_the_honest_recall(story: Story) -> None:
     page = render_page(story)
     assert "<h1>1 of 2 photos were located within 25 m</h1>" in page
-    assert "R@1 50.0 %</strong> (95 % interval 30 to 70)" in page
+    assert "R@1 50.0 %</strong> (95 % confidence interval 30 to 70)" in page
     assert f"<strong>{distance(201.5)}</strong>" in page
 
 
@@ -155,8 +155,8 @@ def test_the_table_always_has_its_grouping(story: Story) -> None:
     for name in ("alone", "in_order:16", "shuffled:16:0"):
         assert f"<td>{name}</td>" in page
     assert "<code>in_order:16</code>: <strong>100.0 %</strong>" in page
-    assert "Against alone, 1 query is won and 0 lost: that may be chance." in page
-    assert "town: 2 queries against 100 database photos; a match is right within 25 m; one query is 50 points." in page
+    assert "Compared with alone, 1 query becomes correct and 0 wrong: this may be chance" in page
+    assert "town: 2 queries against 100 database photos; a match is correct within 25 m; one query is 50 p" in page
 
 
 def test_pictures_are_in_the_page_once(story: Story) -> None:
@@ -187,7 +187,7 @@ def test_the_hardest_right_answer_is_shown_first(story: Story) -> None:
 
 def test_a_story_without_any_right_answer_has_a_page_too(story: Story) -> None:
     page = render_page(replace(story, answers=(story.answers[1], replace(story.answers[1], query="1.jpg"))))
-    assert "<h1>0 of 2 photos" in page and "hardest right answer" not in page and "boldest mistake" in page
+    assert "<h1>0 of 2 photos" in page and "correct, lowest score" not in page and "wrong, highest score" in page
     assert data_of(page)["first"] == 0
 
 

@@ -127,7 +127,7 @@ def test_cards_of_one_split_stand_side_by_side(cards: Path, capsys: pytest.Captu
     gained, lost = int(rows[0][2]), int(rows[0][3])
     assert (gained - lost) / 40 == pytest.approx(runs[1].card.recall_at[1] - runs[0].card.recall_at[1])
     assert lost > 0 and float(rows[0][4].split()[0]) == pytest.approx(100 * (gained - lost) / 40, abs=0.05)
-    assert "of a recall by Wilson, of a difference by Newcombe" in tests[-1]
+    assert "for a recall by Wilson, for a difference by Newcombe" in tests[-1]
 
 
 def test_a_card_that_its_own_answers_contradict_is_refused(
@@ -142,7 +142,7 @@ def test_a_card_that_its_own_answers_contradict_is_refused(
     for verb in (["compare", str(cards / "alone"), str(edited)], ["report", str(edited), "--out", str(tmp_path / "r")]):
         assert main(verb) == 2
         said = capsys.readouterr().err
-        assert "says R@1 99.9, but its answers give" in said and said.count("\n") == 1
+        assert "must give R@1 99.9 as its card says, got" in said and said.count("\n") == 1
 
 
 def test_a_card_of_half_a_database_is_not_compared_with_one_of_the_whole(cards: Path) -> None:
@@ -180,7 +180,7 @@ def test_unequal_cards_are_refused_by_name_and_marked_anyway(
     assert named in said and said.count("\n") == 1
     assert main([*command, "--anyway"]) == 0
     printed = capsys.readouterr().out
-    assert "* [" in printed and f"* 2 and 1 are not comparable: {named}" in printed and "McNemar" not in printed
+    assert "* [" in printed and f"* Rows 2 and 1 are not comparable: {named}" in printed and "McNemar" not in printed
 
 
 def test_a_panorama_rule_is_a_difference() -> None:
@@ -198,7 +198,7 @@ def test_answers_that_belong_to_others_are_refused(cards: Path, tmp_path: Path) 
     shutil.copytree(cards / "together", tmp_path / "copy")
     (file,) = tmp_path.glob("copy/*/answers.jsonl")
     file.write_text(file.read_text().replace('"query":"0000.png"', '"query":"other.png"'))
-    with pytest.raises(InputError, match="different queries"):
+    with pytest.raises(InputError, match="the queries differ"):
         compare.compare([cards / "alone", tmp_path / "copy"])
 
 

@@ -42,7 +42,7 @@ ORDER: tuple[list[int], ...] = ([2, 0], [4], [])
 def test_a_line_has_the_query_and_its_predictions_best_first_without_paths(tmp_path: Path) -> None:
     write_submission(tmp_path / "a.csv", [(challenge(), found(*ORDER))])
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert lines[0] == "# msls-challenge-athens: each city searched by itself"
+    assert lines[0] == "# msls-challenge-athens: each city searched separately"
     assert lines[1].startswith("athens-q0 athens-d2 athens-d0 athens-d1 athens-d3 ")
     assert len(lines) == 4 and {len(line.split(" ")) for line in lines[1:]} == {26}
 
@@ -71,11 +71,11 @@ def test_the_file_says_whether_cities_were_pooled(tmp_path: Path) -> None:
     athens, miami = challenge("athens"), challenge("miami")
     write_submission(tmp_path / "a.csv", [(athens, found(*ORDER)), (miami, found(*ORDER))])
     first = (tmp_path / "a.csv").read_text().splitlines()[0]
-    assert first == "# msls-challenge-athens, msls-challenge-miami: each city searched by itself"
+    assert first == "# msls-challenge-athens, msls-challenge-miami: each city searched separately"
     names = (*athens.database.names[:15], *miami.database.names[:15])
     pooled = EvalDataset("msls-challenge", ImageSet(Path("msls"), names), athens.queries, athens.positives, "")
     write_submission(tmp_path / "b.csv", [(pooled, found(*ORDER))])
-    assert (tmp_path / "b.csv").read_text().startswith("# msls-challenge: 2 cities pooled in one database\n")
+    assert (tmp_path / "b.csv").read_text().startswith("# msls-challenge: 2 cities searched together in one database\n")
 
 
 def scores(tmp_path: Path, *rows: list[int]) -> tuple[dict[int, float], dict[int, float], int, int]:
@@ -122,8 +122,8 @@ def test_a_file_of_single_cities_is_scored_against_them_together(tmp_path: Path)
         (found(*ORDER), 19, "a.csv", "at least 20 predictions per query, got 19"),
         (found(*ORDER, n=22), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 22"),
         (Predictions(np.full((3, 25), -1), np.zeros((3, 25))), 25, "a.csv", "athens-q0 .* needs 25 predictions, got 0"),
-        (Predictions(np.zeros((3, 25), np.int64), np.zeros((3, 25))), 25, "a.csv", "has the same prediction twice"),
-        (found(*ORDER[:2]), 25, "a.csv", "has 3 queries, got predictions for 2"),
+        (Predictions(np.zeros((3, 25), np.int64), np.zeros((3, 25))), 25, "a.csv", "must differ, but two are the same"),
+        (found(*ORDER[:2]), 25, "a.csv", "expected predictions for the 3 queries of .*, got predictions for 2 queries"),
         (found(*ORDER), 25, "a.txt", r"must end in \.csv or \.zip"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_file_that_the_server_would_refuse_is_not_written(
 
 def test_the_same_city_twice_is_not_written(tmp_path: Path) -> None:
     part = challenge(), found(*ORDER)
-    with pytest.raises(InputError, match="athens-q0 occurs twice"):
+    with pytest.raises(InputError, match="athens-q0 must occur once"):
         write_submission(tmp_path / "a.csv", [part, part])
 
 
@@ -163,11 +163,11 @@ PAD = " ".join(f"athens-d{k}" for k in range(2, 22))
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "holds no predictions"),
-        ("# only a comment\n", "holds no predictions"),
-        ("q0 a b\nq0 a b\n", "line 2 of .* has query q0 again"),
-        ("q0 a a\n", "line 1 of .* has the same prediction twice"),
-        ("q0 a b\nq1 a\n", "line 2 of .* must have 2 predictions as the first line does, got 1"),
+        ("", "got none with predictions"),
+        ("# only a comment\n", "got none with predictions"),
+        ("q0 a b\nq0 a b\n", "line 2 of .* repeats query q0"),
+        ("q0 a a\n", "line 1 of .* must differ, but two are the same"),
+        ("q0 a b\nq1 a\n", "line 2 of .* must have 2 predictions, as many as the first line, got 1"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
@@ -179,9 +179,9 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, says: str) 
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ([f"athens-q{k} {PAD}" for k in (0, 2)], "query athens-q1 .* is not in the file"),
-        ([f"athens-q{k} other {PAD}" for k in range(3)], "predicts 'other', which is not a database image"),
-        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs 20 predictions per query, got 1"),
+        ([f"athens-q{k} {PAD}" for k in (0, 2)], "query athens-q1 .* is missing from the submission"),
+        ([f"athens-q{k} other {PAD}" for k in range(3)], "must be the key of a database image, got 'other'"),
+        ([f"athens-q{k} athens-d0" for k in range(3)], "recall@20 needs at least 20 predictions per query, got 1"),
     ],
 )
 def test_a_file_that_does_not_fit_the_challenge_is_one_clear_line(tmp_path: Path, lines: list[str], says: str) -> None:
@@ -193,7 +193,7 @@ def test_a_file_that_does_not_fit_the_challenge_is_one_clear_line(tmp_path: Path
 def test_without_answers_there_is_nothing_to_score(tmp_path: Path) -> None:
     write_submission(tmp_path / "a.csv", [(challenge(), found(*ORDER))])
     unanswered = challenge(answers=([], [], []))
-    with pytest.raises(InputError, match="msls-challenge-athens has no answers here"):
+    with pytest.raises(InputError, match="scoring needs the ground truth of msls-challenge-athens"):
         score_submission(read_submission(tmp_path / "a.csv"), [unanswered])
 
 
@@ -206,5 +206,5 @@ def test_files_that_are_no_submission_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("a.csv", "q a")
         archive.writestr("b.csv", "q a")
-    with pytest.raises(InputError, match=r"must hold one \.csv file, got 2"):
+    with pytest.raises(InputError, match=r"must hold exactly one \.csv file, got 2"):
         read_submission(tmp_path / "b.zip")

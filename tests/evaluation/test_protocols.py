@@ -77,11 +77,11 @@ def test_of_a_panorama_only_the_best_image_is_answered(tmp_path: Path) -> None:
 
 def test_panoramas_come_from_keys_that_stand_together(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED, GREEN, RED), places(RED))
-    with pytest.raises(InputError, match="does not say which images form a panorama"):
+    with pytest.raises(InputError, match="does not say which images form one"):
         panoramas_of(split)
     keyed = replace(split, database=replace(split.database, keys=("a", "a", "b")))
     assert panoramas_of(keyed).tolist() == [0, 0, 1]
-    with pytest.raises(InputError, match="'a' of colours is scattered"):
+    with pytest.raises(InputError, match="'a' in colours do not"):
         panoramas_of(replace(split, database=replace(split.database, keys=("a", "b", "a"))))
 
 
@@ -122,7 +122,7 @@ def test_precision_changes_descriptors_and_is_written_into_them(tmp_path: Path) 
 
 def test_a_precision_that_is_not_possible_is_one_line(tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED), places(RED))
-    with pytest.raises(InputError, match="mean_colour cannot compute in bf16 here"):
+    with pytest.raises(InputError, match="mean_colour cannot compute in bf16 on this device"):
         evaluate(Mixing(), split, protocol=protocol("honest", precision="bf16"))
     with pytest.raises(InputError, match="fp8"):
         evaluate(Turned(), split, protocol=protocol("honest", precision="fp8"))  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ def test_whitening_learnt_on_the_database_itself_is_recorded_and_evens_out_what_
 
 def test_a_pca_of_another_method_is_refused(pca: Pca, tmp_path: Path) -> None:
     split = dataset(tmp_path, places(RED), places(RED))
-    with pytest.raises(MadeByError, match="fitted on other descriptors"):
+    with pytest.raises(MadeByError, match="fitted on descriptors of another kind"):
         evaluate(MeanColour(), split, pca=pca)
 
 
@@ -217,7 +217,7 @@ def test_honest_is_the_default_and_leaves_one_card_each(
     assert main(["evaluate", str(town), "--out", str(tmp_path / "out"), *TINY]) == 0
     printed = capsys.readouterr()
     assert {one.grouping for one in cards_in(tmp_path / "out")} == {"alone", "in_order:16", "shuffled:16:0"}
-    assert printed.err.count("card and answers: ") == 3 and printed.out.count("95 % Wilson intervals") == 3
+    assert printed.err.count("card and answers: ") == 3 and printed.out.count("95 % Wilson confidence intervals") == 3
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
     command = cards_in(tmp_path / "out")[0].command
     assert command.startswith("cricavpr evaluate there --out out --weights random:0") and str(tmp_path) not in command
@@ -244,8 +244,8 @@ def test_pca_from_photos_to_evaluation(town: Path, tmp_path: Path, capsys: pytes
     [
         (["--protocol", "papers"], "Did you mean 'paper'"),
         (["--pca", "nowhere"], "cannot read a PCA from nowhere"),
-        (["--pca", "nowhere", "--whiten-on-database"], "Give one of the two"),
-        (["--pca-dim", "5"], "needs a PCA"),
+        (["--pca", "nowhere", "--whiten-on-database"], "Give only one of the two"),
+        (["--pca-dim", "5"], "without a PCA"),
         (["--one-hit-per-panorama", "--grouping", "nonsense"], "invalid grouping 'nonsense'"),
     ],
 )

@@ -63,4 +63,4 @@ def test_no_position_is_no_map_and_a_local_frame_is_one_in_metres(where: Where) 
 def test_names_are_text_and_nothing_else() -> None:
     html = LocationEstimate(EVIL, LUND, (Match(EVIL, 0.9, NEAR, Path("gone")),), SURE)._repr_html_()
     assert Tags(html).images == [] and "<img" not in html
-    assert LocationEstimate("mine.jpg", Where(), ())._repr_html_().count("no photo was found") == 1
+    assert LocationEstimate("mine.jpg", Where(), ())._repr_html_().count("no matching photo was found") == 1

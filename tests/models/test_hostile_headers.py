@@ -116,7 +116,7 @@ def test_fuzzed_headers_end_in_one_line(
         (("config", "levels"), [1, 2, 9], "cannot be cut into 9 regions"),
         (("config", "dropout"), 7, "dropout must be between 0 and 1"),
         (("config", "surprise"), 7, "unknown key 'surprise'"),
-        (("config",), "paper", "must be a table of keys and values"),
+        (("config",), "paper", "must be a table with keys and values"),
         (("image_size",), [14 * 10**6, 14], "image_size must have at most"),
         (("image_size",), [112], "image_size must have 2 values"),
         (("image_size",), [-112, 112], "image_size"),

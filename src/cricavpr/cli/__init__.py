@@ -1,4 +1,6 @@
-"""The command line: one file per verb, without logic. Data on stdout, messages on stderr, one line for an error.
+"""Command line of the package, with one module per verb (subcommand), such as `evaluate` in `cricavpr evaluate`.
+
+Results are printed on stdout, messages on stderr. An error is one line.
 
 Exit codes: 0 done, 2 wrong input, 3 done but some photos could not be used, 130 interrupted.
 """
@@ -21,7 +23,13 @@ from cricavpr.terminal import printable
 
 
 class Verb(NamedTuple):
-    """The module of a verb in `cricavpr.cli`, one line of help, and the function that adds its arguments."""
+    """A verb (subcommand) of the command line.
+
+    Attributes:
+        module: name of its module in `cricavpr.cli`.
+        help: one line for --help.
+        function: name of the function in the module that adds the arguments of the verb to a parser.
+    """
 
     module: str
     help: str
@@ -29,27 +37,27 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "demo": Verb("demo", "locate photos in a drawn town and show the answers on a map"),
-    "town": Verb("town", "draw a town to try things on"),
+    "demo": Verb("demo", "draw a synthetic town, locate photos in it and show the answers on a map"),
+    "town": Verb("town", "draw the photos of a synthetic town, as a data set to try things on"),
     "describe": Verb("describe", "compute descriptors of photos"),
     "index": Verb("index", "build, change and inspect an index of photos"),
     "locate": Verb("locate", "find where photos were taken"),
     "evaluate": Verb("evaluate", "measure recall on a dataset"),
     "compare": Verb("compare", "compare evaluations, with significance tests"),
     "compare-methods": Verb("compare_methods", "compare the recall and the cost of methods"),
-    "audit": Verb("audit", "measure how much descriptors depend on the images beside them"),
-    "report": Verb("report", "write tables, figures and a failure explorer of evaluations"),
-    "pca": Verb("pca", "shorten descriptors: fit a PCA, apply it"),
+    "audit": Verb("audit", "measure how much descriptors depend on the other photos of their group"),
+    "report": Verb("report", "write tables and figures of evaluations, and a page to explore wrong queries"),
+    "pca": Verb("pca", "reduce the dimension of descriptors by a PCA"),
     "train": Verb("train", "train a network by a recipe"),
     "ablate": Verb("ablate", "train several recipes with several seeds, and print one table"),
     "places": Verb("places", "group photos into places for training"),
     "methods": Verb("methods", "list the methods"),
     "weights": Verb("weights", "list, download, convert and inspect weights files"),
-    "datasets": Verb("datasets", "list, explain and check the benchmarks"),
+    "datasets": Verb("datasets", "list, explain and check the benchmark datasets"),
     "challenge": Verb("challenge", "write or score a submission to the MSLS challenge"),
 }
 
-# Control characters and those that change the direction of text; a name may hold any of them.
+# Control characters, and characters that change the direction of text. A file name may contain any of them.
 _CONTROLS = [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROLS}
 
@@ -62,10 +70,10 @@ class _Escaping(io.TextIOWrapper):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the argument parser of the command line."""
     top = Parser(
         prog="cricavpr",
-        description="Visual place recognition: photos in, places out.",
+        description="Visual place recognition: find where photos were taken.",
         epilog="Start with `cricavpr demo`. Exit codes: 0 done, 2 wrong input, 3 done but some photos failed, "
         "130 interrupted.",
     )
@@ -75,23 +83,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code. None takes the arguments of the process."""
+    """Run one verb and return its exit code.
+
+    Args:
+        arguments: the command line after `cricavpr`; None takes that of the process.
+    """
     _prepare_streams()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # we report a damaged photo ourselves, with its name
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged photos are reported elsewhere, with their names
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = parser().parse_args(typed, argparse.Namespace(typed=typed))
-        _escape_controls()  # after --help, which may be coloured
+        _escape_controls()  # after --help, whose colours are control characters
         code: int = args.run(args)
         sys.stdout.flush()
         return code
     except CricaVPRError as error:
-        print(f"cricavpr: {printable(str(error))}", file=sys.stderr)  # one line, whatever names are in it
+        print(f"cricavpr: {printable(str(error))}", file=sys.stderr)  # names cannot break the line
         return 2
     except KeyboardInterrupt:
         print("cricavpr: interrupted. Run the same command again.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of stdout has left, as `head` does
+    except BrokenPipeError:  # the program that reads stdout has ended, such as `head`
         _drop_output()
         return 0
     except OSError as error:  # for example a full disk behind stdout
@@ -103,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare_streams() -> None:
     """Replace closed streams by devnull, and let stdout escape characters that its encoding does not have."""
-    for name in ("stdout", "stderr"):  # otherwise the next file that we open would become the stream
+    for name in ("stdout", "stderr"):  # otherwise the next opened file would get the number of the closed stream
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -111,29 +123,32 @@ def _prepare_streams() -> None:
 
 
 def _escape_controls() -> None:
-    """Escape control characters if stdout is a terminal; a file or a pipe gets names unchanged."""
+    """Escape control characters in the output if stdout is a terminal, but not if it is a file or a pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, _Escaping) and sys.stdout.isatty():
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
         sys.stdout = _Escaping(sys.stdout.detach(), encoding, errors, line_buffering=True)
 
 
 def _drop_output() -> None:
-    """Discard buffered output, because Python would fail on it again when it exits."""
+    """Discard buffered output, because Python would try to write it at exit and fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# --- verbs: a verb's module is imported only when the verb is chosen, so --help is fast
+# --- verbs: the module of a verb is imported only when the verb is used, so that --help is fast
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that adds the arguments of its verb when they are first needed, and reports wrong usage in one line."""
+    """Argument parser of a verb.
+
+    It adds the arguments of its verb only when they are needed, and reports wrong usage in one line.
+    """
 
     verb: Verb | None = None
 
     def parse_known_args(self, *args: Any, **more: Any) -> Any:
         self._fill()
         found, extra = super().parse_known_args(*args, **more)
-        if extra and self._subparsers is None:  # the verb says so, and its own help, not the one above it
+        if extra and self._subparsers is None:  # here, so that the message names the help of this verb
             self.error(f"unrecognized arguments: {' '.join(extra)}")
         return found, extra
 
@@ -163,7 +178,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_verbs(parser: argparse.ArgumentParser, verbs: Mapping[str, Verb], title: str) -> None:
-    """Add a parser for each verb. `title` is their heading in --help: verbs or actions."""
+    """Add a parser for each verb or action.
+
+    Args:
+        title: heading of the list in --help, "verbs" or "actions".
+    """
     subparsers = parser.add_subparsers(
         title=title, dest=title[:-1], metavar=title[:-1].upper(), required=True, parser_class=Parser
     )

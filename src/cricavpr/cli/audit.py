@@ -1,4 +1,4 @@
-"""`cricavpr audit`: how much a method's descriptors depend on the images beside them."""
+"""Verb `cricavpr audit`: measures how much a method's descriptors depend on the other photos of their group."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from cricavpr.methods.base import Method
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Describe a dataset alone, in groups of several sizes, shuffled, among strangers, in other batches and in half "
-        "precision. Print what changes, and write one page with a verdict in plain words."
+        "Describe a dataset in several ways: each photo alone, in groups of several sizes, in shuffled groups, in "
+        "groups of unrelated photos (strangers), in other batches and in half precision. Print how recall and "
+        "descriptors change, and write a page with the conclusions."
     )
     add_dataset(parser)
-    parser.add_argument("--shuffles", type=int, default=10, metavar="N", help="shuffled orders to try (default: 10)")
+    parser.add_argument("--shuffles", type=int, default=10, metavar="N", help="number of shuffled orders (default: 10)")
     parser.add_argument(
-        "--group-size", type=int, default=16, metavar="N", help="photos in a shuffled group (default: 16)"
+        "--group-size", type=int, default=16, metavar="N", help="number of photos in a group (default: 16)"
     )
-    parser.add_argument("--out", default="audit", metavar="DIR", help="the folder to write (default: audit)")
-    parser.add_argument("--cache", metavar="DIR", help="keep the descriptors here for the next run")
+    parser.add_argument("--out", default="audit", metavar="DIR", help="folder to write into (default: audit)")
+    parser.add_argument("--cache", metavar="DIR", help="keep the descriptors in this folder for the next run")
     add_method(parser)
     add_work(parser, batches=False)
     parser.set_defaults(run=run)
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _elsewhere(args: argparse.Namespace) -> Method | None:
-    """Return the method on the other device of this machine, if there is one."""
+    """Return the method on another device than the chosen one (CPU or CUDA), or None without CUDA."""
     import torch
 
     if not torch.cuda.is_available():

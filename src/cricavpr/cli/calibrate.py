@@ -1,4 +1,4 @@
-"""`cricavpr index calibrate`: learn the confidence and the radius of an index's answers."""
+"""Action `cricavpr index calibrate`: fits a calibration, so that answers have a confidence and a radius."""
 
 from __future__ import annotations
 
@@ -24,27 +24,40 @@ from cricavpr.progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Learn from photos with known positions how often an answer is right: afterwards `cricavpr locate` gives a "
-        "radius and a confidence. Without --queries the photos of the index themselves are the queries, which is "
-        "honest only if the photos to locate are taken like those. See docs/calibration.md."
+        "Measure with photos of known position how often answers are correct. Afterwards `cricavpr locate` gives each "
+        "answer a confidence and a radius. Without --queries, photos of the index itself are the queries. Then "
+        "confidence and radius are right only for photos that are taken in the same way as those of the index. See "
+        "docs/calibration.md."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-    parser.add_argument("--queries", metavar="FOLDER", help="photos with known positions, taken like those to locate")
-    parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the queries")
     parser.add_argument(
-        "--radius-m", type=float, default=25.0, metavar="M", help="an answer this near is right (default: 25)"
+        "--queries", metavar="FOLDER", help="folder of photos with known positions, taken like the photos to locate"
+    )
+    parser.add_argument("--positions", metavar="FILE", help="CSV or GeoJSON file with the positions of the queries")
+    parser.add_argument(
+        "--radius-m",
+        type=float,
+        default=25.0,
+        metavar="M",
+        help="distance within which an answer is correct (default: 25)",
     )
     parser.add_argument(
         "--share-in-map",
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="the share of future photos whose place is in the map (default: 0.5)",
+        help="expected share of future photos whose place is in the index (default: 0.5)",
     )
     parser.add_argument(
-        "--max-photos", type=int, default=2000, metavar="N", help="photos of the index to use (default: 2000)"
+        "--max-photos",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="maximum number of photos of the index to use as queries (default: 2000)",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw the reliability plot into an .svg, .png or .pdf file")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="write a plot of the reliability into an .svg, .png or .pdf file"
+    )
     parser.add_argument("--json", action="store_true", help="print the whole calibration as JSON")
     add_method(parser)
     add_work(parser)
@@ -68,15 +81,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         source = calibration.source
         print(
-            f"{path}: {source.cases}, {source.answerable:,} answerable cases and {source.absent:,} without their "
-            f"place; right within {source.right_m:g} m; {100 * source.share_in_map:g} % of future photos in the map\n"
+            f"{path}: {source.cases}, {source.answerable:,} cases with their place in the map and {source.absent:,} "
+            f"without; an answer within {source.right_m:g} m is correct; {100 * source.share_in_map:g} % of future "
+            "photos are expected to be in the map\n"
             f"{precision_table(calibration)}"
         )
     return report(problems)
 
 
 def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
-    say("the queries are photos of the index: honest only if photos to locate are taken like them")
+    say(
+        "the queries are photos of the index itself, so confidence and radius are right only for photos taken in the "
+        "same way"
+    )
     with Progress(not args.quiet, min(args.max_photos, len(index))) as progress:
         progress.start(0)
         return cases_of_index(index, args.radius_m, rule, args.max_photos, progress.reach)
@@ -89,7 +106,7 @@ def _of_queries(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> tupl
     photos, unusable = open_photos(existing_folder(args.queries), positions_file, need_positions=True)
     described = describe(method, photos, batch_size=args.batch_size, workers=args.workers, progress=not args.quiet)
     positions = photos.take(described.kept).positions
-    assert positions is not None  # photos without one were left out
+    assert positions is not None  # `open_photos` left out photos without a position
     cases = cases_of_queries(index, described.descriptors, positions, args.radius_m, rule)
     return cases, (*unusable, *described.problems)
 

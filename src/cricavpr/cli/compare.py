@@ -1,4 +1,4 @@
-"""`cricavpr compare`: cards side by side, tested query by query."""
+"""Verb `cricavpr compare`: compares evaluations, with a table of their cards and paired tests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from cricavpr.evaluation.compare import TABLE, compare
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print recalls with 95 % intervals, and test every card against the first, query by query (McNemar's exact "
-        "test). Cards with other images, rules or N are refused: their figures cannot be compared."
+        "Print the recalls of evaluations with 95 % confidence intervals, and test every evaluation against the first, "
+        "query by query (McNemar's exact test). Evaluations with different images, rules for positives or values of N "
+        "are refused, because their recalls cannot be compared."
     )
-    parser.add_argument("cards", nargs="+", metavar="CARD", help="a card, its folder, or a folder of such folders")
-    parser.add_argument("--anyway", action="store_true", help="print such cards too, with a mark and without a test")
-    parser.add_argument("--with-published", action="store_true", help="add published figures of the same split")
+    parser.add_argument("cards", nargs="+", metavar="CARD", help="a card.json, its folder, or a folder of such folders")
     parser.add_argument(
-        "--published", default=TABLE, metavar="FILE", help="another table of published figures (default: ours)"
+        "--anyway", action="store_true", help="print refused evaluations too, marked and without a test"
+    )
+    parser.add_argument("--with-published", action="store_true", help="add published recalls on the same split")
+    parser.add_argument(
+        "--published",
+        default=TABLE,
+        metavar="FILE",
+        help="CSV file of published recalls (default: the one in this package)",
     )
     parser.set_defaults(run=run)
 
@@ -25,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
     found = compare(args.cards, anyway=args.anyway, with_published=args.with_published, published=args.published)
     print(found)
     if args.with_published and not found.published:
-        print(f"there are no published figures for a split named {found.runs[0].card.dataset}.")
+        print(f"no published recalls are known for the split {found.runs[0].card.dataset}.")
     return 0

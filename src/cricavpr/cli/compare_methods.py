@@ -1,4 +1,4 @@
-"""`cricavpr compare-methods`: several methods on one dataset, and what each costs."""
+"""Verb `cricavpr compare-methods`: compares the recall of several methods on one dataset, and their costs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from cricavpr.schema import nearest
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print the recall of several methods, every photo described alone, and what each costs on this machine. "
-        "Methods whose weights are not on this machine are named and left out."
+        "Print the recall of several methods, with every photo described alone, and the size and speed of each method "
+        "on this machine. Methods whose weights are not on this machine are left out, with a message."
     )
     add_dataset(parser)
     parser.add_argument("--methods", default="all", metavar="A,B", help="names from `cricavpr methods` (default: all)")
-    parser.add_argument("--random-weights", action="store_true", help="untrained networks where weights are missing")
-    parser.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="use untrained networks where weights are missing"
+    )
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
     add_device(parser)
     add_work(parser)
     parser.set_defaults(run=run)
@@ -42,20 +44,26 @@ def run(args: argparse.Namespace) -> int:
         results.append(evaluate(method, dataset, cache=args.cache, **how))
         costs.append(measure_cost(method, licence))
     if not results:
-        raise InputError("no chosen method has its weights here. See `cricavpr weights list`, or --random-weights.")
+        raise InputError(
+            "the weights of at least one chosen method must be on this machine, found none. Download weights (see "
+            "`cricavpr weights list`), or use untrained networks with --random-weights."
+        )
     print(format_table(results))
     print(format_costs(costs), end="")
     return report(dict.fromkeys((*unusable, *(problem for result in results for problem in result.problems))))
 
 
 def _loaded(names: list[str], device: str, random_weights: bool) -> Iterator[tuple[Method, str]]:
-    """Yield methods one at a time, so that only one network is in memory. Name those without weights on stderr."""
+    """Yield each method with the licence of its weights, one at a time, so that only one network is in memory.
+
+    Methods without weights on this machine are left out, with a message on stderr, or get random weights.
+    """
     for name in names:
         weights = METHODS[name].default_weights
         try:
             yield load_method(name, device=device), KNOWN[weights].licence if weights else "none needed"
         except WeightsError as error:
             if not random_weights:
-                say(f"left out {name}: {error}")
+                say(f"{name} is left out: {error}")
                 continue
             yield load_method(name, "random:0", device=device), "random weights"

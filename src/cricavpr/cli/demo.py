@@ -1,4 +1,4 @@
-"""`cricavpr demo`: draw a town, locate photos in it, and write a page with the results."""
+"""Verb `cricavpr demo`: draws a synthetic town, locates photos in it, and writes a page with the results."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ MOST_WORKERS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Draw a town that training never saw, locate photos in it, and write one page with the map, the "
-        "answers and the recall. Needs no download and no network."
+        "Draw a synthetic town that was not used for training, locate photos in it, and write one page with a map, the "
+        "answers and the recall. Nothing is downloaded."
     )
     parser.add_argument(
-        "--out", default="demo", metavar="DIR", help="where to write; an earlier demo there is replaced (default: demo)"
+        "--out", default="demo", metavar="DIR", help="folder to write into; replaces an earlier demo (default: demo)"
     )
     parser.add_argument(
         "--places",
         type=int,
         default=400,
         metavar="N",
-        help="size of the town; half of the places, at most 200, are queried (default: 400)",
+        help="number of places in the town; half of them, at most 200, get a query (default: 400)",
     )
-    parser.add_argument("--seed", type=int, default=7001, metavar="N", help="which town, 1000 or more (default: 7001)")
-    parser.add_argument("--weights", metavar="W", help="other weights for cricavpr-tiny: a file or random:SEED")
+    parser.add_argument(
+        "--seed", type=int, default=7001, metavar="N", help="seed of the town, at least 1000 (default: 7001)"
+    )
+    parser.add_argument(
+        "--weights", metavar="W", help="non-default weights for cricavpr-tiny: a weights file or random:SEED"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--quiet", action="store_true", help="no messages about progress")
     parser.set_defaults(run=run)
 
 
@@ -47,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"{result.page}\n\n{result.table()}\n\n{_next_steps(result, args.weights)}")
     if args.open and not webbrowser.open(result.page.absolute().as_uri()):
-        print("cannot open a browser. Open the page above yourself.", file=sys.stderr)
+        print("cannot open a browser. Open the page printed above in a browser.", file=sys.stderr)
     return 0
 
 
 def _next_steps(result: DemoResult, weights: str | None) -> str:
-    """Return commands to try on the results, with their paths."""
+    """Return a text with commands to try on the results of the demo."""
     photo = result.photos / "queries" / result.answers[0].query
     other = [] if weights is None else ["--weights", weights]
     commands = (
@@ -62,11 +66,16 @@ def _next_steps(result: DemoResult, weights: str | None) -> str:
         ["index", "info", str(result.index)],
     )
     lines = (shlex.join(["cricavpr", *command]) for command in commands)
-    return "\n".join(["The photos, the index and the evaluations stay there. Try", *(f"  {line}" for line in lines)])
+    return "\n".join(
+        [
+            "Photos, index and evaluations of the demo are kept. To continue with them, try",
+            *(f"  {line}" for line in lines),
+        ]
+    )
 
 
 class _Talk:
-    """Progress on stderr: one line for each stage, rewritten in place on a terminal."""
+    """Printer of progress on stderr: one line for each stage, which is updated in place on a terminal."""
 
     def __init__(self) -> None:
         self.stage = ""

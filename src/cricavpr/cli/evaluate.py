@@ -1,4 +1,4 @@
-"""`cricavpr evaluate`: recall of a method on a dataset, with everything that decides it."""
+"""Verb `cricavpr evaluate`: measures the recall of a method on a dataset."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from cricavpr.grouping import Grouping
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure recall@N of a method on a dataset. Each result is also written as a card with its answers, for "
-        "`cricavpr compare` and `cricavpr report`. If interrupted, run the same command again: it continues."
+        "Measure recall@N of a method on a dataset. Each result is also written to a folder with a card (result and "
+        "settings) and the matches of each query, for `cricavpr compare` and `cricavpr report`. To continue an "
+        "interrupted evaluation, run the same command again."
     )
     add_dataset(parser)
     parser.add_argument(
         "--protocol",
         default="honest",
         metavar="P",
-        help="honest: alone, in file order and shuffled side by side; paper: as the authors did (default: honest)",
+        help="honest: evaluate photos alone, in groups in file order, and in shuffled groups; paper: evaluate as the "
+        "paper's authors did (default: honest)",
     )
     add_grouping(parser, repeat=True, default="the protocol's")
     parser.add_argument(
         "--recall-at",
         type=_numbers,
         metavar="N,N",
-        help="the N of recall@N (default: 1,5,10; with --protocol paper 1,5,10,100)",
+        help="values of N for recall@N (default: 1,5,10; with --protocol paper 1,5,10,100)",
     )
     parser.add_argument(
         "--unanswered",
         choices=("miss", "skip"),
-        help="count queries without positives as misses, or skip them (default: as the benchmark does)",
+        help="count queries without positives as misses, or skip them (default: the rule of the dataset)",
     )
     parser.add_argument(
         "--one-hit-per-panorama", action="store_true", help="count only the best image of each panorama"
@@ -45,22 +47,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rerank",
         type=int,
         metavar="N",
-        help="re-rank the first N of each query by local features (transvpr and the patch_netvlad methods)",
+        help="re-rank the first N matches of each query by local features (transvpr and the patch_netvlad methods)",
     )
     parser.add_argument("--pca", metavar="FILE", help="reduce descriptors by a PCA from `cricavpr pca fit`")
-    parser.add_argument("--pca-dim", type=int, metavar="D", help="keep only D values of the PCA (default: all)")
+    parser.add_argument("--pca-dim", type=int, metavar="D", help="keep only D dimensions of the PCA (default: all)")
     parser.add_argument(
         "--whiten-on-database",
         action="store_true",
-        help="whiten by a fit on this database, as GCL does: fair for a map of your own, not for comparing methods",
+        help="fit a whitening on the descriptors of the database and apply it; it adapts to this database, so do not "
+        "use it to compare methods",
     )
     parser.add_argument(
-        "--autocast", choices=("bf16", "fp16"), help="compute the network in half precision (default: float32)"
+        "--autocast", choices=("bf16", "fp16"), help="run the network in half precision (default: float32)"
     )
     parser.add_argument(
-        "--out", default="evaluations", metavar="DIR", help="the folder for cards and answers (default: evaluations)"
+        "--out",
+        default="evaluations",
+        metavar="DIR",
+        help="folder to write cards and answers into (default: evaluations)",
     )
-    parser.add_argument("--cache", metavar="DIR", help="keep descriptors here for the next run")
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_method(parser)
     add_work(parser)
@@ -76,7 +82,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     groupings = [Grouping.parse(text) for text in args.grouping or ()]
-    protocol(args.protocol)  # report a wrong name before a network is loaded
+    protocol(args.protocol)  # here too, to report a wrong name before loading a network
     method = load_method(args)
     dataset, unusable = open_asked(args)
     chosen = protocol(
@@ -109,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join([format_table(results), *small_print(results)]))
     problems = (problem for result in results for problem in result.problems)
-    return report(dict.fromkeys((*unusable, *problems)))  # each once, though every grouping meets it again
+    return report(dict.fromkeys((*unusable, *problems)))  # each problem once, not once per grouping
 
 
 def _command(typed: list[str]) -> str:
-    """Return the command line without parent folders, which are private, because cards are shared."""
+    """Return the command line for the card. Absolute paths lose their folders, because cards may be shared."""
     return shlex.join(["cricavpr", *(Path(word).name if Path(word).is_absolute() else word for word in typed)])

@@ -1,4 +1,4 @@
-"""`cricavpr index health`: find weak points of an index, and write them as one page."""
+"""Action `cricavpr index health`: finds weak points of an index, and writes them to a page."""
 
 from __future__ import annotations
 
@@ -16,22 +16,35 @@ from cricavpr.index.remote import folder_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Examine an index and write one HTML page with a map, and the same as JSON beside it."
+    parser.description = (
+        "Find weak points of an index: holes in its coverage, places with only one photo, near-duplicates, and places "
+        "far apart that look the same. Write them to an HTML page with a map, and to a JSON file beside it."
+    )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-    parser.add_argument("--out", required=True, metavar="PAGE", help="the page, an .html file")
-    parser.add_argument("--photos", metavar="FOLDER", help="the folder of its photos, to find blurred and dark ones")
+    parser.add_argument("--out", required=True, metavar="PAGE", help="page to write, an .html file")
     parser.add_argument(
-        "--same-place-m", type=float, default=25.0, metavar="M", help="photos this near show one place (default: 25 m)"
+        "--photos", metavar="FOLDER", help="folder of the index's photos, to find blurred and dark photos too"
     )
     parser.add_argument(
-        "--far-m", type=float, default=100.0, metavar="M", help="photos this far apart show two places (default: 100 m)"
+        "--same-place-m",
+        type=float,
+        default=25.0,
+        metavar="M",
+        help="photos at most this far apart show the same place (default: 25)",
+    )
+    parser.add_argument(
+        "--far-m",
+        type=float,
+        default=100.0,
+        metavar="M",
+        help="photos farther apart show different places (default: 100)",
     )
     parser.add_argument(
         "--copy-score",
         type=float,
         default=0.98,
         metavar="S",
-        help="photos of one place with this score are near-duplicates (default: 0.98)",
+        help="photos of one place with at least this score are near-duplicates (default: 0.98)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -43,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out must end in .html, got {out}.")
     refuse_all_but_files(out)
     findings = out.with_suffix(".json")
-    refuse_other_content(findings, b'"in_other_zones"', "findings about an index")  # the user did not give this path
+    refuse_other_content(
+        findings, b'"in_other_zones"', "findings about an index"
+    )  # checked, because the user did not give this path
     index = PlaceIndex.open(folder_named(args.index, "health"))
     photos = existing_folder(args.photos) if args.photos else None
     health = examine(

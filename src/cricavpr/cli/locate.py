@@ -1,4 +1,4 @@
-"""`cricavpr locate`: photos in, places out."""
+"""Verb `cricavpr locate`: finds where photos were taken."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from cricavpr.terminal import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Find where photos were taken. Each photo is described alone, so none changes another's answer. The positions "
-        "that photos may carry themselves are not used."
+        "Find where photos were taken. Each photo is described alone, so that no photo changes the answer of another. "
+        "GPS positions in the photos themselves are not used."
     )
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
     parser.add_argument(
         "--index",
         required=True,
         metavar="INDEX",
-        help="an index from `cricavpr index build`: its folder, or milvus://host:port/collection",
+        help="an index that `cricavpr index build` made: its folder, or milvus://host:port/collection",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="matches to show for each photo (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, one object for each photo")
-    form.add_argument("--geojson", action="store_true", help="print GeoJSON for a map")
-    form.add_argument("--kml", action="store_true", help="print KML for a globe, with the circle of each radius")
-    form.add_argument("--csv", action="store_true", help="print a table with one row for each photo")
+    form.add_argument("--geojson", action="store_true", help="print GeoJSON, for maps")
+    form.add_argument("--kml", action="store_true", help="print KML, for Google Earth, with a circle for each radius")
+    form.add_argument("--csv", action="store_true", help="print a CSV table with one row for each photo")
     parser.add_argument(
         "--precision",
         type=float,
         default=PRECISION,
         metavar="P",
-        help="share of answers that must be right; less sure ones are unknown (default: 0.95; needs "
-        "`cricavpr index calibrate`)",
+        help="wanted share of correct answers; photos with a lower confidence are reported as unknown (default: 0.95; "
+        "needs an index that `cricavpr index calibrate` has calibrated)",
     )
     add_search(parser)
     add_method(parser)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _estimates(found: Iterable[LocationEstimate | Problem], problems: list[Problem]) -> Iterator[LocationEstimate]:
-    """Yield the estimates, and append the problems to `problems`."""
+    """Yield the estimates in `found`, and append the problems in `found` to the list `problems`."""
     for one in found:
         if isinstance(one, Problem):
             problems.append(one)
@@ -76,7 +76,10 @@ def _estimates(found: Iterable[LocationEstimate | Problem], problems: list[Probl
 
 
 def _print(estimates: Iterator[LocationEstimate], form: str | None) -> None:
-    """Print text and CSV as soon as an estimate is known, and other forms at the end; nothing without estimates."""
+    """Print the estimates in a format of FORMATS, or as text if `form` is None.
+
+    Text and CSV are printed estimate by estimate, the other formats at the end. Without estimates nothing is printed.
+    """
     for first in estimates:
         if form in ("json", "geojson", "kml"):
             print(FORMATS[form]([first, *estimates]))
@@ -88,9 +91,9 @@ def _print(estimates: Iterator[LocationEstimate], form: str | None) -> None:
 
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
-    """Return the photos, with those in folders, and the files in folders that are not photos."""
-    if "" in given:  # an unset variable does not mean the current folder
-        raise InputError("a photo has an empty name. Give the path of a photo, or of a folder of photos.")
+    """Return the given photos and those in given folders, and the files in folders that cannot be used."""
+    if "" in given:  # as from an unset shell variable; it must not mean the current folder
+        raise InputError("expected paths of photos or folders, got an empty path. Leave it out.")
     paths: list[Path] = []
     unusable: list[Problem] = []
     empty: list[InputError] = []
@@ -99,14 +102,14 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
         if path.is_dir():
             try:
                 photos, problems = read_photos(path, with_positions=False)
-            except InputError as error:  # the other photos are located all the same
+            except InputError as error:  # a folder without photos; the other photos are still located
                 unusable.append(Problem(text, "find", str(error)))
                 empty.append(error)
                 continue
             paths += [photos.path(i) for i in range(len(photos))]
             unusable += [Problem(str(path / problem.name), problem.stage, problem.reason) for problem in problems]
         else:
-            paths.append(path)  # a missing one is named with the others that cannot be used
+            paths.append(path)  # a missing file is reported later, with the photos that cannot be read
     if empty and not paths:
         raise empty[0]
     return paths, unusable

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Command-line options that several verbs share."""
 
 from __future__ import annotations
 
@@ -21,78 +21,114 @@ from cricavpr.progress import note
 from cricavpr.terminal import printable
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
-SOME_FAILED = 3  # exit code: the work was done, but some photos could not be used
+SOME_FAILED = 3  # exit code if the work is done, but some photos could not be used
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """Add the method, its weights, device and image size; see `load_method`."""
+    """Add the options --method, --weights, --device and --image-size, which `load_method` reads."""
     group = parser.add_argument_group("method")
     group.add_argument(
-        "--method", default="cricavpr-tiny", metavar="NAME", help="see `cricavpr methods` (default: cricavpr-tiny)"
+        "--method",
+        default="cricavpr-tiny",
+        metavar="NAME",
+        help="a name from `cricavpr methods` (default: cricavpr-tiny)",
     )
     group.add_argument(
-        "--weights", metavar="W", help="a weights file, a known name, or random:SEED (default: the method's own)"
+        "--weights",
+        metavar="W",
+        help="a weights file, a name from `cricavpr weights list`, or random:SEED for an untrained network "
+        "(default: the default weights of the method)",
     )
     add_device(group)
-    group.add_argument("--image-size", type=image_size, metavar="HxW", help="describe at another size, such as 322x322")
+    group.add_argument(
+        "--image-size",
+        type=image_size,
+        metavar="HxW",
+        help="resize photos to this height x width in pixels, such as 322x322",
+    )
 
 
 def add_device(parser: Options) -> None:
-    """Add --device."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: auto, the best that works here)")
+    """Add the option --device."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: auto, the fastest available)")
 
 
 def add_work(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
-    """Add options about reading and describing photos that do not change a result."""
+    """Add the options --batch-size, --workers and --quiet, which do not change results.
+
+    Args:
+        batches: whether to add --batch-size.
+    """
     group = parser.add_argument_group("work")
     if batches:
         group.add_argument(
             "--batch-size", type=int, default=16, metavar="N", help="images per forward pass (default: 16)"
         )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes that read photos (default: as the machine allows)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of processes that read photos (default: chosen for this machine)",
     )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def add_grouping(parser: argparse.ArgumentParser, repeat: bool = False, default: str = "alone") -> None:
-    """Add --grouping."""
+    """Add the option --grouping.
+
+    Args:
+        repeat: whether the option may be given several times.
+        default: the default in the help text.
+    """
     parser.add_argument(
         "--grouping",
         action="append" if repeat else "store",
         metavar="G",
-        help="which images see one another: alone, in_order:16, shuffled:16:0 or by_key "
+        help="which photos are described together: alone, in_order:16, shuffled:16:0 or by_key "
         f"(default: {default})" + ("; may be given several times" if repeat else ""),
     )
 
 
 def add_search(parser: argparse.ArgumentParser) -> None:
-    """Add the engine and the filters of a search; see `read_filter`."""
+    """Add the option --engine, and the filters of a search, which `read_filter` reads."""
     group = parser.add_argument_group("search")
     group.add_argument(
         "--engine",
         default="auto",
         metavar="NAME",
-        help="auto, exact or compressed (default: auto, which prints its choice; a server takes only auto)",
+        help="search engine: auto, exact or compressed (default: auto, which prints what it chooses; an index on a "
+        "server allows only auto)",
     )
     group.add_argument(
         "--near",
         type=_near,
         metavar="LAT,LON,METRES",
-        help="only photos this near to a position; south of the equator write --near=-33.9,151.2,500",
+        help="search only photos at most METRES from a position; south of the equator write --near=-33.9,151.2,500",
     )
-    group.add_argument("--box", type=_box, metavar="S,W,N,E", help="only photos between these degrees")
-    group.add_argument("--since", type=_time, metavar="TIME", help="only photos taken since, such as 2026-05-01 (UTC)")
+    group.add_argument("--box", type=_box, metavar="S,W,N,E", help="search only photos between these degrees")
     group.add_argument(
-        "--until", type=_time, metavar="TIME", help="only photos taken before, such as 2026-06-01T12:00 (UTC)"
+        "--since",
+        type=_time,
+        metavar="TIME",
+        help="search only photos taken at or after TIME, such as 2026-05-01 (UTC)",
     )
     group.add_argument(
-        "--tag", action="append", default=[], metavar="TAG", help="only photos with this tag; repeatable"
+        "--until",
+        type=_time,
+        metavar="TIME",
+        help="search only photos taken before TIME, such as 2026-06-01T12:00 (UTC)",
+    )
+    group.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="search only photos with this tag; may be given several times",
     )
 
 
 def read_filter(args: argparse.Namespace) -> Filter | None:
-    """Return the filter of the options of `add_search`, or None."""
+    """Return the filter that the options of `add_search` give, or None if there is none."""
     filters: list[Filter] = [one for one in (args.near, args.box) if one is not None]
     if args.since is not None or args.until is not None:
         filters.append(Taken(args.since, args.until))
@@ -118,17 +154,17 @@ def _numbers(text: str, form: str) -> list[float]:
 
 
 def _time(text: str) -> np.datetime64:
-    """Parse a time, in UTC unless it has another offset."""
+    """Parse a time in ISO 8601. A time without an offset is in UTC."""
     try:
         time = datetime.datetime.fromisoformat(text)
         utc = time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
+    except (ValueError, OverflowError):  # OverflowError: the UTC time is not in the years 1 to 9999
         raise argparse.ArgumentTypeError(f"expected a time such as 2026-05-01T12:00, got {text!r}") from None
     return np.datetime64(utc, "ms")
 
 
 def load_method(args: argparse.Namespace) -> Method:
-    """Load the method of the options."""
+    """Load the method that the options of `add_method` give."""
     settings = {} if args.image_size is None else {"image_size": args.image_size}
     method = methods.load_method(args.method, args.weights, args.device, **settings)
     if method.device != "cpu":
@@ -137,7 +173,11 @@ def load_method(args: argparse.Namespace) -> Method:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Parse (height, width) in pixels: `322x322`, or `322` for a square. Raises ArgumentTypeError."""
+    """Parse a size such as `322x322`, or `322` for a square, and return (height, width) in pixels.
+
+    Raises:
+        ArgumentTypeError: the text is not a size.
+    """
     height, _, width = text.partition("x")
     width = width if "x" in text else height
     if not (height.isdecimal() and width.isdecimal()):
@@ -146,24 +186,28 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def existing_folder(text: str) -> Path:
-    """Return the path of a folder. An empty text, as from an unset variable, is not the current folder.
+    """Return the path of an existing folder.
 
     Raises:
-        InputError: the folder does not exist.
+        InputError: the folder does not exist, or the text is empty (as from an unset shell variable).
     """
     path = Path(text)
     if not text or not path.is_dir():
-        raise InputError(f"there is no folder {text or repr(text)}. Give the path of a folder.")
+        raise InputError(f"there is no folder {text or repr(text)}. Give the path of an existing folder.")
     return path
 
 
 def say(line: object) -> None:
-    """Print one line on stderr; names in it are escaped."""
+    """Print one line on stderr, with control characters escaped."""
     print(printable(str(line)), file=sys.stderr, flush=True)
 
 
 def report(problems: Iterable[Problem]) -> int:
-    """Print each photo that could not be used, and notes, on stderr. Return the exit code of the verb."""
+    """Print a line on stderr for each photo that could not be used and for each note.
+
+    Returns:
+        The exit code of the verb: 3 if a photo could not be used, else 0.
+    """
     lost = 0
     for problem in problems:
         name, reason = printable(problem.name), printable(problem.reason)
@@ -173,5 +217,5 @@ def report(problems: Iterable[Problem]) -> int:
             print(f"cannot use {name}: {reason} [{problem.stage}]", file=sys.stderr)
             lost += 1
     if lost:
-        print(f"{lost:,} photos could not be used; the rest is done.", file=sys.stderr)
+        print(f"{lost:,} photos could not be used; all others are done.", file=sys.stderr)
     return SOME_FAILED if lost else 0

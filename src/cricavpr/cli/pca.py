@@ -1,4 +1,4 @@
-"""`cricavpr pca`: fit a PCA on descriptors, and apply it."""
+"""Verb `cricavpr pca`: fits a PCA on descriptors, and applies it."""
 
 from __future__ import annotations
 
@@ -27,29 +27,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fitting = actions.add_parser(
         "fit",
         help="fit a PCA on descriptors or photos",
-        description="Find the directions in which descriptors vary most. A fit to 4096 values also serves 2048, 1024 "
-        "and 512. Photos are described first, in shuffled groups of 16, as the authors of CricaVPR did.",
+        description="Fit a PCA, that is, find the directions in which descriptors vary most. A PCA with 4096 "
+        "dimensions can later also reduce descriptors to fewer, such as 2048, 1024 or 512. If SOURCE is a folder of "
+        "photos, they are described first, in shuffled groups of 16, as the authors of CricaVPR did.",
     )
     fitting.add_argument("source", metavar="SOURCE", help="a file of descriptors, or a folder of photos")
-    fitting.add_argument("--out", required=True, metavar="FILE", help="the PCA to write (safetensors)")
-    fitting.add_argument("--dim", type=int, default=4096, metavar="D", help="values to keep (default: 4096)")
+    fitting.add_argument("--out", required=True, metavar="FILE", help="PCA file to write (safetensors)")
+    fitting.add_argument("--dim", type=int, default=4096, metavar="D", help="dimensions to keep (default: 4096)")
     fitting.add_argument(
-        "--whiten", action="store_true", help="divide each value by its standard deviation; the authors do not"
+        "--whiten",
+        action="store_true",
+        help="divide each dimension by its standard deviation; CricaVPR's authors do not",
     )
     fitting.add_argument(
         "--no-renormalise",
         action="store_true",
-        help="do not scale reduced descriptors to unit length, as the authors do not",
+        help="do not scale reduced descriptors to length 1; CricaVPR's authors do not either",
     )
-    add_grouping(fitting, default=f"{SHUFFLED} where images see one another")
+    add_grouping(fitting, default=SHUFFLED)
     add_method(fitting)
     add_work(fitting)
     fitting.set_defaults(run=fit)
     applying = actions.add_parser("apply", help="reduce a file of descriptors")
-    applying.add_argument("pca", metavar="PCA", help="a file from `cricavpr pca fit`")
-    applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file from `cricavpr describe`")
-    applying.add_argument("--out", required=True, metavar="FILE", help="the file of reduced descriptors to write")
-    applying.add_argument("--dim", type=int, metavar="D", help="values to keep (default: all that were fitted)")
+    applying.add_argument("pca", metavar="PCA", help="a file that `cricavpr pca fit` wrote")
+    applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file that `cricavpr describe` wrote")
+    applying.add_argument("--out", required=True, metavar="FILE", help="file of reduced descriptors to write")
+    applying.add_argument("--dim", type=int, metavar="D", help="dimensions to keep (default: all of the PCA)")
     applying.set_defaults(run=apply)
 
 
@@ -61,17 +64,23 @@ def fit(args: argparse.Namespace) -> int:
         how = {"whiten": args.whiten, "renormalise": not args.no_renormalise}
         pca = fit_pca(descriptors, args.dim, report=bar.reach, **how)
     pca.save(out)
-    print(f"{out}: {pca.describe()}, of {pca.fitted_on.dim} values, method {pca.fitted_on.method}")
+    print(f"{out}: {pca.describe()}, from {pca.fitted_on.dim} dimensions, method {pca.fitted_on.method}")
     return report(problems)
 
 
 @contextlib.contextmanager
 def _descriptors(args: argparse.Namespace) -> Iterator[tuple[DescriptorSet, tuple[Problem, ...]]]:
-    """Yield the descriptors to fit on: from a file, or from photos, described into a temporary file."""
+    """Yield the descriptors to fit on, and the photos that could not be used.
+
+    SOURCE is a file of descriptors, or a folder of photos, which are described into a temporary file.
+    """
     source = Path(args.source)
     if not source.is_dir():
         if args.grouping is not None:
-            raise InputError("descriptors in a file have their grouping already. Leave --grouping out.")
+            raise InputError(
+                f"--grouping is only for a folder of photos, but the descriptors in the file {source} already have a "
+                "grouping. Leave --grouping out."
+            )
         yield DescriptorSet.load(source), ()
         return
     grouping = Grouping.parse(args.grouping or SHUFFLED)
@@ -96,5 +105,5 @@ def apply(args: argparse.Namespace) -> int:
     pca = Pca.load(Path(args.pca))
     pca = pca if args.dim is None else pca.truncated(args.dim)
     reduced = pca.apply(DescriptorSet.load(Path(args.descriptors)), out)
-    print(f"{out}: {len(reduced):,} descriptors of {reduced.made_by.dim} values, {reduced.made_by.pca}")
+    print(f"{out}: {len(reduced):,} descriptors of {reduced.made_by.dim} dimensions, {reduced.made_by.pca}")
     return 0

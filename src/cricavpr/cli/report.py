@@ -1,4 +1,4 @@
-"""`cricavpr report`: write tables, figures and a failure explorer from the cards of evaluations."""
+"""Verb `cricavpr report`: writes a page with tables, figures and an explorer of wrong queries from evaluations."""
 
 from __future__ import annotations
 
@@ -21,33 +21,48 @@ MOST_MAPS = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "One page with the paper's tables as far as they were run (also as Markdown, CSV and LaTeX), "
-        "figures (SVG and PNG), and for every wrong query why it may have gone wrong. The first result is 'ours'."
+        "Write one page about evaluations: tables in the layout of the paper's tables (also as Markdown, CSV and "
+        "LaTeX), figures (also as SVG and PNG), and for each wrong query the reason why it may be wrong. In figures "
+        "that compare methods, the first evaluation is compared with all others."
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="folders of `cricavpr evaluate --out` or `cricavpr ablate`"
+        "runs", nargs="+", metavar="RUN", help="folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote"
     )
-    parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
-    parser.add_argument("--data", metavar="DIR", help="the dataset's folder, for pictures")
-    parser.add_argument("--rows", type=int, default=5, metavar="N", help="queries in a figure of pictures (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draw of queries (default: 0)")
+    parser.add_argument("--out", default="report", metavar="DIR", help="folder to write into (default: report)")
+    parser.add_argument("--data", metavar="DIR", help="folder of the evaluated dataset, to show its photos")
+    parser.add_argument("--rows", type=int, default=5, metavar="N", help="queries in a figure of photos (default: 5)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the random choice of these queries (default: 0)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    networks = parser.add_argument_group("parts that need a network", "M is a method, or METHOD=WEIGHTS")
-    networks.add_argument("--regions", metavar="M", help="draw the contributions of the regions of a cricavpr method")
+    parser.add_argument("--quiet", action="store_true", help="no messages about progress")
+    networks = parser.add_argument_group("parts that need a network", "M is the name of a method, or METHOD=WEIGHTS")
     networks.add_argument(
-        "--parameters", action="append", default=[], metavar="M", help="count its parameters; repeatable"
+        "--regions",
+        metavar="M",
+        help="show how much each region of a photo contributes to the score of a match, for a cricavpr method",
+    )
+    networks.add_argument(
+        "--parameters",
+        action="append",
+        default=[],
+        metavar="M",
+        help="add a table of the method's numbers of parameters; may be given several times",
     )
     networks.add_argument(
         "--map",
         action="append",
         default=[],
         metavar="M@G",
-        help="lay out its descriptors by t-SNE, under a grouping such as shuffled:12:0 (default: alone); up to three",
+        help="draw the method's descriptors in two dimensions by t-SNE; G is a grouping such as shuffled:12:0 "
+        "(default: alone); may be given up to three times",
     )
-    networks.add_argument("--map-data", metavar="DIR", help="places for --map: a GSV-Cities folder or a file of places")
+    networks.add_argument("--map-data", metavar="DIR", help="data for --map: a GSV-Cities folder or a file of places")
     networks.add_argument(
-        "--map-size", default="36x12", metavar="PxK", help="places and images of each for --map (default: 36x12)"
+        "--map-size",
+        default="36x12",
+        metavar="PxK",
+        help="number of places x images per place for --map (default: 36x12)",
     )
     parser.set_defaults(run=run)
 
@@ -76,14 +91,20 @@ def _method(text: str, device: str) -> Method:
 
 
 def _maps(args: argparse.Namespace) -> list[Embedded]:
-    """Return the panels of Supplementary Figure 1."""
+    """Return the panels of the figure that --map asks for (Supplementary Figure 1)."""
     if not args.map:
         return []
     if len(args.map) > MOST_MAPS or args.map_data is None:
-        raise InputError(f"--map may be given up to {MOST_MAPS} times, and needs --map-data with a folder of places.")
+        raise InputError(
+            f"--map may be given at most {MOST_MAPS} times, and needs --map-data with a folder of places or a file of "
+            "places."
+        )
     size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", args.map_size)
     if size is None or min(places := int(size[1]), images := int(size[2])) < 2:
-        raise InputError(f"--map-size must be places x images of each, such as 36x12, got {args.map_size!r}.")
+        raise InputError(
+            "--map-size must be the number of places x images per place, both at least 2, such as 36x12, got "
+            f"{args.map_size!r}."
+        )
     drawn = drawn_places(open_places(Path(args.map_data), min_images=images), places, images)
     panels = []
     for text in args.map:

@@ -1,4 +1,4 @@
-"""The demo: a drawn town, 200 photos to locate, and one page with the results."""
+"""Demo: locates photos in a synthetic town that a program draws, and writes one page with the results."""
 
 from cricavpr.demo.run import DemoResult, run_demo
 

@@ -1,7 +1,7 @@
-"""The folder of a demo. A demo replaces an earlier one, and refuses a folder with other content.
+"""Output folder of a demo. A demo replaces an earlier demo, but refuses a folder with other files.
 
-It writes to a hidden folder first and moves everything to its place at the end, so a run that fails or is killed leaves
-an earlier demo unchanged.
+It writes into a hidden subfolder first and moves all files to their places at the end, so that a run that fails or is
+killed leaves an earlier demo unchanged.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from cricavpr.files import write_text
 from cricavpr.locks import exclusive
 
 FORMAT = "cricavpr.demo.1"
-MARK = ".cricavpr_demo.json"  # lists every file that the demo wrote
+MARK = ".cricavpr_demo.json"  # name of the file that lists all files of the demo
 LOCK = ".cricavpr_demo.lock"
 STAGE = ".cricavpr_demo.unfinished"
 
 
 @contextlib.contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """Yield a folder to work in. If the block succeeds, its content replaces that of an earlier demo.
+    """Yield a temporary folder inside `out`. If the `with` block succeeds, its content is moved to `out`.
+
+    It then replaces the files of an earlier demo.
 
     Raises:
-        InputError: `out` is a file, holds files that no demo wrote, is in use, or cannot be written.
+        InputError: `out` is a file, has files that no demo wrote, is used by another demo, or cannot be written.
     """
     refuse_foreign(out)
     stage = out / STAGE
@@ -46,27 +48,27 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise if `out` holds files that no demo wrote.
+    """Raise if `out` is a file, or a folder with files that no demo wrote.
 
     Raises:
-        InputError: naming the first such file.
+        InputError: the message names the first such file.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, but the demo needs a folder. Choose another one with --out.")
+        raise InputError(f"the demo needs a folder to write into, got the file {out}. Choose a folder with --out.")
     paths = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
     names = (path.relative_to(out) for path in paths)
     visible = {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
     if strange := sorted(visible - _written(out)):
         raise InputError(
-            f"{out} holds {strange[0]!r}, which the demo did not write. Choose another folder with --out, or move the "
-            "file away."
+            f"the demo needs a new folder, an empty one or that of an earlier demo, but {out} has the file "
+            f"{strange[0]!r}, which no demo wrote. Choose another folder with --out, or move the file away."
         )
 
 
 def _move(stage: Path, out: Path) -> None:
     old = _written(out)
     new = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
-    _mark(out, old | new)  # both, so that a run killed half-way leaves nothing that looks foreign
+    _mark(out, old | new)  # both, so that files of a run that is killed half-way still count as the demo's
     for name in old - new:
         (out / name).unlink(missing_ok=True)
     for name in new:
@@ -83,7 +85,10 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _written(out: Path) -> set[str]:
-    """Return the files that earlier demos wrote; none without a valid mark. Names that lead elsewhere are ignored."""
+    """Return the names of the files that earlier demos wrote, as listed in the file MARK.
+
+    The set is empty if that file is missing or invalid. Names that lead out of the folder are ignored.
+    """
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf-8"))
         names = [Path(name) for name in mark["files"] if mark["format"] == FORMAT]

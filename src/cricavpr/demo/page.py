@@ -1,4 +1,4 @@
-"""The demo as one HTML page that needs no network: explorer, table and charts."""
+"""HTML page of the demo, in one file without links to the network: explorer, table and charts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from cricavpr.pages.explorer import Item, Order, explorer
 from cricavpr.town import CONDITIONS, Town
 from cricavpr.town.plan import BACK, FRONT, SIDE
 
-MARGIN_M = 24.0  # houses this far beyond the outermost streets are on the map
-MOST_N = 20  # of the curves of recall@N
-PICTURE_BYTES = 5_000_000  # of the pictures in the page
+MARGIN_M = 24.0  # the map shows houses up to this far beyond the outermost streets
+MOST_N = 20  # largest N of the recall@N curves
+PICTURE_BYTES = 5_000_000  # limit for all pictures in the page together
 FINENESS = ((128, 78), (112, 72), (112, 55), (96, 45), (80, 40), (64, 35))  # (longer side, JPEG quality), finest first
 FILTERS = {"show": "all", "taken": "at any time"}
 ORDERS = (
@@ -34,26 +34,29 @@ ORDERS = (
 )
 KEY = {
     "right": "a query, located within {radius}",
-    "wrong": "a query, located wrong",
-    "line:wrong": "from where it was taken to where it was located",
+    "wrong": "a query, located at a wrong place",
+    "line:wrong": "from the true position of a query to its estimated position",
     "photo": "a database picture",
 }
 GROUPINGS = {
-    "alone": "Every picture by itself, as for one photo from a stranger. The explorer shows this one",
-    "in_order": "{size} pictures that follow one another along the streets are in one group. Their order tells the "
-    "network which pictures belong together; a single photo does not have that",
-    "shuffled": "The same, but the {size} are drawn at random: company without that hint",
+    "alone": "Every picture is described by itself, like a single photo that somebody wants to locate. The explorer "
+    "shows these results",
+    "in_order": "Each group has {size} pictures that follow one another along the streets. Their order tells the "
+    "network which pictures belong together, which it could not know for a single photo",
+    "shuffled": "Each group has {size} random pictures, so the order tells the network nothing",
 }
 
 
 @dataclass(frozen=True)
 class Story:
-    """Everything that is on the page.
+    """Content of the page.
 
     Attributes:
-        answers: answers of the Locator, shown in the explorer.
-        evaluations: rows of the table; the first is the method alone.
-        facts: how the page was made, text by term.
+        town: the drawn town.
+        split: the dataset of its photos.
+        answers: answers of the Locator to the queries, which the explorer shows.
+        evaluations: rows of the table; in the first, every picture is described alone.
+        facts: how the page was made: texts by term.
     """
 
     town: Town
@@ -64,12 +67,12 @@ class Story:
 
     @property
     def radius_m(self) -> float:
-        """Distance within which an answer is right."""
+        """Distance in metres within which an answer is correct."""
         return self.evaluations[0].radius_m
 
 
 def render_page(story: Story) -> str:
-    """Return the page as text; equal stories give equal text."""
+    """Return the HTML of the page; equal stories give equal text."""
     located = sum(answer.right for answer in story.answers)
     headline = f"{located} of {len(story.answers)} photos were located within {story.radius_m:g} m"
     explorer_html, data = _explorer(story)
@@ -95,7 +98,7 @@ def _lede(story: Story) -> str:
     return (
         f"Each photo went through {text(card.method)} by itself, without its GPS, "
         "and was located where the database picture with the highest score was taken. "
-        f"That is <strong>R@1 {_percent(card.recall_at[1])}</strong> (95 % interval {100 * low:.0f} to "
+        f"That is <strong>R@1 {_percent(card.recall_at[1])}</strong> (95 % confidence interval {100 * low:.0f} to "
         f"{100 * high:.0f}); half of the photos are located within <strong>{distance(median_m)}</strong>."
     )
 
@@ -103,10 +106,10 @@ def _lede(story: Story) -> str:
 def _caveat(story: Story) -> str:
     farthest_m = max(answer.nearest_m or 0.0 for answer in story.answers)
     return (
-        f"The database has a picture within {distance(farthest_m)} of each query, so an answer is nearly exact or "
-        "wrong; the two differ by years, hour, weather, traffic and camera. "
-        f"The town is drawn by a program from the number {story.town.seed:,}; training draws only towns below 1,000, "
-        "so these streets are new to the network. A drawn town is no promise for real streets."
+        f"The database has a picture within {distance(farthest_m)} of each query, so an answer is either nearly exact "
+        "or wrong. Query and database picture differ in year, hour, weather, traffic and camera. "
+        f"A program drew the town from the seed {story.town.seed:,}. Training uses only towns with seeds below 1,000, "
+        "so these streets are new to the network. Results in a drawn town say little about real streets."
     )
 
 
@@ -118,7 +121,7 @@ def _percent(share: float) -> str:
 
 
 def _explorer(story: Story) -> tuple[str, dict[str, object]]:
-    """Return the HTML of the explorer, and its data."""
+    """Return the HTML of the explorer, and the data for its script."""
     answers, (database, queries) = story.answers, (story.split.database, story.split.queries)
     assert database.positions is not None
     places = {name: len(answers) + row for row, name in enumerate(database.names)}
@@ -128,7 +131,7 @@ def _explorer(story: Story) -> tuple[str, dict[str, object]]:
     map_html = answers_map(answers, positions, degrees=False, key=key, lines=True, ground=ground_of(story.town))
     hardest, boldest = _extreme(answers, verdict=True), _extreme(answers, verdict=False)
     farthest = int(np.argmax(_errors_m(story)))
-    presets = {"hardest right answer": hardest, "boldest mistake": boldest, "largest error": farthest}
+    presets = {"correct, lowest score": hardest, "wrong, highest score": boldest, "largest error": farthest}
     there = {label: number for label, number in presets.items() if number is not None}
     pictures = embedded(items, Pictures(database.root, queries.root), FINENESS, PICTURE_BYTES)
     first = hardest if hardest is not None else boldest or 0
@@ -155,7 +158,7 @@ def _item(story: Story, item: Item, number: int) -> Item:
 
 
 def ground_of(town: Town) -> list[Ground]:
-    """Return parks, streets and houses of the part of the town that has places."""
+    """Return the shapes of parks, streets and houses for the map, of the part of the town that has places."""
     corner = np.array((town.origin.easting_m, town.origin.northing_m))
     inner = slice(1, town.net.lines - 1)
     widths = [float(width) for side in town.net.widths_m for width in side[inner]]
@@ -190,7 +193,14 @@ def _errors_m(story: Story) -> list[float]:
 
 
 def _extreme(answers: Sequence[Answer], *, verdict: bool) -> int | None:
-    """Return the right answer with the lowest score, or the wrong answer with the highest; None without one."""
+    """Return the index of the correct answer with the lowest score, or of the wrong answer with the highest score.
+
+    Args:
+        verdict: True for the correct answer, False for the wrong answer.
+
+    Returns:
+        None if no answer is correct, or none is wrong.
+    """
     chosen = [number for number, answer in enumerate(answers) if answer.right is verdict]
     pick = min if verdict else max
     return pick(chosen, key=lambda number: answers[number].matches[0].score, default=None)
@@ -214,29 +224,32 @@ def _groups(evaluations: Sequence[Evaluation]) -> str:
     table = table_html(replace(tables(evaluations, ())[0], title=f"Recall in per cent; {card_text(first.card)}"))
     return (
         '<section><h2>Which pictures were described together</h2><div class="side-by-side"><div class="prose"><p>'
-        "CricaVPR lets the pictures that are described together influence each other: they are a "
-        "<strong>group</strong>. A descriptor then depends on its company, so a recall means little without the "
-        f"grouping, and every table here has a column for it.</p>{listed}<p>In the table, random:0 is the same network "
-        f'untrained, and pixels compares pixels.</p></div><div class="card scroll">{table}</div></div></section>'
+        "In CricaVPR, pictures that are described together influence each other's descriptors: they form a "
+        "<strong>group</strong>. So a recall means little without the grouping, and the table has a column for it."
+        f"</p>{listed}<p>In the table, random:0 is the same network without training, and pixels is a method that "
+        f'compares pixels.</p></div><div class="card scroll">{table}</div></div></section>'
     )
 
 
 def _change(evaluation: Evaluation, against: Evaluation) -> str:
-    """Compare two groupings query by query, because two recalls alone do not tell a change from chance."""
+    """Return a sentence that compares the recalls with two groupings by a paired test over the queries."""
     paired = compare_paired(*([answer.right for answer in one.answers] for one in (evaluation, against)))
-    chance = "that may be chance" if paired.p_value > 0.05 else "that is hardly chance"
-    won = f"{paired.only_first} {'query is' if paired.only_first == 1 else 'queries are'}"
-    return f"Against {text(against.card.grouping)}, {won} won and {paired.only_second} lost: {chance}."
+    chance = "this may be chance" if paired.p_value > 0.05 else "this is unlikely to be chance"
+    won = f"{paired.only_first} {'query becomes' if paired.only_first == 1 else 'queries become'}"
+    return (
+        f"Compared with {text(against.card.grouping)}, {won} correct and {paired.only_second} wrong: {chance} "
+        f"(p {'>' if paired.p_value > 0.05 else '≤'} 0.05)."
+    )
 
 
 def _charts(story: Story) -> str:
     bars = "".join(_condition_row(story.answers, condition) for condition in CONDITIONS)
     curves = [(each.label, [recall(each, n) for n in range(1, MOST_N + 1)]) for each in story.evaluations]
     return (
-        '<section><h2>How far off, and when</h2><div class="charts">'
-        '<figure class="card"><figcaption>R@1 by hour and weather of the query, each photo alone</figcaption>'
+        '<section><h2>Results by condition, distance and N</h2><div class="charts">'
+        '<figure class="card"><figcaption>R@1 by hour and weather of the query, each photo described alone</figcaption>'
         '<table class="bars"><thead class="hidden"><tr><th scope="col">condition</th>'
-        f'<th scope="col" colspan="2">right of all</th></tr></thead><tbody>{bars}</tbody></table></figure>'
+        f'<th scope="col" colspan="2">share of correct queries</th></tr></thead><tbody>{bars}</tbody></table></figure>'
         '<figure class="card"><figcaption>Share of queries located within a distance</figcaption>'
         f"{charts.error_curve(_errors_m(story), story.radius_m)}</figure>"
         '<figure class="card"><figcaption>recall@N of every row of the table</figcaption>'

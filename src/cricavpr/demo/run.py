@@ -1,6 +1,6 @@
-"""The demo from end to end: draw a town, index it, locate photos in it, evaluate, and write the page.
+"""Demo from end to end: draws a town, indexes it, locates photos in it, evaluates methods, and writes the page.
 
-Each step uses what a user would use: photos with GPS in a folder, `open_dataset`, `PlaceIndex`, `Locator`, `evaluate`.
+It uses the same public functions as any user: `open_dataset`, `PlaceIndex`, `Locator` and `evaluate`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from cricavpr.town import Town, write_town
 PAGE, PHOTOS, INDEX, EVALUATIONS = "index.html", "photos", "place-index", "evaluations"
 
 RADIUS_M = 25.0
-FIRST_SEED = 1000  # towns of lower seeds are for training
+FIRST_SEED = 1000  # towns with lower seeds are used for training
 FEWEST_PLACES, MOST_PLACES = 10, 5000
 MOST_QUERIES = 200
 TOP = 5
@@ -56,12 +56,12 @@ class DemoResult:
 
     Attributes:
         page: the HTML page.
-        photos: the folder with `database` and `queries`.
-        index: the place index of the database.
-        evaluations: the folder of cards and answers, with a subfolder for each result.
-        results: rows of the table; the first is the method alone.
+        photos: the folder with the subfolders `database` and `queries`.
+        index: the folder of the index of the database photos.
+        evaluations: the folder with a subfolder of card and answers for each result.
+        results: results of the evaluations; in the first, every photo is described alone.
         answers: one answer of the Locator for each query.
-        timings: seconds by stage.
+        timings: seconds that each stage took, by name of the stage.
     """
 
     page: Path
@@ -77,7 +77,7 @@ class DemoResult:
         return f"DemoResult({self.page}: {right} of {len(self.answers)} photos located)"
 
     def table(self) -> str:
-        """Return the same table as `cricavpr evaluate` prints."""
+        """Return the results as a table, as `cricavpr evaluate` prints it."""
         return format_table(self.results).rstrip()
 
 
@@ -93,21 +93,22 @@ def run_demo(
 ) -> DemoResult:
     """Draw a town, locate photos in it, and write one page with the results.
 
-    There is one query for half of the places, at most 200. The other places can be mistaken for them, as in life. They
-    also make `shuffled` a fair control: with as many queries as database pictures, the same seed would shuffle both
-    sides alike, and the places in a query's group would be together in a group of the database too.
+    Every place has one database photo. Half of the places, at most 200, also have a query; the other places make the
+    search harder, because they can be mistaken for the right ones.
 
     Args:
-        out: a new or empty folder, or that of an earlier demo, which is replaced.
-        seed: the town; training uses those with seeds below 1000.
-        weights: weights for `method`; None loads its own.
-        workers: processes that draw and read pictures. With None, this process draws: other processes would import the
-            caller's script again, which then needs `if __name__ == "__main__"`.
+        out: a new or empty folder, or the folder of an earlier demo, which is replaced.
+        seed: seed of the town, at least 1000; towns with lower seeds are used for training.
+        places: number of places in the town, from 10 to 5000.
+        method: name of the method.
+        weights: weights for `method`; None loads its default weights.
+        workers: number of processes that draw and read photos. None draws in this process. With other processes, a
+            calling script needs `if __name__ == "__main__"`, because they import it again.
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: the folder has other content, or the seed or the number of places is out of range.
-        WeightsError: the weights are missing or do not fit.
+        InputError: the folder has other files, or the seed or the number of places is out of range.
+        WeightsError: the weights are missing or do not fit the method.
 
     Example:
         >>> import tempfile
@@ -117,12 +118,15 @@ def run_demo(
     """
     out = Path(out)
     if seed < FIRST_SEED:
-        raise InputError(f"seed must be at least {FIRST_SEED}, because training uses the towns below; got {seed}.")
+        raise InputError(
+            f"seed must be at least {FIRST_SEED}, because training uses the towns with lower seeds, got {seed}."
+        )
     if not FEWEST_PLACES <= places <= MOST_PLACES:
-        raise InputError(f"places must be {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
-    refuse_foreign(out)  # check before minutes of work
+        raise InputError(f"places must be from {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
+    refuse_foreign(out)  # here, because the demo takes minutes
     used = load_method(method, weights)
-    shown_weights = "" if weights is None else f" --weights {Path(weights).name}"  # without the folder: others see it
+    # The command on the page has no folders, because the page may be shared.
+    shown_weights = "" if weights is None else f" --weights {Path(weights).name}"
     command = f"cricavpr demo --seed {seed} --places {places}{shown_weights}"
     stages = _Stages(progress or (lambda stage, done, total: None))
     with workshop(out) as stage:
@@ -132,7 +136,7 @@ def run_demo(
             described = describe(used, split.database, ALONE, workers=workers, progress=report)
             assert split.database.positions is not None
             positions = split.database.positions.take(described.kept)
-            root = out / PHOTOS / "database"  # where the photos will be in the end
+            root = out / PHOTOS / "database"  # where the photos will be after the demo has moved them
             index = PlaceIndex.build(Photos(described.descriptors, root, positions), stage / INDEX)
         with stages("locate", "locating the queries") as report:
             estimates = _locate(Locator(index, used), split, workers, report)
@@ -151,7 +155,7 @@ def run_demo(
 
 
 class _Stages:
-    """Reports progress by stage, and records how long each stage takes."""
+    """Reporter of progress by stage; it also records how long each stage takes."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
@@ -165,9 +169,9 @@ class _Stages:
 
 
 def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report) -> tuple[Town, EvalDataset]:
-    """Write the photos of the town, and read them like those of any dataset."""
+    """Write the photos of the town, and read them as a dataset with the condition of each query."""
     places = len(town.places)
-    queried = np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)  # evenly along the streets
+    queried = np.linspace(0, places - 1, min(MOST_QUERIES, places // 2)).round().astype(int)  # spaced evenly
     size = method.image_size or USUAL_SIZE
     write_town(town, folder, image_size=size, queried=queried.tolist(), workers=workers, progress=report)
     split, problems = open_dataset(folder, RADIUS_M)
@@ -179,7 +183,7 @@ def _draw(town: Town, folder: Path, method: Method, workers: int, report: Report
 
 
 def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: Report) -> tuple[LocationEstimate, ...]:
-    """Locate every query by its picture alone."""
+    """Locate every query by its pixels, without its GPS position."""
     paths = [split.queries.path(number) for number in range(len(split.queries))]
     report(0, len(paths))
     located = locator.locate_many(paths, TOP, workers=workers)
@@ -190,7 +194,7 @@ def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: R
 
 
 def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
-    """Return the method under each grouping, the same network untrained, and the pixel matcher."""
+    """Return what to evaluate: the method with each grouping, its network without training, and the method pixels."""
     found = [(method, grouping) for grouping in (GROUPINGS if method.correlates else GROUPINGS[:1])]
     if method.weights != "none" and not method.weights.startswith("random:"):
         found.append((load_method(method.name, UNTRAINED), ALONE))
@@ -200,7 +204,7 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
-    """Judge the answers of the Locator by the rule of the split."""
+    """Return the estimates of the Locator as answers, checked against the ground truth of the split."""
     row_of = {name: row for row, name in enumerate(split.database.names)}
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)
@@ -208,24 +212,25 @@ def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: E
 
 
 def _facts(method: Method, town: Town, split: EvalDataset, seconds: Mapping[str, float]) -> dict[str, str]:
-    """Return how the page was made, as text by term."""
+    """Return the facts about how the page was made, as texts by term."""
     import torch
 
     count = len(split.queries)
     size = "native" if method.image_size is None else "{} x {} px (height x width)".format(*method.image_size)
     return {
-        "method": f"{method.name}, descriptors of {method.dim:,} values",
+        "method": f"{method.name}, descriptors of {method.dim:,} dimensions",
         "weights": "none" if method.weights == "none" else f"SHA-256 {method.weights}",
         "image size": size,
         "preprocessing": method.preprocessing,
-        "grouping": "alone in the explorer; in the table as its column says",
-        "town": f"seed {town.seed:,}; {len(town.places):,} places, drawn, in open sea in the Gulf of Guinea",
-        "database": f"{len(split.database):,} pictures, one of each place, by day or under clouds",
-        "queries": f"{count:,} pictures of {count:,} of the places",
-        "right is": f"a database picture {split.rule} of the query",
+        "grouping": "alone in the explorer; in the table, see its column Grouping",
+        "town": f"seed {town.seed:,}; {len(town.places):,} places; drawn by a program, with positions in the open sea "
+        "in the Gulf of Guinea",
+        "database": f"{len(split.database):,} pictures, one of each place, in daylight or under clouds",
+        "queries": f"{count:,} pictures, one of each of {count:,} places",
+        "correct match": f"a database picture {split.rule} of the query",
         "split": f"SHA-256 {split.split_hash()}",
         "time": f"{seconds['draw']:.1f} s drawing, {seconds['index']:.1f} s indexing, {seconds['locate']:.1f} s "
-        f"locating ({1000 * seconds['locate'] / count:.0f} ms a photo), {seconds['evaluate']:.1f} s evaluating, "
+        f"locating ({1000 * seconds['locate'] / count:.0f} ms per photo), {seconds['evaluate']:.1f} s evaluating, "
         "on a CPU",
         "software": f"cricavpr {version('cricavpr')}, Python {platform.python_version()}, torch {torch.__version__}",
     }

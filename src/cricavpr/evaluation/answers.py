@@ -1,4 +1,7 @@
-"""answers.jsonl: the matches of each query, one JSON line per query, so that runs can be compared query by query."""
+"""The file answers.jsonl of an evaluation: one JSON line per query with its best matches.
+
+With these files two evaluations can be compared query by query.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True)
 class Match:
-    """One database image that was found.
+    """One database image that the search returned for a query.
 
     Attributes:
-        name, index: its name and its row in the database.
-        score: higher is better.
-        distance_m: distance to the query; None if a position is unknown.
-        right: whether it is a positive.
-        latlon: degrees; None if unknown or in a local frame.
+        name, index: name of the image, and its row in the database.
+        score: similarity to the query; higher is better.
+        distance_m: distance to the query in metres; None if either position is unknown.
+        right: whether the image is correct, that is, one of the query's positives.
+        latlon: latitude and longitude of the image in degrees; None if unknown or in local coordinates.
     """
 
     name: str
@@ -45,18 +48,18 @@ class Match:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one query.
+    """The search result of one query, checked against the ground truth.
 
     Attributes:
-        query, index: its name and its row among the queries.
-        position: easting and northing in metres; None if unknown.
-        latlon: degrees; None if unknown or in a local frame.
-        condition: for example "night"; None if the dataset does not say.
-        positives: number of database images that show the same place.
-        nearest_m: distance to the nearest positive; None without a positive or a position.
-        first_right_rank: rank of the best positive over the whole database, 1 for the first; None without a positive,
-            or if the query could not be described.
-        matches: best first.
+        query, index: name of the query image, and its row among the queries.
+        position: easting and northing of the query in metres; None if unknown.
+        latlon: latitude and longitude of the query in degrees; None if unknown or in local coordinates.
+        condition: condition of the photo, for example "night"; None if the dataset has no conditions.
+        positives: number of database images that show the same place as the query.
+        nearest_m: distance to the nearest positive in metres; None if there is no positive or no position.
+        first_right_rank: rank of the best positive among all database images, counted from 1; None if the query has no
+            positive or could not be described.
+        matches: the first matches of the query, best first.
     """
 
     query: str
@@ -75,16 +78,18 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether the first match shows the place."""
+        """Whether the first match is correct."""
         return bool(self.matches) and self.matches[0].right
 
     def found(self, n: int) -> bool:
-        """Return whether one of the first `n` matches is right."""
+        """Return whether one of the first `n` matches is correct."""
         return self.first_right_rank is not None and self.first_right_rank <= n
 
 
 def write_answers(folder: Path, answers: Iterable[Answer]) -> Path:
-    """Write one line per query, streaming and durably, and return the path of the file.
+    """Write answers.jsonl into a folder, one line per query, and return its path.
+
+    Answers are written as they arrive. An existing file is replaced only when the new file is complete.
 
     Raises:
         InputError: the file cannot be written.
@@ -97,13 +102,13 @@ def write_answers(folder: Path, answers: Iterable[Answer]) -> Path:
 
 
 def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
-    """Read all answers of an evaluation, in the order of the queries.
+    """Read the answers.jsonl of an evaluation, in the order of the queries.
 
     Args:
-        card: if given, check that it agrees with the answers.
+        card: the card of the same evaluation; if given, check that its counts and recalls agree with the answers.
 
     Raises:
-        InputError: no such file, an invalid or missing line, or a card with other counts or another recall.
+        InputError: the file does not exist, a line is invalid or missing, or the card does not agree with the answers.
     """
     answers = tuple(_lines(Path(folder) / FILE))
     if card is not None:
@@ -112,20 +117,23 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
 
 
 def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers over which recall is computed."""
+    """Return the answers that count for recall: all, or only those with positives if the protocol skips the others."""
     return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
 
 def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) -> None:
     if len(answers) != card.counts.queries:
-        raise InputError(f"{folder} has {len(answers)} answers for {card.counts.queries} queries. Evaluate again.")
+        raise InputError(
+            f"expected {card.counts.queries} answers in {folder}, one per query of its card, got {len(answers)}. "
+            "Evaluate again."
+        )
     over = counted(card, answers)
     for n in card.ns:
         recall = sum(answer.found(n) for answer in over) / len(over) if over else 0.0
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
-                f"the card in {folder} says R@{n} {100 * card.recall_at[n]:.1f}, but its answers give "
-                f"{100 * recall:.1f}: one of the files was changed. Evaluate again."
+                f"{FILE} in {folder} must give R@{n} {100 * card.recall_at[n]:.1f} as its card says, got "
+                f"{100 * recall:.1f}: one of the two files was changed. Evaluate again."
             )
 
 
@@ -137,8 +145,8 @@ def _lines(path: Path) -> Iterator[Answer]:
                 answer = build(Answer, parse_json(line, where), where)
                 if answer.index != number:
                     raise InputError(
-                        f"{where} must be query {number + 1}, got {answer.index + 1}: a line is missing or misplaced. "
-                        "Evaluate again."
+                        f"{where} must hold query number {number + 1}, got query number {answer.index + 1}: a line is "
+                        "missing or in the wrong place. Evaluate again."
                     )
                 yield answer
     except (OSError, UnicodeDecodeError) as error:
@@ -151,10 +159,15 @@ def _lines(path: Path) -> Iterator[Answer]:
 def answers_of(
     dataset: EvalDataset,
     found: Predictions,  # (Q, n)
-    ranks: NDArray[np.int64],  # (Q,) of the best positive, 0 for none
+    ranks: NDArray[np.int64],  # (Q,) rank of each query's best positive, 0 if it has none
     n: int,
 ) -> Iterator[Answer]:
-    """Yield the answer to each query, in order, with its first `n` matches."""
+    """Yield the answer of each query, in order, with its first `n` matches, checked against the ground truth.
+
+    Args:
+        found: the search results of all queries.
+        ranks: rank of each query's best positive among all database images, counted from 1; 0 if it has none.
+    """
     for start in range(0, len(dataset.queries), QUERIES_AT_ONCE):
         queries = np.arange(start, min(start + QUERIES_AT_ONCE, len(dataset.queries)))
         rows = [row[row >= 0] for row in found.indices[queries, :n]]
@@ -185,7 +198,7 @@ def _distances(
     queries: NDArray[np.int64],  # (q,)
     columns: list[NDArray[np.int64]],  # q arrays of database indices
 ) -> list[list[float | None]]:
-    """Return the metres from each query to the given database images, rounded to the millimetre."""
+    """Return the distances in metres from each query to its given database images, rounded to the millimetre."""
     base, asked = dataset.database.positions, dataset.queries.positions
     if base is None or asked is None or (base.zones is None) != (asked.zones is None):
         return [[None] * len(row) for row in columns]
@@ -198,7 +211,7 @@ def _distances(
 
 
 def _latlon(images: ImageSet, rows: NDArray[np.int64]) -> list[Pair | None]:
-    """Return degrees, rounded to about a millimetre; None if unknown or in a local frame."""
+    """Return latitude and longitude of each row, rounded to about a millimetre; None if not known in degrees."""
     if images.positions is None or images.positions.zones is None:
         return [None] * len(rows)
     degrees = images.positions.take(rows).latlon().tolist()

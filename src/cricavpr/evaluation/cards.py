@@ -1,7 +1,7 @@
-"""card.json: a recall with everything that decides it, so that nobody has to guess what a figure means.
+"""The card of an evaluation (card.json): its recall, and all settings and data that influence the recall.
 
-The format has a version and a schema, docs/card.schema.json. A card is read strictly: an unknown version or a missing
-field is an error, because an incomplete card must not be compared.
+The format has a version and a JSON schema, docs/card.schema.json. A card with an unknown version or a missing field
+raises an error, because incomplete cards must not be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ IntervalKind = Literal["bootstrap", "wilson"]
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of images of a split; `database` and `queries` include those that failed."""
+    """Numbers of images in a split.
+
+    Attributes:
+        database, queries: all images, also those that could not be described.
+        without_positives: queries without positives, that is, no database image shows their place.
+        failed_database, failed_queries: images that could not be described.
+    """
 
     database: int
     queries: int
@@ -43,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds for each step; about 0 if the result came from a cache."""
+    """Seconds that each step of an evaluation took; about 0 if its result was read from a cache."""
 
     describe_s: float
     search_s: float
@@ -52,25 +58,28 @@ class Timings:
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """One evaluation.
+    """Result and settings of one evaluation.
 
     Attributes:
-        dataset, split_hash, rule: the split, and the rule for its positives.
-        counts: numbers of images of the split.
-        method, weights, grouping: as in `made_by`.
-        made_by: provenance of the descriptors.
-        protocol: the other settings that decide the recall.
-        reranked: number of candidates of each query that were compared again by local features, or None.
-        reranking: the local features and how they were compared, or None.
-        recall_at: fractions by N.
-        intervals: 95 % intervals over the queries by N, as fractions.
-        timings: seconds for each step.
+        dataset: name of the split.
+        split_hash: SHA-256 of the split's image names, positions and positives.
+        rule: how positives were decided, such as "within 25 m".
+        counts: numbers of images in the split.
+        method, weights, grouping: the same values as in `made_by`.
+        made_by: method, weights and settings that computed the descriptors.
+        protocol: the remaining settings that influence the recall.
+        reranked: number of candidates per query that were re-ranked by local features; None without re-ranking.
+        reranking: the local features and how they were compared; None without re-ranking.
+        recall_at: recall@N as a fraction, by N.
+        intervals: 95 % confidence interval of each recall@N, as fractions, by N.
+        timings: seconds that each step took.
         versions: versions of cricavpr, torch, numpy and python.
-        command: the command line.
-        date: ISO 8601.
-        interval_kind: how `intervals` were computed; cards without this field have bootstrap intervals.
-        query_sequences: number of sequences, panoramas or folders of the queries; None if unknown, or if each query
-            has its own.
+        command: the command line of the evaluation.
+        date: date and time in ISO 8601.
+        schema: version of the file format.
+        interval_kind: how `intervals` were computed; a card file without this field has bootstrap intervals.
+        query_sequences: number of sequences, panoramas or folders that the queries come from; None if unknown, or if
+            no two queries share a sequence.
     """
 
     dataset: str
@@ -96,11 +105,15 @@ class Card:
 
     def __post_init__(self) -> None:
         if not self.recall_at or set(self.recall_at) != set(self.intervals):
-            raise ValueError("recall_at and intervals must have the same N, at least one")
+            raise ValueError(
+                "recall_at and intervals must have the same values of N and at least one, got "
+                f"{list(self.recall_at)} and {list(self.intervals)}"
+            )
         for n, (low, high) in self.intervals.items():
             if not 0.0 <= low <= self.recall_at[n] <= high <= 1.0:
                 raise ValueError(
-                    f"R@{n} must be in its interval, and both in 0..1, got {self.recall_at[n]}, {low}, {high}"
+                    f"R@{n} must lie within its interval, and both from 0 to 1, got {self.recall_at[n]} and the "
+                    f"interval {low} to {high}"
                 )
 
     def __repr__(self) -> str:
@@ -109,21 +122,21 @@ class Card:
 
     @property
     def ns(self) -> tuple[int, ...]:
-        """The N of recall@N, rising."""
+        """The values of N for which the card has recall@N, in ascending order."""
         return tuple(sorted(self.recall_at))
 
     @property
     def counted(self) -> int:
-        """Number of queries over which recall is computed."""
+        """Number of queries that count for recall: all, or only those with positives if the protocol skips the rest."""
         skipped = self.counts.without_positives if self.protocol.unanswered == "skip" else 0
         return self.counts.queries - skipped
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of the file."""
+        """Return the content of card.json as a dictionary."""
         return {"schema": self.schema, **to_plain(self)}
 
     def write(self, folder: Path) -> Path:
-        """Write `card.json` into a folder, durably, and return its path.
+        """Write `card.json` into a folder and return its path. An existing card is replaced only when all is written.
 
         Raises:
             InputError: the file cannot be written.
@@ -134,17 +147,20 @@ class Card:
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
-        """Read a card: the file, or the folder that holds it.
+        """Read a card.
+
+        Args:
+            path: the card.json, or the folder that holds it.
 
         Raises:
-            InputError: no such file, another version, or not a card.
+            InputError: the file does not exist, has another format version, or is not a card.
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the card {path}: {error}. Give a card.json, or its folder.") from error
+            raise InputError(f"cannot read the card {path}: {error}. Give a card.json or its folder.") from error
         values = parse_json(text, str(path))
         version = values.get("schema") if isinstance(values, dict) else None
         if version != SCHEMA:
@@ -152,7 +168,10 @@ class Card:
         return build(cls, values, str(path))
 
     def folder_name(self) -> str:
-        """Return a readable folder name. Cards that differ only in times and versions have the same name."""
+        """Return a readable folder name for this evaluation.
+
+        Cards of the same split, method and settings have the same name, even if times, versions or recalls differ.
+        """
         deciding = {
             "split": [self.split_hash, self.rule],
             "made_by": self.made_by,
@@ -167,8 +186,8 @@ class Card:
 
 
 def dependence(card: Card) -> str:
-    """Return one line about dependent queries; intervals and tests assume independent ones."""
+    """Return a line that warns that the queries are not independent, although intervals and tests assume so."""
     return (
         f"the {card.counts.queries:,} queries come from {card.query_sequences:,} sequences, panoramas or folders and "
-        "are not independent: the true intervals are wider"
+        "are not independent, so the true confidence intervals are wider"
     )

@@ -1,11 +1,11 @@
-"""Compare evaluations: a table of cards, paired tests, and published figures.
+"""Comparison of evaluations: a table of their cards, paired tests, and published recalls.
 
-Two recalls can be compared only if they have the same queries, database, rule and N, and if equally many photos of each
-side could be used. The descriptors may differ: in method, weights, grouping, image size, PCA, precision, distance and
-re-ranking.
+Two recalls can be compared only if queries, database, rule for positives and N are the same, and if equally many photos
+of database and queries could be described. Method, weights, grouping, image size, PCA, precision, distance and
+re-ranking may differ.
 
-Published figures are in published.csv, one row for each method, split and source. A cell is empty if the source does
-not give the value, or if we have not seen it; no value is a guess.
+Published recalls are in published.csv, one row for each method, split and source. A cell is empty if its value is not
+known; no value is a guess.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ USUAL = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "f
 TABLE = Path(__file__).with_name("published.csv")
 NS = (1, 5, 10)
 COLUMNS = ("method", "split", "protocol", "grouping", "dim", "image_size", *(f"R@{n}" for n in NS), "source")
-SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # usual names of their folders
+SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # split: other names of its datasets
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """An evaluation on disk: its card, and the folder of its answers."""
+    """An evaluation that was read from disk: its card, and the folder with its card and answers."""
 
     card: Card
     folder: Path
@@ -39,7 +39,13 @@ class Recorded:
 
 @dataclass(frozen=True)
 class PairedRow:
-    """Paired test of the run number `run` against the first, at one N."""
+    """Paired test of one evaluation against the first one, for one N of recall@N.
+
+    Attributes:
+        run: index of the tested evaluation in `Comparison.runs`; at least 1.
+        n: the N of recall@N.
+        paired: result of the test.
+    """
 
     run: int
     n: int
@@ -48,16 +54,16 @@ class PairedRow:
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the table.
+    """Recalls that others published: one row of published.csv.
 
     Attributes:
-        method, split: by our names if we have them.
-        protocol: in the words of the source.
-        grouping: a `Grouping` as text, "none" for a method whose images do not see one another, or "".
-        dim, image_size: as in the source, or "".
-        source: where the figures were published.
-        recalls: per cent as printed, by N; only the known ones.
-        marks: how the row differs from a card, or may differ.
+        method, split: the names that this package uses, or those of the source if the package does not know them.
+        protocol: the protocol in the words of the source, or "" if unknown.
+        grouping: a `Grouping` as text; "none" for a method that describes each image by itself; "" if unknown.
+        dim, image_size: size of the descriptor and of the images as in the source, or "" if unknown.
+        source: where the recalls were published.
+        recalls: recall@N in per cent as printed in the source, by N; only the known values.
+        marks: settings of the row that differ from those of a card, or are not known.
     """
 
     method: str
@@ -73,12 +79,12 @@ class Published:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Comparison of evaluations; print it to see tables and notes.
+    """Comparison of evaluations. Its text (`str`, `print`) has the tables and notes.
 
     Attributes:
         runs: the evaluations, in the order given.
-        tests: paired tests of every comparable run against the first, at each N.
-        published: published figures for the split of the first run.
+        tests: paired tests of every comparable evaluation against the first one, for each N of recall@N.
+        published: published recalls for the split of the first evaluation.
     """
 
     runs: tuple[Recorded, ...]
@@ -94,14 +100,14 @@ class Comparison:
         return "\n".join(part for part in parts if part)
 
     def table(self) -> str:
-        """Return a Markdown table with a row for each card with its intervals, then the published figures."""
+        """Return a Markdown table: a row with recalls and their intervals for each card, then the published recalls."""
         rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
         usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
         return table_of([*rows, *map(_published_row, self.published)], usual, rows)
 
     def paired_table(self) -> str:
-        """Return a Markdown table of the paired tests."""
-        head = ["pair", "N", "right only there", "right only in 1", "difference", "p (McNemar, exact)"]
+        """Return a Markdown table with a row for each paired test."""
+        head = ["pair", "N", "wrong only in 1", "correct only in 1", "difference", "p (McNemar, exact)"]
         rows = []
         for test in self.tests:
             paired = test.paired
@@ -112,18 +118,24 @@ class Comparison:
         return markdown(head, rows)
 
     def notes(self) -> Iterator[str]:
-        """Yield lines that explain marks and intervals."""
+        """Yield lines that explain the marks and intervals in the tables."""
         first = self.runs[0].card
         for number, run in enumerate(self.runs[1:], 2):
             if found := differences(first, run.card):
-                yield f"{MARK} {number} and 1 are not comparable: {'; '.join(found)}."
-        yield "[ ]: 95 % intervals over queries; of a recall by Wilson, of a difference by Newcombe (paired)."
+                yield f"{MARK} Rows {number} and 1 are not comparable: {'; '.join(found)}."
+        yield "[ ]: 95 % confidence intervals; for a recall by Wilson, for a difference by Newcombe (paired)."
         if old := [str(n) for n, run in enumerate(self.runs, 1) if run.card.interval_kind == "bootstrap"]:
-            yield f"Recall intervals of {', '.join(old)} are percentile bootstrap: too narrow near 0 and 100 %."
+            yield (
+                f"The recall intervals in row {', '.join(old)} are from the percentile bootstrap, which is too narrow "
+                "near 0 and 100 %."
+            )
         if first.query_sequences is not None:
             yield dependence(first) + "."
         if self.published:
-            yield "p: published by others, not measured here; ? marks what differs from card 1 or is not known."
+            yield (
+                "Rows p were published by others, not measured here. ? marks recalls whose settings differ from those "
+                "of row 1 or are not known."
+            )
 
 
 def compare(
@@ -133,32 +145,39 @@ def compare(
     with_published: bool = False,
     published: Path | str = TABLE,
 ) -> Comparison:
-    """Compare evaluations query by query.
+    """Compare evaluations that `EvalResult.save` wrote, query by query.
 
     Args:
-        paths: cards, their folders, or parent folders of these, as `EvalResult.save` writes them.
-        anyway: also take cards that cannot be compared; they are marked, and not tested.
-        with_published: add published figures for the split of the first card.
-        published: the table of published figures.
+        paths: card files, folders with a card, or folders whose subfolders have cards.
+        anyway: accept cards that cannot be compared with the first; they are marked in the table, and not tested.
+        with_published: add published recalls for the split of the first card.
+        published: the CSV file of published recalls.
 
     Raises:
-        InputError: there are fewer than two cards, a file cannot be read, or cards cannot be compared.
+        InputError: there are fewer than two cards (unless `with_published`), a file cannot be read, or cards cannot be
+            compared.
     """
     runs = read_recorded(map(Path, paths))
     if len(runs) < 2 and not with_published:
-        raise InputError("a comparison needs at least two cards, got 1. Give more, or --with-published.")
+        raise InputError(
+            f"a comparison needs at least two cards, got {len(runs)}. Give another folder, or compare one card with "
+            "published recalls by --with-published."
+        )
     for run in () if anyway else runs[1:]:
         if found := differences(runs[0].card, run.card):
             raise InputError(
-                f"{runs[0].folder} and {run.folder} cannot be compared: {'; '.join(found)}. Evaluate both alike, or "
-                "print them marked with --anyway."
+                f"{runs[0].folder} and {run.folder} cannot be compared, because these differ: {'; '.join(found)}. "
+                "Evaluate both on the same data with the same rules, or print both with a mark by --anyway."
             )
     figures = beside(runs[0].card, read_published(Path(published))) if with_published else ()
     return Comparison(tuple(runs), tuple(_paired_tests(runs)), tuple(figures))
 
 
 def read_recorded(paths: Iterable[Path]) -> list[Recorded]:
-    """Read cards by file, by folder, or all in a folder such as `evaluations`, each once.
+    """Read the cards at the given paths, each card once.
+
+    Args:
+        paths: card files, folders with a card, or folders whose subfolders have cards.
 
     Raises:
         InputError: a folder has no card, or a card cannot be read.
@@ -178,7 +197,7 @@ def _cards(path: Path) -> list[Path]:
 
 
 def differences(first: Card, other: Card) -> list[str]:
-    """Return the reasons why two cards cannot be compared; none if they can."""
+    """Return the reasons why two cards cannot be compared; an empty list if they can."""
     ours, theirs = _must_be_equal(first), _must_be_equal(other)
     return [f"{what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
 
@@ -196,15 +215,15 @@ def _must_be_equal(card: Card) -> dict[str, str]:
 
 
 def _paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
-    """Test every comparable run against the first, at every N, on the counted queries."""
+    """Test every comparable evaluation against the first, for every N, over the queries that count for recall."""
     comparable = [number for number, run in enumerate(runs) if number and not differences(runs[0].card, run.card)]
     first = _answers(runs[0]) if comparable else ()
     for number in comparable:
         answers = _answers(runs[number])
         if [answer.query for answer in first] != [answer.query for answer in answers]:
             raise InputError(
-                f"{runs[0].folder} and {runs[number].folder} have cards of one split, but answers to different "
-                "queries. Evaluate again."
+                f"{runs[0].folder} and {runs[number].folder} must have answers to the same queries, because their "
+                "cards name the same split, but the queries differ. Evaluate both again."
             )
         for n in runs[0].card.ns:
             yield PairedRow(number, n, compare_paired(*([one.found(n) for one in of] for of in (first, answers))))
@@ -218,19 +237,21 @@ def _answers(run: Recorded) -> tuple[Answer, ...]:
 
 
 def read_published(path: Path = TABLE) -> list[Published]:
-    """Read all rows.
+    """Read all rows of a CSV file of published recalls.
 
     Raises:
-        InputError: the file cannot be read, has other columns, or has an invalid percentage.
+        InputError: the file cannot be read, does not have the columns COLUMNS, or has an invalid percentage.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, restval="")
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise InputError(f"{path} must have the columns {', '.join(COLUMNS)}.")
+                raise InputError(
+                    f"{path} must have the columns {', '.join(COLUMNS)}, got {', '.join(reader.fieldnames or ())}."
+                )
             return [_entry(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}. Give a CSV of published figures.") from error
+        raise InputError(f"cannot read {path}: {error}. Give a CSV file of published recalls.") from error
 
 
 def _entry(row: dict[str, str], where: str) -> Published:
@@ -243,13 +264,16 @@ def _entry(row: dict[str, str], where: str) -> Published:
 
 
 def beside(card: Card, entries: Iterable[Published]) -> list[Published]:
-    """Return the rows of a card's split, each marked with its known and possible differences from the card."""
+    """Return the published rows for the split of a card.
+
+    The `marks` of each row name the settings that differ from the card or are not known.
+    """
     names = {card.dataset, *(split for split, others in SAME_IMAGES.items() if card.dataset in others)}
     return [replace(entry, marks=tuple(_marks(card, entry))) for entry in entries if entry.split in names]
 
 
 def image_size(card: Card) -> str:
-    """Return height x width of the images that the network saw, or "native"."""
+    """Return the size of the network's input as "height x width", or "native" if photos keep their size."""
     size = card.made_by.image_size
     return "native" if size is None else f"{size[0]}x{size[1]}"
 
@@ -260,8 +284,8 @@ def _marks(card: Card, entry: Published) -> list[str]:
         marks.append("grouping" if entry.grouping else "grouping not known")
     if entry.image_size != image_size(card):
         marks.append("image size" if entry.image_size else "image size not known")
-    marks.append("protocol" if entry.protocol else "protocol not known")  # words cannot be compared
-    marks.append("list of images not known")  # no source prints a hash
+    marks.append("protocol" if entry.protocol else "protocol not known")  # free text cannot be compared with a card
+    marks.append("list of images not known")  # no publication gives a hash of its split
     return marks
 
 

@@ -1,4 +1,4 @@
-"""Cost of a method: parameters, operations per image, bytes per descriptor, images per second on this machine."""
+"""Costs of a method: parameters, operations per image, bytes per descriptor, images per second on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from cricavpr.evaluation.markdown import markdown
 from cricavpr.methods.base import Method, Pixels, network_of
 
-PHOTO = (480, 640)  # height and width of the photo; methods without a fixed size see it as it is
+PHOTO = (480, 640)  # height and width of the test photo; methods with a fixed input size resize it
 BATCH = 4
 MEASURED_S = 2.0
 
@@ -23,10 +23,11 @@ class Cost:
     Attributes:
         method: name of the method.
         image_size: (height, width) of the network's input.
-        parameters: number of parameters of the network; 0 for a method without one.
-        gflop: operations per image in one forward pass, counted by torch (a multiplication and an addition are two).
-        descriptor_bytes: size of a descriptor in float32.
-        images_per_s: speed on prepared images, the best of several passes.
+        parameters: number of parameters of the network; 0 for a method without a network.
+        gflop: billions of floating-point operations per image in one forward pass, as torch counts them (a
+            multiplication and an addition count as two).
+        descriptor_bytes: size of one float32 descriptor in bytes.
+        images_per_s: images per second on preprocessed images, the best of several passes.
         licence: licence of the weights.
     """
 
@@ -40,10 +41,10 @@ class Cost:
 
 
 def measure_cost(method: Method, licence: str) -> Cost:
-    """Count and time a method on a grey photo of 480 x 640 px.
+    """Measure the costs of a method on a grey photo of 480 x 640 px.
 
     Args:
-        licence: licence of its weights, for the table.
+        licence: licence of the method's weights, for the table.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,7 +52,7 @@ def measure_cost(method: Method, licence: str) -> Cost:
     network = network_of(method)
     parameters = [] if network is None else list(network.parameters())
     for parameter in parameters:
-        parameter.requires_grad_(False)  # torch's counter fails on one that a network hands to its parts
+        parameter.requires_grad_(False)  # else torch's counter fails if a network passes a parameter to a submodule
     with FlopCounterMode(display=False) as counter:
         method.describe(image[None])
     return Cost(
@@ -76,7 +77,7 @@ def _rate(method: Method, images: Pixels) -> float:
 
 
 def format_costs(costs: Iterable[Cost]) -> str:
-    """Return a Markdown table with a row for each method. Compare images/s only within one run."""
+    """Return a Markdown table with a row for each method. Its images/s depend on this machine and its load."""
     head = ["method", "image", "parameters (M)", "GFLOP/image", "descriptor bytes", "images/s here"]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""Evaluate a method on a dataset: recall@N, with everything that decides it."""
+"""Evaluation of a method on a dataset: recall@N, and a card with all settings that influence it."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ class EvalResult:
     """The result of `evaluate`.
 
     Attributes:
-        card: recall with everything that decides it.
-        dataset: the dataset.
-        predictions: (Q, n) rows of the database, n at most its size; -1 for no prediction.
-        ranks: (Q,) rank of the best positive over the whole database; 0 without a positive.
-        failed_database: database photos that could not be described, so no query can find them.
+        card: the recalls, and all settings that influence them.
+        dataset: the evaluated dataset.
+        predictions: the first matches of each query: database rows and scores of shape (Q, n). The row is -1 where
+            there is no match, for example if the query could not be described.
+        ranks: (Q,) rank of each query's best positive among all database images, counted from 1; 0 if the query has no
+            positive or could not be described.
+        failed_database: database photos that could not be described, so that no query can find them.
         failed_queries: queries that could not be described; they count as misses.
-        failed_rerank: photos without local features; they keep the rank of the search.
+        failed_rerank: photos whose local features could not be computed; they keep their rank of the first search.
     """
 
     card: Card
@@ -66,12 +68,12 @@ class EvalResult:
 
     @property
     def recall_at(self) -> dict[int, float]:
-        """Recall by N, as fractions of the counted queries."""
+        """Recall@N by N, as a fraction. The protocol decides whether queries without positives count as misses."""
         return self.card.recall_at
 
     @property
     def made_by(self) -> MadeBy:
-        """Provenance of the descriptors of database and queries."""
+        """Method, weights and settings that computed the descriptors of database and queries."""
         return self.card.made_by
 
     @property
@@ -81,12 +83,12 @@ class EvalResult:
 
     @property
     def grouping(self) -> str:
-        """The grouping; "none (does not correlate)" for a method whose images do not see one another."""
+        """The grouping as text; "none (does not correlate)" for a method that describes each image by itself."""
         return "none (does not correlate)" if self.made_by.grouping == "none" else self.made_by.grouping
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All photos that could not be used."""
+        """All photos that could not be described or re-ranked, with the reasons."""
         return (*self.failed_database, *self.failed_queries, *self.failed_rerank)
 
     def __repr__(self) -> str:
@@ -95,17 +97,17 @@ class EvalResult:
         return f"<EvalResult {self.method} on {self.card.dataset}, grouping {self.grouping}: {recalls}; {counts}>"
 
     def _repr_html_(self) -> str:
-        """Show the row of `table_row` in a notebook."""
+        """Return the row of `table_row` as an HTML table, which notebooks show."""
         cells = self.table_row()
         return pages.table(list(cells), [("", [list(cells.values())])])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the card and the photos that could not be used, for JSON."""
+        """Return the card and the photos that could not be described or re-ranked, ready for JSON."""
         failed = ("failed_database", "failed_queries", "failed_rerank")
         return {**self.card.to_dict(), **{name: to_plain(getattr(self, name)) for name in failed}}
 
     def table_row(self) -> dict[str, str]:
-        """Return a row of `format_table`: cells by column, recall in per cent."""
+        """Return this result as a row of `format_table`: cell texts by column, with recall in per cent."""
         card, weights = self.card, self.made_by.weights
         return {
             "dataset": card.dataset,
@@ -122,16 +124,16 @@ class EvalResult:
         }
 
     def save(self, out: AnyPath) -> Path:
-        """Write card and answers into their own folder in `out`, and return that folder.
+        """Write card.json and answers.jsonl into a new folder in `out`, and return the new folder.
 
-        The folder replaces that of an earlier evaluation of the same images with the same settings.
+        Files of an earlier evaluation of the same images with the same settings are replaced.
 
         Raises:
             InputError: the files cannot be written.
         """
         folder = Path(out) / self.card.folder_name()
         write_answers(folder, answers_of(self.dataset, self.predictions, self.ranks, max(self.recall_at)))
-        self.card.write(folder)  # last: it says that the answers are complete
+        self.card.write(folder)  # last, because a card means that the answers are complete
         return folder
 
 
@@ -152,28 +154,28 @@ def evaluate(
     progress: bool | Report = False,
     command: str = "",
 ) -> EvalResult:
-    """Measure recall@N: describe database and queries, search exactly, optionally re-rank, and count.
+    """Measure recall@N: describe database and queries, search exactly, optionally re-rank, and count correct matches.
 
-    A shuffle orders database and queries differently: the same order would group each query like its match. Memory does
-    not grow with the number of descriptors: beyond a quarter of a gigabyte they are kept on disk.
+    Descriptors of more than a quarter of a gigabyte are kept on disk, so that memory does not grow with the dataset.
 
     Args:
-        grouping: which images see one another, on each side; None takes the first grouping of the protocol.
-        protocol: the other settings that decide the recall: a name, or a value from `cricavpr.evaluation.protocols`.
-        recall_ns: the N of recall@N; None takes those of the protocol.
-        rerank: compare this many candidates of each query again by local features, if the method has them.
-        pca: a PCA, or the file of one, to reduce the descriptors; the paper's protocol does not renormalise them.
-        pca_dim: keep only this many values of the PCA.
-        whiten_on_database: fit a whitening on the database, as GCL does: fair for a map of your own, not for comparing
-            methods. The card records it as the PCA.
-        cache: a folder that keeps descriptors, also unfinished ones, for the next run with the same photos, method,
-            weights and groups.
+        grouping: which images are described together, so that they influence each other's descriptors. It divides
+            database and queries separately; a shuffle gives each its own order. None takes the protocol's first one.
+        protocol: the remaining settings that influence the recall: "honest", "paper", or a `Protocol`.
+        recall_ns: the values of N for recall@N; None takes those of the protocol.
+        rerank: number of candidates per query to re-rank by local features; None does not re-rank.
+        pca: a PCA that reduces the descriptors, or its file; the protocol "paper" does not normalise them again.
+        pca_dim: number of dimensions to keep of the PCA; None keeps all.
+        whiten_on_database: fit a whitening on the database descriptors and apply it. This adapts the descriptors to
+            the database, so do not use it to compare methods. The card records it as the PCA.
+        cache: a folder for descriptors, also unfinished ones. A later evaluation of the same photos with the same
+            method, weights and groups reads them from there.
         batch_size, workers, progress: as for `describe`; they do not change the result.
-        command: the command line, for the card.
+        command: the command line to record in the card.
 
     Raises:
-        InputError: as for `describe`; an N is below 1; or settings exclude one another.
-        MadeByError: the PCA was fitted on other descriptors.
+        InputError: as for `describe`; an N is below 1; or two settings cannot be combined.
+        MadeByError: the PCA was fitted on descriptors of another method, weights or settings.
 
     Example:
         >>> import tempfile
@@ -206,7 +208,7 @@ def evaluate(
             progress=progress,
         )
         times.append(time.perf_counter())
-        most = len(dataset.database)  # no search can find more
+        most = len(dataset.database)  # a search cannot return more images
         found, ranks = search_split(dataset, database, queries, chosen, min(most, max(*ns, rerank or 1)))
         times.append(time.perf_counter())
     failed_rerank: tuple[Problem, ...] = ()
@@ -261,14 +263,16 @@ def evaluate_protocol(
     talk: Talk = lambda _: None,
     **settings: Any,
 ) -> list[EvalResult]:
-    """Evaluate under every grouping of a protocol, as `cricavpr evaluate` does.
+    """Evaluate a method with every grouping of a protocol, as `cricavpr evaluate` does.
 
     Args:
         given: groupings to use instead of those of the protocol.
-        out: write a card and answers for each result into this folder, as `EvalResult.save` does. Without `cache` it
-            also keeps the descriptors until all is done, so that an interrupted evaluation can continue.
-        talk: called with one line for each folder that was written.
-        settings: as for `evaluate`.
+        out: folder for the card and answers of each result, as `EvalResult.save` writes them. Without `cache`, the
+            descriptors are also kept in `out` until all groupings are done, so that an interrupted evaluation can
+            continue.
+        cache: a folder that keeps the descriptors for later evaluations.
+        talk: called with one line of text for each folder that was written.
+        settings: further keyword arguments of `evaluate`.
 
     Raises:
         InputError, MadeByError: as for `evaluate`.
@@ -285,7 +289,7 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield the folder of the descriptors: the cache, or a folder in `out` that is removed when all is done."""
+    """Yield the folder for the descriptors: the cache, or a folder in `out` that is removed after success."""
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)
         return
@@ -295,44 +299,44 @@ def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyP
 
 
 def format_table(results: Iterable[EvalResult]) -> str:
-    """Return a Markdown table that is also readable as plain text, with a row and a grouping for each result."""
+    """Return a Markdown table with a row for each result; it is also readable as plain text."""
     rows = [result.table_row() for result in results]
     return table_of(rows, {"without positives": "0", "failed": "0", "protocol": HONEST.name}) if rows else ""
 
 
 def small_print(results: Sequence[EvalResult]) -> Iterator[str]:
-    """Yield lines about intervals, weights and images, for which `format_table` has no room."""
+    """Yield lines about intervals, weights and images, which do not fit into the table of `format_table`."""
     for result in results:
         recalls = ", ".join(
             f"R@{n} {100 * result.recall_at[n]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
             for n, (low, high) in result.card.intervals.items()
         )
-        yield f"{result.method}, {result.grouping}: {recalls}; 95 % Wilson intervals over the queries"
+        yield f"{result.method}, {result.grouping}: {recalls}; in brackets: 95 % Wilson confidence intervals"
     first = results[0].card
     if first.query_sequences is not None:
         yield dependence(first)
     if whole := ", ".join(f"R@{n}" for n in first.ns if n >= first.counts.database):
-        yield f"{whole} covers all {first.counts.database:,} database photos, so it does not measure the search"
+        yield f"{whole} covers all {first.counts.database:,} database photos, so it says nothing about the method"
     for made in dict.fromkeys((r.made_by.weights, r.made_by.preprocessing, r.made_by.dim) for r in results):
-        yield f"weights {made[0]}; {made[1]}; {made[2]:,} values"
+        yield f"weights {made[0]}; {made[1]}; {made[2]:,} dimensions"
     yield f"split {first.split_hash}"
 
 
 def _check(method: Method, ns: Sequence[int], rerank: int | None, both: bool) -> None:
     if not ns or ns[0] < 1:
-        raise InputError(f"recall@N needs one or more N of at least 1, got {list(ns)}.")
+        raise InputError(f"recall@N needs at least one N, and each N must be at least 1, got {list(ns)}.")
     if both:
-        raise InputError("whitening on the database cannot follow a PCA. Give one of the two.")
+        raise InputError("whitening on the database cannot be combined with a PCA. Give only one of the two.")
     if rerank is not None and not isinstance(method, TwoStageMethod):
-        raise InputError(f"{method.name} has no local features, so it cannot re-rank. Leave re-ranking out.")
+        raise InputError(f"{method.name} has no local features, so it cannot re-rank. Evaluate without re-ranking.")
     if rerank is not None and rerank < 1:
-        raise InputError(f"the number of candidates to re-rank must be at least 1, got {rerank}.")
+        raise InputError(f"the number of candidates per query to re-rank must be at least 1, got {rerank}.")
 
 
 def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -> Pca | None:
     if pca is None:
         if dim is not None:
-            raise InputError("a PCA dimension needs a PCA. Fit one with `cricavpr pca fit`.")
+            raise InputError("a PCA dimension was given without a PCA. Give the PCA too; `cricavpr pca fit` makes one.")
         return None
     pca = pca if isinstance(pca, Pca) else Pca.load(Path(pca))
     pca = pca if dim is None else pca.truncated(dim)
@@ -340,5 +344,8 @@ def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -
 
 
 def _sequences(keys: Sequence[str] | None) -> int | None:
-    """Return the number of sequences of the queries; None if unknown, or if all or no queries share a sequence."""
+    """Return the number of sequences among the queries.
+
+    None if the sequences are unknown, if all queries are of one sequence, or if each query has its own.
+    """
     return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None

@@ -1,11 +1,12 @@
-"""Intervals of a recall, and tests whether two recalls differ.
+"""Confidence intervals of a recall, and tests whether two recalls differ.
 
-One recall: the score interval of Wilson (1927), recommended by Brown, Cai and DasGupta, "Interval estimation for a
-binomial proportion" (2001). Unlike a percentile bootstrap it has a width at 100 % and keeps its level with few queries.
-Two recalls over the same queries: the interval of Newcombe, "Improved confidence intervals for the difference between
-binomial proportions based on paired data" (1998), method 10, which combines two Wilson intervals.
+A single recall has the score interval of Wilson (1927), which Brown, Cai and DasGupta recommend in "Interval estimation
+for a binomial proportion" (2001). Unlike a percentile bootstrap, it does not shrink to zero width at a recall of 100 %,
+and it covers the true recall as often as stated even with few queries. The difference of two recalls over the same
+queries has the interval of Newcombe, "Improved confidence intervals for the difference between binomial proportions
+based on paired data" (1998), method 10, which combines two Wilson intervals.
 
-Both assume independent queries. Frames of one sequence are not independent, and the true intervals are wider.
+Both assume independent queries. Frames of one sequence are not independent, so their true intervals are wider.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ Interval = tuple[float, float]
 
 
 def wilson(right: int, of: int) -> Interval:
-    """Return the 95 % Wilson score interval of a share.
+    """Return the 95 % Wilson score interval of the fraction `right / of`.
+
+    Args:
+        right: number of correct queries.
+        of: number of all queries.
 
     Raises:
         InputError: `of` is below 1, or `right` is not from 0 to `of`.
@@ -37,33 +42,39 @@ def wilson(right: int, of: int) -> Interval:
         0.883 to 1.000
     """
     if of < 1 or not 0 <= right <= of:
-        raise InputError(f"an interval needs at least 1 query and 0 to {of} right answers, got {right} of {of}.")
+        raise InputError(
+            f"a confidence interval needs at least 1 query, and from 0 to all of them correct, got {right} of {of}."
+        )
     share = right / of
     middle = share + Z * Z / (2 * of)
     half = Z * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
     scale = 1 + Z * Z / of
-    # At 0 and 1 one end is the share itself; rounding must not move it.
+    # If the share is 0 or 1, one end of the interval is the share itself; rounding must not move that end.
     return min(share, max(0.0, (middle - half) / scale)), max(share, min(1.0, (middle + half) / scale))
 
 
 def recall_intervals(recall_at: Mapping[int, float], queries: int) -> dict[int, Interval]:
-    """Return the 95 % Wilson interval of each recall@N over `queries` queries, by N.
+    """Return the 95 % Wilson interval of each recall@N, by N.
+
+    Args:
+        recall_at: recall@N as a fraction, by N.
+        queries: number of queries over which the recalls were computed.
 
     Raises:
-        InputError: no queries.
+        InputError: `queries` is below 1.
     """
     return {n: wilson(round(recall * queries), queries) for n, recall in recall_at.items()}
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two runs over the same queries.
+    """Result of a paired test of two evaluations over the same queries.
 
     Attributes:
-        only_first, only_second: number of queries that only one of the two runs answered right.
+        only_first, only_second: number of queries that are correct only in the first or only in the second evaluation.
         p_value: two-sided p-value of McNemar's exact test.
         difference: recall of the second minus recall of the first, as a fraction.
-        interval: 95 % interval of the difference, by Newcombe's method 10.
+        interval: 95 % confidence interval of the difference, by Newcombe's method 10.
     """
 
     only_first: int
@@ -74,13 +85,13 @@ class Paired:
 
 
 def compare_paired(
-    first: Sequence[bool] | NDArray[np.bool_],  # (Q,) right or wrong
+    first: Sequence[bool] | NDArray[np.bool_],  # (Q,) whether each query is correct
     second: Sequence[bool] | NDArray[np.bool_],  # (Q,)
 ) -> Paired:
-    """Compare two runs query by query.
+    """Compare two evaluations query by query, given which queries are correct in each.
 
     Raises:
-        InputError: there are no queries, or the runs have different numbers of queries.
+        InputError: there are no queries, or the two numbers of queries differ.
 
     Example:
         >>> compare_paired([True, True, False, False], [True, True, True, False]).difference
@@ -88,14 +99,17 @@ def compare_paired(
     """
     one, other = np.asarray(first, bool), np.asarray(second, bool)
     if one.shape != other.shape or not one.size:
-        raise InputError(f"a paired test needs the same queries in both runs, got {one.size} and {other.size}.")
+        raise InputError(
+            "a paired test needs the same queries in both evaluations, and at least one, got "
+            f"{one.size} and {other.size} queries."
+        )
     counts = [int(mask.sum()) for mask in (one & other, other & ~one, one & ~other, ~one & ~other)]
     _, gained, lost, _ = counts
     return Paired(lost, gained, sign_test(lost, gained), (gained - lost) / one.size, _newcombe(*counts))
 
 
 def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
-    """Return the interval of (gained - lost) / all queries."""
+    """Return Newcombe's 95 % interval of the difference of two recalls, (gained - lost) / all queries."""
     of = both + gained + lost + neither
     new, old = (both + gained) / of, (both + lost) / of
     (new_low, new_high), (old_low, old_high) = wilson(both + gained, of), wilson(both + lost, of)
@@ -112,7 +126,9 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the two-sided p-value of the exact sign test, which is McNemar's test if one side alone was right.
+    """Return the two-sided p-value of the exact sign test.
+
+    This is McNemar's exact test if the arguments count the queries that are correct in only one of two evaluations.
 
     Example:
         >>> sign_test(5, 0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with aligned columns; numbers are aligned to the right.
+    """Return a Markdown table with padded columns; columns of numbers are right-aligned.
 
     Example:
         >>> print(markdown(["method", "R@1"], [["cricavpr", "91.6"], ["pixels", "7.0"]]), end="")
@@ -28,11 +28,12 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def table_of(
     rows: Sequence[Mapping[str, str]], usual: Mapping[str, str], own: Sequence[Mapping[str, str]] | None = None
 ) -> str:
-    """Return a table of rows, each with its cells by column. Recalls are side by side, by rising N.
+    """Return a Markdown table. The columns R@N are placed side by side, in ascending order of N.
 
     Args:
-        usual: leave out a column if every row has this value.
-        own: check only these rows for usual values.
+        rows: for each row, the cell texts by column name.
+        usual: usual values by column name; a column is left out if every row has its usual value.
+        own: look for other than usual values only in these rows; None looks in all.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))

@@ -1,9 +1,10 @@
-"""The challenge of Mapillary Street-Level Sequences: write a submission file, and score it if answers are known.
+"""Submission files for the challenge of Mapillary Street-Level Sequences, and their scores if ground truth is known.
 
-Format and measures follow the data set's own evaluation (mapillary_sls). One line per query, `query_key prediction_key
-...` separated by spaces, best first, with equally many predictions on every line; lines that begin with # are comments.
-The server aligns by key, so the lines may come in any order. It accepts searching each city by itself and searching all
-test cities pooled, which give different numbers; the first line of our file says which was done.
+Format and scores follow the data set's own evaluation script (mapillary_sls). The file has one line for each query,
+`query_key prediction_key ...`, separated by spaces, with the predictions best first and equally many on every line.
+Lines that begin with # are comments. The server finds queries by their key, so lines may have any order. The server
+accepts predictions from searching each city separately and from one search over all test cities together. The two give
+different scores, so the comment in the first line of a written file says which was done.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index.search import Predictions
 from cricavpr.methods.base import Method
 
-LEAST, USUAL = 20, 25  # predictions per query: recall is measured at 20; SALAD submits 25
-CUT_OFFS = (1, 5, 10, LEAST)  # the N of recall@N and mAP@N
+LEAST, USUAL = 20, 25  # predictions per query: the challenge needs 20 for recall@20; SALAD submits 25
+CUT_OFFS = (1, 5, 10, LEAST)  # the values of N of recall@N and mAP@N
 
 Part = tuple[EvalDataset, Predictions]
 
 
 @dataclass(frozen=True, eq=False)
 class ChallengeScores:
-    """Scores over the queries that have an answer.
+    """Scores of a submission over the queries that have positives.
 
     Attributes:
-        recall_at: fraction of queries with a right prediction among the first N.
-        map_at: mean over queries of the average precision at N: the sum of the precisions at each right prediction
-            among the first N, divided by the number of right predictions that fit into N places.
+        recall_at: fraction of queries with a correct prediction among the first N, by N.
+        map_at: mean average precision at N, by N. The average precision of a query sums the precision at each correct
+            prediction among the first N, and divides by N or by the number of positives, whichever is smaller.
         queries: number of scored queries.
-        skipped: number of queries without an answer.
-        rule: how the answers were decided, and which files could not be read.
+        skipped: number of queries without positives, which are not scored.
+        rule: how positives were decided, and which ground-truth files could not be read.
     """
 
     recall_at: dict[int, float]
@@ -55,34 +56,37 @@ class ChallengeScores:
 
 def predict(
     method: Method,
-    parts: Sequence[EvalDataset],  # one for all cities pooled, or one per city
+    parts: Sequence[EvalDataset],  # one dataset of all cities together, or one dataset per city
     grouping: Grouping = ALONE,
     *,
     count: int = USUAL,
     **how: Any,
 ) -> list[EvalResult]:
-    """Search the first `count` predictions of each query; answers are not needed.
+    """Search the first `count` predictions of each query. The ground truth is not needed.
 
     Args:
+        parts: one dataset of all cities together, or one dataset per city; each is searched separately.
+        count: number of predictions per query, at least 20.
         how: batch_size, workers, progress and cache, as for `evaluate`.
 
     Raises:
         InputError: as for `evaluate`, or a `count` below 20.
     """
-    _check_count(count)  # check before hours of work
-    every = replace(HONEST, unanswered="miss")  # without answers, skipping would leave no query
+    _check_count(count)  # here, because the search below may take hours
+    every = replace(HONEST, unanswered="miss")  # without ground truth, "skip" would skip every query
     return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 
 
 def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> None:
-    """Write the submission file: a .csv, or a .zip with one .csv in it.
+    """Write a submission file: a .csv, or a .zip that holds one .csv.
 
     Args:
-        parts: predictions for all cities pooled, or for each city.
+        parts: pairs of a dataset and its predictions; one pair for all cities together, or one per city.
+        count: number of predictions per query, at least 20.
 
     Raises:
-        InputError: the suffix is neither .csv nor .zip, there are fewer than 20 predictions, or a query occurs twice or
-            was not described.
+        InputError: the suffix is neither .csv nor .zip, `count` is below 20, a query has fewer predictions than
+            `count`, or a query occurs twice.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".zip"):
@@ -92,16 +96,17 @@ def write_submission(path: Path, parts: Sequence[Part], count: int = USUAL) -> N
     for dataset, predictions in parts:
         for query, line in _lines(dataset, predictions, count):
             if query in lines:
-                raise InputError(f"query {query} occurs twice. Give every city once.")
+                raise InputError(f"query {query} must occur once, but it occurs in two datasets. Give every city once.")
             lines[query] = line
     if not lines:
-        raise InputError("there are no queries to submit. Give the results of the test cities.")
+        raise InputError("a submission needs at least one query, got none. Give the results of the test cities.")
     text = "\n".join([f"# {_scope([dataset for dataset, _ in parts])}", *lines.values()]) + "\n"
     if path.suffix == ".csv":
         write_text(path, text)
         return
     with written_beside(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)  # dated 1980, for equal bytes
+        # ZipInfo has the fixed date 1980, so that equal predictions give equal bytes.
+        archive.writestr(zipfile.ZipInfo(path.with_suffix(".csv").name), text)
 
 
 def _check_count(count: int) -> None:
@@ -112,15 +117,16 @@ def _check_count(count: int) -> None:
 def _scope(datasets: Sequence[EvalDataset]) -> str:
     cities = {name.split("/")[1] for dataset in datasets for name in dataset.database.names if name.count("/") > 1}
     pooled = len(datasets) == 1 and len(cities) > 1
-    how = f"{len(cities)} cities pooled in one database" if pooled else "each city searched by itself"
+    how = f"{len(cities)} cities searched together in one database" if pooled else "each city searched separately"
     return f"{', '.join(dataset.name for dataset in datasets)}: {how}"
 
 
 def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[tuple[str, str]]:
-    """Return the key and the line of each query."""
+    """Return the key of each query and its line in the submission file."""
     if len(predictions) != len(dataset.queries):
         raise InputError(
-            f"{dataset.name} has {len(dataset.queries):,} queries, got predictions for {len(predictions):,}."
+            f"expected predictions for the {len(dataset.queries):,} queries of {dataset.name}, got predictions for "
+            f"{len(predictions):,} queries."
         )
     database = _keys(dataset.database)
     lines = []
@@ -128,28 +134,33 @@ def _lines(dataset: EvalDataset, predictions: Predictions, count: int) -> list[t
         if len(row) < count or -1 in row:
             raise InputError(
                 f"query {query} of {dataset.name} needs {count} predictions, got {sum(index >= 0 for index in row)}. "
-                "Search that many, and check that every photo can be described."
+                f"Search for {count} per query, and check that every photo can be described."
             )
         if len(set(row)) < count:
-            raise InputError(f"query {query} of {dataset.name} has the same prediction twice. Search again.")
+            raise InputError(
+                f"the predictions of query {query} of {dataset.name} must differ, but two are the same. Search again."
+            )
         lines.append((query, " ".join((query, *(database[index] for index in row)))))
     return lines
 
 
 def _keys(images: ImageSet) -> list[str]:
-    """Return the key of each image: its file name without folder and suffix."""
+    """Return the key of each image, which is its file name without folder and suffix."""
     keys = [name.rpartition("/")[2].rpartition(".")[0] for name in images.names]
     if wrong := [key for key in keys if not key or any(letter.isspace() for letter in key) or key.startswith("#")]:
-        raise InputError(f"a key must not be empty, hold a space or begin with #, got {wrong[0]!r} in {images.root}.")
+        raise InputError(
+            f"the name of an image without its suffix must not be empty, contain a space or begin with #, got "
+            f"{wrong[0]!r} in {images.root}. Rename the image."
+        )
     return keys
 
 
 def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read the predicted keys by query key from a .csv, or from a .zip with one .csv.
+    """Read a submission file, a .csv or a .zip with one .csv, and return the predicted keys by query key.
 
     Raises:
-        InputError: the file cannot be read or has another format, a query or a prediction occurs twice, or lines have
-            different lengths.
+        InputError: the file cannot be read or has another format, a query occurs twice, a query has the same prediction
+            twice, or lines have different numbers of predictions.
     """
     path = Path(path)
     found: dict[str, tuple[str, ...]] = {}
@@ -159,15 +170,17 @@ def read_submission(path: Path) -> dict[str, tuple[str, ...]]:
             continue
         where = f"line {number} of {path}"
         if query in found:
-            raise InputError(f"{where} has query {query} again. Give every query once.")
+            raise InputError(f"{where} repeats query {query} of an earlier line. Give every query once.")
         if len(set(predicted)) < len(predicted):
-            raise InputError(f"{where} has the same prediction twice. Give every prediction of a query once.")
+            raise InputError(
+                f"the predictions in {where} must differ, but two are the same. Give every prediction of a query once."
+            )
         first = len(next(iter(found.values()), predicted))
         if len(predicted) != first:
-            raise InputError(f"{where} must have {first} predictions as the first line does, got {len(predicted)}.")
+            raise InputError(f"{where} must have {first} predictions, as many as the first line, got {len(predicted)}.")
         found[query] = tuple(predicted)
     if not found or not next(iter(found.values())):
-        raise InputError(f"{path} holds no predictions. Expected lines 'query_key prediction_key ...'.")
+        raise InputError(f"expected lines 'query_key prediction_key ...' in {path}, got none with predictions.")
     return found
 
 
@@ -178,31 +191,35 @@ def _text(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv")]
             if len(names) != 1:
-                raise InputError(f"{path} must hold one .csv file, got {len(names)}.")
+                raise InputError(f"{path} must hold exactly one .csv file, got {len(names)}.")
             with archive.open(names[0]) as file:
                 return io.TextIOWrapper(file, encoding="utf-8").read()
     except (OSError, UnicodeDecodeError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}: {error}. Give the submission file.") from None
+        raise InputError(f"cannot read {path}: {error}. Give a submission file, .csv or .zip.") from None
 
 
 def score_submission(submission: dict[str, tuple[str, ...]], parts: Sequence[EvalDataset]) -> ChallengeScores:
-    """Score a file against the released answers.
+    """Score a submission against the released ground truth.
 
-    Like the data set's own evaluation, it ignores lines of unknown queries, and queries without an answer.
+    Like the data set's own evaluation script, this ignores submitted queries that the datasets do not have, and queries
+    without positives.
 
     Args:
-        submission: from `read_submission`.
-        parts: the challenge, pooled or by city, with positives.
-
+        submission: predicted keys by query key, as `read_submission` returns them.
+        parts: the datasets of the challenge with positives: one of all cities together, or one per city.
 
     Raises:
-        InputError: there are no answers, a query is missing, or predictions are too few or not in the database.
+        InputError: no query has positives, a query is missing from the submission, a query has fewer than 20
+            predictions, or a prediction is not a database image.
     """
     if not any(found.size for dataset in parts for found in dataset.positives):
-        raise InputError(f"{parts[0].name} has no answers here ({parts[0].rule}). Put the released answers beside it.")
+        raise InputError(
+            f"scoring needs the ground truth of {parts[0].name}, but its folder has none ({parts[0].rule}). Add the "
+            "released ground-truth files to the folder of the dataset."
+        )
     given = len(next(iter(submission.values())))
     if given < LEAST:
-        raise InputError(f"recall@{LEAST} needs {LEAST} predictions per query, got {given}.")
+        raise InputError(f"recall@{LEAST} needs at least {LEAST} predictions per query, got {given}.")
     known = {key for dataset in parts for key in _keys(dataset.database)}
     hits: list[NDArray[np.bool_]] = []
     answers: list[int] = []
@@ -212,9 +229,13 @@ def score_submission(submission: dict[str, tuple[str, ...]], parts: Sequence[Eva
         for query, found in zip(_keys(dataset.queries), dataset.positives, strict=True):
             predicted = submission.get(query)
             if predicted is None:
-                raise InputError(f"query {query} of {dataset.name} is not in the file. Give every query.")
+                raise InputError(
+                    f"query {query} of {dataset.name} is missing from the submission. Give predictions for all queries."
+                )
             if strange := [key for key in predicted if key not in known]:
-                raise InputError(f"query {query} predicts {strange[0]!r}, which is not a database image.")
+                raise InputError(
+                    f"every prediction must be the key of a database image, got {strange[0]!r} for query {query}."
+                )
             if not found.size:
                 skipped += 1
                 continue
@@ -233,7 +254,7 @@ def score_submission(submission: dict[str, tuple[str, ...]], parts: Sequence[Eva
 
 def _average_precision(
     hits: NDArray[np.bool_],  # (Q, n)
-    answers: NDArray[np.int64],  # (Q,) how many right images there are
+    answers: NDArray[np.int64],  # (Q,) number of positives of each query
 ) -> NDArray[np.float64]:  # (Q,)
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.asarray((precision * hits).sum(axis=1) / np.minimum(answers, hits.shape[1]))

@@ -1,8 +1,10 @@
-"""Protocols: the settings that decide a recall besides the method and the split. Cards record them.
+"""Protocols: the settings that influence a recall besides the method and the split. Cards record them.
 
-`honest` evaluates alone, in file order and shuffled, side by side. `paper` follows the evaluation script of CricaVPR's
-authors: database and queries in separate groups of 16 in file order (8 for Pittsburgh) with a short last group, PCA not
-renormalised, ranking by Euclidean distance, and recall over all queries, also those without positives.
+`honest` evaluates three times: each image described alone, in groups in file order, and in shuffled groups.
+
+`paper` follows the evaluation script of CricaVPR's authors: database and queries are described in separate groups of 16
+in file order (8 for Pittsburgh), the last group may be shorter, descriptors are not normalised again after a PCA,
+images are ranked by Euclidean distance, and queries without positives count as misses.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides a recall besides the images, the positives and the descriptors.
+    """Settings that influence a recall, besides the images, the positives and the descriptors.
 
     Attributes:
-        name: name of the protocol; single settings may have been changed.
-        unanswered: whether queries without positives count as misses or are skipped.
-        one_hit_per_panorama: whether only the best image of each panorama is a prediction.
-        tolerance: rule for positives; filled in from the dataset.
-        distance: ranking by dot product or Euclidean distance, which agree for vectors of unit length.
-        pca: the PCA that reduced the descriptors, or None; filled in from the descriptors.
-        precision: arithmetic of the network.
+        name: "honest" or "paper"; the other settings may differ from those of the named protocol.
+        unanswered: what happens to queries without positives: "miss" counts them as misses, "skip" leaves them out.
+        one_hit_per_panorama: whether only the best image of each panorama counts as a prediction.
+        tolerance: how positives were decided, such as "within 25 m"; `evaluate` copies it from the dataset.
+        distance: rank by dot product ("dot") or Euclidean distance ("l2"); both agree for vectors of length 1.
+        pca: description of the PCA that reduced the descriptors, or None; `evaluate` copies it from the descriptors.
+        precision: number format in which the network computes.
     """
 
     name: str = "honest"
@@ -44,11 +46,11 @@ class Protocol:
 
     @property
     def recall_ns(self) -> tuple[int, ...]:
-        """The N of recall@N that the protocol reports."""
+        """The values of N for which the protocol reports recall@N."""
         return (1, 5, 10, 100) if self.name == "paper" else (1, 5, 10)
 
     def __str__(self) -> str:
-        """Return a cell of a table: the name, and the settings that differ from `honest`."""
+        """Return the name of the protocol, and the settings that differ from those of `honest`."""
         departures = [
             "queries without positives skipped" if self.unanswered == "skip" else "",
             "one hit per panorama" if self.one_hit_per_panorama else "",
@@ -71,13 +73,16 @@ def protocol(
     one_hit_per_panorama: bool = False,
     precision: Precision = "fp32",
 ) -> Protocol:
-    """Return a protocol by name, with single settings changed.
+    """Return the protocol of this name, with the given settings changed.
 
     Args:
-        dataset: decides `unanswered` if that is None and the protocol is not `paper`.
+        name: "honest" or "paper".
+        dataset: the dataset to evaluate; it gives the default of `unanswered` for `honest`.
+        unanswered: as in `Protocol`. None takes "miss" for `paper` or without a dataset, else the dataset's default.
+        one_hit_per_panorama, precision: as in `Protocol`.
 
     Raises:
-        InputError: an unknown name.
+        InputError: the name is unknown.
 
     Example:
         >>> print(protocol("paper", unanswered="skip"))
@@ -92,12 +97,14 @@ def protocol(
 
 
 def groupings(name: str, correlates: bool, paper_grouping: str = "in_order:16") -> tuple[Grouping, ...]:
-    """Return the groupings that a protocol runs, in the order of its table.
+    """Return the groupings that a protocol evaluates, in the order of the rows of its table.
 
     Args:
-        correlates: whether descriptors depend on their group; other methods have only one result.
-        paper_grouping: the authors' grouping of the split. The shuffle of `honest` has the same size, so that only the
-            order differs.
+        name: name of the protocol.
+        correlates: whether the method's descriptors depend on the other images of their group. If not, `honest` has
+            only one grouping, because all give the same result.
+        paper_grouping: grouping that the paper's authors used for the split. The shuffled groups of `honest` have the
+            same size, so that only the order differs.
 
     Example:
         >>> [str(one) for one in groupings("honest", correlates=True)]

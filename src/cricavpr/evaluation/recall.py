@@ -1,4 +1,4 @@
-"""recall@N: the fraction of queries for which one of the first N predictions shows the same place."""
+"""Computation of recall@N: the fraction of queries with a correct image among their first N predictions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cricavpr.errors import InputError
 
 
 def first_hit_ranks(
-    predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for nothing
+    predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for no prediction
     positives: Sequence[NDArray[np.integer[Any]]],  # Q arrays of database indices
 ) -> NDArray[np.int64]:  # (Q,)
-    """Return the rank of the first correct prediction of each query: 1 for the first, 0 if all are wrong.
+    """Return the rank of the first correct prediction of each query, counted from 1; 0 if all predictions are wrong.
 
     Raises:
         InputError: the number of queries differs between predictions and positives.
@@ -23,7 +23,7 @@ def first_hit_ranks(
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or len(predictions) != len(positives):
         raise InputError(
-            f"predictions must have shape (Q, n) for the {len(positives)} queries with positives, "
+            f"predictions must have shape (Q, n) with one row for each of the {len(positives)} queries in positives, "
             f"got {predictions.shape}."
         )
     ranks = np.zeros(len(positives), np.int64)
@@ -34,19 +34,21 @@ def first_hit_ranks(
 
 
 def recall_at(
-    predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for nothing
+    predictions: NDArray[np.integer[Any]],  # (Q, n) database indices, best first, -1 for no prediction
     positives: Sequence[NDArray[np.integer[Any]]],  # Q arrays of database indices
     ks: Iterable[int] = (1, 5, 10),
     *,
     skip_without_positives: bool = False,
 ) -> dict[int, float]:
-    """Return recall@N as fractions of the queries, by N.
+    """Return recall@N as a fraction of the queries, by N.
 
-    A query without positives counts as a miss, as in the code of the benchmarks; `skip_without_positives` leaves such
-    queries out.
+    Args:
+        ks: the values of N.
+        skip_without_positives: leave out queries without positives. By default they count as misses, as in the code of
+            the benchmarks.
 
     Raises:
-        InputError: there are no queries, or an N is below 1 or above the number of predictions.
+        InputError: there is no query to count, or an N is below 1 or above the number of predictions per query.
 
     Example:
         >>> recall_at(np.array([[4, 2], [1, 3]]), [np.array([2]), np.array([1])], (1, 2))
@@ -56,11 +58,13 @@ def recall_at(
     if skip_without_positives:
         ranks = ranks[[len(correct) > 0 for correct in positives]]
     if not ranks.size:
-        raise InputError("recall needs at least one query with positives, got none.")
+        raise InputError(
+            f"recall needs at least one query{' with positives' if skip_without_positives else ''}, got none."
+        )
     recalls: dict[int, float] = {}
     for k in ks:
         if not 1 <= k <= most:
-            raise InputError(f"recall@N needs an N of 1 to {most}, the number of predictions, got {k}.")
+            raise InputError(f"recall@N needs an N from 1 to {most}, the number of predictions per query, got {k}.")
         recalls[k] = float(np.mean((ranks > 0) & (ranks <= k)))
     return recalls
 
@@ -70,6 +74,9 @@ def replaced_ranks(
     predictions: NDArray[np.integer[Any]],  # (Q, n) after re-ranking
     positives: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.int64]:  # (Q,)
-    """Return ranks over the whole database after re-ranking; queries without a hit among `predictions` keep theirs."""
+    """Return the rank of each query's best positive after re-ranking, over the whole database.
+
+    A query without a positive among its re-ranked predictions keeps its rank in `ranks`.
+    """
     hits = first_hit_ranks(predictions, positives)
     return np.where(hits > 0, hits, ranks)

@@ -1,7 +1,7 @@
-"""Describe and search a dataset in bounded memory.
+"""Description and search of a dataset in bounded memory.
 
-Descriptors stay in files: they are written as they are computed, reduced from one file to the next, and read in blocks
-by the search. Names, positions, positives and the first N of each query are in memory.
+Descriptors are written to a file as they are computed. A PCA reads that file and writes a second one, and the search
+reads the descriptors in blocks. Only names, positions, positives and the first N matches of each query are in memory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from cricavpr.methods.base import Method, Pixels
 from cricavpr.pca import Pca, fit_pca
 from cricavpr.schema import build, parse_json, to_plain
 
-IN_MEMORY_BYTES = 256_000_000  # descriptors of a dataset up to this size need no file
+IN_MEMORY_BYTES = 256_000_000  # if the descriptors of a dataset are not larger than this, they stay in memory
 
 
 @contextlib.contextmanager
 def room_for(method: Method, dataset: EvalDataset, cache: Path | None) -> Iterator[Path | None]:
-    """Yield the folder for a dataset's descriptors: the cache, a temporary folder, or None if they fit into memory."""
+    """Yield the folder for a dataset's descriptors: the cache if given, None if they fit into memory, else a new one.
+
+    The new folder is temporary and is removed on exit.
+    """
     small = 4 * method.dim * (len(dataset.database) + len(dataset.queries)) <= IN_MEMORY_BYTES
     if cache is not None or small:
         yield cache
@@ -55,19 +58,20 @@ def describe_sides(
     folder: Path | None = None,
     **how: Any,
 ) -> tuple[Described, Described]:
-    """Describe database and queries, each in its own groups, as the authors' script does.
+    """Describe database and queries separately, so that no group holds images of both.
 
-    A shuffle orders the two differently: the same order would group each query like its match.
+    A shuffled grouping gives database and queries different random orders. In the same order, a query and its match
+    could get groups of matching photos, which would make the search easier.
 
     Args:
         pca: a PCA that reduces the descriptors.
-        whiten: fit a whitening on the database and apply it, as GCL does; in memory.
-        folder: where to keep the descriptors; None keeps them in memory.
+        whiten: fit a whitening on the database descriptors and apply it to both, as the method GCL does; in memory.
+        folder: folder for the descriptor files; None keeps the descriptors in memory.
         how: batch_size, workers and progress, as for `describe`.
 
     Raises:
         InputError: as for `describe`.
-        MadeByError: the PCA was fitted on other descriptors.
+        MadeByError: the PCA was fitted on descriptors of another method, weights or settings.
     """
     sides = []
     for draw, images in enumerate((dataset.database, dataset.queries)):
@@ -85,7 +89,9 @@ def describe_sides(
 
 
 def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: Path | None, **how: Any) -> Described:
-    """Describe the images, or read the result of an earlier call from `out`. Arguments as for `describe`.
+    """Describe the images, or return the descriptors in `out` if an earlier call wrote them for the same images.
+
+    The arguments are as for `describe`.
 
     Raises:
         InputError: as for `describe`.
@@ -93,13 +99,13 @@ def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: 
     if kept := _from_cache(out, images):
         return kept
     described = describe(method, images, grouping, out=out, **how)
-    if out is not None:  # last: it says that the descriptors are complete
+    if out is not None:  # last, because the problems file means that the descriptors are complete
         write_text(_problems_file(out), json.dumps(to_plain(described.problems), indent=1))
     return described
 
 
 def _from_cache(out: Path | None, images: ImageSet) -> Described | None:
-    """Return the descriptors of an earlier evaluation, or None if they are missing, damaged or of other images."""
+    """Return the descriptors in the file `out`, or None if they are missing, damaged or of other images."""
     if out is None or not _problems_file(out).exists():
         return None
     try:
@@ -120,7 +126,12 @@ def _problems_file(out: Path) -> Path:
 
 
 def _reduced(descriptors: DescriptorSet, pca: Pca, whole: Path | None) -> DescriptorSet:
-    """Return the reduced descriptors. With a file `whole`, they are kept beside it, and read if they exist."""
+    """Return the descriptors reduced by the PCA.
+
+    Args:
+        whole: file of the full descriptors; the reduced ones are written beside it, or read if they exist. None keeps
+            the reduced descriptors in memory.
+    """
     if whole is None:
         return pca.apply(descriptors)
     mark = hashlib.sha256(pca.describe().encode()).hexdigest()[:16]
@@ -137,12 +148,12 @@ def _reduced(descriptors: DescriptorSet, pca: Pca, whole: Path | None) -> Descri
 
 
 def in_precision(method: Method, precision: Precision) -> Method:
-    """Return the method itself for fp32, else a copy that computes under torch's autocast.
+    """Return the method unchanged for fp32, else a copy whose network computes in bf16 or fp16 by torch's autocast.
 
-    Its descriptors are float32, and their provenance names the precision.
+    Descriptors of the copy are still float32, and their `preprocessing` names the precision.
 
     Raises:
-        InputError: an unknown precision.
+        InputError: the precision is unknown.
     """
     if precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}. Known: {', '.join(get_args(Precision))}.")
@@ -157,9 +168,11 @@ def in_precision(method: Method, precision: Precision) -> Method:
                 method.device.partition(":")[0], torch.bfloat16 if precision == "bf16" else torch.float16
             ):
                 vectors = method.describe(images, groups)
-        except (RuntimeError, NotImplementedError) as error:  # a layer has no kernel for it, or mixes precisions
+        except (RuntimeError, NotImplementedError) as error:  # a layer does not support or mixes the precision
             why = " ".join(str(error).split())[:200]
-            raise InputError(f"{method.name} cannot compute in {precision} here ({why}). Use fp32.") from error
+            raise InputError(
+                f"{method.name} cannot compute in {precision} on this device ({why}). Use fp32."
+            ) from error
         unit: NDArray[np.float32] = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1).numpy()
         return unit
 
@@ -175,12 +188,13 @@ def in_precision(method: Method, precision: Precision) -> Method:
 def search_split(
     dataset: EvalDataset, database: Described, queries: Described, protocol: Protocol, n: int
 ) -> tuple[Predictions, Indices]:  # (Q, n) and (Q,)
-    """Return the first `n` of each query, and the rank of its best positive over the whole database, 0 without one.
+    """Return the first `n` matches of each query, and the rank of its best positive among all database images.
 
-    Indices are those of the split; rows of queries that could not be described are -1.
+    Matches are rows of `dataset.database`; a row is -1 where there is no match, for example if the query could not be
+    described. Ranks count from 1, and are 0 for a query without positives or without a descriptor.
 
     Raises:
-        InputError: one hit per panorama was asked for, but the dataset has no panoramas.
+        InputError: the protocol allows one hit per panorama, but the dataset does not say which images form one.
     """
     panoramas = panoramas_of(dataset) if protocol.one_hit_per_panorama else None
     found, ranks = search_and_rank(
@@ -202,7 +216,7 @@ def search_split(
 
 
 def _positives_among(dataset: EvalDataset, database: Described, queries: Described) -> Sequence[Indices]:
-    """Return the positives of the described queries, as rows of the described database images."""
+    """Return the positives of each described query, as rows of the described database images."""
     chosen = [dataset.positives[query] for query in queries.kept.tolist()]
     if len(database.kept) == len(dataset.database):
         return chosen
@@ -211,22 +225,27 @@ def _positives_among(dataset: EvalDataset, database: Described, queries: Describ
     return [rows[positives][rows[positives] >= 0] for positives in chosen]
 
 
-def panoramas_of(dataset: EvalDataset) -> NDArray[np.int64]:  # (N,) rising
-    """Return the number of the panorama of each database image, by key or by a fixed count of images in a row.
+def panoramas_of(dataset: EvalDataset) -> NDArray[np.int64]:  # (N,) ascending
+    """Return the panorama number of each database image.
+
+    Images with the same key form a panorama; in a dataset without keys, every `dataset.per_panorama` images in a row.
 
     Raises:
-        InputError: the dataset has no panoramas, or the images of a panorama are not side by side.
+        InputError: the dataset has neither, or the images of a panorama do not follow one another in the list.
     """
     if dataset.database.keys is None:
         if dataset.per_panorama is None:
-            raise InputError(f"{dataset.name} does not say which images form a panorama. Leave the rule out.")
+            raise InputError(
+                f"one hit per panorama needs panoramas, but {dataset.name} does not say which images form one. "
+                "Evaluate without this rule."
+            )
         return np.arange(len(dataset.database)) // dataset.per_panorama
     numbers: dict[str, int] = {}
     ids = np.array([numbers.setdefault(key, len(numbers)) for key in dataset.database.keys], np.int64)
     if (np.diff(ids) < 0).any():
         row = int(np.argmax(np.diff(ids) < 0)) + 1
         raise InputError(
-            f"one hit per panorama needs the images of a panorama side by side, but {dataset.database.keys[row]!r} of "
-            f"{dataset.name} is scattered over the list. Leave the rule out."
+            "one hit per panorama needs the images of each panorama to follow one another in the list, but those of "
+            f"{dataset.database.keys[row]!r} in {dataset.name} do not. Evaluate without this rule."
         )
     return ids

@@ -1,4 +1,4 @@
-"""Find weak points of an index: holes, thin places, near-duplicates, similar places, bad photos."""
+"""Health check of an index: holes in its coverage, thin places, near-duplicates, similar places, and bad photos."""
 
 from cricavpr.health.findings import Health, examine
 

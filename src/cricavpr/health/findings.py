@@ -1,4 +1,4 @@
-"""Examine an index, and return all findings as one value."""
+"""Examination of an index: `examine` returns all findings as one `Health`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ class Health:
     """Findings about an index.
 
     Attributes:
-        index: the version that was examined.
-        photos: the given folder of photos, or None.
-        same_m, far_m: photos within `same_m` show the same place; photos more than `far_m` apart show different places.
-        copy_score: photos of one place with at least this score are near-duplicates.
-        plane: rows of the photos on the map.
-        elsewhere: number of photos in another UTM zone.
+        index: the index in the version that was examined.
+        photos: the folder of its photos, if given, or None.
+        same_m, far_m: photos within `same_m` metres show the same place; photos more than `far_m` metres apart show
+            different places.
+        copy_score: two photos of one place with at least this score are near-duplicates.
+        plane: rows of the photos on the map, which are those of the most common UTM zone.
+        elsewhere: number of photos in other UTM zones.
         unlocated: number of photos without a position.
-        thin: rows of photos without another photo within `same_m`.
-        quality: None if no folder of photos was given.
+        holes: the largest empty circles between photos, largest first.
+        thin: rows of the photos that have no other photo within `same_m`.
+        similarity: pairs of near-duplicates and of similar places that are far apart.
+        quality: blurred and dark photos; None if no folder of photos was given.
     """
 
     index: PlaceIndex
@@ -53,7 +56,7 @@ class Health:
         return f"Health({self.index.path}: {self.summary()})"
 
     def path(self, row: int) -> Path | None:
-        """Return the expected path of a photo, or None if it is unknown."""
+        """Return the path where the photo of a row should be, or None if it is unknown."""
         return _path_in(self.photos, self.index, row)
 
     @property
@@ -63,24 +66,27 @@ class Health:
 
     @property
     def lookalike_count(self) -> str:
-        """Number of pairs of similar far places as text: "20 or more" if the list is full."""
+        """Number of pairs in `similarity.lookalikes` as text: "20 or more" if the list is full."""
         found = len(self.similarity.lookalikes)
         return str(found) if self.similarity.usual_score is None else _count(found, MOST_PAIRS)
 
     @property
     def lookalike_kind(self) -> str:
-        """Name of these pairs. Without a usual score of two photos of one place, they are just the most similar."""
+        """Name of the pairs in `similarity.lookalikes`, for the summary and the page.
+
+        They are only called similar if the usual score of two photos of one place is known.
+        """
         return "most similar pairs of far places" if self.similarity.usual_score is None else "pairs of similar places"
 
     def summary(self) -> str:
-        """Return one line for a terminal."""
+        """Return one line with the number of findings of each kind."""
         return (
             f"{len(self.index):,} photos, {self.hole_count} holes, {len(self.thin):,} thin places, "
             f"{self.lookalike_count} {self.lookalike_kind}, {self.similarity.copy_count:,} near-duplicates"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of the JSON file beside the page."""
+        """Return all findings, ready for JSON. This is the content of the JSON file beside the page."""
         found, measured = self.similarity, self.quality
         return {
             "index": str(self.index.path),
@@ -124,17 +130,17 @@ def examine(
     copy_score: float = COPY_SCORE,
     progress: bool | Report = False,
 ) -> Health:
-    """Find holes, thin places, near-duplicates and similar places in an index.
+    """Find weak points of an index: holes in its coverage, thin places, near-duplicates and similar places.
 
     Args:
-        photos: the folder of its photos, to measure their blur and darkness.
+        photos: the folder of the index's photos, to find blurred and dark photos too; None leaves that out.
         same_m: photos within this many metres show the same place.
         far_m: photos more than this many metres apart show different places.
-        copy_score: photos of one place with at least this score are near-duplicates.
+        copy_score: two photos of one place with at least this score are near-duplicates.
 
     Raises:
-        InputError: no photo of the index has a position, no photo is in `photos`, or a distance or the score is out of
-            range.
+        InputError: no photo of the index has a position, no photo of the index is in `photos`, or a distance or the
+            score is out of range.
 
     Example:
         >>> import tempfile
@@ -151,21 +157,29 @@ def examine(
     """
     if not 0 < same_m <= far_m:
         raise InputError(
-            "the distance of photos of one place must be above 0 and at most the distance of far places, got "
-            f"{same_m:g} and {far_m:g} m."
+            "the distance within which photos show one place must be above 0 and at most the distance beyond which "
+            f"they show different places, got {same_m:g} m and {far_m:g} m."
         )
     if not -1 <= copy_score <= 1:  # NaN too
-        raise InputError(f"the score of near-duplicates must be -1 to 1, such as {COPY_SCORE:g}, got {copy_score:g}.")
+        raise InputError(
+            f"the score of near-duplicates must be from -1 to 1, such as {COPY_SCORE:g}, got {copy_score:g}."
+        )
     positions = index.positions if len(index) else None
     if positions is None or not positions.known.any():
-        raise InputError(f"no photo of {index.path} has a position, so there is no map to examine.")
+        raise InputError(
+            f"examining an index needs photos with positions, but no photo of {index.path} has one. Build the index "
+            "from photos with positions."
+        )
     plane, known = main_plane(positions), int(positions.known.sum())
     with Progress(progress, len(compared_rows(index)) + (len(index) if photos else 0)) as counting:
         counting.start(0)
         similar = similarity(index, same_m, far_m, copy_score, counting)
         measured = photos and quality([_path_in(photos, index, row) for row in range(len(index))], counting)
     if measured and not measured.measured:
-        raise InputError(f"none of the {len(index):,} photos is in {photos}. Give the folder that was indexed.")
+        raise InputError(
+            f"expected the {len(index):,} photos of the index in {photos}, found none that can be read. Give the "
+            "folder that was indexed."
+        )
     return Health(
         index=index,
         photos=photos,
@@ -183,10 +197,11 @@ def examine(
 
 
 def _path_in(photos: Path | None, index: PlaceIndex, row: int) -> Path | None:
-    """Return the expected path of a photo, or None if it is not in `photos`.
+    """Return the path where the photo of a row should be, or None if it cannot be in `photos`.
 
-    A merged index may have photos of several folders, with equal names. If a photo's folder is inside `photos`, its own
-    path is right. Otherwise `photos` replaces only the folder of the first photo.
+    An index that was merged may have photos from several folders, which may have the same names. A photo whose own
+    folder is inside `photos` keeps its path. For other photos, `photos` stands for the folder of the index's first
+    photo, which may have been moved; photos from further folders have no path.
     """
     root, name = index.snapshot.photo(row)
     if photos is None or (root / name).is_relative_to(photos.absolute()):

@@ -1,4 +1,4 @@
-"""Measure an index: thin places and holes in its coverage, blurred and dark photos."""
+"""Measurements of an index: thin places and holes in its coverage, blurred and dark photos."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from cricavpr.images import decode
 from cricavpr.progress import Progress
 
 MOST_HOLES = 20
-WIDER = 2.0  # a hole is so many times wider than the usual gap between streets
-LONG_SIDE = 512  # pixels: sharpness is compared at one size
-BLURRED = 0.1  # share of the median sharpness of these photos
-DARK = 40.0  # mean brightness, of 255
+WIDER = 2.0  # a hole is at least this many times wider than the usual gap between photos
+LONG_SIDE = 512  # long side in pixels to which photos are reduced, because sharpness depends on the size
+BLURRED = 0.1  # photos below this fraction of the median sharpness of all photos are blurred
+DARK = 40.0  # photos with a mean brightness below this (of 255) are dark
 
 
 @dataclass(frozen=True)
 class Hole:
-    """An empty circle between photos, in metres in the plane of the map."""
+    """A hole in the coverage of an index: a circle between photos that contains no photo.
+
+    Attributes:
+        easting_m, northing_m: centre of the circle in metres.
+        radius_m: radius in metres.
+    """
 
     easting_m: float
     northing_m: float
@@ -33,7 +38,7 @@ class Hole:
 
 
 def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
-    """Return the rows of photos that have no other photo within `same_m`. Photos without a position are left out.
+    """Return the rows of the photos without another photo within `same_m`. Photos without a position are left out.
 
     Example:
         >>> thin_places(Positions(np.array([[0.0, 0.0], [0.0, 20.0], [0.0, 60.0]])), 25.0)
@@ -46,7 +51,7 @@ def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
 
 
 def main_plane(positions: Positions) -> NDArray[np.int64]:
-    """Return the rows of the UTM zone with the most photos, because several zones cannot share one map."""
+    """Return the rows of the photos in the most common UTM zone, because one map cannot show several zones."""
     known = np.flatnonzero(positions.known)
     if positions.zones is None or not len(known):
         return known
@@ -60,10 +65,14 @@ def holes(
     metres: NDArray[np.float64],  # (N, 2)
     same_m: float,
 ) -> tuple[Hole, ...]:
-    """Return the largest empty circles between photos, largest first, without overlap.
+    """Return the largest circles between photos that contain no photo, largest first. No two circles overlap.
 
-    The candidates are circumcircles of the Delaunay triangulation with centres inside the convex hull. A candidate is a
-    hole if it is wider than a place, and twice as wide as the circle of the median triangle by area.
+    Candidates are the circumcircles of the Delaunay triangulation of the photos whose centre is inside the convex hull.
+    A candidate is a hole if its radius is at least 2 * `same_m`, and at least twice the typical radius of all
+    circumcircles (the median, weighted by the area of the triangles).
+
+    Args:
+        metres: easting and northing of the photos.
     """
     from scipy.spatial import Delaunay, QhullError
 
@@ -72,7 +81,7 @@ def holes(
         return ()
     middle = points.mean(axis=0)
     try:
-        mesh = Delaunay(points - middle)  # centred, because squares of large numbers lose digits
+        mesh = Delaunay(points - middle)  # centred on the mean, because squares of large coordinates lose digits
     except QhullError:  # all photos lie on one line
         return ()
     centres, radii, areas = _circumcircles(mesh.points[mesh.simplices])
@@ -111,8 +120,8 @@ class Measured:
 
     Attributes:
         row: row of the photo in the index.
-        sharpness: variance of the Laplacian; 0 without any edge.
-        brightness: mean, 0 to 255.
+        sharpness: variance of the Laplacian; 0 for a photo without any edge.
+        brightness: mean brightness, from 0 to 255.
     """
 
     row: int
@@ -122,12 +131,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Quality:
-    """Result of measuring the photos of an index.
+    """Blurred and dark photos of an index.
 
     Attributes:
-        measured: number of measured photos.
+        measured: number of photos that were measured.
         missing: number of photos that do not exist or cannot be read.
-        blurred, dark: the worst photos first.
+        blurred, dark: the blurred photos, and the dark photos; the worst first.
     """
 
     measured: int
@@ -137,10 +146,14 @@ class Quality:
 
 
 def quality(paths: Sequence[Path | None], progress: Progress) -> Quality:
-    """Measure the photos of an index. `paths` has the path of each row, or None if it is unknown."""
+    """Measure the photos of an index, and return the blurred and the dark photos.
+
+    Args:
+        paths: path of the photo of each row, or None if it is unknown.
+    """
     found = []
     for row, path in enumerate(paths):
-        with contextlib.suppress(ImageError):  # counted as missing; describing the photos names them
+        with contextlib.suppress(ImageError):  # the photo counts as missing
             if path is not None:
                 found.append(Measured(row, *measure(decode(path))))
         progress.advance(1)
@@ -151,7 +164,7 @@ def quality(paths: Sequence[Path | None], progress: Progress) -> Quality:
 
 
 def measure(image: NDArray[np.uint8]) -> tuple[float, float]:  # (H, W, 3)
-    """Return sharpness and mean brightness of a photo in grey, with a long side of at most 512 pixels.
+    """Return sharpness and mean brightness of a photo, converted to grey and reduced to at most 512 pixels.
 
     Sharpness is the variance of the Laplacian: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy"
     (2000).

@@ -1,4 +1,4 @@
-"""The findings as one HTML page that needs no network."""
+"""HTML page with the findings about an index, in one file without links to the network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cricavpr.health.similarity import Pair
 from cricavpr.images import decode
 from cricavpr.pages import Circle, Line, Marker, map_of, picture, render, text
 
-PICTURE_PX = 320  # the long side
+PICTURE_PX = 320  # long side of a photo on the page
 MOST_NAMES = 60
 MOST_PHOTOS = 12
 
 
 def page(health: Health) -> str:
-    """Return the page as text, with pictures of the photos that can be read."""
+    """Return the HTML of the page. It includes the listed photos that can be read."""
     name = health.index.path.resolve().name
     return render(
         title=f"Health of {name}",
@@ -37,11 +37,11 @@ def _lede(health: Health) -> str:
             f"match at a place more than {health.far_m:g} m away."
         ]
     elif len(health.thin) == len(health.plane) + health.elsewhere:
-        parts = ["No place has two photos, so the usual score of two photos of one place is unknown."]
+        parts = ["No place has two photos, so it is unknown which score two photos of one place usually have."]
     else:
         parts = [
-            f"None of {found.compared:,} photos has a match at its own place, so the usual score of two photos of one "
-            "place is unknown."
+            f"None of {found.compared:,} photos has a match at its own place, so it is unknown which score two photos "
+            "of one place usually have."
         ]
     if health.unlocated:
         parts.append(f"{health.unlocated:,} photos have no position and are left out.")
@@ -51,7 +51,7 @@ def _lede(health: Health) -> str:
 
 
 class _Page:
-    """Body of the page. Each picture is embedded once, with an id by which the map opens it."""
+    """Body of the page. Each photo is embedded only once, with an id by which the map opens it."""
 
     def __init__(self, health: Health) -> None:
         self.health = health
@@ -59,7 +59,7 @@ class _Page:
 
     def body(self) -> str:
         sections = [self._lookalikes(), self._copies(), self._thin(), self._quality()]
-        return "\n".join([self._counts(), self._map(), *filter(None, sections)])  # the map needs the pictures' ids
+        return "\n".join([self._counts(), self._map(), *filter(None, sections)])  # made last: the map needs photo ids
 
     def _counts(self) -> str:
         health = self.health
@@ -76,7 +76,7 @@ class _Page:
         return f'<div class="counts">{cards}</div>'
 
     def _map(self) -> str:
-        """Return the map, without photos of other UTM zones."""
+        """Return the map of the photos in the most common UTM zone."""
         health, index = self.health, self.health.index
         metres = index.positions.metres.tolist()
         thin, shown = set(health.thin.tolist()), set(health.plane.tolist())
@@ -108,15 +108,19 @@ class _Page:
     def _lookalikes(self) -> str:
         usual, far_m = self.health.similarity.usual_score, self.health.far_m
         if usual is None:
-            why = "The most similar photos of far places. Two photos of one place would show which score is too high."
+            why = (
+                f"The most similar photos that are more than {far_m:g} m apart. Whether they could be confused is "
+                "unknown, because no place has two photos to compare with."
+            )
             nothing = f"No two photos are more than {far_m:g} m apart."
         else:
-            score = f"a score of at least {usual:.3f}, which is usual for two photos of one place."
-            why, nothing = f"Photos of far places with {score}", f"No two photos of far places have {score}"
+            score = f"a score of at least {usual:.3f}, the median score of two photos of one place."
+            why = f"Photos more than {far_m:g} m apart with {score}"
+            nothing = f"No two photos more than {far_m:g} m apart have {score}"
         return self._pairs("Similar places", why, self.health.similarity.lookalikes, nothing)
 
     def _copies(self) -> str:
-        why = f"Photos within {self.health.same_m:g} m that hardly differ: one of them is enough."
+        why = f"Photos within {self.health.same_m:g} m of each other that hardly differ: one of them is enough."
         return self._pairs("Near-duplicates", why, self.health.similarity.copies, "There are none.")
 
     def _pairs(self, title: str, why: str, pairs: Sequence[Pair], nothing: str) -> str:
@@ -145,8 +149,10 @@ class _Page:
         missing = f" {found.missing:,} do not exist or cannot be read." if found.missing else ""
         return (
             f'<p class="caveat">{found.measured:,} photos were measured.{missing}</p>'
-            + self._worst("Blurred photos", "Much less sharp than the median of these photos.", found.blurred)
-            + self._worst("Dark photos", "Hardly any light.", found.dark)
+            + self._worst(
+                "Blurred photos", "Less than a tenth as sharp as the median photo of this index.", found.blurred
+            )
+            + self._worst("Dark photos", "Mean brightness below 40 of 255.", found.dark)
         )
 
     def _worst(self, title: str, why: str, worst: Sequence[Measured]) -> str:
@@ -174,4 +180,4 @@ class _Page:
 
 
 def _more(count: int, shown: int) -> str:
-    return f"<p>and {count - shown:,} more; the JSON has all.</p>" if count > shown else ""
+    return f"<p>and {count - shown:,} more; the JSON file beside this page has all.</p>" if count > shown else ""

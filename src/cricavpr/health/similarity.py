@@ -1,4 +1,4 @@
-"""Find photos with similar descriptors: near-duplicates of one place, and far places that look the same."""
+"""Search for photos with similar descriptors: near-duplicates of one place, and places far apart that look the same."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cricavpr.geo import distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.progress import Progress
 
-MOST_COMPARED = 5000  # of more photos, an even sample is compared with all others
+MOST_COMPARED = 5000  # of a larger index, this many evenly spaced photos are compared with all others
 MOST_PAIRS = 20
 AT_ONCE = 256
-BEYOND = 8  # matches to search in addition to the photos around a photo
+BEYOND = 8  # matches to search for each photo, in addition to as many as there are photos around it
 
 _PAIR = np.dtype([("first", np.int64), ("second", np.int64), ("score", np.float64), ("apart_m", np.float64)])
 _Pairs = np.ndarray[tuple[int], np.dtype[np.void]]  # of _PAIR
@@ -23,7 +23,13 @@ _Pairs = np.ndarray[tuple[int], np.dtype[np.void]]  # of _PAIR
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photos of an index by row, the score between them, and the distance between them."""
+    """Two photos of an index.
+
+    Attributes:
+        first, second: rows of the photos.
+        score: cosine of their descriptors.
+        apart_m: distance between them in metres.
+    """
 
     first: int
     second: int
@@ -37,11 +43,13 @@ class Similarity:
 
     Attributes:
         compared: number of photos that were compared with all others.
-        usual_score: median score of a photo's best match at its own place; None if no photo has such a match.
-        copies: pairs at one place with at least the given score, highest score first.
-        copy_count: number of such pairs, listed or not.
-        lookalikes: pairs of far places, highest score first, with only the best pair between the same two places.
-        confused: number of photos whose best match is at a far place.
+        usual_score: median, over the photos, of the score of a photo's best match at its own place; None if no photo
+            has a match at its own place.
+        copies: near-duplicates: pairs at one place with at least the given score, highest score first, at most 20.
+        copy_count: number of all near-duplicates.
+        lookalikes: pairs of similar photos far apart, highest score first, at most 20. Of several pairs that join the
+            same two places, only the best is listed.
+        confused: number of photos whose best match is far away.
     """
 
     compared: int
@@ -53,13 +61,23 @@ class Similarity:
 
 
 def compared_rows(index: PlaceIndex) -> NDArray[np.int64]:
-    """Return the rows that `similarity` compares with all others: an even sample of those with a position."""
+    """Return the rows of the photos that `similarity` compares with all others.
+
+    These are all photos with a position, or 5000 evenly spaced ones if there are more.
+    """
     known = np.flatnonzero(index.positions.known)
     return known[np.linspace(0, len(known) - 1, min(MOST_COMPARED, len(known))).astype(np.int64)]
 
 
 def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float, progress: Progress) -> Similarity:
-    """Compare the photos of an index with each other. Photos without a position are left out."""
+    """Find near-duplicates and similar places in an index. Photos without a position are left out.
+
+    Args:
+        same_m: photos within this many metres show the same place.
+        far_m: photos more than this many metres apart show different places.
+        copy_score: photos of one place with at least this score are near-duplicates.
+        progress: is advanced by each compared photo.
+    """
     rows = compared_rows(index)
     parts = [np.empty(0, _PAIR)]
     for start in range(0, len(rows), AT_ONCE):
@@ -73,7 +91,7 @@ def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float
     own = _best_of(near, rows)
     usual = float(np.median(own[np.isfinite(own)])) if np.isfinite(own).any() else None
     copies = _once(near, copy_score)
-    # As similar as two photos of one place usually are; without such photos, the most similar of all.
+    # Pairs that are as similar as two photos of one place usually are; if that is unknown, all pairs, best first.
     lookalikes = _once(there, -np.inf if usual is None else usual)
     return Similarity(
         compared=len(rows),
@@ -86,7 +104,10 @@ def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float
 
 
 def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> _Pairs:
-    """Return the matches of some photos, without the photos themselves: all near photos, and some more."""
+    """Return the best matches of some photos as pairs.
+
+    They include enough matches that each photo has some beyond `far_m`. A photo is never paired with itself.
+    """
     around = max(map(len, within_radius(index.positions, index.positions.take(rows), far_m)))
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
     found = index.search(queries, min(len(index), around + BEYOND))
@@ -99,14 +120,14 @@ def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> _Pairs
 
 
 def _best_of(pairs: _Pairs, rows: NDArray[np.int64]) -> NDArray[np.float64]:  # (M,)
-    """Return the best score of each compared photo; -inf without a match."""
+    """Return the best score of each compared photo in `rows`; -inf for a photo without a pair."""
     best = np.full(len(rows), -np.inf)
     np.maximum.at(best, np.searchsorted(rows, pairs["first"]), pairs["score"])
     return best
 
 
 def _once(pairs: _Pairs, least_score: float) -> _Pairs:
-    """Return each pair of photos once, highest score first."""
+    """Return the pairs with at least `least_score`, highest score first, each pair of photos only once."""
     ends = np.sort(np.column_stack([pairs["first"], pairs["second"]]), axis=1)
     rows = np.unique(ends, axis=0, return_index=True)[1]
     chosen: _Pairs = pairs[rows[np.lexsort((rows, -pairs["score"][rows]))]]
@@ -118,7 +139,7 @@ def _as_pairs(pairs: _Pairs) -> list[Pair]:
 
 
 def _of_different_places(index: PlaceIndex, pairs: list[Pair], same_m: float) -> tuple[Pair, ...]:
-    """Return the best pairs, without those that join the same two places as a better pair."""
+    """Return up to 20 pairs, best first, without pairs that join the same two places as a better pair."""
     chosen: list[Pair] = []
 
     def same_places(one: Pair, other: Pair) -> bool:

@@ -1,7 +1,7 @@
-"""Calibration of an index: probabilities, thresholds and radii for its answers, in one small JSON file.
+"""Calibration of an index: turns matches into a confidence and a radius, and is stored in one small JSON file.
 
-The file lies in the folder of the index and records the photos and descriptors that it was made for. If these have
-changed too much, it is not used any more.
+The file is in the folder of the index. It records for which photos and descriptors it was made, and is no longer used
+if too many photos of the index have changed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from cricavpr.schema import build, to_plain
 
 LEAVE_PLACE_OUT, LABELLED = "leave-place-out", "labelled queries"
 OWN = (
-    "radius and confidence were learnt from the photos of the index itself: they hold for photos that are taken like "
-    "those."
+    "the calibration was made from the photos of the index itself, so radius and confidence are right only for photos "
+    "taken in the same way as those."
 )
-COVERAGE = 0.9  # share of the answers whose truth lies within their radius
-CERTAINTY = 0.9  # probability that a promised precision holds
-FIRST_SHARE = 0.1  # share of the cases above the first threshold that is tested
-SAME_ENOUGH = 0.8  # share of the photos that must be the same as when the index was calibrated
-RIDGE = 1.0  # a weight of one standard deviation costs as much as half a case: keeps separable data finite
-STEPS = 500
+COVERAGE = 0.9  # fraction of answers whose true position lies within their radius
+CERTAINTY = 0.9  # probability that an index keeps the precision that `Calibration.level` promises
+FIRST_SHARE = 0.1  # the first threshold that is tested has at least this fraction of the cases above it
+SAME_ENOUGH = 0.8  # a calibration is used if at least this fraction of the photos is unchanged
+RIDGE = 1.0  # strength of the L2 penalty, which keeps weights finite if the cases can be separated perfectly
+STEPS = 500  # maximum number of iterations of the fit
 PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
 WAIT_S = 60.0  # time to wait for another writer; calibrating takes longer
 
@@ -47,13 +47,13 @@ WAIT_S = 60.0  # time to wait for another writer; calibrating takes longer
 class Logistic:
     """Logistic regression p = 1 / (1 + exp(-(bias + weights . (x - mean) / scale))) with weights of at least 0.
 
-    A higher value of any feature speaks for the answer, so it must never lower the probability. This matters because
-    new cases differ a little from the fitted ones: a photo of the index finds one photo fewer of its place than a new
-    photo does.
+    Weights are not negative, because a higher value of any feature is evidence that the answer is correct, and must
+    never lower the probability.
 
     Attributes:
-        mean, scale: mean and standard deviation of each feature among the fitted cases.
-        weights: one weight for each feature, in units of its scale.
+        mean, scale: mean and standard deviation of each feature among the cases of the fit.
+        weights: one weight for each standardised feature.
+        bias: constant term.
     """
 
     mean: tuple[float, ...]
@@ -72,7 +72,13 @@ class Logistic:
         happened: NDArray[np.bool_],  # (M,)
         case_weights: NDArray[np.float64],  # (M,)
     ) -> Self:
-        """Maximise the likelihood with a ridge penalty. If all cases agree, probabilities are near 0 or 1."""
+        """Return the model of maximum likelihood with an L2 penalty.
+
+        Args:
+            features: one row of features per case.
+            happened: whether the event happened in each case; the model predicts its probability.
+            case_weights: weight of each case in the likelihood.
+        """
         from scipy.optimize import minimize
 
         mean, scale = features.mean(axis=0), features.std(axis=0)
@@ -94,15 +100,15 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Level:
-    """A threshold of the confidence, and the result of answering only cases at or above it.
+    """A threshold of the confidence, and what happens if only cases with at least this confidence get an answer.
 
     Attributes:
         confidence: the threshold.
-        cases: effective number of cases at or above it.
-        precision: share of right answers, measured on cases that the probabilities were not fitted on.
-        at_least: lower bound of `precision`, with 90 % certainty for this threshold alone.
-        answered: share of the answerable cases that get an answer.
-        refused: share of the cases without their place in the map that get no answer.
+        cases: effective number of cases with at least this confidence.
+        precision: fraction of correct answers, measured on cases that the model was not fitted on.
+        at_least: lower bound of `precision` that holds with a probability of 90 %, for this threshold alone.
+        answered: fraction of the cases whose place is in the index that get an answer.
+        refused: fraction of the cases whose place is not in the index that get no answer.
     """
 
     confidence: float
@@ -115,7 +121,12 @@ class Level:
 
 @dataclass(frozen=True)
 class Ring:
-    """Radius for answers with a confidence of at least `confidence`; the next ring has a higher confidence."""
+    """Radius of the answers whose confidence lies between that of this ring and that of the next ring.
+
+    Attributes:
+        confidence: lowest confidence of the ring.
+        radius_m: radius in metres that contains the true position of 90 % of these answers.
+    """
 
     confidence: float
     radius_m: float
@@ -123,7 +134,13 @@ class Ring:
 
 @dataclass(frozen=True)
 class Bin:
-    """Reliability of `count` cases of similar confidence: their mean confidence `said`, and the share `right`."""
+    """Reliability of the cases of similar confidence: how often they are correct.
+
+    Attributes:
+        said: mean confidence of the cases.
+        right: fraction of the cases that are correct; equals `said` in an ideal calibration.
+        count: number of cases.
+    """
 
     said: float
     right: float
@@ -132,13 +149,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class Source:
-    """The cases that a calibration was fitted on.
+    """Summary of the cases that a calibration was fitted on. A case is a query with a known position, and its result.
 
     Attributes:
-        cases: LEAVE_PLACE_OUT or LABELLED.
-        answerable, absent: number of cases with their place in the map, and without it.
-        share_in_map: expected share of answerable photos.
-        right_m: distance in metres within which an answer is right.
+        cases: LEAVE_PLACE_OUT (photos of the index as queries) or LABELLED (other photos with known positions).
+        answerable, absent: number of cases whose place is in the index, and whose place is not.
+        share_in_map: fraction of future photos whose place is expected to be in the index.
+        right_m: distance in metres within which an answer is correct.
     """
 
     cases: str
@@ -150,19 +167,21 @@ class Source:
 
 @dataclass(frozen=True, repr=False)
 class Calibration:
-    """Everything that turns matches into probabilities and a radius; see `cricavpr.locate.fitting.fit`.
+    """Models that turn the matches of a photo into probabilities and a radius; made by `cricavpr.locate.fitting.fit`.
 
     Attributes:
-        made_by: provenance of the descriptors of the index.
+        made_by: method, weights and settings that computed the descriptors of the index.
         version, photos: version and number of photos of the index when it was calibrated.
-        sketch: a sample of the photos of the index; see `sketch_of`.
-        rule: how matches become a position.
-        source: the cases.
-        right, in_map: models of the probability that the position is right, and that the place is in the map at all.
-        levels: thresholds, by rising confidence.
-        rings: radii, by rising confidence.
-        reliability: how often cases outside the fit were right, by rising confidence.
-        wiped: how many numbers the sketch has lost because their photos were removed.
+        sketch: hashes of a sample of the photos of the index, to find out whether photos changed; see `sketch_of`.
+        rule: parameters by which matches become a position.
+        source: the cases that the calibration was fitted on.
+        right, in_map: models of the probability that the position is correct, and that the place is in the index.
+        levels: thresholds of the confidence, in ascending order.
+        rings: radii, in ascending order of the confidence.
+        reliability: how often cases that the models were not fitted on are correct, in ascending order of confidence.
+        wiped: number of hashes that were deleted from the sketch because their photos were removed from the index.
+        features: names of the inputs of both models.
+        format: version of the file format.
     """
 
     made_by: MadeBy
@@ -182,23 +201,30 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if self.features != FEATURES:
-            raise ValueError(f"features must be {', '.join(FEATURES)}")
+            raise ValueError(f"features must be {', '.join(FEATURES)}, got {', '.join(self.features)}")
         if not 0 <= self.wiped <= SKETCH - len(self.sketch):
-            raise ValueError(f"a sketch of {len(self.sketch)} numbers cannot have lost {self.wiped}")
+            raise ValueError(
+                f"wiped must be 0 to {SKETCH - len(self.sketch)} for a sketch of {len(self.sketch)} numbers, got "
+                f"{self.wiped}"
+            )
         if not self.rings:
-            raise ValueError("rings must not be empty")
+            raise ValueError("rings must have at least one entry, got none")
 
     def __repr__(self) -> str:
-        cases = f"{self.source.answerable} answerable and {self.source.absent} absent cases"
+        cases = f"{self.source.answerable} cases with their place in the index and {self.source.absent} without"
         return f"<Calibration of {self.photos:,} photos by {self.source.cases}, {cases}>"
 
     def level(self, precision: float) -> Level | None:
-        """Return the lowest threshold that keeps a precision with 90 % certainty; None if no threshold does.
+        """Return the lowest threshold that keeps a precision with a probability of 90 %; None if no threshold does.
 
-        Thresholds are tested in a fixed order, from high confidence downward, each by the bound of Clopper and Pearson
-        (1934), until the first one fails: fixed-sequence testing, as in Angelopoulos et al., "Learn then test" (2021).
-        The lowest threshold whose own bound holds would be wrong far more often: one of many bounds holds by luck.
-        The first threshold has at least a tenth of all cases above it, and as many as a test needs to pass at all.
+        Thresholds are tested from high to low confidence, each by the bound of Clopper and Pearson (1934), until one
+        fails. This is fixed-sequence testing, as in Angelopoulos et al., "Learn then test" (2021). Testing all
+        thresholds and taking the lowest that passes would be wrong far more often, because one of many may pass by
+        luck. The first threshold to be tested has at least a tenth of all cases above it, and enough cases that the
+        test can pass.
+
+        Args:
+            precision: wanted fraction of correct answers.
 
         Raises:
             InputError: `precision` is not between 0 and 1.
@@ -214,43 +240,52 @@ class Calibration:
         return passed
 
     def shortfall(self, precision: float) -> str | None:
-        """Return one line if no threshold keeps a precision, else None."""
+        """Return a line that explains that no threshold keeps this precision, or None if a threshold does."""
         if self.level(precision) is not None:
             return None
         bounds = sorted({level.at_least for level in self.levels if 0 < level.at_least < 1}, reverse=True)
         most = next((bound for bound in bounds if self.level(bound) is not None), 0.0)
         return (
-            f"this calibration supports a precision of at most {math.floor(1000 * most) / 1000:g}, got {precision:g}: "
-            "every answer is unknown. Ask for less, or calibrate on more queries."
+            f"this calibration supports a precision of at most {math.floor(1000 * most) / 1000:g}, got {precision:g}, "
+            "so every answer is unknown. Ask for a lower precision, or calibrate with more queries."
         )
 
     def caveat(self, precision: float) -> str | None:
-        """Return one line about the limits of the answers, or None."""
+        """Return a line that warns about the limits of the answers, or None if there is nothing to warn about."""
         own = OWN if self.source.cases == LEAVE_PLACE_OUT else None
         return " ".join(filter(None, (self.shortfall(precision), own))) or None
 
     def doubt(self, found: Consensus, precision: float) -> Doubt:
-        """Return the confidence and the radius of one answer."""
+        """Return the confidence and the radius of one answer.
+
+        Args:
+            found: the place that the matches of the photo support.
+            precision: wanted fraction of correct answers, which decides whether the photo gets an answer.
+        """
         confidence = float(self.right(found.features[None])[0])
-        in_map = max(confidence, float(self.in_map(found.features[None])[0]))  # a right position is in the map
+        in_map = max(
+            confidence, float(self.in_map(found.features[None])[0])
+        )  # if the position is correct, the place is in the index
         level = self.level(precision)
         answered = level is not None and confidence >= level.confidence
         return Doubt(self.radius_m(confidence), confidence, in_map, precision, answered)
 
     def radius_m(self, confidence: float) -> float:
-        """Return the radius that holds the truth for 90 % of the answers with this confidence."""
+        """Return the radius that contains the true position for 90 % of the answers with this confidence."""
         return next((ring for ring in reversed(self.rings) if confidence >= ring.confidence), self.rings[0]).radius_m
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of the file, without its checksum."""
+        """Return the content of the calibration file as a dictionary, without its checksum."""
         values: dict[str, Any] = to_plain(self)
         return values
 
     def save(self, index: PlaceIndex) -> Path:
-        """Write the file into the folder of the index, durably, without photos that have been removed since.
+        """Write the calibration into the folder of the index, and return the path of the file.
+
+        Photos that were removed from the index after the calibration was made are left out of the sketch.
 
         Raises:
-            InputError: another writer holds the index for too long, or the file cannot be written.
+            InputError: another process keeps the index locked for more than a minute, or the file cannot be written.
         """
         path = index.path / CALIBRATION
         with writer_of(index.path, WAIT_S):
@@ -262,14 +297,19 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Found:
-    """The calibration of an index, or one line that says why it cannot be used."""
+    """The calibration of an index, or the reason why there is none.
+
+    Attributes:
+        calibration: the calibration, or None.
+        why_not: one line that says why the index has no calibration or why it cannot be used; None if it is used.
+    """
 
     calibration: Calibration | None
     why_not: str | None = None
 
 
 def read_calibration(index: PhotoIndex) -> Found:
-    """Read the calibration of an index, if it still fits."""
+    """Read the calibration of an index, if it has one that fits its descriptors and its current photos."""
     if not isinstance(index, PlaceIndex):
         why_not = "so the confidence of an answer is unknown. Only an index in a folder can be calibrated."
         return Found(None, f"{index.path} is not calibrated, {why_not}")
@@ -280,17 +320,21 @@ def read_calibration(index: PhotoIndex) -> Found:
     except FileNotFoundError:
         return Found(None, f"{index.path} is not calibrated, so the confidence of an answer is unknown. {again}")
     except OSError as error:
-        return Found(None, f"cannot read {path}: {error.strerror or error}. Answers are uncalibrated.")
+        return Found(
+            None, f"cannot read {path}: {error.strerror or error}, so answers have no confidence and no radius."
+        )
     except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
-        return Found(None, f"{path} is damaged or of another version and is not used. {again}")
+        return Found(None, f"{path} is damaged or has another format version, so it is not used. {again}")
     if calibration.made_by != index.made_by:
-        return Found(None, f"{path} was made for other descriptors and is not used. {again}")
+        return Found(
+            None, f"{path} was made for descriptors of another method, weights or settings, so it is not used. {again}"
+        )
     same = likeness(calibration.sketch, sketch_of(index.snapshot.ids_and_metres()), calibration.wiped)
     if same < SAME_ENOUGH:
         return Found(
             None,
-            f"{path} was made for version {calibration.version}, which shares {100 * same:.0f} % of the photos and "
-            f"positions with version {index.version}, and is not used. {again}",
+            f"{path} was made for version {calibration.version} of the index, but only {100 * same:.0f} % of the "
+            f"photos and positions are the same in version {index.version}, so it is not used. {again}",
         )
     return Found(calibration)
 
@@ -306,16 +350,19 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return p
 
 
-# --- for people
+# --- table and plot
 
 
 def precision_table(calibration: Calibration) -> str:
-    """Return a table as text: for each precision its threshold, and the shares of right, answered and refused cases."""
+    """Return a table as text, with a row for each precision: its threshold and what happens at this threshold.
+
+    The columns are the measured precision, and the answered and refused fractions of `Level`.
+    """
     lines = ["precision  threshold  measured  answered  refused"]
     for precision in PRECISIONS:
         level = calibration.level(precision)
         if level is None:
-            lines.append(f"{precision:9.2f}  not supported by these cases: every answer would be unknown")
+            lines.append(f"{precision:9.2f}  not supported by these cases, so every answer would be unknown")
             continue
         shares = (level.precision, level.answered, level.refused)
         lines.append(
@@ -325,7 +372,7 @@ def precision_table(calibration: Calibration) -> str:
 
 
 def draw(calibration: Calibration) -> Figure:
-    """Draw how often answers of a confidence were right, and the shares that each threshold gives.
+    """Draw two plots: how often answers are correct by confidence, and what happens at each threshold.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -346,7 +393,7 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
         axes.annotate(
             f"{one.count:,}", (one.said, one.right), shift, textcoords="offset points", ha="center", fontsize=7
         )
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="confidence", ylabel="share that was right")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="confidence", ylabel="share of correct answers")
     axes.set_title("Reliability (numbers: cases)")
     axes.legend(loc="upper left")
 
@@ -354,7 +401,7 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
 def _draw_levels(axes: Axes, calibration: Calibration) -> None:
     thresholds = [level.confidence for level in calibration.levels]
     columns = {
-        "right among the answered": [level.precision for level in calibration.levels],
+        "correct, of all answered": [level.precision for level in calibration.levels],
         "answered, of those in the map": [level.answered for level in calibration.levels],
         "refused, of those not in the map": [level.refused for level in calibration.levels],
     }

@@ -1,6 +1,7 @@
-"""Cases to calibrate on: queries with known positions, searched with their place in the map and without it.
+"""Cases for a calibration: queries with known positions, and the results of searching them.
 
-The queries are photos of the index itself (leave-place-out) or labelled photos.
+Each query is searched twice: in the whole index, and without the photos of its place, as if its place were not in the
+index. Queries are photos of the index itself (leave-place-out), or other photos with known positions.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from cricavpr.index.place_index import PlaceIndex
 from cricavpr.locate.consensus import Consensus, Rule, consensus
 from cricavpr.progress import Report
 
-MOST = 2000  # photos of an index to use as queries: more hardly improve the result
-AT_ONCE = 256  # queries between two reports of progress
-CELL_M = 100.0  # side of a square; its cases are all fitted or all tested, because neighbours are too similar
+MOST = 2000  # maximum number of photos of the index to use as queries; more hardly improve the result
+AT_ONCE = 256  # queries that are searched between two reports of progress
+CELL_M = 100.0  # side of a square of ground; cases in one square are never split between fit and test: too similar
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """M queries and their results.
+    """M cases: searched queries with known positions, and how well they were located.
 
     Attributes:
-        features: (M, F) features from `consensus`.
-        error_m: (M,) distance from the estimate to the truth.
-        in_map: (M,) whether the index had a photo of the place in this search.
-        cell: (M,) number of the square that the truth lies in.
+        features: (M, F) features of each result, from `consensus`.
+        error_m: (M,) distance in metres from the estimated to the true position.
+        in_map: (M,) whether the searched photos included one of the query's place.
+        cell: (M,) number of the 100 m square that contains the true position.
         own: whether the queries are photos of the index.
-        right_m: distance within which an answer is right, and within which a photo shows the place.
+        right_m: distance in metres within which an answer is correct, and within which photos show the same place.
     """
 
     features: NDArray[np.float64]
@@ -47,30 +48,35 @@ class Cases:
 
     @property
     def right(self) -> NDArray[np.bool_]:  # (M,)
-        """Whether each estimate is right."""
+        """Whether each estimated position is correct."""
         return self.error_m <= self.right_m
 
 
 def cases_of_index(
     index: PlaceIndex, right_m: float, rule: Rule, most: int = MOST, report: Report | None = None
 ) -> Cases:
-    """Search each photo once without itself and once without all photos of its place (leave-place-out).
+    """Return cases with photos of the index as queries (leave-place-out).
+
+    Each photo is searched once among all other photos, and once without all photos of its place.
 
     Args:
-        most: how many photos of the index to use as queries.
+        right_m: distance in metres within which an answer is correct, and within which photos show the same place.
+        rule: parameters by which matches become a position.
+        most: maximum number of photos to use as queries.
+        report: called with (queries searched, all queries).
 
     Raises:
-        InputError: no two photos show the same place, so no query has an answer; or `most` is below 1.
+        InputError: no two photos show the same place, so that no query can be answered; or `most` is below 1.
     """
     if most < 1:
-        raise InputError(f"at least 1 photo of the index must be a query, got {most}.")
+        raise InputError(f"the number of photos of the index to use as queries must be at least 1, got {most}.")
     known = np.flatnonzero(index.positions.known)
     near = within_radius(index.positions, index.positions.take(known), right_m)
     pairs = sum(len(others) > 1 for others in near)
     if not pairs:
         raise InputError(
-            f"no two photos of {index.path} lie within {right_m:g} m, so none can be found by another. "
-            "Calibrate with photos whose positions you know: --queries FOLDER."
+            f"calibrating with the photos of {index.path} itself needs photos within {right_m:g} m of each other, but "
+            "it has none. Calibrate with other photos whose positions are known: --queries FOLDER."
         )
     rows = known[np.linspace(0, len(known) - 1, min(most, len(known))).astype(np.int64)]
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
@@ -84,19 +90,24 @@ def cases_of_queries(
     right_m: float,
     rule: Rule,
 ) -> Cases:
-    """Search each query once in the whole index and once without all photos of its place.
+    """Return cases with other photos as queries, each searched in the whole index and without all photos of its place.
+
+    Args:
+        positions: true positions of the queries.
+        right_m: distance in metres within which an answer is correct, and within which photos show the same place.
+        rule: parameters by which matches become a position.
 
     Raises:
-        MadeByError: the descriptors of the queries have another provenance than those of the index.
-        InputError: a query has no position, or no query has its place in the map.
+        MadeByError: the queries were described with another method, weights or settings than the index.
+        InputError: a query has no position, or the index has no photo of the place of any query.
     """
     if len(positions) != len(queries) or not positions.known.all():
-        raise InputError("calibrating needs the position of every query, got a query without one.")
+        raise InputError("calibrating needs the position of every query, got a query without a position.")
     cases = _cases(index, queries, positions, None, right_m, rule, None)
     if not cases.in_map.any():
         raise InputError(
-            f"none of the {len(queries)} queries lies within {right_m:g} m of a photo of {index.path}. "
-            "Give queries from where the index has photos."
+            f"calibrating needs queries within {right_m:g} m of a photo of {index.path}, got none among "
+            f"{len(queries)}. Give queries from places where the index has photos."
         )
     return cases
 
@@ -116,7 +127,7 @@ def _cases(
     in_map: list[bool] = []
     for start in range(0, len(queries), AT_ONCE):
         rows = slice(start, min(start + AT_ONCE, len(queries)))
-        left_out = max(map(len, near[rows])) + 1  # so that enough matches remain without the place
+        left_out = max(map(len, near[rows])) + 1  # so that enough matches remain after leaving out the place
         part = DescriptorSet(queries.names[rows], queries.vectors[rows], queries.made_by)
         predictions = index.search(part, min(len(index), rule.depth + left_out))
         for query in range(rows.start, rows.stop):

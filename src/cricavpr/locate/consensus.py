@@ -1,9 +1,10 @@
-"""One position from many matches: the place that the best of them support together.
+"""Estimation of one position from many matches: the place that the matches support most.
 
-Weights fall from 1 for the best match to 0 for the last, whatever the scale of the scores. A Gaussian spreads each
-weight over the ground; the place is where their density is highest, and the matches near it are its members. A false
-match stands alone, however good it is; two photos of one place support each other. A match without a position stands
-alone too; if it has the most support, the place is unknown.
+The best match has the weight 1, the last match the weight 0, and those between have weights by their score. The weight
+of each match is spread over the ground around its position as a Gaussian. The estimated place is at the match where the
+sum of all is highest, and its position is the weighted mean of the matches near it. So two matches of one place support
+each other, while a single wrong match has only its own weight. A match without a position supports no other match; if
+it has the most support of all, the place is unknown.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from numpy.typing import NDArray
 from cricavpr.geo import Positions, distances_m
 
 Floats = NDArray[np.floating[Any]]
-FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # a higher value of each speaks for the answer
+FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # a higher value means that an answer is more likely
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How matches become a position. A calibration holds for one rule only.
+    """Parameters by which matches become a position. A calibration is valid for one rule only.
 
     Attributes:
-        depth: how many matches take part.
-        reach_m: distance within which matches can show the same place; the Gaussian's sigma is half of it.
-        sharpness: with 1, weights fall linearly with the score; higher values favour the best matches.
+        depth: number of matches to use.
+        reach_m: distance in metres within which matches can show the same place; half of it is the Gaussian's sigma.
+        sharpness: exponent of the weights: with 1 they fall linearly with the score; more favours the best matches.
     """
 
     depth: int = 20
@@ -40,9 +41,9 @@ class Consensus:
     """The place that the matches of one photo support.
 
     Attributes:
-        metres: (2,) easting and northing.
-        zone: UTM zone of `metres`, or None in a local frame.
-        members: rows of the matches at the place, best first.
+        metres: (2,) easting and northing of the place.
+        zone: UTM zone of `metres`; None for local coordinates.
+        members: rows of the matches near the place, best first.
         features: (5,) inputs of the calibration, in the order of `FEATURES`.
     """
 
@@ -54,10 +55,10 @@ class Consensus:
 
 def consensus(
     positions: Positions,  # of n matches, best first
-    scores: Floats,  # (n,) falling
+    scores: Floats,  # (n,) of the matches, highest first
     rule: Rule,
 ) -> Consensus | None:
-    """Return the place that the matches support, or None if its position is unknown."""
+    """Return the place that the matches support most, or None if its position is unknown or there are no matches."""
     here = positions.take(np.arange(min(rule.depth, len(positions))))
     exact: NDArray[np.float64] = np.asarray(scores[: rule.depth], np.float64)
     if not len(here):
@@ -70,7 +71,7 @@ def consensus(
     if not here.known[mode]:
         return None
     near, zone = apart_m[mode] <= rule.reach_m, None if here.zones is None else here.zones[mode]
-    if here.zones is not None:  # metres of two zones have no mean
+    if here.zones is not None:  # coordinates of different zones cannot be averaged
         near &= np.array([other == zone for other in here.zones])
     members = np.flatnonzero(near)
     share = np.maximum(weights[members], 1e-9)  # the last match has weight 0, but may be the only one with a position
@@ -94,7 +95,7 @@ def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
 def _features(
     scores: NDArray[np.float64],  # (n,)
     weights: NDArray[np.float64],  # (n,)
-    away_m: NDArray[np.float64],  # (n,) from the mode, which is near the place and defined across zones
+    away_m: NDArray[np.float64],  # (n,) distance of each match from the match with the most support
     members: NDArray[np.int64],
     rule: Rule,
 ) -> NDArray[np.float64]:  # (5,)

@@ -1,4 +1,4 @@
-"""The answer to a photo: its position, its matches, and how sure it is."""
+"""The answer for a located photo: its estimated position, its matches, and its confidence."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from cricavpr.geo import LatLon, point_feature
 from cricavpr.images import decode
 from cricavpr.pages import Circle, Marker, map_of, notebook, picture, text
 
-UNCALIBRATED = "uncalibrated"  # the index has no calibration, so the confidence is unknown
-THUMBNAIL_BYTES = 20_000  # limit of a data: URI
-SIDES_PX = (150, 96, 48)  # the first that stays below the limit is used
+UNCALIBRATED = "uncalibrated"  # stands for the confidence if the index has no calibration
+THUMBNAIL_BYTES = 20_000  # maximum length of a thumbnail as a data: URI
+SIDES_PX = (150, 96, 48)  # sizes of a thumbnail; the first below THUMBNAIL_BYTES is used
 Status = Literal["located", "unknown", "uncalibrated"]
 
 
 @dataclass(frozen=True, repr=False)
 class Where:
-    """One position in degrees and in metres.
+    """One position, in degrees and in metres.
 
     Attributes:
-        position: degrees; None if unknown or in a local frame.
-        easting_m, northing_m: metres in the UTM `zone`, or in a local frame if `zone` is None; None if unknown.
+        position: latitude and longitude in degrees; None if unknown or in local coordinates.
+        easting_m, northing_m: position in metres, in the UTM zone `zone` or in local coordinates; None if unknown.
+        zone: UTM zone of `easting_m` and `northing_m`; None for local coordinates.
     """
 
     position: LatLon | None = None
@@ -42,10 +43,10 @@ class Where:
         return f"<Where {self}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return degrees and metres for JSON."""
+        """Return the position in degrees and in metres, ready for JSON."""
         position = self.position
         degrees = metres = None
-        if position is not None:  # 8 decimals are a millimetre
+        if position is not None:  # 8 decimals are about a millimetre
             degrees = {"lat_deg": round(position.lat_deg, 8), "lon_deg": round(position.lon_deg, 8)}
         if self.easting_m is not None and self.northing_m is not None:
             easting_m, northing_m = round(self.easting_m, 3), round(self.northing_m, 3)
@@ -55,13 +56,13 @@ class Where:
 
 @dataclass(frozen=True, repr=False)
 class Match:
-    """A photo of the index that looks like the same place.
+    """A photo of the index that looks like the place of the located photo.
 
     Attributes:
-        name: its name in the index.
-        score: cosine of the two descriptors, higher is better.
-        where: its position.
-        path: its file when it was added to the index.
+        name: name of the photo in the index.
+        score: cosine of the two descriptors; higher is better.
+        where: position of the photo.
+        path: path of the photo's file when it was added to the index.
     """
 
     name: str
@@ -74,24 +75,24 @@ class Match:
 
     @property
     def position(self) -> LatLon | None:
-        """Degrees; None if unknown or in a local frame."""
+        """Latitude and longitude of the match in degrees; None if unknown or in local coordinates."""
         return self.where.position
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything for JSON."""
+        """Return all fields, ready for JSON."""
         return {"name": self.name, "score": self.score, **self.where.to_dict(), "path": str(self.path)}
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Confidence of an answer, by the calibration of the index.
+    """Confidence and radius of an answer, from the calibration of the index.
 
     Attributes:
-        radius_m: holds the truth for 90 % of the answers with this confidence.
-        confidence: probability that the position is right.
+        radius_m: radius in metres that contains the true position for 90 % of the answers with this confidence.
+        confidence: probability that the estimated position is correct.
         probability_in_map: probability that the index has a photo of the place at all.
-        precision: requested share of right answers.
-        answered: whether the confidence is high enough for that precision.
+        precision: requested fraction of correct answers.
+        answered: whether the confidence is high enough for this precision.
     """
 
     radius_m: float
@@ -106,10 +107,10 @@ class LocationEstimate:
     """The place where a photo was probably taken.
 
     Attributes:
-        photo: name of the photo.
-        guess: the position that its matches support, even if the confidence is too low for an answer.
-        matches: best first.
-        doubt: confidence and radius; None until the index is calibrated, because a score alone does not give them.
+        photo: name of the located photo.
+        guess: the position that the matches support most, even if the confidence is too low for an answer.
+        matches: the best matches in the index, best first.
+        doubt: confidence and radius; None if the index is not calibrated.
     """
 
     photo: str
@@ -119,11 +120,11 @@ class LocationEstimate:
 
     def __str__(self) -> str:
         doubt = self.doubt
-        if not self.matches:  # a server that is not exact may find none behind a narrow filter
-            return "no photo was found"
+        if not self.matches:  # an approximate search with a narrow filter may find none
+            return "no matching photo was found in the index"
         if doubt is None:
             return f"{self.where} (confidence: {self.confidence})"
-        sure = f"confidence {doubt.confidence:.3f}, in the map with {doubt.probability_in_map:.3f}"
+        sure = f"confidence {doubt.confidence:.3f}, probability in map {doubt.probability_in_map:.3f}"
         if not doubt.answered:
             return f"unknown ({sure}: too low for a precision of {doubt.precision:g})"
         radius = f"{doubt.radius_m:.1f}" if doubt.radius_m < 100 else f"{doubt.radius_m:,.0f}"
@@ -133,7 +134,7 @@ class LocationEstimate:
         return f"<LocationEstimate {self.photo}: {self}; {len(self.matches)} matches>"
 
     def _repr_html_(self) -> str:
-        """Show a map and the matches in a notebook."""
+        """Return a map and the matches as HTML, which notebooks show."""
         photos = [_thumbnail(match.path) for match in self.matches]
         rows = "".join(
             f"<tr><td>{match.score:.3f}</td><td>{text(match.name)}</td><td>{text(str(match.where))}</td>"
@@ -146,29 +147,35 @@ class LocationEstimate:
 
     @property
     def status(self) -> Status:
-        """Status of the answer: located, unknown if the confidence is too low, or uncalibrated."""
+        """Status of the answer.
+
+        "located", "unknown" if the confidence is too low, or "uncalibrated" if the index has no calibration.
+        """
         if self.doubt is None:
             return "uncalibrated"
         return "located" if self.doubt.answered else "unknown"
 
     @property
     def where(self) -> Where:
-        """The estimated position; empty if the status is unknown, to prevent its use by mistake."""
+        """The estimated position. Empty if the status is "unknown", so that nobody uses it by mistake; see `guess`."""
         return Where() if self.status == "unknown" else self.guess
 
     @property
     def position(self) -> LatLon | None:
-        """Degrees of `where`."""
+        """Latitude and longitude of `where` in degrees; None if there are none."""
         return self.where.position
 
     @property
     def radius_m(self) -> float | None:
-        """Radius that holds the truth for 90 % of answers with this confidence; None if unknown or uncalibrated."""
+        """Radius in metres that contains the true position for 90 % of the answers with this confidence.
+
+        None unless the status is "located".
+        """
         return None if self.doubt is None or not self.doubt.answered else self.doubt.radius_m
 
     @property
     def confidence(self) -> float | str:
-        """Probability that the position is right, or "uncalibrated"."""
+        """Probability that the estimated position is correct, or "uncalibrated"."""
         return UNCALIBRATED if self.doubt is None else self.doubt.confidence
 
     @property
@@ -190,7 +197,7 @@ class LocationEstimate:
         }
 
     def to_feature(self) -> dict[str, Any]:
-        """Return a GeoJSON feature; its geometry is null without a latitude."""
+        """Return a GeoJSON feature; its geometry is null if the position is not known in degrees."""
         properties = {key: value for key, value in self.to_dict().items() if key != "position"}
         if self.position is None:
             return {"type": "Feature", "geometry": None, "properties": properties}
@@ -205,7 +212,7 @@ def _rounded(value: float | str | None, digits: int) -> float | str | None:
 
 
 def _map(estimate: LocationEstimate, photos: list[str]) -> str:
-    """Return the map of the answer, its radius and its matches; "" if no position is known."""
+    """Return an HTML map of the estimated position, its radius and its matches; "" if no position is known."""
     degrees = any(place.position is not None for place in (estimate.where, *(m.where for m in estimate.matches)))
     matches = [
         Marker(at, f"{match.name}, score {match.score:.3f}", "match", photo)
@@ -228,7 +235,7 @@ def _at(where: Where, degrees: bool) -> tuple[float, float] | None:
 
 
 def _thumbnail(path: Path) -> str:
-    """Return a small picture as a data: URI, or "" if the photo no longer exists."""
+    """Return a thumbnail of a photo as a data: URI, or "" if the photo cannot be read or the URI would be too long."""
     try:
         image = decode(path)
     except ImageError:

@@ -1,7 +1,7 @@
-"""Fit a calibration on cases: two logistic regressions, thresholds for each precision, and radii.
+"""Fitting of a calibration to cases: two logistic regressions, thresholds of the confidence, and radii.
 
-Thresholds and radii are measured on cases that the probabilities were not fitted on: the ground is cut into squares,
-the squares are divided into five parts, and each part is judged by a fit to the other four.
+Thresholds and radii are measured by cross-validation over geographic squares: the 100 m squares are divided into five
+parts, and the confidence of the cases in each part comes from a model that was fitted on the other four parts.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from cricavpr.locate.cases import Cases
 from cricavpr.locate.consensus import Rule
 
 FOLDS = 5
-FEWEST = 30  # answerable cases: with fewer, a share of 95 % cannot be distinguished from one of 80 %
-RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # cases for each radius; fewer where that gives too few radii
+FEWEST = 30  # minimum number of answerable cases; with fewer, precisions of 95 % and 80 % cannot be told apart
+RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # 60 cases per radius; down to 20 if that gives 4 radii
 RELIABILITY_BINS = 10
-MOST_LEVELS = 50  # tests stop at the first failure; with more thresholds, chance would cause one too early
+MOST_LEVELS = 50  # maximum number of thresholds; with more, chance would more often fail a test and stop the sequence
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Cases, judged by models that were fitted on other squares.
+    """Cases with their confidence by models that were fitted on other squares (cross-validation).
 
     Attributes:
-        confidence: (M,) probability that the answer is right.
-        weight: (M,) weights that give the answerable cases their expected share.
+        cases: the M cases.
+        confidence: (M,) predicted probability that the answer is correct.
+        weight: (M,) weights by which the answerable cases have their expected share.
     """
 
     cases: Cases
@@ -51,21 +52,23 @@ class Judged:
 
 
 def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) -> Calibration:
-    """Calibrate an index.
+    """Fit the calibration of an index to cases.
 
     Args:
-        share_in_map: expected share of answerable photos. Every probability depends on it, and the index does not know
-            it.
+        rule: parameters by which matches become a position; the same as for the cases.
+        share_in_map: fraction of future photos whose place is expected to be in the index. Every probability depends
+            on it, and it cannot be learnt from the index.
 
     Raises:
-        InputError: `share_in_map` is out of range, or there are too few cases.
+        InputError: `share_in_map` is not above 0 and at most 1, or there are too few cases.
     """
     check_share(share_in_map)
     answerable, cells = int(cases.in_map.sum()), len(np.unique(cases.cell))
     if answerable < FEWEST or cells < FOLDS:
         raise InputError(
-            f"a calibration needs at least {FEWEST} answerable cases (queries with their place in the map) from "
-            f"{FOLDS} squares of 100 m, got {answerable} from {cells}. Add photos, or give --queries FOLDER."
+            f"a calibration needs at least {FEWEST} queries whose place is in the index, and queries in at least "
+            f"{FOLDS} different squares of 100 m, got {answerable} queries and {cells} squares. Add photos to the "
+            "index, or give more queries with --queries FOLDER."
         )
     weight = case_weights(cases.in_map, share_in_map)
     judged = Judged(cases, out_of_fold(cases, weight), weight)
@@ -86,13 +89,19 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
 
 
 def check_share(share_in_map: float) -> None:
-    """Raise InputError if a share is not more than 0 and at most 1."""
+    """Raise InputError unless the share is above 0 and at most 1."""
     if not 0.0 < share_in_map <= 1.0:
-        raise InputError(f"the share in the map must be more than 0 and at most 1, got {share_in_map:g}.")
+        raise InputError(
+            f"the share of photos whose place is in the map must be more than 0 and at most 1, got {share_in_map:g}."
+        )
 
 
 def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.float64]:  # (M,)
-    """Return weights of mean 1 under which the answerable cases make up `share_in_map` of all."""
+    """Return weights with mean 1, so that the answerable cases have the fraction `share_in_map` of the total weight.
+
+    Args:
+        in_map: whether each case is answerable, that is, its place is in the index.
+    """
     count, answerable = len(in_map), int(in_map.sum())
     if answerable == count:
         return np.ones(count)
@@ -100,7 +109,10 @@ def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.f
 
 
 def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64]:  # (M,)
-    """Return the confidence of each case by a model that was fitted on the other parts of the ground."""
+    """Return the confidence of each case by cross-validation.
+
+    It comes from a model that was fitted without the cases in the same geographic part.
+    """
     fold = np.random.default_rng(0).permutation(int(cases.cell.max()) + 1)[cases.cell] % FOLDS
     confidence = np.empty(len(cases))
     for part in range(FOLDS):
@@ -111,7 +123,7 @@ def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def levels(judged: Judged) -> tuple[Level, ...]:
-    """Return thresholds with their results, by rising confidence; `Calibration.level` chooses one of them."""
+    """Return possible thresholds and their results, in ascending order; `Calibration.level` later chooses one."""
     from scipy.special import betaincinv
 
     order = np.argsort(-judged.confidence, kind="stable")
@@ -124,17 +136,19 @@ def levels(judged: Judged) -> tuple[Level, ...]:
     at_least = betaincinv(np.maximum(cases - wrong, 1e-9), wrong + 1, 1 - CERTAINTY)  # Clopper and Pearson (1934)
     answered = np.cumsum(in_map) / max(1, in_map.sum())
     refused = 1 - np.cumsum(~in_map) / max(1, (~in_map).sum())
-    last = np.flatnonzero(np.append(np.diff(confidence) < 0, True))  # equal cases are answered together
+    last = np.flatnonzero(
+        np.append(np.diff(confidence) < 0, True)
+    )  # cases of equal confidence are all answered or all refused
     chosen = last[np.unique(np.linspace(0, len(last) - 1, min(MOST_LEVELS, len(last))).astype(np.int64))]
     columns = (confidence, cases, share, at_least, answered, refused)
     return tuple(Level(*(float(column[row]) for column in columns)) for row in reversed(chosen.tolist()))
 
 
 def rings(judged: Judged) -> tuple[Ring, ...]:
-    """Return a radius for each range of confidence; radii fall as confidence rises.
+    """Return a radius for each range of confidence. A higher confidence never has a larger radius.
 
-    Each is a conformal quantile of the errors (split conformal prediction, Vovk et al. 2005); the ranges have about
-    equal numbers of cases.
+    Ranges have about equal numbers of cases. The radius of a range is the conformal quantile of its position errors
+    (split conformal prediction, Vovk et al. 2005). Neighbouring ranges are joined if the radius would grow.
     """
     order = np.argsort(judged.confidence, kind="stable")
     count = max(1, min(len(order) // LEAST_RING_CASES, max(LEAST_RINGS, len(order) // RING_CASES)))
@@ -149,7 +163,14 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
 
 
 def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
-    """Return the error that covers COVERAGE of some cases and one new case: the (n + 1) q-th of n equal cases."""
+    """Return the conformal quantile of the position errors of some cases, in metres.
+
+    For n cases of equal weight this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE, or the largest error
+    if n is too small. The next case of this kind has at most this error with a probability of about q.
+
+    Args:
+        rows: rows of the cases.
+    """
     order = rows[np.argsort(judged.cases.error_m[rows], kind="stable")]
     weight = judged.weight[order]
     reached = np.cumsum(weight) >= COVERAGE * (weight.sum() + weight.mean())
@@ -157,7 +178,7 @@ def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
 
 
 def reliability(judged: Judged) -> tuple[Bin, ...]:
-    """Return how often the cases in each tenth of the confidence were right."""
+    """Return how often cases are correct, for each tenth of the confidence (0 to 0.1, 0.1 to 0.2 and so on)."""
     tenth = np.minimum((judged.confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     bins = []
     for number in np.unique(tenth).tolist():

@@ -1,4 +1,4 @@
-"""Write estimates for other programs: JSON, GeoJSON, KML, and CSV for spreadsheets."""
+"""Location estimates as text for other programs: JSON, GeoJSON, KML, and CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -24,23 +24,29 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def to_json(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a JSON list with one object for each photo."""
+    """Return estimates as a JSON list with one object for each photo."""
     return json.dumps([estimate.to_dict() for estimate in estimates], indent=1, allow_nan=False)
 
 
 def to_geojson(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a GeoJSON collection with one feature for each photo; a geometry is null without a latitude."""
+    """Return estimates as a GeoJSON collection with one feature for each photo.
+
+    The geometry is null if a position is not known in degrees.
+    """
     features = [estimate.to_feature() for estimate in estimates]
     return json.dumps(feature_collection(features), indent=1, allow_nan=False)
 
 
 def to_csv(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a table with a row for each photo. Unknown values are empty, and names are safe in spreadsheets."""
+    """Return estimates as CSV with a row for each photo.
+
+    Unknown values are empty. File names are changed where a spreadsheet would read them as formulas.
+    """
     return "\n".join([csv_head(), *map(csv_row, estimates)])
 
 
 def to_kml(estimates: Sequence[LocationEstimate]) -> str:
-    """Return a KML document with a placemark for each photo, and a circle if its radius is known."""
+    """Return estimates as a KML document with a placemark for each photo, and a circle if its radius is known."""
     marks = "\n".join(map(_placemark, estimates))
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
@@ -59,12 +65,12 @@ FORMATS: Mapping[str, Callable[[Sequence[LocationEstimate]], str]] = {
 
 
 def csv_head() -> str:
-    """Return the header of the table, without the line break."""
+    """Return the header line of the CSV table, without a line break."""
     return _csv_line(COLUMNS)
 
 
 def csv_row(estimate: LocationEstimate) -> str:
-    """Return one row of the table, without the line break."""
+    """Return the line of an estimate in the CSV table, without a line break."""
     values = estimate.to_dict()
     best = values["matches"][0] if values["matches"] else {}
     flat = {
@@ -79,7 +85,10 @@ def csv_row(estimate: LocationEstimate) -> str:
 
 
 def _csv_line(values: Sequence[Any]) -> str:
-    """Return one row without a line break. The writer quotes only its own line ends, so it is given both."""
+    """Return values as one CSV line, without the line break at its end.
+
+    csv.writer quotes a value with \\r or \\n only if its line terminator contains that character, so it gets "\\r\\n".
+    """
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(values)
     return text.getvalue().removesuffix("\r\n")
@@ -112,7 +121,7 @@ def _shape(at: LatLon, radius_m: float | None) -> str:
 
 
 def _away(start: LatLon, metres: float, bearing_deg: float) -> LatLon:
-    """Return the point at a distance and bearing from `start`, on a sphere."""
+    """Return the point at a distance in metres and a compass bearing from `start`, on a spherical earth."""
     angle, bearing, lat = metres / EARTH_RADIUS_M, math.radians(bearing_deg), math.radians(start.lat_deg)
     sine = math.sin(lat) * math.cos(angle) + math.cos(lat) * math.sin(angle) * math.cos(bearing)
     there = math.asin(min(1.0, max(-1.0, sine)))  # rounding may exceed 1 at a pole
@@ -126,5 +135,5 @@ def _kml(at: LatLon) -> str:
 
 
 def _xml(value: str) -> str:
-    """Escape text for XML, which allows neither control characters nor stray bytes."""
-    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # an XML reader would turn it into a line feed
+    """Escape text for XML. Characters that XML does not allow become U+FFFD."""
+    return escape(_NOT_XML.sub("\ufffd", value), {"\r": "&#13;"})  # an XML reader would turn a plain \r into \n

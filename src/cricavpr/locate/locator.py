@@ -1,4 +1,4 @@
-"""Locate photos: describe them, search the index, and estimate a position with its confidence."""
+"""Locator of photos: describes them, searches the index, and estimates a position with its confidence."""
 
 from __future__ import annotations
 
@@ -27,37 +27,43 @@ from cricavpr.methods.embedding import Picture, pixels_of
 from cricavpr.progress import Progress, Report
 
 PRECISION = 0.95
-PHOTOS_AT_ONCE = 256  # described together before their answers are given
+PHOTOS_AT_ONCE = 256  # photos that are described before their answers are returned
 
 AnyPath = Path | str
 
 
 @dataclass(frozen=True)
 class Located:
-    """Result of `locate_many`: estimates in the order of the photos, and the photos that could not be located."""
+    """Result of `locate_many`.
+
+    Attributes:
+        estimates: one estimate per located photo, in the order given.
+        problems: the photos that could not be located, with the reasons.
+    """
 
     estimates: tuple[LocationEstimate, ...]
     problems: tuple[Problem, ...]
 
 
 class Locator:
-    """An index and the method that made it, ready to locate photos.
+    """Locator of photos by an index and the method that computed its descriptors.
 
     Args:
         index: an open index, its folder, or its address on a server.
         method: the method, or its name.
-        precision: share of answers that must be right; those of a lower confidence are unknown. Needs a calibrated
-            index.
-        grouping: which photos see one another, as in the index. Alone, no photo changes the answer of another.
-        engine, where: the search engine, and a filter of the photos of the index, as for `PlaceIndex.search`.
+        precision: wanted fraction of correct answers. Photos whose confidence is too low for it get the status
+            "unknown". It has no effect if the index is not calibrated.
+        grouping: which photos are described together, so that they influence each other; the same as for the index.
+            With "alone", no photo changes the answer of another.
+        engine, where: the search engine, and a filter for the photos of the index, as for `PlaceIndex.search`.
 
     Attributes:
-        searcher: the opened search; `choice` says which engine it uses and why, `notes` what it had to prepare.
-        calibration: confidence and radius of the answers, or None.
-        caveat: one line about the limits of the answers, or None.
+        searcher: the opened search. Its `choice` says which engine it uses and why, its `notes` what it prepared.
+        calibration: the calibration of the index, or None if there is none that can be used.
+        caveat: one line that warns about limits of the answers, or None.
 
     Raises:
-        MadeByError: the method would describe photos differently from those of the index.
+        MadeByError: the method, its weights or settings, or the grouping are not those of the index.
         InputError: the index is empty or cannot be opened, no photo matches `where`, or a value is out of range.
 
     Example:
@@ -85,7 +91,7 @@ class Locator:
         check_precision(precision)
         index = open_index(index) if isinstance(index, Path | str) else index
         if not len(index):
-            raise InputError(f"{index.path} holds no photos, so it cannot locate any. Add some first.")
+            raise InputError(f"locating needs photos in the index, but {index.path} has none. Add photos to it first.")
         self.index, self.precision = index, precision
         self.method = load_method(method) if isinstance(method, str) else method
         self.grouping = Grouping.parse(grouping)
@@ -104,12 +110,12 @@ class Locator:
         """Locate one photo.
 
         Args:
-            photo: a path, the bytes of a file, a PIL image, or pixels: (H, W, 3) or (H, W), uint8.
-            top: how many matches to return; it does not change the position.
-            name: name of the photo in the answer; None takes the name of the file.
+            photo: a path, the bytes of an image file, a PIL image, or a uint8 array of shape (H, W, 3) or (H, W).
+            top: number of matches to return; it does not change the estimated position.
+            name: name of the photo in the answer; None takes the file name.
 
         Raises:
-            ImageError: not a photo, or one that cannot be read or described.
+            ImageError: the photo cannot be read or described.
             InputError: `top` is out of range.
         """
         self._check_top(top)
@@ -128,14 +134,14 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Located:
-        """Locate many photos. In the answers, the name of a photo is its path as given.
+        """Locate many photos. The name of a photo in its answer is the given path.
 
         Args:
-            top: how many matches to return for each photo.
+            top: number of matches to return for each photo.
             batch_size, workers, progress: as for `describe`.
 
         Raises:
-            InputError: no photos, none that can be used, or `top` out of range.
+            InputError: no photos were given, none of them can be used, or `top` is out of range.
         """
         results = list(self.stream(paths, top, batch_size=batch_size, workers=workers, progress=progress))
         estimates = tuple(one for one in results if isinstance(one, LocationEstimate))
@@ -153,17 +159,17 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Iterator[LocationEstimate | Problem]:
-        """Yield the answer to each photo, or its problem, in order and as soon as it is known.
+        """Locate many photos, and yield each answer, or the problem of the photo, in order and as soon as it is known.
 
-        The arguments are those of `locate_many`. Photos are described some whole groups at a time; shuffled groups and
-        groups by key (the folder of a photo) need all photos at once.
+        The arguments are those of `locate_many`. About 256 photos (only complete groups) are described at a time. With
+        a shuffled grouping or groups by key (the folder of a photo), all photos are described before the first answer.
 
         Raises:
-            InputError: no photos, or `top` out of range.
+            InputError: no photos were given, or `top` is out of range.
         """
         self._check_top(top)
         if isinstance(paths, str | bytes) or not len(paths):
-            raise InputError(f"expected a list of one or more paths, got {paths!r}.")
+            raise InputError(f"expected a list with at least one path, got {paths!r}.")
         return self._stream(paths, top, batch_size, workers, progress)
 
     def _stream(
@@ -194,7 +200,7 @@ class Locator:
             yield replace(answers[name], photo=path) if name in answers else replace(failed[name], name=path)
 
     def _search(self, queries: DescriptorSet, top: int) -> Found:
-        """Search for `top` matches, and for those that decide the position whatever `top` is."""
+        """Search for at least `top` matches, and for as many as the position estimate needs."""
         return self.searcher.search(queries, max(top, self.rule.depth))
 
     def _estimates(self, names: Sequence[str], findings: Found, top: int) -> Iterator[LocationEstimate]:
@@ -226,13 +232,13 @@ class Locator:
 
 
 def none_located(problems: Sequence[Problem]) -> str:
-    """Return the message for the case that no photo could be used."""
+    """Return the error message for the case that none of the photos could be used."""
     first = problems[0]
-    return f"none of the {len(problems):,} photos could be used. The first: {first.name}: {first.reason}."
+    return f"none of the {len(problems):,} photos could be used. The first was {first.name}: {first.reason}."
 
 
 def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of parts of the photos, each of whole groups."""
+    """Yield start and end of the parts of the photos to describe at a time; no group is split between two parts."""
     step = PHOTOS_AT_ONCE
     if grouping.kind == "in_order" and grouping.size is not None:
         step = grouping.size * max(1, PHOTOS_AT_ONCE // grouping.size)
@@ -242,7 +248,7 @@ def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
 
 
 def _where(positions: Positions) -> list[Where]:
-    """Return positions in degrees and metres; they are projected together because that is faster."""
+    """Return each position in degrees and metres. All are converted in one call, because that is faster."""
     zones = positions.zones or (None,) * len(positions)
     degrees = np.full((len(positions), 2), np.nan) if positions.zones is None else positions.latlon()
     rows = zip(positions.known.tolist(), positions.metres.tolist(), degrees.tolist(), zones, strict=True)
@@ -253,9 +259,9 @@ def _where(positions: Positions) -> list[Where]:
 
 
 def _below_one_root(paths: Sequence[AnyPath]) -> tuple[Path, list[str]]:
-    """Return the folder that all paths share, and each path's name below it."""
+    """Return the deepest folder that contains all paths, and each path relative to this folder."""
     whole = [os.path.abspath(path) for path in paths]  # noqa: PTH100  # resolve() would follow links
-    if os.name == "posix":  # which keeps two slashes at the beginning
+    if os.name == "posix":  # where os.path.abspath keeps two slashes at the beginning
         whole = [path[1:] if path.startswith("//") else path for path in whole]
     root = Path(os.path.commonpath(list(map(os.path.dirname, whole))))
     return root, [Path(path).relative_to(root).as_posix() for path in whole]

@@ -1,4 +1,4 @@
-"""HTML pages and notebook fragments that need no network: frame, map, charts, tables, pictures."""
+"""HTML pages and notebook fragments that work without a network: page frame, map, charts, tables, pictures."""
 
 from cricavpr.pages.html import content_hash, distance, facts, notebook, picture, render, safe_json, table, text
 from cricavpr.pages.maps import Circle, Ground, Line, Marker, map_of

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG. The style sheet of the page gives their colours, light or dark."""
+"""Small charts as inline SVG. Their colours come from the style sheet of the page, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from cricavpr.pages.html import text
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 54, 22, 12, 40  # room for the axes
+LEFT, RIGHT, TOP, BOTTOM = 54, 22, 12, 40  # margins for the labels of the axes
 
 
 def bar(share: float) -> str:
-    """Return a bar for a table cell; `share` is from 0 to 1."""
+    """Return a horizontal bar as SVG for a table cell, filled by the fraction `share`."""
     return (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="rail" width="100" height="8"/><rect class="fill" width="{100 * share:.1f}" height="8"/></svg>'
@@ -20,7 +20,7 @@ def bar(share: float) -> str:
 
 
 def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
-    """Draw the share of queries within each distance, on a logarithmic axis with a mark at `radius_m`."""
+    """Return a chart (SVG) of the share of queries by error, with a logarithmic axis and a mark at `radius_m`."""
     ordered = sorted(errors_m)
     powers = range(-1, math.ceil(math.log10(max(100.0, *ordered))) + 1)
     steps = [(float(powers[0]), 0.0)]
@@ -40,7 +40,11 @@ def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
 
 
 def recall_curves(series: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """Draw recall@N for N = 1, 2 and so on; `series` has names, and fractions in the order of N."""
+    """Return a chart (SVG) of recall@N by N.
+
+    Args:
+        series: for each line its name and its recalls for N = 1, 2 and so on, as fractions.
+    """
     most = max(len(values) for _, values in series)
     said = "; ".join(f"{name}: {100 * values[0]:.1f} per cent at 1" for name, values in series)
     return xy_chart(
@@ -54,7 +58,7 @@ def recall_curves(series: Sequence[tuple[str, Sequence[float]]]) -> str:
 
 
 def key(names: Sequence[str]) -> str:
-    """Return the legend of a chart with these lines."""
+    """Return the HTML legend of a chart whose lines have these names."""
     items = "".join(
         f'<li><svg viewBox="0 0 30 8" aria-hidden="true"><path class="series s{number % 6}" d="M1 4H29"/></svg>'
         f"{text(name)}</li>"
@@ -76,18 +80,19 @@ def xy_chart(
     from_zero: bool = False,
     least: float = 0.0,
 ) -> str:
-    """Draw lines and dots. Lines differ in their dashes as well as in colour.
+    """Return a chart (SVG) of lines and dots. Lines differ in dash and in colour.
 
     Args:
-        x_ticks: positions and labels; the horizontal axis reaches from the first to the last.
+        series: for each line its name and its points (x, y).
+        x_ticks: positions and labels of the ticks; the horizontal axis reaches from the first to the last.
         axis: title of the horizontal axis.
         label: description for screen readers.
-        dots: points that are drawn as circles.
-        level: height of a dotted horizontal line.
-        mark: position and label of a dotted vertical line.
-        unit: text after every number of the vertical axis.
+        dots: points (x, y) to draw as circles.
+        level: y of a dotted horizontal line; None draws none.
+        mark: x and label of a dotted vertical line; None draws none.
+        unit: text after each number of the vertical axis.
         from_zero: start the vertical axis at 0.
-        least: least range of the vertical axis, downward from the highest value.
+        least: minimum range of the vertical axis; a smaller range is extended downward.
 
     Example:
         >>> svg = xy_chart([("a", [(0, 1), (1, 2)])], x_ticks=[(0, "0"), (1, "1")], axis="x", label="y by x")
@@ -130,7 +135,7 @@ def xy_chart(
 
 
 def round_levels(low: float, high: float) -> list[float]:
-    """Return about five round numbers that span `low` to `high`.
+    """Return about five evenly spaced round numbers whose first is at most `low` and whose last is at least `high`.
 
     Example:
         >>> round_levels(92.0, 98.7)

@@ -1,4 +1,4 @@
-"""An explorer of photos and their matches: a list with filters, a map, and a panel with pictures."""
+"""Explorer of photos and their matches on an HTML page: a list with filters, a map, and a panel with pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from cricavpr.pages.html import text
 
 @dataclass(frozen=True)
 class Match:
-    """A database photo in the panel of an item.
+    """A matching database photo, shown in the panel of an item.
 
     Attributes:
-        picture: key of its picture in the data of the page.
+        picture: key of its picture in the page's data.
+        name: name of the photo.
+        score: similarity to the item's photo.
+        off_m: distance to the item's photo in metres; None if unknown.
+        right: whether the match is correct.
         note: text below the score.
-        marker: number of its marker on the map.
+        marker: index of its marker on the map; None without a marker.
     """
 
     picture: str
@@ -30,19 +34,21 @@ class Match:
 
 @dataclass(frozen=True)
 class Item:
-    """A photo in the list.
+    """A photo in the list of an explorer.
 
     Attributes:
-        picture: key of its picture in the data of the page; also the part of its address after the #.
-        note: text beside its name, such as "night".
+        picture: key of its picture in the page's data; `#key` in the address of the page opens this item.
+        name: name of the photo.
+        note: text beside the name, such as "night".
+        right: whether the first match is correct.
         verdict: one line above the pictures.
-        off_m: distance of the first match in metres.
-        matches: best first.
-        truth: picture key and caption of the photo that should have been found.
-        facts: terms and texts.
-        groups: for each filter, the options that show this item.
-        numbers: for each order, the value to sort by; None comes last.
-        marker: number of its marker on the map.
+        off_m: distance to the first match in metres; None if unknown.
+        matches: matching database photos, best first.
+        truth: picture key and caption of the photo that should have been found; None shows none.
+        facts: pairs of a term and its text, shown in the panel.
+        groups: for each filter, the options by which this item is shown.
+        numbers: for each sort key, the value of this item; items with None come last.
+        marker: index of its marker on the map; None without a marker.
     """
 
     picture: str
@@ -61,7 +67,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Order:
-    """A way to sort the list: by a key of `Item.numbers`, or in the given order if `by` is empty."""
+    """A way to sort the list of an explorer.
+
+    Attributes:
+        label: text in the selection.
+        by: the key of `Item.numbers` to sort by; "" keeps the order in which the items were given.
+        descending: whether the largest value comes first.
+    """
 
     label: str
     by: str = ""
@@ -79,14 +91,19 @@ def explorer(
     noun: str = "queries",
     first: int = 0,
 ) -> tuple[str, dict[str, Any]]:
-    """Return the explorer as HTML, and the data of its page, which also needs the scripts "map.js" and "explorer.js".
+    """Return the explorer as HTML, and the data for its script.
+
+    Pass the data to `render` as `data`, with the scripts "map.js" and "explorer.js".
 
     Args:
-        filters: for each key of `Item.groups`, the option that shows all items; "" shows one group at a time.
-        pictures: addresses of pictures by key.
-        map_html: a map with the markers of the items.
-        presets: labels of buttons, and the item that each shows.
-        first: number of the item to show first.
+        filters: for each key of `Item.groups`, the name of the option that shows all items. If the name is "", there is
+            no such option.
+        orders: ways to sort the list; the first is selected at the beginning.
+        pictures: addresses of the pictures by key, such as `data:` URIs.
+        map_html: HTML of a map with the markers of the items, or "".
+        presets: buttons that show an item: for each label the index of the item.
+        noun: name of the items in the plural.
+        first: index of the item to show first.
     """
     selects = "".join(_filter(items, name, everything) for name, everything in filters.items())
     options = "".join(f'<option value="{number}">{text(order.label)}</option>' for number, order in enumerate(orders))

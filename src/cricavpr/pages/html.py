@@ -1,7 +1,7 @@
-"""HTML pages in one file that need no network: the frame, the style, and safe names.
+"""HTML pages in one file that work without a network: page frame, styles, and safe output of file names.
 
-Names of files are untrusted. In HTML they are escaped; in data they are JSON without "<", so they cannot end a script.
-A content security policy with the hashes of style and scripts lets the browser run nothing else.
+File names are untrusted. In HTML they are escaped. In data they are JSON without "<", so that no name can end the
+script element. The content security policy of a page lets browsers run only the page's own scripts, by their hashes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 
 
 def text(value: str) -> str:
-    """Escape a name for HTML; bytes of a file name that are not UTF-8 become question marks.
+    """Escape text for HTML. Bytes of a file name that are not valid UTF-8 become question marks.
 
     Example:
         >>> text("<b> & 'c'")
@@ -32,7 +32,7 @@ def text(value: str) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """Return JSON that cannot end the script element it is in.
+    """Return a value as JSON that is safe inside an HTML script element, because it contains no "<".
 
     Raises:
         ValueError: a number is NaN or infinite, which browsers cannot read.
@@ -49,7 +49,11 @@ def picture(
     side: int = 150,
     quality: int = 60,
 ) -> str:
-    """Return a JPEG as a data: URI. `side` limits its longer side in pixels; a smaller image keeps its size.
+    """Return an image as a JPEG in a `data:` URI.
+
+    Args:
+        side: maximum of the longer side in pixels; a larger image is reduced.
+        quality: JPEG quality.
 
     Example:
         >>> picture(np.zeros((300, 400, 3), np.uint8))[:23]
@@ -63,7 +67,7 @@ def picture(
 
 
 def distance(metres: float) -> str:
-    """Return a distance with its unit, rounded for people.
+    """Return a distance as text with its unit, rounded to about three digits.
 
     Example:
         >>> distance(4.21), distance(412.4), distance(1314.0)
@@ -75,17 +79,17 @@ def distance(metres: float) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return an HTML list of terms and their texts; both are escaped."""
+    """Return pairs of a term and its text as an HTML list. Both are escaped."""
     return f'<dl class="facts">{"".join(f"<dt>{text(term)}</dt><dd>{text(said)}</dd>" for term, said in pairs)}</dl>'
 
 
 def asset(name: str) -> str:
-    """Return the text of a style sheet or script of this package."""
+    """Return the content of a style sheet or script in this package, such as "map.js"."""
     return resources.files("cricavpr.pages").joinpath(name).read_text(encoding="utf-8")
 
 
 def content_hash(content: str) -> str:
-    """Return the hash of a style or script for a content security policy."""
+    """Return the SHA-256 of a style sheet or script in the form that a content security policy needs."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
@@ -101,14 +105,15 @@ def render(
     scripts: Sequence[str] = (),
     data: Any = None,
 ) -> str:
-    """Return a page as text.
+    """Return a complete HTML page as text.
 
     Args:
-        title, kicker, headline: plain text, escaped here.
-        lede, body, footer: HTML.
-        style: CSS that follows the shared style sheets.
-        scripts: names of scripts of this package; a page with a map needs "map.js".
-        data: a value for the scripts, written as JSON into the element with the id "data".
+        title: title of the page in the browser, as plain text.
+        kicker, headline: small line above the headline, and the headline, as plain text.
+        lede, body, footer: text below the headline, main content, and end of the page, as HTML.
+        style: CSS to add after the shared style sheets.
+        scripts: names of scripts in this package; a page with a map needs "map.js".
+        data: a value for the scripts, written as JSON into the element with the id "data"; None writes nothing.
 
     Example:
         >>> html = render(title="t", kicker="k", headline="<h>", lede="", body="<p>b</p>")
@@ -152,9 +157,9 @@ def render(
 
 
 def notebook(html: str) -> str:
-    """Return an HTML fragment together with its style and script, for `_repr_html_`.
+    """Return an HTML fragment together with its style sheet and script, for `_repr_html_` in a notebook.
 
-    One notebook may have several of them. They follow its light or dark theme.
+    A notebook may show several such fragments. Their colours follow the light or dark theme of the notebook.
 
     Example:
         >>> notebook("<p>x</p>").startswith('<div class="cricavpr">')
@@ -168,7 +173,12 @@ def notebook(html: str) -> str:
 
 
 def table(columns: Sequence[str], parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
-    """Return a table in parts, each with its own heading. Cells are escaped; all columns but the first are numbers."""
+    """Return an HTML table with several parts of rows. Cells are escaped; all columns except the first are numbers.
+
+    Args:
+        columns: headings of the columns.
+        parts: for each part its heading and its rows.
+    """
 
     def cell(tag: str, place: int, value: str) -> str:
         number = ' class="number"' if place else ""

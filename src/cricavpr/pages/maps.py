@@ -1,7 +1,7 @@
-"""A map as a fragment of HTML, with marks, circles and lines to zoom, hover and open. It needs no network.
+"""Map as an HTML fragment with markers, circles and lines. It has no background map and works without a network.
 
-The fragment is an SVG, visible without a script. `map.js` makes it interactive: it finds the maps of a page by their
-class. So one page may have several maps, and no id or global name is used.
+The map is an SVG that is visible without a script. `map.js` adds zooming, names on hover, and photos on a click. The
+script finds all maps of a page by their CSS class, so a page may have several maps.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from cricavpr.geo import EARTH_RADIUS_M, round_length_m
 from cricavpr.pages.html import safe_json, text
 
-USUAL_PX = 620  # width of the map before the script has measured it
-MARGIN = 0.05  # margin as a share of the longer side; a map with ground has none
+USUAL_PX = 620  # assumed width of the map until the script has measured it
+MARGIN = 0.05  # margin as a fraction of the longer side; a map with `ground` has no margin
 LEAST_SIDE_M = 60.0
-LARGE = 1_000  # with more marks than this, the marks of one look are small
+LARGE = 1_000  # if more markers than this have the same look, they are drawn smaller
 
 Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
 NOWHERE: Place = (math.nan, math.nan)
 
-LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle, in the order of drawing; colours are in map.css
+LOOKS = {  # shape of each kind of marker as a relative SVG path in pixels, in drawing order; colours are in map.css
     "photo": "h0",
     "right": "h0",
     "wrong": "m-4.6-4.6l9.2 9.2m0-9.2l-9.2 9.2",
@@ -35,9 +35,9 @@ LOOKS = {  # shape of a mark in pixels, as SVG steps from its middle, in the ord
     "answer": "m0-12l3 8.4 8.9.3-7.1 5.4 2.6 8.6-7.4-5-7.4 5 2.6-8.6-7.1-5.4 8.9-.3z",
     "thin": "m0-5.5l5.2 9.5h-10.4z",
 }
-GROUPS = 8  # colours of "group-0" to "group-7", dots that belong together
+GROUPS = 8  # the looks "group-0" to "group-7" are dots in eight colours, for markers that belong together
 LOOKS |= {f"group-{number}": "h0" for number in range(GROUPS)}
-TICK_PX = 11  # length of the stroke that shows where a photo looks
+TICK_PX = 11  # length of the stroke that shows the heading of a marker
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Marker:
 
     Attributes:
         at: (latitude, longitude) in degrees, or (easting, northing) in metres; a marker at NaN is not drawn.
-        name: shown on hover.
-        look: a key of `LOOKS`.
-        photo: address of a picture, such as a data: URI; shown on hover, and large on a click.
-        heading_deg: draw a stroke in this compass direction.
+        name: text shown on hover.
+        look: shape and colour, a key of `LOOKS`.
+        photo: address of a picture, such as a `data:` URI; shown small on hover and large on a click.
+        heading_deg: compass direction of a stroke at the marker; NaN draws none.
     """
 
     at: Place
@@ -61,7 +61,14 @@ class Marker:
 
 @dataclass(frozen=True)
 class Circle:
-    """A circle of a radius in metres. Looks: doubt, hole and group-0 to group-7."""
+    """A circle on a map.
+
+    Attributes:
+        at: centre, as in `Marker`.
+        radius_m: radius in metres.
+        name: text shown on hover.
+        look: "doubt", "hole" or "group-0" to "group-7".
+    """
 
     at: Place
     radius_m: float
@@ -71,10 +78,13 @@ class Circle:
 
 @dataclass(frozen=True)
 class Line:
-    """A line between two or more positions. Looks: link, right and wrong.
+    """A line on a map through two or more positions.
 
     Attributes:
-        marker: the number of a marker; the line is hidden together with it.
+        points: positions, as in `Marker`.
+        name: text shown on hover.
+        look: "link", "right" or "wrong".
+        marker: index of a marker; the line is hidden when a script hides this marker. None always shows the line.
     """
 
     points: Sequence[Place]
@@ -85,7 +95,13 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """A shape below everything else. Looks: street, a line with a width in metres; house and park, areas."""
+    """A shape of the ground, drawn below everything else on a map.
+
+    Attributes:
+        points: (n, 2) corners, as in `Marker`.
+        look: "street" (a line), "house" or "park" (areas).
+        width_m: width of a street in metres; 0 for an area.
+    """
 
     points: ArrayLike  # (n, 2)
     look: str
@@ -102,19 +118,20 @@ def map_of(
     key: Mapping[str, str] | None = None,
     label: str = "Map",
 ) -> str:
-    """Return a map with north up and a scale bar as an HTML fragment.
+    """Return a map as an HTML fragment, with north up and a scale bar.
 
-    For a page, put the fragment into the `body` of `render`; for a notebook, pass it to `notebook`. Scripts call the
-    methods of a map on the property `cricavpr` of its element; see map.js.
+    For a page, put the fragment into the `body` of `render`. For a notebook, pass it to `notebook`. A script can
+    control the map by the methods of the property `cricavpr` of its element; see map.js.
 
     Args:
-        markers: points; scripts use their numbers in this sequence.
-        degrees: positions are (latitude, longitude) instead of (easting, northing) in metres.
-        key: legend: meanings by look; looks of lines and circles begin with "line:" and "circle:".
+        markers: points on the map; scripts identify a marker by its index in this sequence.
+        degrees: whether positions are (latitude, longitude) in degrees instead of (easting, northing) in metres.
+        ground: shapes below everything else.
+        key: legend: the meaning of each look; looks of lines and circles begin with "line:" and "circle:".
         label: description for screen readers.
 
     Raises:
-        ValueError: a look is not in `LOOKS`.
+        ValueError: the look of a marker is not in `LOOKS`.
 
     Example:
         >>> html = map_of([Marker((48.20, 16.37), "vienna.jpg")], [Circle((48.20, 16.37), 25.0)], degrees=True)
@@ -123,7 +140,7 @@ def map_of(
     """
     unknown = {marker.look for marker in markers} - set(LOOKS)
     if unknown:
-        raise ValueError(f"unknown look {min(unknown)!r}; known are {', '.join(LOOKS)}")
+        raise ValueError(f"unknown look {min(unknown)!r} of a marker; known are {', '.join(LOOKS)}")
     singles = [[marker.at for marker in markers], [circle.at for circle in circles]]
     parts = [*singles, *(line.points for line in lines), *(shape.points for shape in ground)]
     arrays = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
@@ -150,7 +167,7 @@ def map_of(
     )
 
 
-KEYS = "Arrow keys go from mark to mark, Enter opens one, plus and minus zoom, 0 shows everything."
+KEYS = "Arrow keys go from marker to marker, Enter opens a marker, plus and minus zoom, 0 shows everything."
 HINT = "Drag to move; zoom with the buttons, a pinch, or Ctrl and the wheel."
 CONTROLS = (
     '<div class="cv-zoom"><button type="button" aria-label="Zoom in">+</button>'
@@ -161,11 +178,11 @@ CONTROLS = (
 )
 
 
-# --- from positions to the plane of the drawing: metres from the middle, x to the east and y to the south
+# --- from positions to coordinates of the drawing: metres from the middle, x to the east and y to the south
 
 
 def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]:  # (N, 2) twice
-    """Return positions in metres from their middle. Degrees are projected around it, where lengths are true."""
+    """Return positions as metres east and south of their middle. Degrees are projected around the middle."""
     known = ~np.isnan(positions).any(axis=1)
     if not known.any():
         return positions
@@ -183,7 +200,7 @@ def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]
 def _box(
     plane: Sequence[NDArray[np.float64]], radii: NDArray[np.float64], margin: float
 ) -> tuple[float, float, float, float]:
-    """Return left, top, width and height of the drawing, with a margin."""
+    """Return left, top, width and height of the drawing in metres, including the margin."""
     reach = radii[:, None]
     points = np.concatenate([*plane, plane[1] - reach, plane[1] + reach])
     points = points[~np.isnan(points).any(axis=1)]
@@ -198,9 +215,10 @@ def _box(
 
 
 def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield one path for all marks of a look, and one for their headings, each with its data for the script.
+    """Yield SVG paths of markers, each with its data for the script.
 
-    One element for many marks keeps large maps fast.
+    All markers of the same look share one path, and their headings share another, because few elements keep large maps
+    fast.
     """
     rows_of: dict[str, list[int]] = {}
     for row in np.flatnonzero(~np.isnan(plane).any(axis=1)).tolist():
@@ -246,7 +264,10 @@ def _title(name: str) -> str:
 
 
 def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> str:
-    """Draw one path for all shapes of one look and width, in whole metres and relative steps to keep it short."""
+    """Return SVG paths of the ground shapes: one path for all shapes of the same look and width.
+
+    Coordinates are relative and rounded to metres, which keeps the paths short.
+    """
     paths: dict[tuple[str, float], str] = {}
     for shape, outline in zip(ground, points, strict=True):
         corners = np.rint(outline).astype(int)
@@ -262,7 +283,7 @@ def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> 
 
 
 def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
-    """Draw scale bar and north arrow in pixels; the script keeps them in their corners."""
+    """Return the scale bar and the north arrow as SVG. When the map is moved, map.js keeps them in their corners."""
     left, top, width, height = box
     length = round_length_m(width / 6)
     bar, said = length / unit, f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
@@ -276,7 +297,7 @@ def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
 
 
 def _key(key: Mapping[str, str]) -> str:
-    """Return the legend: a sample of each look, and its meaning."""
+    """Return the legend as HTML: a sample of each look, and its meaning."""
     items = "".join(
         f'<li><svg viewBox="-13 -13 26 26" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
         for look, meaning in key.items()

@@ -195,7 +195,7 @@ def test_places_and_images_are_drawn_by_seed(tmp_path: Path) -> None:
     assert sorted(drawn.keys.count(key) for key in set(drawn.keys)) == [3] * 4
     assert drawn.names == embedding_map.drawn_places(of_places(tmp_path), 4, 3).names
     assert drawn.names != embedding_map.drawn_places(of_places(tmp_path), 4, 3, seed=1).names
-    with pytest.raises(InputError, match="expected 7 places with 5 images, got 6"):
+    with pytest.raises(InputError, match="expected at least 7 places with 5 images each, got 6"):
         embedding_map.drawn_places(of_places(tmp_path), 7, 5)
 
 

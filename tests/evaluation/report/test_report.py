@@ -73,7 +73,7 @@ def test_pictures_of_another_dataset_are_one_line(results: Path, capsys: pytest.
     photos(results / "other" / "database", colours(1))
     assert report(results, "--data", str(results / "other")) == 2
     said = capsys.readouterr().err
-    assert "other holds no photo 0000.png" in said and said.count("\n") == 1
+    assert "expected the photo 0000.png" in said and said.count("\n") == 1
     assert not (results / "report").exists()
 
 
@@ -87,14 +87,14 @@ def test_the_same_report_is_the_same_bytes(results: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--regions", "pixels"], "needs the pictures"),
-        (["--data", "/nowhere"], "no folder /nowhere"),
+        (["--regions", "pixels"], "needs the photos"),
+        (["--data", "/nowhere"], "folder /nowhere does not exist"),
         (["--rows", "0"], "rows must be 1 to 200, got 0"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["--rows", "201"], "rows must be 1 to 200, got 201"),
         (["--map", "pixels", "--map-data", "x", "--map-size", "9" * 5000 + "x2"], "such as 36x12"),
         (["--map", "pixels"], "needs --map-data"),
-        (["--parameters", "pixels"], "pixels is not one"),
+        (["--parameters", "pixels"], "of its parts, got pixels"),
     ],
 )
 def test_a_wrong_wish_is_one_line(

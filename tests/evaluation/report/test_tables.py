@@ -53,7 +53,7 @@ def test_recalls_on_another_list_of_photos_are_marked_and_not_ranked() -> None:
     )
     text = as_markdown(of["every_run"])
     assert "| b | 8 | alone | **60.0** |" in text and f"| c | 8 | alone | 90.0{OTHER_SPLIT} |" in text
-    assert "another list of photos" in text
+    assert "a different list of photos" in text
 
 
 def test_no_run_takes_the_place_of_another_in_every_run() -> None:
@@ -102,7 +102,7 @@ def test_no_run_takes_the_place_of_another_in_the_table_of_group_sizes() -> None
         ["a", "16", "in_order:16", "60.0"],
         ["a", "16", "in_order:16", f"90.0{OTHER_SPLIT}"],
     ]
-    assert "another list of photos" in as_markdown(table)  # a mark is always explained
+    assert "a different list of photos" in as_markdown(table)  # a mark is always explained
 
 
 def test_latex_has_the_papers_heads_and_escapes_foreign_text() -> None:

@@ -1,4 +1,4 @@
-"""Audit: how much a method's descriptors depend on the images described beside them."""
+"""Audit of a method: how much its descriptors depend on the other images that are described together with a photo."""
 
 from cricavpr.evaluation.audit.measure import Audit, Drift, Measured, run_audit
 from cricavpr.evaluation.audit.page import audit_table, render_audit, write_audit

@@ -1,6 +1,6 @@
-"""Descriptors of one dataset under many arrangements of its images, kept in files until the audit is done.
+"""Description of one dataset under many arrangements, for an audit. Descriptors are kept in files.
 
-An arrangement is a grouping, an order, a batch size and a precision.
+An arrangement consists of a grouping, an order of the images, a batch size and a precision.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from cricavpr.grouping import ALONE, Group, Grouping
 from cricavpr.methods.base import Method
 from cricavpr.progress import Report
 
-Vectors = NDArray[np.float32]  # (N, D), in the order of the images that have a descriptor alone
+Vectors = NDArray[np.float32]  # (N, D), one row for each photo that can be described alone
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Descriptors of both sides under one arrangement.
+    """Descriptors of database and queries under one arrangement.
 
     Attributes:
-        groups: groups of the database and of the queries, as indices into each.
+        database, queries: the descriptors.
+        groups: the groups of the database, as indices into its photos, and the same for the queries.
     """
 
     database: Vectors
@@ -41,14 +42,15 @@ class Sides:
 
 
 class Arrangements:
-    """A method and a dataset, to be described under any arrangement.
+    """A method and a dataset, which it describes under any arrangement.
 
     Args:
-        folder: keeps the descriptors, so that an interrupted audit can continue.
+        folder: folder for the descriptors, so that an interrupted audit can continue.
 
     Attributes:
-        alone: both sides with every photo described alone. Photos that fail here are left out of all arrangements.
-        images: the remaining photos of both sides.
+        alone: database and queries with every photo described alone. Photos that fail here are left out of all
+            arrangements.
+        images: the remaining photos of database and queries.
     """
 
     def __init__(
@@ -74,17 +76,18 @@ class Arrangements:
         precision: Precision = "fp32",
         elsewhere: Method | None = None,
     ) -> Sides:
-        """Describe both sides under one arrangement.
+        """Describe database and queries under one arrangement.
 
         Args:
-            order_seed: first shuffle the photos with this seed, so that neighbours come from distant places.
-            precision: arithmetic of the network.
+            order_seed: first reorder the photos by `far_apart` with this seed, so that the photos of a group come from
+                distant places. None keeps the file order.
+            precision: number format in which the network computes.
             elsewhere: the same method on another device, to use instead.
         """
         method = in_precision(self.method, precision)
         if elsewhere is not None:
             method = copy.copy(elsewhere)
-            method.preprocessing += f"; {elsewhere.device}"  # gives its files other names than those of the first
+            method.preprocessing += f"; {elsewhere.device}"  # so that its descriptor files have different names
         vectors, groups = [], []
         for draw, images in enumerate(self.images):
             order = np.arange(len(images)) if order_seed is None else far_apart(images, grouping, order_seed, draw)
@@ -95,12 +98,20 @@ class Arrangements:
         return Sides(vectors[0], vectors[1], (groups[0], groups[1]))
 
     def part(self, side: int, rows: NDArray[np.int64], grouping: Grouping) -> Vectors:
-        """Describe some photos of one side, given as rows of `images`."""
+        """Describe some photos of the database or the queries.
+
+        Args:
+            side: 0 for the database, 1 for the queries.
+            rows: rows of `images[side]`.
+        """
         images = self.images[side].take(rows)
         return _in_order(self._describe(self.method, images, grouping, side, 16), images.names)
 
     def _describe(self, method: Method, images: ImageSet, grouping: Grouping, draw: int, batch_size: int) -> Described:
-        """Describe, or read an earlier result. Its file name has the batch size, because the audit compares batches."""
+        """Describe the images, or read the file of an earlier call with the same arguments.
+
+        The file name depends on the batch size too, because the audit compares batch sizes.
+        """
         key = hashlib.sha256(f"{cache_key(method, images, grouping, draw)} {batch_size}".encode()).hexdigest()[:24]
         out = self.folder / f"{method.name}-{key}.safetensors"
         return describe_once(method, images, grouping, out=out, batch_size=batch_size, draw=draw, **self.how)
@@ -113,17 +124,22 @@ def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
     row_of = {name: row for row, name in enumerate(made.names)}
     if lost := [name for name in names if name not in row_of]:
         raise InputError(
-            f"{lost[0]} can be described alone but not in a group ({made.made_by.grouping}). Check the photo, or "
-            "remove it from the dataset."
+            f"{lost[0]} was described alone, but could not be described with the grouping {made.made_by.grouping}. "
+            "Check this photo, or remove it from the dataset."
         )
     return made.vectors[[row_of[name] for name in names]]
 
 
 def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Group:
-    """Return an order in which every `grouping.size` photos in a row come from that many different parts of the set.
+    """Return an order of the photos in which each group has photos from all over the set.
 
-    The photos are sorted from west to east, or kept in file order without positions, and cut into `grouping.size`
-    strips. Photos in a row are one random photo of each strip.
+    The photos are sorted from west to east (without positions they stay in file order) and cut into as many strips as a
+    group has photos. Each group then takes one random photo from every strip.
+
+    Args:
+        grouping: gives the number of photos in a group.
+        seed: seed of the random choice.
+        draw: 0 for the database, 1 for the queries, so that the two get different orders.
     """
     size = grouping.size or 1
     line = np.arange(len(images))

@@ -1,7 +1,7 @@
-"""The numbers of an audit: the same photos under many arrangements, compared with each photo described alone.
+"""Measurements of an audit: the same photos under many arrangements, compared with each photo described alone.
 
-The arrangements follow Supplementary Table 5 of the paper (group sizes) and later findings of its users (shuffled
-orders, unrelated neighbours); see docs/audit.md.
+Group sizes are those of the paper's Supplementary Table 5. Shuffled orders and groups of unrelated photos follow later
+findings of the method's users; see docs/audit.md.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cricavpr.index.search import search
 from cricavpr.methods.base import Method, network_of
 from cricavpr.progress import Report
 
-SIZES = (2, 4, 8, 16, 32)  # sizes of groups; size 1 is `alone`
-BATCHES = (1, 7, 64)
-PACKED = 2  # size of a group; batches of 1, 7 and 64 hold 1, 3 and 32 of them
+SIZES = (2, 4, 8, 16, 32)  # group sizes to measure; size 1 is `alone`
+BATCHES = (1, 7, 64)  # batch sizes to compare
+PACKED = 2  # group size when comparing batch sizes; batches of 1, 7 and 64 images hold 1, 3 and 32 such groups
 SAME_PLACE_M = 25.0
 ROWS_AT_ONCE = 4096
 
@@ -33,7 +33,11 @@ Talk = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Drift:
-    """1 - cosine between two descriptors of a photo, over the photos of both sides: 0 if equal, 2 if opposite."""
+    """Drift of a set of photos: 1 - cosine between two descriptors of the same photo; 0 if equal, 2 if opposite.
+
+    Attributes:
+        median, p95, max: median, 95 % quantile and maximum over the photos.
+    """
 
     median: float
     p95: float
@@ -41,22 +45,24 @@ class Drift:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Drift:  # (N,)
-        """Summarise the drift of N photos."""
+        """Return median, 95 % quantile and maximum of the drifts of N photos."""
         return cls(float(np.median(values)), float(np.quantile(values, 0.95)), float(values.max()))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of the table: an arrangement, and what it changes compared with every photo alone.
+    """One row of an audit's table: an arrangement, and what it changes compared with every photo described alone.
 
     Attributes:
         part: section of the table: alone, size, shuffled, strangers, one side, last group, packing, precision or
             device.
-        name: the grouping as text, or another description of the arrangement.
-        drift: from each photo alone, or from the arrangement that `name` names; None if it was not measured.
-        recall_at_1: fraction of all queries; None if it was not measured.
-        won, lost: queries that only this arrangement gets right, and those that only the other one gets right.
-        same_place: fraction of photos with another photo within 25 m in their group; None without positions.
+        name: the grouping as text, or another description of the arrangement. "X instead of Y" and "X against Y"
+            compare arrangement X with Y instead of with photos described alone.
+        drift: drift of the descriptors between the two compared arrangements; None if not measured.
+        recall_at_1: recall@1 as a fraction of all queries; None if not measured.
+        won, lost: number of queries that only this arrangement gets right, and that only the other one gets right.
+        same_place: fraction of photos with another photo within 25 m in their group; None if not measured or without
+            positions.
     """
 
     part: str
@@ -73,11 +79,16 @@ class Audit:
     """The measurements of an audit.
 
     Attributes:
-        correlates: whether the method says that its images see one another.
-        group_size: size of the groups in all parts but "size" and "packing".
+        dataset, split_hash: name of the split, and the SHA-256 of its image names, positions and positives.
+        rule: how positives were decided, such as "within 25 m".
+        database, queries: number of database images and of queries.
+        method, weights: name of the method, and the SHA-256 of its weights file.
+        correlates: whether the method declares that its descriptors depend on the other images of a group.
+        group_size: group size in all parts except "size" and "packing".
         shuffles: number of shuffled orders.
+        device: device of the method, such as "cpu".
         rows: rows of the table, in order.
-        problems: photos that could not be described; they count as misses.
+        problems: photos that could not be described; such queries count as misses.
     """
 
     dataset: str
@@ -98,11 +109,11 @@ class Audit:
         return f"<Audit of {self.method} on {self.dataset}: {len(self.rows)} arrangements>"
 
     def part(self, name: str) -> tuple[Measured, ...]:
-        """Return the rows of one part."""
+        """Return the rows of one part (section) of the table."""
         return tuple(row for row in self.rows if row.part == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything for JSON."""
+        """Return all fields, ready for JSON."""
         return {"schema": "cricavpr.audit.1", **asdict(self)}
 
 
@@ -118,19 +129,22 @@ def run_audit(
     progress: bool | Report = False,
     talk: Talk = lambda _: None,
 ) -> Audit:
-    """Describe the dataset under all arrangements and compare.
+    """Audit a method: describe the dataset under many arrangements, and compare with each photo described alone.
 
     Args:
-        folder: keeps all descriptors, so that an interrupted audit can continue.
-        elsewhere: the same method on another device, if there is one.
+        folder: folder for all descriptors, so that an interrupted audit can continue.
+        shuffles: number of shuffled orders, at least 1.
+        group_size: number of photos in a group, at least 2.
+        elsewhere: the same method on another device, to compare devices; None leaves this out.
         talk: called with the name of each arrangement before it is described.
 
     Raises:
-        InputError: as for `describe`, `shuffles` below 1, or `group_size` below 2.
+        InputError: as for `describe`, or `shuffles` is below 1, or `group_size` is below 2.
     """
     if shuffles < 1 or group_size < 2:
         raise InputError(
-            f"an audit needs at least 1 shuffle and a group size of at least 2, got {shuffles} and {group_size}."
+            f"an audit needs at least 1 shuffle and a group size of at least 2, got {shuffles} shuffles and the group "
+            f"size {group_size}."
         )
     talk("alone")
     judge = _Judge(Arrangements(method, dataset, folder, workers, progress), talk)
@@ -152,7 +166,7 @@ def run_audit(
 
 
 class _Judge:
-    """Recall and drift of an arrangement, compared with every photo alone."""
+    """Measurement of the recall and drift of arrangements, compared with every photo described alone."""
 
     def __init__(self, arrangements: Arrangements, talk: Talk) -> None:
         self.arrangements, self.talk = arrangements, talk
@@ -162,7 +176,7 @@ class _Judge:
         self.alone_hits = self.hits(self.alone.database, self.alone.queries)
 
     def rows(self, shuffles: int, size: int, elsewhere: Method | None) -> Iterator[Measured]:
-        """Yield all rows of the audit."""
+        """Yield all rows of the audit. `size` is the group size, `elsewhere` the method on another device or None."""
         method = self.arrangements.method
         yield Measured("alone", "alone", Drift(0.0, 0.0, 0.0), float(self.alone_hits.mean()), same_place=0.0)
         if method.correlates:
@@ -175,7 +189,7 @@ class _Judge:
             yield self.row("device", name, self.described(f"on {elsewhere.device}", elsewhere=elsewhere))
 
     def hits(self, database: Vectors, queries: Vectors) -> NDArray[np.bool_]:  # (Q,) of all queries
-        """Return which queries have a right first match; a query that could not be described is a miss."""
+        """Return which queries have a correct first match; a query that could not be described counts as a miss."""
         first = search(database, queries, 1).indices[:, 0]
         hits = np.zeros(len(self.positives), bool)
         for query, match in zip(self.kept[1].tolist(), self.kept[0][first].tolist(), strict=True):
@@ -220,7 +234,10 @@ class _Judge:
         yield self._last_group(size)
 
     def _strangers(self, grouping: Grouping) -> Iterator[Measured]:
-        """Describe photos among others from all over the set, twice; compare with alone, and with each other."""
+        """Yield rows for groups of unrelated photos ("strangers"), with two different sets of groups.
+
+        Each set is compared with photos described alone; a third row compares the two sets.
+        """
         sides = []
         for seed in (0, 1):
             name = f"strangers:{grouping.size}:{seed}"
@@ -230,10 +247,10 @@ class _Judge:
         yield Measured("strangers", again.name, again.drift)
 
     def _last_group(self, size: int) -> Measured:
-        """Compare the photos of the short last group of each side with the same photos in a full group."""
+        """Compare the photos of the short last group of database and queries with the same photos in a full group."""
         values, lengths = [], []
         for side, count in enumerate(map(len, self.arrangements.images)):
-            short = count % size or size // 2  # if the set divides evenly, measure half a group
+            short = count % size or size // 2  # if the last group is full, pretend that it has half the size
             if count < size:
                 continue
             full = self.arrangements.part(side, np.arange(count - size, count), Grouping("in_order", size))
@@ -244,7 +261,7 @@ class _Judge:
         return Measured("last group", name, Drift.of(np.concatenate(values)) if values else None)
 
     def _packings(self) -> Iterator[Measured]:
-        """Compare the same groups in other batches, which must change nothing."""
+        """Yield rows that compare the same groups in batches of different sizes, which must change nothing."""
         correlates = self.arrangements.method.correlates
         for grouping in (ALONE, Grouping("in_order", PACKED)) if correlates else (ALONE,):
             first = self.described(f"{grouping} in batches of {BATCHES[0]}", grouping, batch_size=BATCHES[0])
@@ -258,7 +275,7 @@ class _Judge:
             low = self.described("bf16", precision="bf16")
         except InputError as error:
             if not isinstance(error.__cause__, RuntimeError):
-                raise  # the precision is not the cause
+                raise  # the error does not come from the precision
             yield Measured("precision", "bf16 is not possible with this network on this device")
             return
         yield self.row("precision", "bf16 on both sides", low)
@@ -267,7 +284,10 @@ class _Judge:
 
 
 def drifts(here: Vectors, there: Vectors) -> NDArray[np.float64]:  # (N, D) twice -> (N,)
-    """Return 1 - cosine of each pair of rows: half the squared distance of the unit vectors, 0 for equal rows."""
+    """Return 1 - cosine between each row of `here` and the same row of `there`.
+
+    It is computed as half the squared distance of the vectors scaled to length 1, which is exactly 0 for equal rows.
+    """
     found = np.empty(len(here), np.float64)
     for start in range(0, len(here), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -282,7 +302,7 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
 
 
 def accompanied(images: ImageSet, groups: Sequence[Group]) -> int | None:
-    """Return how many photos have another photo of the same place in their group; None without positions."""
+    """Return the number of photos with another photo within 25 m in their group; None without positions."""
     if images.positions is None or not images.positions.known.any():
         return None
     zones = np.array(images.positions.zones or [""] * len(images))

@@ -1,4 +1,4 @@
-"""The audit as a table for the terminal, as an HTML page (verdict, plots, table, rules) and as JSON."""
+"""Output of an audit: a table for the terminal, an HTML page (verdict, plots, table, rules) and JSON."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HEADS = {
     "alone": "Every photo alone",
     "size": "Groups in file order",
     "shuffled": "Groups in shuffled order",
-    "strangers": "Other neighbours: one photo from each part of the set",
+    "strangers": "Groups of unrelated photos (strangers)",
     "one side": "Database and queries in different groups",
     "last group": "The short last group",
-    "packing": "The same groups in other batches (won and lost against batches of 1)",
+    "packing": "The same groups in other batches (won and lost compared with batches of 1)",
     "precision": "Precision",
     "device": "Device",
 }
-LEAST_POINTS = 5.0  # range of the axis of recall, so that a difference of one query looks small
+LEAST_POINTS = 5.0  # minimum range of the recall axis in points, so that a difference of one query looks small
 STYLE = """
 .verdicts { list-style: none; padding: 0; margin: 0; display: grid; gap: 10px; max-width: 62em; }
 .verdicts li { display: grid; grid-template-columns: 1.6em 1fr; gap: 0 8px; }
@@ -49,9 +49,9 @@ def write_audit(
     """Run an audit, and write audit.html and audit.json into the folder `out`.
 
     Args:
-        cache: keeps the descriptors for later. Without it they lie in `out` until the audit is done, so that an
-            interrupted audit can continue.
-        settings: as for `run_audit`.
+        cache: folder that keeps the descriptors for later audits. Without it, they are kept in `out` until the audit is
+            done, so that an interrupted audit can continue.
+        settings: further keyword arguments of `run_audit`.
 
     Raises:
         InputError: as for `run_audit`, or a file that cannot be written.
@@ -67,12 +67,12 @@ def write_audit(
 
 
 def audit_table(audit: Audit) -> str:
-    """Return a Markdown table that is also readable as plain text; recall in per cent."""
+    """Return the rows of an audit as a Markdown table, with recall in per cent. It is also readable as plain text."""
     return markdown(COLUMNS, [_cells(row) for row in audit.rows])
 
 
 def render_audit(audit: Audit) -> str:
-    """Return the HTML page; equal audits give equal bytes."""
+    """Return the HTML page of an audit; equal audits give equal text."""
     found = verdicts(audit)
     return render(
         title=f"Audit of {audit.method} on {audit.dataset}",
@@ -80,7 +80,7 @@ def render_audit(audit: Audit) -> str:
         headline=_headline(audit, found[0]),
         lede=text(
             f"{audit.database:,} database photos and {audit.queries:,} queries of {audit.dataset}; "
-            f"right is {audit.rule}; one query is {100 / max(1, audit.queries):.3g} points."
+            f"a match is correct {audit.rule}; one query is {100 / max(1, audit.queries):.3g} percentage points."
         ),
         body=_body(audit, found),
         style=STYLE,
@@ -89,9 +89,9 @@ def render_audit(audit: Audit) -> str:
 
 def _headline(audit: Audit, first: Verdict) -> str:
     if first.level == "bad":
-        return f"{audit.method}: the batch changes results"
+        return f"{audit.method}: the batch size changes results"
     if first.says.startswith("Nothing is known"):
-        return f"{audit.method}: no photo shared a group"
+        return f"{audit.method}: no two photos shared a group"
     return f"{audit.method}: descriptors {'do not depend' if first.level == 'good' else 'depend'} on other images"
 
 

@@ -1,4 +1,4 @@
-"""The rules that turn the numbers of an audit into findings. The page prints them; docs/audit.md explains them."""
+"""Rules that derive findings from the numbers of an audit. The page prints the rules; docs/audit.md explains them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Literal
 from cricavpr.evaluation.audit.measure import Audit, Measured
 from cricavpr.evaluation.intervals import sign_test
 
-NOISE = 1e-6  # drift: far above the rounding of float32 (about 1e-12), far below what changes a match
-CHANCE = 0.05  # p-value of a paired sign test; a difference above it may be chance
+NOISE = 1e-6  # drift up to this is rounding: far above float32's (about 1e-12), far below what changes a match
+CHANCE = 0.05  # if the p-value of a paired sign test is above this, the difference may be chance
 
 RULES = (
-    f"A drift (1 - cosine) up to {NOISE:g} is rounding. Above it, a descriptor depends on what was changed.",
-    "Batches must change nothing: any other recall, or a drift above rounding, is a fault.",
-    "A gain or loss of R@1 compared with photos alone may be chance where a paired sign test over the queries has "
-    f"p > {CHANCE:g}.",
-    "A shuffled order gains or loses only if every shuffle lies on the same side of photos alone.",
+    f"Drift is 1 - cosine between two descriptors of a photo. A drift up to {NOISE:g} is rounding. A larger drift "
+    "means that the descriptor depends on what was changed.",
+    "The batch size must change nothing. Any query that changes between right and wrong, or a drift above rounding, is "
+    "a fault.",
+    "A gain or loss of R@1, compared with photos described alone, may be chance if a paired sign test over the queries "
+    f"has p > {CHANCE:g}.",
+    "Shuffled groups gain or lose only if R@1 of every shuffle is on the same side of R@1 of photos described alone.",
     "A gain in file order that disappears in a shuffled order comes from the file order.",
 )
 
@@ -26,7 +28,12 @@ Level = Literal["good", "note", "bad"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One finding; the first finding of an audit is its headline."""
+    """One finding of an audit.
+
+    Attributes:
+        level: "good", "note" (neither good nor bad) or "bad".
+        says: the finding in words.
+    """
 
     level: Level
     says: str
@@ -36,7 +43,7 @@ Findings = Iterator[tuple[Level, str]]
 
 
 def verdicts(audit: Audit) -> tuple[Verdict, ...]:
-    """Return the findings, the most important first."""
+    """Return the findings of an audit, the most important first."""
     parts = [_packing(audit), _dependence(audit), _sound_batches(audit)]
     if audit.part("size") and max(audit.database, audit.queries) > 1:
         parts += [_file_order(audit), _strangers(audit), _one_side(audit), _last_group(audit)]
@@ -52,15 +59,15 @@ def _packing(audit: Audit) -> Findings:
     if row is not None:
         yield (
             "bad",
-            f"FAULT: the batch changes results ({row.name}: drift up to {_largest(row):.2g}, {row.won + row.lost} "
-            "queries change between right and wrong). The batch size must not matter: no figure of this method can be "
-            "trusted on this machine.",
+            f"FAULT: the batch size changes results ({row.name}: drift up to {_largest(row):.2g}, {row.won + row.lost} "
+            "queries change between right and wrong). The batch size must not matter, so no recall of this method can "
+            "be trusted on this machine.",
         )
 
 
 def _sound_batches(audit: Audit) -> Findings:
     if not any(map(_is_fault, audit.part("packing"))):
-        yield "good", "Batches change nothing: the same groups in other batches give the same results."
+        yield "good", "The batch size changes nothing: the same groups in other batches give the same results."
 
 
 def _dependence(audit: Audit) -> Findings:
@@ -71,18 +78,19 @@ def _dependence(audit: Audit) -> Findings:
     elif max(audit.database, audit.queries) < 2:
         yield (
             "note",
-            f"Nothing is known about {audit.method}: with one photo a side, no photo shared a group. Give more photos.",
+            f"Nothing is known about {audit.method}: with only one database photo and one query, no two photos shared "
+            "a group. Give more photos.",
         )
     elif max(map(_largest, moved)) <= NOISE:
-        yield "good", f"{name} do not depend on other images, though it lets them see one another."
+        yield "good", f"{name} do not depend on other images, although it describes the images of a group together."
     else:
         drift = _named(audit, f"in_order:{audit.group_size}").drift
         assert drift is not None
         yield (
             "note",
             f"{name} depend on the other images of their group: in groups of {audit.group_size} in file order the "
-            f"cosine to the same photo alone is {1 - drift.median:.4f} in the median and {1 - drift.max:.4f} at the "
-            "least. A recall means nothing without its grouping.",
+            f"cosine to the same photo described alone has the median {1 - drift.median:.4f} and the minimum "
+            f"{1 - drift.max:.4f}. A recall means nothing without its grouping.",
         )
 
 
@@ -92,8 +100,9 @@ def _file_order(audit: Audit) -> Findings:
     shuffles = [shuffle.recall_at_1 or 0.0 for shuffle in audit.part("shuffled")]
     ordered, shuffled = _points((row.recall_at_1 or 0.0) - base), _points(sum(shuffles) / len(shuffles) - base)
     numbers = (
-        f"R@1 compared with alone ({100 * base:.1f}): {ordered:+.1f} points in file order, {shuffled:+.1f} in shuffled "
-        f"order (mean of {len(shuffles)}, {100 * min(shuffles):.1f} to {100 * max(shuffles):.1f})"
+        f"R@1 compared with photos described alone ({100 * base:.1f}): {ordered:+.1f} points in file order, "
+        f"{shuffled:+.1f} points in shuffled order (mean of {len(shuffles)} shuffles with R@1 from "
+        f"{100 * min(shuffles):.1f} to {100 * max(shuffles):.1f})"
     )
     paired = f"{row.won} queries won, {row.lost} lost, p = {sign_test(row.won, row.lost):.2g}"
     if _chance(row):
@@ -103,12 +112,12 @@ def _file_order(audit: Audit) -> Findings:
     elif min(shuffles) > base:
         yield "note", f"Part of the gain remains after a shuffle: {shuffled:.1f} of {ordered:.1f} points. {numbers}."
     else:
-        why = "The gain is file order: neighbours in the list show the same place."
+        why = "The gain comes from the file order: neighbours in the list show the same place."
         yield "bad", f"{why} {numbers}.{_same_place(audit)}"
 
 
 def _points(share: float) -> float:
-    """Return per cent with one decimal, and never -0.0."""
+    """Return a fraction in per cent, rounded to one decimal; 0.0 instead of -0.0."""
     return round(100 * share, 1) + 0.0
 
 
@@ -118,8 +127,8 @@ def _same_place(audit: Audit) -> str:
     if ordered is None or not shuffled:
         return ""
     return (
-        f" In file order {100 * ordered:.0f} % of the photos have another of the same place in their group, shuffled "
-        f"{100 * sum(shuffled) / len(shuffled):.0f} %."
+        f" {100 * ordered:.0f} % of the photos have another photo of the same place in their group in file order, "
+        f"{100 * sum(shuffled) / len(shuffled):.0f} % in shuffled order."
     )
 
 
@@ -128,9 +137,9 @@ def _strangers(audit: Audit) -> Findings:
     if against.drift is not None and against.drift.max > NOISE:
         yield (
             "note",
-            "The same photo among two different sets of strangers has cosine "
-            f"{1 - against.drift.median:.4f} to itself in the median, {1 - against.drift.max:.4f} at the least; "
-            f"R@1 among strangers is {100 * (first.recall_at_1 or 0.0):.1f}.",
+            "Described together with photos of other places (strangers), the descriptor of a photo depends on which "
+            f"ones: between two sets of strangers the cosine has the median {1 - against.drift.median:.4f} and the "
+            f"minimum {1 - against.drift.max:.4f}. R@1 among strangers is {100 * (first.recall_at_1 or 0.0):.1f}.",
         )
 
 
@@ -138,14 +147,17 @@ def _one_side(audit: Audit) -> Findings:
     for row in audit.part("one side"):
         if row.lost > row.won and not _chance(row):
             recall = f"{100 * (row.recall_at_1 or 0.0):.1f}"
-            yield "bad", f"Both sides must be described alike: with {row.name} R@1 falls to {recall}."
+            yield (
+                "bad",
+                f"Database and queries need the same grouping: with {row.name}, R@1 falls to {recall}.",
+            )
 
 
 def _last_group(audit: Audit) -> Findings:
     for row in audit.part("last group"):
         if row.drift and row.drift.max > NOISE:
             moves = f"{row.drift.median:.2g} in the median, {row.drift.max:.2g} at most"
-            yield "note", f"The {row.name} moves its photos by {moves}."
+            yield "note", f"The {row.name} changes the descriptors of its photos: drift {moves}."
 
 
 def _elsewhere(audit: Audit) -> Findings:

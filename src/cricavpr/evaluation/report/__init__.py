@@ -1,4 +1,7 @@
-"""Reports of evaluations: the paper's tables, figures and a failure explorer, from cards and answers."""
+"""Reports of evaluations: tables and figures like the paper's, and an explorer of wrong queries.
+
+A report is made from the card.json and answers.jsonl of each evaluation.
+"""
 
 from cricavpr.evaluation.report.evaluations import Evaluation, find_evaluations
 from cricavpr.evaluation.report.flow import ReportOptions, write_report

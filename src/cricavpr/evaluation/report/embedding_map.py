@@ -1,6 +1,6 @@
-"""Descriptors of many places in two dimensions, by the t-SNE of scikit-learn (Supplementary Figure 1).
+"""Figure of the descriptors of several places in two dimensions, by scikit-learn's t-SNE (Supplementary Figure 1).
 
-Each place has its own combination of colour and marker, so the map can be read in black and white.
+Places differ in colour and marker, so that the figure can also be read in black and white.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """One panel of the figure.
+    """One panel of the figure: the t-SNE points of one method.
 
     Attributes:
-        points: (N, 2), without unit.
-        places: (N,) number of the place of each point.
-        apart: share of descriptors whose nearest neighbour before t-SNE shows the same place.
+        title: title of the panel.
+        points: (N, 2) coordinates from t-SNE, without unit.
+        places: (N,) place number of each point, counted from 0.
+        apart: fraction of descriptors whose nearest neighbour (before t-SNE) shows the same place.
     """
 
     title: str
@@ -41,16 +42,21 @@ class Embedded:
 
 
 def drawn_places(dataset: PhotoPlaces, places: int = PLACES, images: int = IMAGES, seed: int = SEED) -> ImageSet:
-    """Choose places with enough images at random, and images of each. The keys of the result are the places.
+    """Choose random places, and random images of each. The keys of the returned images are their places.
+
+    Args:
+        places: number of places to choose.
+        images: number of images per place; places with fewer are not chosen.
+        seed: seed of the random choice.
 
     Raises:
-        InputError: too few places with that many images.
+        InputError: fewer than `places` places have enough images.
     """
     enough = [place for place in dataset.places if len(place.images) >= images]
     if len(enough) < places:
         raise InputError(
-            f"expected {places} places with {images} images, got {len(enough)} in {dataset.name}. Give more data, or "
-            "ask for fewer places or images."
+            f"expected at least {places} places with {images} images each, got {len(enough)} in {dataset.name}. Give "
+            "more data, or ask for fewer places or images."
         )
     generator = np.random.default_rng(seed)
     names, keys = [], []
@@ -71,10 +77,15 @@ def embed(
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Embedded:
-    """Describe images and compute their t-SNE; equal input gives equal points.
+    """Describe images and compute the t-SNE of their descriptors, always with the same seed.
+
+    Args:
+        images: images whose keys are their places, from `drawn_places`.
+        grouping: which images are described together.
+        title: title of the panel.
 
     Raises:
-        InputError: as for `describe`, or a photo that cannot be described.
+        InputError: as for `describe`, or an image cannot be described.
         MissingExtraError: scikit-learn is not installed.
     """
     with extra("report", "the map of descriptors"):
@@ -82,7 +93,9 @@ def embed(
     described = describe(method, images, grouping, workers=workers, progress=progress)
     if described.problems:
         problem = described.problems[0]
-        raise InputError(f"{problem.name} cannot be described ({problem.reason}). Remove it, or give other places.")
+        raise InputError(
+            f"{problem.name} cannot be described ({problem.reason}). Remove this photo, or choose other places."
+        )
     assert images.keys is not None
     numbers = {key: number for number, key in enumerate(dict.fromkeys(images.keys))}
     places = np.array([numbers[key] for key in images.keys])
@@ -94,7 +107,7 @@ def embed(
 
 
 def neighbours(vectors: NDArray[np.float32], places: NDArray[np.int64]) -> float:  # (N, D), (N,)
-    """Return the share of descriptors whose nearest other descriptor shows the same place.
+    """Return the fraction of descriptors whose nearest other descriptor is of the same place.
 
     Example:
         >>> neighbours(np.float32([[1, 0], [0.9, 0.1], [0, 1]]), np.array([0, 0, 1]))
@@ -106,7 +119,7 @@ def neighbours(vectors: NDArray[np.float32], places: NDArray[np.int64]) -> float
 
 
 def draw(panels: Sequence[Embedded]) -> Figure:
-    """Draw up to three panels side by side."""
+    """Draw the panels of points side by side."""
     figure, axes = new_figure(3.5 * len(panels), 3.8, 1, len(panels))
     markers = "os^DvPX<>ph*"
     with looks():

@@ -1,4 +1,4 @@
-"""Read evaluations (cards and answers) and tables of ablations from folders, and explain wrong queries by rules."""
+"""Reading of evaluations and ablation tables from folders, and rules that classify why queries are wrong."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from cricavpr.evaluation.cards import FILE as CARD
 from cricavpr.evaluation.cards import Card
 from cricavpr.terminal import printable
 
-ABLATION = "table.csv"  # as `cricavpr ablate` writes it
+ABLATION = "table.csv"  # name of the table that `cricavpr ablate` writes
 USUAL_RADIUS_M = 25.0
-NEAR = 2.0  # radii: a first match up to this far away is a near miss (25 to 50 m)
-FAR = 4.0  # radii: a first match beyond this is another place (100 m)
-SHARED = 2  # at least so many other wrong queries have the same first match
-UNLIKE = 20  # if the best positive has a higher rank, it looks unlike the query
+NEAR = 2.0  # in radii: a wrong first match up to this far away is a near miss (50 m if the radius is 25 m)
+FAR = 4.0  # in radii: a first match farther away than this shows another place (100 m if the radius is 25 m)
+SHARED = 2  # aliasing: at least this many other wrong queries have the same first match
+UNLIKE = 20  # if the rank of the best positive is above this, all positives look unlike the query
 KINDS = {
-    "near miss": "The first match is outside the radius by no more than the radius itself (25 to 50 m).",
-    "aliasing": "The first match is another place (beyond 100 m) that looks the same: its score is at least the median "
-    f"score of right first matches, or {SHARED} or more other wrong queries have the same first match.",
+    "near miss": "The first match is outside the radius, but within twice the radius (25 to 50 m for 25 m).",
+    "aliasing": "The first match shows another place (more than 4 radii away; 100 m for 25 m) that looks the same: its "
+    f"score is at least the median score of correct first matches, or at least {SHARED} other wrong queries have the "
+    "same first match.",
     "doubtful truth": f"All positives look unlike the query (the best has a rank above {UNLIKE}), but photos just "
-    "outside the radius are among the first matches. Positions or directions may be off.",
-    "nothing to find": "No database photo is right.",
-    "not described": "The query has no descriptor.",
-    "other": "None of these.",
+    "outside the radius (within twice the radius) are among the matches. Positions or view directions may be wrong.",
+    "nothing to find": "The query has no positive in the database.",
+    "not described": "The query photo could not be described.",
+    "other": "No other rule applies.",
 }
 _NOTE = re.compile(r"^(?:.*/)?@.*@([A-Za-z][A-Za-z_-]*)@\.[A-Za-z]+$")
 
@@ -41,8 +42,9 @@ class Evaluation:
     """One evaluation in a report.
 
     Attributes:
-        label: a short name, unique among the evaluations of the same split.
-        answers: one for each query; empty if there is only a card.
+        label: short name in tables and figures; within one split it names the settings that differ.
+        card: the card of the evaluation.
+        answers: one for each query; empty if the folder has only a card.
     """
 
     label: str
@@ -54,27 +56,27 @@ class Evaluation:
 
     @property
     def radius_m(self) -> float:
-        """Distance within which a match is right; 25 m if the rule of the card does not name one."""
+        """Distance in metres within which a match is correct; 25 if the rule of the card does not name a distance."""
         found = re.search(r"within ([0-9.]+) m\b", self.card.rule)
         return float(found[1]) if found else USUAL_RADIUS_M
 
     @property
     def counted(self) -> tuple[Answer, ...]:
-        """The answers over which recall is computed."""
+        """The answers that count for recall; queries without positives are left out if the protocol skips them."""
         return counted(self.card, self.answers)
 
 
 def find_evaluations(paths: Sequence[Path]) -> tuple[Evaluation, ...]:
-    """Read the evaluations in folders, or in their subfolders, in the order given.
+    """Read the evaluations in the given folders or their subfolders, in the order given.
 
     Raises:
-        InputError: a folder without cards and tables, or a card or answers that cannot be read.
+        InputError: a folder has neither cards nor ablation tables, or a card or answers cannot be read.
     """
     for path in paths:
         if not _below(path, CARD) and not _below(path, ABLATION):
             raise InputError(
-                f"{path} holds neither {CARD} nor {ABLATION}. Give folders that `cricavpr evaluate --out` or "
-                "`cricavpr ablate` wrote."
+                f"expected a {CARD} or {ABLATION} in {path} or its subfolders, found none. Give folders that `cricavpr "
+                "evaluate --out` or `cricavpr ablate` wrote."
             )
     folders = dict.fromkeys(card.parent for path in paths for card in _below(path, CARD))
     cards = {folder: Card.read(folder) for folder in folders}
@@ -87,7 +89,7 @@ def find_evaluations(paths: Sequence[Path]) -> tuple[Evaluation, ...]:
 
 
 def find_ablations(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the tables of ablations in folders, or in their subfolders."""
+    """Return the paths of the ablation tables (table.csv) in the given folders or their subfolders."""
     return tuple(dict.fromkeys(table for path in paths for table in _below(path, ABLATION)))
 
 
@@ -98,13 +100,13 @@ def _below(path: Path, name: str) -> list[Path]:
 
 
 def _with_note(answer: Answer) -> Answer:
-    """Read the condition from a name such as @night@.jpg, if the dataset does not give one."""
+    """Return the answer with the condition in its file name, such as `night` in `@...@night@.jpg`, if it has none."""
     note = None if answer.condition else _NOTE.search(answer.query)
     return replace(answer, condition=note[1]) if note else answer
 
 
 def _label(card: Card, beside: Iterable[Card]) -> str:
-    """Return the method, the grouping, and the settings that differ from those of equal labels."""
+    """Return the label of a card: method, grouping, and the settings by which cards with the same two differ."""
     parts: tuple[Callable[[Card], str], ...] = (
         lambda c: c.weights[:14],
         lambda c: f"{c.made_by.dim}-d",
@@ -119,12 +121,15 @@ def _label(card: Card, beside: Iterable[Card]) -> str:
 
 
 def grouping_of(card: Card) -> str:
-    """Return the grouping of a card; "none" for a method that does not correlate images."""
+    """Return the grouping of a card as text; "none" for a method that describes each image by itself."""
     return "none" if card.made_by.grouping == "none" else card.grouping
 
 
 def splits(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """Group evaluations by split, the most common split first. Those of one split can be compared query by query."""
+    """Return lists of evaluations with the same split, the most common split first.
+
+    Evaluations of the same split can be compared query by query.
+    """
     counts = Counter(each.card.split_hash for each in evaluations)
     return [[each for each in evaluations if each.card.split_hash == split] for split, _ in counts.most_common()]
 
@@ -134,13 +139,16 @@ def splits(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
 
 @dataclass(frozen=True)
 class Failure:
-    """One wrong query.
+    """One wrong query and the reasons why it may be wrong.
 
     Attributes:
-        index: its row among the answers.
+        index: row of the query among the answers.
+        query: name of the query image.
+        condition: condition of the photo, for example "night", or "".
         kinds: one or more keys of KINDS.
         shared: number of other wrong queries with the same first match.
-        distance_m, score: of the first match; None if there is no match or its distance is unknown.
+        distance_m, score: distance to the first match in metres, and its score; None if unknown or without a match.
+        first_right_rank: rank of the best positive, counted from 1; None if there is none.
     """
 
     index: int
@@ -153,12 +161,12 @@ class Failure:
     first_right_rank: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry of failures.json."""
+        """Return the entry of this query in failures.json."""
         return {key: value for key, value in asdict(self).items() if key != "index"}
 
 
 def failures(evaluation: Evaluation) -> list[Failure]:
-    """Return the wrong queries of an evaluation, in order."""
+    """Return the wrong queries of an evaluation, in the order of the queries."""
     wrong = [answer for answer in evaluation.answers if not answer.right]
     landed = Counter(answer.matches[0].name for answer in wrong if answer.matches)
     scores = [answer.matches[0].score for answer in evaluation.answers if answer.right]

@@ -1,7 +1,7 @@
-"""Figures from answers: recall by N and by distance, the map of hits and misses, and rows of pictures.
+"""Figures of a report: recall by N and by distance, a map of correct and wrong queries, and rows of photos.
 
-Lines differ in dash and marker, and verdicts in shape, so the figures can be read in black and white. A rule and a
-seeded draw choose the queries that are shown in pictures, never a person (Supplementary Figures 2 to 6).
+Lines differ in dash and marker, and correct and wrong in shape, so that figures can also be read in black and white.
+Queries whose photos are shown are chosen by a rule and a random seed, not by hand (Supplementary Figures 2 to 6).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MOST_N = 100
 MARKS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 METRES = np.arange(1, 101)
 RULES = {
-    "ours_right": "the first result is right and all other methods are wrong",
-    "all_wrong": "every result is wrong",
+    "ours_right": "the first evaluation is correct and all other methods are wrong",
+    "all_wrong": "every evaluation is wrong",
     "night": "the query was taken at night",
 }
 RIGHT, WRONG = "#117733", "#cc3311"
@@ -34,7 +34,10 @@ RIGHT, WRONG = "#117733", "#cc3311"
 
 
 def recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
-    """Draw recall@N on one split for N from 1 to 100, or for the N of the card if there are no answers."""
+    """Draw a line of recall@N for each evaluation of one split, for N from 1 to 100.
+
+    An evaluation without answers has only the values of N that are in its card.
+    """
     figure, (axes,) = new_figure(5.6, 3.8)
     most = max(1, min(MOST_N, *(each.card.counts.database for each in evaluations)))
     for number, each in enumerate(evaluations):
@@ -52,19 +55,19 @@ def recall_curves(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def recall(evaluation: Evaluation, n: int) -> float:
-    """Return the fraction of the counted queries with a right photo among the first `n`."""
+    """Return recall@N for N = `n`: the fraction of queries with a correct photo among their first `n` matches."""
     counted = evaluation.counted
     return sum(answer.found(n) for answer in counted) / len(counted) if counted else 0.0
 
 
 def within(evaluation: Evaluation, metres: float) -> float:
-    """Return the fraction of the counted queries whose first match is within `metres`. Unknown distances are not."""
+    """Return the fraction of queries whose first match is at most `metres` away. Unknown distances count as farther."""
     off = [answer.matches[0].distance_m for answer in evaluation.counted if answer.matches]
     return sum(m is not None and m <= metres for m in off) / len(evaluation.counted) if evaluation.counted else 0.0
 
 
 def by_distance(evaluations: Sequence[Evaluation]) -> Figure | None:
-    """Draw R@1 for radii of 1 to 100 m; None if no distance is known."""
+    """Draw R@1 for each radius from 1 to 100 m within which a match counts as correct; None without distances."""
     known = [e for e in evaluations if any(a.matches and a.matches[0].distance_m is not None for a in e.answers)]
     if not known:
         return None
@@ -75,13 +78,13 @@ def by_distance(evaluations: Sequence[Evaluation]) -> Figure | None:
     radius_m = known[0].radius_m
     axes.axvline(radius_m, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
     axes.annotate(f" {radius_m:g} m", (radius_m, 0.02), xycoords=("data", "axes fraction"), fontsize=8, color="#333333")
-    axes.set(xlabel="radius in m within which a match is right", ylabel="R@1 in %", xlim=(0, 101))
+    axes.set(xlabel="radius in m within which a match is correct", ylabel="R@1 in %", xlim=(0, 101))
     _finish(figure, known)
     return figure
 
 
 def hits_and_misses(evaluation: Evaluation) -> Figure | None:
-    """Draw where queries were answered right and wrong, north up; None if no position is known."""
+    """Draw a map of the correct and the wrong queries, north up; None if no query has a position."""
     placed = [answer for answer in evaluation.answers if answer.position is not None]
     if not placed:
         return None
@@ -101,7 +104,7 @@ def hits_and_misses(evaluation: Evaluation) -> Figure | None:
 
 
 def _finish(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
-    """Set the vertical axis to per cent, and put the legend below the axes, where it hides no line."""
+    """Set the vertical axis to per cent, and put the legend below the axes, where it covers no line."""
     axes = figure.axes[0]
     low = min(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines[: len(evaluations)])
     axes.set_ylim(max(0.0, 5 * (low // 5) - 2), 101)
@@ -115,7 +118,12 @@ def _finish(figure: Figure, evaluations: Sequence[Evaluation]) -> None:
 
 
 def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
-    """Return the queries that a rule of RULES allows. The evaluations are of one split; the first is "ours"."""
+    """Return the indices of the queries that fit a rule.
+
+    Args:
+        evaluations: evaluations of one split; the rule "ours_right" compares the first with the others.
+        rule: a key of RULES.
+    """
     hits = [[answer.right for answer in each.answers] for each in evaluations]
     queries = range(len(hits[0]))
     if rule == "ours_right":
@@ -128,13 +136,13 @@ def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
 
 
 def draw(of: int, count: int, seed: int) -> list[int]:
-    """Return up to `count` different random numbers below `of`."""
+    """Return `count` different random integers from 0 to `of` - 1, or all of them in random order if `of` is less."""
     order: list[int] = np.random.default_rng(seed).permutation(of)[:count].tolist()
     return order
 
 
 def rows(evaluations: Sequence[Evaluation], queries: Sequence[int], pictures: Pictures) -> Figure:
-    """Draw one row for each query: the query, then the first match of each evaluation."""
+    """Draw one row of photos for each query: the query, then the first match of each evaluation."""
     columns = 1 + len(evaluations)
     figure, axes = new_figure(1.55 * columns + 0.2, 1.85 * len(queries) + 0.35, len(queries), columns)
     with looks():

@@ -1,4 +1,4 @@
-"""Write a report: read folders of cards, write a folder with a page, tables and figures."""
+"""Writing of a report: reads folders of evaluations, writes a folder with a page, tables and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cricavpr.files import write_text
 from cricavpr.methods.base import Method
 from cricavpr.plotting import Figure, save_figure
 
-MOST_COMPARED = 6  # results side by side in a row of pictures
+MOST_COMPARED = 6  # evaluations side by side in a row of photos
 MOST_ROWS = 200  # a figure with more rows is too high for a PNG
 
 
@@ -26,12 +26,12 @@ class ReportOptions:
     """Options of a report.
 
     Attributes:
-        data: folder of the dataset; the report has pictures only if it is given.
-        rows: number of queries in each figure of pictures, 1 to 200.
-        seed: seed that chooses these queries.
-        look_by: a cricavpr method; draw how much each of its regions contributes to a score.
-        maps: up to three panels of descriptors in two dimensions.
-        networks: methods whose parameters to count.
+        data: folder of the evaluated dataset; without it the report has no photos.
+        rows: number of queries in each figure of photos, from 1 to 200.
+        seed: random seed that chooses the queries in the figures of photos.
+        look_by: a cricavpr method, for figures of how much each region of a photo contributes to a match's score.
+        maps: panels for a figure of descriptors in two dimensions, from `embedding_map.embed`.
+        networks: cricavpr methods for the table of parameter counts.
     """
 
     data: Path | None = None
@@ -55,17 +55,19 @@ def write_report(
 
     Args:
         paths: folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote.
+        out: folder to write the report into.
+        options: options of the report; None takes the defaults.
         tell: called with the title of each table and figure before it is written.
 
     Raises:
-        InputError: nothing to report, a card or answers that cannot be read, or a folder that cannot be written.
+        InputError: a folder has nothing to report, a card or answers cannot be read, or `out` cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     options = options or ReportOptions()
     evaluations, ablations = find_evaluations(paths), find_ablations(paths)
     pictures = _pictures(evaluations, options.data) if options.data else None
     if options.look_by is not None and pictures is None:
-        raise InputError("--regions needs the pictures. Give the dataset's folder with --data.")
+        raise InputError("--regions needs the photos. Give the folder of the evaluated dataset with --data.")
     made = tables.tables(evaluations, ablations, [tables.counted(method) for method in options.networks])
     for table in made:
         tell(table.title)
@@ -83,13 +85,17 @@ def write_report(
 
 
 def _pictures(evaluations: Sequence[Evaluation], data: Path) -> Pictures:
-    """Find the pictures of the first result. Raise InputError if the folder holds another dataset."""
+    """Return the photos of the evaluated dataset in the folder `data`.
+
+    Raises:
+        InputError: the folder does not exist, or does not hold the first query of any evaluation.
+    """
     pictures = Pictures.below(data, evaluations[0].card.dataset if evaluations else "")
     answered = [each for each in evaluations if each.answers]
     if answered and not any(pictures.holds(each.answers[0].query) for each in answered):
         raise InputError(
-            f"{data} holds no photo {answered[0].answers[0].query}, nor the first query of any other result. Give the "
-            "folder of the dataset that was evaluated with --data."
+            f"expected the photo {answered[0].answers[0].query} or the first query of another evaluation in {data}, "
+            "found none. Give the folder of the evaluated dataset with --data."
         )
     return pictures
 
@@ -111,20 +117,20 @@ _Drawn = tuple[Drawing, Figure]
 def _drawings(evaluations: Sequence[Evaluation], pictures: Pictures | None, options: ReportOptions) -> Iterator[_Drawn]:
     for number, split in enumerate(splits(evaluations)):
         name, end = split[0].card.dataset, f"_{number + 1}" if number else ""
-        caption = "Share of queries with a right photo among the first N."
+        caption = "Share of queries with a correct photo among the first N matches."
         yield Drawing(f"recall_curves{end}", f"recall@N on {name}", caption), figures.recall_curves(split)
         answered = [each for each in split if each.answers]
         if figure := figures.by_distance(answered):
-            caption = "R@1 for each radius within which a match is right."
+            caption = "R@1 for each radius within which a match counts as correct."
             yield Drawing(f"by_distance{end}", f"R@1 by distance on {name}", caption), figure
         for place, each in enumerate(answered, 1):
             if figure := figures.hits_and_misses(each):
-                caption = "Where queries were answered right (dots) and wrong (crosses); north is up."
+                caption = "Positions of the correct queries (dots) and the wrong queries (crosses); north is up."
                 yield Drawing(f"map{end}_{place}", f"Hits and misses of {each.label}", caption), figure
         if answered and pictures:
             yield from _of_pictures(answered, pictures, options, end)
     if options.maps:
-        caption = "t-SNE of the descriptors: every sign and colour is one place."
+        caption = "t-SNE of the descriptors: each combination of marker and colour is one place."
         figure = embedding_map.draw(options.maps)
         yield Drawing("embedding_map", "Descriptors in two dimensions", caption, broad=True), figure
 
@@ -138,18 +144,24 @@ def _of_pictures(
         queries = [allowed[place] for place in figures.draw(len(allowed), options.rows, options.seed)]
         if not queries:
             continue
-        caption = f"{len(queries)} of {len(allowed)} queries where {words}, drawn by seed {options.seed}."
+        caption = f"{len(queries)} of {len(allowed)} queries where {words}, chosen by the random seed {options.seed}."
         if len(evaluations) > MOST_COMPARED:
-            caption += f" The first {MOST_COMPARED} of {len(evaluations)} results."
+            caption += f" Only the first {MOST_COMPARED} of {len(evaluations)} evaluations are shown."
         figure = figures.rows(compared, queries, pictures)
-        yield Drawing(f"rows_{rule}{end}", f"Queries: {words}", f"{caption} Tick and green: right.", broad=True), figure
+        yield (
+            Drawing(f"rows_{rule}{end}", f"Queries: {words}", f"{caption} Tick and green: correct.", broad=True),
+            figure,
+        )
     if options.look_by is not None and (pairs := _looked(evaluations[0], pictures, options.look_by, options)):
-        caption = f"Share of each region in the cosine, in per cent; {options.look_by.name}, each photo alone."
-        yield Drawing(f"regions{end}", "Where the regions looked", caption, broad=True), regions.draw(pairs)
+        caption = (
+            "Contribution of each region to the cosine of query and match, in per cent. Method: "
+            f"{options.look_by.name}, each photo described alone."
+        )
+        yield Drawing(f"regions{end}", "Contributions of the regions", caption, broad=True), regions.draw(pairs)
 
 
 def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, options: ReportOptions) -> list[regions.Pair]:
-    """Choose right and wrong first matches by the seed, half each, and split their cosines by region."""
+    """Choose correct and wrong first matches at random, half of each, and split their cosines by region."""
     pairs = []
     for verdict in (True, False):
         allowed = [answer for answer in evaluation.answers if answer.matches and answer.right == verdict]

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no network: tables, figures and an explorer of wrong queries."""
+"""The HTML page of a report, in one file without links to the network: tables, figures and wrong queries."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ from cricavpr.pages import Ground, Line, Marker, distance, facts, map_of, pictur
 from cricavpr.pages.explorer import Item, Match, Order, explorer
 from cricavpr.pages.maps import NOWHERE, Place
 
-MOST_PICTURED = 400  # wrong queries of an evaluation that have pictures in the page
+MOST_PICTURED = 400  # the page has photos for at most this many wrong queries of an evaluation
 ORDERS = (
     Order("order of the queries"),
     Order("distance, nearest first", "distance"),
     Order("distance, farthest first", "distance", descending=True),
     Order("score, highest first", "score", descending=True),
-    Order("rank of the first right photo", "rank"),
-    Order("other wrong queries there", "shared", descending=True),
+    Order("rank of the first correct photo", "rank"),
+    Order("other wrong queries with the same first match", "shared", descending=True),
 )
 FILTERS = {"result": "", "kind": "any", "taken": "at any time"}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Title and caption of a figure. `name` is its file name without suffix; `broad` makes it as wide as the page."""
+    """Title and caption of a figure.
+
+    Attributes:
+        name: file name of the figure without suffix.
+        title: title above the figure.
+        caption: text below the figure.
+        broad: whether the figure is as wide as the page.
+    """
 
     name: str
     title: str
@@ -48,10 +55,11 @@ def report_page(
     figures: Sequence[tuple[Drawing, Sequence[Path]]],
     pictures: Pictures | None,
 ) -> str:
-    """Return the page as text; equal values give equal text.
+    """Return the HTML of the page; equal arguments give equal text.
 
     Args:
-        figures: each with its files, an SVG and a PNG among them.
+        figures: for each figure, its title and caption, and its files, which must include an SVG and a PNG.
+        pictures: photos of the dataset; None makes a page without photos of the wrong queries.
     """
     answered = [each for each in evaluations if each.answers]
     body, data = _tables(tables) + _figures(figures), None
@@ -85,11 +93,11 @@ def _lede(evaluations: Sequence[Evaluation]) -> str:
 
 
 def card_text(card: Card) -> str:
-    """Return one line about the dataset of a card and its rule."""
+    """Return one line about the dataset of a card: numbers of images, and when a match is correct."""
     counts = card.counts
     return (
-        f"{card.dataset}: {counts.queries:,} queries against {counts.database:,} database photos; a match is right "
-        f"{card.rule}; one query is {100 / max(1, counts.queries):.3g} points."
+        f"{card.dataset}: {counts.queries:,} queries against {counts.database:,} database photos; a match is correct "
+        f"{card.rule}; one query is {100 / max(1, counts.queries):.3g} percentage points."
     )
 
 
@@ -105,7 +113,7 @@ def _tables(tables: Sequence[Table]) -> str:
 
 
 def table_html(table: Table) -> str:
-    """Return a table as HTML, with the best bold and the second underlined."""
+    """Return a table as HTML, with the best value of each column bold and the second best underlined."""
     over = "".join(
         f'<th scope="colgroup" colspan="{width}" class="over">{text(name)}</th>'
         if name
@@ -137,7 +145,7 @@ def _figures(figures: Sequence[tuple[Drawing, Sequence[Path]]]) -> str:
 
 
 def _figure(drawing: Drawing, files: Sequence[Path]) -> str:
-    """Return a figure as HTML. Figures of photos are embedded as PNG, the others as SVG, because that is smaller."""
+    """Return a figure as HTML, embedded as PNG if it is `broad` (shows photos), else as SVG, which is then smaller."""
     suffix, mime = (".png", "image/png") if drawing.broad else (".svg", "image/svg+xml")
     file = next(path for path in files if path.suffix == suffix)
     address = f"data:{mime};base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -153,7 +161,7 @@ def _figure(drawing: Drawing, files: Sequence[Path]) -> str:
 
 
 def _failures(evaluations: Sequence[Evaluation], pictures: Pictures | None) -> tuple[str, dict[str, object]]:
-    """Return the explorer of wrong queries, and its data."""
+    """Return the HTML of the explorer of wrong queries, and the data for its script."""
     found = [(each, failures(each)) for each in evaluations]
     answers = [each.answers[failure.index] for each, wrong in found for failure in wrong]
     database = {match.name: match.latlon for answer in answers for match in answer.matches[:1] if match.latlon}
@@ -179,10 +187,10 @@ def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
         facts=[
             ("query", f"{failure.index + 1:,}: {failure.query}"),
             ("first match", item.matches[0].name if item.matches else "none"),
-            ("its distance", "unknown" if failure.distance_m is None else distance(failure.distance_m)),
-            ("its score", "none" if failure.score is None else f"{failure.score:.4f}"),
-            ("rank of the first right photo", f"{failure.first_right_rank or 'none'}"),
-            ("other wrong queries there", f"{failure.shared:,}"),
+            ("distance of the first match", "unknown" if failure.distance_m is None else distance(failure.distance_m)),
+            ("score of the first match", "none" if failure.score is None else f"{failure.score:.4f}"),
+            ("rank of the first correct photo", f"{failure.first_right_rank or 'none'}"),
+            ("other wrong queries with the same first match", f"{failure.shared:,}"),
         ],
         groups={
             "result": [f"{evaluation.label}, {evaluation.card.dataset}"],
@@ -198,16 +206,16 @@ def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
     )
 
 
-# --- what the demo shares
+# --- also used by the demo
 
 
 def item_of(answer: Answer, number: int, places: Mapping[str, int], shown: int) -> Item:
-    """Return the item of an answer in an explorer. The caller adds verdict, facts, groups and numbers.
+    """Return the entry of a query in an explorer, without verdict, facts, groups and numbers, which the caller adds.
 
     Args:
-        number: marker of the query on the map.
-        places: markers of database photos by name.
-        shown: how many matches to list.
+        number: index of the query's marker on the map.
+        places: index of the marker of each database photo on the map, by name.
+        shown: number of matches to list.
     """
     matches = [
         Match(
@@ -238,8 +246,11 @@ def answers_map(
     """Return a map of queries and database photos, or "" if no query has a position.
 
     Args:
-        database: positions by name, in degrees or in metres like those of the queries.
+        database: positions of the database photos by name, in the same unit as those of the queries.
+        degrees: whether positions are latitude and longitude in degrees; otherwise they are in metres.
+        key: legend: the meaning of each kind of marker.
         lines: draw a line from each query to its first match.
+        ground: geographic areas to draw below the markers.
     """
     places = [(answer.latlon if degrees else answer.position) or NOWHERE for answer in answers]
     if all(place is NOWHERE for place in places):
@@ -252,7 +263,7 @@ def answers_map(
         for n, answer in enumerate(answers)
         if lines and answer.matches and answer.matches[0].name in database
     ]
-    label = f"Map of {len(answers):,} queries, {looks.count('right'):,} of them located right"
+    label = f"Map of {len(answers):,} queries, {looks.count('right'):,} of them located correctly"
     every = [*markers, *map(Marker, database.values())]
     return map_of(every, (), drawn, degrees=degrees, ground=ground, key=key, label=label)
 
@@ -263,7 +274,12 @@ def embedded(
     fineness: Sequence[tuple[int, int]] = ((150, 60),),  # (longer side in pixels, JPEG quality), best first
     most_bytes: float = math.inf,
 ) -> dict[str, str]:
-    """Return the pictures that items show as data: URIs by key, in the best quality that fits into `most_bytes`."""
+    """Return the photos of the items as `data:` URIs by their keys.
+
+    Args:
+        fineness: sizes and qualities to try, the best first.
+        most_bytes: use the first of `fineness` whose URIs have at most this many bytes together, else the last.
+    """
     small = {}
     for item in items:
         truth = (item.truth[0],) if item.truth else ()
@@ -283,7 +299,7 @@ def embedded(
 
 
 def position_text(latlon: tuple[float, float] | None) -> str:
-    """Return a position in degrees, or "" if it is unknown."""
+    """Return latitude and longitude as text, or "" if they are unknown."""
     return "" if latlon is None else f"{latlon[0]:.6f}, {latlon[1]:.6f}"
 
 

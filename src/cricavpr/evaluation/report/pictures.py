@@ -1,4 +1,4 @@
-"""Pictures of queries and matches, found in the dataset's folder by the names in the answers."""
+"""Photos of queries and matches, which are found in the dataset's folder by their names in the answers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from cricavpr.images import decode
 
 @dataclass(frozen=True)
 class Pictures:
-    """Folders of the database and the queries. Names may come from others, so none may lead out of its folder."""
+    """Folders with the photos of the database and of the queries.
+
+    Photos outside these folders are never read, because names in answers may come from untrusted files.
+    """
 
     database: Path
     queries: Path
 
     @classmethod
     def below(cls, data: Path, dataset: str = "") -> Pictures:
-        """Find database and queries in a folder, as the reader of a benchmark does or by their names.
+        """Find the folders of database and queries in the folder of a dataset.
 
-        If neither finds them, names of photos are relative to the folder itself.
+        If they are not found, names of photos are relative to `data` itself.
 
         Args:
-            dataset: the dataset of the card; the name of a benchmark's split selects its reader.
+            data: folder of the dataset.
+            dataset: name of the dataset in the card. For a benchmark, its reader finds the two folders; otherwise they
+                are found by their names.
 
         Raises:
-            InputError: no such folder.
+            InputError: the folder `data` does not exist.
         """
         if not data.is_dir():
-            raise InputError(f"there is no folder {data}. Give the dataset's folder with --data.")
+            raise InputError(f"the folder {data} does not exist. Give the folder of the evaluated dataset with --data.")
         try:
             if dataset in SPLITS:
                 split = open_split(dataset, data)
@@ -45,15 +50,15 @@ class Pictures:
             return cls(data, data)
 
     def holds(self, query: str) -> bool:
-        """Return whether the file of a query exists, readable or not."""
+        """Return whether the photo of a query exists; it may be unreadable."""
         return _is_inside(query) and (self.queries / query).is_file()
 
     def query(self, name: str) -> NDArray[np.uint8] | None:  # (H, W, 3)
-        """Return the picture of a query, or None if it cannot be read."""
+        """Return the photo of a query, or None if it cannot be read."""
         return _read(self.queries, name)
 
     def match(self, name: str) -> NDArray[np.uint8] | None:  # (H, W, 3)
-        """Return the picture of a database photo, or None if it cannot be read."""
+        """Return a database photo, or None if it cannot be read."""
         return _read(self.database, name)
 
 

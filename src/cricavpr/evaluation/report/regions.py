@@ -1,7 +1,7 @@
-"""Contribution of each region of a CricaVPR descriptor to the score of a match.
+"""Contribution of each image region to the score of a match, for CricaVPR descriptors.
 
-A descriptor is the concatenation of its regions (paper section 3.2), with unit length as a whole. So the cosine of two
-descriptors is the sum of the dot products of their regions.
+A CricaVPR descriptor concatenates one vector for each region of the image (paper section 3.2), and has length 1 as a
+whole. So the cosine of two descriptors is the sum of the dot products of their region vectors.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cricavpr.plotting import Axes, Figure, looks, new_figure
 if TYPE_CHECKING:
     from cricavpr.models.cricavpr import CricaVPRConfig
 
-Box = tuple[float, float, float, float]  # top, left, height, width as fractions of the picture
+Box = tuple[float, float, float, float]  # top, left, height, width as fractions of the photo
 
 
 @dataclass(frozen=True)
 class Looked:
-    """Contributions of the regions of one pair of pictures.
+    """Contributions of the regions to the cosine of two photos.
 
     Attributes:
-        levels: levels of the pyramid, such as (1, 2, 3).
+        levels: levels of the pyramid, such as (1, 2, 3); level n divides the photo into n x n regions.
         boxes: one box for each region.
-        contributions: (R,); their sum is the cosine.
+        contributions: (R,) dot product of the vectors of each region; their sum is the cosine.
     """
 
     levels: tuple[int, ...]
@@ -43,7 +43,11 @@ class Looked:
         return float(self.contributions.sum())
 
     def level(self, number: int) -> tuple[tuple[Box, ...], NDArray[np.float64]]:
-        """Return the boxes and contributions of one level, row by row."""
+        """Return the boxes and contributions of the regions of one level, row by row.
+
+        Args:
+            number: index of the level in `levels`.
+        """
         start = sum(level**2 for level in self.levels[:number])
         stop = start + self.levels[number] ** 2
         return self.boxes[start:stop], self.contributions[start:stop]
@@ -51,7 +55,13 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A query and its first match."""
+    """A query, its first match, and the contributions of the regions to their cosine.
+
+    Attributes:
+        query, match: the two photos.
+        looked: contributions of the regions.
+        right: whether the match is correct.
+    """
 
     query: NDArray[np.uint8]  # (H, W, 3)
     match: NDArray[np.uint8]  # (H, W, 3)
@@ -60,7 +70,7 @@ class Pair:
 
 
 def look(method: Method, query: NDArray[np.uint8], match: NDArray[np.uint8]) -> Looked:  # (H, W, 3) twice
-    """Describe both pictures, each alone, and split their cosine by region.
+    """Describe both photos, each alone, and split the cosine of their descriptors by region.
 
     Raises:
         InputError: the method is not a cricavpr method with a pyramid of regions.
@@ -74,7 +84,7 @@ def contributions(
     a: NDArray[np.float32],  # (R, C)
     b: NDArray[np.float32],  # (R, C)
 ) -> NDArray[np.float64]:  # (R,)
-    """Return the contribution of each region to the dot product.
+    """Return the contribution of each region (row) to the dot product of two descriptors.
 
     Example:
         >>> contributions(np.float32([[1, 0], [0, 1]]), np.float32([[0.5, 0], [0, 0.25]]))
@@ -85,7 +95,7 @@ def contributions(
 
 
 def boxes(method: Method) -> tuple[Box, ...]:
-    """Return the boxes of the regions of a method, as fractions of the picture."""
+    """Return the boxes of the regions of a cricavpr method, as fractions of the photo."""
     from cricavpr.models.aggregators import pyramid_regions
 
     config = _config(method)
@@ -102,14 +112,14 @@ def _config(method: Method) -> CricaVPRConfig:
 
     network = network_of(method)
     if not isinstance(network, CricaVPR) or network.config.aggregator != "pyramid":
-        raise InputError(f"{method.name} has no pyramid of regions to draw. Give a cricavpr method.")
+        raise InputError(f"{method.name} has no pyramid of regions to draw. Give a cricavpr method instead.")
     return network.config
 
 
 def draw(pairs: Sequence[Pair]) -> Figure:
-    """Draw a row for each pair: query and match with the contributions of each level but the first.
+    """Draw a row for each pair: query and match with the contributions of their regions, for each level but the first.
 
-    Numbers are per cent of the cosine; a darker cell contributes more.
+    The number in a region is its contribution in per cent of the cosine; darker regions contribute more.
     """
     levels = [number for number, level in enumerate(pairs[0].looked.levels) if level > 1]
     columns = 2 * len(levels)
@@ -143,7 +153,7 @@ def _overlay(
     height, width = picture.shape[:2]
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
-    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=-120, vmax=255)  # pale, so that numbers are read
+    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=-120, vmax=255)  # pale, so that the numbers are readable
     spread = np.ptp(given) or 1.0
     for (top, left, tall, wide), value in zip(of, given.tolist(), strict=True):
         x, y = left * width - 0.5, top * height - 0.5

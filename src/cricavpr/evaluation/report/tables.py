@@ -1,6 +1,7 @@
-"""The paper's tables in the paper's layout, filled with the results at hand, as Markdown, CSV and LaTeX.
+"""Tables of a report in the layout of the paper's tables, filled with the given evaluations: Markdown, CSV and LaTeX.
 
-The best is bold and the second underlined, among results on the same photos only. Every table has the grouping.
+In each column the best recall is bold and the second best underlined, among evaluations of the same split only. Every
+table of recalls names the grouping of each row.
 """
 
 from __future__ import annotations
@@ -22,12 +23,20 @@ from cricavpr.terminal import printable
 
 MISSING = ""
 OTHER_SPLIT = "†"
-NOTE = f"{OTHER_SPLIT} on another list of photos or positives than most rows of its column: not ranked with them."
+NOTE = (
+    f"{OTHER_SPLIT} measured on a different list of photos or positives than most rows of the column, so not ranked "
+    "against them."
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as it is printed. Rank 1 is the best of its column, 2 the second, 0 any other."""
+    """A cell as it is printed.
+
+    Attributes:
+        text: the printed text.
+        rank: 1 for the best of its column, 2 for the second best, 0 for any other.
+    """
 
     text: str
     rank: int = 0
@@ -35,12 +44,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table, before it is written in a format.
+    """One table of a report, before it is written as Markdown, CSV or LaTeX.
 
     Attributes:
-        key: file name without suffix.
-        heads: for each column, the head of a group of columns ("" if it belongs to no group) and its own head.
-        rows: for each row, one cell for each head.
+        key: file name of the table without suffix.
+        title: title of the table.
+        heads: two headings for each column: that of its group of columns ("" for a column without group), and its own.
+        rows: for each row, one cell per column.
         note: text below the table.
     """
 
@@ -53,13 +63,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of a table of the paper: its datasets, and the N of recall@N. It appears if one of `shown_for` was run."""
+    """Layout of a table of the paper.
+
+    Attributes:
+        key: file name of the table without suffix.
+        title: title of the table.
+        datasets: the datasets with columns, by the paper's names.
+        ns: the values of N for recall@N, with one column each per dataset.
+        shown_for: the report has this table if one of these datasets was evaluated; empty: one of `datasets`.
+    """
 
     key: str
     title: str
     datasets: tuple[str, ...]
     ns: tuple[int, ...] = (1, 5, 10)
-    shown_for: tuple[str, ...] = ()  # empty: any of `datasets`
+    shown_for: tuple[str, ...] = ()
 
 
 FULL = ("Pitts30k", "Tokyo24/7", "MSLS-val")
@@ -94,7 +112,7 @@ BY_SIZE = ("supplementary_table_5", "Supplementary Table 5: photos in a group at
 
 
 def paper_name(dataset: str) -> str:
-    """Return the paper's name for a dataset, or its own name if it is not in the paper.
+    """Return the name by which the paper calls a dataset, or the given name if the dataset is not in the paper.
 
     Example:
         >>> paper_name("pitts30k-test"), paper_name("my town")
@@ -111,14 +129,14 @@ def paper_name(dataset: str) -> str:
 def tables(
     evaluations: Sequence[Evaluation], ablations: Sequence[Path], parameters: Sequence[Mapping[str, str]] = ()
 ) -> list[Table]:
-    """Return all tables that have numbers: first the table of every evaluation, then the tables of the paper.
+    """Return all tables for which there are numbers: first one with every evaluation, then the tables of the paper.
 
     Args:
-        ablations: tables that `cricavpr ablate` wrote.
-        parameters: rows of Supplementary Table 1, from `counted`.
+        ablations: paths of the table.csv files that `cricavpr ablate` wrote.
+        parameters: rows of Supplementary Table 1 (parameter counts), from `counted`.
 
     Raises:
-        InputError: a file of `ablations` that is not such a table.
+        InputError: a file in `ablations` cannot be read or was not written by `cricavpr ablate`.
     """
     cards = [each.card for each in evaluations]
     made = [table for layout in LAYOUTS if (table := _from_layout(layout, cards))]
@@ -133,7 +151,7 @@ def tables(
 
 
 def _with_own_keys(made: Sequence[Table]) -> list[Table]:
-    """Number tables with the same key, such as those of two ablations, because the key is a file name."""
+    """Number tables with the same key, such as those of two ablations, because the key is the file name."""
     counts: Counter[str] = Counter()
     found = []
     for table in made:
@@ -150,7 +168,7 @@ _Column = tuple[str, int]  # dataset, N
 
 
 def _from_layout(layout: Layout, cards: Sequence[Card]) -> Table | None:
-    """Return a table of the paper, or None if nothing was run on the datasets that it is shown for."""
+    """Return the table with this layout, or None if none of the datasets in `shown_for` was evaluated."""
     here = [card for card in cards if paper_name(card.dataset) in layout.datasets]
     if not any(paper_name(card.dataset) in (layout.shown_for or layout.datasets) for card in here):
         return None
@@ -168,7 +186,7 @@ def _every_run(cards: Sequence[Card]) -> Table:
 
 
 def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Column], second: str = "Dim") -> Table:
-    """Return a table of recalls. `second` is the head of its second column: Dim or Group."""
+    """Return a table of recalls. `second` names its second column: "Dim" (dimension) or "Group" (group size)."""
     lines = _lines(cards, second)
     cells = [_column([of.get(name) for _, of in lines], n) for name, n in columns]
     heads = (("", "Method"), ("", second), ("", "Grouping"), *((name, f"R@{n}") for name, n in columns))
@@ -182,7 +200,10 @@ def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Col
 
 
 def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
-    """Return rows with their cards by dataset. Cards that differ only in the dataset share a row."""
+    """Return the rows of a table, each as its identifying values (see `_line`) and its cards by dataset.
+
+    Cards that differ only in the dataset share a row.
+    """
     lines: list[tuple[tuple[str, ...], dict[str, Card]]] = []
     for card in cards:
         line, name = _line(card, second), paper_name(card.dataset)
@@ -195,7 +216,10 @@ def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], di
 
 
 def _line(card: Card, second: str) -> tuple[str, ...]:
-    """Return the three printed columns that identify a row, then the values that tell equal rows apart."""
+    """Return the values that identify the row of a card.
+
+    The first three are printed columns. The others are printed only if rows would otherwise look the same.
+    """
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
     size = "x".join(map(str, card.made_by.image_size or ["native"]))
@@ -205,7 +229,11 @@ def _line(card: Card, second: str) -> tuple[str, ...]:
 
 
 def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the method of each row, with the values in brackets that differ between rows that look the same."""
+    """Return the method of each row. Rows that would look the same get the values that differ between them in brackets.
+
+    Args:
+        lines: values of each row, from `_line`.
+    """
     names = []
     for line in lines:
         alike = [other for other in lines if other[:3] == line[:3]]
@@ -215,7 +243,10 @@ def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
-    """Return recalls in per cent, ranked by their printed digits among the cards of the most common split."""
+    """Return the cells of a column: recall@n in per cent, ranked among the cards of the column's most common split.
+
+    Recalls are ranked as printed, so equal printed recalls share a rank. Cards of other splits get the mark †.
+    """
     here = [card for card in cards if card is not None and n in card.recall_at]
     usual = Counter(card.split_hash for card in here).most_common(1)
     texts = [
@@ -228,7 +259,10 @@ def _column(cards: Sequence[Card | None], n: int) -> list[Cell]:
 
 
 def _ranked(texts: Sequence[str]) -> list[Cell]:
-    """Rank the best and the second of a column. Equal numbers share a rank; a single number has none."""
+    """Return the cells of a column with the best and the second best number ranked.
+
+    Equal numbers share a rank. A column whose numbers are all equal has no ranks.
+    """
     numbers = [text for text in texts if text and OTHER_SPLIT not in text]
     best = sorted({float(text) for text in numbers}, reverse=True)[:2] if len(numbers) > 1 else []
     rank_of = {value: rank for rank, value in enumerate(best, 1)} if len(best) > 1 else {}
@@ -236,7 +270,7 @@ def _ranked(texts: Sequence[str]) -> list[Cell]:
 
 
 def _by_size(cards: Sequence[Card]) -> Table | None:
-    """Return Supplementary Table 5: methods that were run in groups of several sizes in file order."""
+    """Return Supplementary Table 5: the methods that were evaluated with several group sizes in file order."""
     sizes: dict[tuple[str, str], set[int]] = {}
     for card in cards:
         if size := _group_size(card):
@@ -251,7 +285,7 @@ def _by_size(cards: Sequence[Card]) -> Table | None:
 
 
 def _group_size(card: Card) -> int:
-    """Return the size of a group in file order; 0 for other groupings."""
+    """Return the group size of a card: 1 for images alone, the size for groups in file order, 0 for other groupings."""
     kind, _, size = grouping_of(card).partition(":")
     return int(size or 1) if kind in ("alone", "in_order") else 0
 
@@ -260,7 +294,7 @@ def _group_size(card: Card) -> int:
 
 
 def counted(method: Method) -> dict[str, str]:
-    """Return one row of Supplementary Table 1, in millions of parameters.
+    """Count the parameters of a cricavpr method, and return its row of Supplementary Table 1, in millions.
 
     Raises:
         InputError: the method is not a cricavpr method.
@@ -269,13 +303,15 @@ def counted(method: Method) -> dict[str, str]:
 
     network = network_of(method)
     if not isinstance(network, CricaVPR):
-        raise InputError(f"--parameters counts the parts of a cricavpr method; {method.name} is not one.")
+        raise InputError(
+            f"--parameters needs a cricavpr method, because it counts the parameters of its parts, got {method.name}."
+        )
     counts = parameter_counts(network)
     return {"method": method.name, **{part: f"{count / 1e6:.1f}" for part, count in counts.items()}}
 
 
 def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Return Supplementary Table 1. The paper counts an adapter in the backbone too; we count it once."""
+    """Return Supplementary Table 1. Unlike the paper, the column Backbone does not count the adapters again."""
     names = ("Method", "Total", "Backbone", "Adapter", "Others", "Tunable")
     return Table(
         "supplementary_table_1",
@@ -286,14 +322,17 @@ def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def _ablations(path: Path) -> list[Table]:
-    """Return the tables of the paper that have rows in a table.csv of `cricavpr ablate`."""
+    """Return the tables of a table.csv of `cricavpr ablate`, one for each table of the paper that has rows in it."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read the table {path}: {error}. Run `cricavpr ablate` again.") from error
     if not rows or not {"recipe", "title"} <= set(rows[0]):
-        raise InputError(f"{path} must have the columns recipe and title, as `cricavpr ablate` writes them.")
+        raise InputError(
+            f"{path} must be a table of `cricavpr ablate` with the columns recipe and title, got other columns or no "
+            "rows. Run `cricavpr ablate` again."
+        )
     by_table: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         number = re.match(r"table(\d+)_", row["recipe"] or "")
@@ -334,7 +373,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Return CSV: numbers as printed, without marks."""
+    """Return a CSV table. Numbers are as printed; the best are not marked."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([printable(" ".join(part for part in head if part)) for head in table.heads])
@@ -343,7 +382,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """Return a LaTeX tabular in the style of booktabs, with heads over several columns as in the paper."""
+    """Return a LaTeX tabular in the style of booktabs, with headings over groups of columns as in the paper."""
     marks: dict[int, Callable[[str], str]] = {1: lambda t: f"\\textbf{{{t}}}", 2: lambda t: f"\\underline{{{t}}}"}
     columns = "".join("r" if _numeric(table, place) else "l" for place in range(len(table.heads)))
     over, rules, place = [], [], 1
@@ -360,7 +399,7 @@ def as_latex(table: Table) -> str:
 
 
 def spans(table: Table) -> list[tuple[str, int]]:
-    """Return the heads over several columns and their widths, from left to right."""
+    """Return the headings of the groups of columns, each with its number of columns, from left to right."""
     return [(name, len(list(heads))) for name, heads in groupby(name for name, _ in table.heads)]
 
 
