@@ -408,7 +408,7 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
         (["train"], "expected a recipe, got none"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
-        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out out"),
+        (["train", recipe, "--out", "a", "--resume", "b"], "Remove --out"),
         (["train", recipe, "--workers", "-1"], "workers must be at least 0, got -1"),
         (["train", recipe, "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
         (["train", "--resume", str(tmp_path)], "holds no checkpoint"),

@@ -355,7 +355,9 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
-        raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits; save with half=False.")
+        raise WeightsError(
+            f"the tensor {shown(name)} has values too large for 16 bits; save without half (16-bit) precision."
+        )
     return halved
 
 
