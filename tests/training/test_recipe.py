@@ -73,7 +73,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stepz.places": 4}, "unknown key 'stepz'"),
     ({"network.backbone": "vitb16"}, "network: unknown backbone 'vitb16'"),
     ({"network.encoder_heads": 5}, "encoder_heads must be a divisor of the width, 96, got 5"),
-    ({"network.adapter": "none", "network.tuning": "adapter", "network.encoder_depth": 0}, "nothing in this network"),
+    ({"network.adapter": "none", "network.tuning": "adapter", "network.encoder_depth": 0}, "has nothing to train"),
     ({"network.adapter": "none", "network.tuning": "frozen", "network.encoder_depth": 0, "steps": 5}, "steps = 0"),
     ({"steps": 0}, "one of [epochs, steps] must be above 0 and the other 0, got [0, 0]"),
     ({"network.weights": "a", "network.backbone_weights": "b"}, "weights must be empty if backbone_weights is"),

@@ -78,8 +78,8 @@ def describe(
         workers: number of processes that read photos; 0 reads them in this process, None chooses a number.
         out: file for the descriptors. Unfinished work is kept in a folder beside it, and the next run resumes it.
         progress: True for a progress bar on stderr, or a function that is called with (images done, all images).
-        draw: changes the shuffle of a "shuffled" grouping under the same seed; `evaluate` takes 0 for the database and 1 for
-            the queries.
+        draw: number that changes the order of a "shuffled" grouping without a change of its seed. `evaluate` takes 0
+            for the database and 1 for the queries.
 
     Raises:
         InputError: there are no photos, no photo could be described, photos of one group differ in size, the grouping
