@@ -226,7 +226,7 @@ def with_weights(
         weights: a file, a known name, or random:SEED.
         dtype: precision of the network.
         network_of: builds the network with the sizes found in a state dict, or the published network if it is empty.
-        renamed: renames the entries of the authors' state dict to the names in this package.
+        renamed: renames the entries of the authors' weights file to the parameter names of this package.
     """
     if is_random(weights):
         return draw_weights(weights, lambda: network_of({}), dtype), str(weights)

@@ -116,7 +116,7 @@ def from_torch(
     Args:
         weights: a file, a known name, or random:SEED.
         dtype: precision of the network.
-        names: NANNE or OPENIBL of `cricavpr.models.netvlad`, to rename the authors' entries.
+        names: table for renaming the entries: NANNE or OPENIBL of `cricavpr.models.netvlad`.
         published: sizes of the network with random weights.
     """
     return with_weights(
@@ -142,8 +142,8 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
 def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
     """Read the authors' MATLAB file of NetVLAD.
 
-    Return the tensors by their names in this package, and the mean colour, red, green and blue from 0 to 255, which is
-    subtracted from photos.
+    Return the tensors by the parameter names of this package, and the mean colour, red, green and blue from 0 to 255,
+    which is subtracted from photos.
 
     Raises:
         WeightsError: the file is damaged or too large, or is not the network that the authors published.

@@ -139,12 +139,12 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
 
     If `tensors` is empty, build the published network `name`.
     """

@@ -66,12 +66,12 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dicts to the names in this package."""
+    """Rename the entries of the authors' weights files to the parameter names of this package."""
     return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection.", r"pool\.p$": "gem.p"})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
 
     If `tensors` is empty, build the published network `name`.
     """

@@ -267,12 +267,12 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
-    """Read a weights file and the configuration of its network; rename the entries to the names in this package.
+    """Read a weights file and the configuration of its network; give the entries the parameter names of this package.
 
     The configuration comes from `config.json` in the folder, or else from the header of the file. If neither exists,
     sizes are read from the tensors, all other settings get their published values, and a note says so.
@@ -311,9 +311,9 @@ def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype =
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Return the configuration of a state dict that has none: sizes from its tensors, other settings as published.
+    """Return a configuration for a state dict: its tensors give the sizes; all other settings are the published ones.
 
-    The entries must have the names in this package.
+    The entries must have the parameter names of this package.
     """
     backbone = dinov2_of(tensors, "backbone.")
     plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class CrossImageEncoder(nn.Module):
-    """Transformer encoder layers over the images of a group; a depth of 0 leaves regions unchanged."""
+    """Transformer encoder layers over the images of a group; a depth of 0 changes nothing."""
 
     def __init__(self, width: int, depth: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class CrossImageEncoder(nn.Module):
         )
 
     def forward(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C)
-        """Correlate the regions of the images in each group: (B, R, C) to (B, R, C).
+        """Correlate the region features of the images in each group: (B, R, C) to (B, R, C).
 
         `groups` holds the group sizes in the order of the images; they add up to B.
         """

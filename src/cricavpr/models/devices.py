@@ -36,7 +36,7 @@ def choose_device(device: str = AUTO) -> str:
 
 
 def _failure(device: str) -> str | None:
-    """Return why torch cannot compute on a device; return None if it can. An installed driver proves nothing."""
+    """Return why torch cannot compute on a device; return None if it can. A driver may exist without a device."""
     try:
         ones = torch.ones(8, 8, device=device)
         if (ones @ ones).sum().item() != 512.0:

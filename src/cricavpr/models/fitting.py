@@ -148,7 +148,7 @@ def build_and_load(
 
     Args:
         build: function that makes the network; it is called on torch's meta device.
-        tensors: state dict with the names in this package.
+        tensors: state dict with the parameter names of this package.
         source: name of the file in messages.
         dtype: precision of the network.
 

@@ -97,12 +97,12 @@ class MixVPR(nn.Module):
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, {r"backbone\.model\.": "backbone."})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
 
     If `tensors` is empty, build the published network.
     """

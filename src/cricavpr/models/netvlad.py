@@ -157,7 +157,7 @@ OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_lay
 
 
 def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package.
+    """Rename the entries of the authors' weights file to the parameter names of this package.
 
     A whitening that is stored as a 1x1 convolution becomes a matrix.
 
@@ -173,7 +173,7 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
     clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)

@@ -151,7 +151,7 @@ _MASK = "backbone.mask_token"  # DINOv2 does not use its mask token for descript
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package.
+    """Rename the entries of the authors' weights file to the parameter names of this package.
 
     MegaLoc's file has no mask token, which descriptors do not need; add zeros for it.
     """
@@ -162,7 +162,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
 
     If `tensors` is empty, build the published network `name`.
     """

@@ -103,7 +103,7 @@ class Transformer(nn.Module):
 
 
 class Pool(nn.Module):
-    """Pooling with one attention mask for each level. All levels decide each mask; a mask pools only its own level."""
+    """Pooling with one attention mask for each level. A mask is computed from all levels, but pools its own level."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -188,12 +188,12 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to the names in this package."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
-    """Build a network with the sizes found in `tensors`, a state dict with the names in this package.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
 
     If `tensors` is empty, build the published network.
     """

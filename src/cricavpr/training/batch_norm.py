@@ -37,7 +37,7 @@ def partial_update(module: nn.Module, share: float, later: float, counted: bool)
         module: the network.
         share: weight of this part; 0 leaves the running statistics unchanged.
         later: sum of the shares of the parts that follow.
-        counted: whether `num_batches_tracked` is counted up.
+        counted: whether the counter `num_batches_tracked` increases.
     """
     norms = _norms(module)
     momenta = [norm.momentum for norm in norms]

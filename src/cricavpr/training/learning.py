@@ -40,7 +40,7 @@ class Described(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """The loss of a step."""
+    """The loss of a training step, and its parts."""
 
     total: Tensor  # the value that is minimised
     loss: Tensor  # `total` without self-distillation
@@ -81,7 +81,7 @@ class Learner:
                 yield f"{prefix}.{name}", parameter
 
     def describe(self, data: StepData) -> Described:
-        """Compute the regions of this process's images, then the descriptors of the whole step within groups."""
+        """Compute the region features of this process's images, then descriptors of the whole step within groups."""
         images = normalised(data.images.to(self.device))
         parts = parts_of(len(images), self.step.images_at_once, self.step.micro_batch)
 

@@ -159,7 +159,7 @@ class GeneralizedContrastive(nn.Module):
 
 
 def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
-    """Return one term for each pair, which pulls similar images (1) together, or pushes others (0) to the margin."""
+    """Return a term for each pair: it pulls similar images (1) together, or pushes others (0) apart to `margin`."""
     pull, push = distance.square(), (margin - distance).clamp(min=0).square()
     return (similarity * pull + (1 - similarity) * push) / 2
 

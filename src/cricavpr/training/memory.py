@@ -3,10 +3,11 @@
 Activation checkpointing: each block of the backbone keeps only its input and is computed again in the backward pass.
 Gradients are exact, and batch norm sees the same images both times.
 
-Gradient caching: the regions of all images are computed in parts, without a gradient. The loss of the whole step gives
-the gradient of each region. Then each part is computed again, and passes the gradient of its regions on to the weights.
-Gradients are exact unless the network has batch norm, which sees only one part at a time. Source: Gao et al., "Scaling
-Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021), whose "representations" are the regions here.
+Gradient caching: the features of the regions of all images (in short, the regions) are computed in parts, without a
+gradient. The loss of the whole step gives the gradient of each region. Then each part is computed again, and passes the
+gradient of its regions on to the weights. Gradients are exact unless the network has batch norm, which sees only one
+part at a time. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021),
+whose "representations" are the regions here.
 
 Letters: B images, R regions, C channels.
 """
@@ -63,11 +64,11 @@ def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
 
 
 class Regions:
-    """Regions of the images of a step, and their backward pass, with or without gradient caching.
+    """Region features of the images of a step, and their backward pass, with or without gradient caching.
 
     Args:
         module: the network; the running statistics of its batch norm are updated once.
-        compute: function that computes the regions (b, R, C) of a slice of the images.
+        compute: function that computes the region features (b, R, C) of a slice of the images.
         parts: the images that are computed together.
         cached: whether to use gradient caching: first `compute` without a gradient, and again in `backward`.
     """
@@ -84,7 +85,7 @@ class Regions:
             return self.compute(part.rows)
 
     def backward(self) -> None:
-        """With gradient caching, compute the regions again and pass the gradient of `values` on to the weights.
+        """With gradient caching, compute the features again and pass the gradient of `values` on to the weights.
 
         Without it do nothing: the backward pass of the loss has already reached the weights.
         """

@@ -37,16 +37,16 @@ Baseline = CosPlace | VLADNet
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """A network for the training loop, in two stages: images to regions, then regions to descriptors within groups.
+    """A network for the training loop, in two stages: images to region features, then those to descriptors in groups.
 
     Attributes:
         model: the module that is trained, and whose weights are saved and exported.
         trunk: the most expensive part of `model`, for torch.compile.
         dim: length of a descriptor.
         header: settings that are stored in a file of the weights.
-        regions: function that computes the regions of each image alone, (B, 3, H, W) to (B, R, C).
-        correlate: function that turns regions (B, R, C) and group sizes, which add up to B, into descriptors of unit
-            length, (B, D).
+        regions: function that computes the features of the regions of each image alone, (B, 3, H, W) to (B, R, C).
+        correlate: function that turns region features (B, R, C) and group sizes, which add up to B, into descriptors
+            of unit length, (B, D).
         method: function that returns the network as a method. The network is then in evaluation mode until
             `model.train()` is called.
         problems: photos that could not be used to initialise the network.
@@ -76,7 +76,7 @@ def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
 
 
 def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
-    """Wrap a network that describes each image alone. Its descriptor serves as the only region of an image."""
+    """Wrap a network that describes each image alone. An image then has one region feature, its descriptor."""
     name, settings = recipe.network.kind, families.Settings(recipe.image_size, recipe.resize)
     return Trainable(
         model,

@@ -203,7 +203,8 @@ class Step:
         members: order of the images before they are divided into groups. "across" shuffles them. "in_order" keeps the
             images of a place together, as the authors' loader does, so that small groups reveal the place labels.
         group_scope: which images a group may hold if several processes train. "world" allows those of the whole step,
-            so results do not depend on the number of processes. "rank" allows those of one process, so results do.
+            so results do not depend on the number of processes. "rank" allows only those of one process, so results
+            depend on the number of processes.
         images_at_once: number of images in a forward pass; 0 takes all. Each pass has its own batch norm and groups, as
             each GPU has under DataParallel. Only the first pass updates the running statistics of batch norm.
         micro_batch: number of images that the backbone keeps in memory at once, in each process; 0 takes all. Images
@@ -328,7 +329,8 @@ class HeldOutTown:
 class Validation:
     """Validation data, and when recall is measured on it.
 
-    The best network is the one with the highest recall@`best_by` under the first grouping; ties go to the earlier one.
+    The weights with the highest recall@`best_by` under the first grouping are the best weights of the run; ties go to
+    the earlier step.
 
     Attributes:
         town: a computer-drawn town; give either `town` or `dataset`.
@@ -336,7 +338,7 @@ class Validation:
         radius_m: distance in metres within which a photo of `dataset` counts as a correct match.
         groupings: groupings under which recall is measured, as texts for `Grouping.parse`.
         every_steps: number of steps between validations; 0 validates at the end of each epoch.
-        best_by: cut-off N of the recall@N that decides which network is best: 1, 5 or 10.
+        best_by: cut-off N of the recall@N that decides which weights are best: 1, 5 or 10.
         patience: number of validations without a better recall after which the run ends; 0 for no limit.
     """
 
@@ -454,7 +456,7 @@ def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
-    """Return a text with the settings that differ between two recipes, and both values; empty if they are equal.
+    """Return a text that lists the settings that differ between two recipes, with both values; empty if there are none.
 
     Args:
         recorded: the earlier recipe.

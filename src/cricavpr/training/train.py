@@ -62,7 +62,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run."""
+    """Result of a training run."""
 
     step: int  # number of steps done
     steps: int  # number of steps of the whole run
@@ -271,7 +271,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Print a line for each photo that could not be used, only once, although every epoch reads it again."""
+        """Report each photo that could not be used, but only once, although every epoch reads it again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
