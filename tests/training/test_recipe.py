@@ -105,7 +105,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"image_size": [42, 50]}, "image_size must be height and width, multiples of 14, got [42, 50]"),
     ({"epochs": 1}, "one of [epochs, steps] must be above 0 and the other 0, got [1, 12]"),
     ({"seed": -1}, "seed must be at least 0, got -1"),
-    ({"steps.x": 1}, "'steps' has no settings below it"),
+    ({"steps.x": 1}, "'steps' is a single setting"),
 ]
 
 

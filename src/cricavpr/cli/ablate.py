@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 def _report(found: Sequence[RunResult], unusable: int) -> int:
     states = [result.state for result in found]
     if "unfinished" in states:
-        warn(f"{states.count('unfinished')} of {len(states)} runs are not finished; run them without --table-only.")
+        warn(f"{states.count('unfinished')} of {len(states)} runs are not finished; to finish them, omit --table-only.")
     if "diverged" in states:
         warn(f"{states.count('diverged')} of {len(states)} runs diverged; remove their folders to try again.")
     code = report_replaced(unusable)
@@ -69,7 +69,7 @@ def _report(found: Sequence[RunResult], unusable: int) -> int:
 
 
 def _stopped(number: int) -> int:
-    warn("cricavpr: stopped. Run the same command again to go on.")
+    warn("cricavpr: stopped. Run the same command again to continue.")
     return 128 + number
 
 

@@ -107,7 +107,7 @@ def _report(outcome: Outcome, folder: Path, world: World) -> int:
 def report_replaced(count: int) -> int:
     """Print how many photos could not be used; return the exit code. (Each photo was reported before.)"""
     if count:
-        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; others took their place.")
+        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; other photos were used instead.")
     return SOME_FAILED if count else 0
 
 

@@ -33,7 +33,7 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "cricavpr-tiny": Entry(
-        "CricaVPR with 3 M parameters at 112 px, trained on drawn towns; its weights ship with this package",
+        "CricaVPR with 3 M parameters at 112 px, trained on computer-drawn towns; its weights ship with this package",
         "cricavpr-tiny",
         "cricavpr",
     ),
@@ -46,20 +46,22 @@ METHODS: dict[str, Entry] = {
         "netvlad",
     ),
     "sfrs": Entry(
-        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained by regions, 4096-d", "sfrs_pitts30k_4096", "netvlad"
+        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained with similarities of image regions, 4096-d",
+        "sfrs_pitts30k_4096",
+        "netvlad",
     ),
     "patch_netvlad": Entry(
-        "Patch-NetVLAD (CVPR 2021), most accurate: re-ranks by patches of three sizes and RANSAC, 4096-d",
+        "Patch-NetVLAD (CVPR 2021), performance setting: re-ranks by patches of three sizes and RANSAC, 4096-d",
         "patch_netvlad_pitts_4096",
         "patch_netvlad",
     ),
     "patch_netvlad-speed": Entry(
-        "Patch-NetVLAD, faster: re-ranks by patches of one size and rapid spatial scoring, 512-d",
+        "Patch-NetVLAD, speed setting: re-ranks by patches of one size and rapid spatial scoring, 512-d",
         "patch_netvlad_pitts_512",
         "patch_netvlad",
     ),
     "patch_netvlad-storage": Entry(
-        "Patch-NetVLAD, least storage: like patch_netvlad-speed, with 128 values per patch",
+        "Patch-NetVLAD, storage setting: like patch_netvlad-speed, with 128 values per patch, 128-d",
         "patch_netvlad_pitts_128",
         "patch_netvlad",
     ),

@@ -161,7 +161,7 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
 
 def _arrays(layers: list[Any]) -> dict[str, NDArray[Any]]:
     if len(layers) <= NETVLAD:
-        raise Unreadable(f"its network has {len(layers)} layers and ends before NetVLAD")
+        raise Unreadable(f"its network has {len(layers)} layers and ends before the NetVLAD layer")
     arrays: dict[str, NDArray[Any]] = {}
     for number in CONVOLUTIONS:
         kernel, bias = _weights(layers, number, 4)

@@ -143,7 +143,7 @@ def resnet_channels(depth: int, last_stage: int = 4) -> int:
     """
     if depth not in RESNET_BLOCKS or not 1 <= last_stage <= 4:
         known = ", ".join(map(str, RESNET_BLOCKS))
-        raise InputError(f"unknown ResNet-{depth} to stage {last_stage}. Depths: {known}; stages: 1 to 4.")
+        raise InputError(f"there is no ResNet-{depth} with a stage {last_stage}. Depths: {known}; stages: 1 to 4.")
     widening = Bottleneck.widening if depth >= FIRST_BOTTLENECK else BasicBlock.widening
     return RESNET_WIDTHS[last_stage - 1] * widening
 

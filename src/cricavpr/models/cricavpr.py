@@ -96,7 +96,7 @@ class CricaVPRConfig(Ablation):
             raise InputError(f"adapter must be one of {', '.join(ADAPTERS)}, none, got {self.adapter[:40]!r}.")
         if not 1 / self.backbone.width <= self.adapter_ratio <= MOST_RATIO:
             raise InputError(
-                f"adapter_ratio must be at most {MOST_RATIO}, with a width of at least 1 inside the "
+                f"adapter_ratio must be at most {MOST_RATIO} and give a width of at least 1 inside the "
                 f"adapter, got {self.adapter_ratio:g}."
             )
         if not 0 <= self.dropout <= 1:
@@ -295,11 +295,11 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
             config = config_of(file.tensors)
             if str(weights) not in KNOWN:
                 like, heads = published_like(config), config.encoder_heads
-                note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
+                note(f"{weights} has no configuration; taking that of {like}, with {heads} heads in the encoder.")
         for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
             found = count_layers(file.tensors, prefix)
             if found != depth:  # before any layer is built
-                raise InputError(f"expected {depth} layers {prefix}*, got {found}")
+                raise InputError(f"it has {depth} layers {prefix}*, but the file has {found}")
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config

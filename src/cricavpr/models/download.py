@@ -121,7 +121,7 @@ def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> Non
 
 def _interrupted(known: KnownWeights, part: Path, why: str) -> str:
     return (
-        f"the transfer of {known.name} was cut off ({why}); {_size(part):,} bytes are kept. "
+        f"the download of {known.name} was cut off ({why}); {_size(part):,} bytes are kept. "
         f"Run `cricavpr weights pull {known.name}` again to resume, or {by_hand(known)}"
     )
 
@@ -167,7 +167,7 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in {"text/html", "application/xhtml+xml"}:
         raise WeightsError(
-            f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
+            f"{address} answered with a web page, not weights. Open the address in a browser, or {by_hand(known)}"
         )
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise WeightsError(
@@ -193,7 +193,8 @@ def _offer(
         total = int(length) if length.isdecimal() else known.size_bytes or 0
     else:
         raise WeightsError(
-            f"{address} sends no length, so a truncated file would go unnoticed. Try a mirror, or {by_hand(known)}"
+            f"{address} sends no length of the file, so a truncated file would go unnoticed. Try a mirror, "
+            f"or {by_hand(known)}"
         )
     if known.size_bytes not in (None, total):
         raise WeightsError(

@@ -202,7 +202,7 @@ def check_recorded(path: Path, sha256: str) -> None:
     if expected is not None and expected != sha256:
         raise WeightsError(
             f"{path} has changed since it was first used here: expected SHA-256 {expected}, got {sha256}. "
-            f"If you replaced it on purpose, delete {record_of(path).name} beside it; else fetch it again."
+            f"If you replaced it on purpose, delete {record_of(path).name} beside it; else download it again."
         )
 
 

@@ -182,7 +182,7 @@ def _check_program(path: Path, program: bytes) -> None:
     foreign = [name for name in named if name not in _ALLOWED_NAMES and not _STORAGE_OR_DTYPE.fullmatch(name)]
     if foreign or odd:
         found = ", ".join(shown(name) for name in (foreign or odd)[:3])
-        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing of it was run")
+        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing in it was run")
 
 
 def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
@@ -269,7 +269,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
             raise _Unsound(f"a storage has another length than the {count:,} values that its tensors need")
         position += 8 + count * _ITEM_BYTES[storage]
     if position != end:
-        raise _Unsound("it is truncated; fetch it again" if position > end else "there are bytes after its tensors")
+        raise _Unsound("it is truncated; fetch it again" if position > end else "it has extra bytes after its tensors")
 
 
 def _next_pickle(file: BinaryIO) -> bytes:

@@ -88,7 +88,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         state = checked_state(loaded, str(path))
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if claimed > LARGEST_ALIASING * path.stat().st_size:
-            raise unusable(path, f"its tensors share memory so often that they would grow to {claimed:,} bytes")
+            raise unusable(path, f"its tensors share memory; separate copies of them would take {claimed:,} bytes")
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)

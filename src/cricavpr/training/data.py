@@ -63,8 +63,8 @@ def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
         places = open_on_disk(Path(data.disk.path), data.disk.cities or None, needed)
     if len(places) < recipe.step.places:
         raise InputError(
-            f"a step needs {recipe.step.places} places, but {places.name} has {len(places):,} with {needed} images. "
-            "Lower step.places or step.images_per_place, or add data."
+            f"a step needs {recipe.step.places} places, but {places.name} has {len(places):,} with at least {needed} "
+            "images. Lower step.places or step.images_per_place, or add data."
         )
     return places
 
@@ -249,6 +249,7 @@ def refuse_unshareable(step: Step, processes: int) -> None:
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:
         raise InputError(
-            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, with "
-            f"step.group_scope = 'rank'; got {max(step.group_sizes)}. Lower it, or set step.group_scope=world."
+            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, if "
+            f"step.group_scope is 'rank'; got {max(step.group_sizes)}. Lower step.group_sizes, or set "
+            "step.group_scope=world."
         )

@@ -110,7 +110,9 @@ class CosFace(nn.Module):
         classes = torch.searchsorted(self.place_ids, places).clamp(max=len(self.place_ids) - 1)
         unknown = self.place_ids[classes] != places
         if unknown.any():
-            raise InputError(f"place {places[unknown][0].item()} is not one of the places that CosFace was made for.")
+            raise InputError(
+                f"place {places[unknown][0].item()} is not one of the places with which CosFace was created."
+            )
         return F.cross_entropy(self.logits(descriptors, classes), classes), 1.0
 
     def logits(self, descriptors: Tensor, classes: Tensor) -> Tensor:  # (B, D), (B,) -> (B, classes)

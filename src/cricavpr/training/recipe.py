@@ -427,7 +427,7 @@ def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         table = values
         for name in tables:
             if not isinstance(table.get(name, {}) or {}, dict):
-                raise InputError(f"unknown setting {key!r}: {name!r} has no settings below it.")
+                raise InputError(f"unknown setting {key!r}: {name!r} is a single setting, not a table.")
             table[name] = table = table.get(name) or {}
         table[last] = value
     return build(Recipe, values, "the changed recipe")
