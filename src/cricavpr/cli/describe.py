@@ -1,4 +1,4 @@
-"""`cricavpr describe`: describe a folder of photos, and write a file of descriptors."""
+"""`cricavpr describe`: compute the descriptors of a folder of photos, and write them to a file."""
 
 from __future__ import annotations
 

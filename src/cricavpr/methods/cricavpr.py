@@ -44,7 +44,7 @@ class Settings:
 
 
 class CricaVPRMethod(TorchMethod):
-    """A CricaVPR network that describes images, alone or in groups."""
+    """A method that describes images by a CricaVPR network, alone or in groups."""
 
     network: CricaVPR
 

@@ -75,7 +75,7 @@ class TransVPRMethod(TorchMethod):
         return mutual_matches(similarity)
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, 1) to (n,)
-        """Return the only score of each candidate."""
+        """Return the score of each candidate, which has only one raw score."""
         return raw[:, 0]
 
 

@@ -111,7 +111,7 @@ class CricaVPRConfig(Ablation):
 
     @property
     def regions(self) -> int:
-        """Number of regions, R."""
+        """Number of regions of an image, R."""
         return region_count(self.levels) if self.aggregator == "pyramid" else 1
 
     @property

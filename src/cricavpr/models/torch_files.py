@@ -273,7 +273,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
 
 
 def _next_pickle(file: BinaryIO) -> bytes:
-    """Return the bytes of the next pickle, without running it."""
+    """Return the bytes of the pickle at the file's position, without running it; move the position behind it."""
     start = file.tell()
     window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
     try:

@@ -93,7 +93,7 @@ BACKBONES: dict[str, ViTConfig] = {
 
 
 class Tokens(NamedTuple):
-    """Output of the transformer: tokens after the final norm and, in `prenorm`, all tokens before it."""
+    """Output of the transformer: tokens after the final norm; only `prenorm` holds the tokens before it."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)

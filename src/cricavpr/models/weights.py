@@ -251,7 +251,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
 
 def load_checked(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load weights that `check_fit` has accepted; entries missing from `tensors` keep the network's values."""
+    """Load weights that `check_fit` has accepted. Parameters that `tensors` lacks keep their values."""
     own = module.state_dict()
     module.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
 

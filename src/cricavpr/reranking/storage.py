@@ -1,4 +1,4 @@
-"""Files of re-ranking: the local features of each photo, and the results of the queries."""
+"""Files that re-ranking stores: the local features of each photo, and the results of the finished queries."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
 
 
 def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
-    """Start or resume a run; return None if it diverged."""
+    """Start or resume the training of a run; return None if it diverged."""
     try:
         if list_checkpoints(run.folder / "checkpoints"):
             return resume(run.folder, run.recipe, machine=machine)

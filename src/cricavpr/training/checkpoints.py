@@ -64,7 +64,7 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state of a run after a step."""
+    """The complete state of a run after a step."""
 
     facts: Facts
     tensors: Mapping[str, Tensor]

@@ -82,7 +82,7 @@ class Triplet(nn.Module):
 
 
 def triplet_sum(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:  # 3 x (T, D) -> ()
-    """Return the sum of max(0, d(q, p) - d(q, n) + margin) over triplets."""
+    """Return the sum of max(0, d(q, p) - d(q, n) + margin) over triplets (q, p, n), with Euclidean distances d."""
     return F.triplet_margin_loss(queries, positives, negatives, margin, reduction="sum")
 
 

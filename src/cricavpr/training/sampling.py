@@ -33,13 +33,14 @@ Order = NDArray[np.int64]  # the indices of all places, each once
 
 
 def shuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Return all places of all cities in random order, another one in each epoch."""
+    """Return the indices of all places in random order, which differs between epochs."""
     return np.random.default_rng([seed, epoch]).permutation(len(places)).astype(np.int64)
 
 
 def cities_in_order(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Return the places city by city, so that a step has mostly places of one city, in the same order in every epoch.
+    """Return the indices of the places city by city, in the same order in every epoch.
 
+    So a step has mostly places of one city.
     As in the authors' loader, the images of each city are shuffled, and places follow in the order of their first
     image. So places with more images tend to come earlier. The authors shuffle only once, so the order stays the same.
     """
@@ -47,7 +48,7 @@ def cities_in_order(places: Sequence[Place], seed: int, epoch: int) -> Order:
 
 
 def cities_reshuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Return the places city by city like `cities_in_order`, but in another order in each epoch."""
+    """Return the indices of the places city by city like `cities_in_order`, but in another order in each epoch."""
     numbers: dict[str, int] = {}
     cities = np.array([numbers.setdefault(place.city, len(numbers)) for place in places], np.int64)
     sizes = np.array([len(place.images) for place in places], np.int64)

@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C and SIGTERM."""
+"""Requests to stop a training run: Ctrl-C (SIGINT) and SIGTERM."""
 
 from __future__ import annotations
 
