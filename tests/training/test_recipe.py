@@ -101,7 +101,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"schedule.halve_every_epochs": 0}, "halve_every_epochs must be at least 1, got 0"),
     ({"validation.best_by": 3}, "best_by must be 1, 5 or 10, got 3"),
     ({"validation.groupings": ["together"]}, "'together'"),
-    ({"validation.dataset": "x"}, "validation must be one of validation.town and validation.dataset"),
+    ({"validation.dataset": "x"}, "validation must be exactly one of validation.town and validation.dataset"),
     ({"image_size": [42, 50]}, "image_size must be height and width, multiples of 14, got [42, 50]"),
     ({"epochs": 1}, "one of [epochs, steps] must be above 0 and the other 0, got [1, 12]"),
     ({"seed": -1}, "seed must be at least 0, got -1"),
