@@ -183,8 +183,9 @@ def _scores(
     fused = np.asarray(method.fuse(raw), np.float64)
     if fused.shape != candidates.shape or not np.isfinite(fused).all():
         raise InputError(
-            f"method {method.name} must give {len(raw)} scores, all finite, for the candidates of "
-            f"{queries.names[query]}; the shape of its scores is {fused.shape}. Check its `compare` and its `fuse`."
+            f"method {method.name} must give {len(raw)} finite scores for the candidates of {queries.names[query]}, "
+            f"got scores of the shape {fused.shape}; scores that are not finite are refused too. Check its `compare` "
+            "and its `fuse`."
         )
     return fused
 
