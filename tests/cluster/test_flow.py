@@ -292,7 +292,7 @@ def test_the_door_says_what_is_wrong_in_one_line(
     verb = ["describe", str(tmp_path / "photos"), "--out", str(tmp_path / "x"), "--cluster"]
     for more, told in {
         ("ray//x",): "invalid cluster address",
-        ("ray://local", "--workers", "2"): "--workers is for one machine",
+        ("ray://local", "--workers", "2"): "--workers cannot be used with --cluster",
     }.items():
         assert cli.main([*verb, *more]) == 2
         assert told in capsys.readouterr().err

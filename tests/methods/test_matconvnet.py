@@ -86,7 +86,7 @@ def test_one_mean_colour_instead_of_a_mean_picture_will_do(tmp_path: Path) -> No
     ("net", "reason"),
     [
         (np.ones(3), "lacks the field layers"),
-        ({"layers": np.ones(3)}, "has 1 layers and ends before NetVLAD"),
+        ({"layers": np.ones(3)}, "has 1 layers and ends before the NetVLAD layer"),
         ({"layers": "__import__('os').system('true')"}, "has 1 layers"),
         (layered(30, {"type": "conv"}, length=29), "has 29 layers"),
         (layered(5, {"type": "conv"}), "lacks the field weights"),

@@ -278,7 +278,7 @@ def test_a_range_that_was_not_asked_for_is_never_pieced_together(server: Server,
 
 def test_a_part_of_the_file_that_nobody_asked_for_is_not_taken_for_the_whole(server: Server, place: Path) -> None:
     server.partial, server.range_said = True, f"bytes 0-{len(BODY) - 1}/{len(BODY)}"
-    with pytest.raises(WeightsError, match="keeps changing the file"):
+    with pytest.raises(WeightsError, match="file on the server keeps changing"):
         fetch(server)
     assert len(server.asked) == download.ATTEMPTS and not place.exists()
 

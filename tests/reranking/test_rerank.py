@@ -274,7 +274,7 @@ def test_local_features_that_were_damaged_are_named(tmp_path: Path) -> None:
     run(ByBrightness(), tmp_path, database, queries, found([0, 1]))
     for place in (tmp_path / "cache/local-features").rglob("*.safetensors"):
         place.write_bytes(b"x")
-    with pytest.raises(InputError, match="Delete that file"):
+    with pytest.raises(InputError, match="Delete this file"):
         run(ByBrightness(), tmp_path, database, queries, found([1, 0]))
 
 

@@ -37,7 +37,7 @@ def test_the_best_of_a_column_is_bold_and_the_second_underlined_as_printed() -> 
 def test_over_seeds_stands_the_mean_with_the_least_and_the_greatest() -> None:
     text = markdown(rows_of([result("a", seed, (share,)) for seed, share in enumerate((0.5, 0.6, 0.8))]))
     assert cells(text, "a")[1] == "63.3 (50.0 to 80.0)"
-    assert "mean over seeds 0, 1, 2 (least to greatest)" in text
+    assert "mean over seeds 0, 1, 2 (minimum to maximum)" in text
 
 
 def test_what_diverged_or_is_not_finished_is_named_and_counts_in_nothing() -> None:

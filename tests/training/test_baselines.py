@@ -190,7 +190,7 @@ def test_weights_of_another_trunk_are_refused_by_name(tmp_path: Path) -> None:
         ({"kind": "netvlad", "init_images": 0}, "init_images must be at least 1, got 0"),
         (
             {"kind": "netvlad", "weights": "a", "trunk_weights": "b"},
-            "weights must be empty where trunk_weights is given",
+            "weights must be empty if trunk_weights is given",
         ),
     ],
     ids=str,

@@ -279,7 +279,7 @@ def test_a_photo_that_cannot_be_used_is_named_once_and_escaped(
     assert main(verb) == 3
     assert capsys.readouterr().err.splitlines() == [
         "cannot use a\\x1b[2J\\n.png: no such file, or a link to nothing [find]",
-        "1 photo could not be used; others took their place.",
+        "1 photo could not be used; other photos were used instead.",
     ]
 
 
@@ -321,7 +321,7 @@ def test_photos_of_the_validation_that_cannot_be_used_are_named_once_and_give_3(
     said = capsys.readouterr().err.splitlines()
     for photo, line in zip(bad, said, strict=False):
         assert line.startswith(f"cannot use {photo.parent.name}/{photo.name}: ")
-    assert said[2:] == ["2 photos could not be used; others took their place."]
+    assert said[2:] == ["2 photos could not be used; other photos were used instead."]
 
 
 def test_photos_that_netvlad_cannot_start_from_are_named_once_and_give_3(
@@ -339,7 +339,7 @@ def test_photos_that_netvlad_cannot_start_from_are_named_once_and_give_3(
     verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--workers", "0", "--quiet"]
     assert main(verb) == 3
     *named, last = capsys.readouterr().err.splitlines()
-    assert named and last == f"{len(named)} photos could not be used; others took their place."
+    assert named and last == f"{len(named)} photos could not be used; other photos were used instead."
     for line in named:
         assert [photo.name in line for photo in bad].count(True) == 1 and line.startswith("cannot use ")
     assert len(set(named)) == len(named)
@@ -408,7 +408,7 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
         (["train"], "expected a recipe, got none"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
-        (["train", recipe, "--out", "a", "--resume", "b"], "Leave --out out"),
+        (["train", recipe, "--out", "a", "--resume", "b"], "Remove --out"),
         (["train", recipe, "--workers", "-1"], "workers must be at least 0, got -1"),
         (["train", recipe, "--checkpoint-every", "0"], "checkpoint_every must be at least 1, got 0"),
         (["train", "--resume", str(tmp_path)], "holds no checkpoint"),

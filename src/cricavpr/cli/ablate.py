@@ -1,4 +1,4 @@
-"""`cricavpr ablate`: several recipes on the same data and seeds, and one table."""
+"""`cricavpr ablate`: train several recipes with the same seeds, and write a table of the results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ from cricavpr.training.train import Machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train each recipe with each seed, and write the table as Markdown, CSV and LaTeX. Run the same "
-        "command again after an interruption: finished runs stay, others go on. A run that diverges is named in its "
-        "row (exit code 3)."
+        "Train each recipe with each seed, and write a table of the results as Markdown, CSV and LaTeX. After an "
+        "interruption run the same command again: finished runs are kept, other runs continue. If a run diverges, its "
+        "row in the table says so (exit code 3)."
     )
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE.toml", help="one row each, in this order")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the runs and the table")
+    parser.add_argument(
+        "recipes",
+        nargs="+",
+        metavar="RECIPE.toml",
+        help="files of the recipes; each is a row of the table, in this order",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the runs and the table")
     parser.add_argument("--seeds", default="0", metavar="S,S", help="seeds of each recipe, such as 0,1,2 (default: 0)")
-    parser.add_argument("--table-only", action="store_true", help="train nothing: the table of what is finished")
+    parser.add_argument(
+        "--table-only", action="store_true", help="do not train; only write the table of the finished runs"
+    )
     add_training(parser, "a setting of all recipes, such as steps=20", "DIR/pictures")
     parser.set_defaults(run=run)
 
@@ -54,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 def _report(found: Sequence[RunResult], unusable: int) -> int:
     states = [result.state for result in found]
     if "unfinished" in states:
-        warn(f"{states.count('unfinished')} of {len(states)} runs are not finished; run them without --table-only.")
+        warn(f"{states.count('unfinished')} of {len(states)} runs are not finished; to finish them, omit --table-only.")
     if "diverged" in states:
         warn(f"{states.count('diverged')} of {len(states)} runs diverged; remove their folders to try again.")
     code = report_replaced(unusable)
@@ -62,7 +69,7 @@ def _report(found: Sequence[RunResult], unusable: int) -> int:
 
 
 def _stopped(number: int) -> int:
-    warn("cricavpr: stopped. Run the same command again to go on.")
+    warn("cricavpr: stopped. Run the same command again to continue.")
     return 128 + number
 
 

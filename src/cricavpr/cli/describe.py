@@ -1,4 +1,4 @@
-"""`cricavpr describe`: describe a folder of photos, and write a file of descriptors."""
+"""`cricavpr describe`: compute the descriptors of a folder of photos, and write them to a file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from cricavpr.terminal import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Describe a folder of photos. If it is interrupted, run the same command again to resume."
-    parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos, with its subfolders")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the descriptor file to write (safetensors)")
+    parser.description = (
+        "Compute the descriptors of a folder of photos. If the command is interrupted, run it again to resume."
+    )
+    parser.add_argument("photos", metavar="PHOTOS", help="folder of photos, including its subfolders")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file for the descriptors (safetensors)")
     add_grouping(parser)
     add_method(parser)
     add_work(parser)
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         metavar="ADDRESS",
         help="spread the work over the machines of a Ray cluster: ray://HOST:PORT, or ray://local to try it on this "
-        "machine; each must see PHOTOS under the same path (see docs/cluster.md)",
+        "machine; every machine must find PHOTOS under the same path (see docs/cluster.md)",
     )
     parser.set_defaults(run=run)
 
@@ -39,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     if args.cluster is None:
         describe_photos: Callable[..., Described] = functools.partial(describe, load_method(args), workers=args.workers)
     elif args.workers is not None:
-        raise InputError("--workers is for one machine; on a cluster each task reads its own photos. Leave it out.")
+        raise InputError(
+            "--workers cannot be used with --cluster, where each task reads its own photos. Remove --workers."
+        )
     else:
         spec = MethodSpec(args.method, args.weights, args.device, args.image_size)
         describe_photos = functools.partial(describe_on, Address.parse(args.cluster), spec)

@@ -1,4 +1,4 @@
-"""`cricavpr methods`: list the methods, and count their parameters."""
+"""`cricavpr methods`: list the methods, or print the table of CricaVPR's parameter counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from cricavpr.methods import METHODS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--parameters", action="store_true", help="print the table of parameter counts (Supplementary Table 1)"
+        "--parameters",
+        action="store_true",
+        help="print only CricaVPR's parameter counts (Supplementary Table 1)",
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""`cricavpr train`: a recipe in, weights out; an interrupted run goes on to the same weights."""
+"""`cricavpr train`: train a network by a recipe, or resume an interrupted run, which gives the same weights."""
 
 from __future__ import annotations
 
@@ -22,31 +22,39 @@ from cricavpr.training.train import Machine, Outcome, resume, train
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train by a recipe. Ctrl-C and SIGTERM write a checkpoint first; --resume goes on to the weights "
-        "that an uninterrupted run would have given."
+        "Train a network by a recipe. Ctrl-C and SIGTERM write a checkpoint before the program ends. --resume "
+        "continues the run, and gives the same weights as an uninterrupted run."
     )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="the recipe; optional with --resume")
-    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/ and the recipe's name)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    add_training(parser, "a setting of the recipe, such as optimizer.rate=2e-4", "in the run's folder")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="file of the recipe; optional with --resume")
+    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    add_training(parser, "a setting of the recipe, such as optimizer.rate=2e-4", "RUN/pictures")
     parser.add_argument(
         "--checkpoint-every", type=int, default=200, metavar="N", help="steps between checkpoints (default: 200)"
     )
     parser.add_argument(
-        "--tensorboard", action="store_true", help="write event files to RUN/tensorboard; needs the extra tensorboard"
+        "--tensorboard", action="store_true", help="write event files to RUN/tensorboard (needs cricavpr[tensorboard])"
     )
     parser.set_defaults(run=run)
 
 
 def add_training(parser: argparse.ArgumentParser, settings: str, pictures: str) -> None:
-    """Add the options that `train` and `ablate` share."""
+    """Add the options that `train` and `ablate` share.
+
+    Args:
+        parser: the parser of the command.
+        settings: what --set changes, for its help.
+        pictures: default of --pictures, for its help.
+    """
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {settings}; repeatable"
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: cpu)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
-    parser.add_argument("--pictures", metavar="DIR", help=f"folder for drawn towns (default: {pictures})")
-    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help=f"folder for pictures of computer-drawn towns (default: {pictures})"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no progress lines")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with stop_requests(), joined(args.device) as world:
             return _run(args, folder, world)
-    except OthersFailed:  # the process that failed prints the reason
+    except OthersFailed:  # the process that failed has printed the reason
         return 2
     except KeyboardInterrupt as error:
         begun = list_checkpoints(folder / "checkpoints")
@@ -73,13 +81,13 @@ def _run(args: argparse.Namespace, folder: Path, world: World) -> int:
 
 def _read(args: argparse.Namespace) -> tuple[Machine, Recipe | None, dict[str, Any]]:
     if args.resume and args.out:
-        raise InputError("--resume takes no --out: the run stays in its folder. Leave --out out.")
+        raise InputError("--resume takes no --out, because the run stays in its folder. Remove --out.")
     if not (args.recipe or args.resume):
-        raise InputError("expected a recipe, got none. Give a .toml file, or --resume and the folder of a run.")
+        raise InputError("expected a recipe, got no recipe. Give a .toml file, or --resume and the folder of a run.")
     pictures = Path(args.pictures) if args.pictures else None
     machine = Machine(args.device, args.workers, args.checkpoint_every, pictures, args.quiet, args.tensorboard)
     recipe, changes = read_recipe(Path(args.recipe), Recipe) if args.recipe else None, read_settings(args.set)
-    if recipe is not None and not args.resume:  # a resumed run must know what is changed
+    if recipe is not None and not args.resume:  # `resume` needs the changes separately
         recipe = changed(recipe, changes)
     return machine, recipe, changes
 
@@ -97,11 +105,11 @@ def _report(outcome: Outcome, folder: Path, world: World) -> int:
 
 
 def report_replaced(count: int) -> int:
-    """Print the number of photos that could not be used, which were named before; return the exit code."""
+    """Print how many photos could not be used; return the exit code. (Each photo was reported before.)"""
     if count:
-        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; others took their place.")
+        warn(f"{count:,} photo{'s' * (count != 1)} could not be used; other photos were used instead.")
     return SOME_FAILED if count else 0
 
 
 def _go_on(folder: Path) -> str:
-    return f"Go on with: cricavpr train --resume {shlex.quote(str(folder))}"
+    return f"Continue with: cricavpr train --resume {shlex.quote(str(folder))}"

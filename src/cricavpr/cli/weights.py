@@ -1,4 +1,4 @@
-"""`cricavpr weights`: list, pull, convert and show weights files."""
+"""`cricavpr weights`: list, download, convert and show weights files."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from cricavpr.terminal import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List the known weights, download, convert and inspect weights files."
+    parser.description = "List the known weights; download, convert or show weights files."
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="list the known weights, and which of them are on this machine")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument("--json", action="store_true", help="print the list as JSON")
     listing.set_defaults(run=list_weights)
 
     pulling = actions.add_parser("pull", help="download known weights; an interrupted download is resumed")
     pulling.add_argument("name", metavar="NAME", help="a name from `cricavpr weights list`")
-    pulling.add_argument("--url", help="download from this mirror (https)")
-    pulling.add_argument("--quiet", action="store_true", help="no progress bar")
+    pulling.add_argument("--url", help="address of a mirror to download from (https)")
+    pulling.add_argument("--quiet", action="store_true", help="print no progress bar")
     pulling.set_defaults(run=pull_weights)
 
-    converting = actions.add_parser("convert", help="convert a .pth file to safetensors, which cannot hold programs")
-    converting.add_argument("source", metavar="SRC", help="a weights file, or a name from the list")
-    converting.add_argument("target", metavar="DST", help="the safetensors file to write")
-    converting.add_argument("--half", action="store_true", help="store 16-bit values, for half the size")
+    converting = actions.add_parser(
+        "convert", help="convert a weights file to safetensors, a format that cannot run code"
+    )
+    converting.add_argument("source", metavar="SRC", help="a weights file, or a name from `cricavpr weights list`")
+    converting.add_argument("target", metavar="DST", help="safetensors file to write")
+    converting.add_argument("--half", action="store_true", help="store values in 16 bits, for half the size")
     converting.set_defaults(run=convert_weights)
 
-    showing = actions.add_parser("show", help="show what is in a weights file")
-    showing.add_argument("weights", metavar="PATH_OR_NAME", help="a weights file, or a name from the list")
-    showing.add_argument("--json", action="store_true", help="print JSON")
+    showing = actions.add_parser("show", help="print a summary of a weights file")
+    showing.add_argument(
+        "weights", metavar="PATH_OR_NAME", help="a weights file, or a name from `cricavpr weights list`"
+    )
+    showing.add_argument("--json", action="store_true", help="print the summary as JSON")
     showing.set_defaults(run=show_weights)
 
 
@@ -53,7 +57,7 @@ def list_weights(args: argparse.Namespace) -> int:
 
 
 def pull_weights(args: argparse.Namespace) -> int:
-    """Download weights and print their path."""
+    """Download known weights and print their path."""
     place = pull(args.name, progress=not args.quiet, url=args.url)
     known = registry.known_weights(args.name)
     print(f"licence: {known.licence}; {known.page}", file=sys.stderr)
@@ -62,7 +66,7 @@ def pull_weights(args: argparse.Namespace) -> int:
 
 
 def convert_weights(args: argparse.Namespace) -> int:
-    """Convert a weights file to safetensors and print the path of the new one."""
+    """Convert a weights file to safetensors and print the path of the new file."""
     from cricavpr.models.weights import convert  # imports torch
 
     converted = convert(registry.find_weights(args.source), args.target, half=args.half)

@@ -1,4 +1,4 @@
-"""Describe photos on disk: in worker processes, resumable, with a list of those that failed."""
+"""Description of photos on disk: worker processes read them, interrupted work is resumed, failed photos are listed."""
 
 from cricavpr.describing.flow import Described, NothingDescribed, cache_key, describe, describe_one
 from cricavpr.progress import Report

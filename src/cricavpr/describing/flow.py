@@ -1,7 +1,8 @@
-"""Describe photos: a method, images and a grouping in; descriptors out, and a list of the photos that failed.
+"""Description of photos: `describe` turns a set of photos into descriptors, and lists the photos that failed.
 
-Worker processes read photos while the network works. A photo that cannot be read is left out of its group and listed;
-it does not stop the run. With `out` an interrupted run is resumed, and gives the same bytes.
+Worker processes read photos while the network computes. A photo that cannot be read is listed and left out of its
+group; it does not stop the run. If the descriptors are written to a file, an interrupted run is resumed, and the file
+is the same as after an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ KEY_FORMAT = "cricavpr.describe.1"
 
 
 class NothingDescribed(InputError):
-    """None of the photos could be described; `problems` names them all."""
+    """Raised when no photo could be described; `problems` lists all photos with the reasons."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
         super().__init__(message)
@@ -44,9 +45,9 @@ class Described:
     """Result of `describe`.
 
     Attributes:
-        descriptors: of the photos that could be described, in the order of the ImageSet.
-        kept: (M,) their indices in the ImageSet, rising.
-        problems: the other photos, in the same order.
+        descriptors: descriptors of the photos that could be described, in the order of the ImageSet.
+        kept: (M,) indices of these photos in the ImageSet, increasing.
+        problems: the photos that could not be described and why, in the order of the ImageSet.
     """
 
     descriptors: DescriptorSet
@@ -68,16 +69,21 @@ def describe(
     """Describe every photo of a set that can be read.
 
     Args:
-        grouping: which images influence one another, for a method that correlates; a text as in `Grouping.parse`.
-        batch_size: images that go through the network together, in whole groups; does not change results.
-        workers: processes that read photos; 0 reads them in this process, None chooses.
-        out: file for the descriptors. Unfinished work is kept beside it, and the next run resumes it.
-        progress: True for a bar on stderr, or a function that is called with (images done, images in all).
-        draw: number of the shuffle under one seed; `evaluate` takes 0 for the database and 1 for queries.
+        method: the method.
+        images: the photos.
+        grouping: which images influence one another, if the method correlates images; a `Grouping` or a text for
+            `Grouping.parse`.
+        batch_size: number of images that go through the network together, in complete groups; it does not change
+            results.
+        workers: number of processes that read photos; 0 reads them in this process, None chooses a number.
+        out: file for the descriptors. Unfinished work is kept in a folder beside it, and the next run resumes it.
+        progress: True for a progress bar on stderr, or a function that is called with (images done, all images).
+        draw: number that changes the order of a "shuffled" grouping without a change of its seed. `evaluate` takes 0
+            for the database and 1 for the queries.
 
     Raises:
-        InputError: no photos, none that could be described, photos of different sizes in one group, a grouping that
-            needs keys which the set does not have, or a file that cannot be written.
+        InputError: there are no photos, no photo could be described, photos of one group differ in size, the grouping
+            needs keys that the set does not have, or a file cannot be written.
 
     Example:
         >>> import tempfile
@@ -107,12 +113,12 @@ def describe(
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The work of a run, on one machine or several.
+    """The batches of a run of `describe`, on one machine or on several.
 
     Attributes:
         made: provenance of the descriptors.
-        batches: the groups that go through the network together, in order.
-        mark: identifies the run; unfinished work with another mark cannot be resumed.
+        batches: the batches in order; each holds the groups that go through the network together.
+        mark: text that identifies the run. Unfinished work with another mark is not resumed.
     """
 
     made: MadeBy
@@ -121,10 +127,11 @@ class Plan:
 
 
 def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, draw: int = 0) -> Plan:
-    """Plan the batches of `describe`.
+    """Plan the batches of `describe`, whose arguments have the same meaning.
 
     Raises:
-        InputError: no images, a batch size below 1, or a grouping that needs keys which the set does not have.
+        InputError: there are no images, the batch size is below 1, or the grouping needs keys that the set does not
+            have.
     """
     if not len(images):
         raise InputError(f"there are no images in {images.root}; expected at least one.")
@@ -137,7 +144,14 @@ def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, 
 
 @contextlib.contextmanager
 def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Iterator[Work]:
-    """Open storage for the descriptors of `count` images: in memory, or on disk, where earlier work is resumed."""
+    """Open the storage for the descriptors of a run, in this block.
+
+    Args:
+        planned: plan of the run.
+        count: number of images.
+        out: file for the descriptors, beside which unfinished work is kept and resumed; None keeps them in memory.
+        bar: progress bar, which shows notes.
+    """
     if out is None:
         yield InMemory(count, planned.made)
         return
@@ -146,10 +160,10 @@ def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Ite
 
 
 def describe_one(method: Method, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (D,)
-    """Describe one image, alone.
+    """Return the descriptor of a single image.
 
     Raises:
-        ImageError: the method cannot describe it.
+        ImageError: the method cannot describe the image.
 
     Example:
         >>> from cricavpr import load_method
@@ -164,7 +178,7 @@ def describe_one(method: Method, image: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 def cache_key(method: Method, images: ImageSet, grouping: Grouping = ALONE, draw: int = 0) -> str:
-    """Return a SHA-256 over everything that decides descriptors: names, sizes and mtimes of photos, method, groups."""
+    """Return a SHA-256 of everything that decides descriptors: names, sizes and mtimes of photos, method and groups."""
     return _key(images, made_by(method, grouping), _groups(method, images, grouping, draw))
 
 
@@ -180,15 +194,15 @@ def _key(images: ImageSet, made: MadeBy, groups: Sequence[Group]) -> str:
 
 
 def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> list[Group]:
-    """Return the groups; a method that does not correlate reads its images in order."""
+    """Return the groups of images. If the method does not correlate images, each image is a group of its own."""
     return (grouping if method.correlates else ALONE).groups(len(images), images.keys, draw)
 
 
 def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
-    """Describe a batch and store its descriptors; return the photos that failed.
+    """Describe a batch and store its descriptors in `work`; return the photos that failed.
 
     Raises:
-        InputError: photos of different sizes in one group.
+        InputError: photos of one group differ in size.
     """
     if loaded.refusal:
         raise InputError(loaded.refusal)
@@ -197,12 +211,12 @@ def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
         vectors = checked_descriptors(method, part.images, part.groups)
         bad = np.flatnonzero(flaws(vectors))
         failures |= {int(part.indices[row]): ("describe", flaw(vectors[row])) for row in bad}
-        work.put(part.indices, vectors)  # those that failed are left out at the end
+        work.put(part.indices, vectors)  # photos that failed are left out at the end
     return failures
 
 
 def finish(work: Work, images: ImageSet) -> Described:
-    """Return the result of all batches.
+    """Return the result of a run after its last batch.
 
     Raises:
         InputError: no photo could be described.

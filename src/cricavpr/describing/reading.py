@@ -1,4 +1,4 @@
-"""Read photos into batches, in this process or in workers, while the network works."""
+"""Reading of photos into batches, in this process or in worker processes, while the network computes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cricavpr.methods.embedding import SameSize, by_size
 Failures = dict[int, tuple[str, str]]  # index in the ImageSet: stage, reason
 Batch = list[Group]
 
-SMALL_SET = 64  # fewer photos are read before a worker process would have started
-MOST_WORKERS = 8
+SMALL_SET = 64  # fewer photos take less time than the start of a worker process
+MOST_WORKERS = 8  # most worker processes that are chosen by default
 
 
 @dataclass
@@ -27,9 +27,10 @@ class Loaded:
     """One batch of photos, ready for the network.
 
     Attributes:
-        parts: one for each image size, so normally one.
+        parts: the photos of each image size; normally all photos have one size.
         failures: photos that could not be used.
-        refusal: why the batch cannot be described; as text, because an exception would bring a worker's traceback.
+        refusal: why the batch cannot be described; None if it can. It is a text and not an exception, because torch
+            would add a worker's traceback.
     """
 
     parts: list[SameSize] = field(default_factory=list)
@@ -40,7 +41,7 @@ class Loaded:
 class _Batches:
     """Dataset for worker processes: item i is batch i, read and preprocessed.
 
-    A worker gets only the `preprocess` of the method, without the network, unless `preprocess` is a bound method.
+    A worker process gets a copy of `method.preprocess`, and not of the network, unless `preprocess` is a bound method.
     """
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:
@@ -71,7 +72,7 @@ class _Batches:
             return self.preprocess(image)
         except ImageError as error:
             failures[index] = error.stage, _one_line(str(error))
-        except Exception as error:  # whatever happens to one photo, the others go on
+        except Exception as error:  # no error of one photo stops the others
             failures[index] = stage, _one_line(f"{type(error).__name__}: {error}")
         return None
 
@@ -81,14 +82,14 @@ def _one_line(text: str) -> str:
 
 
 def default_workers(count: int) -> int:
-    """Return how many processes should read `count` photos; 0 reads them in this process."""
+    """Return how many worker processes should read `count` photos; 0 means that this process reads them."""
     if count < SMALL_SET or multiprocessing.current_process().daemon:  # a daemon may not start processes
         return 0
     return min(MOST_WORKERS, max(1, (os.cpu_count() or 2) - 1))
 
 
 def load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: int) -> Generator[Loaded]:
-    """Yield the batches in order, read in advance by `workers` processes.
+    """Yield the batches in order. `workers` processes read in advance; with 0 workers, this process reads.
 
     Raises:
         InputError: a worker process died.
@@ -106,7 +107,7 @@ def load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: in
         num_workers=min(workers, len(batches)),  # more would have nothing to do
         collate_fn=_as_tensors,  # type: ignore[arg-type]  # without batch_size it gets one item
         worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # or it would draw its seed from the caller's random numbers
+        generator=torch.Generator(),  # else the loader would change the caller's random numbers
     )
     loading = iter(loader)
     while True:
@@ -117,13 +118,13 @@ def load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: in
         except RuntimeError as error:  # items never raise, so this is the loader itself
             raise InputError(
                 f"a process that reads photos died ({_one_line(str(error))[:200]}). It ran out of memory, or "
-                "a photo crashed the decoder. Run again with 0 workers to find out which."
+                "a photo crashed the decoder. Run again with 0 workers to find out the cause."
             ) from error
         yield _converted(loaded, lambda tensor: tensor.numpy())
 
 
 def _as_tensors(loaded: Loaded) -> Loaded:
-    """Convert arrays to tensors, which torch passes between processes in shared memory."""
+    """Convert the arrays of a batch to tensors, which torch passes between processes in shared memory."""
     import torch
 
     return _converted(loaded, torch.from_numpy)
@@ -139,5 +140,5 @@ def _start_worker(_: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # for the main process, which then ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # the main process handles them and ends its workers
         signal.signal(number, signal.SIG_IGN)

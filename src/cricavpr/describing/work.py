@@ -1,4 +1,4 @@
-"""Descriptors of an unfinished run: in memory, or on disk, where an interrupted run is resumed."""
+"""Storage for the descriptors of an unfinished run: in memory, or on disk, from where an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from cricavpr.files import growing, sync, write_text
 from cricavpr.locks import exclusive
 from cricavpr.schema import build, parse_json, to_plain
 
-STATE_EVERY_S = 5.0  # work that a crash may lose
+STATE_EVERY_S = 5.0  # seconds between saves: a crash loses at most the work since the last save
 
 
 @dataclass(frozen=True)
 class _State:
-    """The state file of an unfinished run."""
+    """Content of the state file of an unfinished run."""
 
-    mark: str
-    batches_done: int
-    failed: Failures
+    mark: str  # text that identifies the run
+    batches_done: int  # number of finished batches
+    failed: Failures  # photos that failed so far
 
     def __post_init__(self) -> None:
         if self.batches_done < 0:
@@ -40,12 +40,12 @@ class _State:
 
 
 class Work(ABC):
-    """Descriptors of an unfinished run: one row for each image, failed or not.
+    """Storage for the descriptors of an unfinished run, with a row for each image, also for those that failed.
 
     Attributes:
-        made: their provenance.
-        done: how many batches are finished.
-        failed: the photos that failed so far.
+        made: provenance of the descriptors.
+        done: number of finished batches.
+        failed: photos that failed so far.
     """
 
     def __init__(self, made: MadeBy) -> None:
@@ -54,23 +54,28 @@ class Work(ABC):
 
     @abstractmethod
     def put(self, indices: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Store the rows of some images."""
+        """Store the descriptors of the images with these indices."""
 
     def batch_done(self, failures: Failures) -> None:
-        """Count a batch as finished."""
+        """Count a batch as finished, and remember its photos that failed."""
         self.failed |= failures
         self.done += 1
 
     @abstractmethod
     def finish(self, names: tuple[str, ...], kept: NDArray[np.int64]) -> DescriptorSet:
-        """Return the descriptors of the kept images."""
+        """Return the descriptors of the images that did not fail.
+
+        Args:
+            names: names of these images.
+            kept: their indices, increasing.
+        """
 
     def give_up(self) -> None:  # noqa: B027  # in memory there is nothing to remove
-        """Remove what is on disk."""
+        """Remove unfinished work from disk."""
 
 
 class InMemory(Work):
-    """Descriptors of an unfinished run, in memory."""
+    """Storage for the descriptors of an unfinished run in memory."""
 
     def __init__(self, count: int, made: MadeBy) -> None:
         super().__init__(made)
@@ -84,10 +89,11 @@ class InMemory(Work):
 
 
 class OnDisk(Work):
-    """Descriptors in a folder `.NAME.partial` beside the file: the rows, and a state that counts finished batches.
+    """Storage for the descriptors of an unfinished run on disk, in a folder `.NAME.partial` beside the output file.
 
-    Rows are synced before the state that counts them, so a crash loses a few seconds of work, and a counted row is
-    always there. Rows are written, not mapped: on a full disk that is an error, a mapping would kill the process.
+    The folder holds the rows, and a state file that counts finished batches. Rows are synced to disk before the state
+    that counts them. So every counted row is on disk, and a crash loses only a few seconds of work. Rows are written
+    and not memory-mapped, because on a full disk writing raises an error, but a mapping would kill the process.
     """
 
     def __init__(self, out: Path, count: int, made: MadeBy, mark: str, note: Callable[[str], None]) -> None:
@@ -120,7 +126,7 @@ class OnDisk(Work):
                 self.file.close()
 
     def _resume(self) -> bool:
-        """Resume the work of an earlier run, if it was the same work; return whether it was."""
+        """Resume the work of an earlier run if it has the same mark; return whether it was resumed."""
         if not self.state.exists():
             return False
         with contextlib.suppress(OSError, InputError):
@@ -134,7 +140,7 @@ class OnDisk(Work):
         return False
 
     def _start_again(self) -> None:
-        self.state.unlink(missing_ok=True)  # first, so that no state counts the new rows
+        self.state.unlink(missing_ok=True)  # first, so that the old state does not count the new rows
         sync(self.folder)
         self.file = self.rows.open("w+b")
         self.file.truncate(self.count * self.made.dim * 4)
@@ -168,7 +174,7 @@ class OnDisk(Work):
         return DescriptorSet.load(self.out)
 
     def give_up(self) -> None:
-        """Remove the folder: the result is in its place, or there is none."""
+        """Remove the folder, because the result is written or there is none."""
         if self.file:
             self.file.close()
             self.file = None

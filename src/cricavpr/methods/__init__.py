@@ -1,4 +1,4 @@
-"""Published methods, ready to run: the table METHODS, and `load_method`, which loads one with its weights."""
+"""Published methods, ready to run: the table METHODS, and `load_method`, which loads a method with its weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Entry:
     """One row of the table of methods.
 
     Attributes:
-        summary: one line for people.
+        summary: one line about the method, for users.
         default_weights: a name from `cricavpr weights list`; None for a method without weights.
-        module: module of `cricavpr.methods` whose `load` takes name, weights, device and settings.
+        module: module of `cricavpr.methods` with the function `load(name, weights, device, **settings)`.
     """
 
     summary: str
@@ -33,40 +33,47 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "cricavpr-tiny": Entry(
-        "CricaVPR at 3 M parameters and 112 px, trained on drawn towns; ships here", "cricavpr-tiny", "cricavpr"
+        "CricaVPR with 3 M parameters at 112 px, trained on computer-drawn towns; its weights ship with this package",
+        "cricavpr-tiny",
+        "cricavpr",
     ),
     "cricavpr": Entry(
         "CricaVPR (CVPR 2024): ViT-B/14 at 224 px, 10752-d, with the authors' weights", "cricavpr", "cricavpr"
     ),
     "netvlad": Entry(
-        "NetVLAD (CVPR 2016): VGG-16 at native size, 4096-d, or 32768-d from Nanne's file",
+        "NetVLAD (CVPR 2016): VGG-16 at each photo's own size, 4096-d, or 32768-d with Nanne's weights",
         "netvlad_pitts30k_4096",
         "netvlad",
     ),
     "sfrs": Entry(
-        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained by regions, 4096-d", "sfrs_pitts30k_4096", "netvlad"
+        "SFRS (ECCV 2020): NetVLAD at 480 x 640 px, trained with similarities of image regions, 4096-d",
+        "sfrs_pitts30k_4096",
+        "netvlad",
     ),
     "patch_netvlad": Entry(
-        "Patch-NetVLAD (CVPR 2021), performance: re-ranks by patches of three sizes and RANSAC, 4096-d",
+        "Patch-NetVLAD (CVPR 2021), performance setting: re-ranks by patches of three sizes and RANSAC, 4096-d",
         "patch_netvlad_pitts_4096",
         "patch_netvlad",
     ),
     "patch_netvlad-speed": Entry(
-        "Patch-NetVLAD, speed: patches of one size and rapid spatial scoring, 512-d",
+        "Patch-NetVLAD, speed setting: re-ranks by patches of one size and rapid spatial scoring, 512-d",
         "patch_netvlad_pitts_512",
         "patch_netvlad",
     ),
     "patch_netvlad-storage": Entry(
-        "Patch-NetVLAD, storage: as speed, with 128 values a patch", "patch_netvlad_pitts_128", "patch_netvlad"
+        "Patch-NetVLAD, storage setting: like patch_netvlad-speed, with 128 values per patch, 128-d",
+        "patch_netvlad_pitts_128",
+        "patch_netvlad",
     ),
     "cosplace": Entry(
-        "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM, native size, 32-d to 2048-d", "cosplace_resnet50_2048"
+        "CosPlace (CVPR 2022): VGG-16 or ResNet with GeM at each photo's own size, 32-d to 2048-d",
+        "cosplace_resnet50_2048",
     ),
     "eigenplaces": Entry(
         "EigenPlaces (ICCV 2023): CosPlace's network, trained for changes of viewpoint", "eigenplaces_resnet50_2048"
     ),
     "gcl": Entry(
-        "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d; whitening is fitted apart, on the database",
+        "GCL (CVPR 2023): ResNet-152 with GeM at 480 x 640 px, 2048-d; fit its whitening to the database separately",
         "gcl_resnet152_2048",
     ),
     "mixvpr": Entry(
@@ -91,15 +98,16 @@ def load_method(
     """Load a method with its weights.
 
     Args:
-        name: a row of METHODS, see `cricavpr methods`.
-        weights: a file, a folder of `save_pretrained`, a name from `cricavpr weights list`, or "random:SEED"; None
-            for the method's own.
-        device: cpu, cuda or mps; "auto" takes the best that works here: `method.device` says which.
-        settings: differences from the published settings, such as image_size=(322, 322) or region_cuts="authors".
+        name: a key of METHODS; `cricavpr methods` lists them.
+        weights: a weights file, a folder written by `save_pretrained`, a name from `cricavpr weights list`, or
+            "random:SEED" for random weights; None for the method's default weights.
+        device: cpu, cuda or mps; "auto" takes the first of cuda, mps and cpu that works on this machine. The
+            attribute `device` of the method says which.
+        settings: settings that replace published ones, such as image_size=(322, 322) or region_cuts="authors".
 
     Raises:
-        InputError: unknown method, setting or device.
-        WeightsError: the weights are missing, unsafe, or do not fit.
+        InputError: the method, a setting or the device is unknown or cannot be used.
+        WeightsError: the weights are missing or unsafe, or do not fit the network.
 
     Example:
         >>> load_method(device="cpu", image_size=(168, 168))

@@ -1,4 +1,4 @@
-"""Interfaces of methods: images to arrays, arrays to descriptors, and local features for re-ranking."""
+"""Interfaces that methods implement: images to arrays, arrays to descriptors, and local features for re-ranking."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from cricavpr.grouping import Grouping
 if TYPE_CHECKING:
     from torch import nn
 
-Pixels = NDArray[np.float32]  # (3, h, w) of one image, (B, 3, h, w) of several: what a network takes
+Pixels = NDArray[np.float32]  # input of a network: (3, h, w) for one image, (B, 3, h, w) for several
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A method with weights. Its interface is NumPy, so that any runtime can implement it.
+    """A method of visual place recognition, which turns images into descriptors.
+
+    The interface uses NumPy arrays, so that a method need not run on torch.
 
     Attributes:
         name: name in the table of methods.
         dim: length of a descriptor.
-        correlates: whether a descriptor depends on the other images of its group.
-        image_size: (height, width) in pixels that the network takes; None for any.
-        weights: SHA-256 of the weights file, or what identifies the weights otherwise.
+        correlates: whether the descriptor of an image depends on the other images of its group.
+        image_size: (height, width) in pixels of the images that the network takes; None for any size.
+        weights: SHA-256 of the weights file, or another text that identifies the weights.
         preprocessing: one line with every other setting that changes descriptors.
-        device: device that it computes on: cpu, cuda, cuda:1, mps.
+        device: device that the method computes on, such as cpu, cuda, cuda:1 or mps.
     """
 
     name: str
@@ -48,52 +50,57 @@ class Method(Protocol):
         ...
 
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32.
+        """Return the descriptors of images, (B, D) float32 of unit length.
 
         Args:
-            groups: group sizes that add up to B, in order; None for every image alone.
+            images: (B, 3, h, w), each from `preprocess`.
+            groups: sizes of the groups, in the order of the images, which add up to B; None puts each image into a
+                group of its own.
         """
         ...
 
 
 @runtime_checkable
 class HasNetwork(Protocol):
-    """A method whose network is a torch module in this process, for training, precision, costs and figures."""
+    """A method whose network is a torch module in this process; training and some measurements need one."""
 
     @property
     def network(self) -> nn.Module:
-        """The network; it takes images (B, 3, h, w) on the method's device."""
+        """The torch network. It takes images (B, 3, h, w) on the method's device."""
         ...
 
 
-LocalFeatures = Mapping[str, NDArray[np.generic]]  # arrays of one image for re-ranking, by name
+LocalFeatures = Mapping[str, NDArray[np.generic]]  # named arrays of one image, for re-ranking
 
 
 @runtime_checkable
 class TwoStageMethod(Method, Protocol):
-    """A method that re-ranks the first matches by local features.
+    """A method that finds candidates by descriptors, then re-ranks them by local features.
 
-    `cricavpr.reranking.rerank` keeps local features on disk, calls `compare` for each candidate and `fuse` for each
-    query.
+    `cricavpr.reranking.rerank` stores local features on disk. It calls `compare` for each candidate of a query, and
+    `fuse` once for each query.
 
     Attributes:
         local: one line with the settings that change local features but not descriptors.
-        matching: one line with the settings that change scores only; stored local features stay valid.
+        matching: one line with the settings that change only scores, so that stored local features stay valid.
     """
 
     local: str
     matching: str
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:
-        """Return the named arrays of each of the images (B, 3, h, w), in float16 where that is enough."""
+        """Return the local features of each image in `images`, (B, 3, h, w). Use float16 where it is precise enough."""
         ...
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """Return the raw scores of a pair, (S,): higher is better, 0 for no match."""
+        """Return the S raw scores of a pair of images, (S,). Higher is better; 0 means no match."""
         ...
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Combine the raw scores of all candidates of a query, (n, S), to one score each, (n,); higher is better."""
+        """Turn the raw scores of a query's n candidates, (n, S), into one score for each candidate, (n,).
+
+        Higher is better.
+        """
         ...
 
 
@@ -103,11 +110,11 @@ def network_of(method: Method) -> nn.Module | None:
 
 
 def made_by(method: Method, grouping: Grouping) -> MadeBy:
-    """Return the provenance of descriptors computed by `method` under `grouping`.
+    """Return the provenance of the descriptors that `method` computes with `grouping`.
 
     Example:
         >>> from cricavpr import load_method
-        >>> made_by(load_method("pixels"), Grouping("in_order", 4)).grouping  # it does not correlate
+        >>> made_by(load_method("pixels"), Grouping("in_order", 4)).grouping  # this method ignores groups
         'none'
     """
     return MadeBy(

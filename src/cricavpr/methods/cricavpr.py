@@ -1,4 +1,4 @@
-"""CricaVPR as a method: the authors' weights, our own files, or random weights for experiments."""
+"""CricaVPR as a method: with the authors' weights, weights trained by this package, or random weights."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from cricavpr.models.cricavpr import (
 from cricavpr.models.torch_files import unusable
 from cricavpr.schema import build, nearest, to_plain
 
-MOST_PIXELS = 4096 * 4096  # of the image size in a file, which may come from a stranger
+MOST_PIXELS = 4096 * 4096  # limit for the image size in a weights file, which may be untrusted
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the network and of preprocessing. A weights file of ours stores all of them but `dtype`."""
+    """Settings of the network and of preprocessing. Weights files of this package store all of them but `dtype`."""
 
     config: CricaVPRConfig
     image_size: tuple[int, int]
@@ -39,12 +39,12 @@ class Settings:
     dtype: DType = "float32"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the header of a weights file."""
+        """Return the settings as plain values, for the header of a weights file."""
         return {key: value for key, value in to_plain(self).items() if key != "dtype"}
 
 
 class CricaVPRMethod(TorchMethod):
-    """A CricaVPR network that describes images, alone or in groups."""
+    """A method that describes images by a CricaVPR network, alone or in groups."""
 
     network: CricaVPR
 
@@ -52,17 +52,17 @@ class CricaVPRMethod(TorchMethod):
         super().__init__(name, network, settings, weights, device)
         self.correlates = network.config.encoder_depth > 0
         self.preprocessing = f"{self.preprocess.describe()}{_departures(settings)}"
-        if settings.config.aggregator == "pyramid":  # refuse a size that it cannot cut before a photo is read
+        if settings.config.aggregator == "pyramid":  # raise early if the image size is too small
             height, width = (side // settings.config.backbone.patch for side in settings.image_size)
             pyramid_regions(height, width, settings.config.levels, settings.config.region_cuts)
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:
-        """Run the network."""
+        """Run the network: images (B, 3, h, w) and group sizes to descriptors (B, D)."""
         return self.network(images, groups)  # type: ignore[no-any-return]
 
 
 def _departures(settings: Settings) -> str:
-    """Return the settings that change a descriptor but are not visible in the weights."""
+    """Return text that lists non-default settings that change descriptors but cannot be told from the weights."""
     config, plain = settings.config, CricaVPRConfig()
     names = ("adapter_scale", "region_cuts", "levels", "aggregator")
     changed = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
@@ -72,7 +72,7 @@ def _departures(settings: Settings) -> str:
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> CricaVPRMethod:
-    """Load `cricavpr` or `cricavpr-tiny`."""
+    """Load the method `cricavpr` or `cricavpr-tiny`; see `cricavpr.methods.load_method`."""
     if is_random(weights):
         settings = _overridden(default_settings(name), overrides)
         network = draw_weights(weights, lambda: CricaVPR(settings.config), settings.dtype)
@@ -92,14 +92,22 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Crica
 
 
 def default_settings(name: str) -> Settings:
-    """Return the published settings of `cricavpr` (the paper's) or `cricavpr-tiny` (ours)."""
+    """Return the settings of `cricavpr` in the paper, or of `cricavpr-tiny`, which this package publishes."""
     if name == "cricavpr-tiny":
         return Settings(PUBLISHED[name], (112, 112), "tensor")
     return Settings(PUBLISHED[name], (224, 224), "tensor_no_antialias")
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    """Return the settings, those of the network included, with some of them replaced."""
+    """Return a copy of `settings` with some settings replaced, of preprocessing or of the network.
+
+    Args:
+        settings: the settings to start from.
+        overrides: new values by name: image_size, resize, dtype, or any attribute of `CricaVPRConfig`.
+
+    Raises:
+        InputError: a setting is unknown, or its value is invalid.
+    """
     plain, known = to_plain(settings), [one.name for one in fields(settings.config)]
     for key, value in overrides.items():
         if key in known:
@@ -113,7 +121,7 @@ def _overridden(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
 
 
 def parameter_table() -> str:
-    """Return the parameter counts of Supplementary Table 1 in millions, as Markdown; allocate no memory for weights."""
+    """Return a Markdown table of parameter counts in millions, as in the paper's Supplementary Table 1."""
     lines = [
         "| parameters (M)               | total | backbone | adapter | others | tunable |",
         "|------------------------------|------:|---------:|--------:|-------:|--------:|",

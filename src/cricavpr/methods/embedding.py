@@ -1,4 +1,4 @@
-"""Describe pictures in memory, and stack images into the batches that `describe` uses as well."""
+"""Description of pictures in memory by `embed`, and helpers that `cricavpr.describe` uses too."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cricavpr.methods.base import Method, Pixels
 from cricavpr.progress import Progress, Report
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]  # (H, W, 3) or (H, W)
-Prepared = Sequence[tuple[int, Pixels]]  # a group: index and array of each image
+Prepared = Sequence[tuple[int, Pixels]]  # the images of one group: index and preprocessed array of each
 
 
 @dataclass(frozen=True, eq=False)
 class SameSize:
-    """Whole groups of images of one size, which go through the network together."""
+    """A batch of complete groups whose images all have the same size, so that the network can take them together."""
 
     images: Pixels  # (b, 3, h, w)
-    groups: list[int] | None  # sizes that add up to b; None if every image is alone
-    indices: NDArray[np.int64]  # (b,) of the images in their set
+    groups: list[int] | None  # sizes of the groups, which add up to b; None if every group has one image
+    indices: NDArray[np.int64]  # (b,) index of each image in the list that is described
 
 
 class LoadedMethod:
-    """Base class of the methods of this package: adds `embed` and a one-line repr to the `Method` protocol."""
+    """Base class of the methods in this package. It adds `embed` and a one-line repr to the protocol `Method`."""
 
     name: str
     dim: int
@@ -41,10 +41,10 @@ class LoadedMethod:
     weights: str
     preprocessing: str
     device: str = "cpu"
-    preprocess: Any  # an object of its own, which goes to worker processes without the network
+    preprocess: Any  # a separate object, so that worker processes get it without the network
 
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
+        """Return the descriptors of images (B, 3, h, w), (B, D) float32 of unit length; see `Method.describe`."""
         raise NotImplementedError
 
     def embed(
@@ -55,21 +55,22 @@ class LoadedMethod:
         batch_size: int = 16,
         progress: bool | Report = False,
     ) -> NDArray[np.float32]:
-        """Return the descriptors of pictures in memory or on disk, (N, D) float32 of unit length, in their order.
+        """Return the descriptors of N images in memory or on disk, (N, D) float32 of unit length, in the same order.
 
-        For many photos on disk use `cricavpr.describe`, which reads in worker processes, resumes, and leaves out what
-        cannot be read.
+        For many photos on disk use `cricavpr.describe`: it reads photos in worker processes, resumes after an
+        interruption, and leaves out photos that cannot be read.
 
         Args:
-            images: each a path, the bytes of a file, a PIL image (turned upright by its EXIF orientation, as files
-                are), or an array (H, W, 3) or (H, W) of uint8.
-            grouping: which images influence one another, for a method that correlates; a text as in `Grouping.parse`.
-            batch_size: images that go through the network together; does not change results.
-            progress: True for a bar on stderr, or a function that is called with (done, total).
+            images: each is a path, the bytes of an image file, a PIL image, or a uint8 array (H, W, 3) or (H, W).
+                Files and PIL images are turned upright by their EXIF orientation.
+            grouping: which images influence one another, if the method correlates images; a `Grouping` or a text for
+                `Grouping.parse`.
+            batch_size: number of images that go through the network together; it does not change results.
+            progress: True for a progress bar on stderr, or a function that is called with (done, total).
 
         Raises:
             ImageError: an image cannot be used; the message has its index.
-            InputError: images of different sizes in one group, or a grouping that needs keys.
+            InputError: images of one group differ in size, or the grouping needs keys.
 
         Example:
             >>> from cricavpr import load_method
@@ -79,7 +80,7 @@ class LoadedMethod:
             (2, 2048)
         """
         if isinstance(images, str | Path | bytes | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
-            raise InputError("images must be a list of images, got a single one; put it into a list: embed([image]).")
+            raise InputError("images must be a list of images, got a single image; put it into a list: embed([image]).")
         pictures = list(images)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
@@ -105,10 +106,14 @@ class LoadedMethod:
 
 
 def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[SameSize]:
-    """Stack the groups of each image size.
+    """Stack groups into batches, one batch for each image size.
+
+    Args:
+        groups: the groups, each with the index and the array of its images.
+        name_of: returns the name of the image with an index, for messages.
 
     Raises:
-        InputError: images of one group differ in size; they are named by `name_of`.
+        InputError: images of one group differ in size.
     """
     found: dict[tuple[int, ...], list[Prepared]] = {}
     for group in groups:
@@ -130,7 +135,7 @@ def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[S
 
 
 def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | None) -> NDArray[np.float32]:
-    """Describe images; raise InputError if the descriptors do not have the shape that the method promises."""
+    """Describe images; raise InputError if the descriptors do not have the shape (number of images, `method.dim`)."""
     vectors = np.asarray(method.describe(images, groups), np.float32)
     if vectors.shape != (len(images), method.dim):
         raise InputError(
@@ -141,7 +146,7 @@ def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | 
 
 
 def flaw(vector: NDArray[np.float32]) -> str:  # (D,)
-    """Return what is wrong with a descriptor that is not finite or not of unit length."""
+    """Return a clause that says what is wrong with a descriptor: it is not finite, or not of unit length."""
     if not np.isfinite(vector).all():
         return "its descriptor is not finite"
     return f"its descriptor has length {np.linalg.norm(vector):.3g} instead of 1"
@@ -158,10 +163,10 @@ def _prepared(method: Method, picture: Picture, index: int) -> Pixels:  # (3, h,
 
 
 def pixels_of(picture: Picture) -> NDArray[np.uint8]:
-    """Return the pixels of a picture, upright, (H, W, 3).
+    """Return the pixels of a picture as a uint8 array (H, W, 3), turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: a file that cannot be used, or not a picture.
+        ImageError: the file cannot be used, or the argument is not a picture.
 
     Example:
         >>> pixels_of(np.zeros((20, 30), np.uint8)).shape

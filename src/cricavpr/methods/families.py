@@ -1,7 +1,8 @@
-"""Methods with a torch network, and the table of those that differ only in their network and settings.
+"""Methods with a torch network, and the table FAMILIES of the methods that differ only in their network and settings.
 
-A row of FAMILIES names a module of `cricavpr.models` and the authors' settings. The module has
-`from_authors_names(tensors)` and `network_of(tensors, name)`, which gives the published sizes for what is not there.
+A row of FAMILIES names a module of `cricavpr.models` and the authors' settings. The module has two functions:
+`from_authors_names(tensors)` renames the entries of the authors' files, and `network_of(tensors, name)` builds a
+network with the sizes found in the tensors, or with the published sizes where they are missing.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ LONGEST_SEED = 18  # digits; torch takes 64 bits
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that a user may change. The defaults of a family are the authors'.
+    """Settings that a user may change. FAMILIES has the authors' settings of each method.
 
     Attributes:
         image_size: (height, width) in pixels; None keeps each photo's own size.
-        resize: see `Preprocess`.
+        resize: way of resizing, see `Preprocess`.
         dtype: precision of the network.
     """
 
@@ -49,13 +50,15 @@ class Settings:
     dtype: DType = "float32"
 
     def overridden(self, overrides: Mapping[str, Any], method: str, fixed: Sequence[str] = ()) -> Self:
-        """Return the settings with some of them replaced.
+        """Return a copy of the settings with some of them replaced.
 
         Args:
-            fixed: settings that this method does not let users change.
+            overrides: new values by the name of the setting.
+            method: name of the method, for messages.
+            fixed: names of the settings that users cannot change in this method.
 
         Raises:
-            InputError: an unknown setting, or an invalid value.
+            InputError: a setting is unknown or fixed, or a value is invalid.
         """
         known = [field.name for field in fields(self) if field.name not in fixed]
         for key in overrides:
@@ -66,10 +69,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class NativeSize(Preprocess):
-    """Preprocessing that keeps the size of each photo, or resizes to the nearest size that the network takes.
+    """Preprocessing that keeps the size of each photo.
+
+    If the network takes only multiples of the patch size, photos are resized to the nearest multiples.
 
     Raises:
-        ImageError: when called with an image that is too small for the network.
+        ImageError: on a call, if the image is too small for the network.
     """
 
     image_size: tuple[int, int] | None = None
@@ -93,10 +98,12 @@ class NativeSize(Preprocess):
 
 
 class TorchMethod(LoadedMethod):
-    """A method with a torch network that has `dim` and `needs`, and takes every image by itself.
+    """A method with a torch network that describes every image independently of the others.
+
+    The network must have the attributes `dim` (length of a descriptor) and `needs` (an `ImageNeeds`).
 
     Raises:
-        InputError: the network does not take the image size.
+        InputError: the network cannot take images of the size in the settings.
     """
 
     network: nn.Module
@@ -125,19 +132,19 @@ class TorchMethod(LoadedMethod):
         self.preprocessing = self.preprocess.describe() + ("" if settings.dtype == "float32" else f"; {settings.dtype}")
 
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Describe images (B, 3, h, w): descriptors of unit length, (B, D) float32."""
+        """Return the descriptors of images (B, 3, h, w), (B, D) float32 of unit length; see `Method.describe`."""
         with torch.inference_mode():
             vectors: NDArray[np.float32] = self.forward(self.tensor(images), groups).float().cpu().numpy()
         return vectors
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, h, w) to (B, D)
-        """Run the network."""
+        """Run the network: images (B, 3, h, w) to descriptors (B, D). Groups have no effect here."""
         return self.network(images)  # type: ignore[no-any-return]
 
     def tensor(self, images: Pixels) -> Tensor:
-        """Return an array as a tensor on the network's device and in its precision, without a copy where possible."""
+        """Return an array as a tensor on the network's device and in its precision; copy only if necessary."""
         weight = next(self.network.parameters())
-        writable = np.require(images, requirements=("C", "W"))  # torch warns of arrays that it must not write to
+        writable = np.require(images, requirements=("C", "W"))  # torch warns about read-only arrays
         return torch.from_numpy(writable).to(weight.device, weight.dtype)
 
 
@@ -150,9 +157,9 @@ class Family:
 
     Attributes:
         module: module of `cricavpr.models` that has the network.
-        settings: the settings of its authors.
+        settings: the authors' settings.
         fixed: names of the settings that users cannot change.
-        trunk: backbone that the method's name implies; weights with another backbone are refused.
+        trunk: the only backbone that the weights of this method may have; None if any backbone will do.
     """
 
     module: str
@@ -165,9 +172,9 @@ FAMILIES = {
     "cosplace": Family("cosplace", Settings()),
     "eigenplaces": Family("cosplace", Settings()),
     "gcl": Family("cosplace", Settings((480, 640))),
-    "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in training, not as in demos
+    "mixvpr": Family("mixvpr", Settings((320, 320)), fixed=("image_size",)),  # resized as in the authors' training
     "transvpr": Family("transvpr", Settings((480, 640), "tensor_no_antialias")),
-    "salad": Family("salad", Settings((322, 322))),  # trained at 224 x 224, evaluated by its authors at 322 x 322
+    "salad": Family("salad", Settings((322, 322))),  # the authors train at 224 x 224 and evaluate at 322 x 322
     "boq": Family("boq", Settings((322, 322), "tensor_bicubic"), fixed=("resize",), trunk="dinov2"),
     "boq-resnet50": Family("boq", Settings((384, 384), "tensor_bicubic"), fixed=("resize",), trunk="resnet50"),
     "megaloc": Family("salad", Settings(None, "tensor"), fixed=("resize",)),
@@ -175,17 +182,20 @@ FAMILIES = {
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TorchMethod:
-    """Load a method of FAMILIES."""
+    """Load a method of FAMILIES; see `cricavpr.methods.load_method`."""
     family = FAMILIES[name]
     settings = family.settings.overridden(overrides, name, family.fixed)
     network, mark = load_network(name, weights, settings.dtype)
-    if "image_size" in family.fixed:  # the weights decide it
+    if "image_size" in family.fixed:  # the weights decide the image size
         settings = replace(settings, image_size=network.image_size)
     return TorchMethod(name, network, settings, mark, device)
 
 
 def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
-    """Load the network of a family; return it with the SHA-256 of its weights, or the name of random ones."""
+    """Load the network of a method in FAMILIES.
+
+    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+    """
     family = FAMILIES[name]
     models = importlib.import_module(f"cricavpr.models.{family.module}")
     network, mark = with_weights(
@@ -208,12 +218,15 @@ def with_weights(
     network_of: Callable[[Mapping[str, Tensor]], N],
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[N, str]:
-    """Load a network; return it with the SHA-256 of its weights, or the name of random ones (random:SEED).
+    """Build a network and load its weights, or draw random weights.
+
+    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
 
     Args:
         weights: a file, a known name, or random:SEED.
-        network_of: builds the network with the sizes of tensors (our names); the published size for no tensors.
-        renamed: changes the authors' names into ours.
+        dtype: precision of the network.
+        network_of: builds the network with the sizes found in a state dict, or the published network if it is empty.
+        renamed: renames the entries of the authors' weights file to the parameter names of this package.
     """
     if is_random(weights):
         return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
@@ -223,12 +236,21 @@ def with_weights(
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the weights are given as random:SEED."""
+    """Return whether the argument asks for random weights, as random:SEED."""
     return str(weights).startswith(RANDOM)
 
 
 def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
-    """Build a network with random weights, without touching the caller's random numbers."""
+    """Build a network with random weights; the state of torch's random numbers stays the same.
+
+    Args:
+        weights: random:SEED.
+        build: function that makes the network.
+        dtype: precision of the network.
+
+    Raises:
+        InputError: the seed is missing or not a number.
+    """
     seed = str(weights).removeprefix(RANDOM)
     if not (seed.isdecimal() and len(seed) <= LONGEST_SEED):
         raise InputError(f"random weights need a seed, such as random:0, got {str(weights)[:80]!r}.")
@@ -238,5 +260,5 @@ def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
-    """Return the torch type of a precision."""
+    """Return the torch.dtype with the name `dtype`."""
     return torch.float64 if dtype == "float64" else torch.float32

@@ -1,6 +1,6 @@
-"""Mutual matches of patches, and the inliers of their best homography, for re-ranking.
+"""Mutual matches of patches, and the number of matches that agree with their best homography, for re-ranking.
 
-The only module that imports OpenCV, which is the extra "rerank".
+This is the only module that imports OpenCV, which the extra "rerank" installs.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from cricavpr.extras import extra
 
-FEWEST = 4  # pairs of points that a homography needs
+FEWEST = 4  # least number of pairs of points that a homography needs
 
 
 def mutual_matches(similarity: NDArray[np.floating[Any]]) -> NDArray[np.intp]:  # (n, m), higher is better
-    """Return the pairs that are each other's most similar, as rows (first, second) in the order of the first; (M, 2).
+    """Return the pairs (i, j) in which j is most similar to i and i is most similar to j, by increasing i: (M, 2).
 
-    Among equal similarities the first counts. A similarity that is not finite matches nothing.
+    Args:
+        similarity: entry [i, j] is the similarity of patch i of one image to patch j of another. Ties go to the lower
+            index. An entry that is not finite is no match.
 
     Example:
         >>> mutual_matches(np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
@@ -26,8 +28,8 @@ def mutual_matches(similarity: NDArray[np.floating[Any]]) -> NDArray[np.intp]:  
     """
     if not similarity.size:
         return np.empty((0, 2), np.intp)
-    best = similarity.argmax(axis=1)  # (n,) for each of the first, the nearest of the second
-    back = similarity.argmax(axis=0)  # (m,)
+    best = similarity.argmax(axis=1)  # (n,) for each i, the most similar j
+    back = similarity.argmax(axis=0)  # (m,) for each j, the most similar i
     first = np.arange(len(similarity))
     kept = (back[best] == first) & np.isfinite(similarity[first, best])
     return np.stack([first[kept], best[kept]], axis=1)
@@ -38,10 +40,13 @@ def homography_inliers(
     points_b: NDArray[Any],  # (M, 2), the same points in the other image
     threshold_px: float,
 ) -> int:
-    """Count the pairs within `threshold_px` under the best homography from a to b; 0 if there is none.
+    """Count the pairs of points that agree with the best homography from image a to image b.
 
-    Uses OpenCV's RANSAC with its default limits, as the published re-rankers do. The same call gives the same count
-    with one version of OpenCV; between versions counts differ by a few per cent of the pairs.
+    A pair agrees if the homography takes its point in a to within `threshold_px` of its point in b. The count is 0 if
+    there is no homography.
+
+    The homography is found by OpenCV's RANSAC with its default limits, as in the published re-rankers. The same version
+    of OpenCV always gives the same count. Counts of different versions differ by a few per cent of the pairs.
     """
     if len(points_a) != len(points_b):
         raise ValueError(f"both images need the same number of points, got {len(points_a)} and {len(points_b)}")
@@ -49,12 +54,12 @@ def homography_inliers(
         return 0
     cv2 = opencv()
     a, b = np.asarray(points_a, np.float64), np.asarray(points_b, np.float64)
-    _, inliers = cv2.findHomography(a, b, cv2.RANSAC, threshold_px)  # None where every sample is degenerate
+    _, inliers = cv2.findHomography(a, b, cv2.RANSAC, threshold_px)  # None if every sample is degenerate
     return 0 if inliers is None else int(inliers.sum())
 
 
 def opencv() -> Any:
-    """Import OpenCV; raise MissingExtraError if it is not installed."""
+    """Import and return OpenCV; raise MissingExtraError if it is not installed."""
     with extra("rerank", "re-ranking with RANSAC"):
         import cv2
     return cv2

@@ -36,20 +36,24 @@ from cricavpr.models.netvlad import (
 from cricavpr.models.registry import check_recorded, find_weights
 from cricavpr.models.weights import plain_state
 
-CAFFE_MEAN: Colour = (0.48501960784313836, 0.4579568627450961, 0.4076039215686255)  # of 0..1: 123.68, 116.78, 103.94
+CAFFE_MEAN: Colour = (
+    0.48501960784313836,
+    0.4579568627450961,
+    0.4076039215686255,
+)  # on a scale of 0..1; 123.68, 116.78, 103.94 of 255
 CAFFE_STD: Colour = (0.00392156862745098,) * 3  # 1/255: pixels stay in 0..255
 SFRS_SIZE = (480, 640)
-CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # numbered as torchvision numbers VGG-16
-NETVLAD, WHITENING = 30, 33  # numbers of layers in MatConvNet
+CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # layer numbers of VGG-16
+NETVLAD, WHITENING = 30, 33  # layer numbers in the authors' MatConvNet file
 
 
 @dataclass(frozen=True)
 class VLADSettings(Settings):
-    """Settings that a user may change.
+    """Settings of `netvlad` and `sfrs` that a user may change.
 
     Attributes:
-        whitening: False leaves out the whitening of the file.
-        shorten_to: number of values of a whitened descriptor to keep; None keeps all.
+        whitening: whether to whiten descriptors if the weights file has a whitening.
+        shorten_to: how many values of a whitened descriptor to keep; None keeps all.
     """
 
     whitening: bool = True
@@ -57,7 +61,7 @@ class VLADSettings(Settings):
 
 
 class VLADMethod(TorchMethod):
-    """A network with NetVLAD that describes images."""
+    """A method that describes images by a network with a NetVLAD layer."""
 
     network: VLADNet
 
@@ -81,9 +85,10 @@ class VLADMethod(TorchMethod):
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADMethod:
-    """Load `netvlad` or `sfrs`.
+    """Load the method `netvlad` or `sfrs`; see `cricavpr.methods.load_method`.
 
-    NetVLAD comes in two forms: the MATLAB file of its first authors, whitened, and Nanne's checkpoint, which is not.
+    The weights of `netvlad` are the MATLAB file of its authors, which has a whitening, or a checkpoint of
+    Nanne/pytorch-NetVlad, which has none.
     """
     settings = VLADSettings(SFRS_SIZE if name == "sfrs" else None).overridden(overrides, name)
     if name == "sfrs":
@@ -93,7 +98,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADM
         network, mark, mean = _from_matlab(path, settings.dtype)
         return VLADMethod(name, network, settings, mark, device, mean, CAFFE_STD)
     network, mark = from_torch(weights, settings.dtype, NANNE, (CLUSTERS, "channels", WHITENED))
-    if is_random(weights):  # the form of its first authors
+    if is_random(weights):  # preprocessing as for the MATLAB file
         return VLADMethod(name, network, settings, mark, device, CAFFE_MEAN, CAFFE_STD)
     return VLADMethod(name, network, settings, mark, device)
 
@@ -102,9 +107,18 @@ def from_torch(
     weights: str | Path,
     dtype: DType,
     names: Mapping[str, str],
-    published: tuple[int, Flattening, int | None],  # clusters, order of values, values after whitening
+    published: tuple[int, Flattening, int | None],  # clusters, order of values, length of a whitened descriptor
 ) -> tuple[VLADNet, str]:
-    """Load a network from a file of torch, or draw random weights; return it with the SHA-256 of its weights."""
+    """Load a network from a file of torch, or draw random weights.
+
+    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+
+    Args:
+        weights: a file, a known name, or random:SEED.
+        dtype: precision of the network.
+        names: table for renaming the entries: NANNE or OPENIBL of `cricavpr.models.netvlad`.
+        published: sizes of the network with random weights.
+    """
     return with_weights(
         weights,
         dtype,
@@ -122,14 +136,17 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
     return network, mark, (red, green, blue)
 
 
-# ---- the MATLAB file of the first authors, a MatConvNet network
+# ---- the MATLAB file of NetVLAD's authors, a MatConvNet network
 
 
 def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
-    """Return the tensors of the network by our names, and the mean colour, 0 to 255, to subtract from photos.
+    """Read the authors' MATLAB file of NetVLAD.
+
+    Return the tensors by the parameter names of this package, and the mean colour, red, green and blue from 0 to 255,
+    which is subtracted from photos.
 
     Raises:
-        WeightsError: damaged, too large, or not NetVLAD as its authors published it.
+        WeightsError: the file is damaged or too large, or is not the network that the authors published.
     """
     try:
         network = read_variable(path, "net")
@@ -144,24 +161,24 @@ def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
 
 def _arrays(layers: list[Any]) -> dict[str, NDArray[Any]]:
     if len(layers) <= NETVLAD:
-        raise Unreadable(f"its network has {len(layers)} layers and ends before NetVLAD")
+        raise Unreadable(f"its network has {len(layers)} layers and ends before the NetVLAD layer")
     arrays: dict[str, NDArray[Any]] = {}
     for number in CONVOLUTIONS:
         kernel, bias = _weights(layers, number, 4)
-        arrays[f"backbone.{number}.weight"] = kernel.transpose(3, 2, 0, 1)  # (h, w, in, out) there
+        arrays[f"backbone.{number}.weight"] = kernel.transpose(3, 2, 0, 1)  # (h, w, in, out) in the file
         arrays[f"backbone.{number}.bias"] = np.atleast_1d(bias)
     assignment, centres = _weights(layers, NETVLAD, 2)
-    arrays["pool.conv.weight"] = assignment.T[:, :, None, None]  # (C, K) there
-    arrays["pool.centroids"] = -centres.T  # (C, K) there, and subtracted by adding
+    arrays["pool.conv.weight"] = assignment.T[:, :, None, None]  # (C, K) in the file
+    arrays["pool.centroids"] = -centres.T  # (C, K) in the file, with the sign changed
     if len(layers) > WHITENING:
         projection, shift = _weights(layers, WHITENING, 2)
-        arrays["whitening.weight"] = projection.T  # (K C, D) there
+        arrays["whitening.weight"] = projection.T  # (K C, D) in the file
         arrays["whitening.bias"] = np.atleast_1d(shift)
     return arrays
 
 
 def _weights(layers: list[Any], number: int, dims: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the two arrays of a layer, the first with `dims` dimensions."""
+    """Return the weights and the biases of a layer; raise Unreadable if the weights do not have `dims` dimensions."""
     both = _field(layers[number], "weights")
     if not isinstance(both, list) or len(both) != 2:
         raise Unreadable(f"its layer {number} must have two arrays of weights")

@@ -1,4 +1,4 @@
-"""The pixel matcher: a 64 x 32 grey picture, normalised patch by patch. The baseline for every learnt method.
+"""The pixel matcher, a baseline without learning: its descriptor is a 64 x 32 grey image, normalised patch by patch.
 
 Source: the image comparison of SeqSLAM (Milford and Wyeth, ICRA 2012).
 """
@@ -23,7 +23,7 @@ HEIGHT, WIDTH, PATCH = 32, 64, 8
 
 
 class PixelMatcher(LoadedMethod):
-    """Grey pixels as a descriptor, without weights; every image by itself."""
+    """Method whose descriptor is the normalised grey pixels of an image. It has no weights."""
 
     name = "pixels"
     dim = HEIGHT * WIDTH
@@ -35,7 +35,7 @@ class PixelMatcher(LoadedMethod):
         self.preprocessing = self.preprocess.describe()
 
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Describe images (B, 3, 32, 64): descriptors of unit length, (B, 2048) float32."""
+        """Return the descriptors of images (B, 3, 32, 64), (B, 2048) float32 of unit length. Groups have no effect."""
         grey = torch.from_numpy(np.require(images, requirements=("C", "W"))).mean(dim=1)
         patches = grey.view(-1, HEIGHT // PATCH, PATCH, WIDTH // PATCH, PATCH)
         centred = patches - patches.mean(dim=(2, 4), keepdim=True)
@@ -45,7 +45,7 @@ class PixelMatcher(LoadedMethod):
 
 
 def load(name: str, weights: str | Path | None, device: str, **overrides: Any) -> PixelMatcher:
-    """Return the pixel matcher, which computes on the CPU."""
+    """Return the pixel matcher. It computes on the CPU, whatever the device; weights and settings are refused."""
     if weights is not None or overrides:
         raise InputError("the pixel matcher takes no weights and no settings; leave them out.")
     return PixelMatcher()

@@ -1,4 +1,4 @@
-"""TransVPR as a method: a global descriptor, and patches to re-rank the first matches."""
+"""TransVPR as a method: it finds candidates by a global descriptor, and re-ranks them by their patches."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from cricavpr.models.transvpr import PATCH, TransVPR, combined_mask
 
 @dataclass(frozen=True)
 class TransVPRSettings(Settings):
-    """Settings that a user may change.
+    """Settings of TransVPR that a user may change.
 
     Attributes:
-        mask_threshold: patches whose attention, from 0 to 1, is not above it are masked in comparisons.
-        inlier_px: largest distance of a match from where the homography puts it.
+        mask_threshold: patches whose attention, from 0 to 1, is not above this threshold are masked when images are
+            compared.
+        inlier_px: a match agrees with a homography if it is at most this many pixels off.
     """
 
     image_size: tuple[int, int] | None = (480, 640)
@@ -33,7 +34,7 @@ class TransVPRSettings(Settings):
 
 
 class TransVPRMethod(TorchMethod):
-    """A TransVPR that describes images and compares their patches."""
+    """TransVPR: a method that describes images and compares their patches."""
 
     network: TransVPR
 
@@ -44,7 +45,11 @@ class TransVPRMethod(TorchMethod):
         self.matching = f"ransac within {settings.inlier_px:g} px, masked at {settings.mask_threshold:g}"
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:  # (B, 3, h, w)
-        """Return, for each image, patches (n, C), their mask from 0 to 1 (n,), and centres as x, y in pixels (n, 2)."""
+        """Return the patches of each image.
+
+        The arrays are `patches` (n, C), the patch tokens; `mask` (n,), their attention from 0 to 1; and `centres`
+        (n, 2), their centres as x, y in pixels.
+        """
         with torch.inference_mode():
             outputs = self.network.outputs(self.tensor(images))  # (B, depth, 1 + n, C)
             masks = combined_mask(self.network.pool.masks(outputs)).cpu().numpy()  # (B, n)
@@ -53,16 +58,16 @@ class TransVPRMethod(TorchMethod):
         return [{"patches": own, "mask": mask, "centres": centres} for own, mask in zip(patches, masks, strict=True)]
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """Count the mutual matches of patches that agree with one homography, (1,)."""
+        """Return the number of mutual matches of patches that agree with one homography, (1,)."""
         pairs = self.matches(query, candidate)
         here, there = query["centres"][pairs[:, 0]], candidate["centres"][pairs[:, 1]]
         return np.array([homography_inliers(here, there, self.inlier_px)], np.float64)
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.intp]:
-        """Return the mutual matches of patches, (M, 2).
+        """Return the mutual matches of patches: indices of query and candidate patches, (M, 2).
 
-        A masked patch has a similarity of 0 to every other, so it is chosen where all other similarities are negative.
-        The authors' scores include this, and so do ours.
+        A masked patch has a similarity of 0 to every patch. So it can still be a match, if all other similarities are
+        negative. The authors' scores include such matches, so these do too.
         """
         similarity = _wide(query["patches"]) @ _wide(candidate["patches"]).T  # (n, m), not of unit length
         similarity[_wide(query["mask"]) <= self.mask_threshold] = 0.0
@@ -70,23 +75,23 @@ class TransVPRMethod(TorchMethod):
         return mutual_matches(similarity)
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, 1) to (n,)
-        """Return the only score of each candidate."""
+        """Return the score of each candidate, which has only one raw score."""
         return raw[:, 0]
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
-    """Convert to float32 at least: half precision is for storage, not for sums."""
+    """Convert half precision, which is too coarse for sums, to float32; return other floats unchanged."""
     return values.astype(np.result_type(values.dtype, np.float32), copy=False)
 
 
 def patch_centres(height: int, width: int) -> NDArray[np.float32]:
-    """Return the centres of the patches as x, y in pixels, row by row: (h w, 2)."""
+    """Return the centres of the patches of an image as x, y in pixels, row by row: (number of patches, 2)."""
     y, x = np.mgrid[PATCH // 2 : height : PATCH, PATCH // 2 : width : PATCH]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> TransVPRMethod:
-    """Load TransVPR."""
+    """Load the method `transvpr`; see `cricavpr.methods.load_method`."""
     settings = TransVPRSettings().overridden(overrides, name)
     network, mark = load_network(name, weights, settings.dtype)
     return TransVPRMethod(name, network, settings, mark, device)

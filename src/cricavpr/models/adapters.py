@@ -1,7 +1,8 @@
-"""Adapters beside the feed-forward of a frozen transformer: the paper's MulConv and those it is compared with.
+"""Adapters in parallel with the feed-forward of a frozen transformer: MulConv, and the adapters it is compared with.
 
-Source: paper section 3.3 and Supplementary Table 6. All have the same parts: linear down, ReLU, a mixer on the grid of
-patches, linear up. They differ in the mixer, and in whether there is a shortcut around it.
+Source: the CricaVPR paper, section 3.3 and Supplementary Table 6. Every adapter has the same parts: a linear layer to
+a smaller width, ReLU, an optional mixer on the grid of patches, and a linear layer back to the full width. Adapters
+differ in the mixer, and in whether a shortcut leads around the mixer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cricavpr.models.vit import BlockAdapter, ViTConfig, initialise_linear
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, batch norm, ReLU; the map keeps its size."""
+    """Convolution, batch norm and ReLU. Height and width of the map stay the same."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -29,9 +30,10 @@ class ConvNormReLU(nn.Module):
 
 
 class MulConv(nn.Module):
-    """Three convolutions in parallel: 1x1, 3x3 and 5x5, the larger two after a 1x1 that reduces channels.
+    """Mixer of the paper: three parallel convolutions, 1x1, 3x3 and 5x5, whose outputs are concatenated.
 
-    For a width of 384 the branches give 192 + 96 + 96 channels; the reduced width is 24.
+    The 3x3 and the 5x5 convolution each follow a 1x1 convolution that reduces channels. For a width of 384 the branches
+    give 192, 96 and 96 channels, and the reduced width is 24.
     """
 
     def __init__(self, width: int) -> None:
@@ -50,7 +52,16 @@ class MulConv(nn.Module):
 
 
 class Adapter(BlockAdapter):
-    """Linear down, ReLU, `mixer` on the grid of patches, linear up. Class token and registers skip the mixer."""
+    """Adapter: linear layer down, ReLU, `mixer` on the grid of patches, linear layer up.
+
+    The class token and the register tokens bypass the mixer.
+
+    Args:
+        config: sizes of the transformer.
+        hidden: width inside the adapter.
+        mixer: module that maps (B, hidden, h, w) to the same shape; None for no mixer.
+        skip: whether a shortcut leads around the mixer.
+    """
 
     def __init__(self, config: ViTConfig, hidden: int, mixer: nn.Module | None, skip: bool) -> None:
         super().__init__()
@@ -63,7 +74,7 @@ class Adapter(BlockAdapter):
         nn.init.zeros_(self.up.bias)
 
     def initialise(self) -> None:
-        """Draw the weights of the down-projection; the up-projection stays zero."""
+        """Draw random weights for the linear layer down; the linear layer up stays zero."""
         initialise_linear(iter([self.down]))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # (B, T, C)
@@ -72,7 +83,7 @@ class Adapter(BlockAdapter):
             prefix, patches = narrow[:, : self.prefix], narrow[:, self.prefix :]
             maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, hidden, h, w)
             passed = torch.cat([prefix, self.mixer(maps).flatten(2).transpose(1, 2)], dim=1)
-            narrow = narrow + passed if self.skip else passed  # with the skip the class token counts twice: published
+            narrow = narrow + passed if self.skip else passed  # the skip doubles the class token, as published
         return self.up(narrow)  # type: ignore[no-any-return]
 
 
@@ -80,7 +91,7 @@ def _single_conv(width: int, kernel: int) -> nn.Module:
     return ConvNormReLU(width, width, kernel)
 
 
-ADAPTERS: dict[str, tuple[Callable[[int], nn.Module] | None, bool]] = {  # the mixer; a shortcut around it
+ADAPTERS: dict[str, tuple[Callable[[int], nn.Module] | None, bool]] = {  # (mixer, whether a shortcut leads around it)
     "mulconv": (MulConv, True),
     "conv1x1": (partial(_single_conv, kernel=1), True),
     "conv3x3": (partial(_single_conv, kernel=3), True),
@@ -91,11 +102,11 @@ ADAPTERS: dict[str, tuple[Callable[[int], nn.Module] | None, bool]] = {  # the m
 
 
 def adapter_maker(name: str, ratio: float) -> Callable[[ViTConfig], BlockAdapter] | None:
-    """Return the function that makes the adapter of a block; None for "none".
+    """Return a function that makes the adapter of one transformer block; return None if `name` is "none".
 
     Args:
-        name: a name in ADAPTERS, or "none".
-        ratio: width inside the adapter, as a share of the transformer's width.
+        name: a key of ADAPTERS, or "none".
+        ratio: width inside the adapter divided by the transformer's width.
     """
     if name == "none":
         return None

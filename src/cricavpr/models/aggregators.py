@@ -1,6 +1,6 @@
-"""Aggregation of patches into regions: GeM, and the spatial pyramid of class token, 2x2 and 3x3 regions.
+"""Aggregation of patch tokens into regions: GeM pooling, and the spatial pyramid of class token, 2x2 and 3x3 regions.
 
-Source: paper section 3.2. Letters: B images, h x w patches, C width, R regions.
+Source: the CricaVPR paper, section 3.2. Letters: B images, h x w patches, C width, R regions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ RegionCuts = Literal["grid", "authors"]
 Whole = Literal["class_token", "gem"]
 Region = tuple[slice, slice]  # rows, columns of the grid of patches
 
-_AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # constants in the authors' code, for any grid; equal to ours at 16 patches
+_AUTHORS_CUTS = {2: (8,), 3: (5, 11)}  # by level: fixed cut positions in the authors' code
 
 
 class GeM(nn.Module):
-    """Generalised mean over the patches of each region: (mean of x^p)^(1/p), with one learnt p."""
+    """GeM pooling: the generalised mean over the patches of each region, (mean of x^p)^(1/p), with one learnt p."""
 
     def __init__(self, p: float = 3.0) -> None:
         super().__init__()
@@ -37,16 +37,16 @@ class GeM(nn.Module):
         return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
 
     def whole(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """Pool all positions of a convolutional map: (B, C)."""
+        """Pool all positions of a convolutional map into one vector for each image: (B, C)."""
         everywhere = (slice(None), slice(None))
         return self(maps.permute(0, 2, 3, 1), [everywhere])[:, 0]  # type: ignore[no-any-return]  # (B, C)
 
 
 class PyramidAggregator(nn.Module):
-    """Aggregator of tokens into regions (B, R, C). Level n cuts the grid of patches into n x n regions.
+    """Spatial pyramid that turns tokens into regions (B, R, C). Level n cuts the grid of patches into n x n regions.
 
-    Level 1 is the class token or, with `whole="gem"`, one GeM over all patches. The paper's pyramid is levels (1, 2, 3)
-    with the class token; its ablation "GeM" is level 1 alone with `whole="gem"`.
+    Level 1 is the class token or, with `whole="gem"`, GeM over all patches. The paper's pyramid has the levels
+    (1, 2, 3) with the class token. The paper's ablation "GeM" has only level 1, with `whole="gem"`.
     """
 
     def __init__(self, levels: tuple[int, ...], whole: Whole, cuts: RegionCuts) -> None:
@@ -67,7 +67,7 @@ class PyramidAggregator(nn.Module):
 
 
 def region_count(levels: Sequence[int]) -> int:
-    """Count the regions of a pyramid.
+    """Count the regions of a pyramid: level n has n x n regions.
 
     Example:
         >>> region_count((1, 2, 3))
@@ -81,11 +81,13 @@ def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: Regi
     """Return the regions of each level, row by row, as slices of the grid of patches.
 
     Args:
-        height, width: of the grid, in patches.
-        cuts: "grid" cuts as evenly as possible; "authors" cuts where the authors' code does, whatever the grid.
+        height, width: size of the grid, in patches.
+        levels: level n cuts the grid into n x n regions.
+        cuts: "grid" cuts as evenly as possible; "authors" cuts grids of every size at the same positions, as the
+            authors' code does. At 16 patches on a side both agree.
 
     Raises:
-        InputError: the grid has fewer patches than a level has regions on a side.
+        InputError: the grid is too small to be cut into the regions of a level.
 
     Example:
         >>> pyramid_regions(4, 6, (2,), "grid")[1]
@@ -100,12 +102,12 @@ def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: Regi
 
 
 def _parts(patches: int, level: int, cuts: RegionCuts) -> list[slice]:
-    """Cut a side into `level` parts, as evenly as possible and symmetrically: 16 patches into 5, 6, 5."""
+    """Cut a side of the grid into `level` parts, evenly and symmetrically if possible: 16 patches into 5, 6 and 5."""
     if cuts == "authors" and level in _AUTHORS_CUTS:
         inner = _AUTHORS_CUTS[level]
     else:
         inner = tuple((2 * patches * i + level) // (2 * level) for i in range(1, level))
     edges = (0, *inner, patches)
     if any(stop <= start for start, stop in pairwise(edges)):
-        raise InputError(f"a grid of {patches} patches cannot be cut into {level} regions; use larger images.")
+        raise InputError(f"a grid side of {patches} patches cannot be cut into {level} regions; use larger images.")
     return [slice(start, stop) for start, stop in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""BoQ: learnt queries read the patches by cross-attention, block after block.
+"""BoQ (bag of queries): in each block, learnt queries collect information from the patches by cross-attention.
 
 Source: Ali-bey, Chaib-draa and Giguère, "BoQ: A Place is Worth a Bag of Learnable Queries" (CVPR 2024), section 3.
 Letters: B images, n patches, C width, Q queries.
@@ -17,12 +17,20 @@ from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
 from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, dinov2_of, layers_of, renamed, shape_of
 from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
 
-LAST_STAGE = 3  # of the ResNet: its maps are 16 times smaller than the images
+LAST_STAGE = 3  # last ResNet stage that is used; its maps are 16 times smaller than the images
 
 
 @dataclass(frozen=True)
 class BoQConfig:
-    """Sizes of the network. `backbone` is a DINOv2 transformer, or the depth of a ResNet."""
+    """Sizes of the network.
+
+    Attributes:
+        backbone: sizes of a DINOv2 transformer, or the depth of a ResNet, such as 50.
+        width: channels of a token in the aggregator.
+        queries: learnt queries in each block.
+        blocks: number of blocks.
+        rows: number of vectors of length `width` that make up a descriptor.
+    """
 
     backbone: ViTConfig | int = field(default_factory=lambda: BACKBONES["vitb14"])
     width: int = 384
@@ -37,16 +45,16 @@ class BoQConfig:
 
     @property
     def channels(self) -> int:
-        """Channels of the maps of the backbone."""
+        """Number of channels of the backbone's output map."""
         backbone = self.backbone
         return resnet_channels(backbone, LAST_STAGE) if isinstance(backbone, int) else backbone.width
 
 
-PUBLISHED = {"boq": BoQConfig(), "boq-resnet50": BoQConfig(50, width=512)}  # 12288 and 16384 values
+PUBLISHED = {"boq": BoQConfig(), "boq-resnet50": BoQConfig(50, width=512)}  # descriptors of 12288 and 16384 values
 
 
 class BoQBlock(nn.Module):
-    """Self-attention of patches, self-attention of queries, then cross-attention from queries to patches."""
+    """One block: self-attention of patches, self-attention of queries, then cross-attention from queries to patches."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -59,7 +67,7 @@ class BoQBlock(nn.Module):
         self.output_norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C)
-        """Return the encoded patches (B, n, C), for the next block, and the output of the queries (B, Q, C)."""
+        """Return the encoded patches (B, n, C), which the next block takes, and the output of the queries (B, Q, C)."""
         patches = self.encoder(patches)
         queries = self.queries.expand(len(patches), -1, -1)
         queries = self.query_norm(queries + self.self_attn(queries, queries, queries, need_weights=False)[0])
@@ -68,7 +76,7 @@ class BoQBlock(nn.Module):
 
 
 class BoQAggregator(nn.Module):
-    """The aggregator: a map of the backbone to one descriptor."""
+    """Aggregator that turns the backbone's output map into one descriptor for each image."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -88,7 +96,7 @@ class BoQAggregator(nn.Module):
 
 
 class BoQ(nn.Module):
-    """The whole network. It takes the patches of DINOv2 before the final norm."""
+    """The whole BoQ network. From DINOv2 it takes the patch tokens before the final norm."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -111,7 +119,13 @@ class BoQ(nn.Module):
 
 # ---- the authors' checkpoint ------------------------------------------------------------------------------------
 
-_RESNET = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3"}  # the authors number the children
+_RESNET = {
+    0: "conv1",
+    1: "bn1",
+    4: "layer1",
+    5: "layer2",
+    6: "layer3",
+}  # number of a child in the authors' file: our name
 _AUTHORS_NAMES = {
     r"backbone\.dino\.": "backbone.",
     **{rf"backbone\.net\.{number}\.": f"backbone.{child}." for number, child in _RESNET.items()},
@@ -125,12 +139,15 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
-    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+
+    If `tensors` is empty, build the published network `name`.
+    """
     if not tensors:
         return BoQ(PUBLISHED[name])
     depth = resnet_depth_of(tensors, "backbone.layer3.")

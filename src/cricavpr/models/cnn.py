@@ -1,4 +1,4 @@
-"""Convolutional trunks of the baselines, VGG-16 and ResNet, with torchvision's weight names.
+"""Convolutional backbones ("trunks") of the compared methods: VGG-16 and ResNet, with torchvision's weight names.
 
 Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2015), table 1,
 column D; He et al., "Deep Residual Learning for Image Recognition" (2016), table 1. As in torchvision, and unlike the
@@ -19,18 +19,26 @@ from cricavpr.errors import InputError
 
 # ---- VGG -----------------------------------------------------------------------------------------------------------
 
-VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # each ends in a pool
-VGG16_CUTS = {"conv5_3": 29, "pool5": 31}  # how many of the 31 modules are kept
+VGG16_STAGES = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)  # output channels; a max-pool ends each stage
+VGG16_CUTS = {"conv5_3": 29, "pool5": 31}  # last layer: how many of the 31 modules are kept
 VGG16_CHANNELS = 512
 VGGCut = Literal["conv5_3", "pool5"]
 
 
 def vgg16_features(last: VGGCut = "conv5_3") -> nn.Sequential:
-    """Return the convolutions of VGG-16, numbered as torchvision's `features`: (B, 3, H, W) to (B, 512, h, w).
+    """Return the convolutional part of VGG-16, which maps (B, 3, H, W) to (B, 512, h, w).
+
+    Its modules are numbered as in torchvision's `features`.
 
     Args:
-        last: "conv5_3" ends before the last ReLU, at stride 16, as in most of the literature; its maps have negative
-            values. "pool5" includes the last ReLU and pool, at stride 32.
+        last: "conv5_3" ends before the last ReLU, at stride 16, as in most papers, so the maps have negative values.
+            "pool5" includes the last ReLU and max-pool, at stride 32.
     """
     modules: list[nn.Module] = []
     inputs = 3
@@ -51,12 +59,12 @@ RESNET_BLOCKS = {  # blocks in each of the four stages
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-RESNET_WIDTHS = (64, 128, 256, 512)  # of the four stages, inside the blocks
-FIRST_BOTTLENECK = 50  # networks of this depth and more consist of bottlenecks
+RESNET_WIDTHS = (64, 128, 256, 512)  # channels inside the blocks of each of the four stages
+FIRST_BOTTLENECK = 50  # networks of this depth or deeper consist of bottleneck blocks
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, with a shortcut."""
+    """Block of two 3x3 convolutions with a shortcut."""
 
     widening = 1
 
@@ -75,7 +83,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 that reduces channels, 3x3, 1x1 that gives four times as many, with a shortcut."""
+    """Block of a 1x1 convolution that reduces channels, a 3x3, and a 1x1 that multiplies channels by 4; a shortcut."""
 
     widening = 4
 
@@ -97,12 +105,12 @@ class Bottleneck(nn.Module):
 
 
 def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
-    """Return a ResNet up to stage `last_stage`: (B, 3, H, W) to (B, C, h, w), at stride 32 after the fourth.
+    """Return a ResNet up to stage `last_stage`, which maps (B, 3, H, W) to (B, C, h, w); stage 4 ends at stride 32.
 
-    Its children have torchvision's names; `nn.Sequential(*resnet(50))` is the same network with its children numbered,
-    0 to 7, as several authors store it.
+    Its children have torchvision's names. `nn.Sequential(*resnet(50))` is the same network with children numbered from
+    0 to 7, as in the weights files of several authors.
     """
-    resnet_channels(depth, last_stage)  # refuses an unknown one
+    resnet_channels(depth, last_stage)  # raises InputError if depth or stage is unknown
     block = Bottleneck if depth >= FIRST_BOTTLENECK else BasicBlock
     children: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=_conv(3, 64, 7, stride=2),
@@ -124,10 +132,10 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
 
 
 def resnet_channels(depth: int, last_stage: int = 4) -> int:
-    """Return the channels after stage `last_stage`.
+    """Return the number of channels of a ResNet's map after stage `last_stage`.
 
     Raises:
-        InputError: unknown depth or stage.
+        InputError: the depth or the stage is unknown.
 
     Example:
         >>> resnet_channels(50), resnet_channels(50, last_stage=3)
@@ -135,17 +143,18 @@ def resnet_channels(depth: int, last_stage: int = 4) -> int:
     """
     if depth not in RESNET_BLOCKS or not 1 <= last_stage <= 4:
         known = ", ".join(map(str, RESNET_BLOCKS))
-        raise InputError(f"unknown ResNet-{depth} to stage {last_stage}. Depths: {known}; stages: 1 to 4.")
+        raise InputError(f"there is no ResNet-{depth} with a stage {last_stage}. Depths: {known}; stages: 1 to 4.")
     widening = Bottleneck.widening if depth >= FIRST_BOTTLENECK else BasicBlock.widening
     return RESNET_WIDTHS[last_stage - 1] * widening
 
 
 def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
-    """Return the depth of the ResNet with these entries; None if they are not those of a known ResNet.
+    """Return the depth of the ResNet whose state dict has these names; return None if no known ResNet fits.
 
     Args:
-        names: the names in a state dict.
-        third_stage: prefix of the third stage, which differs between depths: "layer3." or, numbered, "6.".
+        names: names of the entries of a state dict.
+        third_stage: prefix of the names in the third stage, whose blocks tell the depths apart: "layer3." or, with
+            numbered children, "6.".
     """
     rests = [name.removeprefix(third_stage).split(".") for name in names if name.startswith(third_stage)]
     blocks = len({rest[0] for rest in rests})
@@ -158,22 +167,23 @@ def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
     return fitting[0] if fitting else None
 
 
-# ---- either, with numbered children --------------------------------------------------------------------------------
+# ---- VGG-16 or ResNet, with numbered children ----------------------------------------------------------------------
 
 TRUNKS = {"vgg16": None, **{f"resnet{depth}": depth for depth in RESNET_BLOCKS}}
 
 
 def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3", last_stage: int = 4) -> nn.Sequential:
-    """Return a trunk of TRUNKS with its children numbered, as several authors store it."""
+    """Return the trunk `name` (a key of TRUNKS) with numbered children, as in the weights files of several authors."""
     depth = TRUNKS[name]
     return vgg16_features(vgg_last) if depth is None else nn.Sequential(*resnet(depth, last_stage))
 
 
 def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
-    """Return the name in TRUNKS of the trunk with these entries ("0.weight", "4.0.conv1.weight"), or None.
+    """Return the key in TRUNKS of the trunk whose state dict has these names; return None if no trunk fits.
 
     Args:
-        prefix: only names with this prefix count, such as "backbone.".
+        names: names such as "0.weight" or "4.0.conv1.weight".
+        prefix: beginning of the names of the trunk, such as "backbone."; other names are ignored.
     """
     names = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     depth = resnet_depth_of(names, third_stage="6.")
@@ -183,7 +193,7 @@ def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
 
 
 def trunk_channels(name: str, last_stage: int = 4) -> int:
-    """Return the channels of the maps of a trunk of TRUNKS."""
+    """Return the number of channels of the output map of the trunk `name`, a key of TRUNKS."""
     depth = TRUNKS[name]
     return VGG16_CHANNELS if depth is None else resnet_channels(depth, last_stage)
 
@@ -202,7 +212,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def _initialised(trunk: nn.Sequential) -> nn.Sequential:
-    """Draw the initial weights: He et al., "Delving Deep into Rectifiers" (2015)."""
+    """Draw the initial weights as in He et al., "Delving Deep into Rectifiers" (2015), and return the trunk."""
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""CosPlace, EigenPlaces and GCL: a convolutional trunk and GeM; the first two add a linear layer.
+"""CosPlace, EigenPlaces and GCL: a convolutional trunk and GeM pooling. CosPlace and EigenPlaces add a linear layer.
 
 Sources: Berton et al., "Rethinking Visual Geo-localization for Large-Scale Applications" (CVPR 2022), and
 "EigenPlaces: Training Viewpoint Robust Models for Visual Place Recognition" (ICCV 2023), the same network trained
@@ -21,11 +21,11 @@ from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 if TYPE_CHECKING:
     from cricavpr.models.netvlad import VLADNet
 
-_FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # child of the trunk: conv5_1; the third stage
+_FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # number of the first trained child: conv5_1, or the third stage
 
 
 class CosPlace(nn.Module):
-    """CosPlace or EigenPlaces. `trunk` is a name in `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
+    """Network of CosPlace and EigenPlaces. `trunk` is a key of `cnn.TRUNKS`; VGG-16 ends before the ReLU of conv5_3."""
 
     def __init__(self, trunk: str = "resnet50", dim: int = 2048) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class CosPlace(nn.Module):
 
 
 class GCL(nn.Module):
-    """GCL. `trunk` is a name in `cnn.TRUNKS`; VGG-16 includes its last ReLU and pool."""
+    """Network of GCL. `trunk` is a key of `cnn.TRUNKS`; VGG-16 includes its last ReLU and max-pool."""
 
     def __init__(self, trunk: str = "resnet152") -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class GCL(nn.Module):
 
 
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Return the names of the parameters that the authors train: the end of the trunk, and everything after it."""
+    """Return the names of the parameters that the authors train: the trunk's last layers, and all parts after it."""
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name
@@ -66,12 +66,15 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dicts to ours."""
+    """Rename the entries of the authors' weights files to the parameter names of this package."""
     return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection.", r"pool\.p$": "gem.p"})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
-    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+
+    If `tensors` is empty, build the published network `name`.
+    """
     trunk = numbered_trunk_of(tensors, "backbone.")
     if name == "gcl":
         return GCL(trunk or "resnet152")

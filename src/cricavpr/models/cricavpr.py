@@ -41,22 +41,30 @@ from cricavpr.schema import build, parse_json, to_plain
 Tuning = Literal["adapter", "full", "frozen"]
 Aggregator = Literal["pyramid", "gem", "class_token"]
 
-CONFIG = "config.json"  # in a folder of `save_pretrained`
-MOST_REGIONS = 1_000  # of a pyramid; the paper has 14
-MOST_RATIO = 16  # of the width inside an adapter to that of the transformer
+CONFIG = "config.json"  # file name in a folder of `save_pretrained`
+MOST_REGIONS = 1_000  # limit for a pyramid; the paper has 14 regions
+MOST_RATIO = 16  # limit for the width inside an adapter divided by the transformer's width
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Choices in the network of the paper; every ablation of the paper and its supplement is one of them.
+    """Settings of the network. Every ablation of the paper and its supplement changes some of them.
 
     Attributes:
+        backbone: sizes of the transformer, or the name of a transformer in `vit.BACKBONES`.
         adapter: mulconv, conv1x1, conv3x3, conv5x5, convadapter, bottleneck or none (Supplementary Table 6).
-        adapter_ratio: width inside an adapter, as a share of the transformer's width.
-        tuning: what training changes: adapters and encoder, everything, or the encoder alone (Tables 1 and 7).
-        aggregator: the pyramid of `levels`, one GeM over all patches, or the class token (Supplementary Table 7).
-        region_cuts: where the pyramid cuts: from the grid, or as the authors' code does for any grid.
-        encoder_depth: layers of the cross-image encoder; 0 for none (Supplementary Table 3).
+        adapter_ratio: width inside an adapter divided by the transformer's width.
+        adapter_scale: factor by which the output of an adapter is multiplied.
+        tuning: parts of the backbone that are trained: "adapter" for the adapters, "full" for all, "frozen" for none.
+            Aggregator and encoder are always trained (Tables 1 and 7).
+        aggregator: "pyramid" for the pyramid of `levels`, "gem" for GeM over all patches, or "class_token"
+            (Supplementary Table 7).
+        levels: levels of the pyramid; level n cuts the grid of patches into n x n regions.
+        region_cuts: "grid" cuts the grid of patches evenly; "authors" cuts at the fixed positions of the authors' code.
+        encoder_depth: layers of the cross-image encoder; 0 for no encoder (Supplementary Table 3).
+        encoder_heads: attention heads of the cross-image encoder.
+        encoder_ffn: hidden width of the encoder's feed-forward.
+        dropout: dropout probability in the encoder.
     """
 
     backbone: ViTConfig | str
@@ -75,7 +83,7 @@ class Ablation:
 
 @dataclass(frozen=True)
 class CricaVPRConfig(Ablation):
-    """Configuration of the network.
+    """Settings of a network, with the sizes of its backbone.
 
     Raises:
         InputError: a value is out of range.
@@ -88,7 +96,7 @@ class CricaVPRConfig(Ablation):
             raise InputError(f"adapter must be one of {', '.join(ADAPTERS)}, none, got {self.adapter[:40]!r}.")
         if not 1 / self.backbone.width <= self.adapter_ratio <= MOST_RATIO:
             raise InputError(
-                f"adapter_ratio must be at most {MOST_RATIO}, with a width of at least 1 inside the "
+                f"adapter_ratio must be at most {MOST_RATIO} and give a width of at least 1 inside the "
                 f"adapter, got {self.adapter_ratio:g}."
             )
         if not 0 <= self.dropout <= 1:
@@ -103,7 +111,7 @@ class CricaVPRConfig(Ablation):
 
     @property
     def regions(self) -> int:
-        """Number of regions, R."""
+        """Number of regions of an image, R."""
         return region_count(self.levels) if self.aggregator == "pyramid" else 1
 
     @property
@@ -112,19 +120,19 @@ class CricaVPRConfig(Ablation):
         return self.regions * self.backbone.width
 
 
-PUBLISHED = {  # the networks with a name
+PUBLISHED = {  # the networks whose weights are published, by name
     "cricavpr": CricaVPRConfig(),
     "cricavpr-tiny": CricaVPRConfig(backbone=BACKBONES["tiny"], tuning="full", encoder_heads=6, encoder_ffn=256),
 }
 
 
 def published_like(config: CricaVPRConfig) -> str:
-    """Return the name of the published network with this backbone; "cricavpr" for any other."""
+    """Return the key in PUBLISHED of the network with this backbone; return "cricavpr" if none has it."""
     return next((name for name, one in PUBLISHED.items() if one.backbone == config.backbone), "cricavpr")
 
 
 class CricaVPR(nn.Module):
-    """The network. `regions` takes each image by itself, then `correlate` relates the images of each group.
+    """The CricaVPR network. `regions` treats each image alone; then `correlate` relates the images of each group.
 
     Example:
         >>> model = CricaVPR.from_pretrained("cricavpr-tiny", device="cpu")
@@ -152,24 +160,25 @@ class CricaVPR(nn.Module):
             parameter.requires_grad = config.tuning == "full" or (config.tuning == "adapter" and ".adapter." in name)
 
     def forward(self, images: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, 3, H, W)
-        """Return descriptors of unit length, (B, D); images of one group influence one another.
+        """Return descriptors of unit length, (B, D). Images of one group influence one another.
 
         Args:
-            images: (B, 3, H, W), normalised; height and width are multiples of the patch size, square or not.
-            groups: sizes that add up to B; None for every image alone.
+            images: (B, 3, H, W), normalised; height and width must be multiples of the patch size and may differ.
+            groups: sizes of the groups, in the order of the images, which add up to B; None puts each image into a
+                group of its own.
 
         Raises:
-            InputError: the group sizes do not add up to B, or the network does not take the image size.
+            InputError: the group sizes do not add up to B, or the network cannot take this image size.
         """
         groups = _checked(groups, len(images))
         return self.correlate(self.regions(images), groups)
 
     def regions(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
-        """Return the regions of each image by itself, (B, R, C)."""
+        """Return the features of the regions of each image, (B, R, C). The other images have no influence."""
         return self.aggregator(self.backbone(images))  # type: ignore[no-any-return]
 
     def correlate(self, regions: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, R, C)
-        """Return descriptors of unit length, (B, R C), from regions and group sizes that add up to B.
+        """Return descriptors of unit length, (B, R * C), from the output of `regions`; `groups` as in `forward`.
 
         Raises:
             InputError: the group sizes do not add up to B.
@@ -182,11 +191,11 @@ class CricaVPR(nn.Module):
         """Load a network with weights, in evaluation mode.
 
         Args:
-            weights: a name from `cricavpr weights list`, a weights file, or a folder of `save_pretrained`.
-            device: cpu, cuda or mps; "auto" takes the best that works here.
+            weights: a name from `cricavpr weights list`, a weights file, or a folder written by `save_pretrained`.
+            device: cpu, cuda or mps; "auto" takes the first of cuda, mps and cpu that works on this machine.
 
         Raises:
-            WeightsError: the weights are missing, unsafe, or do not fit.
+            WeightsError: the weights are missing or unsafe, or do not fit the network.
             InputError: the device cannot be used.
 
         Example:
@@ -202,7 +211,7 @@ class CricaVPR(nn.Module):
 
         Raises:
             InputError: the folder cannot be written.
-            WeightsError: a weight is not finite.
+            WeightsError: a weight is NaN or infinite.
 
         Example:
             >>> import tempfile
@@ -219,7 +228,7 @@ class CricaVPR(nn.Module):
 
 
 def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
-    """Return the group sizes, 1 for each image by default; raise InputError if they do not add up."""
+    """Return the group sizes, by default 1 for each image; raise InputError if they do not add up to `count`."""
     sizes = [1] * count if groups is None else list(groups)
     if sum(sizes) != count or min(sizes, default=1) < 1:
         raise InputError(f"group sizes must be at least 1 and add up to {count} images, got {sizes}.")
@@ -227,7 +236,10 @@ def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
 
 
 def parameter_counts(model: CricaVPR) -> dict[str, int]:
-    """Count parameters by part, as in Supplementary Table 1: total, backbone, adapter, others, tunable."""
+    """Count parameters by part, as in Supplementary Table 1: total, backbone, adapter, others, tunable.
+
+    The backbone is counted without its adapters; tunable parameters are those that training changes.
+    """
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     adapters = sum(n for name, n in sizes.items() if ".adapter." in name)
     backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.")) - adapters
@@ -255,20 +267,21 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
-    """Read weights with our names, and the configuration: from the file, from `config.json` beside it, or its sizes.
+    """Read a weights file and the configuration of its network; give the entries the parameter names of this package.
 
-    Where only sizes are known, the published values of all other settings are assumed, and a note says so.
+    The configuration comes from `config.json` in the folder, or else from the header of the file. If neither exists,
+    sizes are read from the tensors, all other settings get their published values, and a note says so.
 
     Args:
-        weights: a known name, a weights file, or a folder of `save_pretrained`.
+        weights: a known name, a weights file, or a folder written by `save_pretrained`.
 
     Raises:
-        WeightsError: the file is missing or unsafe, or the configuration is invalid or not that of its tensors.
+        WeightsError: the file is missing or unsafe, or the configuration is invalid or does not fit the tensors.
     """
     file = find_and_read(weights)
     file = replace(file, tensors=from_authors_names(file.tensors))
@@ -282,23 +295,26 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
             config = config_of(file.tensors)
             if str(weights) not in KNOWN:
                 like, heads = published_like(config), config.encoder_heads
-                note(f"{weights} has no configuration; assuming that of {like}, such as {heads} heads in the encoder.")
+                note(f"{weights} has no configuration; taking that of {like}, with {heads} heads in the encoder.")
         for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
             found = count_layers(file.tensors, prefix)
             if found != depth:  # before any layer is built
-                raise InputError(f"expected {depth} layers {prefix}*, got {found}")
+                raise InputError(f"it has {depth} layers {prefix}*, but the file has {found}")
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
 
 
 def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:
-    """Build the network of a configuration and load the tensors of a file into it, strictly; see `build_and_load`."""
+    """Build the network of `config` and load the tensors of `file` into it; every entry must fit."""
     return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
-    """Read the sizes of a CricaVPR from tensors (our names); take the published values for all other settings."""
+    """Return a configuration for a state dict: its tensors give the sizes; all other settings are the published ones.
+
+    The entries must have the parameter names of this package.
+    """
     backbone = dinov2_of(tensors, "backbone.")
     plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]
     return replace(

@@ -1,7 +1,8 @@
-"""The cross-image encoder: region r of an image attends to region r of the images of its group.
+"""The cross-image encoder: region r of each image attends to region r of all images in the same group.
 
-Source: paper section 3.4: transformer encoder layers across images, not across patches. Groups of one size are
-separate sequences of a batch, so images of different groups never meet and there is no mask that could leak.
+Source: the CricaVPR paper, section 3.4: transformer encoder layers across images, not across patches. Each group and
+region is a sequence of its own, and groups of the same size form a batch. So images of different groups never attend
+to each other, and no attention mask is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 class CrossImageEncoder(nn.Module):
-    """Transformer encoder layers over the images of a group; without layers regions stay as they are."""
+    """Transformer encoder layers over the images of a group; a depth of 0 changes nothing."""
 
     def __init__(self, width: int, depth: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()
@@ -23,7 +24,10 @@ class CrossImageEncoder(nn.Module):
         )
 
     def forward(self, regions: Tensor, groups: Sequence[int]) -> Tensor:  # (B, R, C)
-        """Correlate regions within groups; group sizes add up to B, in the order of the images."""
+        """Correlate the region features of the images in each group: (B, R, C) to (B, R, C).
+
+        `groups` holds the group sizes in the order of the images; they add up to B.
+        """
         if not self.layers:
             return regions
         out = torch.empty_like(regions)
@@ -31,7 +35,7 @@ class CrossImageEncoder(nn.Module):
         starts = sizes.cumsum(0) - sizes
         for size in sorted(set(groups)):
             rows = starts[sizes == size][:, None] + torch.arange(size, device=regions.device)  # (G, g)
-            sequences = regions[rows].transpose(1, 2).flatten(0, 1)  # (G R, g, C): one for each group and region
+            sequences = regions[rows].transpose(1, 2).flatten(0, 1)  # (G R, g, C): a sequence for each group and region
             for layer in self.layers:
                 sequences = layer(sequences)
             correlated = sequences.view(len(rows), -1, size, regions.shape[2]).transpose(1, 2)  # (G, g, R, C)

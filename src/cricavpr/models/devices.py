@@ -1,4 +1,4 @@
-"""Choose the device that torch computes on."""
+"""Choice of the device that torch computes on."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ _BEST_FIRST = ("cuda", "mps", "cpu")
 
 
 def choose_device(device: str = AUTO) -> str:
-    """Return a device, after a test that torch can compute on it.
+    """Return the name of a device after testing that torch can compute on it.
 
     Args:
-        device: cpu, cuda, mps, or one of several such as cuda:1; "auto" tries cuda, mps and cpu, in this order.
+        device: cpu, cuda, mps, or one of several devices such as cuda:1; "auto" takes the first that works of cuda,
+            mps and cpu.
 
     Raises:
-        InputError: an unsupported device, or one that cannot compute here.
+        InputError: the device is not supported, or torch cannot compute on it.
 
     Example:
         >>> choose_device("cpu")
         'cpu'
     """
-    device = str(device)  # a torch.device too
+    device = str(device)  # a torch.device is accepted too
     if device == AUTO:
         return next(name for name in _BEST_FIRST if _failure(name) is None)
     if device.partition(":")[0] not in _BEST_FIRST:
@@ -35,7 +36,7 @@ def choose_device(device: str = AUTO) -> str:
 
 
 def _failure(device: str) -> str | None:
-    """Return why torch cannot compute on a device, or None: a driver can be there without a usable device."""
+    """Return why torch cannot compute on a device; return None if it can. A driver may exist without a device."""
     try:
         ones = torch.ones(8, 8, device=device)
         if (ones @ ones).sum().item() != 512.0:

@@ -1,8 +1,8 @@
-"""Download known weights: resumable, complete or not at all, and the same file every time.
+"""Download of known weights, which can be resumed after an interruption.
 
-A file gets its name only after all its bytes have arrived and its SHA-256 matches the pinned one, or the one recorded
-at the first download. An interrupted transfer stays as `FILE.part`, with a note beside it, and is resumed if the
-server still has the same file.
+A file gets its final name only after all its bytes have arrived and its SHA-256 matches the pinned SHA-256 or, if none
+is pinned, the SHA-256 recorded at the first download. An interrupted transfer stays as `FILE.part`, with a JSON file
+beside it that identifies the file on the server. The next call resumes it if the server still has the same file.
 """
 
 from __future__ import annotations
@@ -31,34 +31,37 @@ from cricavpr.progress import Progress
 from cricavpr.schema import build, parse_json
 
 CHUNK_BYTES = 2**20
-TIMEOUT_S = 30.0  # without a byte
-ATTEMPTS = 5  # per call; each must get further than the one before
+TIMEOUT_S = 30.0  # longest wait for the next bytes
+ATTEMPTS = 5  # per call; an attempt that receives no new bytes is the last
 
 
 class _CutOff(Exception):
-    """The connection ended before the file did."""
+    """Raised when the connection ends before the file is complete."""
 
 
 class _StartAgain(Exception):
-    """The part on disk belongs to another file."""
+    """Raised when the partial download on disk belongs to another file than the server's."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The file that a partial download belongs to."""
+    """The file on the server that a partial download belongs to."""
 
-    total: int  # its bytes
-    validator: str | None  # a strong ETag or a date
+    total: int  # size of the whole file in bytes
+    validator: str | None  # strong ETag or Last-Modified date, which tells whether the file has changed
 
 
 def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
-    """Download known weights into `weights_folder()`; return the path, without a download if the file is there.
+    """Download known weights into `weights_folder()` and return their path; keep a file that is already there.
 
     Args:
-        url: a mirror; a pinned or recorded SHA-256 must match there too.
+        name: a name from `cricavpr weights list`.
+        progress: whether to print the address and a progress bar to stderr.
+        url: address of a mirror; its file must also match the pinned or recorded SHA-256.
 
     Raises:
-        WeightsError: unknown name, no connection, an interrupted transfer (the next call resumes it), or another file.
+        WeightsError: the name is unknown, there is no connection, the transfer is interrupted (the next call resumes
+            it), or the downloaded file is not the expected one.
 
     Example:
         >>> pull("cricavpr-tiny").name  # ships with the package
@@ -81,13 +84,13 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
                 print(f"downloading {name} from {address}", file=sys.stderr)
             _fetch(known, address, part, progress)
             return _accept(known, address, part, place)
-    except OSError as error:  # of our own disk: those of the network become WeightsError where they occur
+    except OSError as error:  # from the local disk; network errors become WeightsError where they occur
         reason = error.strerror or error
         raise WeightsError(f"cannot write {name} to {place}: {reason}. Set CRICAVPR_HOME to another folder.") from None
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
-    """Return whether the file in place is the right one; move another one aside."""
+    """Return whether the downloaded file has the expected SHA-256, if one is known; else rename it to FILE.rejected."""
     sha256 = sha256_of(place)
     if sha256 == (_expected(known, place) or sha256):
         return True
@@ -103,7 +106,7 @@ def _expected(known: KnownWeights, place: Path) -> str | None:
 
 
 def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    """Complete `part`; resume as long as each attempt gets further."""
+    """Download into `part` until it is complete. Try again after an interruption if new bytes had arrived."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -113,12 +116,12 @@ def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> Non
         except _CutOff as cut:
             if attempt == ATTEMPTS - 1 or _size(part) <= before:
                 raise WeightsError(_interrupted(known, part, str(cut))) from None
-    raise WeightsError(_interrupted(known, part, "the server keeps changing the file"))
+    raise WeightsError(_interrupted(known, part, "the file on the server keeps changing"))
 
 
 def _interrupted(known: KnownWeights, part: Path, why: str) -> str:
     return (
-        f"the transfer of {known.name} was cut off ({why}); {_size(part):,} bytes are kept. "
+        f"the download of {known.name} was cut off ({why}); {_size(part):,} bytes are kept. "
         f"Run `cricavpr weights pull {known.name}` again to resume, or {by_hand(known)}"
     )
 
@@ -129,7 +132,7 @@ def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -
         response = _opened(address, have, noted)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and have:  # nothing after what we have: complete, or another file by now
+            if error.code == 416 and have:  # the server has no bytes after ours: complete, or another file
                 if noted and have == noted.total:
                     return
                 raise _StartAgain from None
@@ -164,7 +167,7 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in {"text/html", "application/xhtml+xml"}:
         raise WeightsError(
-            f"{address} answered with a web page, not weights. Look at it in a browser, or {by_hand(known)}"
+            f"{address} answered with a web page, not weights. Open the address in a browser, or {by_hand(known)}"
         )
     if response.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise WeightsError(
@@ -175,9 +178,9 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
 def _offer(
     known: KnownWeights, address: str, response: http.client.HTTPResponse, have: int, noted: _Part | None
 ) -> tuple[int, _Part]:
-    """Return the byte at which the response begins, and the file that it belongs to.
+    """Return the offset in bytes at which the response begins, and the file on the server that it belongs to.
 
-    The length must be known in advance: without it a truncated transfer would look complete.
+    Raise WeightsError if the length of the file is unknown, because a truncated transfer would look complete.
     """
     headers, begins_at = response.headers, 0
     length = headers.get("Content-Length", "")
@@ -190,7 +193,8 @@ def _offer(
         total = int(length) if length.isdecimal() else known.size_bytes or 0
     else:
         raise WeightsError(
-            f"{address} sends no length, so a truncated file would go unnoticed. Try a mirror, or {by_hand(known)}"
+            f"{address} sends no length of the file, so a truncated file would go unnoticed. Try a mirror, "
+            f"or {by_hand(known)}"
         )
     if known.size_bytes not in (None, total):
         raise WeightsError(
@@ -202,7 +206,7 @@ def _offer(
 
 
 def _receive(response: http.client.HTTPResponse, part: Path, begins_at: int, total: int, bar: Progress) -> None:
-    """Write what arrives, up to `total` bytes in all; raise _CutOff if less arrives."""
+    """Write the response to `part` from byte `begins_at` to byte `total`; raise _CutOff if fewer bytes arrive."""
     with part.open("r+b" if part.exists() else "w+b") as file:
         file.truncate(begins_at)
         file.seek(begins_at)
@@ -230,7 +234,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _accept(known: KnownWeights, address: str, part: Path, place: Path) -> Path:
-    """Rename a complete download to its final name; raise WeightsError if it is another file."""
+    """Rename a complete download to its final name; raise WeightsError if it is not the expected file."""
     with part.open("rb") as file:
         what = other_filetype(file.read(FIRST_BYTES))
     if what is None and is_truncated(part):
@@ -258,7 +262,7 @@ def _set_aside(part: Path, place: Path) -> str:
     rejected = place.with_name(place.name + ".rejected")
     part.replace(rejected)
     _note_of(part).unlink(missing_ok=True)
-    return f"It was kept as {rejected}."
+    return f"The downloaded file was kept as {rejected}."
 
 
 # The partial download
@@ -273,7 +277,10 @@ def _note_of(part: Path) -> Path:
 
 
 def _resumable(part: Path) -> tuple[int, _Part | None]:
-    """Return the number of bytes to resume from, and their file; 0 and None if there is nothing to resume."""
+    """Return how many bytes are on disk, and the file on the server that they belong to.
+
+    Return 0 and None if there is nothing to resume.
+    """
     with contextlib.suppress(OSError, InputError):
         noted = build(_Part, parse_json(_note_of(part).read_bytes(), "note"), "note")
         if noted.validator and 0 < _size(part) <= noted.total:
@@ -291,7 +298,7 @@ def _forget(part: Path) -> None:
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Handler that follows a redirect only to an address that is allowed itself."""
+    """Redirect handler that follows redirects only to addresses from which weights may be downloaded."""
 
     def redirect_request(
         self,
@@ -311,7 +318,7 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _check_address(address: str) -> None:
-    """Raise WeightsError unless the address is https, or http to this machine."""
+    """Raise WeightsError unless the address is https, or http on this machine."""
     scheme = urllib.parse.urlsplit(address).scheme
     if scheme == "https" or (scheme == "http" and _is_loopback(address)):
         return

@@ -1,4 +1,4 @@
-"""Recognise files that are not weights, or not whole, by their bytes, for messages that help."""
+"""Recognition of files that are not weights, or are incomplete, so that error messages can say what is wrong."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import zipfile
 from pathlib import Path
 
-FIRST_BYTES = 512  # how many `other_filetype` needs
-LARGEST_HEADER = 100_000_000  # of safetensors, in bytes; the library's own limit
-MATLAB = "a MATLAB file"  # the form of some authors' weights
+FIRST_BYTES = 512  # how many bytes `other_filetype` needs
+LARGEST_HEADER = 100_000_000  # limit of the safetensors library for its header, in bytes
+MATLAB = "a MATLAB file"  # the format of some authors' weights
 
-_KINDS = (  # offset, bytes there, description
+_KINDS = (  # offset, bytes at this offset, description
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"BZh", "a bzip2 archive"),
@@ -27,7 +27,7 @@ _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")
 
 
 def other_filetype(start: bytes) -> str | None:
-    """Return what a file with these first bytes is, or None if it may be weights.
+    """Return a description of the file that begins with these bytes; return None if it may be a weights file.
 
     Example:
         >>> other_filetype(b"%PDF-1.7")
@@ -46,7 +46,7 @@ def other_filetype(start: bytes) -> str | None:
 
 
 def is_truncated(path: Path) -> bool:
-    """Return whether the end of a zip archive or safetensors file is missing; False for other formats."""
+    """Return whether the end of a zip archive or safetensors file is missing; return False for other formats."""
     with path.open("rb") as file:
         start = file.read(9)
         if start.startswith(b"PK\x03\x04"):

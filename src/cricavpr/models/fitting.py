@@ -1,7 +1,7 @@
-"""Sizes: of the images that a network takes, and of a network, read from the tensors in a file.
+"""Image sizes that a network takes, and sizes of a network, read from the tensors in its weights file.
 
-Where an entry is missing or has the wrong number of dimensions, the published size is used,
-so that strict loading has a network to compare with and can name everything that does not fit.
+If an entry is missing or has the wrong number of dimensions, the published size is used instead. So a network can
+always be built, and loading the weights into it can list everything that does not fit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cricavpr.models.weights import check_fit, load_checked
 
 Network = TypeVar("Network", bound=nn.Module)
 
-HEAD_WIDTH = 64  # of attention, in every network whose number of heads is computed from its width
-_DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and their number of dimensions
+HEAD_WIDTH = 64  # width of an attention head in every network whose number of heads is computed from its width
+_DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and the number of dimensions of each
     "pos_embed": 3,
     "patch_embed.proj.weight": 4,
     "register_tokens": 3,
@@ -31,10 +31,10 @@ _DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and their numb
 
 @dataclass(frozen=True)
 class ImageNeeds:
-    """Image sizes that a network takes.
+    """Image sizes that a network takes. A cell is a patch of a transformer, or a position of a convolutional map.
 
     Attributes:
-        cell_px: side of a patch, or stride of the map, in pixels.
+        cell_px: side of a cell in pixels.
         cells: least number of whole cells in an image.
         whole: whether height and width must be multiples of `cell_px`.
     """
@@ -44,7 +44,7 @@ class ImageNeeds:
     whole: bool = False
 
     def nearest(self, side_px: int) -> int:
-        """Round a side to the nearest multiple of a cell; half-way goes to the even multiple, at least one cell.
+        """Round a side to the nearest multiple of `cell_px`, at least one cell; ties go to the even multiple.
 
         Example:
             >>> ImageNeeds(14).nearest(480)
@@ -53,7 +53,7 @@ class ImageNeeds:
         return max(1, round(side_px / self.cell_px)) * self.cell_px
 
     def problem(self, height: int, width: int) -> str | None:
-        """Return why the network does not take images of this size: a clause, or None.
+        """Return why the network cannot take images of this size, as a clause for a message; None if it can.
 
         Example:
             >>> ImageNeeds(14, cells=65).problem(100, 100)
@@ -75,8 +75,9 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
     """Rename the entries of a state dict.
 
     Args:
-        names: maps a regular expression for the beginning of a name in the file to the beginning of our name. The
-            first match counts; without a match a name stays as it is.
+        tensors: the state dict.
+        names: maps regular expressions, matched at the beginning of a name, to what replaces the match. The first
+            match counts; a name without a match stays as it is.
 
     Raises:
         WeightsError: two entries get the same name.
@@ -86,13 +87,18 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
         matches = ((re.match(beginning, theirs), begins) for beginning, begins in names.items())
         name = next((found.expand(begins) + theirs[found.end() :] for found, begins in matches if found), theirs)
         if name in ours:
-            raise WeightsError(f"two entries of the weights file map to {name}; one is {theirs}. Remove one.")
+            raise WeightsError(
+                f"two entries of the weights file would both be named {name}; one is {theirs}. Remove one."
+            )
         ours[name] = tensor
     return ours
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of an entry, or the published one if it is missing, empty or has other dimensions."""
+    """Return the shape of the entry `name`.
+
+    Return the published shape if the entry is missing or empty, or has another number of dimensions.
+    """
     if name not in tensors:
         return published
     shape = tuple(tensors[name].shape)
@@ -100,12 +106,15 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...
 
 
 def layers_of(tensors: Mapping[str, Tensor], prefix: str, published: int) -> int:
-    """Count the numbered layers under a prefix; the published number if there are none."""
+    """Count the numbered layers whose names begin with `prefix`; return the published number if there are none."""
     return min(count_layers(tensors, prefix) or published, MOST_LAYERS)
 
 
 def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
-    """Read the sizes of the DINOv2 transformer under a prefix; those of ViT-B/14 if they cannot be read."""
+    """Return the sizes of the DINOv2 transformer whose names begin with `prefix`.
+
+    Return the sizes of ViT-B/14 if they cannot be read from the tensors.
+    """
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     dims = {name: own[name].ndim for name in _DINOV2_DIMS if name in own and own[name].numel()}
     needed = ("pos_embed", "patch_embed.proj.weight")
@@ -132,17 +141,19 @@ def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
 def build_and_load(
     build: Callable[[], Network], tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype = torch.float32
 ) -> Network:
-    """Build a network and load tensors into it, strictly.
+    """Build a network and load tensors into it; every entry must fit.
 
-    The network takes no memory before every entry of the file is known to fit, whatever sizes the file claims, and no
-    random numbers are drawn.
+    Memory for the network is allocated only after every entry has been checked, so a file that claims huge sizes does
+    no harm. The state of torch's random numbers stays the same.
 
     Args:
-        build: makes the network; called on torch's meta device.
-        source: names the file in messages.
+        build: function that makes the network; it is called on torch's meta device.
+        tensors: state dict with the parameter names of this package.
+        source: name of the file in messages.
+        dtype: precision of the network.
 
     Raises:
-        WeightsError: naming every entry that is missing, unexpected or of another shape.
+        WeightsError: entries are missing, unexpected or of another shape; the message lists them.
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):

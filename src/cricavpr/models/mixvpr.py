@@ -1,4 +1,4 @@
-"""MixVPR: a ResNet without its last stage, and a mixer of all positions, which fixes the image size.
+"""MixVPR: a ResNet without its last stage, and MLPs that mix all positions of its map, which fixes the image size.
 
 Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023). Letters: B images,
 C channels, h x w map, P = h w positions, R rows.
@@ -17,17 +17,18 @@ from cricavpr.errors import InputError
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
 from cricavpr.models.fitting import ImageNeeds, layers_of, renamed, shape_of
 
-STRIDE = 16  # pixels per position of the map, after the third stage
+STRIDE = 16  # pixels per position of the ResNet's map after its third stage
 
 
 @dataclass(frozen=True)
 class MixVPRConfig:
-    """Sizes of the network; the default is the largest of the paper.
+    """Sizes of the network; the default is the largest network of the paper.
 
     Attributes:
-        depth: of the ResNet.
-        side: of the square map, in positions: 20 for images of 320 x 320 px.
-        channels, rows: of the descriptor, which has channels * rows values.
+        depth: depth of the ResNet, such as 50.
+        side: side of the square map, in positions: 20 for images of 320 x 320 px.
+        channels: channels after the mixer layers.
+        rows: values for each channel, so that a descriptor has channels * rows values.
         mixers: number of mixer layers.
         hidden: width inside a mixer layer.
     """
@@ -41,7 +42,7 @@ class MixVPRConfig:
 
 
 class MixerLayer(nn.Module):
-    """An MLP over all positions of a channel, the same for every channel, with a shortcut."""
+    """An MLP over all positions of a channel, with a shortcut. All channels share the MLP."""
 
     def __init__(self, positions: int, hidden: int) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class MixerLayer(nn.Module):
 
 
 class FeatureMixer(nn.Module):
-    """Mixer layers over the positions, then fewer channels, then few rows instead of P positions (section 3)."""
+    """Mixer layers, then a projection to fewer channels, then a projection from P positions to few rows (section 3)."""
 
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()
@@ -70,14 +71,14 @@ class FeatureMixer(nn.Module):
 
 
 class MixVPR(nn.Module):
-    """The whole network, which takes images of one size only."""
+    """The whole MixVPR network, which takes images of one size only."""
 
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()
         self.config = config
         self.dim = config.channels * config.rows
         self.image_size = (STRIDE * config.side, STRIDE * config.side)
-        self.needs = ImageNeeds()  # settings cannot change the size
+        self.needs = ImageNeeds()  # no limits to check: settings cannot change the image size
         self.backbone = resnet(config.depth, last_stage=3)
         self.aggregator = FeatureMixer(config)
 
@@ -85,7 +86,7 @@ class MixVPR(nn.Module):
         """Return descriptors of unit length, (B, D).
 
         Raises:
-            InputError: images of another size than the mixer was trained for.
+            InputError: the images do not have the size that the mixer was trained for.
         """
         maps = self.backbone(images)  # (B, 1024, h, w)
         side = self.config.side
@@ -96,12 +97,15 @@ class MixVPR(nn.Module):
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, {r"backbone\.model\.": "backbone."})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
-    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+
+    If `tensors` is empty, build the published network.
+    """
     plain = MixVPRConfig()
     rows, positions = shape_of(tensors, "aggregator.row_proj.weight", (plain.rows, plain.side**2))
     config = MixVPRConfig(

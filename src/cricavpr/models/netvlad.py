@@ -1,9 +1,9 @@
-"""NetVLAD: the residuals of local features to K learnt centres, summed for each centre by soft assignment.
+"""NetVLAD: for each of K learnt centres, the sum of the residuals of local features, weighted by soft assignment.
 
 Source: Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition" (CVPR 2016), section
-3.1; the assignment has no bias, as published. Regions: Ge et al., "Self-supervising Fine-grained Region Similarities
-for Large-scale Image Localization" (ECCV 2020). Letters: B images, K clusters, C channels of a local feature, h x w
-positions, D dimension of a descriptor.
+3.1; the assignment has no bias, as in the published network. Source of the regions: Ge et al., "Self-supervising
+Fine-grained Region Similarities for Large-scale Image Localization" (ECCV 2020). Letters: B images, K clusters,
+C channels of a local feature, h x w positions, D dimension of a descriptor.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from cricavpr.errors import InputError
 from cricavpr.models.cnn import VGG16_CHANNELS, numbered_trunk, numbered_trunk_of, trunk_channels
 from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 
-Flattening = Literal["clusters", "channels"]  # which comes first when (K, C) becomes one row
+Flattening = Literal["clusters", "channels"]  # the outer index when (K, C) is flattened
 
-CLUSTERS = 64  # of nearly every published network
-VLAD_STAGE = 3  # last stage of a ResNet: at stride 16, as VGG-16 up to conv5_3
-WHITENED = 4096  # values of every published whitened descriptor
-SHARPNESS = 0.01  # initial ratio of the assignment to the second-best centre and to the best one
+CLUSTERS = 64  # number of clusters of nearly every published network
+VLAD_STAGE = 3  # last stage of a ResNet that is used: its stride is 16, like that of VGG-16 up to conv5_3
+WHITENED = 4096  # length of every published whitened descriptor
+SHARPNESS = 0.01  # initial assignment to the second-best centre, divided by that to the best centre
 
 
 class NetVLAD(nn.Module):
     """Aggregator of local features (B, C, h, w) into one descriptor of unit length, (B, K C).
 
-    `flattening` is the order of values in a descriptor: cluster by cluster (most code in torch) or channel by channel
-    (MatConvNet). Distances are the same; a whitening fits one order only.
+    `flattening` is the order of values in a descriptor: "clusters" for cluster by cluster (most code in torch) or
+    "channels" for channel by channel (MatConvNet). Both orders give the same distances, but the weights of a whitening
+    fit only the order that they were trained with.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class NetVLAD(nn.Module):
         centres: Tensor,  # (K, C), of k-means over local features of unit length
         features: Tensor,  # (N, C), of unit length, some of the features that were clustered
     ) -> float:
-        """Initialise from the centres of k-means; return alpha, the sharpness of the assignment."""
+        """Initialise the layer from the centres of k-means; return alpha, the factor that sharpens the assignment."""
         directions = F.normalize(centres, dim=1)
         best, second = (features @ directions.T).topk(2, dim=1).values.unbind(dim=1)  # (N,) each
         alpha = -math.log(SHARPNESS) / (best - second).mean().item()
@@ -63,13 +64,13 @@ class NetVLAD(nn.Module):
         return unit, self.conv(unit).softmax(dim=1)
 
     def residuals(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """Return the residuals to each centre, weighted by assignment and summed over positions: (B, K, C)."""
+        """Return the residuals to each centre, weighted by the assignment and summed over positions: (B, K, C)."""
         unit, shares = self.assign(maps)
         sums = shares.flatten(2) @ unit.flatten(2).transpose(1, 2)  # (B, K, C)
         return sums - shares.sum(dim=(2, 3))[:, :, None] * self.centroids
 
     def flattened(self, residuals: Tensor) -> Tensor:  # (..., K, C) -> (..., K C)
-        """Normalise each cluster, flatten, and normalise the whole."""
+        """Normalise the residuals of each cluster, flatten them into one descriptor, and normalise the descriptor."""
         within = F.normalize(residuals, dim=-1)
         ordered = within if self.flattening == "clusters" else within.transpose(-1, -2)
         return F.normalize(ordered.flatten(-2), dim=-1)
@@ -78,7 +79,7 @@ class NetVLAD(nn.Module):
         return self.flattened(self.residuals(maps))
 
     def regions(self, maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, 9, K C)
-        """Return descriptors of the whole, the upper, lower, left and right half, and the four quarters row by row.
+        """Return descriptors of nine regions: whole map, upper, lower, left and right half, four quarters row by row.
 
         Raises:
             InputError: the height or width of the maps is odd.
@@ -93,11 +94,13 @@ class NetVLAD(nn.Module):
 
 
 class VLADNet(nn.Module):
-    """A whole network: a trunk, NetVLAD, and an optional whitening.
+    """A whole network: a convolutional trunk, NetVLAD, and an optional whitening.
 
     Args:
+        clusters: number of clusters.
+        flattening: order of the values in a descriptor, see `NetVLAD`.
         whitened_to: length of a whitened descriptor; None for no whitening.
-        trunk: a name in `cnn.TRUNKS`, at stride 16: VGG-16 to conv5_3, as published, or a ResNet to its third stage.
+        trunk: a key of `cnn.TRUNKS`: VGG-16 up to conv5_3, as published, or a ResNet up to its third stage.
     """
 
     def __init__(
@@ -116,21 +119,21 @@ class VLADNet(nn.Module):
         self.whitening = nn.Linear(clusters * channels, whitened_to) if whitened_to else None
 
     def whitened(self, vlad: Tensor) -> Tensor:  # (..., K C) -> (..., D)
-        """Apply the whitening, if there is one."""
+        """Apply the whitening; return `vlad` unchanged if the network has none."""
         return vlad if self.whitening is None else F.normalize(self.whitening(vlad), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, D)
         return self.whitened(self.pool(self.backbone(images)))
 
     def remove_whitening(self) -> None:
-        """Remove the whitening."""
+        """Remove the whitening, so that a descriptor has K * C values."""
         self.whitening, self.dim = None, self.pool.centroids.numel()
 
     def shorten(self, dim: int) -> None:
-        """Keep the first `dim` values of a whitened descriptor, those with the largest variance.
+        """Keep only the first `dim` values of a whitened descriptor, which have the largest variance.
 
         Raises:
-            InputError: there is no whitening, or `dim` is not between 1 and its number of values.
+            InputError: there is no whitening, or `dim` is not between 1 and the length of a descriptor.
         """
         if self.whitening is None:
             raise InputError("shorten_to needs a whitened descriptor, and these weights have no whitening.")
@@ -144,20 +147,23 @@ class VLADNet(nn.Module):
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
-_PARALLEL = r"(module\.)?"  # nn.DataParallel around each part, not around the whole
-NANNE = {  # Nanne's NetVLAD, and Patch-NetVLAD, which is based on it
+_PARALLEL = r"(module\.)?"  # the authors put nn.DataParallel around each part
+NANNE = {  # for the files of Nanne/pytorch-NetVlad, and of Patch-NetVLAD, which is based on it
     rf"encoder\.{_PARALLEL}": "backbone.",
     rf"pool\.{_PARALLEL}": "pool.",
     r"WPCA\.0\.": "whitening.",
 }
-OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_layer\.": "whitening."}  # SFRS
+OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_layer\.": "whitening."}  # for SFRS
 
 
 def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename entries to ours; a whitening that is stored as a 1x1 convolution becomes a matrix.
+    """Rename the entries of the authors' weights file to the parameter names of this package.
+
+    A whitening that is stored as a 1x1 convolution becomes a matrix.
 
     Args:
-        names: NANNE or OPENIBL.
+        tensors: the authors' state dict.
+        names: NANNE or OPENIBL, depending on the origin of the file.
     """
     ours = renamed(tensors, names)
     whitening = ours.get("whitening.weight")
@@ -167,7 +173,7 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """Build a network with the sizes of tensors (our names)."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
     clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)

@@ -1,9 +1,9 @@
-"""Patch-NetVLAD: a NetVLAD descriptor of every square patch of the map, whitened like that of the whole image.
+"""Patch-NetVLAD: a NetVLAD descriptor of every square patch of the map, whitened like the image's descriptor.
 
 Source: Hausler et al., "Patch-NetVLAD: Multi-Scale Fusion of Locally-Global Descriptors for Place Recognition" (CVPR
-2021), section 3. The authors subtract integral images, which loses up to 1e-3 in float32 at the smallest size; patches
-are summed directly here. Letters: B images, K clusters, C channels, p side of a patch in
-positions, P patches, D dimension.
+2021), section 3. The authors sum patches with integral images, whose float32 errors reach 1e-3 for the smallest
+patches. This module sums the positions of each patch directly. Letters: B images, K clusters, C channels, P patches,
+D dimension.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from torch import Tensor
 from cricavpr.errors import InputError
 from cricavpr.models.netvlad import VLADNet
 
-STRIDE_PX = 16  # of VGG-16 to conv5_3
+STRIDE_PX = 16  # stride of VGG-16 up to conv5_3
 RECEPTIVE_PX = 196  # side of the receptive field of a position of conv5_3
-PADDING_PX = 90  # by which the receptive field of the first position begins before the image
-CLUSTERS_AT_ONCE = 8  # of a K C x h x w map: 20 MB for 480 x 640 pixels
+PADDING_PX = 90  # the receptive field of the first position begins this far outside the image
+CLUSTERS_AT_ONCE = 8  # clusters whose residuals are in memory together: 20 MB for 480 x 640 pixels
 
 
 def patch_descriptors(network: VLADNet, maps: Tensor, sizes: Sequence[int]) -> list[Tensor]:  # (B, C, h, w)
-    """Return descriptors of unit length of all patches, row by row: one (B, P, D) for each size.
+    """Return descriptors of unit length of all patches, row by row: a tensor (B, P, D) for each patch size.
+
+    Args:
+        network: its `pool` and `whitening` are used.
+        maps: output of the trunk of `network`.
+        sizes: sides of the patches, in positions of the map.
 
     Raises:
-        InputError: a size does not fit into the map, or descriptors are ordered channel by channel.
+        InputError: a patch does not fit into the map, or the network orders descriptors channel by channel.
     """
     if network.pool.flattening != "clusters":
         raise InputError("patches need descriptors ordered cluster by cluster; these weights order them by channel.")
@@ -48,7 +53,7 @@ def _of_one_size(
     shares: Tensor,  # (B, K, h, w)
     size: int,
 ) -> Tensor:  # (B, P, D)
-    """Return the descriptors of all patches of one size; add a few clusters at a time, to save memory."""
+    """Return the descriptors of all patches of one size. To save memory, handle only a few clusters at a time."""
     weight = None if network.whitening is None else network.whitening.weight  # (D, K C)
     channels = unit.shape[1]
     added: list[Tensor] = []
@@ -76,18 +81,18 @@ def _of_one_size(
 
 
 def patch_grid(size: int, height: int, width: int) -> tuple[int, int]:
-    """Return the rows and columns of patches on a map of height x width positions."""
+    """Return how many rows and columns of patches of side `size` there are on a map of height x width positions."""
     return height - size + 1, width - size + 1
 
 
 def patch_positions(rows: int, columns: int) -> NDArray[np.int64]:
-    """Return the place of each patch in its grid as x, y: (P, 2)."""
+    """Return the column and row of each patch in the grid of patches as x, y: (P, 2)."""
     y, x = np.mgrid[:rows, :columns]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64)
 
 
 def patch_centres_px(size: int, rows: int, columns: int) -> NDArray[np.int64]:
-    """Return the centre of the receptive field of each patch as x, y in whole pixels: (P, 2)."""
+    """Return the centre of the receptive field of each patch as x, y in pixels, cut to whole numbers: (P, 2)."""
     begins = STRIDE_PX * patch_positions(rows, columns) - PADDING_PX
     ends = begins + STRIDE_PX * (size - 1) + RECEPTIVE_PX - 1
     return np.trunc((begins + ends) / 2).astype(np.int64)

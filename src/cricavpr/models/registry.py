@@ -1,6 +1,6 @@
-"""Known weights: where their files are on this machine, and whether they have changed.
+"""Known weights: the table of published weights files, their paths on this machine, and checks that they are unchanged.
 
-Nothing here imports torch, so that `cricavpr weights list` and --help are fast.
+This module does not import torch, so that `cricavpr weights list` and --help are fast.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cricavpr.errors import InputError, WeightsError
 from cricavpr.files import sha256_of, write_text
 from cricavpr.schema import parse_json
 
-RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: the SHA-256 of the file that was first used
-SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}  # of weights files
-PRETRAINED = "model.safetensors"  # the weights in a folder of `save_pretrained`
-FIRST_KEPT = "No SHA-256 is published: that of the first file is recorded, and later files must match."
+RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: SHA-256 of CricaVPR.pth at its first use
+SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}  # file name endings of weights files
+PRETRAINED = "model.safetensors"  # file of weights in a folder of `save_pretrained`
+FIRST_KEPT = "No SHA-256 is published, so the SHA-256 of the first file is recorded, and later files must have it too."
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,16 @@ class KnownWeights:
     """One row of the table of known weights.
 
     Attributes:
-        url: where the file is; None if it ships with this package.
-        page: web page for people.
-        about_bytes: approximate size, to plan a download.
-        size_bytes: exact size; None if it is not published.
-        sha256: expected checksum; None if it is not published: the first download is recorded, later ones must match.
+        name: the name that users give, such as "cricavpr".
+        filename: name of the file in the folder of weights.
+        url: address of the file; None if it ships with this package.
+        page: web page about the weights.
+        licence: licence of the weights.
+        about_bytes: approximate size of the file, to plan a download.
+        note: remark for users.
+        size_bytes: exact size of the file; None if it is not published.
+        sha256: expected SHA-256; None if it is not published. Then the SHA-256 of the first file is recorded, and later
+            files must have it too.
         by_hand_only: whether the file can only be downloaded in a browser.
     """
 
@@ -73,10 +78,10 @@ KNOWN = {row["name"]: _known(row) for row in csv.DictReader(io.StringIO(_TABLE))
 
 
 def known_weights(name: str) -> KnownWeights:
-    """Return the known weights of this name.
+    """Return the entry of KNOWN with this name.
 
     Raises:
-        WeightsError: unknown name; the message has the nearest one.
+        WeightsError: the name is unknown; the message suggests the most similar name.
 
     Example:
         >>> known_weights("cricavpr").licence
@@ -86,7 +91,7 @@ def known_weights(name: str) -> KnownWeights:
         return KNOWN[name]
     near = difflib.get_close_matches(name.lower(), KNOWN, n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
-    raise WeightsError(f"no file and no known weights {name[:80]!r}. {meant}See `cricavpr weights list`.")
+    raise WeightsError(f"found neither a file nor known weights {name[:80]!r}. {meant}See `cricavpr weights list`.")
 
 
 # Where files are
@@ -96,7 +101,7 @@ def weights_folder() -> Path:
     """Return the folder of downloaded weights: $CRICAVPR_HOME/weights, or cricavpr/weights in the user's cache.
 
     Raises:
-        WeightsError: there is neither a CRICAVPR_HOME nor a home folder.
+        WeightsError: CRICAVPR_HOME is not set, and the user has no home folder.
     """
     home = os.environ.get("CRICAVPR_HOME")
     if home:
@@ -107,24 +112,27 @@ def weights_folder() -> Path:
     try:
         return Path.home() / ".cache" / "cricavpr" / "weights"
     except RuntimeError:
-        raise WeightsError("there is no home folder. Set CRICAVPR_HOME to a folder for weights.") from None
+        raise WeightsError("this user has no home folder. Set CRICAVPR_HOME to a folder for weights.") from None
 
 
 def place_of(known: KnownWeights) -> Path:
-    """Return the path of the file of known weights, which may be missing."""
+    """Return the path at which the file of known weights belongs; the file may be missing."""
     if not known.shipped:
         return weights_folder() / known.filename
     return Path(str(importlib.resources.files("cricavpr"))) / "weights" / known.filename
 
 
 def find_weights(name_or_path: str | Path) -> Path:
-    """Return the path of a weights file: a path, a folder of `save_pretrained`, or the name of known weights.
+    """Return the path of a weights file.
 
-    The file of known weights is checked: against the pinned SHA-256 or, if none is published, against the one that was
-    recorded when the file was first used here.
+    The file of known weights must have the published SHA-256. If none is published, it must have the SHA-256 that was
+    recorded when the file was first used on this machine.
+
+    Args:
+        name_or_path: path of a weights file or of a folder written by `save_pretrained`, or the name of known weights.
 
     Raises:
-        WeightsError: the file is not here (the message says how to get it), or it has changed.
+        WeightsError: the file is missing (the message says how to get it), or it has changed.
 
     Example:
         >>> find_weights("cricavpr-tiny").name
@@ -149,7 +157,7 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def how_to_get(known: KnownWeights) -> str:
-    """Return a message: the command to run, or the file to download by hand and where to put it."""
+    """Return a message that says how to get known weights: by a command, or by hand with the address and the path."""
     if known.shipped:
         return f"{known.name} ships with this package but {place_of(known)} is missing. Reinstall cricavpr."
     if known.by_hand_only:
@@ -159,7 +167,7 @@ def how_to_get(known: KnownWeights) -> str:
 
 
 def by_hand(known: KnownWeights) -> str:
-    """Return a clause for messages: the file to download by hand, and where to put it."""
+    """Return a clause for messages: which file to download by hand, and where to put it."""
     if known.by_hand_only:
         return (
             f"open {known.url} in a browser (see {known.page}), download {known.filename} "
@@ -172,7 +180,10 @@ def by_hand(known: KnownWeights) -> str:
 
 
 def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
-    """Raise if a file is neither the pinned one nor the one first used here; record it if it is the first."""
+    """Raise WeightsError if the SHA-256 is not the published one or, if none is published, not the recorded one.
+
+    Without a published and a recorded SHA-256, record this one.
+    """
     if known.sha256 is not None:
         if sha256 != known.sha256:
             raise WeightsError(
@@ -186,22 +197,22 @@ def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
 
 
 def check_recorded(path: Path, sha256: str) -> None:
-    """Raise WeightsError if a file has changed since it was first used, by the record beside it, if there is one."""
+    """Raise WeightsError if a record lies beside the file and has another SHA-256, so the file has changed."""
     expected = recorded_sha256(path)
     if expected is not None and expected != sha256:
         raise WeightsError(
             f"{path} has changed since it was first used here: expected SHA-256 {expected}, got {sha256}. "
-            f"If you replaced it on purpose, delete {record_of(path).name} beside it; else fetch it again."
+            f"If you replaced it on purpose, delete {record_of(path).name} beside it; else download it again."
         )
 
 
 def record_of(path: Path) -> Path:
-    """Return the path of the record beside a weights file: a small JSON with its SHA-256."""
+    """Return the path of the record beside a weights file: a small JSON file with the SHA-256 of the weights file."""
     return path.with_name(path.name + RECORD_SUFFIX)
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the SHA-256 recorded beside a file, or None without a record.
+    """Return the SHA-256 recorded beside a file; return None if there is no record.
 
     Raises:
         WeightsError: the record cannot be read.
@@ -212,15 +223,15 @@ def recorded_sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, InputError) as error:
-        raise WeightsError(f"cannot read {beside} ({error}). Delete it if you trust the weights.") from None
+        raise WeightsError(f"cannot read {beside} ({error}). If you trust the weights, delete this file.") from None
     sha256 = found.get("sha256") if isinstance(found, dict) else None
     if not isinstance(sha256, str) or len(sha256) != 64:
-        raise WeightsError(f"{beside} holds no SHA-256. Delete it if you trust the weights.")
+        raise WeightsError(f"{beside} holds no SHA-256. If you trust the weights, delete this file.")
     return sha256
 
 
 def record(path: Path, sha256: str, source: str) -> None:
-    """Write the record beside a file; a read-only folder gets none."""
+    """Write the record beside a weights file; do nothing if the folder is read-only."""
     entry = {"sha256": sha256, "size_bytes": path.stat().st_size, "source": source}
     with contextlib.suppress(InputError):
         write_text(record_of(path), json.dumps(entry, indent=1, sort_keys=True) + "\n")
@@ -229,5 +240,5 @@ def record(path: Path, sha256: str, source: str) -> None:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+    except (OSError, ValueError):  # the name is too long or has a zero byte
         return False

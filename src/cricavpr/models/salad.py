@@ -1,10 +1,10 @@
-"""SALAD and MegaLoc: optimal transport assigns patches to clusters, with a dustbin for those that tell nothing.
+"""SALAD and MegaLoc: optimal transport assigns patches to clusters, and uninformative patches to a dustbin.
 
 Sources: Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition" (CVPR 2024), section 3;
 Cuturi, "Sinkhorn Distances" (2013); Berton and Masone, "MegaLoc: One Retrieval to Place Them All" (2025), which is
-SALAD with wider clusters and a linear layer behind it. Written from the papers. Letters: B images, n patches,
-m clusters, l width of a cluster, C width of a token. The papers' t, s, z, f, g are our tokens, scores, dustbin,
-features, scene.
+SALAD with wider clusters and a last linear layer. Written from the papers. Letters: B images, n patches, m clusters,
+l width of a cluster, C width of a token. The papers' symbols t, s, z, f, g are named tokens, scores, dustbin,
+features, scene here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ from cricavpr.models.vit import BACKBONES, Tokens, VisionTransformer, ViTConfig
 
 @dataclass(frozen=True)
 class SaladConfig:
-    """Sizes of the network; as published, a descriptor has 64 x 128 + 256 = 8448 values.
+    """Sizes of the network; in the published SALAD, a descriptor has 64 x 128 + 256 = 8448 values.
 
     Attributes:
-        reduced_to: length of a descriptor after a last linear layer, which MegaLoc has and SALAD (None) has not.
+        backbone: sizes of the transformer.
+        clusters: number of clusters.
+        cluster_width: values of a cluster in the descriptor.
+        scene_width: values of the scene feature, which comes from the class token.
+        hidden: hidden width of the perceptrons.
+        dropout: dropout probability in the perceptrons.
+        iterations: iterations of Sinkhorn's algorithm.
+        reduced_to: length of a descriptor after MegaLoc's last linear layer; None for SALAD, which has no such layer.
     """
 
     backbone: ViTConfig = field(default_factory=lambda: BACKBONES["vitb14"])
@@ -46,7 +53,7 @@ class SaladConfig:
 
 
 class SaladAggregator(nn.Module):
-    """The aggregator: tokens to one descriptor, which is the scene (from the class token), then the clusters."""
+    """Aggregator that turns tokens into one descriptor: the scene feature from the class token, then the clusters."""
 
     def __init__(self, config: SaladConfig) -> None:
         super().__init__()
@@ -58,7 +65,7 @@ class SaladAggregator(nn.Module):
         self.scene = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, config.scene_width))
 
     def _perceptron(self, outputs: int) -> nn.Sequential:
-        """Return two layers that are applied to each patch."""
+        """Return a perceptron with one hidden layer, which is applied to each patch."""
         width, hidden = self.config.backbone.width, self.config.hidden
         return nn.Sequential(
             nn.Conv2d(width, hidden, 1), nn.Dropout(self.config.dropout), nn.ReLU(), nn.Conv2d(hidden, outputs, 1)
@@ -68,7 +75,7 @@ class SaladAggregator(nn.Module):
         """Return descriptors of unit length, (B, D).
 
         Raises:
-            InputError: not more patches than clusters.
+            InputError: the images do not have more patches than there are clusters.
         """
         maps = tokens.patches.permute(0, 3, 1, 2)  # (B, C, h, w)
         features = self.features(maps).flatten(2)  # (B, l, n)
@@ -99,7 +106,10 @@ def log_sinkhorn(
     columns: Tensor,  # (c,) logarithm of the mass of each column
     iterations: int,
 ) -> Tensor:  # (B, r, c)
-    """Return the logarithm of the transport plan. The masses of columns are exact, those of rows approximate."""
+    """Return the logarithm of the transport plan, computed by Sinkhorn's algorithm.
+
+    The plan has exactly the masses of `columns`, and approximately those of `rows`.
+    """
     u = torch.zeros_like(scores[:, :, :1])  # (B, r, 1)
     v = torch.zeros_like(scores[:, :1, :])  # (B, 1, c)
     for _ in range(iterations):
@@ -137,11 +147,14 @@ _AUTHORS_NAMES = {
     r"aggregator\.(agg\.)?cluster_features\.": "aggregator.features.",
     r"aggregator\.(agg\.)?score\.": "aggregator.scores.",
 }
-_MASK = "backbone.mask_token"  # DINOv2 has one and does not use it for descriptors; MegaLoc's file has none
+_MASK = "backbone.mask_token"  # DINOv2 does not use its mask token for descriptors; MegaLoc's file has none
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours; add zeros for the mask token that MegaLoc's lacks."""
+    """Rename the entries of the authors' weights file to the parameter names of this package.
+
+    MegaLoc's file has no mask token, which descriptors do not need; add zeros for it.
+    """
     ours = renamed(tensors, _AUTHORS_NAMES)
     if "project.weight" not in ours:
         return ours
@@ -149,7 +162,10 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
-    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+
+    If `tensors` is empty, build the published network `name`.
+    """
     plain = PUBLISHED[name]
     hidden = plain.hidden
     width, hidden = shape_of(tensors, "aggregator.features.3.weight", (plain.cluster_width, hidden, 1, 1))[:2]

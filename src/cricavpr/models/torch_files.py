@@ -1,13 +1,14 @@
-"""Read the files of `torch.save` without running them.
+"""Reader of `torch.save` files that is safe for untrusted files.
 
-A `.pth` file is a program that torch runs to rebuild tensors. We inspect that program first and refuse it unless it
-names only tensors; then torch's restricted reader opens the file. This is the only way in, both for today's zip
-archives and for the format before torch 1.6.
+A `.pth` file contains a pickle: a program of opcodes, which rebuilds tensors but could call any Python function. This
+module first inspects the opcodes without running them, and refuses the file if they name anything but tensors and
+plain values. Then torch's restricted reader (`weights_only=True`) opens the file. Every `.pth` file is read this way:
+today's zip archives, and the format before torch 1.6 ("the old format").
 
 The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
-storages), then the storages, each as a count and its bytes. torch allocates whatever the program asks for and returns
-uninitialised memory where the file holds less. So the storages that the program asks for, found without running it,
-must be exactly those in the file. The old format has no checksum: a flipped bit in the data goes unnoticed.
+storages), then the storages, each as a count of values and their bytes. torch allocates as much memory as the program
+asks for, and leaves it uninitialised where the file holds less. So this module checks that the storages in the file
+are exactly those that the program asks for. The old format has no checksum: a flipped bit in the data goes unnoticed.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from cricavpr.errors import WeightsError
 from cricavpr.terminal import printable
 
 OLDEST_TORCH = (2, 10)  # the restricted readers of older versions can be made to write outside their memory
-LARGEST_PROGRAM_BYTES = 8 * 2**20  # of the pickle inside a .pth; the largest known has well under 1 MiB
+LARGEST_PROGRAM_BYTES = 8 * 2**20  # limit for the pickle in a .pth file; the largest known pickle is under 1 MiB
 
-# Names that the program in a .pth may use. Those of numpy hold scores beside the weights: they are read as
-# `Skipped`, and numpy itself is never called.
+# Classes and functions that the pickle in a .pth file may name. The numpy names belong to scores stored beside the
+# weights: these values become `Skipped` objects, and numpy itself is never called.
 _SKIPPED_NAMES = (
     "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
@@ -62,7 +63,7 @@ _NEVER_WRITTEN = {"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "E
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _VERSION = b"\x80\x02M\xe9\x03."  # 1001, the only version there is
-_ITEM_BYTES = {  # of the storages that weights use
+_ITEM_BYTES = {  # bytes of one value, for each type of storage that weights use
     "torch.DoubleStorage": 8,
     "torch.LongStorage": 8,
     "torch.FloatStorage": 4,
@@ -79,12 +80,12 @@ _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1"}
 _IN_FACTS = {*_FRAME, *_NUMBERS, "EMPTY_DICT", "BINUNICODE", "NEWTRUE", "NEWFALSE", "SETITEM", "SETITEMS", "BINGET"}
 _IN_KEYS = {*_FRAME, "EMPTY_LIST", "BINUNICODE", "APPEND", "APPENDS"}
 
-Value = tuple[str, Any]  # what an operation leaves on the pickle's stack: text, number, name, none or other
+Value = tuple[str, Any]  # what an opcode leaves on the stack: (text, number, name, none or other; value)
 _OTHER: Value = ("other", None)
 
 
 class Skipped:
-    """Placeholder for a value stored beside the weights, which is never built."""
+    """Placeholder that replaces a numpy value stored beside the weights, so that numpy is never called."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -97,7 +98,7 @@ def read_torch(path: Path, file: BinaryIO) -> object:
     """Read a file of `torch.save` that holds only tensors and plain values.
 
     Raises:
-        WeightsError: damaged, or its program names anything else; nothing of it was run.
+        WeightsError: the file is damaged, or its pickle names anything else; then nothing in the file was run.
     """
     check_torch_version(torch.__version__)
     if file.read(len(MAGIC)) == MAGIC:
@@ -111,18 +112,20 @@ def read_torch(path: Path, file: BinaryIO) -> object:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can raise anything
-        found = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))  # without advice to turn the protection off
+        found = re.search(
+            r"WeightsUnpickler error: ([^\n]*)", str(error)
+        )  # leaves out torch's advice to turn protection off
         reason = shown(found[1].strip(), 200) if found else brief(error)
         raise unusable(path, f"torch's restricted reader refuses it ({reason})") from None
 
 
 def check_torch_version(version: str) -> None:
-    """Raise WeightsError if torch is older than 2.10, whose restricted reader is unsafe."""
+    """Raise WeightsError if torch is older than 2.10: the restricted readers of older versions are unsafe."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_TORCH:
         raise WeightsError(
             f"torch {version} cannot open .pth files safely. Upgrade to torch 2.10 or newer, or convert "
-            "the file to safetensors on a machine that has it."
+            "the file to safetensors on a machine that has torch 2.10."
         )
 
 
@@ -130,7 +133,7 @@ def check_torch_version(version: str) -> None:
 
 
 def _program_in_archive(path: Path, file: BinaryIO) -> bytes:
-    """Return the pickle in a zip archive of torch.save, after the archive has been checked."""
+    """Check a zip archive of torch.save without running anything, and return the pickle in it."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = _checked_names(path, archive)
@@ -167,11 +170,11 @@ def _checked_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
     return names
 
 
-# --- the program, in either format
+# --- the pickle, in either format
 
 
 def _check_program(path: Path, program: bytes) -> None:
-    """Inspect a pickle without running it; refuse it if it names anything but tensors."""
+    """Inspect a pickle without running it; raise WeightsError if it names anything but tensors and plain values."""
     try:
         named, odd = _names_in(io.BytesIO(program))
     except Exception as error:  # a truncated or damaged pickle
@@ -179,11 +182,11 @@ def _check_program(path: Path, program: bytes) -> None:
     foreign = [name for name in named if name not in _ALLOWED_NAMES and not _STORAGE_OR_DTYPE.fullmatch(name)]
     if foreign or odd:
         found = ", ".join(shown(name) for name in (foreign or odd)[:3])
-        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing of it was run")
+        raise unusable(path, f"it must hold only tensors, but its pickle calls {found}; nothing in it was run")
 
 
 def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
-    """Return the classes and functions that a pickle names, and the operations that torch.save never writes."""
+    """Return the classes and functions that a pickle names, and its opcodes that torch.save never writes."""
     named: dict[str, None] = {}
     odd: dict[str, None] = {}
     strings: list[str] = ["?", "?"]
@@ -200,7 +203,7 @@ def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
 
 
 def names_in_bare_pickle(file: BinaryIO) -> str:
-    """Return the first names in a bare pickle, for a message."""
+    """Return a clause for a message: the first classes and functions that a bare pickle calls; empty if none."""
     try:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
     except Exception:  # only for the message
@@ -212,11 +215,11 @@ def names_in_bare_pickle(file: BinaryIO) -> str:
 
 
 class _Unsound(ValueError):
-    """A file of the old format is refused; the message is a clause."""
+    """Raised when a file of the old format is refused; the message is a clause without a subject."""
 
 
 def _check_old_format(path: Path, file: BinaryIO) -> None:
-    """Check the program of an old file, then whether the file holds the storages that the program asks for."""
+    """Check the pickle opcodes of a file in the old format; check that it holds the storages they ask for."""
     file.seek(0)
     try:
         if tarfile.is_tarfile(file):  # torch would take it for its oldest format and begin to unpack it
@@ -230,9 +233,9 @@ def _check_old_format(path: Path, file: BinaryIO) -> None:
 
 
 def _old_program(file: BinaryIO) -> bytes:
-    """Return the program of an old file, and move the file's position behind it."""
+    """Return the pickle that rebuilds the tensors in a file of the old format; leave the file's position behind it."""
     if file.read(len(MAGIC) + len(_VERSION)) != MAGIC + _VERSION:
-        raise _Unsound("it begins like a file of torch before 1.6, but has another version")
+        raise _Unsound("it begins like a file of torch before 1.6, but its format version is unknown")
     facts = list(_operations(_next_pickle(file)))
     _only(facts, _IN_FACTS)
     order = ("BINUNICODE", ("text", "little_endian"))
@@ -245,7 +248,12 @@ def _old_program(file: BinaryIO) -> bytes:
 
 
 def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
-    """Compare the storages in the file with the wanted ones, to the last byte of the file."""
+    """Raise _Unsound unless the rest of the file, to its last byte, consists of exactly the wanted storages.
+
+    Args:
+        file: positioned at the pickle with the names of the storages.
+        wanted: type and number of values of each storage, by name.
+    """
     keys = list(_operations(_next_pickle(file)))
     _only(keys, _IN_KEYS)
     named = [value for kind, value in (value for _, value in keys) if kind == "text"]
@@ -261,11 +269,11 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
             raise _Unsound(f"a storage has another length than the {count:,} values that its tensors need")
         position += 8 + count * _ITEM_BYTES[storage]
     if position != end:
-        raise _Unsound("it is truncated; fetch it again" if position > end else "there are bytes after its tensors")
+        raise _Unsound("it is truncated; fetch it again" if position > end else "it has extra bytes after its tensors")
 
 
 def _next_pickle(file: BinaryIO) -> bytes:
-    """Return the bytes of the next pickle, without running it."""
+    """Return the bytes of the pickle at the file's position, without running it; move the position behind it."""
     start = file.tell()
     window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
     try:
@@ -278,13 +286,13 @@ def _next_pickle(file: BinaryIO) -> bytes:
 
 
 def _operations(program: bytes) -> Iterator[tuple[str, Value]]:
-    """Yield each operation of a pickle, and what it leaves on the stack if that is a plain value."""
+    """Yield each opcode of a pickle, and what it leaves on the stack if that is a plain value."""
     memo: dict[Any, Value] = {}
     last = _OTHER
     for operation, argument, _ in pickletools.genops(program):
         name = operation.name
         if name in {"BINPUT", "LONG_BINPUT", "PUT"}:
-            memo[argument] = last  # the top of the stack is what the last operation left there
+            memo[argument] = last  # the top of the stack is what the last opcode left there
             continue
         if name == "MEMOIZE":
             raise _Unsound("it has pickle operations that torch does not write in this format")
@@ -310,9 +318,10 @@ def _only(operations: list[tuple[str, Value]], allowed: set[str]) -> None:
 
 
 def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
-    """Return the type and length of each storage that a program asks for, by name.
+    """Return the type and the number of values of each storage that a pickle asks for, by storage name.
 
-    torch writes them in place: mark, "storage", type, name, device, length, none, tuple. Nothing else is accepted.
+    torch writes each reference to a storage as eight opcodes: mark, "storage", type, name, device, length, none, tuple.
+    No other form is accepted.
     """
     wanted: dict[str, tuple[str, int]] = {}
     recent: list[tuple[str, Value]] = []
@@ -346,17 +355,17 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
 
 
 def unusable(path: Path, reason: str) -> WeightsError:
-    """Return the error for a file that cannot be used; `reason` is a clause."""
+    """Return the error that a file cannot be used as weights; `reason` is a clause that says why."""
     return WeightsError(f"cannot use {shown(str(path), 300)} as weights: {reason}.")
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """Return text from a stranger's file for a message: printable, and cut to a length."""
+    """Return text from an untrusted file in a form fit for messages: printable, and cut to `longest` characters."""
     clean = printable(text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def brief(error: BaseException) -> str:
-    """Return type and first line of an error, on one line."""
+    """Return the type and the first line of an error as one short line."""
     lines = str(error).strip().splitlines()
     return shown(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 200)

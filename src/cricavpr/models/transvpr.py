@@ -1,8 +1,8 @@
-"""TransVPR: tokens from convolutions at four scales, a transformer, and attention masks that pool its levels.
+"""TransVPR: tokens from convolutions at four scales, a transformer, and attention masks that pool three of its levels.
 
 Source: Wang et al., "TransVPR: Transformer-Based Place Recognition with Multi-Level Attention Aggregation" (CVPR 2022),
-section 3. For inference only: there is no dropout and no stochastic depth. Letters: B images,
-n patches, C width, L levels, h x w patches of 16 x 16 pixels.
+section 3. For inference only: there is no dropout and no stochastic depth. Letters: B images, n patches, C width,
+L levels, h x w patches of 16 x 16 pixels.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from cricavpr.errors import InputError
 from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, layers_of, renamed, shape_of
 from cricavpr.models.vit import Attention
 
-PATCH = 16  # pixels: each of the four stages halves the image
+PATCH = 16  # side of a patch in pixels: each of the four stages halves the image
 
 
 @dataclass(frozen=True)
 class TransVPRConfig:
-    """Sizes of the network, as published. A level is the output of every second block.
+    """Sizes of the network; the default is the published network. A level is the output of every second block.
 
     Attributes:
-        channels: of the four stages.
-        token_widths: how many values of a token come from each stage.
+        channels: output channels of the four convolutional stages.
+        token_widths: number of values of a token that come from each stage.
+        depth: number of transformer blocks.
+        ffn: hidden width of the feed-forward.
+        dim: length of a descriptor.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
@@ -43,17 +46,17 @@ class TransVPRConfig:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The blocks that are levels, counted from 0: 1, 3 and 5 of 6."""
+        """Indices of the blocks whose outputs are the levels, counted from 0: (1, 3, 5) for a depth of 6."""
         return tuple(range(1, self.depth, 2))
 
     @property
     def local_level(self) -> int:
-        """The block whose patches are the local features: the middle level, 3."""
+        """Index of the block whose patch tokens are the local features: the middle level, 3 for a depth of 6."""
         return self.levels[len(self.levels) // 2]
 
 
 class Stage(nn.Module):
-    """Convolution, norm, ReLU, and a pool that halves the map."""
+    """Convolution, batch norm, ReLU, and a max-pool that halves the map."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class Stage(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward. The norm between them is on the residual stream, as in compact transformers."""
+    """One layer: attention, then feed-forward. The norm between them also normalises the feed-forward's shortcut."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -81,7 +84,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Transformer that returns the output of every block, after a final norm. It has no position embedding."""
+    """Transformer that returns the normalised output of every block. It has no position embedding."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ class Transformer(nn.Module):
 
 
 class Pool(nn.Module):
-    """One attention mask for each level, computed from all levels; each mask pools its own level."""
+    """Pooling with one attention mask for each level. A mask is computed from all levels, but pools its own level."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -110,7 +113,7 @@ class Pool(nn.Module):
         self.project = nn.Linear(together, config.dim)
 
     def masks(self, outputs: Tensor) -> Tensor:  # (B, depth, 1 + n, C)
-        """Return the weight of each patch on each level, (B, L, n); the weights of a level add up to 1."""
+        """Return the weight of each patch on each level, (B, L, n). The weights of each level add up to 1."""
         together = self._patches(outputs).transpose(1, 2).flatten(2)  # (B, n, L C)
         return self.attention(together).softmax(dim=1).transpose(1, 2)  # type: ignore[no-any-return]
 
@@ -123,7 +126,7 @@ class Pool(nn.Module):
 
 
 class TransVPR(nn.Module):
-    """The whole network. Descriptors and local features are both computed from `outputs`."""
+    """The whole TransVPR network. Descriptors and local features are both computed from `outputs`."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -143,7 +146,7 @@ class TransVPR(nn.Module):
         return self.pool(self.outputs(images))  # type: ignore[no-any-return]
 
     def outputs(self, images: Tensor) -> Tensor:  # (B, 3, H, W)
-        """Return the normalised output of every block, (B, depth, 1 + n, C), the class token first.
+        """Return the normalised output of every block, (B, depth, 1 + n, C). The class token comes first.
 
         Raises:
             InputError: a side of the images is not a multiple of 16.
@@ -164,7 +167,7 @@ def combined_mask(masks: Tensor) -> Tensor:  # (B, L, n)
     return _scaled(_scaled(masks).sum(dim=1))
 
 
-def _scaled(masks: Tensor) -> Tensor:  # (..., n), zeros where all values are equal
+def _scaled(masks: Tensor) -> Tensor:  # (..., n); if all n values are equal, zeros
     low, high = masks.aminmax(dim=-1, keepdim=True)
     return (masks - low) / (high - low).clamp(min=torch.finfo(masks.dtype).tiny)
 
@@ -185,12 +188,15 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' state dict to ours."""
+    """Rename the entries of the authors' weights file to the parameter names of this package."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
-    """Build a network with the sizes of tensors (our names), or the published one if there are none."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+
+    If `tensors` is empty, build the published network.
+    """
     plain = TransVPRConfig()
     widths = tuple(shape_of(tensors, f"tokenisers.{n}.bias", (plain.token_widths[n],))[0] for n in range(4))
     config = TransVPRConfig(

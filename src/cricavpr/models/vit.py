@@ -1,4 +1,4 @@
-"""The vision transformer of DINOv2, with the names of its official weights.
+"""The vision transformer of DINOv2. Its parameters have the names of the official weights.
 
 Source: Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision" (2023), and its public weights.
 Letters: B images, P patches, T tokens (class + registers + patches), C width, h x w patches.
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from cricavpr.errors import InputError
 
-MOST = 1_000_000  # limit for every size of a network: a file may claim anything
+MOST = 1_000_000  # limit for every size of a network, because a weights file may claim any size
 MOST_LAYERS = 1_000
 
 
 def check_range(name: str, value: int, low: int, high: int = MOST) -> None:
-    """Raise InputError if a size of a network is out of range."""
+    """Raise InputError if `value`, a size of a network, is not between `low` and `high`."""
     if not low <= value <= high:
         raise InputError(f"{name} must be between {low} and {high:,}, got {str(value)[:20]}.")
 
 
 def check_heads(name: str, width: int, heads: int) -> None:
-    """Raise InputError if a width cannot be split into attention heads."""
+    """Raise InputError if `width` is not a multiple of the number of attention heads."""
     check_range(name, heads, 1)
     if width % heads:
         raise InputError(f"the width {width} must be a multiple of {name}, got {heads}.")
@@ -38,12 +38,18 @@ class ViTConfig:
     """Sizes of the transformer.
 
     Attributes:
-        ffn_width: hidden width of the feed-forward; None is four times the width.
+        width: number of channels of a token.
+        depth: number of layers.
+        heads: number of attention heads; divides the width.
+        ffn: kind of feed-forward: "mlp", or "swiglu" as in ViT-g.
+        ffn_width: hidden width of the feed-forward; None for four times the width.
         patch: side of a patch in pixels.
         grid: side, in patches, of the square grid of stored position embeddings.
-        positions: resizing of position embeddings. DINOv2's plain models scale by a factor, with an offset of 0.1
-            patches and no antialiasing ("factor"); its models with registers resize to the wanted size, with
-            antialiasing ("size"). The wrong choice changes tokens by up to 0.7.
+        registers: number of register tokens.
+        positions: how stored position embeddings are resized to the grid of an image. "factor" scales by a factor,
+            with 0.1 patches added and without antialiasing, as DINOv2's models without registers do. "size" resizes to
+            the exact grid with antialiasing, as its models with registers do. The wrong choice changes tokens by up to
+            0.7.
 
     Raises:
         InputError: a size is out of range.
@@ -81,13 +87,13 @@ _PLAIN = {
 BACKBONES: dict[str, ViTConfig] = {
     **_PLAIN,
     **{f"{name}_reg": replace(config, registers=4, positions="size") for name, config in _PLAIN.items()},
-    "tiny": ViTConfig(192, 6, 3, grid=8),  # ours, wide rather than deep: learns soonest for its cost at 112 px
-    "nano": ViTConfig(96, 6, 3, grid=8),  # ours, for experiments on a CPU
+    "tiny": ViTConfig(192, 6, 3, grid=8),  # not DINOv2's; wide and shallow: learns fastest for its cost at 112 px
+    "nano": ViTConfig(96, 6, 3, grid=8),  # not DINOv2's; for experiments on a CPU
 }
 
 
 class Tokens(NamedTuple):
-    """Output of the transformer: tokens after the final norm and, in `prenorm`, all tokens before it."""
+    """Output of the transformer: tokens after the final norm; only `prenorm` holds the tokens before it."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)
@@ -96,7 +102,7 @@ class Tokens(NamedTuple):
 
 
 class PatchEmbed(nn.Module):
-    """A convolution that turns each patch into a token."""
+    """Convolution that turns each patch of an image into a token."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -124,7 +130,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """The feed-forward: two linear layers with GELU between them."""
+    """Feed-forward of two linear layers with GELU between them."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -136,7 +142,7 @@ class MLP(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """The gated feed-forward of ViT-g: SiLU of the first half, times the second half."""
+    """Gated feed-forward of ViT-g: SiLU of the first half of the hidden values times the second half."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -149,7 +155,7 @@ class SwiGLU(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """One learnt factor for each channel."""
+    """Multiplication of each channel by a learnt factor."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -162,16 +168,17 @@ class LayerScale(nn.Module):
 class BlockAdapter(nn.Module):
     """Base class of adapters, which run in parallel with the feed-forward of a block.
 
-    `forward` maps tokens (B, T, C) and the grid of patches (h, w) to what is added, (B, T, C).
+    `forward` takes tokens (B, T, C) and the size of the grid of patches (h, w). It returns what is added to the output
+    of the feed-forward, (B, T, C).
     """
 
     def initialise(self) -> None:
-        """Draw the initial weights; the transformer calls this after it has drawn those of the block."""
+        """Draw the initial weights; the transformer calls this after drawing the weights of the rest of the block."""
         raise NotImplementedError
 
 
 class Block(nn.Module):
-    """One layer. An adapter takes the same normalised tokens as the feed-forward."""
+    """One layer of the transformer. An adapter takes the same normalised tokens as the feed-forward."""
 
     def __init__(self, config: ViTConfig, adapter: BlockAdapter | None, adapter_scale: float) -> None:
         super().__init__()
@@ -194,11 +201,11 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """The transformer: images (B, 3, H, W) to tokens.
+    """The transformer, which maps images (B, 3, H, W) to tokens.
 
     Args:
-        adapter: makes the adapter of a block; None for the plain transformer.
-        adapter_scale: factor of what adapters add.
+        adapter: function that makes the adapter of a block; None for a transformer without adapters.
+        adapter_scale: factor by which the output of an adapter is multiplied.
     """
 
     def __init__(
@@ -213,7 +220,7 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
         if config.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, config.registers, config.width))
-        self.mask_token = nn.Parameter(torch.zeros(1, config.width))  # unused here, part of the official weights
+        self.mask_token = nn.Parameter(torch.zeros(1, config.width))  # unused; part of the official weights
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(
             Block(config, adapter(config) if adapter else None, adapter_scale) for _ in range(config.depth)
@@ -258,7 +265,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
 
     def position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """Resize the stored position embeddings to a grid: (1, 1 + h w, C). Always in float32, as DINOv2 does."""
+        """Resize the stored position embeddings to a grid of (h, w) patches, in float32 as DINOv2: (1, 1 + h w, C)."""
         side = self.config.grid
         if grid == (side, side):
             return self.pos_embed
@@ -273,7 +280,7 @@ class VisionTransformer(nn.Module):
 
 
 def initialise_linear(modules: Iterator[nn.Module]) -> None:
-    """Draw the weights of linear layers as DINOv2 does; adapters draw their own."""
+    """Draw the weights of all linear layers in `modules` as DINOv2 does. Skip adapters, which draw their own."""
     for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -283,7 +290,7 @@ def initialise_linear(modules: Iterator[nn.Module]) -> None:
 
 
 def count_layers(tensors: Mapping[str, Any], prefix: str) -> int:
-    """Count the numbered layers under a prefix of names.
+    """Count the numbered layers whose names begin with `prefix`.
 
     Example:
         >>> count_layers({"blocks.0.bias": 0, "blocks.1.bias": 0, "norm.bias": 0}, "blocks.")

@@ -1,7 +1,7 @@
-"""Weights files: read them without running them, check every value, load them strictly, save them durably.
+"""Weights files: safe reading, checks of every value, loading into networks, and saving.
 
-A weights file may come from a stranger. Safetensors holds only tensors; `torch_files` reads the formats of torch
-without running them.
+A weights file may be untrusted. A safetensors file holds only tensors. A `.pth` file holds a pickle, which could run
+code, so `torch_files` reads it with its own checks.
 """
 
 from __future__ import annotations
@@ -25,23 +25,31 @@ from cricavpr.models.torch_files import MAGIC, Skipped, brief, names_in_bare_pic
 from cricavpr.progress import note
 
 T = TypeVar("T")
-HEADER_KEY = "cricavpr"  # entry of the safetensors metadata that holds our JSON
-STATE_KEYS = ("model_state_dict", "state_dict")  # where authors put weights, beside epoch, optimizer, score
+HEADER_KEY = "cricavpr"  # entry of the safetensors metadata that holds this package's header as JSON
+STATE_KEYS = ("model_state_dict", "state_dict")  # keys of the weights in files that also hold epoch, optimizer, score
 COMPILED = "_orig_mod."  # added by torch.compile
-WRAPPERS = (COMPILED, "_fsdp_wrapped_module.", "module.", "model.", "net.", "network.")  # of torch and trainers
+WRAPPERS = (
+    COMPILED,
+    "_fsdp_wrapped_module.",
+    "module.",
+    "model.",
+    "net.",
+    "network.",
+)  # added to names
 UNCOUNTED = "num_batches_tracked"  # counter of batch norm: changes no result, missing from older files
 NAMES_IN_MESSAGE = 10
-LARGEST_ALIASING = 4  # tensors that share memory may add up to so many times the size of the file
+LARGEST_ALIASING = 4  # tensors that share memory may add up to this many times the size of the file
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Content of a weights file, and which file it was.
+    """Content of a weights file, and which file it came from.
 
     Attributes:
-        tensors: by the authors' names.
-        header: our configuration and provenance; empty for files of others.
-        sha256: of the file.
+        tensors: tensors by their names in the file, without `removed`.
+        header: configuration and provenance, in files that this package wrote; empty for other files.
+        sha256: SHA-256 of the file.
+        path: path of the file.
         format: "safetensors" or "torch".
         removed: prefix that wrappers had added to the names, such as "module."; empty if there was none.
     """
@@ -58,10 +66,11 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file, safetensors or `.pth`, recognised by its content and not by its name.
+    """Read a weights file, safetensors or `.pth`. The content tells the format; the file name does not matter.
 
     Raises:
-        WeightsError: missing, damaged, not plain finite tensors, or not the file that is recorded beside it.
+        WeightsError: the file is missing or damaged, holds anything but dense tensors of finite values, or does not
+            have the SHA-256 in the record beside it.
     """
     path = Path(path)
     try:
@@ -79,7 +88,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         state = checked_state(loaded, str(path))
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if claimed > LARGEST_ALIASING * path.stat().st_size:
-            raise unusable(path, f"its tensors share memory so often that they would grow to {claimed:,} bytes")
+            raise unusable(path, f"its tensors share memory; separate copies of them would take {claimed:,} bytes")
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -87,7 +96,10 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file by path or known name; print a note if wrappers had changed the names in a user's file."""
+    """Read a weights file, given its path or a known name.
+
+    Print a note if the names in a user's file had prefixes of wrappers, such as "module.", which were removed.
+    """
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
         note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
@@ -95,7 +107,7 @@ def find_and_read(weights: str | Path) -> WeightsFile:
 
 
 def _form(path: Path, file: BinaryIO) -> str:
-    """Return "safetensors" or "torch" by the first bytes; refuse everything else."""
+    """Return "safetensors" or "torch", judged by the first bytes; raise WeightsError for every other format."""
     start = file.read(FIRST_BYTES)
     file.seek(0)
     if start.startswith((b"PK\x03\x04", MAGIC)):
@@ -104,7 +116,7 @@ def _form(path: Path, file: BinaryIO) -> str:
         return "safetensors"
     what = other_filetype(start)
     if what is None and start[0] == 0x80 and start[1:2] <= b"\x05":
-        what = "a bare pickle, which is a program and not data" + names_in_bare_pickle(file)
+        what = "a bare pickle, which may run any code when it is opened" + names_in_bare_pickle(file)
     raise unusable(path, f"it is {what or 'neither safetensors nor a file that torch.save wrote'}")
 
 
@@ -140,8 +152,9 @@ def _header_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
     """Remove the prefixes that wrappers add to names; return the renamed state and the removed prefix.
 
-    DataParallel puts "module." in front of every name, torch.compile "_orig_mod.", training frameworks "model." or
-    "net."; in any order and number. A compiled part of a network has "_orig_mod." inside its names.
+    DataParallel puts "module." in front of every name, torch.compile puts "_orig_mod.", and training frameworks put
+    "model." or "net.". A name may have several prefixes in any order. If only a part of a network was compiled, its
+    names contain "_orig_mod." in the middle, which is removed too.
 
     Example:
         >>> remove_wrappers({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})
@@ -160,15 +173,19 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
 
 
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """Return the tensors of a state dict by their plain names, after `checked_state` has checked them."""
+    """Check a state dict with `checked_state`, and return its tensors by their names without prefixes of wrappers."""
     return remove_wrappers(checked_state(loaded, source))[0]
 
 
 def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, flat or under `model_state_dict` or `state_dict`.
+    """Return the tensors of a state dict, by name.
+
+    Args:
+        loaded: the state dict itself, or a dictionary with the state dict under `model_state_dict` or `state_dict`.
+        source: name of the file in messages.
 
     Raises:
-        WeightsError: another form, or a value that is not a plain, dense, finite tensor.
+        WeightsError: `loaded` has another form, or a value is not a dense tensor of finite values.
     """
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{source} holds a {type(loaded).__name__}, not a dictionary of tensors.")
@@ -194,7 +211,7 @@ def checked_state(loaded: object, source: str) -> dict[str, Tensor]:
 
 
 def _tensor_problem(value: Tensor) -> str | None:
-    """Return why a tensor cannot be a weight, or None."""
+    """Return why a tensor cannot be used as a weight, as a clause for a message; return None if it can."""
     if value.layout is not torch.strided or value.is_nested or value.is_quantized:
         return "is sparse, nested or quantized, not plain"
     if value.device.type != "cpu":
@@ -209,7 +226,7 @@ def _tensor_problem(value: Tensor) -> str | None:
 
 
 def _finite(value: Tensor) -> bool:
-    eight_bits = value.element_size() == 1  # torch.isfinite does not take them
+    eight_bits = value.element_size() == 1  # torch.isfinite does not take 8-bit types
     return bool(torch.isfinite(value.float() if eight_bits else value).all())
 
 
@@ -217,28 +234,33 @@ def _finite(value: Tensor) -> bool:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a network, all or nothing; floating types are converted to those of the network.
+    """Load weights into a network; if any entry does not fit, load nothing.
+
+    Floating-point values are converted to the precision of the network.
 
     Args:
-        source: names the file in messages.
+        module: the network.
+        tensors: state dict with the names of the network.
+        source: name of the file in messages.
 
     Raises:
-        WeightsError: as `check_fit`; then the network is unchanged.
+        WeightsError: the weights do not fit (see `check_fit`); the network is unchanged.
     """
     check_fit(module, tensors, source)
     load_checked(module, tensors)
 
 
 def load_checked(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load weights that `check_fit` has checked."""
+    """Load weights that `check_fit` has accepted. Parameters that `tensors` lacks keep their values."""
     own = module.state_dict()
     module.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise WeightsError if weights do not fit a network; the counter of batch norm may be missing or present.
+    """Raise WeightsError if weights do not fit a network.
 
-    The message is one line, and names what is missing, unexpected, of another shape or of another type.
+    The message lists the entries that are missing, unexpected, of another shape or of another type. The counters of
+    batch norm (`num_batches_tracked`) change no result, so they may be missing or unexpected.
     """
     own, given = module.state_dict(), tensors
     shared = [(name, given[name], own[name]) for name in own if name in given]
@@ -266,7 +288,7 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
 
 
 def _survives(given: Tensor, own: Tensor) -> bool:
-    """Return whether finite values stay finite in the precision of the network."""
+    """Return whether the finite values of `given` stay finite in the precision of `own`, a tensor of the network."""
     if not (given.is_floating_point() and own.is_floating_point()) or given.dtype == own.dtype:
         return True
     return not _finite(given) or _finite(given.to(own.dtype))
@@ -291,14 +313,18 @@ def _listed(names: list[str]) -> str:
 def save_weights(
     path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], half: bool = False
 ) -> None:
-    """Write a safetensors file with our header, durably; the same input gives the same bytes.
+    """Write a safetensors file with this package's header. The same input gives the same bytes.
+
+    The file appears only when it is complete and safe on disk.
 
     Args:
-        header: stored as JSON in the metadata.
-        half: store floating values in 16 bits, for half the size; networks convert them back when they load.
+        path: path of the new file.
+        tensors: state dict.
+        header: configuration and provenance, stored as JSON in the metadata of the file.
+        half: store floating-point values in 16 bits, for half the size; networks convert them back when they load.
 
     Raises:
-        WeightsError: a value is not finite, or too large for 16 bits, or the header cannot be written as JSON.
+        WeightsError: a value is not finite or too large for 16 bits, or the header cannot be written as JSON.
 
     Example:
         >>> import tempfile, torch
@@ -329,18 +355,23 @@ def _storable(name: str, tensor: Tensor, half: bool) -> Tensor:
         return tensor.clone(memory_format=torch.contiguous_format)  # safetensors stores no shared memory
     halved = tensor.to(torch.float16, memory_format=torch.contiguous_format, copy=True)
     if not _finite(halved):
-        raise WeightsError(f"the tensor {shown(name)} has values too large for 16 bits; save without half.")
+        raise WeightsError(
+            f"the tensor {shown(name)} has values too large for 16 bits; save without half (16-bit) precision."
+        )
     return halved
 
 
 def convert(
     source: str | Path, target: str | Path, header: Mapping[str, Any] | None = None, half: bool = False
 ) -> WeightsFile:
-    """Convert a weights file to safetensors, and read it back.
+    """Convert a weights file to safetensors; return the content of the new file.
 
     Args:
-        header: of the new file; None keeps that of the source. `converted_from` is added: name and SHA-256.
-        half: as `save_weights`.
+        source: weights file to convert.
+        target: path of the new file.
+        header: header of the new file; None keeps the header of the source. An entry `converted_from` with the name
+            and SHA-256 of the source is added.
+        half: store floating-point values in 16 bits, as in `save_weights`.
 
     Raises:
         WeightsError: the source cannot be used, or source and target are the same file.

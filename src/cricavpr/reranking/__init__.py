@@ -1,4 +1,4 @@
-"""Re-rank the first matches of a search by the local features of a two-stage method."""
+"""Re-ranking of the first matches of a search by the local features of a two-stage method."""
 
 from cricavpr.reranking.flow import Reranked, rerank
 

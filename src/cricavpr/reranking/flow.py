@@ -1,7 +1,7 @@
-"""Re-rank: compare the first candidates of each query by local features, and sort them by the score.
+"""Re-ranking: the first candidates of each query are compared with it by local features, and sorted by their scores.
 
-Local features are computed once for each photo that is needed, and kept on disk; memory holds those of one query and
-one candidate. An interrupted run is resumed, and gives the same result.
+Local features are computed once for each photo that is needed, and stored on disk. Memory holds those of only one query
+and one candidate at a time. An interrupted run is resumed, and gives the same result.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ KEY_FORMAT = "cricavpr.rerank.3"
 
 @dataclass(frozen=True, eq=False)
 class Reranked(Predictions):
-    """Predictions in their new order.
+    """Predictions after re-ranking.
 
-    The scores of compared candidates are those of the method. Candidates whose photo failed, and those beyond the
-    first ones, follow in the order of the search; their scores fall by 1 from the lowest compared one. A query without
-    compared candidates keeps its row.
+    For each query, the candidates that were compared come first, with the scores of the method. The other candidates
+    follow in the order of the search: those whose photo failed, and those that were not among the first `candidates`.
+    Their scores begin 1 below the lowest score of a compared candidate, and each is 1 lower than the one before. If no
+    candidate of a query could be compared, its order and its scores stay those of the search.
 
     Attributes:
-        failed_database, failed_queries: photos without local features.
+        failed_database: photos of the database whose local features could not be computed.
+        failed_queries: queries whose local features could not be computed.
     """
 
     failed_database: tuple[Problem, ...] = ()
@@ -55,18 +57,24 @@ def rerank(
     workers: int | None = None,
     progress: bool | Report = False,
 ) -> Reranked:
-    """Sort the first `candidates` of each query by the scores of their local features.
+    """Sort the first `candidates` matches of each query by the scores of their local features.
 
-    Candidates with equal scores keep the order of the search. The network takes photos one by one: in a batch, the last
-    digits of local features depend on the other photos.
+    Candidates with equal scores keep the order of the search. The network takes photos one at a time, because in a
+    batch the last digits of local features depend on the other photos.
 
     Args:
+        method: the method that computes and compares local features.
+        database: photos of the database.
+        queries: query photos.
+        predictions: result of the search, whose rows belong to the queries.
         cache: folder for local features and results; a photo takes from 0.1 to 25 MB, depending on the method.
-        workers: processes that read photos; None chooses.
-        progress: True for bars on stderr, or a function that is called with (done, total), for photos, then queries.
+        candidates: number of first matches of each query that are compared.
+        workers: number of processes that read photos; None chooses a number.
+        progress: True for progress bars on stderr, or a function that is called with (done, total), first for photos,
+            then for queries.
 
     Raises:
-        InputError: predictions that do not fit the images, `candidates` below 1, or a folder that cannot be written.
+        InputError: the predictions do not fit the images, `candidates` is below 1, or a folder cannot be written.
         MissingExtraError: the method needs a library that is not installed.
     """
     _check(database, queries, predictions, candidates)
@@ -123,7 +131,16 @@ def _find(
     workers: int | None,
     bar: Progress,
 ) -> Failures:
-    """Compute the local features that are not in the store; return the photos that failed."""
+    """Compute the local features that are not yet in the store; return the photos that failed.
+
+    Args:
+        method: the method.
+        images: the photos, of the database or of the queries.
+        rows: indices of the photos whose local features are needed.
+        store: store of local features.
+        workers: number of processes that read photos; None chooses a number.
+        bar: progress bar.
+    """
     missing = [row for row in rows.tolist() if not store.has(images, row)]
     bar.advance(len(rows) - len(missing))
     failures: Failures = {}
@@ -135,7 +152,7 @@ def _find(
             for part in loaded.parts:  # one, or none if the photo could not be read
                 try:
                     (features,) = method.local_features(part.images)
-                except (InputError, ImageError) as error:  # for example too small for patches
+                except (InputError, ImageError) as error:  # such as a photo that is too small for patches
                     failures[row] = "describe", str(error)
                     continue
                 if not all(array.dtype.kind != "f" or np.isfinite(array).all() for array in features.values()):
@@ -160,14 +177,15 @@ def _scores(
     query: int,
     candidates: NDArray[np.int64],  # (m,)
 ) -> NDArray[np.float64]:  # (m,)
-    """Return the score of each candidate of a query."""
+    """Return the score of each candidate of a query, the photo `query` of `queries`."""
     own = store.get(queries, query)
     raw = np.stack([method.compare(own, store.get(database, index)) for index in candidates.tolist()])  # (m, S)
     fused = np.asarray(method.fuse(raw), np.float64)
     if fused.shape != candidates.shape or not np.isfinite(fused).all():
         raise InputError(
             f"method {method.name} must give {len(raw)} finite scores for the candidates of {queries.names[query]}, "
-            f"got {fused.shape} or values that are not finite. Its `compare` or its `fuse` is wrong."
+            f"got scores of the shape {fused.shape}; scores that are not finite are refused too. Check its `compare` "
+            "and its `fuse`."
         )
     return fused
 
@@ -175,9 +193,13 @@ def _scores(
 def _in_order(
     found: NDArray[np.int64],  # (n,), in the order of the search
     compared: NDArray[np.bool_],  # (n,)
-    fused: NDArray[np.float64],  # (m,), scores of the compared ones
+    fused: NDArray[np.float64],  # (m,), scores of the compared candidates
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # (n,) each
-    """Sort compared candidates, best first; append the others, each scored 1 lower than the last, and empty places."""
+    """Return the candidates of a query in their new order, and their scores.
+
+    Compared candidates come first, the best first. The others follow, each with a score 1 lower than the one before.
+    Empty entries (index -1) come last.
+    """
     order = np.argsort(-fused, kind="stable")
     after = found[~compared]
     after = np.concatenate([after[after >= 0], after[after < 0]])
@@ -192,7 +214,7 @@ def _mark(
     candidates: int,
     failed: list[Failures],
 ) -> str:
-    """Return a SHA-256 over everything that decides the result."""
+    """Return a SHA-256 of everything that decides the result."""
     shape = "x".join(map(str, predictions.indices.shape))
     digest = hashlib.sha256(f"{KEY_FORMAT}\0{how}\0{shape}\0{candidates}\0".encode())
     digest.update(predictions.indices.astype("<i8").tobytes() + predictions.scores.astype("<f8").tobytes())

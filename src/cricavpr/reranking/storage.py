@@ -1,4 +1,4 @@
-"""Files of re-ranking: the local features of each photo, and the results of the queries."""
+"""Files that re-ranking stores: the local features of each photo, and the results of the finished queries."""
 
 from __future__ import annotations
 
@@ -22,27 +22,36 @@ from cricavpr.locks import exclusive
 from cricavpr.methods.base import LocalFeatures
 
 FORMAT = "cricavpr.local.2"
-SAVE_EVERY_S = 5.0  # work that a crash may lose
+SAVE_EVERY_S = 5.0  # seconds between saves: a crash loses at most the work since the last save
 
 
 class LocalStore:
-    """Cache of local features, by path, size and mtime of the photo and by what decides its features."""
+    """Files with the local features of photos.
+
+    The name of a file depends on path, size and mtime of the photo, and on all settings that change local features. So
+    local features of a changed photo, or of other settings, are not found.
+
+    Args:
+        folder: folder of the files.
+        made: provenance of the descriptors: method, weights and settings.
+        local: one line with the other settings that change local features.
+    """
 
     def __init__(self, folder: Path, made: MadeBy, local: str) -> None:
         self.folder = folder
         self.made = json.dumps([made.to_dict(), local], sort_keys=True)
 
     def place(self, images: ImageSet, index: int) -> Path:
-        """Return the path of the file for a photo."""
+        """Return the path of the file with the local features of a photo; the file may be missing."""
         key = hashlib.sha256(f"{FORMAT}\0{self.made}\0".encode() + identity(images, index)).hexdigest()
         return self.folder / key[:2] / f"{key[2:34]}.safetensors"
 
     def has(self, images: ImageSet, index: int) -> bool:
-        """Return whether the features of a photo are there."""
+        """Return whether the local features of a photo are stored."""
         return self.place(images, index).is_file()
 
     def put(self, images: ImageSet, index: int, features: LocalFeatures) -> None:
-        """Write the features of a photo durably."""
+        """Store the local features of a photo."""
         from safetensors.numpy import save
 
         content = save({name: np.ascontiguousarray(array) for name, array in features.items()})
@@ -50,7 +59,7 @@ class LocalStore:
             beside.write_bytes(content)
 
     def get(self, images: ImageSet, index: int) -> LocalFeatures:
-        """Read the features of a photo.
+        """Read the stored local features of a photo.
 
         Raises:
             InputError: the file is damaged or missing.
@@ -64,26 +73,26 @@ class LocalStore:
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"cannot read the local features of {images.names[index]} from {place}: {error}. "
-                "Delete that file and run again."
+                "Delete this file and run again."
             ) from None
         return features
 
 
 def identity(images: ImageSet, index: int) -> bytes:
-    """Identify the file of a photo by path, size and mtime."""
+    """Return bytes that identify the file of a photo: its path, size and mtime."""
     path = images.path(index)
     size, time_ns = size_and_time(path)  # -1, -1 for a missing photo, which is reported when read
     return os.fsencode(path.absolute()) + f"\0{size}\0{time_ns}\0".encode()
 
 
 class Results:
-    """The results of the first queries, in a file that is saved every few seconds and resumed by the next run.
+    """Results of the queries that are finished, in a file that is saved every few seconds.
 
-    The file has a checksum: a damaged one, or one of another run, is not resumed.
+    The next run resumes from the file, unless its checksum is wrong or it belongs to another run.
 
     Attributes:
-        done: how many queries have a result.
-        indices, scores: (Q, n), the rows of those queries filled.
+        done: number of queries that have a result.
+        indices, scores: (Q, n), the results; only the first `done` rows are filled.
     """
 
     def __init__(self, path: Path, mark: str, shape: tuple[int, ...]) -> None:
@@ -107,7 +116,7 @@ class Results:
                 self._save()
 
     def append(self, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> None:  # (n,) each
-        """Add the result of the next query, and save all from time to time."""
+        """Add the result of the next query. Every few seconds save all results to the file."""
         self.indices[self.done], self.scores[self.done] = indices, scores
         self.done += 1
         if time.monotonic() - self.saved_at >= SAVE_EVERY_S:

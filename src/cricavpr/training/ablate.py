@@ -1,11 +1,11 @@
-"""Train several recipes with several seeds, in one folder. Finished runs stay; unfinished ones are resumed.
+"""Ablations: several recipes trained with several seeds, in one folder. Unfinished runs are resumed.
 
-    DIR/<recipe>/seed-<S>/            a run like any other, see `train`
+    DIR/<recipe>/seed-<S>/            folder of one run, see `train`
     DIR/<recipe>/seed-<S>/diverged    the reason, if the run diverged
-    DIR/pictures/                     drawn towns, which all runs share
+    DIR/pictures/                     pictures of computer-drawn towns, which all runs share
     DIR/table.md, .csv, .tex          see `ablation_table`
 
-Recipes that differ only in their names, such as the last rows of several of the paper's tables, share their runs.
+Recipe files with the same settings, such as the last rows of several of the paper's tables, share their runs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,19 @@ from cricavpr.training.train import Machine, Outcome, resume, train
 
 RunState = Literal["finished", "diverged", "unfinished"]
 _TITLE = "# Row: "
-_DIVERGED = "diverged"  # the file that says so
-_FINISHED = "last.safetensors"  # written when a run has ended
+_DIVERGED = "diverged"  # file that exists if a run diverged
+_FINISHED = "last.safetensors"  # file that is written when a run is finished
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe of an ablation, the name of its file, and its title in the table: from a first line `# Row: TITLE`."""
+    """A recipe of an ablation.
+
+    Attributes:
+        name: name of the recipe's file, without .toml.
+        title: title of its row in the table: TITLE if the file begins with a line `# Row: TITLE`, else `name`.
+        recipe: the recipe.
+    """
 
     name: str
     title: str
@@ -45,7 +51,7 @@ class Variant:
 
 
 class PlannedRun(NamedTuple):
-    """One recipe with one seed, and the folder of its run."""
+    """A run of an ablation: one recipe with one seed, and the folder of the run."""
 
     variant: Variant
     seed: int
@@ -61,22 +67,26 @@ class PlannedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run."""
+    """The result of one run of an ablation."""
 
     variant: Variant
     seed: int
     state: RunState
-    recalls: Mapping[str, float]  # of the last validation, by the names in the log ("R@1 alone")
-    steps: int
-    tunable: int  # parameters of the network that learn
-    minutes: float
+    recalls: Mapping[str, float]  # fractions in the last validation, by their names in the log, such as "R@1 alone"
+    steps: int  # steps done
+    tunable: int  # number of the network's parameters that are trained
+    minutes: float  # time spent on the run
 
 
 def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Variant]:
     """Read recipes, and make the same changes to each.
 
+    Args:
+        paths: the recipe files.
+        changes: new values by setting, such as `{"optimizer.rate": 2e-4}`.
+
     Raises:
-        InputError: a recipe is invalid, has no validation, or shares its name with another.
+        InputError: a recipe is invalid or has no validation, or two recipe files have the same name.
     """
     variants: dict[str, Variant] = {}
     for path in paths:
@@ -84,7 +94,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
         if path.stem in variants:
             raise InputError(f"two recipes are named {path.stem!r}; their runs would share a folder. Rename {path}.")
         if recipe.validation is None:
-            raise InputError(f"{path} has no [validation], so there is nothing to compare. Add one.")
+            raise InputError(f"{path} has no [validation], so there is nothing to compare. Add this table.")
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         title = first.removeprefix(_TITLE).strip() if first.startswith(_TITLE) else path.stem
         variants[path.stem] = Variant(path.stem, printable(title), recipe)
@@ -92,7 +102,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
 
 
 def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
-    """Plan a run for each variant and seed, in its own folder, or in that of a variant with the same recipe."""
+    """Plan a run for each variant and seed. Variants with the same recipe share the folders of their runs."""
     runs = []
     for variant, seed in itertools.product(variants, seeds):
         same = [other for other in variants if other.recipe == variant.recipe]
@@ -105,22 +115,23 @@ def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[P
 def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, set[Problem]]:
     """Train the runs that are not finished.
 
-    A run that diverges is marked as such, and the next one begins.
+    If a run diverges, a file in its folder says so, and the next run begins.
 
     Returns:
-        The signal that stopped it early, or None; and the photos that could not be used.
+        The number of the signal that stopped the training early, or None; and the photos that could not be used.
 
     Raises:
-        InputError: a run began with another recipe, or a folder or data cannot be used.
+        InputError: a run in a folder began with another recipe, or a folder or data cannot be used.
     """
-    once = {run.folder: run for run in reversed(runs)}  # the first of those that share a folder
+    once = {run.folder: run for run in reversed(runs)}  # of runs that share a folder, the first
     todo = [once[folder] for folder in dict.fromkeys(run.folder for run in runs)]
-    for run in todo:  # before hours are spent
+    for run in todo:  # check all folders before hours of training
         if list_checkpoints(run.folder / "checkpoints"):
             checkpoint, source, _ = load_newest(run.folder / "checkpoints")
             if what := differences(build(Recipe, checkpoint.facts.recipe, str(source)), run.recipe):
                 raise InputError(
-                    f"{run.folder} began with another recipe: {what}. Give another --out, or remove that folder."
+                    f"the run in {run.folder} began with another recipe: {what}. Give another --out, or remove that "
+                    "folder."
                 )
     problems: set[Problem] = set()
     for number, run in enumerate(todo, 1):
@@ -135,7 +146,7 @@ def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, se
 
 
 def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
-    """Read the results of runs from their folders."""
+    """Return the results of runs, read from the logs in their folders."""
     tunable = {variant: tunable_parameters(variant.recipe) for variant in dict.fromkeys(run.variant for run in runs)}
     found = []
     for run in runs:
@@ -148,7 +159,7 @@ def results(runs: Sequence[PlannedRun]) -> list[RunResult]:
 
 
 def _do(run: PlannedRun, machine: Machine) -> Outcome | None:
-    """Start or resume a run; return None if it diverged."""
+    """Start or resume the training of a run; return None if it diverged."""
     try:
         if list_checkpoints(run.folder / "checkpoints"):
             return resume(run.folder, run.recipe, machine=machine)

@@ -1,8 +1,8 @@
 """The table of an ablation: one row for each recipe, in Markdown, CSV and LaTeX.
 
-Recalls are those of the last validation of each run: the mean over seeds, with minimum and maximum where there are
-several. Runs that diverged or are not finished are left out and named. In each column the best is bold and the second
-underlined, as they are printed.
+A recall is that of the last validation of a run, averaged over the seeds; with several seeds, minimum and maximum
+follow. Runs that diverged or are not finished do not count, and the title of the row lists their seeds. In each column
+of recalls, the best value is bold and the second best is underlined; values are compared as rounded for printing.
 """
 
 from __future__ import annotations
@@ -23,27 +23,33 @@ Mark = Callable[[str], str]
 
 
 class TableRow:
-    """One row of the table: the results of a recipe with all seeds."""
+    """One row of the table: the results of one recipe with all seeds."""
 
     def __init__(self, variant: Variant, results: Sequence[RunResult]) -> None:
         self.variant, self.results = variant, results
         self.finished = [result for result in results if result.state == "finished"]
 
     def seeds(self, state: str) -> list[int]:
-        """Return the seeds of the runs in this state."""
+        """Return the seeds of the runs in a state: finished, diverged or unfinished."""
         return [result.seed for result in self.results if result.state == state]
 
     def recalls(self, name: str) -> list[float]:
-        """Return a fraction for each finished run that measured it."""
+        """Return the recall `name`, such as "R@1 alone", of each finished run that measured it, as fractions."""
         return [result.recalls[name] for result in self.finished if name in result.recalls]
 
     def mean(self, cost: Literal["steps", "minutes"], form: str, missing: str) -> str:
-        """Return the mean cost of the finished runs in a format; `missing` if there is none."""
+        """Return the mean steps or minutes of the finished runs as text; return `missing` if no run is finished.
+
+        Args:
+            cost: "steps" or "minutes".
+            form: format of the number, such as ".1f".
+            missing: text without a finished run.
+        """
         return format(fmean(getattr(result, cost) for result in self.finished), form) if self.finished else missing
 
     @property
     def title(self) -> str:
-        """The recipe's title, and which seeds are missing from the numbers."""
+        """Title of the row: the recipe's title, and the seeds that diverged or are not finished."""
         missing = [
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))} {words}"
             for state, words in (("diverged", "diverged"), ("unfinished", "not finished"))
@@ -53,12 +59,12 @@ class TableRow:
 
 
 def rows_of(results: Sequence[RunResult]) -> list[TableRow]:
-    """Group results, which are ordered by recipe, into rows."""
+    """Group results into rows; the results of a recipe must follow one another."""
     return [TableRow(variant, list(found)) for variant, found in groupby(results, key=lambda result: result.variant)]
 
 
 def write_tables(results: Sequence[RunResult], out: Path) -> str:
-    """Write table.md, table.csv and table.tex; return the Markdown."""
+    """Write table.md, table.csv and table.tex into the folder `out`; return the Markdown text."""
     rows = rows_of(results)
     text = markdown(rows)
     for name, contents in (("table.md", text), ("table.csv", as_csv(rows)), ("table.tex", latex(rows))):
@@ -75,7 +81,7 @@ def markdown(rows: Sequence[TableRow]) -> str:
 
 
 def latex(rows: Sequence[TableRow]) -> str:
-    """Return the table as a LaTeX tabular in the style of booktabs."""
+    """Return the table as a LaTeX tabular, which needs the package booktabs."""
     head, *body = _cells(rows, lambda text: f"\\textbf{{{text}}}", lambda text: f"\\underline{{{text}}}", _latex)
     begin = f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
     lines = [" & ".join(line) + " \\\\" for line in (head, *body)]
@@ -84,7 +90,7 @@ def latex(rows: Sequence[TableRow]) -> str:
 
 
 def as_csv(rows: Sequence[TableRow]) -> str:
-    """Return the table as CSV: fractions, not per cent, each with minimum and maximum over the seeds."""
+    """Return the table as CSV. Recalls are fractions, not per cent, each with minimum and maximum over the seeds."""
     names = recall_names(rows)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -103,14 +109,21 @@ def as_csv(rows: Sequence[TableRow]) -> str:
 
 
 def recall_names(rows: Sequence[TableRow]) -> list[str]:
-    """Return the names of the recalls, grouping by grouping, in the order of the recipes."""
+    """Return the names of all recalls, such as "R@1 alone", ordered by grouping, then by cut-off."""
     validations = [row.variant.recipe.validation for row in rows]
     groupings = [grouping for validation in validations if validation for grouping in validation.groupings]
     return list(dict.fromkeys(f"R@{n} {grouping}" for grouping in groupings for n in (1, 5, 10)))
 
 
 def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> list[list[str]]:
-    """Return head and body, escaped and marked."""
+    """Return the cells of the table, the header first.
+
+    Args:
+        rows: rows of the table.
+        best: marks the best value of a column, such as bold.
+        second: marks the second best value.
+        escape: escapes special characters in a text.
+    """
     names = recall_names(rows)
     columns = [
         [escape(row.title) for row in rows],
@@ -123,7 +136,7 @@ def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> 
 
 
 def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape: Mark) -> list[str]:
-    """Return a column of means in per cent, with minimum and maximum of several seeds."""
+    """Return a column of mean recalls in per cent, with minimum and maximum if there are several seeds."""
     means = [f"{100 * fmean(values):.1f}" if values else MISSING for values in found]
     ranked = sorted({float(mean) for mean in means if mean != MISSING}, reverse=True)
     marks = {f"{value:.1f}": mark for value, mark in zip(ranked, (best, second), strict=False) if len(ranked) > 1}
@@ -133,8 +146,8 @@ def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape:
 
 def _legend(rows: Sequence[TableRow]) -> str:
     seeds = sorted({result.seed for row in rows for result in row.results})
-    which = f"mean over seeds {', '.join(map(str, seeds))} (least to greatest)" if seeds[1:] else f"seed {seeds[0]}"
-    return f"Recall in per cent at the last validation, {which}; parameters that learn; minutes of one run."
+    which = f"mean over seeds {', '.join(map(str, seeds))} (minimum to maximum)" if seeds[1:] else f"seed {seeds[0]}"
+    return f"Recall in per cent at the last validation, {which}; tunable: trained parameters; minutes: time of one run."
 
 
 _SPECIAL: dict[str, str | int | None] = {character: f"\\{character}" for character in "&%$#_{}"}

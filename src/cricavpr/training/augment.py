@@ -1,8 +1,9 @@
-"""Augmentations: changes to the pictures of a place before the network sees them.
+"""Augmentations: random changes to the pictures of a place before the network sees them.
 
-RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space" (2020),
-with torchvision's 14 operations and magnitudes, on 8-bit pictures by Pillow, bilinear, with black where nothing was.
-We depart only in the source of random numbers: a numpy Generator that the caller passes.
+The source of RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search
+space" (2020). The 14 operations and their magnitudes are torchvision's. Pillow applies them to 8-bit pictures, with
+bilinear interpolation; areas from outside the picture become black. Only the random numbers differ from torchvision's:
+they come from a numpy Generator that the caller passes.
 """
 
 from __future__ import annotations
@@ -15,34 +16,41 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-# The pictures of one place, all of one size, to as many of the same size.
+# Takes the pictures of one place, all of the same size; returns as many pictures of this size.
 Augment = Callable[[Sequence[Image.Image], np.random.Generator], list[Image.Image]]
 
 
 def unchanged(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-    """Return the pictures as they are."""
+    """Return the pictures unchanged: no augmentation."""
     return list(pictures)
 
 
 def mirror(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-    """Mirror half of the places, all pictures of a place alike: other places, for free."""
+    """Mirror all pictures of a place or none, with equal probability. Mirrored places serve as additional places."""
     return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
 
 
 def randaugment(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-    """Apply 3 of the 14 operations to each picture, drawn with replacement, each with a random sign if it has one."""
+    """Apply 3 random operations, drawn with replacement from 14, to each picture. Signs are random too."""
     names, changed = list(OPERATIONS), []
     for picture in pictures:
         for _ in range(OPERATIONS_PER_PICTURE):
             name = names[int(random.integers(len(names)))]
-            negative = random.random() < 0.5  # drawn for all, used by those that have a sign
+            negative = random.random() < 0.5  # drawn for every operation, used only if it has a sign
             picture = apply(picture, name, MAGNITUDE, negative)
         changed.append(picture)
     return changed
 
 
 def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = False) -> Image.Image:
-    """Apply one operation at a magnitude bin of 0 to 30; `negative` flips its sign, if it has one."""
+    """Apply one operation to a picture.
+
+    Args:
+        picture: the picture.
+        name: a key of OPERATIONS.
+        magnitude: magnitude bin, from 0 to 30.
+        negative: whether to flip the sign of the operation, if it has one.
+    """
     operation = OPERATIONS[name]
     strength = operation.strength(magnitude, picture.size)
     return operation.run(picture, -strength if negative and operation.signed else strength)
@@ -50,11 +58,11 @@ def apply(picture: Image.Image, name: str, magnitude: int, negative: bool = Fals
 
 # ---- the operations
 
-BINS = 31  # of magnitude
-MAGNITUDE = 9  # the default of torchvision and of the paper
+BINS = 31  # number of magnitude bins
+MAGNITUDE = 9  # magnitude bin: the default of torchvision and of the RandAugment paper
 OPERATIONS_PER_PICTURE = 3
 
-Strength = Callable[[int, tuple[int, int]], float]  # of a bin and the picture's (width, height)
+Strength = Callable[[int, tuple[int, int]], float]  # takes magnitude bin and (width, height)
 
 
 @dataclass(frozen=True)
@@ -65,17 +73,23 @@ class _Operation:
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
-    """Transform by `matrix`, which maps a pixel of the result to where it comes from."""
+    """Transform a picture by `matrix`, which maps a position in the result to its position in the picture."""
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 def _ramp(first: float, last: float) -> Strength:
-    """Rise evenly from bin 0 to bin 30, in float32: a shear that differs in the eighth digit changes pixels by 1."""
+    """Return a strength that goes evenly from `first` at bin 0 to `last` at bin 30.
+
+    It is computed in float32 like torchvision's: if a shear differs in the eighth digit, pixels change by 1.
+    """
     return lambda bin, _: torch.linspace(first, last, BINS)[bin].item()
 
 
 def _shift(axis: int) -> Strength:
-    """Shift by up to 150 of 331 pixels, as in the ImageNet policy that RandAugment comes from."""
+    """Return the strength of a shift in pixels: up to 150/331 of the picture's width (axis 0) or height (axis 1).
+
+    These numbers are from the ImageNet policy that RandAugment is based on.
+    """
     return lambda bin, size: int(torch.linspace(0, 150 / 331 * size[axis], BINS)[bin].item())
 
 

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all processes, with running statistics that are updated once per step.
+"""Batch norm over the images of all processes, and control over the updates of its running statistics.
 
 Letters: N processes, b images of one process, C channels, h x w positions.
 """
@@ -27,15 +27,17 @@ def _norms(module: nn.Module) -> list[_BatchNorm]:
 
 @contextlib.contextmanager
 def partial_update(module: nn.Module, share: float, later: float, counted: bool) -> Iterator[None]:
-    """Make the forward passes of this block a part of one update of the running statistics.
+    """Make the forward pass in this block one part of a single update of batch norm's running statistics.
 
-    Updates that follow one another weigh the earlier ones down; the momentum set here undoes that. With shares that
-    add up to 1 the statistics have moved, after the last part, by the usual momentum towards the mean of the parts.
+    A step may take several forward passes, such as micro-batches. Each would update the running statistics, and later
+    updates would weaken earlier ones. This block sets the momentum so that all parts together have the effect of one
+    update, by the mean of the parts weighted by their shares. The shares of all parts must add up to 1.
 
     Args:
-        share: this part's share of the update; 0 leaves the statistics as they are.
-        later: the sum of the shares of the parts that follow.
-        counted: whether `num_batches_tracked` grows.
+        module: the network.
+        share: weight of this part; 0 leaves the running statistics unchanged.
+        later: sum of the shares of the parts that follow.
+        counted: whether the counter `num_batches_tracked` increases.
     """
     norms = _norms(module)
     momenta = [norm.momentum for norm in norms]
@@ -53,9 +55,9 @@ def partial_update(module: nn.Module, share: float, later: float, counted: bool)
 
 
 def frozen_statistics(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Normalise by the batch as usual in this block, but leave the running statistics as they are.
+    """Leave batch norm's running statistics unchanged in this block; normalise by the batch as usual.
 
-    Sets momentum to 0 rather than `track_running_stats`, which would change what autograd keeps.
+    The block sets the momentum to 0. Changing `track_running_stats` instead would change which tensors autograd keeps.
     """
     return partial_update(module, 0.0, 0.0, counted=False)
 
@@ -64,9 +66,12 @@ def frozen_statistics(module: nn.Module) -> contextlib.AbstractContextManager[No
 
 
 def synchronise_batch_norm(module: nn.Module, world: World) -> None:
-    """Make batch norm normalise, in training, by the images of all processes.
+    """Make batch norm use the mean and variance over the images of all processes in training.
 
-    torch's SyncBatchNorm does not run on the CPU. Every process must bring the same number of images.
+    Every process must have the same number of images. (torch's SyncBatchNorm does not run on the CPU.)
+
+    Raises:
+        InputError: the network has batch norm of another kind than BatchNorm2d.
     """
     for norm in _norms(module):
         if not isinstance(norm, nn.BatchNorm2d):
@@ -89,7 +94,7 @@ def _forward(norm: _BatchNorm, local: Callable[[Tensor], Tensor], world: World, 
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalise maps by mean and variance over all processes; return these two (C,) as well, without a gradient."""
+    """Normalisation of maps by the mean and variance over all processes. Mean and variance (C,) have no gradient."""
 
     @staticmethod
     def forward(

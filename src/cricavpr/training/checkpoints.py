@@ -1,8 +1,9 @@
-"""Checkpoints: everything that a resumed run needs, and the weights that a run exports.
+"""Checkpoints, from which a run is resumed, and the export of weights.
 
-A checkpoint is a safetensors file with JSON in its header, named after its step and the SHA-256 of its bytes. It is
-written beside, synced, hashed and renamed: a name that ends in the file's own hash is a whole checkpoint, whenever the
-power fails. The newest two are kept. No state of random numbers is saved: each step seeds its own.
+A checkpoint is a safetensors file with JSON in its header. Its name has the step and the SHA-256 of the file. It is
+written under a temporary name, synced to disk, hashed and renamed. So a file whose name has the right SHA-256 is
+complete, even after a power failure. The newest two checkpoints are kept. The state of random numbers is not saved,
+because each step seeds its own.
 """
 
 from __future__ import annotations
@@ -32,38 +33,38 @@ from cricavpr.training.log import writing
 from cricavpr.training.network import Trainable
 from cricavpr.training.recipe import Recipe
 
-KEPT = 2
+KEPT = 2  # number of checkpoints that are kept
 _NAME = re.compile(r"(\d{9})-([0-9a-f]{64})\.safetensors")
-_BESIDE = "being-written.partial"  # one name, so that the next save overwrites what a crash leaves
+_BESIDE = "being-written.partial"  # always the same name, so that the next save overwrites a file left by a crash
 
 
 @dataclass(frozen=True)
 class Standing:
     """Validation results of a run so far."""
 
-    best: float | None = None  # of those that decide
-    best_step: int = 0
-    waiting: int = 0  # validations since then
-    measured: dict[str, float] = field(default_factory=dict)  # in the last validation
+    best: float | None = None  # highest recall@best_by under the first grouping; None before the first validation
+    best_step: int = 0  # step of the best recall
+    waiting: int = 0  # number of validations since the best one
+    measured: dict[str, float] = field(default_factory=dict)  # all recalls of the last validation
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The plain values of a checkpoint."""
+    """The part of a checkpoint that is stored as JSON: everything but the tensors."""
 
-    step: int  # steps done
-    position: Standing
-    log_bytes: int  # length of log.jsonl
-    recipe: dict[str, Any]
-    data_fingerprint: str
-    code: dict[str, str]
-    processes: int = 1
+    step: int  # number of steps done
+    position: Standing  # validation results so far
+    log_bytes: int  # length of log.jsonl in bytes at this step
+    recipe: dict[str, Any]  # the recipe of the run
+    data_fingerprint: str  # fingerprint of the training data
+    code: dict[str, str]  # versions, see `code_version`
+    processes: int = 1  # number of processes that trained
     format: Literal["cricavpr.checkpoint.1"] = "cricavpr.checkpoint.1"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state of a run after a step."""
+    """The complete state of a run after a step."""
 
     facts: Facts
     tensors: Mapping[str, Tensor]
@@ -73,10 +74,10 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint durably, then remove all but the newest two up to its step.
+    """Write a checkpoint and sync it to disk. Then remove all others but the one before it.
 
     Raises:
-        InputError: it cannot be written; earlier checkpoints are untouched.
+        InputError: the checkpoint cannot be written; earlier checkpoints are untouched.
     """
     step, beside = checkpoint.facts.step, folder / _BESIDE
     facts = json.dumps(to_plain(checkpoint.facts), sort_keys=True)
@@ -90,7 +91,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             sync(folder)
             others = [other for other in list_checkpoints(folder) if other != path]
             kept = [other for other in others if step_of(other) <= step][: KEPT - 1]
-            for other in others:  # those of later steps are broken, or the run went back behind them
+            for other in others:  # also checkpoints of later steps, which are damaged or outdated
                 if other not in kept:
                     other.unlink()
         except SafetensorError as error:
@@ -102,7 +103,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the files that are named like checkpoints, newest first; they may be damaged."""
+    """List the files with names of checkpoints, the newest first. Some may be damaged."""
     try:
         paths = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
     except (FileNotFoundError, NotADirectoryError):
@@ -111,23 +112,33 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """Return the step in a checkpoint's name."""
+    """Return the step in the name of a checkpoint."""
     return int(path.name[:9])
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint, Path, list[str]]:
-    """Return the newest checkpoint that is whole, its path, and what is wrong with each newer one."""
+    """Return the newest undamaged checkpoint, its path, and an error message for each newer, damaged checkpoint.
+
+    Raises:
+        InputError: there is no undamaged checkpoint.
+    """
     complaints: list[str] = []
     for path in list_checkpoints(folder):
         try:
             return load(path), path, complaints
         except InputError as error:
             complaints.append(str(error))
-    raise InputError(" ".join([f"no whole checkpoint in {folder}.", *complaints, "Start again with another --out."]))
+    raise InputError(
+        " ".join([f"found no undamaged checkpoint in {folder}.", *complaints, "Start again with another --out."])
+    )
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint."""
+    """Read a checkpoint.
+
+    Raises:
+        InputError: the file cannot be read, or is damaged.
+    """
     name = _NAME.fullmatch(path.name)
     try:
         if name is None or sha256_of(path) != name[2]:
@@ -145,7 +156,11 @@ def load(path: Path) -> Checkpoint:
 
 
 def tensors_of(learner: Learner) -> dict[str, Tensor]:
-    """Return weights, running statistics and the optimizer's moments by name, on the CPU."""
+    """Return a copy of a learner's weights, running statistics and optimizer moments by name, on the CPU.
+
+    Raises:
+        Diverged: a value is not finite.
+    """
     tensors = dict(_state(learner))
     tensors |= {
         f"optimizer.{key}.{name}": value
@@ -165,7 +180,16 @@ def _state(learner: Learner) -> Iterator[tuple[str, Tensor]]:
 
 
 def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Set a learner to a saved state."""
+    """Set a learner to the state saved in a checkpoint.
+
+    Args:
+        learner: the learner, whose state is replaced.
+        tensors: state from `tensors_of`.
+        source: path of the checkpoint, for messages.
+
+    Raises:
+        InputError: the state does not fit the network.
+    """
     own = dict(_state(learner))
     given = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
     misfits = own.keys() ^ given.keys() | {n for n in own.keys() & given.keys() if own[n].shape != given[n].shape}
@@ -186,7 +210,7 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor], source: Path) -> No
 
 
 def code_version() -> dict[str, str]:
-    """Return the versions of the code, which decide how results are rounded."""
+    """Return the versions of cricavpr, torch and Python. Other versions may round results differently."""
     return {"cricavpr": __version__, "torch": torch.__version__, "python": ".".join(map(str, sys.version_info[:3]))}
 
 
@@ -202,7 +226,17 @@ def export(
     measured: Mapping[str, float],
     processes: int = 1,
 ) -> None:
-    """Write weights that `load_method` reads, with their provenance."""
+    """Write a weights file for `load_method`, with the provenance of the weights in its header.
+
+    Args:
+        path: path of the new file.
+        network: the trained network.
+        recipe: recipe of the run.
+        places: training data.
+        step: number of steps done.
+        measured: recalls of the last validation, by name.
+        processes: number of processes that trained.
+    """
     provenance = {
         "trained_by": "cricavpr train",
         "step": step,
@@ -220,7 +254,7 @@ PATHS = ("path", "dataset", "weights", "backbone_weights", "trunk_weights")  # s
 
 
 def _without_folders(values: Any) -> Any:
-    """Cut paths to their last part: weights travel, and the rest is private."""
+    """Cut paths in settings to their last part, because weights files are shared and folder names are private."""
     if isinstance(values, dict):
         return {key: Path(value).name if key in PATHS else _without_folders(value) for key, value in values.items()}
     return values

@@ -1,4 +1,4 @@
-"""The curves of a run: loss, mined share and learning rate by step, and the recall of each validation."""
+"""The curves of a run: loss, share of images mined and learning rate by step, and the recall of each validation."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from cricavpr.schema import parse_json
 if TYPE_CHECKING:
     from cricavpr.plotting import Axes, Figure
 
-WIDTH_IN, PANEL_IN = 8.0, 1.9
-POINTS = 400  # of a line; more steps are drawn as means of neighbours
-MARKED = 25  # points; longer lines show no markers
-MOST = 9  # lines that the legend of a panel has room for
+WIDTH_IN, PANEL_IN = 8.0, 1.9  # width of the figure and height of a panel, in inches
+POINTS = 400  # most points of a line; with more steps, neighbouring steps are averaged
+MARKED = 25  # most points of a line that is drawn with markers
+MOST = 9  # most lines for which the legend of a panel has room
 
-Line = Sequence[tuple[float, float]]  # (step, value)
-Rows = Sequence[dict[str, Any]]  # of log.jsonl
-Panels = dict[str, dict[str, Line]]  # lines by name, by the title of their panel
+Line = Sequence[tuple[float, float]]  # points (step, value)
+Rows = Sequence[dict[str, Any]]  # lines of log.jsonl
+Panels = dict[str, dict[str, Line]]  # title of a panel: name of a line: the line
 
 
 def draw_curves(log: Path, picture: Path) -> list[Path]:
-    """Draw log.jsonl as SVG and PNG and return the files written: none before the first step."""
+    """Draw the curves of log.jsonl as SVG and PNG; return the files written, which are none before the first step."""
     drawn = panels(read_log(log))
     return save_figure(curves(drawn), picture) if drawn else []
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of log.jsonl, without a last one that is incomplete."""
+    """Return the lines of log.jsonl as dictionaries. Leave out the last line if it is incomplete."""
     whole, _, _ = log.read_text(encoding="utf-8").rpartition("\n")
     return [parse_json(line, f"line {number} of {log}") for number, line in enumerate(whole.splitlines(), 1)]
 
 
 def panels(rows: Rows) -> Panels:
-    """Return the panels to draw: none before the first step; only R@1 if there are many recalls."""
+    """Return the panels to draw. There are none before the first step. With many recalls, only R@1 is drawn."""
     steps = [row for row in rows if "loss" in row]
     if not steps:
         return {}
@@ -53,7 +53,7 @@ def panels(rows: Rows) -> Panels:
 
 
 def curves(drawn: Panels) -> Figure:
-    """Return a figure of panels above one another, over one axis of steps."""
+    """Return a figure with the panels one above another, which share the axis of steps."""
     figure, axes = new_figure(WIDTH_IN, PANEL_IN * len(drawn) + 0.3, rows=len(drawn))
     last = max(step for lines in drawn.values() for line in lines.values() for step, _ in line)
     with looks():
@@ -70,7 +70,7 @@ def _draw(title: str, lines: Mapping[str, Line], axes: Axes, last: float) -> Non
     axes.set_title(title)
     axes.set_xlim(0, max(last, 1) * 1.01)
     bottom, top = min(0.0, *axes.get_ylim()), max(axes.get_ylim())
-    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # the margin so far is that of the data's own range
+    axes.set_ylim(bottom, top + 0.04 * (top - bottom))  # leave some space above the data
     if len(lines) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 

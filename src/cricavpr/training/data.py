@@ -1,7 +1,7 @@
-"""The data of a run: its places, and the images of each step.
+"""The training data of a run: its places, and the images of each step.
 
-The images of a step depend only on the seed and the number of the step. So a resumed run reads the same images as an
-uninterrupted one, with any number of worker processes.
+The images of a step depend only on the recipe and the number of the step. So a resumed run reads the same images as an
+uninterrupted run, with any number of worker processes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,19 @@ from cricavpr.training.distributed import ALONE, World
 from cricavpr.training.recipe import Recipe, Step
 from cricavpr.training.sampling import SAMPLERS, Order, sample_place
 
-_COMPANY = 1  # a stream of random numbers apart from the samples'
+_COMPANY = 1  # part of the seed, so that grouping and sampling draw different random numbers
 
 
 # ---- places
 
 
 def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
-    """Open the places of a recipe; draw the pictures of towns into `pictures` unless they are there.
+    """Open the places of a recipe. If it uses computer-drawn towns, draw the pictures that do not exist yet.
+
+    Args:
+        recipe: the recipe.
+        pictures: folder for the pictures of drawn towns.
+        workers: number of processes that draw.
 
     Raises:
         InputError: the data is missing, or has too few places for one step.
@@ -58,8 +63,8 @@ def open_places(recipe: Recipe, pictures: Path, workers: int) -> PlaceDataset:
         places = open_on_disk(Path(data.disk.path), data.disk.cities or None, needed)
     if len(places) < recipe.step.places:
         raise InputError(
-            f"a step needs {recipe.step.places} places, and {places.name} has {len(places):,} with {needed} images. "
-            "Lower step.places or step.images_per_place, or add data."
+            f"a step needs {recipe.step.places} places, but {places.name} has {len(places):,} with at least {needed} "
+            "images. Lower step.places or step.images_per_place, or add data."
         )
     return places
 
@@ -72,9 +77,17 @@ def draw_town(
     folder: Path,
     workers: int,
 ) -> Path:
-    """Draw the pictures of a town, unless they are there, into one file: an array (places, visits, h, w, 3).
+    """Draw the pictures of a computer-drawn town into one .npy file, unless the file exists; return its path.
 
-    The name of the file follows from all arguments that decide its content.
+    The file holds an array (places, visits, h, w, 3). Its name has a hash of all arguments that decide its content.
+
+    Args:
+        seed: seed of the town.
+        places: number of places.
+        visits: pictures of each place, each as split and number of the visit.
+        image_size: height and width of a picture in pixels.
+        folder: folder of the file.
+        workers: number of processes that draw.
     """
     key = json.dumps([seed, places, visits, image_size])
     path = folder / f"town-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
@@ -94,17 +107,21 @@ class StepData(NamedTuple):
     """The data of one step, or one process's share of it."""
 
     images: Tensor  # (b, h, w, 3) uint8
-    places: Tensor  # (b,) labels
-    group_size: int
-    problems: tuple[Problem, ...]  # in all processes
-    positions: Tensor  # (b,) which images of the whole step these are, rising
-    waited_s: float = 0.0  # for this data
+    places: Tensor  # (b,) the id of the place of each image
+    group_size: int  # images in a group; 0 puts all images of a forward pass into one group
+    problems: tuple[Problem, ...]  # photos that could not be used, from all processes
+    positions: Tensor  # (b,) positions of these images in the whole step, increasing
+    waited_s: float = 0.0  # seconds that training waited for this data
 
 
 class Steps(torch.utils.data.Dataset[StepData | InputError]):
-    """The steps of a run. An epoch shows each place once; places that do not fill a last step are left out.
+    """The steps of a run as a dataset: item i is the data of step i.
 
-    Where several processes train, each reads a share of the places of every step, by rank.
+    An epoch shows each place once, except for the last places if they do not fill a step. If several processes train,
+    each process reads a share of the places of every step, chosen by its rank.
+
+    Raises:
+        InputError: several processes cannot share the steps of the recipe.
     """
 
     def __init__(self, recipe: Recipe, places: PlaceDataset, world: World = ALONE) -> None:
@@ -112,7 +129,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         self.recipe, self.places, self.world = recipe, places, world
         self.per_epoch = len(places) // recipe.step.places
         self.count = recipe.steps or recipe.epochs * self.per_epoch
-        self._orders: dict[int, Order] = {}  # of the epoch that was read last
+        self._orders: dict[int, Order] = {}  # only of the epoch that was read last
 
     def place_indices(self, step: int) -> list[int]:
         """Return the indices of the places of a step, or of this process's share of them."""
@@ -125,9 +142,9 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return indices
 
     def company(self, step: int) -> tuple[NDArray[np.int64], int]:
-        """Return the order of the images of a whole step, (B,), and the size of its groups.
+        """Return the order in which the images of a whole step are divided into groups, (B,), and the group size.
 
-        With group scope "rank" each process shuffles its own images.
+        If the recipe's group_scope is "rank", the images of each process are shuffled among themselves.
         """
         wanted = self.recipe.step
         random = np.random.default_rng([self.recipe.seed, step, _COMPANY])
@@ -138,7 +155,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return order, int(random.choice(wanted.group_sizes))
 
     def load(self, step: int) -> StepData:
-        """Read the images of a step."""
+        """Read the images of a step, or this process's share of them."""
         recipe, epoch = self.recipe, step // self.per_epoch
         augment, size = AUGMENTS[recipe.data.augment], recipe.image_size
         samples = [
@@ -148,7 +165,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         images = np.concatenate([sample.images for sample in samples])
         labels = np.array([sample.place_id for sample in samples for _ in sample.images])
         order, group_size = self.company(step)
-        rank, rows = np.divmod(order, len(images))  # the process of each image, and its row there
+        rank, rows = np.divmod(order, len(images))  # rank of the process that has an image, and the image's row in it
         positions = np.flatnonzero(rank == self.world.rank)
         mine = rows[positions]
         problems = tuple(problem for sample in samples for problem in sample.problems)
@@ -156,7 +173,10 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return StepData(pictures, places, group_size, problems, where)
 
     def read(self, first: int, workers: int) -> Generator[StepData, None, None]:
-        """Yield the data of step `first` and all after it, read ahead by `workers` processes; 0 reads in this one."""
+        """Yield the data of step `first` and of all later steps.
+
+        `workers` processes read in advance; with 0 workers, this process reads the data.
+        """
         loader: DataLoader[Any] = DataLoader(
             self,
             batch_size=None,
@@ -164,7 +184,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
             collate_fn=_unchanged,
             num_workers=workers,
             worker_init_fn=_ignore_signals,
-            generator=torch.Generator(),  # its own: drawing from torch's would shift what follows a restart
+            generator=torch.Generator(),  # else DataLoader would draw from torch's random numbers
         )
         loading = iter(loader)
         for _ in range(first, self.count):
@@ -179,7 +199,10 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
             yield data._replace(problems=problems, waited_s=time.monotonic() - began)
 
     def __getitem__(self, step: int) -> StepData | InputError:
-        """Return the data of a step, for DataLoader. An error that is raised would bring a worker's traceback."""
+        """Return the data of a step, for DataLoader.
+
+        An InputError is returned, not raised, because DataLoader would add a worker's traceback to its message.
+        """
         try:
             return self.load(step)
         except InputError as error:
@@ -197,20 +220,20 @@ def _worker_errors() -> Generator[None, None, None]:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise CricaVPRError(
-            f"a process that reads pictures has ended ({reason}). Go on with --resume, and with fewer --workers if "
-            "memory is short."
+            f"a process that reads pictures has ended ({reason}). Continue the run with --resume; if memory was "
+            "short, use fewer --workers."
         ) from error
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ignore SIGTERM and SIGINT in a worker: the training process handles them, and still needs its data."""
+    """Ignore SIGTERM and SIGINT in a worker: the training process handles them, and still needs the worker's data."""
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def refuse_unshareable(step: Step, processes: int) -> None:
-    """Raise if several processes cannot do a step as one process would."""
+    """Raise InputError if several processes cannot share a step and compute what one process would compute."""
     if processes == 1:
         return
     if step.places % processes:
@@ -221,11 +244,12 @@ def refuse_unshareable(step: Step, processes: int) -> None:
     if step.images_at_once:
         raise InputError(
             f"step.images_at_once must be 0 with several processes, got {step.images_at_once} with {processes}. "
-            "Set step.images_at_once=0: batch norm then sees the whole step."
+            "Set step.images_at_once=0; batch norm then uses all images of the step."
         )
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:
         raise InputError(
-            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, with "
-            f"step.group_scope = 'rank'; got {max(step.group_sizes)}. Lower it, or set step.group_scope=world."
+            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, if "
+            f"step.group_scope is 'rank'; got {max(step.group_sizes)}. Lower step.group_sizes, or set "
+            "step.group_scope=world."
         )

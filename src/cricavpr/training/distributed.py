@@ -1,8 +1,9 @@
 """Training by several processes: their ranks, what they exchange, and how they fail together.
 
-Every process computes the loss of the whole step and divides it by the number of processes; what crosses from one
-process to another is summed on its way back. So the sum of all gradients is that of one process with all images. With
-one process nothing is exchanged.
+Every process gathers the values of all processes, computes the loss of the whole step, and divides the loss by the
+number of processes. In the backward pass, the gradients of gathered values are summed over all processes. So the
+gradients of the weights, summed over all processes, are those of one process with all images. A single process
+exchanges nothing.
 
 Letters: N processes, b images of one process.
 """
@@ -24,17 +25,23 @@ from cricavpr.errors import CricaVPRError, InputError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(hours=2)  # the others wait while the first one validates; the death of one is noticed at once
+TIMEOUT = timedelta(hours=2)  # longest wait for another process, such as for the first, which validates
 _LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class OthersFailed(CricaVPRError):
-    """Another process failed and prints the reason."""
+    """Raised in this process because another process failed; that process prints the reason."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together. Only the first one writes and validates."""
+    """This process among all processes that train together. Only the first process writes files and validates.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: number of processes.
+        device: device that this process computes on.
+    """
 
     rank: int = 0
     count: int = 1
@@ -51,7 +58,10 @@ class World:
     # ---- exchanging values
 
     def gather(self, rows: Tensor) -> Tensor:  # (b, ...) -> (N b, ...)
-        """Return the rows of all processes, by rank. The gradient of one's own rows is summed over all processes."""
+        """Return the rows of all processes, ordered by rank.
+
+        In the backward pass, each process gets the gradient of its own rows, summed over all processes.
+        """
         if self.alone:
             return rows
         return _Gather.apply(rows, self)  # type: ignore[no-any-return, no-untyped-call]
@@ -76,7 +86,7 @@ class World:
         return shared.tolist()
 
     def gather_values(self, own: T) -> list[T]:
-        """Return the value of each process, by rank."""
+        """Return the values of all processes, ordered by rank."""
         if self.alone:
             return [own]
         values: list[Any] = [None] * self.count
@@ -88,9 +98,10 @@ class World:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Make all processes leave this block, or all fail: one keeps its error, the others raise OthersFailed.
+        """Make all processes fail if one of them raises a CricaVPRError in this block.
 
-        Do not exchange anything inside that one process could miss by failing.
+        The failed process with the lowest rank keeps its error; all others raise OthersFailed. Do not exchange values
+        inside the block: the others would wait for a process that has failed.
         """
         try:
             yield
@@ -106,12 +117,12 @@ class World:
         return self.count - behind
 
     def first_only(self, work: Callable[[], T]) -> T | None:
-        """Do `work` in the first process while the others wait; they get None."""
+        """Do `work` in the first process and return its result there; the others wait, and return None."""
         with self.together():
             return work() if self.first else None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process, then in all others, which can read the files of the first."""
+        """Do `work` in the first process, then in all others, which can read the files that the first has written."""
         made = self.first_only(work)
         with self.together():
             return work() if made is None else made
@@ -122,13 +133,14 @@ ALONE = World()
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started; without torchrun this process trains alone.
+    """Connect the processes that torchrun started, for this block. Without torchrun this process trains alone.
 
     Args:
-        device: cpu (processes talk through gloo) or cuda (nccl, one GPU for each process).
+        device: cpu (processes communicate through gloo) or cuda (through nccl, one GPU for each process).
 
     Raises:
-        InputError: the other processes cannot be reached, or the device is neither cpu nor cuda.
+        InputError: several processes train, and the device is neither cpu nor cuda.
+        CricaVPRError: the other processes cannot be reached.
     """
     if not all(name in os.environ for name in _LAUNCHER_VARIABLES) or os.environ["WORLD_SIZE"] == "1":
         yield World(device=device)
@@ -155,12 +167,12 @@ def _connection_errors() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CricaVPRError(
-            f"cannot reach the other processes, or one has ended ({reason}). Go on with --resume."
+            f"cannot reach the other processes, or one has ended ({reason}). Continue the run with --resume."
         ) from error
 
 
 class _Gather(torch.autograd.Function):
-    """Gather the rows of all processes; backwards, sum their gradients of one's own rows."""
+    """Gathering of the rows of all processes. The backward pass sums the gradients of a process's own rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
@@ -173,7 +185,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(rows: Tensor, world: World) -> Tensor:  # (b, ...) -> (N b, ...)
-    """Return the rows of all processes, by rank; without a gradient."""
+    """Return the rows of all processes, ordered by rank, without a gradient."""
     sent = rows.detach().to(wide(rows.dtype)).contiguous()
     parts = [torch.empty_like(sent) for _ in range(world.count)]
     with _connection_errors():
@@ -182,7 +194,7 @@ def gather(rows: Tensor, world: World) -> Tensor:  # (b, ...) -> (N b, ...)
 
 
 def reduce_sum(values: Tensor) -> Tensor:
-    """Return the sum over all processes; without a gradient."""
+    """Return the sum of `values` over all processes, without a gradient."""
     total = values.detach().to(wide(values.dtype)).clone(memory_format=torch.contiguous_format)
     with _connection_errors():
         dist.all_reduce(total)
@@ -190,5 +202,8 @@ def reduce_sum(values: Tensor) -> Tensor:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type to send and sum in: not every backend supports bf16, and it is too short for sums."""
+    """Return the type in which values are sent and summed: at least float32 for floating-point values.
+
+    Not every backend supports bf16, and bf16 is too coarse for sums.
+    """
     return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype

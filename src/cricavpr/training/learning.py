@@ -28,29 +28,39 @@ from cricavpr.training.sampling import normalised
 
 
 class Diverged(CricaVPRError):
-    """The loss, its gradient or a weight is not finite; nothing of it is saved."""
+    """Raised when the loss, its gradient or a weight is not finite. Nothing of the failed step is saved."""
 
 
 class Described(NamedTuple):
-    """Descriptors of a whole step, from all processes."""
+    """Descriptors of the images of a whole step, from all processes."""
 
     regions: Regions  # of this process's images
-    together: Tensor  # (B, D), each image within its group
-    alone: Tensor | None  # (B, D), each image by itself; only for self-distillation
+    together: Tensor  # (B, D), descriptors of the images within their groups
+    alone: Tensor | None  # (B, D), descriptors of the images alone; None without self-distillation
 
 
 class StepLoss(NamedTuple):
-    """The loss of a step."""
+    """The loss of a training step, and its parts."""
 
-    total: Tensor  # what is minimised
-    loss: Tensor  # without self-distillation
+    total: Tensor  # the value that is minimised
+    loss: Tensor  # `total` without self-distillation
     mined: float  # share of images that take part in the loss
-    distillation: Tensor | None  # 1 - cosine of descriptors alone and in company, on average
+    distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within its group
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """The parts that training changes: network, loss (some have weights) and optimizer."""
+    """The parts that training changes: network, loss (some losses have weights) and optimizer.
+
+    Attributes:
+        network: the network.
+        criterion: the loss.
+        optimizer: the optimizer.
+        device: device of network and loss.
+        step: settings of a step, from the recipe.
+        clip: maximum norm of the gradient; 0 for no limit.
+        world: the processes that train.
+    """
 
     network: Trainable
     criterion: nn.Module
@@ -65,13 +75,13 @@ class Learner:
         return self.network.model
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters of network and loss under the names that checkpoints use."""
+        """Yield the parameters of network and loss with their names in checkpoints."""
         for prefix, module in (("model", self.model), ("criterion", self.criterion)):
             for name, parameter in module.named_parameters():
                 yield f"{prefix}.{name}", parameter
 
     def describe(self, data: StepData) -> Described:
-        """Compute the regions of each image, then descriptors of the whole step within groups."""
+        """Compute the region features of this process's images, then descriptors of the whole step within groups."""
         images = normalised(data.images.to(self.device))
         parts = parts_of(len(images), self.step.images_at_once, self.step.micro_batch)
 
@@ -89,7 +99,7 @@ class Learner:
             return Described(regions, in_step_order(together, data, self.world), alone)
 
     def loss(self, described: Described, data: StepData) -> StepLoss:
-        """Mine the step and compute its loss."""
+        """Mine the images of the step, and return the loss; raise Diverged if it is not finite."""
         places = in_step_order(data.places.to(self.device), data, self.world)
         loss, mined = self.criterion(described.together, places)
         if described.alone is None:
@@ -99,13 +109,13 @@ class Learner:
         return StepLoss(_finite(total, "loss"), loss, mined, distillation)
 
     def backward(self, loss: StepLoss, described: Described) -> None:
-        """Compute the gradient of this process: its share of the loss, which is the same in all processes."""
-        with _attention(self.device):  # blocks may be computed again
+        """Compute this process's part of the gradient. The loss is the same in all processes; each takes a share."""
+        with _attention(self.device):  # with activation checkpointing, blocks are computed again here
             (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
             described.regions.backward()
 
     def update(self, rate: float) -> None:
-        """Sum the gradients of all processes, clip them, and move the weights."""
+        """Sum the gradients of all processes, clip them, and update the weights with the learning rate `rate`."""
         parameters = [parameter for _, parameter in self.named_parameters()]
         self.world.sum_gradients(parameters)
         _finite(nn.utils.clip_grad_norm_(parameters, self.clip or math.inf), "gradient")
@@ -115,7 +125,14 @@ class Learner:
 
 
 def make_learner(recipe: Recipe, places: PlaceDataset, device: torch.device, world: World = ALONE) -> Learner:
-    """Return network, loss and optimizer before the first step."""
+    """Return the network, loss and optimizer of a recipe as they are before the first step.
+
+    Args:
+        recipe: the recipe.
+        places: training data.
+        device: device to train on.
+        world: the processes that train.
+    """
     network = make_network(recipe, device, places)
     model = network.model
     with torch.random.fork_rng(devices=[]):
@@ -141,7 +158,10 @@ def correlate(
     group_size: int,
     step: Step,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute descriptors within groups and, for self-distillation, alone. A group stays within a forward pass."""
+    """Return the descriptors of images within groups and, for self-distillation, of the images alone (else None).
+
+    A group never extends over several forward passes.
+    """
     passes = parts_of(len(regions), step.images_at_once, 0)
     groups = [size for part in passes for size in group_sizes(part.rows.stop - part.rows.start, group_size)]
     dtype = next(network.model.parameters()).dtype
@@ -153,7 +173,7 @@ def correlate(
 
 
 def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """Return the rows of all processes in the order of a single process."""
+    """Return the rows of all processes, in the order in which a single process would have them."""
     if world.alone:
         return rows
     positions = world.gather(data.positions.to(rows.device))
@@ -161,7 +181,9 @@ def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, 
 
 
 def group_sizes(count: int, size: int) -> list[int]:
-    """Divide `count` images into groups of `size`, the last one smaller if need be; 0 makes one group.
+    """Return the sizes of the groups if `count` images are divided into groups of `size`.
+
+    The last group may be smaller. A size of 0 makes one group of all images.
 
     Example:
         >>> group_sizes(8, 3)
@@ -172,17 +194,23 @@ def group_sizes(count: int, size: int) -> list[int]:
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """Return the mean of 1 - cosine. The descriptor within the group is the teacher, and has no gradient."""
+    """Return the self-distillation loss: the mean of 1 - cosine between descriptors alone and within their group.
+
+    The descriptor within the group is the teacher, so it gets no gradient.
+    """
     return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
 
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
-    """Return an autocast. Each part needs its own: an autocast caches cast weights, with or without their gradient."""
+    """Return an autocast context for the precision of the recipe.
+
+    Use a new context for each part of a step, because a context caches cast weights either with or without a gradient.
+    """
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 
 
 def _attention(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return a context without torch's fused attention on a CPU, where its backward pass takes a third of a step."""
+    """Return a context that turns off torch's fused attention on a CPU, where its backward pass is slow."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
@@ -196,9 +224,13 @@ def _finite(value: Tensor, what: str) -> Tensor:
 
 
 def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: Optimizer) -> torch.optim.Optimizer:
-    """Return an optimizer over the parameters that learn; others get neither gradient nor moments.
+    """Return an optimizer over the parameters that are trained.
 
-    Matrices decay; biases, norms, scales, embeddings and tokens do not.
+    Weight decay applies to matrices and kernels, but not to biases, norms, scales, embeddings and tokens.
+
+    Args:
+        named: parameters with their names; those that require no gradient are left out.
+        settings: settings of the recipe.
     """
     learning = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     decaying = [p for name, p in learning if p.ndim > 1 and "embed" not in name and "token" not in name]
@@ -209,12 +241,19 @@ def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], settings: Optimize
         {"params": others, "weight_decay": 0.0},
     ]
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    used = [group for group in groups if group["params"]] or groups[:1]  # a network that only is validated has none
+    used = [group for group in groups if group["params"]] or groups[:1]  # nothing is trained: one empty group
     return kind(used, lr=settings.rate, betas=settings.betas)
 
 
 def rate_at(step: int, rate: float, schedule: Schedule, steps: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step, counted from 0.
+    """Return the learning rate of a step.
+
+    Args:
+        step: number of the step, from 0.
+        rate: learning rate of the recipe, before the schedule.
+        schedule: schedule of the recipe.
+        steps: number of steps of the run.
+        steps_per_epoch: number of steps of an epoch.
 
     Example:
         >>> [rate_at(step, 1.0, Schedule("constant", warmup_steps=2), steps=4, steps_per_epoch=4) for step in range(4)]

@@ -1,10 +1,10 @@
-"""Logs of a run. If log.jsonl cannot be written the run stops; the others are optional, and the run goes on.
+"""Logs of a run. If log.jsonl cannot be written, the run stops. If another log cannot be written, the run goes on.
 
 log.jsonl    a line for each step and each validation; the same recipe gives the same bytes, however often the run was
              interrupted
-speed.jsonl  images per second, share of time spent waiting for data, memory, time so far and left
-curves.*     the log as a picture, SVG and PNG, drawn again during the run
-tensorboard/ the log as event files, with --tensorboard
+speed.jsonl  images per second, share of time spent waiting for data, memory, time spent and time left
+curves.*     log.jsonl drawn as SVG and PNG, updated during the run
+tensorboard/ log.jsonl as TensorBoard's event files, with --tensorboard
 stderr       a progress line every few seconds
 """
 
@@ -31,25 +31,29 @@ DRAW_EVERY_S = 60.0
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr; ignore a closed pipe, so that the run goes on."""
+    """Print one line on stderr. If the reader has closed the pipe, go on without an error."""
     with contextlib.suppress(BrokenPipeError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Wrap writes that a run cannot do without: an OSError becomes an InputError that says how to resume."""
+    """Turn an OSError in this block into an InputError that says how to resume the run.
+
+    Args:
+        what: name of what is written, for the message.
+    """
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write {what}: {error.strerror or error}. Free some space or check permissions, then go on with "
-            "--resume."
+            f"cannot write {what}: {error.strerror or error}. Free some space or check permissions, then continue the "
+            "run with --resume."
         ) from error
 
 
 class Log:
-    """The file log.jsonl. Opening it keeps the first `length` bytes and removes the rest.
+    """The file log.jsonl. Opening it keeps the first `length` bytes; a resumed run writes the rest again.
 
     Raises:
         InputError: the file cannot be written, or is shorter than `length`.
@@ -62,11 +66,11 @@ class Log:
             found = self._file.tell()
             if found < length:
                 self._file.close()
-                raise InputError(f"{path} must have at least {length:,} bytes, got {found:,}. Restore it.")
+                raise InputError(f"{path} must have at least {length:,} bytes, got {found:,}. Restore this file.")
             self._file.truncate(length)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line."""
+        """Append a line, given as a dictionary."""
         with writing(str(self.path)):
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
@@ -84,7 +88,15 @@ class Log:
 
 
 class Monitor:
-    """Progress lines, speed.jsonl, curves and event files of a run of `total` steps, from step `first` on."""
+    """Writer of progress lines, speed.jsonl, curves and event files.
+
+    Args:
+        run: folder of the run.
+        total: number of steps of the run.
+        first: number of steps that were done before this process.
+        quiet: whether to print no progress lines.
+        tensorboard: whether to write event files for TensorBoard.
+    """
 
     def __init__(self, run: Path, total: int, first: int = 0, quiet: bool = False, tensorboard: bool = False) -> None:
         self.run, self.total, self.first, self.quiet = run, total, first, quiet
@@ -92,12 +104,12 @@ class Monitor:
         self._tensorboard = tensorboard
         self._began = self._said = self._drawn = time.monotonic()
         self._images, self._waited_s = 0, 0.0  # since the last line
-        self._earlier_s = elapsed_s(run)  # of the processes that worked on this run before
+        self._earlier_s = elapsed_s(run)  # time spent on this run by earlier processes
         self._failed: set[str] = set()
 
     @contextlib.contextmanager
     def _optional(self, what: str) -> Iterator[None]:
-        """Report a failure of this block once, and go on."""
+        """Report an error in this block, only the first time for each `what`, and go on."""
         try:
             yield
         except (OSError, ValueError, CricaVPRError) as error:
@@ -111,22 +123,28 @@ class Monitor:
             warn(text)
 
     def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line of log.jsonl, a step or a validation, to the event files of TensorBoard."""
+        """Add a line of log.jsonl to the event files of TensorBoard, if they are wanted."""
         if not self._tensorboard:
             return
         with self._optional("event files for TensorBoard"):
-            if self._events is None:  # a resumed run says from which step on earlier files do not count
+            if self._events is None:  # purge_step: events of earlier files from this step on do not count
                 from torch.utils.tensorboard import SummaryWriter
 
                 self._events = SummaryWriter(str(self.run / "tensorboard"), purge_step=line["step"], flush_secs=10)
             values = {f"training/{n}": line[n] for n in ("loss", "distillation", "mined", "rate") if n in line}
-            for name, share in line.get("measured", {}).items():  # a tag may have letters, digits and _-./
+            for name, share in line.get("measured", {}).items():  # a tag may hold only letters, digits and _-./
                 values["recall/" + name.replace(" ", "/").replace("@", "_at_").replace(":", "_")] = share
             for tag, value in values.items():
                 self._events.add_scalar(tag, value, line["step"])
 
     def step_done(self, line: Mapping[str, Any], images: int, waited_s: float) -> None:
-        """Count a step, given its line of log.jsonl; now and then report the speed and draw the curves."""
+        """Count a step. Every few seconds report the speed, and every minute draw the curves.
+
+        Args:
+            line: the line of the step in log.jsonl.
+            images: number of images of the step.
+            waited_s: seconds that the step waited for its data.
+        """
         self.show(line)
         step, now = line["step"], time.monotonic()
         self._images += images
@@ -157,7 +175,7 @@ class Monitor:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
-        """Record the time spent so far, and draw the curves: the run ends at this step, or stops for a while."""
+        """Record the time spent so far, and draw the curves, because the run ends or stops at this step."""
         self._write_speed(step, time.monotonic(), {})
         self.draw()
 
@@ -168,7 +186,7 @@ class Monitor:
                 self._events.close()
 
     def draw(self) -> None:
-        """Draw the curves."""
+        """Draw the curves of the run."""
         self._drawn = time.monotonic()
         with self._optional("curves"):
             draw_curves(self.run / "log.jsonl", self.run / "curves.svg")
@@ -181,7 +199,7 @@ def require_tensorboard() -> None:
 
 
 def elapsed_s(run: Path) -> float:
-    """Return the time spent on a run so far, in seconds, from speed.jsonl; 0 if there is none."""
+    """Return the seconds spent on a run so far, read from its speed.jsonl; return 0 if the file has none."""
     try:
         lines = (run / "speed.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -193,7 +211,7 @@ def elapsed_s(run: Path) -> float:
 
 
 def memory_bytes() -> int:
-    """Return the peak memory so far: of the GPU if one is in use, else of this process."""
+    """Return the peak memory use so far: of the GPU if it is in use, else of this process; 0 on Windows."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_allocated()
     try:

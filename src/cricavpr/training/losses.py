@@ -1,7 +1,7 @@
-"""Losses over the descriptors of a step and the places that they show.
+"""Losses for training, computed from the descriptors of the images of a step.
 
-Each takes descriptors (B, D) of unit length and place ids (B,), and returns the loss and the share of images that take
-part in it. Letters: B images, D dimension, T triplets, M pairs.
+Each loss takes descriptors (B, D) of unit length and the place id of each image (B,). It returns the loss and the share
+of images that take part in it. Letters: B images, D dimension, T triplets, M pairs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cricavpr.schema import nearest
 
 
 class MultiSimilarity(nn.Module):
-    """Multi-similarity loss with its miner, by default with the paper's settings.
+    """Multi-similarity loss with its miner, computed by pytorch-metric-learning; the defaults are those of CricaVPR.
 
-    Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting" (CVPR 2019), through
-    pytorch-metric-learning. The mean is over all images; an image without mined pairs on a side adds nothing there.
+    Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting" (CVPR 2019). The loss is the mean over all
+    images. An image without mined positive pairs has no positive term; likewise for negative pairs.
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 50.0, base: float = 0.0, epsilon: float = 0.1) -> None:
@@ -43,10 +43,10 @@ class MultiSimilarity(nn.Module):
 class Triplet(nn.Module):
     """Triplet loss of pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin), with distances that are not squared.
 
-    Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), with squared distances and a margin of 0.1; here the margin is
-    its root. We depart in the triplets: they come from the step, not from a cache of the whole dataset. Each image is
-    a query; its positive is the nearest image of its place, and its negatives are the nearest `negatives` images of
-    other places that violate the margin.
+    Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), who use squared distances and a margin of 0.1; here the default
+    margin is the square root of 0.1. Unlike theirs, triplets come from one step, not from a cache of the whole dataset.
+    Each image is a query. Its positive is the nearest image of its place. Its negatives are images of other places that
+    violate the margin, at most the nearest `negatives`.
     """
 
     def __init__(self, margin: float = math.sqrt(0.1), negatives: int = 10) -> None:
@@ -66,7 +66,7 @@ class Triplet(nn.Module):
         return loss / len(query), _share([query, positive, negative], len(places))
 
     def mine(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, D), (B,) -> 3 x (T,)
-        """Return the indices of query, positive and negative of each triplet; a place of one image has no triplet."""
+        """Return the indices of query, positive and negative of each triplet. A single image of a place has none."""
         far = torch.finfo(descriptors.dtype).max
         distance = torch.cdist(descriptors, descriptors)  # (B, B)
         same = places[:, None] == places[None, :]
@@ -82,15 +82,15 @@ class Triplet(nn.Module):
 
 
 def triplet_sum(queries: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:  # 3 x (T, D) -> ()
-    """Return the sum of max(0, d(q, p) - d(q, n) + margin) over triplets."""
+    """Return the sum of max(0, d(q, p) - d(q, n) + margin) over triplets (q, p, n), with Euclidean distances d."""
     return F.triplet_margin_loss(queries, positives, negatives, margin, reduction="sum")
 
 
 class CosFace(nn.Module):
-    """Large-margin softmax over the places of a dataset: each place is a class with a weight of its own.
+    """Large-margin softmax over the places of a dataset: each place is a class with its own weight vector.
 
-    Source: Wang et al., "CosFace" (CVPR 2018), with the settings of CosPlace (scale 30, margin 0.4; EigenPlaces: 100).
-    The weights (classes, D) belong to the loss and must be trained with the network.
+    Source: Wang et al., "CosFace" (CVPR 2018). The defaults are CosPlace's, scale 30 and margin 0.4; EigenPlaces has
+    the scale 100. The weights (classes, D) belong to the loss and must be trained with the network.
     """
 
     place_ids: Tensor
@@ -110,11 +110,13 @@ class CosFace(nn.Module):
         classes = torch.searchsorted(self.place_ids, places).clamp(max=len(self.place_ids) - 1)
         unknown = self.place_ids[classes] != places
         if unknown.any():
-            raise InputError(f"place {places[unknown][0].item()} is not one of the places that CosFace was made for.")
+            raise InputError(
+                f"place {places[unknown][0].item()} is not one of the places with which CosFace was created."
+            )
         return F.cross_entropy(self.logits(descriptors, classes), classes), 1.0
 
     def logits(self, descriptors: Tensor, classes: Tensor) -> Tensor:  # (B, D), (B,) -> (B, classes)
-        """Return cosines times the scale; the margin is subtracted from the right class first."""
+        """Return scale * cosine for each class; the margin is first subtracted from the cosine of the correct class."""
         lengths = descriptors.norm(dim=1)[:, None] * self.weight.norm(dim=1)[None, :]
         cosine = descriptors @ self.weight.T / lengths.clamp(min=1e-8)
         margins: Tensor = self.margin * F.one_hot(classes, len(self.weight)).to(cosine.dtype)
@@ -133,8 +135,9 @@ class GeneralizedContrastive(nn.Module):
     """Contrastive loss with graded similarity psi: psi d^2 / 2 + (1 - psi) max(0, tau - d)^2 / 2.
 
     Source: Leyva-Vallina et al., "Data-efficient large scale place recognition with graded similarity supervision"
-    (CVPR 2023). In a step of places psi is 1 (same place) or 0. We depart in the pairs: all pairs of the step count,
-    and those of one place together weigh as much as those of two, as if half of all drawn pairs were positive.
+    (CVPR 2023). Here psi is 1 for two images of the same place, else 0. Unlike the paper's loss, this loss takes all
+    pairs of a step. The mean over positive pairs and the mean over negative pairs have the same weight, as if half of
+    the pairs were positive.
     """
 
     def __init__(self, margin: float = 0.5) -> None:
@@ -146,7 +149,7 @@ class GeneralizedContrastive(nn.Module):
     def forward(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, float]:  # (B, D), (B,)
         first, second = torch.triu_indices(len(places), len(places), offset=1, device=places.device)
         same = places[first] == places[second]
-        # Distances out of products: the differences of 41,328 pairs of 10,752 numbers would take 1.8 GB.
+        # Compute distances from dot products: the differences of 41,328 pairs of 10,752 values would take 1.8 GB.
         products = (descriptors @ descriptors.T)[first, second]
         squares = descriptors.square().sum(dim=1)
         distance = (squares[first] + squares[second] - 2 * products).clamp(min=1e-12).sqrt()
@@ -158,7 +161,7 @@ class GeneralizedContrastive(nn.Module):
 
 
 def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
-    """Return one term for each pair: pull similar ones (1) together, and push others (0) apart up to the margin."""
+    """Return a term for each pair: it pulls similar images (1) together, or pushes others (0) apart to `margin`."""
     pull, push = distance.square(), (margin - distance).clamp(min=0).square()
     return (similarity * pull + (1 - similarity) * push) / 2
 
@@ -172,13 +175,16 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_loss(name: str, dim: int, place_ids: Sequence[int], **settings: Any) -> nn.Module:
-    """Return a loss by its name.
+    """Return the loss with a name.
 
     Args:
-        dim, place_ids: only CosFace needs them: the length of a descriptor, and all places that will come.
+        name: a key of LOSSES.
+        dim: length of a descriptor; only CosFace needs it.
+        place_ids: ids of all places of the training data; only CosFace needs them.
+        settings: settings of the loss that replace its defaults.
 
     Raises:
-        InputError: unknown name, or a setting that the loss does not have.
+        InputError: the name is unknown, or the loss does not have a setting.
 
     Example:
         >>> make_loss("triplet", dim=0, place_ids=[], margin=0.2).margin

@@ -3,10 +3,11 @@
 Activation checkpointing: each block of the backbone keeps only its input and is computed again in the backward pass.
 Gradients are exact, and batch norm sees the same images both times.
 
-Gradient caching: the regions of all images are computed in parts, without a gradient; the loss of the whole step gives
-the gradient of each region; then each part is computed again and takes its share of it. Gradients are exact except
-for batch norm, which sees one part at a time. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under
-Memory Limited Setup" (2021), whose representations are our regions.
+Gradient caching: the features of the regions of all images (in short, the regions) are computed in parts, without a
+gradient. The loss of the whole step gives the gradient of each region. Then each part is computed again, and passes the
+gradient of its regions on to the weights. Gradients are exact unless the network has batch norm, which sees only one
+part at a time. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021),
+whose "representations" are the regions here.
 
 Letters: B images, R regions, C channels.
 """
@@ -28,11 +29,11 @@ from cricavpr.training.batch_norm import frozen_statistics, partial_update
 
 
 class Part(NamedTuple):
-    """Images that go through the backbone together, and their part of the update of batch norm's statistics.
+    """Images that go through the backbone together, and how they update the running statistics of batch norm.
 
     Attributes:
-        rows: which of the images.
-        share, later, counted: see `batch_norm.partial_update`.
+        rows: positions of the images in the step.
+        share, later, counted: arguments of `batch_norm.partial_update`.
     """
 
     rows: slice
@@ -42,9 +43,15 @@ class Part(NamedTuple):
 
 
 def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
-    """Divide images into forward passes of `at_once`, and each pass into micro-batches; 0 does not divide.
+    """Divide images into forward passes, and each forward pass into micro-batches.
 
-    Only the first pass updates the statistics: once, by the mean over its micro-batches, weighted by their sizes.
+    Only the first pass updates the running statistics of batch norm: once, by the mean over its micro-batches, weighted
+    by their sizes.
+
+    Args:
+        images: number of images.
+        at_once: images in a forward pass; 0 for all.
+        micro_batch: images in a micro-batch; 0 for a whole forward pass.
     """
     parts = []
     for first in range(0, images, at_once or images):
@@ -57,12 +64,13 @@ def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
 
 
 class Regions:
-    """Regions of images, and their backward pass: direct, or in micro-batches that are computed twice.
+    """Region features of the images of a step, and their backward pass, with or without gradient caching.
 
     Args:
-        module: the network, whose batch norm is updated once.
-        compute: computes the regions (b, R, C) of some rows of the images.
-        cached: whether `compute` first runs without a gradient, and again in `backward`.
+        module: the network; the running statistics of its batch norm are updated once.
+        compute: function that computes the region features (b, R, C) of a slice of the images.
+        parts: the images that are computed together.
+        cached: whether to use gradient caching: first `compute` without a gradient, and again in `backward`.
     """
 
     def __init__(self, module: nn.Module, compute: Callable[[slice], Tensor], parts: list[Part], cached: bool) -> None:
@@ -77,11 +85,14 @@ class Regions:
             return self.compute(part.rows)
 
     def backward(self) -> None:
-        """Pass the gradient of `values` on to the weights, where the loss's own backward pass stopped there."""
+        """With gradient caching, compute the features again and pass the gradient of `values` on to the weights.
+
+        Without it do nothing: the backward pass of the loss has already reached the weights.
+        """
         if not self.cached or self.values.grad is None:
             return
         for part in self.parts:
-            with frozen_statistics(self.module):  # they were updated the first time
+            with frozen_statistics(self.module):  # the first pass has updated them
                 again = self.compute(part.rows)
                 if again.requires_grad:
                     again.backward(self.values.grad[part.rows])  # type: ignore[no-untyped-call]
@@ -91,10 +102,13 @@ def checkpoint_blocks(trunk: nn.Module) -> None:
     """Make the blocks of a transformer keep only their inputs, and compute them again in the backward pass.
 
     The attention kernel must be the same in both passes.
+
+    Raises:
+        InputError: the trunk is not a vision transformer.
     """
     if not isinstance(trunk, VisionTransformer):
         raise InputError(
-            f"step.activation_checkpointing needs a vision transformer, got a {type(trunk).__name__}. Switch it off; "
+            f"step.activation_checkpointing needs a vision transformer, got a {type(trunk).__name__}. Set it to false; "
             "step.micro_batch saves memory too."
         )
     for block in trunk.blocks:

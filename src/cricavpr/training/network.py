@@ -1,4 +1,4 @@
-"""Build the network of a recipe, and wrap it for the training loop: `Trainable`.
+"""The network of a recipe, and `Trainable`, its wrapper for the training loop.
 
 Letters: B images, R regions, C channels, D dimension, N local features, K clusters, h x w positions.
 """
@@ -30,24 +30,26 @@ from cricavpr.models.weights import load_strictly, read_weights
 from cricavpr.training.recipe import CosPlaceNetwork, NetVLADNetwork, Network, Recipe
 from cricavpr.training.sampling import normalised, sample_place
 
-AUTHORS_CONVOLUTION = 1e-5  # weight and bias alike, in the authors' training script
+AUTHORS_CONVOLUTION = 1e-5  # initial weights and biases of the adapters' convolutions in the authors' script
 
 Baseline = CosPlace | VLADNet
 
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """A network for the training loop: images to regions one by one, then regions to descriptors within groups.
+    """A network for the training loop, in two stages: images to region features, then those to descriptors in groups.
 
     Attributes:
-        model: the module that learns, and whose weights are saved and exported.
-        trunk: the most expensive part, for torch.compile.
+        model: the module that is trained, and whose weights are saved and exported.
+        trunk: the most expensive part of `model`, for torch.compile.
         dim: length of a descriptor.
-        header: settings that a file of its weights needs.
-        regions: compute the regions of each image by itself, (B, 3, H, W) to (B, R, C).
-        correlate: compute descriptors of unit length, (B, R, C) to (B, D); group sizes add up to B.
-        method: return the network as a method; it stays in evaluation mode until `model.train()`.
-        problems: photos that could not be used for the start of the network.
+        header: settings that are stored in a file of the weights.
+        regions: function that computes the features of the regions of each image alone, (B, 3, H, W) to (B, R, C).
+        correlate: function that turns region features (B, R, C) and group sizes, which add up to B, into descriptors
+            of unit length, (B, D).
+        method: function that returns the network as a method. The network is then in evaluation mode until
+            `model.train()` is called.
+        problems: photos that could not be used to initialise the network.
     """
 
     model: nn.Module
@@ -61,7 +63,7 @@ class Trainable:
 
 
 def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
-    """Wrap the paper's network."""
+    """Wrap a CricaVPR network for the training loop."""
     return Trainable(
         model,
         model.backbone,
@@ -74,7 +76,7 @@ def trainable_cricavpr(model: CricaVPR, settings: Settings) -> Trainable:
 
 
 def trainable_baseline(model: Baseline, recipe: Recipe, problems: tuple[Problem, ...] = ()) -> Trainable:
-    """Wrap a network in which images do not see one another: its only region is the descriptor."""
+    """Wrap a network that describes each image alone. An image then has one region feature, its descriptor."""
     name, settings = recipe.network.kind, families.Settings(recipe.image_size, recipe.resize)
     return Trainable(
         model,
@@ -94,10 +96,12 @@ def device_of(model: nn.Module) -> str:
 
 
 def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | None = None) -> Trainable:
-    """Return the recipe's network on a device, before the first step, in training mode.
+    """Return the network of a recipe as it is before the first step, in training mode.
 
     Args:
-        places: the data from which NetVLAD starts; without it NetVLAD's centres are random.
+        recipe: the recipe.
+        device: device of the network.
+        places: training data, whose features initialise NetVLAD's centres; None leaves the centres random.
     """
     network = recipe.network
     if isinstance(network, Network):
@@ -111,7 +115,7 @@ def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | No
 
 
 def tunable_parameters(recipe: Recipe) -> int:
-    """Count the parameters of the network that learn, without those of the loss. Reads no weights."""
+    """Count the parameters of the network that are trained, without those of the loss. No weights are read."""
     if not recipe.network.learns:
         return 0
     network = recipe.network
@@ -124,7 +128,7 @@ def tunable_parameters(recipe: Recipe) -> int:
 
 
 def build_network(network: Network, seed: int) -> CricaVPR:
-    """Build a CricaVPR in training mode, with random weights of `seed` or weights from files."""
+    """Build a CricaVPR network in training mode, with random weights drawn from `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CricaVPR(network.config())
@@ -143,7 +147,10 @@ def _load(module: nn.Module, weights: str, renamed: Callable[[Mapping[str, Tenso
 
 
 def start_adapters_as_authors(model: CricaVPR) -> None:
-    """Set up-projections to zero, so that adapters change nothing yet, and convolutions to 1e-5, biases too."""
+    """Initialise adapters as in the authors' script: weights and biases of convolutions to 1e-5, of `up` to zero.
+
+    The zeros make an untrained adapter change nothing.
+    """
     for adapter in (module for module in model.modules() if isinstance(module, Adapter)):
         for parameter in adapter.up.parameters():
             nn.init.zeros_(parameter)
@@ -153,7 +160,10 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
 
 
 def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the backbone from a file of DINOv2 or of a whole CricaVPR, with the model's own adapters."""
+    """Return a state dict for the model's backbone: weights from a file, adapters from the model itself.
+
+    The file may be DINOv2's or that of a whole CricaVPR.
+    """
     given = from_authors_names(tensors)
     if any(name.startswith("backbone.") for name in given):
         given = {n.removeprefix("backbone."): t for n, t in given.items() if n.startswith("backbone.")}
@@ -161,11 +171,11 @@ def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Te
     return plain | {name: tensor for name, tensor in model.backbone.state_dict().items() if ".adapter." in name}
 
 
-# ---- NetVLAD and CosPlace, to be trained for comparison (Supplementary Table 8)
+# ---- NetVLAD and CosPlace, trained for comparison with CricaVPR (Supplementary Table 8)
 
 
 def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Baseline:
-    """Build a baseline with random weights of `seed` or weights from files."""
+    """Build a NetVLAD or CosPlace network, with random weights drawn from `seed` or weights from files."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _bare_baseline(network)
@@ -178,7 +188,7 @@ def build_baseline(network: NetVLADNetwork | CosPlaceNetwork, seed: int) -> Base
 
 
 def _bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
-    """Build a baseline with random weights; parameters that do not learn require no gradient."""
+    """Build a NetVLAD or CosPlace network with random weights. Only parameters to be trained require a gradient."""
     model: Baseline
     if isinstance(network, NetVLADNetwork):
         model = VLADNet(network.clusters, trunk=network.trunk)
@@ -191,7 +201,10 @@ def _bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
 
 
 def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dict[str, Tensor]:
-    """Rename the entries of torchvision's VGG-16 or ResNet to those of a trunk; drop those behind its end."""
+    """Rename the entries of torchvision's VGG-16 or ResNet to the names in a trunk.
+
+    Entries of layers that the trunk does not have are left out.
+    """
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     found = {}
     for name, tensor in tensors.items():
@@ -202,19 +215,20 @@ def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dic
     return found
 
 
-# ---- NetVLAD before its first step (Arandjelovic et al., 2016, and Nanne's code)
+# ---- initialisation of NetVLAD (Arandjelovic et al., 2016, and the code of Nanne/pytorch-NetVlad)
 
-ROUNDS = 100  # of k-means, as in Nanne's code
-_START = 3  # a stream of random numbers apart from those of the steps
-_AT_ONCE = 16  # pictures through the trunk
+ROUNDS = 100  # most rounds of k-means, as in Nanne/pytorch-NetVlad
+_START = 3  # part of the seed, so that these random numbers differ from those of the steps
+_AT_ONCE = 16  # pictures that go through the trunk together
 
 
 @torch.no_grad()
 def start_from_clusters(model: VLADNet, recipe: Recipe, places: PlaceDataset) -> tuple[Problem, ...]:
     """Set the centres of NetVLAD by k-means over local features; return the photos that could not be used.
 
-    The features have unit length. They are random ones of one picture, not augmented, of each of some places. The
-    draws follow from the recipe's seed, so they are the same in every process and after every restart.
+    The features come from one picture, without augmentation, of each of `init_images` random places. From each picture
+    `init_features` random features of unit length are taken. The random choices depend only on the recipe's seed, so
+    they are the same in every process and after every restart.
     """
     network = recipe.network
     assert isinstance(network, NetVLADNetwork)
@@ -241,10 +255,10 @@ def start_from_clusters(model: VLADNet, recipe: Recipe, places: PlaceDataset) ->
 
 
 def cluster(features: Tensor, count: int, random: np.random.Generator) -> Tensor:  # (N, C) -> (K, C)
-    """Return the centres of k-means, started from random features.
+    """Return the centres that k-means finds, starting from random features.
 
-    An empty cluster takes the feature that is farthest from its own centre. With fewer features than centres some
-    features are drawn more than once.
+    The centre of an empty cluster moves to the feature that is farthest from its nearest centre. If there are fewer
+    features than centres, several centres start from the same feature.
     """
     first = random.permutation(max(count, len(features)))[:count] % len(features)
     centres = features[torch.from_numpy(first).to(features.device)].clone()

@@ -1,7 +1,7 @@
-"""Recipes: everything that decides the result of a training run, checked before anything costs time.
+"""Recipes: all settings that decide the result of a training run, checked before training begins.
 
-Settings that only change the speed (device, workers, checkpoint interval) are not in a recipe. Invalid values raise
-ValueError, which `schema.build` turns into an InputError that names the file.
+Settings that change only the speed, such as device, workers and checkpoint interval, are not in a recipe. An invalid
+value raises ValueError, which `schema.build` turns into an InputError with the name of the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ def _require_known(name: str, value: str, known: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class TownData:
-    """Pictures of drawn towns: `places` places of each town, `views` pictures of each place."""
+    """Pictures of computer-drawn towns.
+
+    Attributes:
+        seeds: a seed for each town.
+        places: number of places in each town.
+        views: number of pictures of each place.
+    """
 
     seeds: tuple[int, ...]
     places: int
@@ -54,7 +60,12 @@ class TownData:
 
 @dataclass(frozen=True)
 class DiskData:
-    """Places on disk: the folder of GSV-Cities (some of its `cities`, or all), or a file of `cricavpr places build`."""
+    """Places on disk.
+
+    Attributes:
+        path: the folder of GSV-Cities, or a file written by `cricavpr places build`.
+        cities: names of the cities to use; empty for all.
+    """
 
     path: str
     cities: tuple[str, ...] = ()
@@ -62,7 +73,13 @@ class DiskData:
 
 @dataclass(frozen=True)
 class Data:
-    """Source of the pictures (town or disk), order of places, and augmentation."""
+    """Source of the pictures, order of the places, and augmentation.
+
+    Attributes:
+        town, disk: source of the pictures; give exactly one.
+        sampler: order of the places, a key of `sampling.SAMPLERS`.
+        augment: augmentation, a key of `augment.AUGMENTS`.
+    """
 
     town: TownData | None = None
     disk: DiskData | None = None
@@ -71,20 +88,23 @@ class Data:
 
     def __post_init__(self) -> None:
         given = [name for name in ("town", "disk") if getattr(self, name) is not None]
-        _require(len(given) == 1, "data", "one of data.town and data.disk", given)
+        _require(len(given) == 1, "data", "exactly one of data.town and data.disk", given)
         _require_known("sampler", self.sampler, SAMPLERS)
         _require_known("augment", self.augment, AUGMENTS)
 
 
 @dataclass(frozen=True)
 class Network(Ablation):
-    """CricaVPR: the name of its backbone, its other choices, and the weights it starts from.
+    """A CricaVPR network: its settings (see `Ablation`), and the weights from which training starts.
 
     Attributes:
-        init: how adapters start. Both set the up-projection to zero, so that an untrained adapter changes nothing;
-            "authors" sets weights and biases of the adapters' convolutions to 1e-5, as published.
-        backbone_weights: a known name or a file for the backbone alone: DINOv2's, or a CricaVPR's without its adapters.
-        weights: a known name or a file for the whole network, to train further.
+        backbone: the name of a transformer in `vit.BACKBONES`.
+        init: how adapters are initialised. "authors" sets weights and biases of their convolutions to 1e-5, as
+            published; "default" draws them at random. In both an untrained adapter changes nothing.
+        backbone_weights: known name or file of weights for the backbone alone: DINOv2's, or those of a CricaVPR,
+            without its adapters. Empty for random weights.
+        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
+        kind: always "cricavpr".
     """
 
     backbone: str = "vitb14"
@@ -95,7 +115,7 @@ class Network(Ablation):
 
     @property
     def learns(self) -> bool:
-        """Whether training changes more than the power of the generalised mean."""
+        """Whether training changes anything besides the power of GeM pooling."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
@@ -106,7 +126,7 @@ class Network(Ablation):
         _require(heads_fit, "encoder_heads", f"a divisor of the width, {width}", self.encoder_heads)
         _require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
         one = not (self.backbone_weights and self.weights)
-        _require(one, "weights", "empty where backbone_weights is given", self.weights)
+        _require(one, "weights", "empty if backbone_weights is given", self.weights)
 
     def config(self) -> CricaVPRConfig:
         shared = {one.name: getattr(self, one.name) for one in fields(Ablation)}
@@ -115,14 +135,14 @@ class Network(Ablation):
 
 @dataclass(frozen=True)
 class Convolutional:
-    """Settings that the baselines share; images do not see one another in them.
+    """Settings that NetVLAD and CosPlace share. Both describe each image independently of the others.
 
     Attributes:
-        trunk: vgg16 or a resnet, under the names of `models.cnn`.
-        tuning: "end" trains conv5 of VGG-16 or the stages of a ResNet from the third on, and all behind the trunk, as
-            CosPlace's authors do; "full" trains everything.
-        trunk_weights: a file of torchvision's for the trunk alone.
-        weights: a known name or a file for the whole network, to train further.
+        trunk: convolutional backbone, a key of `models.cnn.TRUNKS`.
+        tuning: "end" trains the last layers of the trunk (conv5 of VGG-16, or a ResNet from its third stage on) and all
+            layers after the trunk, as CosPlace's authors do; "full" trains everything.
+        trunk_weights: file of torchvision's weights for the trunk alone. Empty for random weights.
+        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
     """
 
     trunk: str = "resnet50"
@@ -134,15 +154,18 @@ class Convolutional:
     def __post_init__(self) -> None:
         _require_known("trunk", self.trunk, TRUNKS)
         one = not (self.trunk_weights and self.weights)
-        _require(one, "weights", "empty where trunk_weights is given", self.weights)
+        _require(one, "weights", "empty if trunk_weights is given", self.weights)
 
 
 @dataclass(frozen=True)
 class NetVLADNetwork(Convolutional):
-    """A trunk and NetVLAD, which starts from k-means over features of training pictures unless `weights` are given.
+    """A trunk and NetVLAD. Unless `weights` are given, k-means over features of training pictures initialises NetVLAD.
 
     Attributes:
-        init_images, init_features: number of pictures for k-means, and of random features of each.
+        kind: always "netvlad".
+        clusters: number of clusters.
+        init_images: number of pictures for k-means.
+        init_features: number of random features from each of these pictures.
     """
 
     kind: Literal["netvlad"] = "netvlad"
@@ -158,7 +181,7 @@ class NetVLADNetwork(Convolutional):
 
 @dataclass(frozen=True)
 class CosPlaceNetwork(Convolutional):
-    """A trunk, GeM and a linear layer to `dim` values."""
+    """A trunk, GeM pooling and a linear layer to descriptors of `dim` values."""
 
     kind: Literal["cosplace"] = "cosplace"
     dim: int = 2048
@@ -170,19 +193,26 @@ class CosPlaceNetwork(Convolutional):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: places x images_per_place images, and the groups within which they see one another.
+    """Settings of one training step.
 
     Attributes:
-        group_sizes: one is drawn for each step; 0 is all images of a forward pass.
-        members: order of the images before they are divided into groups. "across" shuffles them; "in_order" keeps the
-            images of a place together, as the authors' loader does, so a small group gives the label away.
-        group_scope: images that a group may hold when several processes train. With "world", those of the whole step:
-            results do not depend on the number of processes. With "rank", those of one process: they do.
-        images_at_once: images in a forward pass, each with its own batch norm and groups, as on one of several GPUs
-            under DataParallel; only the first pass updates the running statistics. 0 takes all.
-        micro_batch: images of one process that the backbone keeps in memory at once; it computes them twice, and
-            batch norm sees only these. 0 takes all.
-        self_distillation: weight of 1 - cosine between the descriptor of an image alone and the one in its group.
+        places: number of places in a step.
+        images_per_place: number of images of each place.
+        group_sizes: sizes of groups, within which images influence one another. One size is drawn for each step; 0
+            stands for all images of a forward pass.
+        members: order of the images before they are divided into groups. "across" shuffles them. "in_order" keeps the
+            images of a place together, as the authors' loader does, so that small groups reveal the place labels.
+        group_scope: which images a group may hold if several processes train. "world" allows those of the whole step,
+            so results do not depend on the number of processes. "rank" allows only those of one process, so results
+            depend on the number of processes.
+        images_at_once: number of images in a forward pass; 0 takes all. Each pass has its own batch norm and groups, as
+            each GPU has under DataParallel. Only the first pass updates the running statistics of batch norm.
+        micro_batch: number of images that the backbone keeps in memory at once, in each process; 0 takes all. Images
+            are computed twice, and batch norm sees only those of one micro-batch.
+        self_distillation: weight of a loss term, 1 - cosine between an image's descriptors alone and in its group.
+        precision: "bf16" computes with autocast to bfloat16; "fp32" does not.
+        activation_checkpointing: whether to save memory by computing the blocks of the backbone twice.
+        compile: whether to use torch.compile for the backbone.
     """
 
     places: int
@@ -214,7 +244,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by name. Settings default to those of its authors; a setting that the loss does not have is an error."""
+    """A loss and its settings. None stands for the default of the loss.
+
+    Attributes:
+        name: a key of `losses.LOSSES`.
+        alpha, beta, base, epsilon: settings of multi_similarity.
+        margin: setting of the other losses.
+        scale: setting of cosface.
+    """
 
     name: str = "multi_similarity"
     alpha: float | None = None
@@ -233,7 +270,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Optimizer; `clip` is the maximum norm of the gradient, 0 for none. Biases, norms and embeddings never decay."""
+    """The optimizer and its settings.
+
+    Attributes:
+        name: "adam" or "adamw".
+        rate: learning rate, before the schedule.
+        betas: decay rates of the moments.
+        weight_decay: weight decay; it never applies to biases, norms and embeddings.
+        clip: maximum norm of the gradient; 0 for no limit.
+    """
 
     name: Literal["adam", "adamw"] = "adam"
     rate: float = 1e-4
@@ -250,7 +295,13 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate: linear warm-up, then constant, halved every few epochs' worth of steps, or a cosine to 0."""
+    """Schedule of the learning rate.
+
+    Attributes:
+        kind: what follows the warm-up: "constant", "step" (halved every few epochs), or "cosine" (falls to 0).
+        warmup_steps: number of steps in which the rate rises linearly.
+        halve_every_epochs: number of epochs between two halvings, for "step".
+    """
 
     kind: Literal["constant", "step", "cosine"] = "constant"
     warmup_steps: int = 0
@@ -263,7 +314,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class HeldOutTown:
-    """A town that is not trained on: one database picture and one query picture of each place."""
+    """A computer-drawn town for validation, with one database picture and one query picture of each place.
+
+    Attributes:
+        seed: seed of the town; it should not be one of the training towns.
+        places: number of places.
+    """
 
     seed: int
     places: int
@@ -273,12 +329,16 @@ class HeldOutTown:
 class Validation:
     """Validation data, and when recall is measured on it.
 
-    The best network is the first with the highest recall@`best_by` under the first grouping.
+    The weights with the highest recall@`best_by` under the first grouping are the best weights of the run; ties go to
+    the earlier step.
 
     Attributes:
-        town: a drawn town.
-        dataset: the folder of a dataset, as for `cricavpr evaluate`, instead of a town.
-        every_steps: steps between validations; 0 validates at the end of each epoch.
+        town: a computer-drawn town; give either `town` or `dataset`.
+        dataset: the folder of a dataset, as for `cricavpr evaluate`.
+        radius_m: distance in metres within which a photo of `dataset` counts as a correct match.
+        groupings: groupings under which recall is measured, as texts for `Grouping.parse`.
+        every_steps: number of steps between validations; 0 validates at the end of each epoch.
+        best_by: cut-off N of the recall@N that decides which weights are best: 1, 5 or 10.
         patience: number of validations without a better recall after which the run ends; 0 for no limit.
     """
 
@@ -292,7 +352,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         one = (self.town is None) != (not self.dataset)
-        _require(one, "validation", "one of validation.town and validation.dataset", self.dataset)
+        _require(one, "validation", "exactly one of validation.town and validation.dataset", self.dataset)
         _require(len(self.groupings) > 0, "groupings", "at least one", list(self.groupings))
         for text in self.groupings:
             Grouping.parse(text)
@@ -302,13 +362,22 @@ class Validation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result of a training run.
+    """All settings that decide the result of a training run.
 
     Attributes:
+        data: training data.
+        network: the network.
+        step: settings of a step.
         image_size: (height, width) in pixels.
-        resize: how the trained network resizes when it describes; training itself resizes with Pillow.
-        epochs, steps: length of the run; give one, the other is 0. An epoch shows each place once, except a remainder
-            that does not fill a step. If nothing in the network learns, both are 0, and it is only validated.
+        resize: how the trained network resizes photos that it describes; training itself resizes with Pillow.
+        epochs, steps: length of the run; one of them is above 0, and the other is 0. An epoch shows each place once,
+            except for the last places if they do not fill a step. If no part of the network is trained, both are 0, and
+            the network is only validated.
+        seed: seed of all random numbers.
+        loss: the loss.
+        optimizer: the optimizer.
+        schedule: schedule of the learning rate.
+        validation: validation data; None for no validation.
     """
 
     data: Data
@@ -327,11 +396,11 @@ class Recipe:
     def __post_init__(self) -> None:
         given = [self.epochs, self.steps]
         if self.network.learns:
-            _require(min(given) == 0 and max(given) > 0, "[epochs, steps]", "one above 0 and the other 0", given)
+            _require(min(given) == 0 and max(given) > 0, "one of [epochs, steps]", "above 0 and the other 0", given)
         elif given != [0, 0] or self.validation is None:
             raise ValueError(
-                "nothing in this network learns: it has neither adapter nor encoder. To validate it as it is, give "
-                "steps = 0, epochs = 0 and a validation"
+                "this network has nothing to train: it has neither adapter nor encoder. To validate it without "
+                "training, give steps = 0, epochs = 0 and a validation"
             )
         patch = BACKBONES[self.network.backbone].patch if isinstance(self.network, Network) else 1
         fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
@@ -343,10 +412,14 @@ class Recipe:
 
 
 def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with some settings replaced, such as `{"optimizer.rate": 2e-4}`.
+    """Return a copy of a recipe with some settings replaced.
+
+    Args:
+        recipe: the recipe.
+        settings: new values by setting, such as `{"optimizer.rate": 2e-4}`.
 
     Raises:
-        InputError: unknown setting, or invalid value.
+        InputError: a setting is unknown, or a value is invalid.
     """
     values = to_plain(recipe)
     for key, value in settings.items():
@@ -354,17 +427,17 @@ def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         table = values
         for name in tables:
             if not isinstance(table.get(name, {}) or {}, dict):
-                raise InputError(f"unknown setting {key!r}: {name!r} has no settings below it.")
+                raise InputError(f"unknown setting {key!r}: {name!r} is a single setting, not a table.")
             table[name] = table = table.get(name) or {}
         table[last] = value
     return build(Recipe, values, "the changed recipe")
 
 
 def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """Read settings such as `optimizer.rate=2e-4`; a value that is not valid TOML is plain text.
+    """Parse settings such as `optimizer.rate=2e-4`. A value that is not valid TOML is taken as text.
 
     Raises:
-        InputError: no equals sign.
+        InputError: a setting has no equals sign, or nothing before it.
 
     Example:
         >>> read_settings(["optimizer.rate=2e-4", "step.group_sizes=[1, 16]", "data.disk.path=mine.json"])
@@ -383,7 +456,13 @@ def read_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -> str:
-    """Describe the settings that differ, with both values, except those that are `named`."""
+    """Return a text that lists the settings that differ between two recipes, with both values; empty if there are none.
+
+    Args:
+        recorded: the earlier recipe.
+        wanted: the present recipe.
+        named: settings that may differ, such as "optimizer.rate"; a table such as "data" stands for all its settings.
+    """
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
     return ", ".join(
         f"{key} was {before.get(key)!r} and is {after.get(key)!r}"

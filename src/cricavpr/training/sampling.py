@@ -1,7 +1,7 @@
-"""The order of places, and the images of a place in a step.
+"""The order of places in an epoch, and the images of a place in a step.
 
-Every draw is a pure function of the seed, the epoch and the place: it depends neither on the worker process nor on
-earlier draws. So a resumed run reads the same images as an uninterrupted one.
+Every random choice depends only on the seed, the epoch and the place, and not on the worker process or on earlier
+choices. So a resumed run reads the same images as an uninterrupted run.
 
 Letters: K images of a place.
 """
@@ -24,30 +24,31 @@ from cricavpr.errors import ImageError, InputError
 from cricavpr.images import IMAGENET_MEAN, IMAGENET_STD
 from cricavpr.training.augment import Augment, unchanged
 
-_CHOICE, _AUGMENT, _OTHER = range(3)  # streams of random numbers that must differ
-_MAX_TRIES = 100  # places in a row without enough readable images: then the data is broken, not a photo
+_CHOICE, _AUGMENT, _OTHER = range(3)  # parts of the seed, so that these random numbers differ
+_MAX_TRIES = 100  # after so many places in a row without enough readable images, the data is broken
 
 # ---- the order of places
 
-Order = NDArray[np.int64]  # indices of places, each once
+Order = NDArray[np.int64]  # the indices of all places, each once
 
 
 def shuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Shuffle all places of all cities anew in each epoch."""
+    """Return the indices of all places in random order, which differs between epochs."""
     return np.random.default_rng([seed, epoch]).permutation(len(places)).astype(np.int64)
 
 
 def cities_in_order(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Take city after city, so that a step sees mostly one city; the same order in every epoch.
+    """Return the indices of the places city by city, in the same order in every epoch.
 
-    The images of each city are shuffled, and places come in the order of their first image, as in the authors' loader:
-    a place with more images tends to come earlier. The authors build their loader once, so their order stays.
+    So a step has mostly places of one city.
+    As in the authors' loader, the images of each city are shuffled, and places follow in the order of their first
+    image. So places with more images tend to come earlier. The authors shuffle only once, so the order stays the same.
     """
     return cities_reshuffled(places, seed, 0)
 
 
 def cities_reshuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Take city after city like `cities_in_order`, but shuffle each city anew in each epoch."""
+    """Return the indices of the places city by city like `cities_in_order`, but in another order in each epoch."""
     numbers: dict[str, int] = {}
     cities = np.array([numbers.setdefault(place.city, len(numbers)) for place in places], np.int64)
     sizes = np.array([len(place.images) for place in places], np.int64)
@@ -61,7 +62,7 @@ def cities_reshuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
 
 
 SAMPLERS: dict[str, Callable[[Sequence[Place], int, int], Order]] = {
-    "cities_in_order": cities_in_order,  # the paper's
+    "cities_in_order": cities_in_order,  # the order of the paper
     "cities_reshuffled": cities_reshuffled,
     "shuffled": shuffled,
 }
@@ -70,7 +71,7 @@ SAMPLERS: dict[str, Callable[[Sequence[Place], int, int], Order]] = {
 
 
 class Sample(NamedTuple):
-    """Images of one place; another place than the wanted one, if that had too few readable images."""
+    """Images of one place. It is another place than the wanted place if that has too few readable images."""
 
     images: NDArray[np.uint8]  # (K, h, w, 3)
     place_id: int
@@ -89,7 +90,11 @@ def sample_place(
 ) -> Sample:
     """Draw K images of a place without replacement, resize them with Pillow (bilinear), then augment them.
 
-    An unreadable image is listed and another one of the place is taken; where fewer than K are left, another place is.
+    An unreadable image is listed in `problems`, and another image of the place replaces it. If a place has fewer than
+    K readable images, another random place replaces it.
+
+    Raises:
+        InputError: 100 places in a row have too few readable images.
     """
     problems: list[Problem] = []
     others = np.random.default_rng([seed, epoch, dataset.places[place_index].id, _OTHER])
@@ -103,7 +108,7 @@ def sample_place(
             return Sample(np.stack([np.asarray(picture) for picture in shown]), place.id, tuple(problems))
         place_index = int(others.integers(len(dataset)))
     first = problems[0] if problems else None
-    why = f"the first: {first.name}: {first.reason}" if first else f"none has {images_per_place} images"
+    why = f"the first: {first.name}: {first.reason}" if first else f"no place has {images_per_place} images"
     raise InputError(
         f"{_MAX_TRIES} places of {dataset.name} in a row have fewer than {images_per_place} readable images ({why}). "
         "Check the folder of the data."
@@ -118,9 +123,10 @@ def _read(
     image_size: tuple[int, int],  # (h, w)
     problems: list[Problem],
 ) -> list[Image.Image]:
-    """Read the first `count` readable images, or fewer if there are no more.
+    """Read the first `count` readable images of a place in an order; return fewer if the place has fewer.
 
-    A substitute takes the position of the unreadable image, so that the others are augmented as without it.
+    A substitute takes the position of the unreadable image, so that the augmentation of the other images stays the
+    same.
     """
     spare = iter(order[count:].tolist())
     pictures: list[Image.Image] = []
@@ -139,7 +145,10 @@ def _read(
 
 
 def normalised(images: Tensor) -> Tensor:  # (B, H, W, 3) uint8 -> (B, 3, H, W) float32
-    """Convert uint8 images to normalised floats on the same device, to which bytes move four times as fast."""
+    """Convert uint8 images to normalised float32 images on the same device.
+
+    Move uint8 images to a GPU before this call: they are four times smaller than float32 images.
+    """
     scaled = images.permute(0, 3, 1, 2).contiguous().float() / 255
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (scaled - mean) / std

@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C and SIGTERM."""
+"""Requests to stop a training run: Ctrl-C (SIGINT) and SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, SIGINT or SIGTERM, stopped the program at once."""
+    """Raised when SIGINT or SIGTERM stops the program at once; `signal` is the number of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -18,9 +18,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """A request to stop, by SIGINT or SIGTERM; `signal` is None until one comes.
+    """Handler of SIGINT and SIGTERM, which ask the program to stop.
 
-    A signal raises `Interrupted`. With `finish_step` it is only recorded; a second Ctrl-C raises all the same.
+    A signal raises `Interrupted`. But if `finish_step` is true, it is only recorded, so that the program can finish its
+    step; then a second Ctrl-C raises `Interrupted`.
+
+    Attributes:
+        signal: number of the recorded signal; None before a signal.
+        finish_step: whether to record signals instead of raising `Interrupted`.
     """
 
     def __init__(self) -> None:
@@ -28,7 +33,7 @@ class StopRequest:
         self.finish_step = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
+        """Record a signal, or raise `Interrupted`."""
         if not self.finish_step or (number == signal.SIGINT and self.signal == signal.SIGINT):
             raise Interrupted(number)
         self.signal = number
@@ -36,7 +41,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Handle Ctrl-C and SIGTERM during the block; only the main thread can."""
+    """Handle Ctrl-C and SIGTERM in this block. Only the main thread can; in other threads signals are not handled."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

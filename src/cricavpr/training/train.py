@@ -1,9 +1,9 @@
-"""Train by a recipe: the loop, and the folder that a run leaves.
+"""Training by a recipe: the training loop, and the folder of a run.
 
-RUN/last.safetensors, best.safetensors   weights that `load_method` reads
+RUN/last.safetensors, best.safetensors   weights for `load_method`
 RUN/log.jsonl, speed.jsonl, curves.*     see `log`
 RUN/checkpoints/                         see `checkpoints`
-RUN/pictures/                            drawn towns, if the recipe has any
+RUN/pictures/                            pictures of computer-drawn towns, if the recipe uses any
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cricavpr.training.recipe import Recipe, changed, differences
 from cricavpr.training.signals import StopRequest, stop_requests
 from cricavpr.training.validation import measure, open_held_out
 
-_RANDOM = 2  # a stream of random numbers apart from those of the data
+_RANDOM = 2  # part of the seed, so that these random numbers differ from those of the data
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Machine:
     """Settings that decide the speed of a run, but not its result.
 
     Raises:
-        InputError: fewer than 0 workers, or less than 1 step between checkpoints.
-        MissingExtraError: TensorBoard is asked for and not installed.
+        InputError: `workers` is below 0, or `checkpoint_every` is below 1.
+        MissingExtraError: `tensorboard` is true, but TensorBoard is not installed.
     """
 
-    device: str = "cpu"
-    workers: int = 2  # processes that read pictures, for each that trains; 0 reads in the training process
-    checkpoint_every: int = 200  # steps
-    pictures: Path | None = None  # folder for drawn towns; None keeps them in the run's folder
-    quiet: bool = False  # no progress lines
-    tensorboard: bool = False  # event files beside the log
+    device: str = "cpu"  # auto, cpu, cuda or mps
+    workers: int = 2  # processes that read pictures for each training process; 0 reads in the training process
+    checkpoint_every: int = 200  # number of steps between checkpoints
+    pictures: Path | None = None  # folder for the pictures of drawn towns; None for a folder in the run's folder
+    quiet: bool = False  # whether to print no progress lines
+    tensorboard: bool = False  # whether to write event files for TensorBoard
 
     def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("checkpoint_every", 1)):
@@ -62,24 +62,28 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a run."""
+    """Result of a training run."""
 
-    step: int  # steps done
-    steps: int  # steps of the whole run
-    best: float | None  # the highest recall of those that decide; None without validation
-    stopped_by: int | None  # the signal that stopped the run early
+    step: int  # number of steps done
+    steps: int  # number of steps of the whole run
+    best: float | None  # highest recall@best_by under the first grouping, as a fraction; None without validation
+    stopped_by: int | None  # number of the signal that stopped the run early; None if none did
     problems: tuple[Problem, ...]  # photos that could not be used
 
 
 def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: World = ALONE) -> Outcome:
-    """Train from step 0, in a new folder.
+    """Train a network from step 0, in a new folder.
 
     Args:
-        world: the processes that train together, from `distributed.joined`; each calls this with the same arguments.
+        recipe: settings that decide the result.
+        folder: folder of the run.
+        machine: settings that decide the speed; None for the defaults.
+        world: the processes that train together, from `distributed.joined`. Each process calls this function with the
+            same arguments.
 
     Raises:
-        InputError: the folder holds a run, or cannot be written, or the data is missing.
-        CricaVPRError: the loss is no longer finite; the last good checkpoint stays.
+        InputError: the folder already holds a run or cannot be written, or the data is missing.
+        CricaVPRError: the loss, its gradient or a weight is not finite; the last checkpoint is kept.
 
     Example:
         >>> import tempfile
@@ -93,7 +97,7 @@ def train(recipe: Recipe, folder: Path, machine: Machine | None = None, world: W
     """
     with world.together():
         if checkpoints.list_checkpoints(folder / "checkpoints"):
-            raise InputError(f"{folder} holds a run already. Go on with --resume {folder}, or choose another --out.")
+            raise InputError(f"{folder} holds a run already. Continue with --resume {folder}, or choose another --out.")
     with _locked(folder, world), stop_requests() as stop:
         run = TrainingRun(recipe, folder, machine or Machine(), world)
         run.begin()
@@ -107,16 +111,19 @@ def resume(
     machine: Machine | None = None,
     world: World = ALONE,
 ) -> Outcome:
-    """Resume from the newest whole checkpoint; the result is that of an uninterrupted run.
+    """Resume a run from its newest undamaged checkpoint; the result is that of an uninterrupted run.
 
     Args:
-        recipe: the recipe of the run; None takes the recorded one.
+        folder: folder of the run.
+        recipe: recipe of the run; None takes the recipe in the checkpoint.
         changes: settings to change from now on, such as `{"steps": 2000}`.
-        world: as for `train`; the number of processes may change, and all must see the folder.
+        machine: settings that decide the speed; None for the defaults.
+        world: the processes that train together, as for `train`. Their number may differ from that of the earlier run,
+            and all must have access to the folder.
 
     Raises:
-        InputError: there is no checkpoint, or the recipe differs in something that `changes` does not name.
-        CricaVPRError: the loss is no longer finite; the last good checkpoint stays.
+        InputError: there is no checkpoint, or the recipe differs in a setting that is not in `changes`.
+        CricaVPRError: the loss, its gradient or a weight is not finite; the last checkpoint is kept.
     """
     changes = changes or {}
     with world.together():
@@ -129,10 +136,10 @@ def resume(
             wanted = changed(recorded if recipe is None else recipe, changes)
             if what := differences(recorded, wanted, changes):
                 raise InputError(
-                    f"the run began with another recipe: {what}. To change it on purpose, name it with --set."
+                    f"the run began with another recipe: {what}. To change a setting on purpose, give it with --set."
                 )
         for complaint in complaints if world.first else []:
-            warn(f"{complaint} Going on from {source}.")
+            warn(f"{complaint} Continuing from {source}.")
         run = TrainingRun(wanted, folder, machine or Machine(), world)
         run.restore(checkpoint, source, changes)
         return run.go(stop)
@@ -140,7 +147,7 @@ def resume(
 
 @contextlib.contextmanager
 def _locked(folder: Path, world: World) -> Iterator[None]:
-    """Make the folder if need be, and keep other runs out of it."""
+    """Make the folder unless it exists, and lock it in this block, so that no other run uses it."""
 
     def lock() -> None:
         try:
@@ -155,7 +162,7 @@ def _locked(folder: Path, world: World) -> Iterator[None]:
 
 
 class TrainingRun:
-    """A run in its folder. Of several processes only the first one writes and validates."""
+    """A training run and its folder. If several processes train, only the first process writes files and validates."""
 
     def __init__(self, recipe: Recipe, folder: Path, machine: Machine, world: World = ALONE) -> None:
         self.recipe, self.folder, self.machine, self.world = recipe, folder, machine, world
@@ -175,12 +182,12 @@ class TrainingRun:
     # ---- the loop
 
     def go(self, stop: StopRequest) -> Outcome:
-        """Train until the end, or until asked to stop."""
+        """Train until the run is finished or `stop` has a signal; raise CricaVPRError if the run diverges."""
         stop.finish_step = True
         try:
             self._train(stop)
             if self.steps.count == 0 and not self.standing.measured:
-                self.world.first_only(self._validate)  # a network that does not learn is validated as it is
+                self.world.first_only(self._validate)  # a network with nothing to train is only validated
             self._save()
             self.world.first_only(self._end)
         except Diverged as error:
@@ -188,8 +195,8 @@ class TrainingRun:
                 raise OthersFailed("the run diverged in all processes") from None
             newest = next(iter(checkpoints.list_checkpoints(self.folder / "checkpoints")), None)
             raise CricaVPRError(
-                f"step {self.step + 1:,}: {error}, so the run stops. The last good state is {newest}; go on from it "
-                "with --resume and, say, --set optimizer.rate=... (lower)."
+                f"step {self.step + 1:,}: {error}, so the run stops. The last good checkpoint is {newest}; continue "
+                "from it with --resume and a lower learning rate, --set optimizer.rate=..."
             ) from error
         finally:
             if self.world.first:
@@ -219,7 +226,7 @@ class TrainingRun:
                     self._save()
 
     def _is_over(self, stop: StopRequest) -> bool:
-        """Return whether to stop, the same in all processes, whichever received a signal."""
+        """Return whether to stop. If one process received a signal, all processes stop."""
         over, number = self.world.max(int(self._is_finished()), stop.signal or 0)
         if number:
             stop.signal = number
@@ -237,7 +244,7 @@ class TrainingRun:
         return self.step % (wanted.every_steps or self.steps.per_epoch) == 0 or self.step == self.steps.count
 
     def _seed_dropout(self) -> None:
-        """Seed dropout by the number of the step: no random state has to be saved.
+        """Seed dropout by the number of the step, so that checkpoints need no state of random numbers.
 
         Processes that compute the same groups get the same seed.
         """
@@ -264,7 +271,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Name each photo once, although every epoch reads it again."""
+        """Report each photo that could not be used, but only once, although every epoch reads it again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -300,7 +307,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log and save step 0, to find out before training whether the folder can be written."""
+        """Open the log, and save a checkpoint of step 0, which shows before training that the folder can be written."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
@@ -312,7 +319,7 @@ class TrainingRun:
             self.monitor.say(f"each group stays within one of {self.world.count} processes (step.group_scope = rank)")
 
     def _save(self) -> None:
-        """Write a checkpoint of this step, once."""
+        """Write a checkpoint of this step, unless it has been written."""
         if self._saved_step != self.step:
             self.world.first_only(self._save_here)
         self._saved_step = self.step
@@ -330,23 +337,35 @@ class TrainingRun:
         checkpoints.save(self.folder / "checkpoints", Checkpoint(facts, checkpoints.tensors_of(self.learner)))
 
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
-        """Set the run to a checkpoint. Data, network and groups must match, except for changes that are `named`."""
+        """Set the run to the state of a checkpoint.
+
+        The training data must be the same and, with step.group_scope = rank, the number of processes too, unless these
+        settings are listed in `named`. The network must fit the checkpoint.
+
+        Args:
+            checkpoint: the checkpoint.
+            source: path of the checkpoint, for messages.
+            named: settings that the user changes on purpose, such as "data.town.seeds".
+
+        Raises:
+            InputError: data, number of processes or network do not match.
+        """
         facts, now = checkpoint.facts, self.world.count
         with self.world.together():
             scope_named = bool({"step", "step.group_scope"} & set(named))
             if facts.processes != now and self.recipe.step.group_scope == "rank" and not scope_named:
                 raise InputError(
                     f"{self.folder} needs {facts.processes} processes, as before (step.group_scope = rank), got {now}. "
-                    f"Start {facts.processes}, or name the change with --set step.group_scope=..."
+                    f"Start {facts.processes} processes, or allow the change with --set step.group_scope=..."
                 )
             data_named = any(name.split(".")[0] == "data" for name in named)
             if facts.data_fingerprint != self.places.fingerprint() and not data_named:
                 raise InputError(
-                    f"the data of {self.folder} has changed since the run began. Restore it, or name the change with "
-                    "--set data..."
+                    f"the data of {self.folder} has changed since the run began. Restore the data, or allow the change "
+                    "with --set data..."
                 )
             checkpoints.restore(self.learner, checkpoint.tensors, source)
         if facts.code != code_version() and self.world.first:
-            warn(f"note: the run began with other versions, {facts.code}; these are {code_version()}")
+            warn(f"note: the run began with other versions: {facts.code}; the versions now are {code_version()}")
         self.step, self.standing, self._saved_step = facts.step, facts.position, facts.step
         self.world.first_only(partial(self._open_log, facts.log_bytes))

@@ -1,4 +1,4 @@
-"""Measure recall on held-out data, under one or several groupings.
+"""Validation: recall on data that is not trained on, under one or several groupings.
 
 Letters: N images, Q queries, n cut-off.
 """
@@ -28,15 +28,24 @@ from cricavpr.training.recipe import Recipe
 from cricavpr.training.sampling import normalised
 
 AT = (1, 5, 10)
-_IMAGES_AT_ONCE = 64
+_IMAGES_AT_ONCE = 64  # images that go through the network together
 
 Vectors = NDArray[np.float32]  # (N, D)
 Recalls = dict[int, float]  # recall@N, a fraction of all queries, for each N of AT
-HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # and the photos that could not be used
+HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # Problems: photos that could not be used
 
 
 def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> tuple[HeldOut | None, tuple[Problem, ...]]:
-    """Open the validation data, if any; return a function that measures recall, and the photos that cannot be used."""
+    """Open the validation data of a recipe.
+
+    Return a function that measures recall on it (None if the recipe has no validation), and the photos that cannot be
+    used.
+
+    Args:
+        recipe: the recipe.
+        pictures: folder for the pictures of drawn towns.
+        workers: number of processes that draw or read pictures.
+    """
     wanted = recipe.validation
     if wanted is None:
         return None, ()
@@ -50,9 +59,9 @@ def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> tuple[HeldOut
 
 
 def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> tuple[dict[str, float], list[Problem]]:
-    """Return recalls such as `{"R@1 alone": 0.91, ...}`, and the photos that could not be used.
+    """Measure recall under each grouping. Afterwards the network is in training mode.
 
-    The network is in training mode afterwards.
+    Return recalls such as `{"R@1 alone": 0.91, ...}`, and the photos that could not be used.
     """
     recalls: dict[str, float] = {}
     problems: list[Problem] = []
@@ -69,7 +78,7 @@ def measure(network: Trainable, held_out: HeldOut, groupings: Sequence[str]) -> 
 
 
 def _recall_of_town(places: PlaceDataset, method: Method, grouping: Grouping) -> tuple[Recalls, list[Problem]]:
-    """Measure recall on places with a database picture and a query picture each."""
+    """Measure recall on a computer-drawn town, whose places have a database picture and a query picture each."""
     vectors = np.empty((2, len(places), method.dim), np.float32)
     for side in (0, 1):
         for batch in pack(grouping.groups(len(places), draw=side), _IMAGES_AT_ONCE):
@@ -83,7 +92,7 @@ def _recall_of_town(places: PlaceDataset, method: Method, grouping: Grouping) ->
 def _recall_of_dataset(
     dataset: EvalDataset, workers: int, method: Method, grouping: Grouping
 ) -> tuple[Recalls, list[Problem]]:
-    """Measure recall on a dataset on disk. A query that cannot be read counts as missed."""
+    """Measure recall on a dataset on disk. A query that cannot be read counts as not found."""
     sides = (dataset.database, dataset.queries)
     found = [describe(method, side, grouping, workers=workers, draw=draw) for draw, side in enumerate(sides)]
     problems = [
