@@ -16,12 +16,12 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cricavpr.errors import InputError
+
+if TYPE_CHECKING:  # `cricavpr weights list` starts without numpy
+    from numpy.typing import NDArray
 
 MARKED_BYTES = 1 << 16  # the mark of a file is within its first 64 KiB
 QUOTE = "'"  # spreadsheets take the text after a leading apostrophe as it is
@@ -259,6 +259,6 @@ def give_back(array: NDArray[Any]) -> None:
 def map_of(array: NDArray[Any]) -> mmap.mmap | None:
     """Return the memory map behind an array, or None for an array in memory."""
     base: Any = array
-    while isinstance(base, np.ndarray | memoryview):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    return base if isinstance(base, mmap.mmap) else None
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return base
