@@ -146,7 +146,7 @@ class PlaceIndex:
 
     @property
     def vectors(self) -> Vectors:
-        """The descriptors (N, D) float32. Indexing them like an array reads these rows from the disk and checks them."""
+        """The descriptors (N, D) in float32. Indexing them like an array reads rows from the disk and checks them."""
         return self.snapshot.vectors
 
     @cached_property
@@ -359,8 +359,9 @@ class PlaceIndex:
         """Add photos. Each replaces the photo of the index with the same path or the same bytes. Raises as `add` does.
 
         Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
-        replaced photo. A file that is in the index under another path, such as a symbolic link, keeps the root and name
-        of that path. Photos in a folder that has moved are recognised by their bytes and names; see `Change.moved`.
+        replaced photo. A photo that is in the index under another path (it was given as a copy, or through a symbolic
+        link) keeps the root and name in the index. Photos in a folder that has moved are recognised by their bytes and
+        names; see `Change.moved`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}
