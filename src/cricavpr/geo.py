@@ -323,8 +323,7 @@ def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
         wrong.add("")
     if wrong:
         raise InputError(
-            "a UTM zone must be a number from 1 to 60 and a hemisphere, N or S, such as '33N', "
-            f"got {min(wrong)!r}."
+            f"a UTM zone must be a number from 1 to 60 and a hemisphere, N or S, such as '33N', got {min(wrong)!r}."
         )
 
 

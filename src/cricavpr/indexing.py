@@ -252,7 +252,7 @@ class _Job:
             if not fresh.any():
                 return Change(index, already=already), ()
             given, problems = self.describe(images.take(fresh), folder)
-            sending = False if isinstance(index, PlaceIndex) else self.progress  # an index in a folder adds all photos in one step
+            sending = False if isinstance(index, PlaceIndex) else self.progress  # a folder index adds all in one step
             with Progress(sending, len(given)) as bar:
                 bar.start(0)
                 change = index.add(given, wait_s=self.wait_s, progress=bar.reach)

@@ -186,7 +186,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
                     raise InputError(f"the path {folder} must not contain a symbolic link. Remove the link.")
                 make_folders(folder)
             try:
-                held.enter_context(exclusive(folder / LOCK, f"describing these photos for {path}", wait_s))
+                held.enter_context(exclusive(folder / LOCK, f"describing these photos for the index {path}", wait_s))
                 break
             except InputError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
