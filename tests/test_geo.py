@@ -201,9 +201,9 @@ def test_worldwide_neighbours_equal_a_double_loop_over_great_circles():
 
 
 def test_zones_on_one_side_only_are_an_error():
-    with pytest.raises(InputError, match="zones for both or for neither"):
+    with pytest.raises(InputError, match="zones for both sets of positions, or for neither"):
         within_radius(plane((0, 0)), plane((0, 0), zone="33N"), 25)
-    with pytest.raises(InputError, match="zones for both or for neither"):
+    with pytest.raises(InputError, match="zones for both sets of positions, or for neither"):
         distances_m(plane((0, 0)), plane((0, 0), zone="33N"))
 
 
