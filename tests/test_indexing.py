@@ -91,7 +91,9 @@ def test_a_server_is_filled_by_the_same_calls(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     images, at = image_set(tmp_path / "a", 3), "milvus://localhost/town"
     index, _ = build_index(images, at, MeanColour(), note=told.append)
-    assert isinstance(index, RemoteIndex) and len(index) == 3 and told == ["3 photos added, 0 photos in the index already"]
+    assert (
+        isinstance(index, RemoteIndex) and len(index) == 3 and told == ["3 photos added, 0 photos in the index already"]
+    )
     change, _ = add_photos(at, image_set(tmp_path / "b", 2, first=3), MeanColour())
     assert (change.added, len(cricavpr.open_index(at))) == (2, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -180,8 +180,8 @@ WRONG = [
     (["remove", "INDEX", "--id", "xyz"], "must be 64 hexadecimal digits"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read the list nowhere"),
     (["merge", "INDEX", "nowhere"], "not a place index"),
-    (["merge", "INDEX", "milvus://h/c"], "`index merge` needs an index in a folder"),
-    (["diff", "INDEX", "milvus://h/c"], "`index diff` needs an index in a folder"),
+    (["merge", "INDEX", "milvus://h/c"], "`cricavpr index merge` needs an index in a folder"),
+    (["diff", "INDEX", "milvus://h/c"], "`cricavpr index diff` needs an index in a folder"),
     (["add", "INDEX", "nowhere", *PIXELS], "there is no folder nowhere"),
     (["add", "INDEX", ".", "--quiet"], "method: pixels here, cricavpr-tiny there"),
 ]

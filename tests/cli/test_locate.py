@@ -219,7 +219,10 @@ def test_a_server_that_goes_away_is_one_line_and_exit_code_2(
     monkeypatch.setattr(time, "sleep", waits.append)
     assert located(AT, town / "queries", "--quiet") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"cricavpr: the server of {AT} does not answer after 7 tries (gone).") and error.count("\n") == 1
+    assert (
+        error.startswith(f"cricavpr: the server of {AT} does not answer after 7 tries (gone).")
+        and error.count("\n") == 1
+    )
     assert len(waits) == 6
 
 

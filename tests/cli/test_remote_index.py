@@ -69,7 +69,7 @@ def test_a_build_does_not_mix_with_other_photos_and_add_does(
         shutil.copy(photo, folder)
     main(["index", "build", str(first), "--out", AT, *PIXELS])
     assert main(["index", "build", str(rest), "--out", AT, *PIXELS]) == 2
-    assert "holds 1 other photos" in capsys.readouterr().err
+    assert "holds an index with 1 photos that are not" in capsys.readouterr().err
     assert main(["index", "add", AT, str(rest), *PIXELS]) == 0
     assert capsys.readouterr().out == f"{AT}: 4 photos added, 0 in the index already, 5 photos now\n"
 
@@ -92,7 +92,7 @@ def test_a_folder_index_is_copied_and_photos_are_taken_out(
 
 WRONG = [
     (["info", AT], "Build it: "),
-    (["verify", AT], "`index verify` needs an index in a folder"),
+    (["verify", AT], "`cricavpr index verify` needs an index in a folder"),
     (["info", "milvus://localhost"], "invalid collection"),
     (["remove", AT], "no photos to remove were given"),
     (["build", "nowhere", "--out", AT, *PIXELS], "there is no folder nowhere"),

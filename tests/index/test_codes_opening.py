@@ -77,7 +77,7 @@ def test_codes_of_another_segment_under_the_right_name_are_not_used(index: Place
 
 
 def test_what_was_not_prepared_is_an_error(index: PlaceIndex) -> None:
-    with pytest.raises(InputError, match=r"has no codes yet\. Make them: cricavpr index tune"):
+    with pytest.raises(InputError, match=r"has no codes for compressed search\. Make them: cricavpr index tune"):
         open_compressed(index.snapshot)
     prepare(index.path)
     (index.path / "quantiser.bin").write_bytes(b"cut")

@@ -172,7 +172,9 @@ def test_what_nobody_wrote_down_is_said_and_not_only_that_nothing_fits() -> None
     assert "has the tag 'fog' or any other" in refused(Tagged("fog"), nothing)
     assert refused(Tagged("fog"), FACTS).endswith("Known: night, rain.")
     for place in (Box(55, 12, 56, 14), Near(LatLon(*LUND), 10.0)):
-        assert "without a UTM zone, so their latitude is not known. Leave out filters by place" in refused(place, nothing)
+        assert "without a UTM zone, so their latitude is not known. Leave out filters by place" in refused(
+            place, nothing
+        )
 
 
 def test_a_filter_far_from_the_query_still_fills_the_shortlist(monkeypatch: pytest.MonkeyPatch) -> None:

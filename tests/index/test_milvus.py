@@ -182,7 +182,10 @@ def test_what_locate_asks_of_a_server_is_answered_as_by_a_folder(
 
 def test_locate_is_told_by_a_server_that_no_photo_fits_and_which_kind_it_is(address: Address, tmp_path: Path) -> None:
     local, remote = both(tmp_path / "index", RemoteIndex.create(address, MADE, "hnsw"))
-    assert remote.searcher().choice == f"approximate search: {address} is of the kind hnsw, which may miss some of the best photos"
+    assert (
+        remote.searcher().choice
+        == f"approximate search: {address} is of the kind hnsw, which may miss some of the best photos"
+    )
     for index in (local, remote):
         with pytest.raises(InputError, match=r"matches the filter: within 500 m of 10\.0, 20\.0\. Use a wider"):
             index.searcher(where=Near(LatLon(10.0, 20.0), 500.0))

@@ -95,7 +95,9 @@ def test_what_is_no_address_is_refused_in_one_line(text: str, says: str) -> None
 
 def test_a_verb_for_folders_refuses_a_server() -> None:
     assert folder_named("a/town", "tune") == Path("a/town")
-    with pytest.raises(InputError, match=r"`cricavpr index tune` needs an index in a folder, but milvus://h:19530/c is on"):
+    with pytest.raises(
+        InputError, match=r"`cricavpr index tune` needs an index in a folder, but milvus://h:19530/c is on"
+    ):
         folder_named("milvus://h/c", "tune")
 
 

@@ -190,7 +190,7 @@ def test_while_another_writes_search_is_exact_and_names_the_writer(plain: PlaceI
 
 def test_too_few_photos_for_codes_are_an_error_where_codes_were_asked_for(tmp_path: Path) -> None:
     few = PlaceIndex.build(Photos(photos(range(20), WIDE), Path("/photos"), places(range(20))), tmp_path / "few")
-    with pytest.raises(InputError, match="at least 64 photos, got 20"):
+    with pytest.raises(InputError, match="at least 64 photos to learn codes from, got 20"):
         few.search(QUERIES, engine="compressed")
 
 
@@ -435,7 +435,7 @@ def test_damaged_codes_are_named_by_verify_and_made_again(index: PlaceIndex) -> 
     whole = (index.path / name).read_bytes()
     flipped(index.path / name, len(whole) - 5)
     (damage,) = damages(index.path)
-    assert isinstance(damage, CodesError) and damage.file.name == name and "can be made again" in str(damage)
+    assert isinstance(damage, CodesError) and damage.file.name == name and "then make it again" in str(damage)
     with pytest.raises(InputError, match=name):
         index.verify()
     (note,) = index.searcher(engine="compressed").notes
