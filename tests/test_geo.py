@@ -131,7 +131,7 @@ def test_take_keeps_order_and_understands_masks_and_nothing():
 def test_concatenate_joins_in_order_and_refuses_to_mix_frames():
     joined = Positions.concatenate([plane((1, 2), zone="33N"), plane((3, 4), zone="10S")])
     assert joined.metres.tolist() == [[1, 2], [3, 4]] and joined.zones == ("33N", "10S")
-    with pytest.raises(InputError, match="local frame"):
+    with pytest.raises(InputError, match="positions without zones"):
         Positions.concatenate([plane((1, 2), zone="33N"), plane((3, 4))])
 
 

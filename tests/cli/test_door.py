@@ -136,10 +136,7 @@ def test_a_wrong_setting_is_one_line_and_leaves_nothing(
         (["evlauate"], "invalid choice 'evlauate'. Did you mean 'evaluate'?"),
         (["evaluate", "DATA", "--recall-at", "1,"], "expected whole numbers such as 1,5,10, got '1,'"),
         (["evaluate", "DATA", "--rerank", "x"], "argument --rerank: invalid int value: 'x'. See: cricavpr evaluate"),
-        (
-            ["evaluate", "DATA", "--unknown\x1b[2J"],
-            r"unrecognized arguments: --unknown\x1b[2J. See: cricavpr evaluate --help",
-        ),
+        (["evaluate", "DATA", "--unknown\x1b[2J"], r"unrecognized arguments: --unknown\x1b[2J. See: cricavpr evaluate --help"),
         (["index", "info", "INDEX", "more"], "unrecognized arguments: more. See: cricavpr index info --help"),
     ],
 )

@@ -231,7 +231,8 @@ def test_verbs_of_a_folder_refuse_a_server_in_one_line(verb: str, capsys: pytest
     more = ["--out", "page.html"] if verb == "health" else []
     assert main(["index", verb, AT, *more]) == 2
     assert capsys.readouterr().err == (
-        f"cricavpr: `cricavpr index {verb}` needs an index in a folder, but {AT} is on a server. Give the folder of an index.\n"
+        f"cricavpr: `cricavpr index {verb}` needs an index in a folder, but {AT} is on a server. "
+        "Give the folder of an index.\n"
     )
 
 

@@ -127,7 +127,7 @@ def test_filters_that_nothing_could_fit_are_refused() -> None:
     for radius_m in (-1.0, NAN, float("inf")):
         with pytest.raises(InputError, match="radius_m must be finite and at least 0"):
             Near(LatLon(0, 0), radius_m)
-    with pytest.raises(InputError, match=r"from -80.* to 84.*, got 85\. Use a box"):
+    with pytest.raises(InputError, match=r"from -80.* to 84.*, got 85\. Use a filter"):
         Near(LatLon(85, 0), 5)
     for wrong in (np.datetime64("NaT"), "2026-01-01", datetime(2026, 1, 1)):
         with pytest.raises(InputError, match="invalid time"):

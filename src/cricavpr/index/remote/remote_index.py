@@ -198,8 +198,8 @@ class RemoteIndex:
     ) -> Found:
         """Return the `top` photos with the highest scores for each query, best first. Ties go to the lower id.
 
-        The rows in the result count only the photos that this search found. If the kind of search is not exact, it may
-        find fewer than `top` photos although more match.
+        The rows in the result refer to `Found.photos`, which holds only the photos that this search found. If the kind
+        of search is not exact, it may find fewer than `top` photos although more match.
 
         Args:
             engine: must be "auto", because the kind of search was fixed when the collection was made.
