@@ -231,7 +231,12 @@ def test_four_processes_that_add_at_once_and_wait_all_succeed(tmp_path: Path) ->
     ended = [(one.communicate(timeout=240), one.returncode) for one in running]
     assert [code for _, code in ended] == [0] * 4, ended
     said = sorted(out.partition(": ")[2].partition(" already")[0] for (out, _), _ in ended)
-    assert [line.split(",")[0] for line in said] == ["0 added", "0 added", "3 added", "3 added"]
+    assert [line.split(",")[0] for line in said] == [
+        "0 photos added",
+        "0 photos added",
+        "3 photos added",
+        "3 photos added",
+    ]
     assert len(PlaceIndex.open(index)) == 7
     PlaceIndex.open(index).verify()
 

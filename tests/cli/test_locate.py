@@ -183,7 +183,7 @@ WRONG = [
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
     (["--index", f"{AT}_2"], f"there is no index at {AT}_2. Build it: cricavpr index build PHOTOS --out {AT}_2"),
     (["--index", "milvus://localhost"], "invalid collection"),
-    (["--index", "milvus://me:secret@localhost/town"], "an address must not hold a password"),
+    (["--index", "milvus://me:secret@localhost/town"], "an address must not contain a password"),
 ]
 
 

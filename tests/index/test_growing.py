@@ -207,7 +207,7 @@ def test_what_is_no_id_is_refused_and_never_joined_with_its_neighbour(index: Pla
     halves = [ids([3])[0][:16], ids([3])[0][16:]]  # which are one id when they are laid end to end
     for wrong in (halves, [b"short"], [ids([3])[0].hex()], ids([3])[0]):
         for verb in (lambda: index.find(wrong), lambda: index.remove(ids=wrong)):  # noqa: B023
-            with pytest.raises(InputError, match="id number 0 .* is not 32 bytes"):
+            with pytest.raises(InputError, match=r"id number 0 .* is not 32 bytes"):
                 verb()
     assert len(index.newest()) == 20
 

@@ -265,7 +265,7 @@ def test_a_server_that_stays_away_is_given_up_in_one_line(
     server: FakeServer, index: RemoteIndex, waits: list[float]
 ) -> None:
     server.dies_after = len(server.calls)
-    with pytest.raises(InputError, match=r"milvus://localhost:19530/town does not answer \(gone\) after 7 tries"):
+    with pytest.raises(InputError, match=r"milvus://localhost:19530/town does not answer after 7 tries \(gone\)"):
         put(index, range(1, 4))
     assert len(waits) == 6
 
@@ -301,7 +301,7 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):
         index.remove("3.jpg")
-    with pytest.raises(InputError, match="id number 1 .* is not 32 bytes"):
+    with pytest.raises(InputError, match=r"id number 1 .* is not 32 bytes"):
         index.remove(ids=[*ids([3]), b"short"])
     assert len(index) == 5
 
@@ -522,7 +522,7 @@ def test_numbers_in_expressions_are_plain_whatever_type_they_came_in() -> None:
 def test_a_damaged_photo_of_the_server_is_one_line(server: FakeServer, index: RemoteIndex) -> None:
     put(index, range(1, 2))
     next(iter(server.photos.values()))["zone"] = "wrong"
-    with pytest.raises(InputError, match="invalid photo"):
+    with pytest.raises(InputError, match="photo with invalid data"):
         index.search(photos([1]), 1)
 
 
