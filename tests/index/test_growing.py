@@ -328,7 +328,7 @@ def test_an_old_file_that_cannot_be_removed_is_said(index: PlaceIndex, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refusing)
-        with pytest.raises(InputError, match=r"cannot remove .*segment-.* compact again"):
+        with pytest.raises(InputError, match=r"cannot remove .*segment-.* run this again: cricavpr index compact"):
             index.compact()
     assert len(files_of(index.newest().compact().path)) == 2
 
