@@ -131,7 +131,7 @@ def test_take_keeps_order_and_understands_masks_and_nothing():
 def test_concatenate_joins_in_order_and_refuses_to_mix_frames():
     joined = Positions.concatenate([plane((1, 2), zone="33N"), plane((3, 4), zone="10S")])
     assert joined.metres.tolist() == [[1, 2], [3, 4]] and joined.zones == ("33N", "10S")
-    with pytest.raises(InputError, match="local frame"):
+    with pytest.raises(InputError, match="positions without zones"):
         Positions.concatenate([plane((1, 2), zone="33N"), plane((3, 4))])
 
 
@@ -201,9 +201,9 @@ def test_worldwide_neighbours_equal_a_double_loop_over_great_circles():
 
 
 def test_zones_on_one_side_only_are_an_error():
-    with pytest.raises(InputError, match="zones for both or for neither"):
+    with pytest.raises(InputError, match="zones for both sets of positions, or for neither"):
         within_radius(plane((0, 0)), plane((0, 0), zone="33N"), 25)
-    with pytest.raises(InputError, match="zones for both or for neither"):
+    with pytest.raises(InputError, match="zones for both sets of positions, or for neither"):
         distances_m(plane((0, 0)), plane((0, 0), zone="33N"))
 
 

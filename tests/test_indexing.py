@@ -91,7 +91,9 @@ def test_a_server_is_filled_by_the_same_calls(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     images, at = image_set(tmp_path / "a", 3), "milvus://localhost/town"
     index, _ = build_index(images, at, MeanColour(), note=told.append)
-    assert isinstance(index, RemoteIndex) and len(index) == 3 and told == ["3 added, 0 already there"]
+    assert (
+        isinstance(index, RemoteIndex) and len(index) == 3 and told == ["3 photos added, 0 photos in the index already"]
+    )
     change, _ = add_photos(at, image_set(tmp_path / "b", 2, first=3), MeanColour())
     assert (change.added, len(cricavpr.open_index(at))) == (2, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
@@ -136,7 +138,7 @@ def test_positions_of_another_frame_are_refused_before_photos_are_described(
     ("to", "wrong", "says"),
     [
         ("index", {"dtype": "float8"}, "unknown dtype 'float8'"),
-        ("index", {"kind": "hnsw"}, "kind 'hnsw' is for the collection of a server"),
+        ("index", {"kind": "hnsw"}, "kind 'hnsw' is only for an index on a server"),
         ("milvus://localhost/town", {"dtype": "float16"}, "a server stores descriptors as float32"),
         ("index", {"tags": ["old", ""]}, "tags must be non-empty words"),
         ("photos", {}, "is not a place index and holds other files"),
@@ -229,7 +231,12 @@ def test_four_processes_that_add_at_once_and_wait_all_succeed(tmp_path: Path) ->
     ended = [(one.communicate(timeout=240), one.returncode) for one in running]
     assert [code for _, code in ended] == [0] * 4, ended
     said = sorted(out.partition(": ")[2].partition(" already")[0] for (out, _), _ in ended)
-    assert [line.split(",")[0] for line in said] == ["0 added", "0 added", "3 added", "3 added"]
+    assert [line.split(",")[0] for line in said] == [
+        "0 photos added",
+        "0 photos added",
+        "3 photos added",
+        "3 photos added",
+    ]
     assert len(PlaceIndex.open(index)) == 7
     PlaceIndex.open(index).verify()
 

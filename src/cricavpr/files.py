@@ -1,6 +1,7 @@
-"""Files: written durably, read as text or as memory maps, and safe for spreadsheets.
+"""Files: safe writing, reading as text or as memory maps, and cells of CSV files that are safe for spreadsheets.
 
-A file is written beside the old one, synced and renamed, so that a reader sees the old file or the new one.
+A file is written under a temporary name in the same folder, synced to the disk and renamed. So a reader sees either the
+old file or the complete new file.
 """
 
 from __future__ import annotations
@@ -20,23 +21,31 @@ from typing import TYPE_CHECKING, Any
 
 from cricavpr.errors import InputError
 
+<<<<<<< HEAD
 if TYPE_CHECKING:  # `cricavpr weights list` starts without numpy
     from numpy.typing import NDArray
 
 MARKED_BYTES = 1 << 16  # the mark of a file is within its first 64 KiB
 QUOTE = "'"  # spreadsheets take the text after a leading apostrophe as it is
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins like this is, or may become, a formula
+=======
+MARKED_BYTES = 1 << 16  # `refuse_other_content` looks for the mark in the first 64 KiB of a file
+QUOTE = "'"  # spreadsheets do not run the text after a leading apostrophe
+RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # spreadsheets may run a cell that begins with one of these as a formula
+>>>>>>> W1
 
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; if the block succeeds, sync that file and rename it to `path`.
+    """Yield a temporary path, to which the block writes a file. If the block succeeds, the file is renamed to `path`.
+
+    The file is synced to the disk first. If the block fails, the file is removed.
 
     Raises:
         InputError: `path` is not a regular file, or its folder cannot be written.
     """
     refuse_all_but_files(path)
-    # 40 characters are at most 160 bytes, so the longer name is valid wherever `path` is.
+    # The temporary name has at most 40 characters (160 bytes) of the name of `path`, so it is never too long.
     beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
     try:
         make_folders(path.parent)
@@ -46,7 +55,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         sync(path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose another place, or free disk space."
+            f"cannot write {path}: {error.strerror or error}. Choose another path, or free disk space."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -54,7 +63,10 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def size_and_time(path: Path) -> tuple[int, int]:
-    """Return the size (bytes) and mtime (ns) of a file, used to detect changes; -1, -1 if there is no file."""
+    """Return the size in bytes and the modification time in nanoseconds of a file; -1, -1 if there is no file.
+
+    Compare two results to find out whether a file has changed.
+    """
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -68,39 +80,41 @@ def refuse_all_but_files(path: Path) -> None:
     Raises:
         InputError: `path` is a folder, a device such as /dev/null, or a pipe.
     """
-    with contextlib.suppress(OSError):  # an unreadable folder: the write itself reports that
+    with contextlib.suppress(OSError):  # if the folder cannot be read, writing the file reports that
         if not path.name or path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder. Give the name of a file.")
         if path.exists() and not path.is_file():
-            raise InputError(f"cannot write {path}: it is a device or a pipe. Give the name of an ordinary file.")
+            raise InputError(f"cannot write {path}: it is a device or a pipe. Give the name of a regular file.")
 
 
 def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
-    """Raise if `path` exists and its first bytes do not contain a mark, so that a typing error replaces no photo.
+    """Raise if `path` is a file of another kind, so that a typing error does not replace a photo, for example.
 
     Args:
-        mark: bytes near the start of every file that may be replaced.
-        what: the kind of these files, for the message.
+        mark: bytes that are among the first 64 KiB of every file that may be replaced.
+        what: the kind of file that may be replaced, for the message, such as "a descriptor file".
 
     Raises:
-        InputError: the file has other content.
+        InputError: the file does not have the mark.
     """
     refuse_all_but_files(path)
     try:
         with path.open("rb") as file:
             start = file.read(MARKED_BYTES)
     except OSError:
-        return  # missing or unreadable: the write itself reports that
+        return  # if the file cannot be read, writing the file reports that
     if start and mark not in start:
-        raise InputError(f"{path} exists and is not {what}. Choose another name, or remove the file.")
+        raise InputError(
+            f"{path} exists and is not {what}, so it is not replaced. Choose another name, or remove the file."
+        )
 
 
 @contextlib.contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Convert an OSError while resumable work is written to an error that says how to resume.
+    """Convert an OSError in the block, which writes resumable work, to an InputError that says how to resume it.
 
     Raises:
-        InputError: a write failed; finished work is kept.
+        InputError: `path` could not be written. Work that is finished is kept.
     """
     try:
         yield
@@ -112,15 +126,19 @@ def growing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text durably. Raises InputError if `path` cannot be written."""
+    """Write UTF-8 text to a file and sync it to the disk. Raises InputError if `path` cannot be written."""
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def read_lines(source: Path | bytes) -> list[str]:
-    """Read a list with one name on each line; blank lines are left out.
+    """Read a list of names with one name on each line. Blank lines are left out.
 
-    Line ends of Windows and a byte-order mark are removed. Bytes that are not UTF-8 are decoded as in `os.fsdecode`.
+    Windows line endings and a byte-order mark are removed. Bytes that are not UTF-8 are kept as surrogate escapes, as
+    `os.fsdecode` does.
+
+    Args:
+        source: the path of the list, or its content.
 
     Raises:
         InputError: the file cannot be read.
@@ -138,30 +156,34 @@ def read_lines(source: Path | bytes) -> list[str]:
 
 
 def decoded(raw: bytes) -> str:
-    """Decode text in UTF-8 or UTF-16, with or without a byte-order mark; other bytes are kept as surrogates."""
+    """Decode text in UTF-8, with or without a byte-order mark, or in UTF-16 with a byte-order mark.
+
+    Bytes that are not UTF-8 are kept as surrogate escapes.
+    """
     if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return raw.decode("utf-16", "replace")  # what spreadsheets call Unicode text
+        return raw.decode("utf-16", "replace")  # spreadsheets save such files as "Unicode text"
     return raw.decode("utf-8-sig", "surrogateescape")
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and its missing parents, durably. Raises OSError if one cannot be made."""
+    """Make a folder and its missing parents, and sync them to the disk. Raises OSError if this fails."""
     if path.is_dir():
         return
     make_folders(path.parent)
-    with contextlib.suppress(FileExistsError):  # another process was faster, or `sync` fails on a file
+    with contextlib.suppress(FileExistsError):  # another process made the folder, or a file with this name exists
         path.mkdir()
     sync(path.parent)
 
 
 def open_regular(path: Path) -> int:
-    """Open a regular file for reading; return its descriptor.
+    """Open a regular file for reading, and return its file descriptor.
 
-    Symbolic links are not followed and pipes do not block, so that an untrusted folder cannot make a reader hang or
-    read a file elsewhere.
+    Symbolic links are not followed and opening a pipe does not block, so that an untrusted folder cannot make a reader
+    hang or read files outside the folder.
 
     Raises:
-        OSError: missing, no permission, or not a regular file (ELOOP for a link, EINVAL for anything else).
+        OSError: the file is missing, cannot be read, or is not a regular file (ELOOP for a symbolic link, EINVAL for a
+            pipe, a folder or a device).
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -171,7 +193,7 @@ def open_regular(path: Path) -> int:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk."""
+    """Flush the content of a file, or the list of names in a folder, to the disk with fsync."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -180,20 +202,23 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of the content of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Read columns of a csv file of a data set, by name; blank lines are left out.
+    """Read columns of a CSV file of a data set. Blank lines are left out.
 
     Args:
-        columns: names of columns that must be there.
-        optional: names of columns that may be there.
+        columns: names of the columns to read; the file must have all of them.
+        optional: names of columns to read if the file has them.
+
+    Returns:
+        The values of each column that was read, from top to bottom, by the name of the column.
 
     Raises:
-        InputError: no such file, a missing column, or a row that is too short.
+        InputError: the file is missing or unreadable, it lacks a column, or a row is too short.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -202,15 +227,19 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
             wanted = [*columns, *(column for column in optional if column in header)]
             if missing := [column for column in wanted if column not in header]:
                 shown = ", ".join(filter(None, header))[:100] or "nothing"
-                raise InputError(f"{path} has no column {missing[0]!r}, only {shown}. Restore it from the data set.")
+                raise InputError(
+                    f"{path} has no column {missing[0]!r}, only {shown}. Restore the file from the original data set."
+                )
             places = [header.index(column) for column in wanted]
             rows = [[line[place] for place in places] for line in lines if line]
     except FileNotFoundError:
-        raise InputError(f"{path} is missing. Restore it from the data set.") from None
+        raise InputError(f"{path} is missing. Restore the file from the original data set.") from None
     except IndexError:
-        raise InputError(f"line {lines.line_num} of {path} is too short. Restore it from the data set.") from None
+        raise InputError(
+            f"line {lines.line_num} of {path} has too few columns. Restore the file from the original data set."
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}. Restore it from the data set.") from None
+        raise InputError(f"cannot read {path}: {error}. Restore the file from the original data set.") from None
     return {column: [row[at] for row in rows] for at, column in enumerate(wanted)}
 
 
@@ -218,9 +247,10 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
 
 
 def safe_cell(text: str) -> str:
-    """Return the text for a CSV cell, with an apostrophe before it if a spreadsheet could run it as a formula.
+    """Return text for a CSV cell, with an apostrophe before it if a spreadsheet program could run it as a formula.
 
-    For names and other text only, because a negative number needs no apostrophe. `plain_cell` is the inverse.
+    Use it for names and other text, not for numbers: a negative number would get an apostrophe, too. `plain_cell` is
+    the inverse.
 
     Example:
         >>> safe_cell("=HYPERLINK(1).jpg")
@@ -247,9 +277,10 @@ def plain_cell(text: str) -> str:
 
 
 def give_back(array: NDArray[Any]) -> None:
-    """Release the pages of a memory-mapped array that were read, which would count as memory of this process.
+    """Release the memory of the pages of a memory-mapped array that were read.
 
-    Values are read from the file again when they are needed. Other arrays are not changed.
+    Otherwise these pages count as memory of this process. Values are read from the file again when they are needed. An
+    array that is not memory-mapped, or that is writable, is left as it is.
     """
     mapping = map_of(array)
     if mapping is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
@@ -257,7 +288,7 @@ def give_back(array: NDArray[Any]) -> None:
 
 
 def map_of(array: NDArray[Any]) -> mmap.mmap | None:
-    """Return the memory map behind an array, or None for an array in memory."""
+    """Return the memory map that holds the data of an array, or None if the array is not memory-mapped."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)

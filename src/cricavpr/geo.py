@@ -1,7 +1,8 @@
-"""Positions on the earth: degrees at the edges, UTM metres inside, and which positions are near each other.
+"""Positions on the earth in UTM metres, conversion from and to degrees, distances, and search within a radius.
 
-Positions in the same UTM zone are compared in its plane, as the benchmarks of place recognition do. Positions in
-different zones are compared on the WGS84 ellipsoid, so that neighbours across a zone border are near each other.
+Distances between positions in the same UTM zone are computed in the plane of the zone, as the benchmarks of place
+recognition do. Distances between positions in different zones are computed on the WGS84 ellipsoid, so that positions
+on the two sides of a zone border have the correct distance.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ Metres = NDArray[np.float64]  # (N, 2) easting, northing
 Degrees = NDArray[np.float64]  # (N, 2) latitude, longitude
 Indices = NDArray[np.int64]
 
-ONE_ZONE_DEG = 4.0  # up to this far from a central meridian UTM keeps lengths to 0.2 %: 5 cm in 25 m
+ONE_ZONE_DEG = 4.0  # up to this far from its central meridian, a zone has errors of length below 0.2 %: 5 cm in 25 m
 UTM_LATITUDES_DEG = (-80.0, 84.0)
 EARTH_RADIUS_M = 6371008.8  # mean radius
 WGS84_A_M = 6378137.0
 WGS84_F = 1 / 298.257223563
 WGS84_E2 = 0.00669437999014
-NEAR_M = 100_000.0  # up to here the chord through the earth gives the distance along the ground to 1 cm
+NEAR_M = 100_000.0  # up to this distance, it is computed from the straight line through the earth, accurate to 1 cm
 
 _ZONE = re.compile(r"([1-9]|[1-5][0-9]|60)[NS]")
 
 
 @dataclass(frozen=True)
 class LatLon:
-    """One position in degrees, WGS84.
+    """One position in degrees of WGS84.
 
     Raises:
         InputError: the latitude is not in -90..90, or the longitude not in -180..180.
@@ -61,12 +62,12 @@ class Positions:
     """Positions of N images in metres; a row of NaN is an unknown position.
 
     Attributes:
-        metres: (N, 2) float64 easting, northing; read-only.
-        zones: the UTM zone of each image, such as "33N" (N or S is the hemisphere), "" where the position is unknown;
-            or None for a local frame, which has no latitude and longitude.
+        metres: (N, 2) float64 easting and northing in metres; read-only.
+        zones: the UTM zone of each image, such as "33N" (N or S is the hemisphere), or "" where the position is
+            unknown. None if the metres are in a local frame without latitude and longitude.
 
     Raises:
-        InputError: a shape is wrong, a row is infinite or has one NaN, or a zone is invalid.
+        InputError: a shape is wrong, a row has an infinite value or only one NaN, or a zone is invalid.
 
     Example:
         >>> Positions.from_latlon([(55.7047, 13.191), (55.7049, 13.1912)])
@@ -88,13 +89,17 @@ class Positions:
 
     @classmethod
     def from_latlon(cls, latlon: ArrayLike) -> Self:
-        """Project (N, 2) degrees to UTM; rows of NaN stay unknown.
+        """Project N latitudes and longitudes in degrees to UTM. A row of NaN is an unknown position.
 
-        All images share one zone if they are within 4 degrees of its central meridian, so that a town on a zone border
-        stays in one plane. Otherwise each image gets its own zone.
+        All images get the same zone if they are within 4 degrees of its central meridian, so that a town on a zone
+        border is in one plane. Otherwise each image gets the zone that contains it.
+
+        Args:
+            latlon: (N, 2) latitude and longitude in degrees.
 
         Raises:
-            InputError: the shape is wrong, a row is not on earth or has one NaN, or a latitude is outside the UTM map.
+            InputError: the shape is wrong, a row is not a valid latitude and longitude or has only one NaN, or UTM does
+                not cover a latitude.
 
         Example:
             >>> Positions.from_latlon([(43.642567, -79.387139)]).metres.round().tolist()
@@ -125,12 +130,13 @@ class Positions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Positions]) -> Self:
-        """Join several in order. Raises InputError if only some have zones."""
+        """Join several `Positions` in order. Raises InputError if some have UTM zones and others do not."""
         if not parts:
             return cls(np.empty((0, 2)))
         if len({part.zones is None for part in parts}) == 2:
             raise InputError(
-                "cannot join positions with UTM zones and positions in a local frame. Give zones for all or for none."
+                "cannot join positions with UTM zones and positions without zones. Give a UTM zone for all positions, "
+                "or for none."
             )
         zones = itertools.chain.from_iterable(part.zones or () for part in parts)
         metres = np.concatenate([part.metres for part in parts])
@@ -146,24 +152,28 @@ class Positions:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """(N,) whether each position is known."""
+        """The mask (N,) of the known positions."""
         return ~np.isnan(self.metres[:, 0])
 
     def latlon(self) -> Degrees:
-        """Return (N, 2) latitude, longitude in degrees; NaN if unknown. Raises InputError for a local frame."""
+        """Return (N, 2) latitude and longitude in degrees, NaN if unknown.
+
+        Raises:
+            InputError: the positions are in a local frame, without UTM zones.
+        """
         if self.zones is None:
-            raise InputError("positions without UTM zones have no latitude and longitude. Give the zones.")
+            raise InputError("positions without UTM zones have no latitude and longitude. Give the UTM zones.")
         degrees = np.full_like(self.metres, np.nan)
         zones = np.array(self.zones, dtype="<U3")
         for zone in np.unique(zones[self.known]):
             rows = (zones == zone) & self.known
-            # Not strict: a zone shared across its border or across the equator goes beyond the official limits.
+            # strict=False, because a zone that all images share may reach beyond its official limits.
             parts = utm.to_latlon(*self.metres[rows].T, int(zone[:-1]), northern=zone[-1] == "N", strict=False)
             degrees[rows] = np.stack(parts, axis=1)
         return degrees
 
     def take(self, indices: ArrayLike) -> Self:
-        """Return the positions at `indices` (or where a mask is True), in that order."""
+        """Return the positions at `indices`, in that order, or the positions where a mask is True."""
         rows = np.asarray(indices)
         chosen = np.arange(len(self))[rows if rows.dtype == np.bool_ else rows.astype(np.int64)]  # [] is float64
         zones = None if self.zones is None else tuple(self.zones[i] for i in chosen.tolist())
@@ -171,24 +181,24 @@ class Positions:
 
 
 def off_the_map(lat_deg: float, lon_deg: float) -> str:
-    """Return the reason why a position cannot be projected to UTM, or ""."""
+    """Return the reason why a position cannot be projected to UTM, or "" if it can be projected."""
     low, high = UTM_LATITUDES_DEG
     if not (abs(lat_deg) <= 90 and abs(lon_deg) <= 180):
         swapped = abs(lat_deg) <= 180 and abs(lon_deg) <= 90
         hint = "; latitude and longitude seem swapped" if swapped else ""
         return f"latitude {lat_deg}, longitude {lon_deg} is not on earth{hint}"
     if not (low <= lat_deg <= high):
-        return f"latitude {lat_deg} is outside the UTM map, which covers {low:.0f} to {high:.0f} degrees"
+        return f"latitude {lat_deg} is outside the range of UTM, which covers {low:.0f} to {high:.0f} degrees"
     return ""
 
 
 def within_radius(database: Positions, queries: Positions, radius_m: float) -> list[Indices]:
-    """Return for each query the sorted indices of the database images at most `radius_m` away.
+    """Return, for each query, the sorted indices of the database images at most `radius_m` metres away.
 
-    A distance of exactly `radius_m` counts as near. Unknown positions are not near any other.
+    An image at exactly `radius_m` is included. An image with an unknown position is never included.
 
     Raises:
-        InputError: the radius is invalid, or only one side has UTM zones.
+        InputError: the radius is invalid, or only one of database and queries has UTM zones.
 
     Example:
         >>> database = Positions([(0.0, 0.0), (20.0, 15.0), (400.0, 0.0)])
@@ -209,14 +219,14 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
 
 
 def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
-    """Return (N,) metres between row i of `a` and row i of `b`; NaN if one of them is unknown.
+    """Return (N,) the distance in metres between row i of `a` and row i of `b`; NaN if either position is unknown.
 
-    Within a zone this is the distance in its plane, accurate to 0.2 % for positions from `Positions.from_latlon`.
-    Between zones it is the distance along the ground, accurate to 1 cm up to 100 km, to 0.001 % up to 18,000 km, and to
-    0.2 % near the other end of the earth.
+    Within a zone this is the distance in the plane of the zone, accurate to 0.2 % for positions from
+    `Positions.from_latlon`. Between zones it is the distance along the ground, accurate to 1 cm up to 100 km, to
+    0.001 % up to 18,000 km, and to 0.2 % beyond.
 
     Raises:
-        InputError: the lengths differ, or only one side has UTM zones.
+        InputError: the lengths differ, or only one of `a` and `b` has UTM zones.
 
     Example:
         >>> lund, sydney = Positions.from_latlon([(55.7047, 13.191)]), Positions.from_latlon([(-33.8688, 151.2093)])
@@ -224,7 +234,7 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
         [15995.0]
     """
     if len(a) != len(b):
-        raise InputError(f"both sides must have the same number of positions, got {len(a)} and {len(b)}.")
+        raise InputError(f"`a` and `b` must have the same number of positions, got {len(a)} and {len(b)}.")
     _require_one_kind_of_frame(a, b)
     difference = a.metres - b.metres
     metres = np.hypot(difference[:, 0], difference[:, 1])
@@ -236,9 +246,13 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
 
 
 def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
-    """Return (N,) metres along the ground between rows of degrees; `distances_m` states the accuracy.
+    """Return (N,) the distance along the ground in metres between row i of `a` and row i of `b`.
 
-    Far positions use Lambert's formula of 1942, of first order in the flattening.
+    Distances above 100 km are computed with Lambert's formula of 1942, of first order in the flattening of the earth.
+    `distances_m` states the accuracy.
+
+    Args:
+        a, b: (N, 2) latitude and longitude in degrees.
     """
     chord = np.linalg.norm(_earth_centred(a) - _earth_centred(b), axis=1)
     metres = 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1.0))
@@ -255,10 +269,15 @@ def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
 
 
 def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Find the UTM zone of each row from its metres and its approximate degrees, among the nearest three zones.
+    """Find the UTM zone of positions whose metres and approximate degrees are known, among the nearest three zones.
+
+    Args:
+        metres: (N, 2) easting and northing in the unknown zone.
+        degrees: (N, 2) latitude and longitude, which may be rounded.
 
     Returns:
-        The zone of each row, and the distance in metres between the two positions; inf if one is unknown.
+        The zone of each row, and the distance in metres between its position in this zone and its degrees; inf if
+        either is unknown.
     """
     own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
     best, apart_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
@@ -276,7 +295,7 @@ def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray
 
 
 def point_feature(latlon: LatLon, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a GeoJSON feature, with the longitude first."""
+    """Return a GeoJSON point feature. Its coordinates are longitude and latitude, in this order."""
     geometry = {"type": "Point", "coordinates": [round(latlon.lon_deg, 8), round(latlon.lat_deg, 8)]}
     return {"type": "Feature", "geometry": geometry, "properties": dict(properties)}
 
@@ -293,7 +312,7 @@ def _refuse_half_known(rows: NDArray[np.float64], what: str) -> None:  # rows: (
     bad = np.isinf(rows).any(axis=1) | (np.isnan(rows[:, 0]) != np.isnan(rows[:, 1]))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(f"{what} of row {row} must be two finite numbers or both NaN, got {rows[row].tolist()}.")
+        raise InputError(f"{what} in row {row} must be two finite numbers or both NaN, got {rows[row].tolist()}.")
 
 
 def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
@@ -303,14 +322,16 @@ def _check_zones(zones: tuple[str, ...], known: NDArray[np.bool_]) -> None:
     if "" in zones and any(not zones[row] for row in np.flatnonzero(known)):
         wrong.add("")
     if wrong:
-        raise InputError(f"a UTM zone must be a number and a hemisphere, such as '33N', got {min(wrong)!r}.")
+        raise InputError(
+            f"a UTM zone must be a number from 1 to 60 and a hemisphere, N or S, such as '33N', got {min(wrong)!r}."
+        )
 
 
 def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
     if (a.zones is None) != (b.zones is None) and a.known.any() and b.known.any():
         raise InputError(
-            "cannot compare positions with UTM zones and positions in a local frame. "
-            "Give zones for both or for neither."
+            "cannot compare positions with UTM zones and positions without zones. "
+            "Give UTM zones for both sets of positions, or for neither."
         )
 
 
@@ -318,7 +339,7 @@ def _require_one_kind_of_frame(a: Positions, b: Positions) -> None:
 
 
 def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such as "33N"
-    """Return one zone for all images if they fit into it, otherwise each image's own zone."""
+    """Return the same zone for all images if it fits them, otherwise the zone that contains each image."""
     if not len(degrees):
         return np.empty(0, "<U3")
     lat, lon = degrees.T
@@ -326,13 +347,13 @@ def _choose_zones(degrees: Degrees) -> NDArray[np.str_]:  # (N, 2) -> (N,) such 
     shared = int(own[0]) if (own == own[0]).all() else _shared_zone(lon)
     if shared is None:
         return np.char.add(own.astype("<U2"), np.where(lat >= 0, "N", "S"))
-    # A town on the equator stays in one plane too: its northings go below zero or beyond 10,000 km.
+    # A town on the equator gets one hemisphere too, so its northings may be below zero or above 10,000 km.
     return np.full(len(degrees), f"{shared}{'N' if lat.mean() >= 0 else 'S'}")
 
 
 def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
-    """Return the zone whose central meridian is near all longitudes, or None."""
-    turns = np.exp(1j * np.deg2rad(lon_deg))  # a mean on the circle, where 180 is -180
+    """Return the zone whose central meridian is within `ONE_ZONE_DEG` of all longitudes, or None if there is none."""
+    turns = np.exp(1j * np.deg2rad(lon_deg))  # for a mean on the circle, where 180 degrees is -180 degrees
     mean_deg = float(np.rad2deg(np.angle(turns.mean())))
     middle = int((mean_deg + 180) // 6)
     nearby = [(middle + step) % 60 + 1 for step in (-1, 0, 1)]
@@ -342,7 +363,7 @@ def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
 
 
 def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:
-    """Return (N, 3) metres from the centre of the earth, at height 0 on WGS84."""
+    """Return (N, 3) coordinates in metres from the centre of the earth, of positions on the WGS84 ellipsoid."""
     lat, lon = np.deg2rad(degrees).T
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
     x = normal * np.cos(lat) * np.cos(lon)
@@ -353,11 +374,11 @@ def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:
 
 # --- pairs within a radius
 
-_Rows = tuple[Indices, NDArray[np.float64]]  # which images, and their coordinates (n, k)
+_Rows = tuple[Indices, NDArray[np.float64]]  # indices (n,) of images, and their coordinates (n, k)
 
 
 def _sides_in_one_zone(database: Positions, queries: Positions) -> list[tuple[_Rows, _Rows]]:
-    """Return the database and query images of each zone, in metres of its plane."""
+    """Return, for each zone that both have, the database and query images in it, in metres of its plane."""
     _require_one_kind_of_frame(database, queries)
     if not (database.known.any() and queries.known.any()):
         return []
@@ -381,16 +402,16 @@ def _pairs_across_zones(database: Positions, queries: Positions, radius_m: float
     chord_m = 2 * EARTH_RADIUS_M * math.sin(min(radius_m / (2 * EARTH_RADIUS_M), math.pi / 2))
     base_m, asked_m = (_earth_centred(side.take(rows).latlon()) for rows, side in ((d, database), (q, queries)))
     rows, columns = _pairs((d, base_m), (q, asked_m), chord_m)
-    differ = asked[rows] != base[columns]  # pairs of one zone are decided in its plane
+    differ = asked[rows] != base[columns]  # pairs in the same zone are found in its plane instead
     return rows[differ], columns[differ]
 
 
 def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, Indices]:
-    """Return all (query, database) pairs at most `radius_m` apart."""
+    """Return the query indices and the database indices of all pairs at most `radius_m` apart."""
     from scipy.spatial import cKDTree
 
     (d, base), (q, asked) = database, queries
-    # The tree proposes pairs a little beyond the circle, so that its rounding does not decide about exactly 25 m.
+    # The tree proposes pairs a little beyond the radius; the exact check below decides about pairs at the radius.
     proposed = cKDTree(base).query_ball_point(asked, radius_m * (1 + 1e-9) + 1e-6)
     counts = np.fromiter(map(len, proposed), np.int64, len(asked))
     rows = np.repeat(np.arange(len(asked)), counts)
@@ -400,6 +421,6 @@ def _pairs(database: _Rows, queries: _Rows, radius_m: float) -> tuple[Indices, I
 
 
 def round_length_m(metres: float) -> float:
-    """Return the largest of 1, 2, 5, 10, 20, 50 ... that is at most `metres`, for the scale bar of a map."""
+    """Return the largest round length (..., 1, 2, 5, 10, 20, 50, ...) that is at most `metres`, for a scale bar."""
     power = 10.0 ** math.floor(math.log10(metres))
     return max(step * power for step in (1, 2, 5) if step * power <= metres * (1 + 1e-9))

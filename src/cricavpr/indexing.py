@@ -1,4 +1,7 @@
-"""Index photos: describe those that an index does not have, and add them. The index is in a folder or on a server."""
+"""Indexing of photos: describe the photos that an index does not have, and add them.
+
+The index may be in a folder or on a server.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,15 @@ class Settings(TypedDict, total=False):
     """The optional arguments of `build_index`, `add_photos` and `update_photos`.
 
     Attributes:
-        positions: a table with the positions of the photos, .csv or .geojson.
-        tags: words for all these photos.
-        grouping: which photos influence one another, for a method that correlates; each alone by default.
-        batch_size: photos in the network at a time, 16 by default; never changes a result.
-        workers: processes that read photos; chosen by default.
-        wait_s: how long to wait for another process, in seconds; not at all by default.
-        progress: True for a bar on stderr, or a function that is called with (photos done, photos in all).
-        note: called with each message for the user, such as photos that have moved.
+        positions: a .csv or .geojson file with the positions of the photos; by default they are read from the photos.
+        tags: tags to store with each of these photos; a tag is a non-empty word.
+        grouping: which photos a method describes together, if its descriptors depend on other photos; by default each
+            photo is described alone.
+        batch_size: number of photos that the network processes at a time, 16 by default; it never changes a result.
+        workers: number of processes that read photos; by default it is chosen automatically.
+        wait_s: how long to wait for another process that uses the index, in seconds; 0 by default.
+        progress: True for a progress bar on stderr, or a function that is called with (photos done, photos in all).
+        note: a function that is called with each message for the user, such as that a folder of photos has moved.
     """
 
     positions: Path | None
@@ -66,21 +70,24 @@ def build_index(
 ) -> tuple[PhotoIndex, Problems]:
     """Describe photos and make an index of them.
 
-    An index in the folder is replaced when the new one is complete. Repeat the call to resume an interrupted build.
+    If the folder `to` holds an index already, it is replaced as soon as the new index is complete. To resume an
+    interrupted build, repeat the call.
 
     Args:
-        photos: a folder of photos with positions (EXIF, a table, or @UTM@ names), or an ImageSet.
-        to: the folder of the index, or the address of a server: milvus://host:port/collection.
-        method: a name, see `cricavpr methods`, or a loaded method.
-        dtype: how a folder stores descriptors: float32, or float16 for half the disk space.
-        kind: how a server searches: flat, ivf or hnsw.
+        photos: an ImageSet, or a folder of photos with positions: in EXIF, in the file `positions`, or as UTM
+            coordinates between @ signs in the file names.
+        to: the folder of the index, or its address on a server: milvus://host:port/collection.
+        method: the name of a method (`cricavpr methods` lists them), or a loaded method.
+        dtype: how an index in a folder stores descriptors: float32, or float16 for half the disk space.
+        kind: the kind of search of an index on a server: flat (exact, the default), ivf or hnsw.
         settings: see `Settings`.
 
     Returns:
-        The index, and the photos that could not be used.
+        The index, and the problems of the photos that could not be used.
 
     Raises:
-        InputError: no usable photos, other files in the folder, another process, or a place that cannot be written.
+        InputError: no photo can be used, the folder `to` holds other files or cannot be written, another process writes
+            to the index, or a setting is invalid.
 
     Example:
         >>> from PIL import Image
@@ -96,10 +103,12 @@ def build_index(
     job = _Job.of(photos, method, settings)
     if is_remote(to):
         if dtype != FLOAT32:
-            raise InputError(f"a server stores descriptors as float32, got dtype {dtype!r}. Leave the dtype out.")
+            raise InputError(
+                f"an index on a server stores descriptors as float32, got the dtype {dtype!r}. Leave the dtype out."
+            )
         return job.build_on_server(Address.parse(str(to)), kind)
     if kind is not None:
-        raise InputError(f"the kind {kind!r} is for the collection of a server. Leave it out for a folder.")
+        raise InputError(f"the kind {kind!r} is only for an index on a server. Leave it out for an index in a folder.")
     refuse_foreign(Path(to))
     check_dtype(dtype)
     return job.build_in_folder(Path(to), dtype)
@@ -114,13 +123,16 @@ def add_photos(
     """Describe the photos that an index does not have, and add them.
 
     Args:
-        index: an open index, its folder, or its address.
-        photos, method: as `build_index`.
+        index: an open index, its folder, or its address on a server.
+        photos, method: as in `build_index`.
         settings: see `Settings`.
 
+    Returns:
+        The change of the index, and the problems of the photos that could not be used.
+
     Raises:
-        MadeByError: the index holds photos of another method.
-        InputError: as `build_index`, or positions of another frame.
+        MadeByError: the index was made with another method, weights or settings.
+        InputError: as `build_index`, or the positions have another coordinate frame than those of the index.
 
     Example:
         >>> from PIL import Image
@@ -147,9 +159,10 @@ def update_photos(
     method: str | Method = DEFAULT_METHOD,
     **settings: Unpack[Settings],
 ) -> tuple[Change[PlaceIndex], Problems]:
-    """Describe photos, and replace the same ones in an index. Arguments as `add_photos`.
+    """Describe photos, and replace the photos of an index that they match, by path or by bytes.
 
-    Tags and times that are not given stay. `PlaceIndex.update` explains which photos are the same.
+    Photos that match none are added. The arguments, results and errors are those of `add_photos`. Tags and times that
+    are not given are kept. `PlaceIndex.update` explains which photos match.
     """
     job = _Job.of(photos, method, settings)
     opened = PlaceIndex.open(Path(index)) if isinstance(index, str | Path) else index
@@ -191,13 +204,13 @@ class _Job:
         return made_by(self.method, self.grouping)
 
     def open(self) -> tuple[ImageSet, Problems]:
-        """Return the photos that can be used, and the problems of the others."""
+        """Return the photos that can be used, and the problems of the photos that cannot be used."""
         if isinstance(self.photos, ImageSet):
             return self.photos, ()
         return open_photos(Path(self.photos), self.positions, need_positions=True, need_times=True)
 
     def named(self, images: ImageSet) -> str:
-        """Return a text that identifies photos and method."""
+        """Return a text that identifies the folder of the photos and the method with its settings."""
         return f"{images.root.absolute()}\0{self.made_by.fingerprint}"
 
     def build_in_folder(self, to: Path, dtype: str) -> tuple[PlaceIndex, Problems]:
@@ -209,44 +222,44 @@ class _Job:
         if before:
             self.note(f"the new index replaces {before}.")
         if len(index) < len(given):
-            self.note(f"{len(given) - len(index):,} photos are copies of others and are stored once.")
+            self.note(f"{len(given) - len(index):,} photos are copies of other photos and are not stored again.")
         return index, (*unusable, *problems)
 
     def build_on_server(self, address: Address, kind: str | None) -> tuple[PhotoIndex, Problems]:
-        """Make a collection, or finish an interrupted one."""
+        """Make an index in a collection of a server, or finish an interrupted build of the same photos."""
         images, unusable = self.open()
         index = RemoteIndex.create_or_open(address, self.made_by, kind)
         there = dict.fromkeys(photo_ids(images.root, images.names))
         if others := len(index) - int(index.contains(list(there)).sum()):
             raise InputError(
-                f"{address} holds {others:,} other photos. Use `cricavpr index add {address}`, or choose another "
-                "collection."
+                f"{address} holds an index with {others:,} photos that are not among the given photos. To keep those "
+                f"photos, run `cricavpr index add {address}` instead, or choose another collection."
             )
         change, problems = self.add(index, images)
-        self.note(f"{change.added:,} added, {change.already:,} already there")
+        self.note(f"{change.added:,} photos added, {change.already:,} photos in the index already")
         return change.index, (*unusable, *problems)
 
     def add(self, index: PhotoIndex, images: ImageSet) -> tuple[Change[PhotoIndex], Problems]:
-        """Describe and add the photos that the index does not have."""
+        """Describe the photos that the index does not have, and add them."""
         check_fits(index, self.made_by, images.positions)
         ids = photo_ids(images.root, images.names)
         if index.contains(ids).all():
             return Change(index, already=len(ids)), ()
         with work_folder(_place_to_work(index), self.named(images), self.wait_s) as folder:
-            index = index.newest()  # another process with the same photos may have added them meanwhile
+            index = index.newest()  # another process may have added the same photos meanwhile
             fresh = ~index.contains(ids)
             already = int((~fresh).sum())
             if not fresh.any():
                 return Change(index, already=already), ()
             given, problems = self.describe(images.take(fresh), folder)
-            sending = False if isinstance(index, PlaceIndex) else self.progress  # a folder adds them in one step
+            sending = False if isinstance(index, PlaceIndex) else self.progress  # a folder index adds all in one step
             with Progress(sending, len(given)) as bar:
                 bar.start(0)
                 change = index.add(given, wait_s=self.wait_s, progress=bar.reach)
         return replace(change, already=change.already + already), problems
 
     def describe(self, images: ImageSet, folder: Path) -> tuple[Photos, Problems]:
-        """Describe photos; `folder` keeps finished descriptors for the next run."""
+        """Describe photos. Finished descriptors are kept in `folder`, so that an interrupted call can be resumed."""
         work: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers, "progress": self.progress}
         described = describe(self.method, images, self.grouping, out=folder / "descriptors", **work)
         kept = images.take(described.kept)
@@ -257,7 +270,11 @@ class _Job:
 
 
 def _place_to_work(index: PhotoIndex) -> Path:
-    """Return the folder for unfinished descriptors: that of the index, or one in the current folder for a server."""
+    """Return the folder for unfinished descriptors.
+
+    It is the folder of the index. For an index on a server, it is a hidden folder in the current folder, or in the
+    folder for temporary files if the current folder cannot be written.
+    """
     if isinstance(index, PlaceIndex):
         return index.path
     name = "".join(letter if letter.isalnum() else "-" for letter in str(index.path))
@@ -266,10 +283,10 @@ def _place_to_work(index: PhotoIndex) -> Path:
 
 
 def _replaced(to: Path) -> str:
-    """Return a description of the index that is about to be replaced, or ""."""
+    """Return a description of the index in `to` that is about to be replaced, or "" if there is none."""
     try:
         count = len(PlaceIndex.open(to))
-        return f"the {count:,} photos that were in {to}; use `cricavpr index add` to keep them" if count else ""
+        return f"the {count:,} photos that were in {to}; next time, `cricavpr index add` keeps them" if count else ""
     except InputError:  # damaged, or of another release
         there = to.is_dir() and any(is_ours(path.name) for path in to.iterdir())
         return f"an index in {to} that could not be opened" if there else ""

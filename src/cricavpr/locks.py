@@ -1,6 +1,6 @@
-"""An exclusive lock on a file, which names its holder and is released when the holder dies.
+"""Exclusive locks on files. The operating system releases a lock when the process that holds it dies.
 
-The content of the file names the holder, for error messages only.
+The content of a lock file says which process holds the lock; it is used only for error messages.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 
 from cricavpr.errors import InputError
 
-POLL_S = 0.02
-BRIEFLY = ", for a moment"  # suffix of the name of a brief holder
-MOMENT_S = 5.0  # every writer waits at least this long for a brief holder, such as a search that writes codes
+POLL_S = 0.02  # time between two tries to get a lock
+BRIEFLY = ", for a moment"  # end of the content of the lock file if the lock is held only for a moment
+MOMENT_S = 5.0  # every other process waits at least this long for a lock that is held only for a moment
 
 
 @contextlib.contextmanager
@@ -28,23 +28,25 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
     """Hold an exclusive lock during the block.
 
     Args:
-        path: the lock file, made if it is missing. A symbolic link is refused.
-        what: the thing that the lock protects, for messages.
-        wait_s: how long to wait for another holder, in seconds.
-        briefly: whether the lock is held for a moment only; others then wait even if their `wait_s` is 0.
+        path: the lock file, which is made if it is missing. A symbolic link is refused.
+        what: name of the thing that the lock protects, for messages.
+        wait_s: how long to wait for another process that holds the lock, in seconds.
+        briefly: whether the lock is held only for a moment. Other processes then wait for some seconds even if their
+            `wait_s` is 0.
 
     Raises:
-        InputError: another process (named) holds the lock, the file cannot be opened, or `wait_s` is negative or NaN.
+        InputError: another process holds the lock (the message names the process), the file cannot be opened, or
+            `wait_s` is negative or NaN.
     """
     if not wait_s >= 0:  # True for NaN too
-        raise InputError(f"wait_s must be at least 0, got {wait_s:g}.")
+        raise InputError(f"the time to wait (wait_s) must be at least 0 seconds, got {wait_s:g}.")
     lock = FileLock(path, thread_local=False)
     _acquire(lock, path, what, wait_s, briefly)
     try:
         _write_name(path, BRIEFLY if briefly else "")
         yield
     finally:
-        with contextlib.suppress(OSError):  # otherwise the lock is released when the process ends
+        with contextlib.suppress(OSError):  # if this fails, the lock is released when the process ends
             lock.release()
 
 
@@ -57,15 +59,18 @@ def _acquire(lock: FileLock, path: Path, what: str, wait_s: float, briefly: bool
             return
         except Timeout as error:
             holder = _read_name(path)
-            # A brief holder does not wait for another one. Any holder needs a moment to write its name.
+            # A process that wants the lock for a moment does not wait for another such process. Everybody waits long
+            # enough for the holder to write its name into the file.
             least_s = MOMENT_S if holder.endswith(BRIEFLY) and not briefly else 2 * POLL_S
             if time.monotonic() >= began + max(wait_s, least_s):
                 raise InputError(
-                    f"{what} is locked by {holder}. Wait for it to end, or give a time to wait."
-                ) from error  # searches look for an OSError as the cause
+                    f"{what} is locked by {holder}. Wait for that process to end, or give a longer time to wait."
+                ) from error  # the cause stays an OSError, which searches look for
         except OSError as error:
             why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
-            raise InputError(f"cannot open the lock {path}: {why}. Remove it, or choose another place.") from error
+            raise InputError(
+                f"cannot open the lock file {path}: {why}. Remove the file, or choose another folder."
+            ) from error
         time.sleep(POLL_S)
 
 
@@ -76,12 +81,16 @@ def _check_regular(path: Path) -> None:
 
 
 def _write_name(path: Path, how: str) -> None:
-    """Write the name of the holder. Errors such as a full disk are ignored."""
+    """Write a description of this process into the lock file. Errors such as a full disk are ignored.
+
+    Args:
+        how: text to append to the description.
+    """
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     text = f"process {os.getpid()} on {socket.gethostname()} since {since}{how}".encode()
     with contextlib.suppress(OSError), open(_opened(path, os.O_WRONLY), "wb") as file:
         file.write(text)
-        file.truncate()  # in this order the file is never empty
+        file.truncate()  # after writing, so that the file is never empty
 
 
 def _read_name(path: Path) -> str:

@@ -121,7 +121,7 @@ def test_an_update_fills_in_times_that_an_older_index_never_had(
     PlaceIndex.build(Photos(old.descriptors, photos, old.positions, ids=ids), timeless)
     assert set(exported(timeless, capsys).values()) == {""}
     assert main(["index", "update", str(timeless), str(photos), *PIXELS]) == 0
-    assert "3 replaced by 3, 1 already as given, 4 photos" in capsys.readouterr().out
+    assert "3 photos replaced by 3 photos, 1 unchanged, 4 photos now" in capsys.readouterr().out
     assert exported(timeless, capsys) == TIMES
 
 

@@ -53,9 +53,9 @@ def test_photos_are_added_once_and_searched_like_those_of_one_build(
     index: Path, parts: tuple[Path, Path], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "add", str(index), str(parts[1]), "--tag", "new", *PIXELS]) == 0
-    assert "4 added, 0 already there, 10 photos" in capsys.readouterr().out
+    assert "4 photos added, 0 in the index already, 10 photos now" in capsys.readouterr().out
     assert main(["index", "add", str(index), str(town / "database"), *PIXELS]) == 0
-    assert "0 added, 10 already there, 10 photos" in capsys.readouterr().out
+    assert "0 photos added, 10 in the index already, 10 photos now" in capsys.readouterr().out
     whole = tmp_path / "whole"
     assert main(["index", "build", str(town / "database"), "--out", str(whole), *PIXELS]) == 0
     one, other = PlaceIndex.open(index), PlaceIndex.open(whole)
@@ -76,10 +76,10 @@ def test_a_photo_is_removed_by_name_id_or_list_and_a_missing_one_is_named(
     verb = ["index", "remove", str(index), first, "nowhere.jpg", "--id", one, "--from", str(tmp_path / "list")]
     assert main(verb) == 3
     said = capsys.readouterr()
-    assert "3 removed, 3 photos" in said.out and "not in the index: nowhere.jpg" in said.err
+    assert "3 photos removed, 3 photos left" in said.out and "not in the index: nowhere.jpg" in said.err
     assert not {first, second, third} & set(PlaceIndex.open(index).names)
     assert main(["index", "compact", str(index), "--quiet"]) == 0
-    assert "3 photos in 1 segments" in capsys.readouterr().out
+    assert "3 photos in 1 segment files" in capsys.readouterr().out
     assert first.encode() not in b"".join(path.read_bytes() for path in index.iterdir())
 
 
@@ -92,7 +92,7 @@ def test_an_update_replaces_a_photo_that_was_taken_anew(
     names = sorted(path.name for path in folder.iterdir())
     shutil.copy(next(parts[1].iterdir()), folder / names[0])
     assert main(["index", "update", str(to), str(folder), *PIXELS]) == 0
-    assert "1 replaced by 1, 5 already as given, 6 photos" in capsys.readouterr().out
+    assert "1 photos replaced by 1 photos, 5 unchanged, 6 photos now" in capsys.readouterr().out
 
 
 def test_two_indexes_are_compared_and_merged(
@@ -104,7 +104,7 @@ def test_two_indexes_are_compared_and_merged(
     assert main(["index", "diff", str(index), str(other)]) == 0
     assert capsys.readouterr().out.endswith("6 only in the first, 4 only in the second, 0 changed, 0 the same\n")
     assert main(["index", "merge", str(index), str(other)]) == 0
-    assert "4 added, 0 already there, 10 photos" in capsys.readouterr().out
+    assert "4 photos added, 0 in the index already, 10 photos now" in capsys.readouterr().out
     assert main(["index", "diff", str(index), str(other), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (len(found["only_first"]), found["only_second"], found["same"]) == (6, [], 4)
@@ -112,7 +112,7 @@ def test_two_indexes_are_compared_and_merged(
 
 def test_verify_names_every_damaged_file_and_its_place(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "verify", str(index), "--quiet"]) == 0
-    assert "sound, 6 photos" in capsys.readouterr().out
+    assert "no damage found, 6 photos" in capsys.readouterr().out
     path = next(index.glob("segment-*"))
     content = bytearray(path.read_bytes())
     content[100] ^= 1
@@ -157,7 +157,7 @@ def test_building_where_an_index_is_says_what_it_replaces(
     parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
-    told = f"the new index replaces the 6 photos that were in {index}; use `cricavpr index add` to keep them.\n"
+    told = f"the new index replaces the 6 photos that were in {index}; next time, `cricavpr index add` keeps them.\n"
     assert capsys.readouterr().err == told
     assert len(PlaceIndex.open(index)) == 4
     told = f"the new index replaces an index in {index} that could not be opened.\n"
@@ -176,12 +176,12 @@ WRONG = [
     (["build", "", "--out", "INDEX", *PIXELS], "there is no folder ''"),
     (["build", ".", "--out", "INDEX", "--tag", "", *PIXELS], "tags must be non-empty words"),
     (["add", "INDEX", ".", "--tag", "", *PIXELS], "tags must be non-empty words"),
-    (["remove", "INDEX"], "nothing to remove"),
+    (["remove", "INDEX"], "no photos to remove were given"),
     (["remove", "INDEX", "--id", "xyz"], "must be 64 hexadecimal digits"),
     (["remove", "INDEX", "--from", "nowhere"], "cannot read the list nowhere"),
     (["merge", "INDEX", "nowhere"], "not a place index"),
-    (["merge", "INDEX", "milvus://h/c"], "`index merge` needs an index in a folder"),
-    (["diff", "INDEX", "milvus://h/c"], "`index diff` needs an index in a folder"),
+    (["merge", "INDEX", "milvus://h/c"], "`cricavpr index merge` needs an index in a folder"),
+    (["diff", "INDEX", "milvus://h/c"], "`cricavpr index diff` needs an index in a folder"),
     (["add", "INDEX", "nowhere", *PIXELS], "there is no folder nowhere"),
     (["add", "INDEX", ".", "--quiet"], "method: pixels here, cricavpr-tiny there"),
 ]

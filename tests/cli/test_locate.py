@@ -170,7 +170,7 @@ def test_what_an_index_that_misses_photos_does_not_find_is_said(
 WRONG = [
     (
         ["--engine", "exact"],
-        f"the engine of {AT} cannot be chosen: its kind, flat, was fixed when the collection was made",
+        f"the engine for {AT} cannot be chosen: its kind of search, flat, was fixed when the collection was made",
     ),
     (["--engine", "compressed"], "Leave out the engine 'compressed'"),
     (["--tag", "dawn"], f"none of the photos of {AT} matches the filter: tagged dawn. Use a wider filter."),
@@ -181,9 +181,9 @@ WRONG = [
     (["--since", "2031-05-01"], "matches the filter: taken on or after 2031-05-01T00:00Z. Use a wider filter."),
     (["--top", "20000"], f"the number of matches from {AT} must be at most 16,384, got 20,000."),
     (["--method", "cricavpr-tiny"], "method: pixels here, cricavpr-tiny there"),
-    (["--index", f"{AT}_2"], f"there is no index {AT}_2. Build it: cricavpr index build PHOTOS --out {AT}_2"),
+    (["--index", f"{AT}_2"], f"there is no index at {AT}_2. Build it: cricavpr index build PHOTOS --out {AT}_2"),
     (["--index", "milvus://localhost"], "invalid collection"),
-    (["--index", "milvus://me:secret@localhost/town"], "an address must not hold a password"),
+    (["--index", "milvus://me:secret@localhost/town"], "an address must not contain a password"),
 ]
 
 
@@ -219,7 +219,10 @@ def test_a_server_that_goes_away_is_one_line_and_exit_code_2(
     monkeypatch.setattr(time, "sleep", waits.append)
     assert located(AT, town / "queries", "--quiet") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"cricavpr: {AT} does not answer (gone) after 7 tries.") and error.count("\n") == 1
+    assert (
+        error.startswith(f"cricavpr: the server of {AT} does not answer after 7 tries (gone).")
+        and error.count("\n") == 1
+    )
     assert len(waits) == 6
 
 
@@ -228,7 +231,8 @@ def test_verbs_of_a_folder_refuse_a_server_in_one_line(verb: str, capsys: pytest
     more = ["--out", "page.html"] if verb == "health" else []
     assert main(["index", verb, AT, *more]) == 2
     assert capsys.readouterr().err == (
-        f"cricavpr: `index {verb}` needs an index in a folder, and {AT} is on a server. Give a folder.\n"
+        f"cricavpr: `cricavpr index {verb}` needs an index in a folder, but {AT} is on a server. "
+        "Give the folder of an index.\n"
     )
 
 

@@ -39,9 +39,9 @@ def test_photos_are_built_on_a_server_and_done_twice_change_nothing(
     assert main(["index", "build", photos, "--out", AT, "--tag", "autumn", *PIXELS]) == 0
     said = capsys.readouterr()
     assert said.out == f"{AT}: 5 photos, method pixels, grouping none\n"
-    assert said.err == "5 added, 0 already there\n"
+    assert said.err == "5 photos added, 0 photos in the index already\n"
     assert main(["index", "build", photos, "--out", AT, *PIXELS]) == 0
-    assert capsys.readouterr().err == "0 added, 5 already there\n"
+    assert capsys.readouterr().err == "0 photos added, 5 photos in the index already\n"
     assert {tuple(one["tags"]) for one in server.photos.values()} == {("autumn",)}
     assert not list(tmp_path.iterdir())
 
@@ -56,7 +56,7 @@ def test_an_interrupted_build_describes_only_what_is_missing(
         del there[one]
     capsys.readouterr()
     assert main(["index", "build", photos, "--out", AT, *PIXELS]) == 0
-    assert capsys.readouterr().err == "2 added, 3 already there\n"
+    assert capsys.readouterr().err == "2 photos added, 3 photos in the index already\n"
 
 
 def test_a_build_does_not_mix_with_other_photos_and_add_does(
@@ -69,9 +69,9 @@ def test_a_build_does_not_mix_with_other_photos_and_add_does(
         shutil.copy(photo, folder)
     main(["index", "build", str(first), "--out", AT, *PIXELS])
     assert main(["index", "build", str(rest), "--out", AT, *PIXELS]) == 2
-    assert "holds 1 other photos" in capsys.readouterr().err
+    assert "holds an index with 1 photos that are not" in capsys.readouterr().err
     assert main(["index", "add", AT, str(rest), *PIXELS]) == 0
-    assert capsys.readouterr().out == f"{AT}: 4 added, 0 already there, 5 photos\n"
+    assert capsys.readouterr().out == f"{AT}: 4 photos added, 0 in the index already, 5 photos now\n"
 
 
 def test_a_folder_index_is_copied_and_photos_are_taken_out(
@@ -79,12 +79,12 @@ def test_a_folder_index_is_copied_and_photos_are_taken_out(
 ) -> None:
     assert main(["index", "build", str(town / "database"), "--out", str(tmp_path / "index"), *PIXELS]) == 0
     assert main(["index", "merge", AT, str(tmp_path / "index"), "--kind", "hnsw"]) == 0
-    assert "5 added, 0 already there, 5 photos" in capsys.readouterr().out
+    assert "5 photos added, 0 in the index already, 5 photos now" in capsys.readouterr().out
     assert RemoteIndex.open(Address.parse(AT)).kind == "hnsw"
     name = next((town / "database").iterdir()).name
     assert main(["index", "remove", AT, name, "nowhere.jpg"]) == 3
     said = capsys.readouterr()
-    assert said.out == f"{AT}: 1 removed, 4 photos\n" and said.err == "not in the index: nowhere.jpg\n"
+    assert said.out == f"{AT}: 1 photos removed, 4 photos left\n" and said.err == "not in the index: nowhere.jpg\n"
     assert main(["index", "info", AT, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["photos"], facts["exact"], facts["made_by"]["method"]) == (4, False, "pixels")
@@ -92,12 +92,12 @@ def test_a_folder_index_is_copied_and_photos_are_taken_out(
 
 WRONG = [
     (["info", AT], "Build it: "),
-    (["verify", AT], "`index verify` needs an index in a folder"),
+    (["verify", AT], "`cricavpr index verify` needs an index in a folder"),
     (["info", "milvus://localhost"], "invalid collection"),
-    (["remove", AT], "nothing to remove"),
+    (["remove", AT], "no photos to remove were given"),
     (["build", "nowhere", "--out", AT, *PIXELS], "there is no folder nowhere"),
     (["build", ".", "--out", AT, "--dtype", "float16", *PIXELS], "stores descriptors as float32"),
-    (["build", ".", "--out", "folder", "--kind", "hnsw", *PIXELS], "the kind 'hnsw' is for the collection of a server"),
+    (["build", ".", "--out", "folder", "--kind", "hnsw", *PIXELS], "the kind 'hnsw' is only for an index on a server"),
 ]
 
 

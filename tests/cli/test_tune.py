@@ -23,16 +23,16 @@ def test_tuning_prints_a_table_keeps_the_shortlist_and_info_says_it(
     path = str(built(tmp_path / "index", range(250), WIDE).path)
     assert main(["index", "tune", path, "--sample", "20", "--shortlist", "250", "--quiet"]) == 0
     said = capsys.readouterr()
-    assert "A shortlist of 250 keeps 99% of what exact search finds." in said.out
+    assert "A shortlist of 250 finds at least 99% of what exact search finds." in said.out
     assert said.err.splitlines() == [
         "codes made for 250 photos: there were none",
-        "exact search: 250 descriptors of 64 values are few enough to be read whole",
+        "exact search: 250 descriptors of 64 values are few enough to read all of them",
     ]
     assert main(["index", "tune", path, "--sample", "20", "--shortlist", "250", "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shortlist"] == 250
     assert main(["index", "info", path]) == 0
     said = capsys.readouterr()
-    assert "shortlist             250, which found 100.0% of the ten best of 20 photos" in said.out
+    assert "shortlist             250, which found 100.0% of the ten best matches of 20 photos" in said.out
     assert "codes                 32 bytes a photo, 1 of 1 segments coded" in said.out
 
 
@@ -46,7 +46,7 @@ def test_too_few_photos_and_shortlists_that_are_none_are_said_in_a_line(
         assert "tuning needs at least 2 photos" in capsys.readouterr().err.splitlines()[-1]
     assert not [*enough.path.glob("codes-*")]  # said before the work is done
     assert main(["index", "tune", str(few.path), "--quiet"]) == 2
-    assert "learning codes needs at least 64 photos, got 9" in capsys.readouterr().err
+    assert "compressed search needs at least 64 photos to learn codes from, got 9" in capsys.readouterr().err
 
 
 def read(*typed: str) -> object:
@@ -72,7 +72,7 @@ def test_options_become_filters_that_must_all_fit() -> None:
         ("--near=55,12", "argument --near: expected LAT,LON,METRES, got '55,12'"),
         ("--near=95,12,5", "95"),
         ("--box=55,12,x,13", "argument --box: expected S,W,N,E, got '55,12,x,13'"),
-        ("--box=56,12,55,13", "southern latitude must be below"),
+        ("--box=56,12,55,13", "southern latitude must not be greater than"),
         ("--since=yesterday", "argument --since: expected a time such as 2026-05-01T12:00, got 'yesterday'"),
         ("--since=0001-01-01T00:00+14:00", "expected a time such as 2026-05-01T12:00"),
     ],

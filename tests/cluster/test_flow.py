@@ -258,7 +258,7 @@ def test_what_a_dead_conductor_left_goes_to_the_next_and_nothing_twice(
     ray = Ray([2, 0, 99])
     numbers, notes = spread_over(ray, monkeypatch, tmp_path)
     assert numbers == [0, 1, 2, 3, 4] and ray.killed == 3
-    assert notes == ["a machine of the cluster was lost; 3 batches are given to the others."] * 2
+    assert notes == ["a machine of the cluster was lost; its work is given to other machines: 3 batches left."] * 2
 
 
 def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,7 @@ def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pyt
 
 
 def test_machines_that_are_too_small_or_dead_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="a task needs 8 CPUs, and none of the 1 machines of the cluster has them"):
+    with pytest.raises(InputError, match="a task needs 8 CPUs, but none of the 1 machines of the cluster has as many"):
         spread_over(Ray([9]), monkeypatch, tmp_path, 8)
     with pytest.raises(InputError, match="4 CPUs and 1 GPU"):
         spread_over(Ray([9]), monkeypatch, tmp_path, 4, "cuda")

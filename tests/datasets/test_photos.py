@@ -103,7 +103,7 @@ def test_a_pole_is_a_problem_of_that_photo_alone(tmp_path):
     pole = encoded(exif=exif_with({1: "N", 2: dms(89, 0, 0), 3: "E", 4: dms(13, 0, 0)}))
     images, problems = read_photos(put(tmp_path, a=located(0), pole=pole))
     assert images.positions.known.tolist() == [True, False]
-    assert "outside the UTM map" in problems_of(problems)["pole.jpg"][1]
+    assert "outside the range of UTM" in problems_of(problems)["pole.jpg"][1]
 
 
 # --- tables of positions

@@ -73,11 +73,19 @@ def test_how_a_server_searches_is_said_and_is_not_to_be_chosen(
     server: FakeServer, indexes: tuple[PlaceIndex, RemoteIndex]
 ) -> None:
     assert str(indexes[0].searcher().choice).startswith("exact search: 200 descriptors of 24 values")
-    assert indexes[1].searcher().choice == f"exact search: {AT} is of the kind flat, which reads every descriptor"
+    assert (
+        indexes[1].searcher().choice
+        == f"exact search: {AT} is of the kind flat, which compares a query with every descriptor"
+    )
     fast = RemoteIndex.create(Address("localhost", 19530, "fast"), MADE, "hnsw", FakeServer())
-    assert fast.searcher().choice == f"approximate search: {fast.path} is of the kind hnsw, which may miss photos"
+    assert (
+        fast.searcher().choice
+        == f"approximate search: {fast.path} is of the kind hnsw, which may miss some of the best photos"
+    )
     for engine in ("exact", "compressed", "anything"):
-        with pytest.raises(InputError, match=f"{AT} cannot be chosen: its kind, flat, was fixed .*'{engine}'"):
+        with pytest.raises(
+            InputError, match=f"{AT} cannot be chosen: its kind of search, flat, was fixed .*'{engine}'"
+        ):
             indexes[1].searcher(engine=engine)
 
 

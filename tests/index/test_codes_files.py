@@ -49,10 +49,10 @@ def test_a_quantiser_comes_back_to_the_bit(tmp_path: Path, quantiser: Quantiser,
 
 def test_a_quantiser_of_other_descriptors_is_refused(tmp_path: Path, quantiser: Quantiser) -> None:
     quantiser.save(tmp_path / "quantiser")
-    with pytest.raises(CodesError, match="another provenance"):
+    with pytest.raises(CodesError, match="another method, weights or settings"):
         Quantiser.load(tmp_path / "quantiser", replace(made(32), weights="others"))
     written(tmp_path / "other", {"kind": "something"}, {})
-    with pytest.raises(CodesError, match="not a quantiser"):
+    with pytest.raises(CodesError, match="is not a"):
         Quantiser.load(tmp_path / "other", made(32))
 
 
@@ -72,7 +72,7 @@ def test_a_quantiser_of_impossible_arrays_is_refused(tmp_path: Path, quantiser: 
     else:
         del arrays["mean"]
     written(tmp_path / "wrong", {"kind": "cricavpr.quantiser.2", "made_by": made(32).fingerprint}, arrays)
-    with pytest.raises(CodesError, match="is not a quantiser"):
+    with pytest.raises(CodesError, match="is not a"):
         Quantiser.load(tmp_path / "wrong", made(32))
 
 
@@ -96,7 +96,7 @@ def test_codes_of_something_else_are_refused_by_name(
 ) -> None:
     path = codes_file(tmp_path, PIECE, quantiser)
     written(path, {**header_of(PIECE, quantiser), what: value}, {"codes": quantiser.encode(vectors)})
-    with pytest.raises(CodesError, match=f"{path} holds codes of another {what}"):
+    with pytest.raises(CodesError, match=f"{path} has the {what} .* in its header, expected"):
         read_codes(tmp_path, PIECE, quantiser)
 
 

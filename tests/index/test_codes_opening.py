@@ -73,15 +73,15 @@ def test_codes_of_another_segment_under_the_right_name_are_not_used(index: Place
     one, other = files(index.snapshot)
     other.write_bytes(one.read_bytes())
     found, notes = finds(index.snapshot, [350])
-    assert found == [350] and f"codes made again: {other} holds codes of another segment" in notes[0]
+    assert found == [350] and f"codes made again: {other} has the segment " in notes[0]
 
 
 def test_what_was_not_prepared_is_an_error(index: PlaceIndex) -> None:
-    with pytest.raises(InputError, match=r"has no codes yet\. Make them: cricavpr index tune"):
+    with pytest.raises(InputError, match=r"has no codes for compressed search\. Make them: cricavpr index tune"):
         open_compressed(index.snapshot)
     prepare(index.path)
     (index.path / "quantiser.bin").write_bytes(b"cut")
-    with pytest.raises(InputError, match=r"quantiser\.bin is truncated.*\. Make it and the codes again"):
+    with pytest.raises(InputError, match=r"quantiser\.bin is truncated.*\. Make it and all codes again"):
         open_compressed(index.snapshot)
 
 

@@ -279,7 +279,7 @@ def test_removed_rows_are_never_found(engine: CompressedEngine, vectors: np.ndar
 
 
 def test_codes_and_rows_that_do_not_fit_are_refused(rows: Rows, quantiser: Quantiser, vectors: np.ndarray) -> None:
-    with pytest.raises(InputError, match="codes of 5 rows"):
+    with pytest.raises(InputError, match="codes are for 5 rows"):
         CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors[:5])]))
     with pytest.raises(InputError, match="shortlist must be at least 1, got 0"):
         CompressedEngine(rows, quantiser, laid_out(quantiser, [quantiser.encode(vectors)]), 0)
@@ -341,7 +341,7 @@ def test_removed_rows_teach_nothing(vectors: np.ndarray) -> None:
 
 
 def test_too_few_rows_teach_nothing_and_it_is_said(vectors: np.ndarray) -> None:
-    with pytest.raises(InputError, match="at least 64 photos, got 63"):
+    with pytest.raises(InputError, match="at least 64 photos to learn codes from, got 63"):
         Quantiser.learn(rows_of(vectors[:63]), made())
     assert Quantiser.learn(rows_of(vectors[:64]), made()).dim == DIM
 
@@ -353,7 +353,7 @@ def test_the_engine_follows_from_size_and_memory_and_says_why(monkeypatch: pytes
     small_codes(monkeypatch, 512, 256)
     assert str(choose(1000, 4096)).startswith("exact search: 1,000 descriptors of 4096 values are few enough")
     assert choose(1_000_000, 4096).engine == "compressed"
-    assert "take 348 MB" in choose(1_000_000, 4096).reason
+    assert "need 348 MB" in choose(1_000_000, 4096).reason
     small = choose(1_000_000, 4096, ram_budget_mb=100)
     assert small.engine == "exact" and "348 MB of memory, and 100 MB are allowed" in small.reason
     for none in (0, -1, float("nan")):
@@ -367,9 +367,9 @@ def test_tuning_says_which_shortlist_keeps_99_percent(engine: CompressedEngine) 
     assert (full.recall_at_1, full.recall_at_10) == (1.0, 1.0)
     assert worst.recall_at_10 < 0.9
     assert tuning.keeps is not None and tuning.keeps.shortlist > worst.shortlist
-    assert tuning.advice.startswith(f"A shortlist of {tuning.keeps.shortlist} keeps 99%")
+    assert tuning.advice.startswith(f"A shortlist of {tuning.keeps.shortlist} finds at least 99%")
     assert str(tuning).splitlines()[1].split() == ["shortlist", "R@1", "R@10", "p50", "ms", "p95", "ms"]
-    assert tune(engine, 40, (11,)).advice.startswith("No shortlist keeps 99%")
+    assert tune(engine, 40, (11,)).advice.startswith("No measured shortlist finds 99%")
 
 
 def test_tuning_leaves_each_query_out_of_its_own_answer(engine: CompressedEngine, vectors: np.ndarray) -> None:

@@ -135,5 +135,5 @@ def test_rows_that_a_product_ranks_wrongly_are_found(monkeypatch: pytest.MonkeyP
 def test_a_row_that_is_not_finite_is_damage_and_not_ranked(bad: float) -> None:
     rows = unit(np.random.default_rng(0), 20, 8)
     rows[7, 3] = bad
-    with pytest.raises(InputError, match="a vector of the index is damaged"):
+    with pytest.raises(InputError, match="a descriptor of the index is damaged"):
         search_rows(Rows((rows,), None, 8), rows[:2], 3)

@@ -127,7 +127,7 @@ def test_filters_that_nothing_could_fit_are_refused() -> None:
     for radius_m in (-1.0, NAN, float("inf")):
         with pytest.raises(InputError, match="radius_m must be finite and at least 0"):
             Near(LatLon(0, 0), radius_m)
-    with pytest.raises(InputError, match=r"from -80.* to 84.*, got 85\. Use a box"):
+    with pytest.raises(InputError, match=r"from -80.* to 84.*, got 85\. Use a filter"):
         Near(LatLon(85, 0), 5)
     for wrong in (np.datetime64("NaT"), "2026-01-01", datetime(2026, 1, 1)):
         with pytest.raises(InputError, match="invalid time"):
@@ -167,12 +167,14 @@ def refused(one: Filter, facts: Columns) -> str:
 def test_what_nobody_wrote_down_is_said_and_not_only_that_nothing_fits() -> None:
     nothing = facts_of(Positions(np.zeros((2, 2))), np.array(["NaT", "NaT"], "datetime64[ms]"), [set(), set()])
     later = Taken(np.datetime64("2031-01-01"))
-    assert "No photo has a known time: leave the time out" in refused(All((later,)), nothing)
+    assert "No photo has a known time: search without a time" in refused(All((later,)), nothing)
     assert refused(later, FACTS).endswith("taken on or after 2031-01-01T00:00Z. Use a wider filter.")
     assert "has the tag 'fog' or any other" in refused(Tagged("fog"), nothing)
     assert refused(Tagged("fog"), FACTS).endswith("Known: night, rain.")
     for place in (Box(55, 12, 56, 14), Near(LatLon(*LUND), 10.0)):
-        assert "without a UTM zone, so they have no latitude. Leave out filters by place" in refused(place, nothing)
+        assert "without a UTM zone, so their latitude is not known. Leave out filters by place" in refused(
+            place, nothing
+        )
 
 
 def test_a_filter_far_from_the_query_still_fills_the_shortlist(monkeypatch: pytest.MonkeyPatch) -> None:

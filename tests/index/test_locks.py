@@ -60,9 +60,9 @@ def test_the_loser_is_told_at_once_who_holds_the_lock_and_readers_are_not_kept(
 
 @pytest.mark.parametrize("wait_s", [float("nan"), -1.0])
 def test_a_time_to_wait_that_is_none_is_refused_and_not_waited_for_ever(index: PlaceIndex, wait_s: float) -> None:
-    with writer_of(index.path), pytest.raises(InputError, match=f"wait_s must be at least 0, got {wait_s:g}"):
+    with writer_of(index.path), pytest.raises(InputError, match=f"must be at least 0 seconds, got {wait_s:g}"):
         index.remove(["1.jpg"], wait_s=wait_s)
-    with pytest.raises(InputError, match=f"wait_s must be at least 0, got {wait_s:g}"):
+    with pytest.raises(InputError, match=f"must be at least 0 seconds, got {wait_s:g}"):
         index.compact(wait_s=wait_s)
 
 

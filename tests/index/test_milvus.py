@@ -158,7 +158,7 @@ def test_the_command_line_says_what_is_in_it_and_takes_photos_out(
     assert "photos                7\n" in capfd.readouterr().out
     assert main(["index", "remove", str(index.address), "3.jpg", "nowhere.jpg"]) == 3
     said = capfd.readouterr()
-    assert said.out.endswith("1 removed, 6 photos\n") and said.err == "not in the index: nowhere.jpg\n"
+    assert said.out.endswith("1 photos removed, 6 photos left\n") and said.err == "not in the index: nowhere.jpg\n"
 
 
 @pytest.mark.parametrize(("where", "says"), [("127.0.0.1:9/town", "no server answers"), (None, "there is no index")])
@@ -182,7 +182,10 @@ def test_what_locate_asks_of_a_server_is_answered_as_by_a_folder(
 
 def test_locate_is_told_by_a_server_that_no_photo_fits_and_which_kind_it_is(address: Address, tmp_path: Path) -> None:
     local, remote = both(tmp_path / "index", RemoteIndex.create(address, MADE, "hnsw"))
-    assert remote.searcher().choice == f"approximate search: {address} is of the kind hnsw, which may miss photos"
+    assert (
+        remote.searcher().choice
+        == f"approximate search: {address} is of the kind hnsw, which may miss some of the best photos"
+    )
     for index in (local, remote):
         with pytest.raises(InputError, match=r"matches the filter: within 500 m of 10\.0, 20\.0\. Use a wider"):
             index.searcher(where=Near(LatLon(10.0, 20.0), 500.0))

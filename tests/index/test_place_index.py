@@ -263,7 +263,7 @@ def test_a_photo_that_is_given_twice_is_one_photo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"ids": [b"short"] * 3}, "id of row 0"),
+        ({"ids": [b"short"] * 3}, "id number 0"),
         ({"ids": [b"a" * 32]}, "expected 3 ids, .*got 1"),
         ({"times": np.zeros(3)}, "datetime64"),
         ({"tags": ["rain", "snow", "night"]}, "must be a list of non-empty words"),

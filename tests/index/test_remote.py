@@ -95,7 +95,9 @@ def test_what_is_no_address_is_refused_in_one_line(text: str, says: str) -> None
 
 def test_a_verb_for_folders_refuses_a_server() -> None:
     assert folder_named("a/town", "tune") == Path("a/town")
-    with pytest.raises(InputError, match=r"`index tune` needs an index in a folder, and milvus://h:19530/c is on"):
+    with pytest.raises(
+        InputError, match=r"`cricavpr index tune` needs an index in a folder, but milvus://h:19530/c is on"
+    ):
         folder_named("milvus://h/c", "tune")
 
 
@@ -134,7 +136,7 @@ def test_an_index_is_made_once_and_a_build_goes_on_where_it_stopped(server: Fake
     with pytest.raises(InputError, match="exists already"):
         RemoteIndex.create(AT, MADE_BY, server=server)
     assert len(RemoteIndex.create_or_open(AT, MADE_BY, server=server)) == 3
-    with pytest.raises(InputError, match="is of the kind flat"):
+    with pytest.raises(InputError, match="was made with the kind flat"):
         RemoteIndex.create_or_open(AT, MADE_BY, "hnsw", server)
 
 
@@ -263,7 +265,7 @@ def test_a_server_that_stays_away_is_given_up_in_one_line(
     server: FakeServer, index: RemoteIndex, waits: list[float]
 ) -> None:
     server.dies_after = len(server.calls)
-    with pytest.raises(InputError, match=r"milvus://localhost:19530/town does not answer \(gone\) after 7 tries"):
+    with pytest.raises(InputError, match=r"milvus://localhost:19530/town does not answer after 7 tries \(gone\)"):
         put(index, range(1, 4))
     assert len(waits) == 6
 
@@ -273,7 +275,7 @@ def test_an_interrupted_add_is_finished_by_the_same_call(
 ) -> None:
     monkeypatch.setattr(remote_index, "ROWS_AT_ONCE", 2)
     server.dies_after = len(server.calls) + 6  # frame, then (which are there, upsert) twice, then which are there
-    with pytest.raises(InputError, match="What was written is kept"):
+    with pytest.raises(InputError, match="Photos that were written are kept"):
         put(index, range(1, 10))
     server.dies_after = None
     assert len(index) == 4
@@ -299,7 +301,7 @@ def test_photos_are_removed_by_name_and_id_and_missing_ones_are_named(server: Fa
     assert (again.removed, again.missing) == (0, ("1.jpg",))
     with pytest.raises(InputError, match="single name"):
         index.remove("3.jpg")
-    with pytest.raises(InputError, match="id of row 1 must be 32 bytes"):
+    with pytest.raises(InputError, match=r"id number 1 .* is not 32 bytes"):
         index.remove(ids=[*ids([3]), b"short"])
     assert len(index) == 5
 
@@ -520,7 +522,7 @@ def test_numbers_in_expressions_are_plain_whatever_type_they_came_in() -> None:
 def test_a_damaged_photo_of_the_server_is_one_line(server: FakeServer, index: RemoteIndex) -> None:
     put(index, range(1, 2))
     next(iter(server.photos.values()))["zone"] = "wrong"
-    with pytest.raises(InputError, match="invalid photo"):
+    with pytest.raises(InputError, match="photo with invalid data"):
         index.search(photos([1]), 1)
 
 

@@ -106,8 +106,8 @@ Change = Callable[[Columns], Columns]
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda columns: replace(columns, zones=np.full(5, 61, np.int8)), "invalid zone"),
-        (lambda columns: replace(columns, zones=np.full(5, -61, np.int8)), "invalid zone"),
+        (lambda columns: replace(columns, zones=np.full(5, 61, np.int8)), "invalid UTM zone"),
+        (lambda columns: replace(columns, zones=np.full(5, -61, np.int8)), "invalid UTM zone"),
         (lambda columns: replace(columns, codes=np.full(5, 1, np.uint32)), "invalid root"),
         (lambda columns: replace(columns, frame="of mind"), "frame"),
     ],

@@ -125,7 +125,7 @@ def test_a_lock_that_is_a_link_overwrites_nothing(folder: Path, tmp_path: Path) 
     (folder / LOCK).symlink_to(precious)
     index = PlaceIndex.open(folder)
     for change in (lambda: added(index, [90], WIDE), lambda: index.remove(["1.jpg"]), index.compact, index.prepare):
-        with pytest.raises(InputError, match=r"cannot open the lock .*: it is a symbolic link"):
+        with pytest.raises(InputError, match=r"cannot open the lock file .*: it is a symbolic link"):
             change()
     index.search(photos([7], WIDE), engine="compressed")
     assert precious.read_text() == "precious"
@@ -138,7 +138,7 @@ def test_a_lock_that_is_no_file_is_refused(folder: Path, make: Callable[[Path], 
         make(folder / LOCK)
     except PermissionError:
         pytest.skip("this user cannot make devices")
-    with pytest.raises(InputError, match="cannot open the lock"):
+    with pytest.raises(InputError, match="cannot open the lock file"):
         added(PlaceIndex.open(folder), [90], WIDE)
 
 

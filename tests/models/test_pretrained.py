@@ -106,9 +106,7 @@ def test_bare_weights_of_the_shipped_network_are_that_network_and_what_is_assume
     again = CricaVPR.from_pretrained(tmp_path / "bare.pth", device="cpu")
     removed, assumed = capsys.readouterr().err.splitlines()
     assert "bare.pth: removed '_orig_mod.'" in removed
-    assert assumed.endswith(
-        "bare.pth has no configuration; taking that of cricavpr-tiny, with 6 heads in the encoder."
-    )
+    assert assumed.endswith("bare.pth has no configuration; taking that of cricavpr-tiny, with 6 heads in the encoder.")
     assert again.config == replace(model.config, dropout=again.config.dropout)
     shipped, bare = (load_method("cricavpr-tiny", weights, device="cpu") for weights in (None, tmp_path / "bare.pth"))
     assert bare.preprocessing == shipped.preprocessing and bare.image_size == (112, 112)

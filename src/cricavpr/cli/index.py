@@ -1,4 +1,4 @@
-"""`cricavpr index`: build, change and inspect a database of photos."""
+"""The command `cricavpr index`: build, change and inspect an index, a database of photos."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from cricavpr.cli import Verb, add_verbs
 ACTIONS = {
     "build": Verb("index_photos", "index a folder of photos", "add_build"),
     "add": Verb("index_photos", "add a folder of photos to an index", "add_add"),
-    "update": Verb("index_photos", "replace photos of an index that have changed", "add_update"),
+    "update": Verb("index_photos", "describe changed photos again and replace them in an index", "add_update"),
     "remove": Verb("index_files", "remove photos from an index", "add_remove"),
     "merge": Verb("index_files", "add all photos of another index", "add_merge"),
-    "compact": Verb("index_files", "merge small segments, and wipe removed photos", "add_compact"),
+    "compact": Verb("index_files", "merge the files of an index, and wipe removed photos from them", "add_compact"),
     "info": Verb("index_files", "show facts about an index", "add_info"),
-    "verify": Verb("index_files", "read every byte and name damaged files", "add_verify"),
-    "diff": Verb("index_files", "compare two indexes", "add_diff"),
+    "verify": Verb("index_files", "read every byte of an index and list damaged files", "add_verify"),
+    "diff": Verb("index_files", "compare two indexes photo by photo", "add_diff"),
     "export": Verb("index_files", "write names and positions as CSV, GeoJSON or Parquet", "add_export"),
-    "tune": Verb("index_files", "make codes for a large index, and measure their recall", "add_tune"),
-    "calibrate": Verb("calibrate", "learn how far answers can be trusted"),
-    "health": Verb("health", "holes, near-duplicates, look-alikes and bad photos"),
+    "tune": Verb("index_files", "prepare compressed search of a large index, and measure its recall", "add_tune"),
+    "calibrate": Verb("calibrate", "learn how reliable located positions are"),
+    "health": Verb("health", "find gaps in the map, near-duplicates, look-alikes and bad photos"),
 }
 
 
@@ -29,5 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another writer (default: not at all)"
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait up to this long for another process that uses the index (default: 0)",
     )

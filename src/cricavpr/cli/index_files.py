@@ -1,4 +1,4 @@
-"""The actions of `cricavpr index` that need no method."""
+"""The commands of `cricavpr index` that do not describe photos, such as `cricavpr index remove`."""
 
 from __future__ import annotations
 
@@ -27,28 +27,38 @@ SOME_MISSING = 3  # exit code: the work was done, but some names are not in the 
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print JSON"},
-    "--quiet": {"action": "store_true", "help": "no progress bar"},
-    "--kind": {"metavar": "KIND", "help": "how a new collection of a server searches: flat, ivf or hnsw"},
+    "--quiet": {"action": "store_true", "help": "do not show a progress bar"},
+    "--kind": {"metavar": "KIND", "help": "kind of search if a new index on a server is made: flat, ivf or hnsw"},
 }
 
 
 def add_remove(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Remove photos by name or id. No search finds them from now on; `compact` wipes their bytes."
+    parser.description = (
+        "Remove photos by name or id. Searches no longer find them, but their bytes stay in the files until `cricavpr "
+        "index compact` wipes them. Exit code 3 if the index does not have some of the names or ids."
+    )
     _add(parser, remove)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="names as `export` prints them")
-    parser.add_argument("--id", action="append", default=[], metavar="SHA256", help="the SHA-256 of a photo's bytes")
-    parser.add_argument("--from", dest="list", metavar="FILE", help="a file with a name on each line, - for stdin")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of photos, as `cricavpr index export` writes them"
+    )
+    parser.add_argument(
+        "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes"
+    )
+    parser.add_argument("--from", dest="list", metavar="FILE", help="a file with one name on each line; - for stdin")
     add_wait(parser)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
     _add(parser, merge, "--kind", "--quiet")
-    parser.add_argument("other", metavar="OTHER", help="the folder of the index to take the photos from")
+    parser.add_argument("other", metavar="OTHER", help="the folder of the index whose photos are added")
     add_wait(parser)
 
 
 def add_compact(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Merge small segments, and wipe removed photos from all files. Needs disk space for a copy."
+    parser.description = (
+        "Merge the small files of an index into larger ones, and wipe removed photos from all files. Needs free disk "
+        "space for a copy of the index."
+    )
     _add(parser, compact, "--quiet")
     add_wait(parser)
 
@@ -58,31 +68,42 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Read every byte, and name each damaged file and the place in it. Exit code 2 if there is one."
+    parser.description = (
+        "Read every byte of the index, and list each damaged file and where it is damaged. Exit code 2 if a file is "
+        "damaged."
+    )
     _add(parser, verify, "--json", "--quiet")
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
     _add(parser, diff, "--json")
-    parser.add_argument("other", metavar="OTHER", help="the folder of the index to compare with")
+    parser.add_argument("other", metavar="OTHER", help="the folder of the index to compare INDEX with")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     _add(parser, export)
-    parser.add_argument("--out", required=True, metavar="FILE", help="a .csv, .geojson or .parquet file")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write: .csv, .geojson or .parquet")
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Make codes if there are none, search for some photos of the index with several shortlists and exactly, and "
-        "keep the shortest one with 99 % of the recall of exact search. Large indexes use it from then on."
+        "Prepare compressed search, which compares short codes of the photos and reads only the descriptors of a "
+        "shortlist. Codes are made if there are none. Then some photos of the index are searched for with several "
+        "lengths of the shortlist and exactly. Searches of a large index use from then on the shortest shortlist that "
+        "finds 99 % of what exact search finds."
     )
     _add(parser, tune, "--json", "--quiet")
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos used as queries (default: 100)")
     parser.add_argument(
-        "--shortlist", type=int, nargs="+", metavar="N", help="shortlists to measure (default: 110 200 400 800 1600)"
+        "--shortlist",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="lengths of the shortlist to measure (default: 110 200 400 800 1600)",
     )
-    parser.add_argument("--learn", action="store_true", help="make the codes again, learnt on the current photos")
+    parser.add_argument(
+        "--learn", action="store_true", help="make new codes, learnt from the current photos, even if there are codes"
+    )
     add_wait(parser)
 
 
@@ -115,9 +136,9 @@ def remove(args: argparse.Namespace) -> int:
     listed = read_lines(sys.stdin.buffer.read() if args.list == "-" else Path(args.list)) if args.list else []
     names = [*args.names, *listed]
     if not (names or args.id):
-        raise InputError("nothing to remove. Give names, --id or --from FILE.")
+        raise InputError("no photos to remove were given. Give names, --id or --from FILE.")
     change = open_index(args.index).remove(names, ids=[_id(text) for text in args.id], wait_s=args.wait)
-    _say(f"{args.index}: {change.removed:,} removed, {len(change.index):,} photos")
+    _say(f"{args.index}: {change.removed:,} photos removed, {len(change.index):,} photos left")
     for name in change.missing:
         _note(f"not in the index: {name}")
     return SOME_MISSING if change.missing else 0
@@ -129,23 +150,25 @@ def _id(text: str) -> bytes:
     except ValueError:
         one = b""
     if len(one) != 32:
-        raise InputError(f"--id must be 64 hexadecimal digits, as `export` prints, got {printable(text)}.")
+        raise InputError(
+            f"--id must be 64 hexadecimal digits, as `cricavpr index export` writes them, got {printable(text)}."
+        )
     return one
 
 
 def merge(args: argparse.Namespace) -> int:
     other = PlaceIndex.open(folder_named(args.other, "merge"))
     index: PhotoIndex
-    if is_remote(args.index):  # a missing collection is made
+    if is_remote(args.index):  # if the collection is missing, it is made
         index = RemoteIndex.create_or_open(Address.parse(args.index), other.made_by, args.kind)
     elif args.kind is not None:
-        raise InputError(f"--kind {args.kind} is for the collection of a server. Leave it out for a folder.")
+        raise InputError(f"--kind {args.kind} is only for an index on a server. Leave it out for an index in a folder.")
     else:
-        index, args.quiet = PlaceIndex.open(Path(args.index)), True  # a folder is merged in one step
+        index, args.quiet = PlaceIndex.open(Path(args.index)), True  # a folder is merged in one step, without a bar
     with _bar(args, len(other)) as progress:
         change = index.merge(other, wait_s=args.wait, progress=progress.reach)
-    added = f"{change.added:,} added, {change.already:,} already there"
-    _say(f"{change.index.path}: {added}, {len(change.index):,} photos")
+    added = f"{change.added:,} photos added, {change.already:,} in the index already"
+    _say(f"{change.index.path}: {added}, {len(change.index):,} photos now")
     return 0
 
 
@@ -153,11 +176,11 @@ def compact(args: argparse.Namespace) -> int:
     index = PlaceIndex.open(folder_named(args.index, "compact"))
     with _bar(args, len(index)) as progress:
         index = index.compact(progress.reach, wait_s=args.wait)
-    _say(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segments")
+    _say(f"{args.index}: {len(index):,} photos in {len(index.snapshot.segments):,} segment files")
     return 0
 
 
-# --- asking
+# --- reading
 
 
 def info(args: argparse.Namespace) -> int:
@@ -179,7 +202,7 @@ def verify(args: argparse.Namespace) -> int:
         listed = [{"file": str(one.file), "offset": one.offset, "why": one.why} for one in found]
         print(json.dumps({"sound": not found, "damages": listed}, indent=1))
     elif not found:
-        _say(f"{path}: sound, {len(PlaceIndex.open(path)):,} photos")
+        _say(f"{path}: no damage found, {len(PlaceIndex.open(path)):,} photos")
     for damage in found:
         _note(f"cricavpr: {damage}")
     return 2 if found else 0

@@ -1,4 +1,4 @@
-"""`cricavpr index build`, `add` and `update`: describe photos and put them into an index."""
+"""The commands `cricavpr index build`, `add` and `update`: describe photos and store them in an index."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from cricavpr.terminal import printable
 
 def add_build(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Describe every photo that has a position, and store its descriptor, position and time. An index in the "
-        "folder is replaced when the new one is complete; use `add` to extend it."
+        "Describe every photo that has a position, and store its descriptor, position and time. If INDEX is the "
+        "folder of an index already, that index is replaced as soon as the new index is complete. To keep its photos, "
+        "use `cricavpr index add`."
     )
     _add_photos(parser)
     parser.add_argument(
@@ -27,9 +28,12 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="float32",
         metavar="DTYPE",
-        help="how a folder stores descriptors: float32, or float16 for half the disk space (default: float32)",
+        help="how an index in a folder stores descriptors: float32, or float16 for half the disk space "
+        "(default: float32)",
     )
-    parser.add_argument("--kind", metavar="KIND", help="how a server searches: flat (exact, the default), ivf or hnsw")
+    parser.add_argument(
+        "--kind", metavar="KIND", help="kind of search of an index on a server: flat (exact, the default), ivf or hnsw"
+    )
     parser.set_defaults(run=build)
 
 
@@ -43,8 +47,8 @@ def add_add(parser: argparse.ArgumentParser) -> None:
 
 def add_update(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Describe the photos, and replace those of the index with the same file or the same bytes. Tags and times that "
-        "are not given stay."
+        "Describe the photos, and replace the photos of the index that have the same path or the same bytes. Photos "
+        "that are not in the index are added. Tags and times that are not given are kept."
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     _add_photos(parser)
@@ -53,16 +57,22 @@ def add_update(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_photos(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", metavar="PHOTOS", help="a folder of photos with GPS in EXIF, or an @UTM@ folder")
     parser.add_argument(
-        "--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos, and their times"
+        "photos",
+        metavar="PHOTOS",
+        help="a folder of photos with GPS positions in EXIF, or with UTM positions between @ signs in their names",
+    )
+    parser.add_argument(
+        "--positions",
+        metavar="FILE",
+        help="a CSV or GeoJSON file with the positions, and times if known, of the photos",
     )
     parser.add_argument(
         "--tag",
         action="append",
         default=[],
         metavar="TAG",
-        help="a tag for all these photos; may be given several times",
+        help="a tag to store with each of these photos; may be given several times",
     )
     add_method(parser)
     add_work(parser)
@@ -93,13 +103,14 @@ def build(args: argparse.Namespace) -> int:
 def add(args: argparse.Namespace) -> int:
     change, problems = add_photos(args.index, existing_folder(args.photos), wait_s=args.wait, **_settings(args))
     index = change.index
-    print(printable(f"{index.path}: {change.added:,} added, {change.already:,} already there, {len(index):,} photos"))
+    added = f"{change.added:,} photos added, {change.already:,} in the index already"
+    print(printable(f"{index.path}: {added}, {len(index):,} photos now"))
     return report(problems)
 
 
 def update(args: argparse.Namespace) -> int:
     where, photos = folder_named(args.index, "update"), existing_folder(args.photos)
     change, problems = update_photos(where, photos, wait_s=args.wait, **_settings(args))
-    replaced = f"{change.removed:,} replaced by {change.added:,}, {change.already:,} already as given"
-    print(printable(f"{change.index.path}: {replaced}, {len(change.index):,} photos"))
+    replaced = f"{change.removed:,} photos replaced by {change.added:,} photos, {change.already:,} unchanged"
+    print(printable(f"{change.index.path}: {replaced}, {len(change.index):,} photos now"))
     return report(problems)

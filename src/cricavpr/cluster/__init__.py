@@ -1,4 +1,4 @@
-"""Describe photos on the machines of a Ray cluster, with the bytes of one machine. See docs/cluster.md."""
+"""Description of photos on a Ray cluster, with the same bytes as on one machine. See docs/cluster.md."""
 
 from cricavpr.cluster.flow import describe_on
 from cricavpr.cluster.on_ray import Address

@@ -1,7 +1,7 @@
-"""Describe photos on a cluster, with the bytes of one machine.
+"""Description of photos on a cluster, with the same result, byte for byte, as on one machine.
 
-Batches are planned by the functions of `describe`, and unfinished work has the same form, so either can finish the work
-of the other.
+`describe_on` plans its batches and stores unfinished work with the functions of `describe`, so each of the two can
+finish the work that the other has begun.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cricavpr.grouping import ALONE, Grouping
 from cricavpr.methods.base import Method, made_by
 from cricavpr.progress import Progress
 
-STRETCH = 256  # batches given to the cluster at a time: no batch is further ahead of the first unfinished one
+STRETCH = 256  # batches that are given to the cluster at a time; all are finished before the next ones are given
 
 
 def describe_on(
@@ -41,18 +41,19 @@ def describe_on(
     """Describe every photo that can be read, on the machines of a Ray cluster.
 
     Args:
-        address: the cluster. Each of its machines has this package, the extra "cluster", the weights and, under the
-            same path, the photos.
-        spec: the method. It is loaded here too, and every machine must compute the bytes that this one computes.
-        grouping, batch_size, out, progress: as `describe`.
+        address: the address of the cluster. Each of its machines needs this package with the extra "cluster", the
+            weights, and the photos under the same path as on this machine.
+        spec: the method and its settings. The method is also loaded on this machine, because every machine must compute
+            the same bytes as this machine.
+        grouping, batch_size, out, progress: as in `describe`.
 
     Raises:
-        InputError: as `describe`, a cluster that cannot be reached or is lost, or a machine that computes other bytes.
+        InputError: as `describe`, or the cluster cannot be reached or is lost, or a machine computes other bytes.
         MissingExtraError: Ray is not installed.
     """
-    require_ray()  # before a long look at the photos
+    require_ray()  # first, because planning reads all photos, which takes long
     method = spec.load()
-    spec = replace(spec, device=method.device)  # the same on every machine, where "auto" may choose another
+    spec = replace(spec, device=method.device)  # the same device on every machine, where "auto" may choose another
     planned = plan(method, images, grouping, batch_size)
     batches = planned.batches
     with contextlib.ExitStack() as stack:
@@ -77,14 +78,17 @@ def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet,
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """Yield answers for the batches from `done` on; `STRETCH` batches are given out at a time."""
+    """Yield the answers for the batches from number `done` on. `STRETCH` batches are given to the cluster at a time."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
         yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)
 
 
 def _stored(work: Work, answers: Iterable[Answer], batches: Sequence[Batch]) -> Iterator[int]:
-    """Store each answer and yield its number. A batch counts as done only when all batches before it are done."""
+    """Store the descriptors of each answer and yield the number of its batch.
+
+    A batch is recorded as done only when all batches before it are done, because work resumes after the done batches.
+    """
     waiting: dict[int, Failures] = {}
     for answer in answers:
         if answer.refusal is not None:

@@ -1,8 +1,8 @@
-"""Reach a Ray cluster and spread tasks over it. The only module that uses Ray, which is the extra "cluster".
+"""Connection to a Ray cluster, and distribution of tasks over its machines. The only module that uses Ray.
 
-Ray Data does not run behind Ray's client, so an actor, the conductor, runs it inside the cluster, and the machine that
-started the run fetches one answer after the other. If a machine dies, Ray Data gives its tasks to the others; if the
-conductor dies, a new one takes the tasks that have no answer yet.
+Ray Data cannot be used through Ray's client. So an actor, called the conductor, runs Ray Data inside the cluster, and
+the machine that started the run fetches the answers from it, one after another. If a machine dies, Ray Data gives its
+tasks to other machines. If the conductor dies, a new conductor takes the tasks that have no answer yet.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cricavpr.cluster.tasks import Answer, Job, Task, answer
 from cricavpr.errors import InputError
 from cricavpr.extras import extra
 
-REACH_S = 5.0  # for a machine to answer at all
-LOOK_EVERY_S = 30.0  # without an answer, how often to look whether any machine is left
-MOST_LOSSES = 3  # of conductors, with no answer in between
-KEPT = "Finished work is kept: run the same command again, or without --cluster."
+REACH_S = 5.0  # how long to wait for an answer when connecting
+LOOK_EVERY_S = 30.0  # while waiting for an answer, check this often whether any machine is left
+MOST_LOSSES = 3  # give up after this many lost conductors without any answer in between
+KEPT = "Finished work is kept: run the same command again to continue, with or without --cluster."
 
-Row = dict[str, bytes]  # a pickled task or answer; Ray Data would change other types
+Row = dict[str, bytes]  # a task or an answer as pickled bytes, because Ray Data would convert other types
 
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a Ray cluster. Without a host, Ray is started on this machine and ends with the run."""
+    """The address of a Ray cluster. Without a host, Ray is started on this machine only and stopped after the run."""
 
     host: str | None = None
     port: int = 0
@@ -51,8 +51,8 @@ class Address:
         known = host.strip("[]") and not set(host) & set("/@ ")
         if scheme != "ray" or not known or not (port.isdecimal() and 0 < int(port) < 65536):
             raise InputError(
-                f"invalid cluster address {text!r}. Expected ray://HOST:PORT, the port of Ray's client server "
-                "(10001 by default), or ray://local."
+                f"invalid cluster address {text!r}. Expected ray://HOST:PORT, where PORT is the port of Ray's client "
+                "server (10001 by default), or ray://local."
             )
         return cls(host.strip("[]"), int(port))
 
@@ -64,28 +64,30 @@ class Address:
 
 @contextlib.contextmanager
 def connected(address: Address) -> Iterator[None]:
-    """Connect to a cluster during the block. Only connect to a cluster you trust: Ray runs what it is sent.
+    """Connect to a cluster during the block.
+
+    Connect only to a cluster that you trust, because its answers are unpickled, which can run any code.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        InputError: nothing answers there, or no Ray.
+        InputError: nothing answers at the address, or it is not a Ray cluster.
     """
     ray = require_ray()
     here: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address.host is not None:
         here = {"address": str(address)}
-        try:  # Ray itself tries for half a minute and prints pages
+        try:  # because Ray would try for half a minute and print long errors
             socket.create_connection((address.host, address.port), REACH_S).close()
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(
-                f"nothing answers at {address} ({reason}). Start Ray there, or fix the address."
+                f"nothing answers at {address} ({reason}). Start Ray on that machine, or correct the address."
             ) from error
     try:
         ray.init(**here, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # ray raises RuntimeError, ConnectionError, ValueError and its own
         raise InputError(
-            f"cannot connect to Ray at {address}: {_last_line(error)}. Start its client server."
+            f"cannot connect to Ray at {address}: {_last_line(error)}. Start Ray's client server on that machine."
         ) from error
     try:
         yield
@@ -94,10 +96,13 @@ def connected(address: Address) -> Iterator[None]:
 
 
 def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iterator[Answer]:
-    """Give tasks to the machines, and yield their answers in the order of arrival.
+    """Give tasks to the machines of the cluster, and yield the answers in the order in which they arrive.
+
+    Args:
+        note: called with a message for the user when a machine is lost.
 
     Raises:
-        InputError: no machine is large enough, or the cluster is lost.
+        InputError: no machine has enough CPUs or GPUs, or the cluster is lost.
     """
     ray = require_ray()
     left = {task.number: task for task in tasks}
@@ -114,16 +119,16 @@ def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iter
             losses += 1
             if losses >= MOST_LOSSES:
                 raise InputError(f"the cluster failed {losses} times in a row: {_last_line(error)}. {KEPT}") from error
-            note(f"a machine of the cluster was lost; {len(left):,} batches are given to the others.")
+            note(f"a machine of the cluster was lost; its work is given to other machines: {len(left):,} batches left.")
         except ConnectionError as error:
             raise InputError(f"the cluster was lost: {_last_line(error)}. {KEPT}") from error
         finally:
-            with contextlib.suppress(Exception):  # it may be dead, and the connection with it
+            with contextlib.suppress(Exception):  # the conductor or the connection may be dead
                 ray.kill(conductor)
 
 
 class Conductor:
-    """Runs Ray Data inside the cluster."""
+    """An actor that runs Ray Data inside the cluster."""
 
     def __init__(self) -> None:
         self.answers: Iterator[Row] = iter(())
@@ -138,7 +143,7 @@ class Conductor:
         self.answers = iter(dataset.map(work, num_cpus=job.threads, num_gpus=job.gpus or None).iter_rows())
 
     def next(self) -> Row | None:
-        """Return one more answer, or None after the last."""
+        """Return the next answer, or None after the last answer."""
         return next(self.answers, None)
 
 
@@ -153,7 +158,7 @@ def _answers(conductor: Any, job: Job, tasks: Sequence[Task]) -> Iterator[Answer
 
 
 def _wait_for(reference: Any, job: Job) -> Any:
-    """Return the result of a call. Raises InputError if no machine is left that could compute it."""
+    """Wait for the result of a call and return it. Raises InputError if no machine is left that could compute it."""
     ray = require_ray()
     while True:
         try:
@@ -169,15 +174,16 @@ def _require_machine(job: Job) -> None:
         raise InputError(f"the cluster was lost: none of its machines answers. {KEPT}")
     if not any(one.get("CPU", 0) >= job.threads and one.get("GPU", 0) >= job.gpus for one in machines):
         raise InputError(
-            f"a task needs {job.threads} CPUs{f' and {job.gpus} GPU' if job.gpus else ''}, and none of the "
-            f"{len(machines)} machines of the cluster has them. Set OMP_NUM_THREADS lower here, or add a machine."
+            f"a task needs {job.threads} CPUs{f' and {job.gpus} GPU' if job.gpus else ''}, but none of the "
+            f"{len(machines)} machines of the cluster has as many. Set OMP_NUM_THREADS to a lower number on this "
+            "machine, or add a larger machine to the cluster."
         )
 
 
 def require_ray() -> Any:
     """Import Ray. Raises MissingExtraError if it is not installed."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # or Ray goes on with another cluster when one is lost
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray must not send usage statistics
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # otherwise Ray connects elsewhere when a cluster is lost
     with extra("cluster", "describing on a cluster"):
         import ray
         import ray.exceptions
@@ -185,6 +191,6 @@ def require_ray() -> Any:
 
 
 def _last_line(error: Exception) -> str:
-    """Return the last line of an error, which in errors of Ray follows the tracebacks and has the reason."""
+    """Return the last line of an error message. In errors of Ray, this line has the reason, after the tracebacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200].rstrip(".")

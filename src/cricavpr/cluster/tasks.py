@@ -1,7 +1,8 @@
-"""Tasks of a cluster, each a batch of whole groups that any machine can describe. Nothing here uses Ray.
+"""Tasks for the machines of a cluster. Each is a batch of complete groups of photos to describe. Nothing here uses Ray.
 
-A sum of floats depends on its order, which libraries choose by processor, number of threads and shape of the batch. So
-a machine takes part only if its programs are the same and it computes the same bytes from one batch of known noise.
+A sum of floats depends on the order of summation, which libraries choose by processor, number of threads and shape of
+the batch. So a machine takes part only if it has the same versions of the programs, and computes the same bytes from a
+batch of known noise images.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from cricavpr.grouping import ALONE
 from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, made_by
 
-PACKAGES = ("cricavpr", "torch", "numpy", "pillow", "pillow-heif")  # they decide pixels, sums, and failures
-NOISE_SIZE = (224, 224)  # (height, width) for a method that takes any
+# The packages whose versions decide the pixels that are decoded, the order of sums, and which photos cannot be read.
+PACKAGES = ("cricavpr", "torch", "numpy", "pillow", "pillow-heif")
+NOISE_SIZE = (224, 224)  # (height, width) in pixels of the noise images for a method that accepts any size
 
-Platform = tuple[tuple[str, str], ...]  # program or processor, and its version or name
+Platform = tuple[tuple[str, str], ...]  # pairs: a package and its version, or "processor" and its name
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """The arguments of `load_method`, so that every machine can load the method."""
+    """The arguments of `load_method`, with which every machine loads the method."""
 
     name: str
     weights: str | None = None
@@ -48,7 +50,7 @@ class MethodSpec:
         return load_method(self.name, self.weights, self.device, **settings)
 
     def absolute(self) -> Self:
-        """Return the same arguments with an absolute path of the weights."""
+        """Return the same arguments with an absolute path to the weights file, if `weights` is a file."""
         if self.weights is None or not Path(self.weights).is_file():
             return self
         return replace(self, weights=str(Path(self.weights).absolute()))
@@ -56,15 +58,16 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that all tasks of a run share. A machine must match it before it describes anything.
+    """Everything that all tasks of a run share. A machine checks that it matches the job before it describes photos.
 
     Attributes:
-        made: provenance of the descriptors.
-        root: the folder of the photos, absolute and the same on each machine.
-        threads: number of threads of torch, the same as where the run was started.
-        platform: programs and processor of the machine that started the run.
-        noise: digest of its descriptors of known noise.
-        noise_groups: sizes of the groups of that noise.
+        method: the method and its settings.
+        made: the method, weights and settings that make the descriptors, as stored with the descriptors.
+        root: the absolute path of the folder of the photos, the same on each machine.
+        threads: number of threads that torch uses on each machine, as on the machine that started the run.
+        platform: package versions and processor of the machine that started the run.
+        noise: digest of the descriptors of known noise images, computed on the machine that started the run.
+        noise_groups: sizes of the groups in which the noise images are described.
     """
 
     method: MethodSpec
@@ -77,19 +80,19 @@ class Job:
 
     @property
     def gpus(self) -> int:
-        """Number of GPUs that a task uses."""
+        """The number of GPUs that a task uses: 0 or 1."""
         return int(self.method.device.startswith("cuda"))
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One batch of b photos.
+    """One batch of b photos to describe.
 
     Attributes:
-        number: position of the batch in the run.
-        names: names of the photos, relative to the root of the job.
+        number: position of the batch in the run, counted from 0.
+        names: names of the b photos, relative to the root folder of the job.
         sizes: (b,) size in bytes of each photo on the machine that started the run, -1 for a missing photo.
-        groups: sizes of the groups; they add up to b.
+        groups: number of photos in each group; the numbers add up to b.
     """
 
     number: int
@@ -109,9 +112,10 @@ class Answer:
     """The result of a task.
 
     Attributes:
-        vectors: (b, D) descriptors, zero for a photo that could not be read; empty after a refusal.
-        failures: the reason for each unreadable photo, by its position in the batch.
-        refusal: the error that ends the run, or None.
+        number: the number of the batch.
+        vectors: (b, D) descriptors, with zeros for a photo that could not be read. Empty if there is a refusal.
+        failures: for each photo that could not be read, the reason, by position of the photo in the batch.
+        refusal: the error because of which the run must end, or None.
     """
 
     number: int
@@ -121,7 +125,10 @@ class Answer:
 
 
 def answer(job: Job, task: Task) -> Answer:
-    """Describe one batch here. An error is returned as text, because an exception would arrive as a traceback."""
+    """Describe one batch on this machine, and return the answer.
+
+    An error is returned as `refusal`, because Ray would turn a raised exception into a long traceback.
+    """
     here = socket.gethostname()
     try:
         method = ready(job)
@@ -134,22 +141,22 @@ def answer(job: Job, task: Task) -> Answer:
     except _MachineError as error:
         refusal = f"machine {here} cannot join: {error}"
     except CricaVPRError as error:
-        refusal = str(error)  # of the photos or the method: the same line as on one machine
+        refusal = str(error)  # an error of the photos or the method, with the same message as without a cluster
     except Exception as error:
         refusal = f"machine {here} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return Answer(task.number, np.zeros((0, 0), np.float32), refusal=refusal)
 
 
 class _MachineError(InputError):
-    """This machine cannot do the job; `answer` adds its name to the message."""
+    """An error of this machine, which cannot do the job. `answer` adds the name of the machine to the message."""
 
 
 @lru_cache(maxsize=1)
 def ready(job: Job) -> Method:
-    """Load the method of a job, and check once in each process that this machine matches the job.
+    """Load the method of a job, and check that this machine matches the job. This is done once in each process.
 
     Raises:
-        InputError: this machine has other weights or programs, or computes other bytes.
+        InputError: this machine has other weights or package versions, or computes other bytes.
     """
     import torch
 
@@ -158,29 +165,34 @@ def ready(job: Job) -> Method:
         method = job.method.load()
     except CricaVPRError as error:
         raise _MachineError(str(error)) from error
-    grouping = "none" if job.made.grouping == "none" else "alone"  # the run's, not the machine's
+    grouping = "none" if job.made.grouping == "none" else "alone"  # the grouping of the run need not match
     if other := made_by(method, ALONE).differences(replace(job.made, grouping=grouping)):
-        raise _MachineError(f"its method differs ({'; '.join(other)}). Give it the same weights file.")
+        raise _MachineError(f"its method differs ({'; '.join(other)}). Give that machine the same weights file.")
     if unlike := differences(job.platform, platform_here(job.method.device)):
-        raise _MachineError(f"it would compute other bytes ({unlike}). Install the same versions there.")
+        raise _MachineError(
+            f"its descriptors could differ from those of this machine ({unlike}). Install the same versions there."
+        )
     if noise_digest(method, job.noise_groups) != job.noise:
         raise _MachineError(
-            "it computes other bytes from the same noise, because its processor adds in another order. "
-            "Start the run on a machine with the same processor as those of the cluster."
+            "it computes slightly different descriptors of the same images, because its processor adds numbers in "
+            "another order. Start the run on a machine with the same processor as the machines of the cluster."
         )
     return method
 
 
 def _require_same_photos(images: ImageSet, task: Task) -> None:
-    """Raise if a photo is not the same as on the machine that started the run, or missing on one of the two."""
+    """Raise if a photo on this machine has another size than on the machine that started the run.
+
+    A photo that is missing on only one of the two machines is an error, too.
+    """
     if not images.root.is_dir():
         raise _MachineError(f"there is no folder {images.root} there. Mount the photos under the same path.")
     for index, size in enumerate(task.sizes.tolist()):
         if (found := size_of(images.path(index))) != size:
-            seen = "is not there" if found < 0 else f"has {found:,} bytes there"
+            seen = "is missing there" if found < 0 else f"has {found:,} bytes there"
             raise _MachineError(
-                f"{images.names[index]} {seen} and {'is not' if size < 0 else f'has {size:,} bytes'} here. "
-                f"Mount the same folder as {images.root}."
+                f"{images.names[index]} {seen} and {'is missing' if size < 0 else f'has {size:,} bytes'} here. "
+                f"Mount the same photos as {images.root} on both machines."
             )
 
 
@@ -193,7 +205,11 @@ def size_of(path: Path) -> int:
 
 
 def platform_here(device: str) -> Platform:
-    """Return the programs and the processor of this machine."""
+    """Return the package versions, the processor and, if it is used, the GPU of this machine.
+
+    Args:
+        device: the device of torch that describes photos, such as "cpu" or "cuda".
+    """
     import torch
     from PIL import features
 
@@ -213,14 +229,26 @@ def _version(package: str) -> str:
 
 
 def differences(wanted: Platform, found: Platform) -> str:
-    """Return `torch 2.12.0 there, 2.13.0 here`, or "" for equal platforms; `wanted` is here, `found` is there."""
+    """Return the differences between two platforms as text, such as "torch 2.12.0 there, 2.13.0 here".
+
+    Args:
+        wanted: the platform that the message calls "here": the machine that started the run.
+        found: the platform that the message calls "there": a machine of the cluster.
+
+    Returns:
+        The text, or "" if the platforms are equal.
+    """
     here, there = dict(wanted), dict(found)
     names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     return "; ".join(f"{name} {there.get(name, 'none')} there, {here.get(name, 'none')} here" for name in names)
 
 
 def noise_digest(method: Method, groups: Sequence[int]) -> str:
-    """Return the SHA-256 of the descriptors of known noise, in groups of these sizes."""
+    """Return the SHA-256 of the descriptors of known noise images.
+
+    Args:
+        groups: the number of images in each group that is described together.
+    """
     height, width = method.image_size or NOISE_SIZE
     draw = np.random.default_rng(0)
     images = np.stack(

@@ -1,4 +1,4 @@
-"""Databases of photos that are searched by descriptor: in a folder, or on a server. See docs/index.md."""
+"""Databases of photos that are searched by their descriptors, stored in a folder or on a server. See docs/index.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cricavpr.index.remote import Address, RemoteIndex, is_remote
 
 
 def open_index(where: str | Path) -> PhotoIndex:
-    """Open an index: the newest version in a folder, or a collection of a server.
+    """Open an index: the newest version of an index in a folder, or an index in a collection of a server.
 
     Args:
-        where: a folder, or an address such as milvus://host:port/collection.
+        where: the folder of the index, or its address, such as milvus://host:port/collection.
 
     Raises:
-        InputError: no index there, a damaged one, or a server that does not answer.
-        MissingExtraError: the client of the server is not installed.
+        InputError: there is no index, the index is damaged, or the server does not answer.
+        MissingExtraError: the Python client of the server (such as pymilvus) is not installed.
 
     Example:
         >>> open_index("no such folder")

@@ -1,11 +1,13 @@
-"""Named arrays in one memory-mapped file. Each block has a checksum, which is checked when the block is read.
+"""Named arrays in one memory-mapped file. Each block of 8 KiB has a checksum, checked when the block is first read.
 
-    magic    64 bytes
-    arrays   each begins at a multiple of 64 bytes
-    footer   JSON (kind of file; place, type and shape of each array), CRC-32 of every 8 KiB before the footer,
-             length of the JSON (8 bytes), SHA-256 of the footer up to here
+The layout of a file:
 
-Files are not trusted: types, shapes and lengths are checked before use, and reading runs no code.
+    magic    64 bytes that identify the format
+    arrays   each array begins at a multiple of 64 bytes
+    footer   JSON (kind of file; offset, type and shape of each array), CRC-32 of every 8 KiB before the footer,
+             length of the JSON (8 bytes), SHA-256 of all parts of the footer before this SHA-256
+
+Files may be damaged or malicious: types, shapes and lengths are checked before use, and reading runs no code.
 """
 
 from __future__ import annotations
@@ -30,23 +32,23 @@ from cricavpr.index.storage import DamagedError, FileError, failed_read, write_n
 
 MAGIC = b"cricavpr.arrays.2\n".ljust(64, b"\0")
 ALIGNMENT = 64
-BLOCK_BYTES = 1 << 13  # 4096 values of float16: reading a few rows checks little else
-TAIL = 8 + 32  # length of the JSON, SHA-256
-JSON_BYTES = 1 << 26  # the longest JSON that is read
+BLOCK_BYTES = 1 << 13  # 4096 values of float16; small, so that reading a few rows checks few other bytes
+TAIL = 8 + 32  # bytes at the end of the footer: length of the JSON, and SHA-256
+JSON_BYTES = 1 << 26  # the longest JSON that is accepted
 TYPES = frozenset({"|u1", "|i1", "<u4", "<u8", "<i8", "<f2", "<f4", "<f8"})
-LONGEST = 1 << 48  # rows or values in a row
+LONGEST = 1 << 48  # the largest offset or dimension of an array that is accepted
 
-READ_BYTES = 1 << 24  # at a time; a system call cannot read more than two gigabytes
-RELEASE_BLOCKS = 4096  # 32 MB
+READ_BYTES = 1 << 24  # bytes to read in one system call, which cannot read more than two gigabytes
+RELEASE_BLOCKS = 4096  # memory is released after each 4096 blocks (32 MB)
 
-_close = os.close  # for files that are only read; tests count calls of `os.close`
+_close = os.close  # a separate name, because tests replace `os.close` to count how often written files are closed
 
 
 # --- writing
 
 
 class Column(NamedTuple):
-    """An array to write: its type, its shape, and its bytes in chunks."""
+    """An array to write: its type (such as "<f4"), its shape, and its bytes as an iterable of chunks."""
 
     type: str
     shape: tuple[int, ...]
@@ -59,20 +61,24 @@ class Column(NamedTuple):
 
 
 def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Column]) -> tuple[int, str]:
-    """Write a new file and sync it; return its length in bytes and its checksum. Equal content gives equal bytes.
+    """Write named arrays to a new file and sync it. Equal content gives equal bytes.
 
     Args:
-        about: JSON values that describe the file.
+        about: JSON values that describe the file, such as its kind.
+        columns: the arrays by name.
+
+    Returns:
+        The length of the file in bytes, and its checksum (SHA-256 of the footer, in hexadecimal).
 
     Raises:
-        OSError: the file exists or cannot be written. A partial file is removed.
+        OSError: the file exists already or cannot be written. A partial file is removed.
     """
     writing = _Writing(about, columns)
     return write_new(path, writing.chunks()), writing.checksum
 
 
 class _Writing:
-    """A file that is being written: `chunks` yields its bytes and computes its checksums."""
+    """A file that is being written. `chunks` yields the bytes of the file and computes its checksums on the way."""
 
     def __init__(self, about: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.about, self.columns = dict(about), columns
@@ -83,7 +89,7 @@ class _Writing:
         places = {}
         yield self._counted(MAGIC)
         for number, (name, column) in enumerate(self.columns.items()):
-            # The first array, of vectors, begins with a block, so that each of its rows touches few blocks.
+            # The first array holds the vectors. It begins at a block boundary, so that each row touches few blocks.
             yield self._counted(b"\0" * (-self.at % (ALIGNMENT if number else BLOCK_BYTES)))
             places[name] = {"start": self.at, "type": column.type, "shape": column.shape}
             for chunk in column.chunks:
@@ -126,13 +132,13 @@ class Place:
 
 
 class ArrayFile:
-    """An open file of arrays; each block is compared with its checksum when it is first read.
+    """An open file of named arrays. Each block is compared with its checksum when it is first read.
 
-    The mapping stays valid when the file is removed, so a reader can continue after a compaction.
+    The memory map stays valid when the file is removed, so a reader can continue after the index was compacted.
 
     Attributes:
-        about: the values that were given to `write_arrays`.
-        arrays: where each array is.
+        about: the JSON values `about` that were given to `write_arrays`.
+        arrays: the offset, type and shape of each array, by name.
     """
 
     def __init__(
@@ -145,12 +151,12 @@ class ArrayFile:
         """Open a file and check its footer.
 
         Args:
-            length, checksum: the values that `write_arrays` returned, if known.
-            error: the class to raise if the file is damaged.
+            length, checksum: the values that `write_arrays` returned; None if they are not known.
+            error: the error class to raise if the file is damaged.
 
         Raises:
             FileError: the file is damaged or unreadable.
-            InputError: too many files are open.
+            InputError: the process has too many open files.
         """
         self.path, self.error = path, error
         self._open(length)
@@ -167,7 +173,7 @@ class ArrayFile:
             if found != (found if length is None else length):
                 raise self.error(self.path, f"has {found} bytes, expected {length}")
             if found < len(MAGIC) + TAIL:
-                raise self.error(self.path, "is truncated, or not a file of this version")
+                raise self.error(self.path, "is truncated, or does not have the file format of this release")
             self._map = mmap.mmap(self._descriptor, found, access=mmap.ACCESS_READ)
         except OSError as error:
             raise failed_read(self.path, error, self.error) from error
@@ -176,18 +182,18 @@ class ArrayFile:
     def _read_footer(self, checksum: str | None) -> None:
         size = len(self.bytes)
         if self.bytes[: len(MAGIC)].tobytes() != MAGIC:
-            raise self.error(self.path, "is not a file of this version", 0)
+            raise self.error(self.path, "does not have the file format of this release", 0)
         length = int.from_bytes(self.bytes[size - TAIL : size - 32].tobytes(), "little")
-        blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each of them has a sum of four bytes
+        blocks = -(-(size - TAIL - length) // (BLOCK_BYTES + 4))  # each block has a checksum of four bytes
         start = size - TAIL - length - 4 * blocks
         if length > JSON_BYTES or start < len(MAGIC):
-            raise self.error(self.path, "is truncated, or not a file of this version", size - TAIL)
+            raise self.error(self.path, "is truncated, or does not have the file format of this release", size - TAIL)
         digest = hashlib.sha256(self.bytes[start : size - 32].data).hexdigest()
         if digest != self.bytes[size - 32 :].tobytes().hex() or checksum not in (None, digest):
             raise self.error(self.path, "does not match its checksum", start)
         values = json.loads(self.bytes[start : start + length].tobytes())
         if values["bytes"] != start or -(-start // BLOCK_BYTES) != blocks:
-            raise ValueError("lengths do not match")
+            raise ValueError("its lengths do not match the length of the file")
         self.checksum, self.about, self.data_bytes = digest, dict(values["about"]), start
         self._sums = np.frombuffer(self.bytes[start + length : size - TAIL].tobytes(), "<u4")
         self._sound = np.zeros(blocks, np.bool_)
@@ -203,7 +209,7 @@ class ArrayFile:
         return place
 
     def is_current(self) -> bool:
-        """Return whether the path still names this file."""
+        """Return whether the file at `path` is still the file that was opened."""
         try:
             there = self.path.stat(follow_symlinks=False)
         except OSError:
@@ -216,10 +222,12 @@ class ArrayFile:
         return self.bytes[place.start : place.end].view(place.type).reshape(place.shape)
 
     def read(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
-        """Return rows `first` to `end` of an array, all by default. They are checked and not copied.
+        """Return rows `first` to `end` (exclusive) of an array; by default, return all rows.
+
+        The checksums of these rows are checked. The rows are a view of the memory map, not a copy.
 
         Raises:
-            FileError: a block is damaged.
+            FileError: a block with one of these rows is damaged.
         """
         place = self.arrays[name]
         end = place.shape[0] if end is None else end
@@ -227,12 +235,13 @@ class ArrayFile:
         return self.mapped(name)[first:end]
 
     def read_rows(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:  # (n,) -> (n, ...)
-        """Return some rows of an array, checked and copied.
+        """Return a copy of some rows of an array, after checking their checksums.
 
-        They are not read through the mapping, because a page fault costs more than reading a few thousand bytes.
+        The rows are read with system calls and not through the memory map, because a page fault takes longer than
+        reading a few thousand bytes.
 
         Raises:
-            FileError: a block is damaged, or cannot be read.
+            FileError: a block with one of these rows is damaged or cannot be read.
         """
         place = self.arrays[name]
         found = np.empty((len(rows), *place.shape[1:]), place.type)
@@ -240,14 +249,14 @@ class ArrayFile:
         stretches = _end_to_end(place.start + rows * place.row_bytes, place.row_bytes)
         parts = [(into[row * place.row_bytes :][: end - start], start) for row, start, end in stretches]
         if hasattr(os, "posix_fadvise"):
-            for part, start in parts:  # announced together, so that the disk serves many requests at once
+            for part, start in parts:  # announce all reads first, so that the disk can serve many of them at once
                 os.posix_fadvise(self._descriptor, start, len(part), os.POSIX_FADV_WILLNEED)
         for part, start in parts:
             self._read(part, start)
         return found
 
     def check(self, first: int, end: int) -> None:
-        """Raise FileError if a block with any of the bytes `first` to `end` is damaged."""
+        """Raise FileError if a block that holds any of the bytes `first` to `end` (exclusive) is damaged."""
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         if first < end:
             for block in (low + np.flatnonzero(~self._sound[low:high])).tolist():
@@ -273,7 +282,10 @@ class ArrayFile:
         return self.error(self.path, "does not match its checksum", block * BLOCK_BYTES)
 
     def _read(self, into: memoryview, first: int) -> None:
-        """Fill `into` with the bytes from `first` on. Whole blocks are read, to compare their checksums."""
+        """Fill `into` with the bytes of the file from offset `first` on.
+
+        Complete blocks are read, because a checksum covers a complete block.
+        """
         end = first + len(into)
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         start, stop = low * BLOCK_BYTES, min(high * BLOCK_BYTES, self.data_bytes)
@@ -281,7 +293,7 @@ class ArrayFile:
         try:
             while at < stop and (part := os.pread(self._descriptor, stop - at, at)):
                 parts.append(part)
-                at += len(part)  # a call may return fewer bytes than requested
+                at += len(part)  # `os.pread` may return fewer bytes than requested
         except OSError as error:
             raise failed_read(self.path, error, self.error) from error
         if at < stop:
@@ -295,7 +307,15 @@ class ArrayFile:
 
 
 def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, int]]:
-    """Join adjacent rows up to READ_BYTES; return the first row of each run, and its start and end in bytes."""
+    """Join rows that are adjacent in the file into runs of about READ_BYTES.
+
+    Args:
+        starts: the offset in bytes of each row.
+        length: the length of a row in bytes.
+
+    Returns:
+        For each run, the position in `starts` of its first row, and the start and end of the run in bytes.
+    """
     found: list[tuple[int, int, int]] = []
     for row, start in enumerate(starts.tolist()):
         first, begin, end = found[-1] if found else (0, 0, -1)

@@ -1,4 +1,4 @@
-"""Verify an index: read every byte, compare checksums, and check that the content is valid."""
+"""Verification of an index: read every byte, compare all checksums, and check that the content is valid."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ MEASURED = {TUNED: TuningError, CALIBRATION: CalibrationError}
 
 
 def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
-    """Yield an error for each damaged or unreadable file of the newest version.
+    """Yield an error for each damaged or unreadable file of the newest version of an index.
+
+    Args:
+        path: the folder of the index.
+        progress: called with (photos checked, photos in the index).
 
     Raises:
-        InputError: there is no index, or it has another format.
+        InputError: the folder holds no index, or the index has another format.
     """
     manifest, opened = _opened(path)
     if isinstance(manifest, FileError):
@@ -34,7 +38,7 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         return
     done, ids = 0, []
     for piece in manifest.pieces:
-        segment = opened.pop(0)  # so that its memory is released after this iteration
+        segment = opened.pop(0)  # removed from the list, so that its memory is released after this iteration
         if isinstance(segment, FileError):
             yield segment
             continue
@@ -47,13 +51,13 @@ def damages(path: Path, progress: Report | None = None) -> Iterator[FileError]:
         if progress is not None:
             progress(done, manifest.count)
     if ids and len(first_of_each(together := np.concatenate(ids))) < len(together):
-        yield DamagedError(path / manifest.name, "lists segments with the same photo twice")
+        yield DamagedError(path / manifest.name, "lists two segments that hold the same photo")
     yield from damaged_codes(path, manifest)
     yield from _measured(path)
 
 
 def _measured(path: Path) -> Iterator[FileError]:
-    """Yield an error for each invalid file of measurements: of `tune` and of `calibrate`."""
+    """Yield an error for each invalid file that `cricavpr index tune` or `cricavpr index calibrate` wrote."""
     for name, kind in MEASURED.items():
         try:
             unseal(read_whole(path / name))
@@ -68,9 +72,9 @@ def _measured(path: Path) -> Iterator[FileError]:
 
 
 def _opened(path: Path) -> tuple[Manifest | FileError, list[Segment | FileError]]:
-    """Return the manifest of the newest version and its segments, or the error in place of what cannot be opened.
+    """Return the manifest of the newest version and its segments, with an error in place of each unusable file.
 
-    If a new version was written meanwhile, that one is opened, because old files may be missing.
+    If another process writes a new version meanwhile, that version is opened, because old files may be missing.
     """
     while True:
         number = newest(path)
@@ -92,7 +96,7 @@ def _segment_of(path: Path, manifest: Manifest, piece: Piece) -> Segment | FileE
 
 
 def _invalid_columns(segment: Segment) -> list[FileError]:
-    """Return the error if the columns cannot be read although their checksums match."""
+    """Return the error if the columns of a segment cannot be read although their checksums match; otherwise []."""
     try:
         segment.columns  # noqa: B018  # a cached property
     except FileError as damage:
@@ -101,14 +105,17 @@ def _invalid_columns(segment: Segment) -> list[FileError]:
 
 
 def _invalid(segment: Segment) -> Iterator[FileError]:
-    """Yield errors that checksums cannot detect, because the segment was written with invalid content."""
+    """Yield an error for each kind of invalid content that the segment was written with.
+
+    Checksums cannot detect such content, because they match it.
+    """
     path = segment.file.path
     try:
         segment.columns.positions  # noqa: B018
     except InputError as error:
         yield DamagedError(path, f"has invalid positions ({error})")
     if (segment.find(segment.columns.ids) != segment.live).any():
-        yield DamagedError(path, "has sorted keys that do not match its photos")
+        yield DamagedError(path, "has a table of sorted keys that does not match the ids of its photos")
     for start in range(0, len(segment), ROWS_AT_ONCE):
         bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)

@@ -1,4 +1,4 @@
-"""JSON with a checksum, because a flipped bit can turn a number into another valid number."""
+"""JSON with a checksum, which detects damage: a flipped bit can turn a number into another valid number."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 
 def seal(values: dict[str, Any], indent: int | None = None) -> str:
-    """Return the values as JSON with their checksum, compact unless `indent` is given.
+    """Return values as JSON text that contains their checksum.
+
+    Args:
+        indent: spaces of indentation for each level; None writes compact JSON on one line.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: a number is not finite, so JSON cannot store it.
 
     Example:
         >>> unseal(seal({"a": 1}).encode())
@@ -25,9 +28,12 @@ def seal(values: dict[str, Any], indent: int | None = None) -> str:
 def unseal(content: bytes) -> dict[str, Any]:
     """Return the values that were given to `seal`.
 
+    Args:
+        content: the JSON text that `seal` returned, as bytes.
+
     Raises:
-        ValueError: the JSON is invalid, or its checksum is missing or wrong. The message continues a sentence that
-            begins with the name of the file.
+        ValueError: the JSON is invalid, or its checksum is missing or wrong. The caller puts the file name before the
+            message, such as "has no checksum".
     """
     try:
         values = json.loads(content)

@@ -1,4 +1,4 @@
-"""The data of each photo besides its descriptor: columns of numbers and bytes, one row for each photo."""
+"""Everything that an index stores about photos except descriptors: columns of numbers and bytes, one row a photo."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 ID_BYTES = 32
-FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # of positions; "none" if no position is known
-ZONES = 60  # of UTM
-PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # columns that are taken and joined row by row
+FRAMES = NONE, LOCAL, UTM = "none", "local", "utm"  # coordinate frames; "none" means that no position is known
+ZONES = 60  # number of UTM zones
+PER_PHOTO = ("ids", "raw_names", "raw_tags", "metres", "zones", "times")  # columns with a value for each photo
 
 
 # --- input
@@ -39,13 +39,13 @@ class Photos:
     """Photos to store in an index. Row i of each attribute belongs to photo i.
 
     Attributes:
-        descriptors: (N, D), with the names of the photos.
+        descriptors: the names of the N photos and their descriptors (N, D).
         root: the folder that the names are relative to.
-        positions: N positions, or None if none is known.
-        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them; by default hashes of folder, name
-            and descriptor.
-        times: (N,) datetime64 in UTC when each photo was taken, NaT if unknown.
-        tags: N lists of words.
+        positions: the N positions of the photos, or None if no position is known.
+        ids: N SHA-256 digests of the photos' bytes, as `photo_ids` returns them. If None, each id is a hash of the
+            folder, name and descriptor of the photo.
+        times: (N,) datetime64 in UTC, the time when each photo was taken; NaT if unknown.
+        tags: N lists of tags, one list for each photo; a tag is a non-empty word.
 
     Example:
         >>> import numpy as np
@@ -69,10 +69,10 @@ class Photos:
         return f"Photos({len(self):,} of {self.descriptors.made_by.dim} values, root={str(self.root)!r})"
 
     def columns(self) -> Columns:
-        """Check everything and return it in the form that an index stores.
+        """Check all attributes and return them, without the descriptors, in the form that an index stores.
 
         Raises:
-            InputError: a vector, id, time or tag is invalid, or the lengths differ.
+            InputError: a descriptor, id, time or tag is invalid, or the attributes have different lengths.
         """
         refuse_flaws(self.descriptors)
         names, vectors, count = self.descriptors.names, self.descriptors.vectors, len(self)
@@ -96,7 +96,11 @@ class Photos:
 
 
 def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) -> tuple[bytes, ...]:
-    """Return the SHA-256 of each photo's bytes, which identifies it in an index.
+    """Return the id of each photo: the SHA-256 of the bytes of its file.
+
+    Args:
+        root: the folder that the names are relative to.
+        progress: called with (photos done, photos in all).
 
     Raises:
         InputError: a photo cannot be read.
@@ -114,7 +118,8 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
             found.append(bytes.fromhex(sha256_of(Path(root) / name)))
         except OSError as error:
             raise InputError(
-                f"cannot read {Path(root) / name}: {error.strerror or error}. Make it readable, or leave it out."
+                f"cannot read {Path(root) / name}: {error.strerror or error}. Make the file readable, or leave the "
+                "photo out."
             ) from error
         if progress is not None:
             progress(number, len(names))
@@ -122,7 +127,7 @@ def photo_ids(root: Path, names: Sequence[str], progress: Report | None = None) 
 
 
 def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32]) -> tuple[bytes, ...]:
-    """Return ids for photos without files: hashes of root, name and descriptor."""
+    """Return ids for photos whose files are not available: hashes of root, name and descriptor."""
     folder = os.fsencode(_absolute(root))
     return tuple(
         hashlib.sha256(b"\0".join((b"no photo", folder, os.fsencode(name), vector.tobytes()))).digest()
@@ -131,7 +136,7 @@ def stand_in_ids(names: Sequence[str], root: Path, vectors: NDArray[np.float32])
 
 
 def _absolute(root: Path) -> str:
-    return os.path.abspath(root)  # noqa: PTH100  # resolve() would follow links, which may change
+    return os.path.abspath(root)  # noqa: PTH100  # Path.resolve() would follow symbolic links, which may change later
 
 
 # --- storage
@@ -139,7 +144,7 @@ def _absolute(root: Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """N byte strings end to end: string i is `data[ends[i]:ends[i + 1]]`."""
+    """N byte strings stored one after another in one array: string i is `data[ends[i]:ends[i + 1]]`."""
 
     ends: Indices  # (N + 1,) non-decreasing, from 0
     data: Bytes
@@ -154,7 +159,7 @@ class Ragged:
         return len(self.ends) - 1
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return one string as bytes, or those at some rows."""
+        """Return one string as bytes if `rows` is an integer, otherwise a `Ragged` with the strings at these rows."""
         if np.ndim(rows) == 0:
             return self.data[int(self.ends[rows]) : int(self.ends[rows + 1])].tobytes()
         starts, lengths = self.ends[rows], np.diff(self.ends)[rows]
@@ -163,7 +168,7 @@ class Ragged:
         return type(self)(ends, self.data[places])
 
     def all(self) -> list[bytes]:
-        """Return all strings."""
+        """Return all strings as a list."""
         whole, ends = self.data.tobytes(), self.ends.tolist()
         return [whole[a:b] for a, b in itertools.pairwise(ends)]
 
@@ -177,18 +182,18 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Everything but the vectors of N photos, in the order of adding.
+    """Everything that an index stores about N photos except their descriptors, in the order of adding.
 
     Attributes:
         ids: (N, 32) SHA-256 of each photo's bytes.
-        raw_names: names as bytes of the file system.
-        raw_tags: tags of each photo, sorted and joined by NUL.
-        metres: (N, 2) easting and northing, NaN if unknown.
-        zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 without a zone.
+        raw_names: names of the photos as bytes of the file system.
+        raw_tags: tags of each photo, sorted and joined by NUL bytes.
+        metres: (N, 2) easting and northing in metres, NaN if unknown.
+        zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 for a position without a zone.
         times: (N,) time of capture in UTC, NaT if unknown.
-        codes: (N,) index into `roots` of the folder that a name is relative to.
-        roots: folders.
-        frame: frame of the positions: none, local or utm.
+        codes: (N,) for each photo, the index in `roots` of the folder that its name is relative to.
+        roots: the folders that the names are relative to.
+        frame: coordinate frame of the positions: "none", "local" or "utm".
     """
 
     ids: Bytes
@@ -212,7 +217,7 @@ class Columns:
         return len(self.ids)
 
     def take(self, rows: Indices) -> Self:
-        """Return the photos at `rows`, and only their roots."""
+        """Return the columns of the photos at `rows`, with only the roots that these photos use."""
         codes = self.codes[rows]
         used = np.unique(codes)
         roots = tuple(self.roots[code] for code in used.tolist())
@@ -221,7 +226,7 @@ class Columns:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Columns]) -> Columns:
-        """Join the photos of several parts in order. Raises InputError if their frames differ."""
+        """Join the photos of several columns in order. Raises InputError if their coordinate frames differ."""
         roots = tuple(dict.fromkeys(root for part in parts for root in part.roots))
         place = {root: code for code, root in enumerate(roots)}
         codes = [np.array([place[root] for root in part.roots], np.uint32)[part.codes] for part in parts]
@@ -230,15 +235,15 @@ class Columns:
 
     @cached_property
     def positions(self) -> Positions:
-        """The positions of the photos, NaN if unknown."""
+        """The positions of the photos; a row of NaN is an unknown position."""
         return positions_in(self.frame, self.metres, self.zones)
 
     def on_earth(self) -> Positions:
-        """Return the positions. Raises InputError if they have no latitude and longitude."""
+        """Return the positions. Raises InputError if they are in a local frame, without latitude and longitude."""
         if self.frame == LOCAL:
             raise InputError(
-                "the photos of this index have positions in metres without a UTM zone, so they have no latitude. "
-                "Leave out filters by place, or build the index with zones."
+                "the photos of this index have positions in metres without a UTM zone, so their latitude is not "
+                "known. Leave out filters by place, or build the index from positions with UTM zones."
             )
         return self.positions
 
@@ -262,17 +267,17 @@ class Columns:
         return Path(self.roots[self.codes[row]]) / self.name(row)
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
-        """Return the positions of some photos."""
+        """Return the positions of the photos in these rows."""
         return self.positions.take(rows)
 
     def with_paths(self, paths: Sequence[tuple[str, bytes]]) -> Self:
-        """Return the same photos with other roots and names."""
+        """Return the same photos with other roots and names: one pair of root and name for each photo."""
         roots = tuple(dict.fromkeys(root for root, _ in paths))
         codes = np.array([roots.index(root) for root, _ in paths], np.uint32)
         return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
-        """Return whether two photos are equal in everything except their descriptors."""
+        """Return whether photo `row` and photo `there` of `other` are equal, without comparing descriptors."""
         return self._row(row) == other._row(there)
 
     def _row(self, row: int) -> tuple[Any, ...]:
@@ -291,7 +296,7 @@ def positions_in(
     metres: Metres,  # (N, 2)
     zones: NDArray[np.int8],  # (N,)
 ) -> Positions:
-    """Return stored positions as `Positions`."""
+    """Convert the stored metres, zone numbers and frame of N photos to `Positions`."""
     names = np.array([decode_zone(code) for code in range(-ZONES, ZONES + 1)], object)
     return Positions(metres, tuple(names[zones.astype(np.int64) + ZONES].tolist()) if frame == UTM else None)
 
@@ -303,12 +308,12 @@ def frame_of(positions: Positions | None) -> str:
 
 
 def one_frame(frames: Sequence[str]) -> str:
-    """Return the frame that all parts share. Raises InputError if some are UTM and others local."""
+    """Return the coordinate frame that fits all of `frames`. Raises InputError if some are UTM and others local."""
     known = {frame for frame in frames if frame != NONE}
     if len(known) > 1:
         raise InputError(
             "positions with UTM zones and positions in a local frame cannot be stored in one index. "
-            "Give zones for all or for none."
+            "Give a UTM zone for all positions, or for none."
         )
     return known.pop() if known else NONE
 
@@ -331,9 +336,12 @@ def refuse_one_name(names: Sequence[str]) -> None:
 
 
 def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return the names in `there` that match the given ones, and the given names that match none.
+    """Look up `names` among the names `there`, and return the names found and the names not found.
 
-    A name also matches a name in another Unicode normalisation, if there is only one such name.
+    A name also matches a name in `there` that differs only in its Unicode normalisation, if there is exactly one.
+
+    Returns:
+        The names in `there` that match one of `names`, and those of `names` that match nothing.
 
     Example:
         >>> find_names(["Mu\u0308ller.jpg", "b.jpg"], ["M\xfcller.jpg"])
@@ -352,15 +360,17 @@ def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], se
 
 
 def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
-    """Return ids as an array. Raises InputError if one is not 32 bytes."""
+    """Return ids as an array. Raises InputError if an id is not 32 bytes."""
     wrong = [number for number, one in enumerate(ids) if not isinstance(one, bytes) or len(one) != ID_BYTES]
     if wrong:
-        raise InputError(f"the id of row {wrong[0]} must be {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes.")
+        raise InputError(
+            f"id number {wrong[0]} (counted from 0) is not {ID_BYTES} bytes. Give the SHA-256 of the photo's bytes."
+        )
     return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
 
 
 def first_of_each(ids: Bytes) -> Indices:  # (N, 32) -> (M,)
-    """Return the first row of each different id, sorted."""
+    """Return the row where each different id occurs first, sorted by row."""
     whole = np.ascontiguousarray(ids).reshape(-1).view(f"V{ID_BYTES}")
     return np.sort(np.unique(whole, return_index=True)[1]).astype(np.int64)
 

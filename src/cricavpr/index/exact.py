@@ -1,9 +1,11 @@
-"""Exact search of an index. A score depends on its query and its photo alone, bit for bit.
+"""Exact search of an index. A score depends only on its query and its photo, bit for bit.
 
-The rounding of a matrix product depends on the number of queries and on the other rows. So the product only nominates:
-rows whose product is within the rounding error of the best are scored again, pair by pair, in float64 rounded to
-float32. Every engine ends here, so a score does not depend on the engine, on filters, on other queries, or on the order
-of adding. `search.py` ranks whole databases for evaluation.
+The rounding of a matrix product depends on the number of queries and on the other rows. So the matrix product only
+chooses candidates: the rows whose product is within the rounding error of the best ones. Each pair of query and
+candidate is then scored alone, in float64 rounded to float32. Every search engine gets its scores here, so a score does
+not depend on the engine, on filters, on other queries, or on the order of adding.
+
+`search.py` ranks whole databases for evaluation instead.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from cricavpr.index.vectors import Floats, Mask, Rows
 from cricavpr.progress import Report
 
 QUERIES_AT_ONCE = 512
-PAIRS_AT_ONCE = 1 << 20  # values of pairs that are multiplied at a time
+PAIRS_AT_ONCE = 1 << 20  # candidates are scored in blocks of at most this many values
 
 Queries = NDArray[np.float32]  # (Q, D)
 Scores = NDArray[np.float32]
@@ -31,7 +33,7 @@ Products = Callable[[Queries, Floats], Scores]  # (Q, D), (n, D) -> (Q, n)
 
 @dataclass(frozen=True, eq=False)
 class ExactEngine:
-    """The exact engine, which reads every vector in each search."""
+    """The exact search engine, which reads every vector in each search."""
 
     rows: Rows
 
@@ -42,7 +44,11 @@ class ExactEngine:
         allowed: Mask | None = None,  # (N,)
         report: Report | None = None,
     ) -> Predictions:  # (Q, min(k, rows allowed))
-        """Return the k best allowed rows for each query, best first; of equal scores the lower row comes first.
+        """Return the k rows with the highest scores for each query, best first. Ties go to the lower row.
+
+        Args:
+            allowed: which rows may be found; None for all. Removed rows are never found.
+            report: called with (rows done, rows in all).
 
         Raises:
             InputError: the queries have the wrong shape or are not finite, k is below 1, or a vector is not finite.
@@ -75,10 +81,13 @@ def search_rows(
     nominate: Products = products,
     report: Report | None = None,
 ) -> Predictions:  # (Q, min(k, rows allowed))
-    """Return the k best rows for each query, among all rows or the allowed ones.
+    """Return the k rows with the highest scores for each query, best first. Ties go to the lower row.
 
     Args:
-        nominate: a matrix product that is at least as accurate as one in float32.
+        allowed: which rows may be found; None for all.
+        nominate: the function that computes matrix products to choose candidates; it must be at least as accurate as
+            a product in float32.
+        report: called with (rows done, rows in all).
     """
     count = len(rows) if allowed is None else int(np.count_nonzero(allowed))
     best, done = _Best(queries, min(k, count), nominate), 0
@@ -91,14 +100,15 @@ def search_rows(
 
 
 class _Best:
-    """The k best rows of each query so far. Blocks must be added in the order of their row numbers."""
+    """The k best rows of each query among the blocks so far. Blocks must be added in the order of their rows."""
 
     def __init__(self, queries: Queries, k: int, nominate: Products) -> None:
         self.queries, self.k, self.nominate = queries, k, nominate
         self.rows = np.full((len(queries), k), -1, np.int64)
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
-        # A sum of D products of float32 is wrong by at most D 2^-24 of the lengths, in whatever order it is made
-        # (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1); 8 more for rounding to float32.
+        # A float32 sum of D products has an error of at most D * 2^-24 times the lengths of the two vectors, whatever
+        # the order of summation (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1). D + 8 instead
+        # of D allows for the rounding of the result to float32.
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1) * (1 + 2 * UNIT_TOLERANCE)
         self.slack = ((queries.shape[1] + 8) * 2.0**-24 * lengths).astype(np.float32)  # (Q,)
 
@@ -110,10 +120,10 @@ class _Best:
                 self._keep(query, numbers[place], _scored(self.queries, query, vectors, place))
 
     def _near(self, asked: Indices, vectors: Floats) -> tuple[Indices, Indices]:  # (n,) twice
-        """Return the pairs of query and row whose score may be among the best."""
+        """Return the pairs of query and row of the block whose exact score may be among the k best."""
         scores, slack = self.nominate(self.queries[asked], vectors), self.slack[asked]
         if not np.isfinite(scores).all():
-            raise InputError("a score is not finite: a vector of the index is damaged. Describe the photos again.")
+            raise InputError("a score is not finite: a descriptor of the index is damaged. Build the index again.")
         least = self.scores[asked, -1] - slack  # -inf until k rows are known
         near = scores >= least[:, None]
         crowded = np.flatnonzero(np.count_nonzero(near, axis=1) > self.k)
@@ -125,23 +135,23 @@ class _Best:
         return asked[query], place
 
     def _keep(self, query: Indices, row: Indices, score: Scores) -> None:  # (n,) each
-        """Merge scored pairs with the best rows so far."""
+        """Merge scored pairs of query and row with the best rows so far."""
         some = np.unique(query)
         query = np.concatenate([np.repeat(some, self.k), query])
         row = np.concatenate([self.rows[some].ravel(), row])
         score = np.concatenate([self.scores[some].ravel(), score])
         order = np.lexsort((row, -score, query))
-        first = np.searchsorted(query[order], some)  # where the pairs of each query begin
+        first = np.searchsorted(query[order], some)  # position of the first pair of each query
         chosen = order[first[:, None] + np.arange(self.k)]
         self.rows[some], self.scores[some] = row[chosen], score[chosen]
 
 
 def _scored(queries: Queries, query: Indices, vectors: Floats, place: Indices) -> Scores:  # (n,)
-    """Score each pair by itself in float64, rounded to float32."""
+    """Return the score of each pair of query and row, computed in float64 and rounded to float32."""
     scores = np.empty(len(query), np.float32)
     step = max(1, PAIRS_AT_ONCE // queries.shape[1])
     for start in range(0, len(query), step):
         some = slice(start, start + step)
         pairs = vectors[place[some]].astype(np.float64) * queries[query[some]].astype(np.float64)  # (n, D)
-        scores[some] = pairs.sum(axis=1)  # along the last axis: no row depends on those beside it
+        scores[some] = pairs.sum(axis=1)  # a sum along the last axis, so that no row depends on the rows beside it
     return scores

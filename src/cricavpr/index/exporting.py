@@ -1,4 +1,4 @@
-"""Export an index for other programs: CSV, GeoJSON, or Parquet with the descriptors."""
+"""Export of an index for other programs, as CSV, GeoJSON, or Parquet. Only Parquet includes the descriptors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ROWS_AT_ONCE = 4096
 
 
 def export(snapshot: Snapshot, path: Path) -> None:
-    """Write one row for each photo, in the format that the suffix of the file names.
+    """Write a file with one row for each photo, in the format given by its suffix: .csv, .geojson or .parquet.
 
     Raises:
         InputError: the suffix is unknown, or the file cannot be written.
-        MissingExtraError: Parquet is requested and pyarrow is not installed.
+        MissingExtraError: the suffix is .parquet and pyarrow is not installed.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in EXPORTS:
@@ -58,7 +58,11 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _csv(snapshot: Snapshot, path: Path) -> None:
-    """Write a table with a header. Names keep their bytes; names and tags cannot run as formulas of a spreadsheet."""
+    """Write a CSV table with a header.
+
+    Names that are not valid UTF-8 keep their bytes. Names and tags are escaped, so that no spreadsheet program runs
+    them as formulas.
+    """
     with (
         written_beside(path) as beside,
         beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -67,12 +71,12 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
         table.writerow(["name", "id", "lat", "lon", "easting", "northing", "zone", "time", "tags"])
         for row in _rows(snapshot.columns):
             texts = {"name": safe_cell(row["name"]), "tags": safe_cell(" ".join(row["tags"]))}
-            blank = row["name"].startswith(" ")  # readers that skip blanks after commas keep it only in quotes
+            blank = row["name"].startswith(" ")  # some CSV readers drop a leading blank unless the cell is quoted
             (quoted if blank else table).writerow({**row, **texts}.values())
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """Write a feature for each photo, one on each line, with a null geometry if the photo has no latitude."""
+    """Write a GeoJSON feature for each photo on its own line. Without a known latitude, the geometry is null."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):
@@ -85,7 +89,10 @@ def _geojson(snapshot: Snapshot, path: Path) -> None:
 
 
 def _parquet(snapshot: Snapshot, path: Path) -> None:
-    """Write the columns and the descriptors. Names that are not UTF-8 are escaped; `name_bytes` holds the bytes."""
+    """Write a Parquet file with the columns and the descriptors.
+
+    In the column `name`, bytes that are not valid UTF-8 are escaped; the column `name_bytes` holds the original bytes.
+    """
     with extra("parquet", "a Parquet file"):
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -108,7 +115,7 @@ def _arrow_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Return valid UTF-8, which Parquet requires, with other bytes escaped."""
+    """Return text that is valid UTF-8, as Parquet requires; other bytes are escaped, such as `\\xff`."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

@@ -1,7 +1,7 @@
 """Filters of photos by place, time and tag.
 
-A photo with an unknown value matches no filter for it. `str` of a filter is a phrase, such as "within 500 m of 55.6,
-13.0".
+A photo without a known position matches no filter by place, and a photo without a known time no filter by time.
+`str(filter)` is a phrase for messages, such as "within 500 m of 55.6, 13.0".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Filter(Protocol):
     """A condition on photos."""
 
     def mask(self, columns: Columns) -> Mask:
-        """Return (N,) which photos match. Raises InputError if the index lacks the data."""
+        """Return a mask (N,) of the photos that match. Raises InputError if the index does not have the data."""
 
     def __str__(self) -> str:
         """Return a phrase that describes the photos that match."""
@@ -34,10 +34,12 @@ class Filter(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """Photos between two latitudes and two longitudes, inclusive. If west > east, the box crosses the date line.
+    """A filter for photos in a box between two latitudes and two longitudes, borders included.
+
+    If `west_deg` is greater than `east_deg`, the box crosses the date line.
 
     Raises:
-        InputError: a corner is not on earth, or south is above north.
+        InputError: a corner is not a valid latitude and longitude, or `south_deg` is greater than `north_deg`.
 
     Example:
         >>> print(Box(55, 12.5, 56, 14))
@@ -53,8 +55,8 @@ class Box:
         LatLon(self.south_deg, self.west_deg), LatLon(self.north_deg, self.east_deg)
         if self.south_deg > self.north_deg:
             raise InputError(
-                f"the southern latitude must be below the northern one, got {self.south_deg} and {self.north_deg}. "
-                "Give south first."
+                f"the southern latitude must not be greater than the northern latitude, got south {self.south_deg} and "
+                f"north {self.north_deg}. Give south first."
             )
 
     def mask(self, columns: Columns) -> Mask:
@@ -71,10 +73,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Near:
-    """Photos at most `radius_m` metres from a place.
+    """A filter for photos at most `radius_m` metres from a place.
 
     Raises:
-        InputError: the radius is negative or infinite, or the latitude is outside the range of UTM.
+        InputError: the radius is negative or infinite, or UTM does not cover the latitude of the place.
 
     Example:
         >>> print(Near(LatLon(55.6, 13), 500))
@@ -88,8 +90,8 @@ class Near:
         low, high = UTM_LATITUDES_DEG
         if not low <= self.place.lat_deg <= high:
             raise InputError(
-                f"the latitude of a circle must be from {low} to {high} degrees, the range of UTM, got "
-                f"{self.place.lat_deg}. Use a box."
+                f"the latitude of the place must be from {low} to {high} degrees, the range of UTM, got "
+                f"{self.place.lat_deg}. Use a filter by latitude and longitude (a box) instead of a radius."
             )
         if not 0.0 <= self.radius_m < float("inf"):
             raise InputError(f"radius_m must be finite and at least 0, got {self.radius_m}.")
@@ -107,7 +109,9 @@ class Near:
 
 @dataclass(frozen=True)
 class Taken:
-    """Photos taken from `first` on and before `end`, in UTC. Without both: photos whose time is known.
+    """A filter for photos taken at or after `first` and before `end`, in UTC.
+
+    None sets no limit; if both are None, all photos with a known time match.
 
     Raises:
         InputError: a time is invalid, or `end` is not after `first`.
@@ -123,7 +127,7 @@ class Taken:
     def __post_init__(self) -> None:
         for time in (self.first, self.end):
             if time is not None and (not isinstance(time, np.datetime64) or np.isnat(time)):
-                raise InputError(f"invalid time {time!r}. Expected a numpy datetime64 in UTC.")
+                raise InputError(f"invalid time {time!r}. Expected a valid numpy.datetime64 in UTC, not NaT.")
         if self.first is not None and self.end is not None and not self.first < self.end:
             raise InputError(
                 f"the end must be after the beginning, got {self.first} to {self.end}. Give the earlier time first."
@@ -145,7 +149,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Tagged:
-    """Photos with this tag.
+    """A filter for photos with this tag.
 
     Example:
         >>> print(Tagged("winter"))
@@ -160,8 +164,8 @@ class Tagged:
             known = {tag for tags in columns.tags for tag in tags}
             if not known:
                 raise InputError(
-                    f"no photo of this index has the tag {self.tag!r} or any other tag. Leave the tag out, or add tags "
-                    "with `cricavpr index update`."
+                    f"no photo of this index has the tag {self.tag!r} or any other tag. Search without a tag, or add "
+                    "tags with `cricavpr index update`."
                 )
             raise InputError(f"no photo of this index has the tag {self.tag!r}. {nearest(self.tag, known)}")
         return fits
@@ -173,7 +177,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class All:
-    """Photos that match all of several filters.
+    """A filter for photos that match every one of several filters.
 
     Example:
         >>> print(All((Tagged("winter"), Near(LatLon(1, 2), 3))))
@@ -193,26 +197,30 @@ class All:
 
 
 def mask_of(where: Filter, columns: Columns) -> Mask:
-    """Return (N,) which photos match.
+    """Return a mask (N,) of the photos that match a filter.
 
     Raises:
-        InputError: no photo matches, or the index lacks the data.
+        InputError: no photo matches, or the index does not have the data, such as positions with a latitude.
     """
     fits = where.mask(columns)
     if not fits.any():
         timed = any(isinstance(one, Taken) for one in flattened([where])) and np.isnat(columns.times).all()
-        advice = "No photo has a known time: leave the time out, or add times with `cricavpr index update`."
+        advice = "No photo has a known time: search without a time, or add times with `cricavpr index update`."
         raise InputError(f"{no_match(f'{len(columns):,} photos', where)} {advice if timed else 'Use a wider filter.'}")
     return fits
 
 
 def no_match(photos: str, where: Filter) -> str:
-    """Return the error message for a filter that matches nothing, without the advice."""
+    """Return the first sentence of the error message for a filter that no photo matches.
+
+    Args:
+        photos: the photos that were filtered, such as "2,000 photos".
+    """
     return f"none of {photos} matches the filter: {where}."
 
 
 def flattened(filters: Sequence[Filter]) -> tuple[Filter, ...]:
-    """Return the same filters, with each `All` replaced by its parts."""
+    """Return the same filters, with each `All` replaced by the filters inside it."""
     parts = (flattened(one.filters) if isinstance(one, All) else (one,) for one in filters)
     return tuple(itertools.chain.from_iterable(parts))
 
@@ -222,6 +230,6 @@ def _degrees(lat_deg: float, lon_deg: float) -> str:
 
 
 def _utc(time: np.datetime64) -> str:
-    """Return a time in minutes, or in the finer unit that it needs."""
+    """Return a time as text, to the minute if it has no seconds, otherwise to the second or finer."""
     whole = (time.astype(f"datetime64[{unit}]") for unit in ("m", "s", "ms"))
     return f"{next((short for short in whole if short == time), time)}Z"

@@ -1,7 +1,7 @@
-"""The manifest: one small JSON file for each version of an index, with the names of the files of that version.
+"""Manifests: one small JSON file for each version of an index, which lists the files of that version.
 
-The newest version is the one with the highest number in its file name. A manifest holds a checksum and its own number,
-so that damage and renamed copies are detected.
+The newest version is the one whose manifest has the highest number in its file name. A manifest also holds this number
+and a checksum, so that damaged and renamed manifests are detected.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cricavpr.schema import build, nearest, to_plain
 FORMAT = "cricavpr.place_index.3"
 STORED = {"float32": "<f4", "float16": "<f2"}  # how descriptors may be stored
 FLOAT32 = "float32"
-QUANTISER = "quantiser.bin"  # of compressed search: see docs/search.md
-TUNED = "tuned.json"
-CALIBRATION = "calibration.json"  # written by `locate`
+QUANTISER = "quantiser.bin"  # for compressed search: see docs/search.md
+TUNED = "tuned.json"  # written by `cricavpr index tune`
+CALIBRATION = "calibration.json"  # written by `cricavpr index calibrate`
 WORK = ".describing"  # a folder for descriptors that are not in the index yet
 
 _NAME = re.compile(r"version-([0-9]{12})\.json")
@@ -35,7 +35,13 @@ _CODES = re.compile(r"codes-([0-9a-f]{16})-[0-9a-f]{8}\.bin")
 
 @dataclass(frozen=True)
 class Removed:
-    """A file with the row numbers of the removed photos of one segment, sorted, 8 bytes each."""
+    """The manifest entry of a file that lists the removed rows of one segment, sorted, as integers of 8 bytes.
+
+    Attributes:
+        file: name of the file.
+        count: number of removed rows.
+        sha256: SHA-256 of the file.
+    """
 
     file: str
     count: int
@@ -53,14 +59,14 @@ class Removed:
 
 @dataclass(frozen=True)
 class Piece:
-    """The entry of one segment file in a manifest.
+    """The manifest entry of one segment file.
 
     Attributes:
-        file: its name.
-        bytes: its size.
-        checksum: checksum of its footer, which holds the checksums of the rest.
-        count: its rows, with removed ones.
-        removed: which rows are removed, or None.
+        file: name of the file.
+        bytes: size of the file in bytes.
+        checksum: checksum of the footer of the file, which holds the checksums of the rest of the file.
+        count: number of rows in the file, including removed rows.
+        removed: the file that lists the removed rows, or None if no row is removed.
     """
 
     file: str
@@ -86,9 +92,9 @@ class Manifest:
 
     Attributes:
         version: number of the version.
-        made_by: provenance of the descriptors.
-        pieces: the segments, in the order of adding.
-        dtype: type of the stored descriptors: float32 or float16.
+        made_by: the method, weights and settings that made the descriptors.
+        pieces: the entries of the segment files, in the order of adding.
+        dtype: type of the stored descriptors: "float32" or "float16".
     """
 
     version: int
@@ -117,7 +123,7 @@ class Manifest:
                 yield piece.removed.file
 
     def has_codes(self, name: str) -> bool:
-        """Return whether a file belongs to the compressed search of this version."""
+        """Return whether a file name belongs to the compressed search of this version."""
         codes = _CODES.fullmatch(name)
         if codes is None:
             return name in (QUANTISER, TUNED)
@@ -131,8 +137,8 @@ class Manifest:
         """Decode the bytes that `encode` returned.
 
         Raises:
-            DamagedError: the content is truncated or invalid, or its version is not the one in the file name.
-            InputError: the format is another one.
+            DamagedError: the content is truncated or invalid, or its version number differs from the file name.
+            InputError: the manifest has another format.
         """
         try:
             values = unseal(content)
@@ -141,8 +147,8 @@ class Manifest:
         found = values.pop("format", None)
         if found != FORMAT:
             raise InputError(
-                f"{path} has the format {found}, expected {FORMAT}. Upgrade this program: "
-                "pip install --upgrade cricavpr"
+                f"{path} has the format {found}, expected {FORMAT}. The index was made by another release of "
+                "cricavpr. Upgrade: pip install --upgrade cricavpr"
             )
         try:
             manifest = build(cls, values, "the manifest")
@@ -160,7 +166,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def _check_name(name: str, pattern: re.Pattern[str]) -> None:
-    """Raise ValueError unless a file name matches a pattern, so that a manifest cannot name files elsewhere."""
+    """Raise ValueError unless a file name matches a pattern, so that a manifest cannot name files in other folders."""
     if not pattern.fullmatch(name):
         raise ValueError(f"invalid file name {name!r}")
 
@@ -170,7 +176,7 @@ def manifest_name(version: int) -> str:
 
 
 def versions(folder: Path) -> list[int]:
-    """Return the numbers of the versions in a folder, sorted. Raises OSError if it cannot be read."""
+    """Return the numbers of the index versions in a folder, sorted. Raises OSError if the folder cannot be read."""
     found = (_NAME.fullmatch(name) for name in os.listdir(folder))  # noqa: PTH208
     return sorted(int(match[1]) for match in found if match)
 
@@ -191,7 +197,7 @@ def read_manifest(folder: Path, version: int) -> Manifest:
 
 
 def newest(folder: Path) -> int:
-    """Return the number of the newest version. Raises InputError if the folder holds no index."""
+    """Return the number of the newest version in a folder. Raises InputError if the folder holds no index."""
     try:
         there = versions(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -199,12 +205,12 @@ def newest(folder: Path) -> int:
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror or error}. Check its permissions.") from error
     if not there:
-        raise InputError(f"{folder} is not a place index: it has no version-*.json. Build one first.")
+        raise InputError(f"{folder} is not a place index: it has no version-*.json. Build an index there first.")
     return there[-1]
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a file name is one that an index uses, for a complete or an unfinished file."""
+    """Return whether an index uses this file name, for a complete or for an unfinished file."""
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
     ours = (_NAME, _SEGMENT, _REMOVED, _CODES)

@@ -1,7 +1,8 @@
-"""Match given photos with those of an index: by file, by bytes, or in a folder that has moved.
+"""Matching of given photos with the photos of an index: by path, by bytes, or by their place in a moved folder.
 
-Two paths with the same real path are the same photo. If the file of a photo is gone and its bytes are found elsewhere,
-the photo has moved. If its folder is gone too, the other photos of that folder have moved with it.
+Photos match if their paths lead to the same file, also through symbolic links. If the file of an indexed photo no
+longer exists and a given photo has the same bytes, the photo has moved. If the folder of that file no longer exists
+either, all photos of the folder have moved with it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from cricavpr.index.columns import Columns, Indices, Ragged
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The photos of an index that match given ones.
+    """The photos of an index that match some given photos.
 
     Attributes:
-        rows: for each given photo the rows that it replaces; the row with the same bytes comes first.
-        paths: for each given photo the row whose root and name it keeps, or -1 if it keeps its own.
-        moved: old and new path of each folder that has moved.
+        rows: for each given photo, the rows of the index that it replaces; a row with the same bytes comes first.
+        paths: for each given photo, the row of the index whose root and name it takes over, or -1 if the given photo
+            keeps its own root and name.
+        moved: the old and new path of each folder that has moved.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -31,11 +33,15 @@ class Matches:
     moved: tuple[tuple[str, str], ...]
 
     def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
-        """Return the given photos, with missing times filled in from the index.
+        """Return the given photos, completed with data of the indexed photos that they match.
+
+        Missing times are always taken from the index, and root and name as `paths` says.
 
         Args:
-            tags: whether to take the tags from the index too.
-            positions: whether to take the positions from the index too.
+            old: the photos of the index.
+            new: the given photos.
+            tags: whether to take the tags from the index.
+            positions: whether to take the positions of matched photos from the index.
         """
         first = np.array([rows[0] if rows else -1 for rows in self.rows], np.int64)
         there = np.flatnonzero(first >= 0)
@@ -60,7 +66,7 @@ def match(
     new: Columns,
     same: Indices,  # (N,) the row of the index with the bytes of each given photo, or -1
 ) -> Matches:
-    """Match the given photos with those of an index."""
+    """Match the given photos `new` with the photos `old` of an index."""
     here, there = _real_paths(old), _real_paths(new)
     at: dict[bytes, list[int]] = {}
     for row, path in enumerate(here):
@@ -82,7 +88,10 @@ def match(
 
 
 def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
-    """Return old and new path of the folder that was moved with a file, or {} if the old folder still exists."""
+    """Return {old path: new path} of the folder that was moved, given the old and new path of a file inside it.
+
+    Returns {} if the old folder still exists, or if the file was renamed.
+    """
     before, after = old.split(b"/"), new.split(b"/")
     ends = zip(reversed(before), reversed(after), strict=False)
     kept = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], ends)))
@@ -93,7 +102,13 @@ def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
 
 
 def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, list[int]]) -> list[int]:
-    """Return the rows of the photo that had the same path within a folder before the folder was moved."""
+    """Return the rows of the indexed photos that were at this path inside a moved folder, before it was moved.
+
+    Args:
+        path: the path of a given photo, after the move.
+        folders: the old and new path of each moved folder.
+        at: the rows of the index by path.
+    """
     for old, new in folders.items():
         if path.startswith(new + b"/") and (found := at.get(old + path[len(new) :])):
             return found

@@ -1,7 +1,7 @@
-"""PlaceIndex: a folder with descriptors, positions and names of photos, ready to be searched.
+"""PlaceIndex: a folder with descriptors, positions and names of photos that can be searched.
 
-Each change makes a new version. Files never change: a writer adds new ones, and a small manifest that names the files
-of the version. A reader keeps the version that it opened, bit for bit, while writers make others.
+Each change makes a new version. Files never change: a writer adds new files, and a small manifest that lists the files
+of the new version. A reader keeps the version that it opened, bit for bit, while writers make new versions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PlaceIndex:
     """
 
     snapshot: Snapshot
-    _codes: InMemory | None = None  # codes in memory of an earlier version
+    _codes: InMemory | None = None  # codes that an earlier version has loaded into memory, for reuse
 
     # --- making an index
 
@@ -65,46 +65,50 @@ class PlaceIndex:
             dtype: how descriptors are stored: float32, or float16 for half the disk space.
 
         Raises:
-            InputError: the folder holds other files or an index, the dtype is unknown, or the folder cannot be written.
+            InputError: the folder holds an index or other files, the dtype is unknown, or the folder cannot be written.
         """
         check_dtype(dtype)
         return cls(writing.create(Path(path), made_by, dtype))
 
     @classmethod
     def build(cls, photos: Photos, to: Path, *, dtype: str = FLOAT32, wait_s: float = 0.0) -> Self:
-        """Make an index of these photos in the folder `to`. An index there is replaced when the new one is complete.
+        """Make an index of these photos in the folder `to`.
+
+        If the folder holds an index already, it is replaced as soon as the new index is complete.
 
         Args:
             dtype: how descriptors are stored: float32, or float16 for half the disk space.
-            wait_s: how long to wait for another writer, in seconds.
+            wait_s: how long to wait for another process that writes to the index, in seconds.
 
         Raises:
-            InputError: there are no photos or invalid ones, the dtype is unknown, the folder holds other files or
-                cannot be written, or another process writes to it.
+            InputError: there are no photos, a photo has invalid data, the dtype is unknown, the folder holds other
+                files or cannot be written, or another process writes to the index.
         """
         if not len(photos):
-            raise InputError("an index needs at least one photo, got none. Describe a photo first.")
+            raise InputError("an index needs at least one photo, got no photos. Describe at least one photo first.")
         check_dtype(dtype)
         given = photos.descriptors
         return cls(writing.rebuild(Path(to), given.made_by, photos.columns(), given.vectors, wait_s, dtype))
 
     @classmethod
     def open(cls, path: Path, version: int | None = None) -> Self:
-        """Open the newest version, or an older one that still exists.
+        """Open the newest version of an index, or an older version that still exists.
 
-        Only the checksums are read now; a block is checked when it is first read. `verify` checks all of them.
+        Opening does not read the data: each block of 8 KiB is compared with its checksum when it is first read.
+        `verify` checks all blocks.
 
         Raises:
-            InputError: there is no index or no such version, the format is another one, or a file is damaged.
+            InputError: the folder holds no index or not this version, the index has another format, or a file is
+                damaged.
         """
         return cls(Snapshot.open(Path(path), version))
 
     def newest(self) -> Self:
-        """Open the newest version. This object keeps its own version. Raises as `open` does."""
+        """Open the newest version and return it; this object keeps its version. Raises the errors of `open`."""
         return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
-        """Return a later version, which shares the codes in memory."""
+        """Return an index for a later version, which shares the codes that are in memory."""
         return type(self)(snapshot, self._searching.codes)
 
     def _changed(self, change: Change[Snapshot], missing: tuple[str, ...] = ()) -> Change[Self]:
@@ -137,12 +141,12 @@ class PlaceIndex:
 
     @property
     def frame(self) -> str:
-        """The frame of the positions: none, local or utm."""
+        """The coordinate frame of the positions: "none", "local" or "utm"."""
         return self.snapshot.frame
 
     @property
     def vectors(self) -> Vectors:
-        """(N, D) float32, indexed like an array. Rows are read from the disk and checked when they are indexed."""
+        """The descriptors (N, D) in float32. Indexing them like an array reads rows from the disk and checks them."""
         return self.snapshot.vectors
 
     @cached_property
@@ -152,7 +156,7 @@ class PlaceIndex:
 
     @property
     def root(self) -> Path:
-        """The root folder of the first photo; other photos may have other roots."""
+        """The folder that the name of the first photo is relative to; other photos may have other root folders."""
         return self.snapshot.photo(0)[0] if len(self) else Path()
 
     @property
@@ -165,25 +169,28 @@ class PlaceIndex:
         return self.facts.positions
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
-        """Return the positions of some photos; nothing else is read."""
+        """Return the positions of the photos in these rows; nothing else is read from the disk."""
         return self.snapshot.positions_of(rows)
 
     @cached_property
     def descriptors(self) -> DescriptorSet:
-        """Names and vectors of all photos, in memory."""
+        """The names and descriptors of all photos, loaded into memory."""
         return DescriptorSet(self.names, self.vectors[:], self.made_by)
 
     def name(self, row: int) -> str:
-        """Return the name of one photo; nothing else is read."""
+        """Return the name of one photo; nothing else is read from the disk."""
         return self.snapshot.photo(row)[1]
 
     def photo(self, row: int) -> Path:
-        """Return the path that the photo had when it was added."""
+        """Return the path that the file of the photo had when the photo was added."""
         root, name = self.snapshot.photo(row)
         return root / name
 
     def find(self, ids: Sequence[bytes]) -> Indices:  # (M,)
-        """Return the row of each photo, given by the SHA-256 of its bytes; -1 if it is missing.
+        """Return the row of the photo with each id, or -1 if the index has no photo with this id.
+
+        Args:
+            ids: the SHA-256 of the bytes of each photo.
 
         Raises:
             InputError: an id is not 32 bytes.
@@ -191,11 +198,15 @@ class PlaceIndex:
         return self.snapshot.find(pack_ids(ids))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which of some photos, given by the SHA-256 of their bytes, are in the index. Raises as `find` does."""
+        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes.
+
+        Raises:
+            InputError: an id is not 32 bytes.
+        """
         return self.find(ids) >= 0
 
     def info(self) -> dict[str, Any]:
-        """Return facts about the index as values of JSON."""
+        """Return facts about the index, such as the number of photos, as values for JSON."""
         manifest = self.snapshot.manifest
         return {
             "path": str(self.path),
@@ -224,19 +235,22 @@ class PlaceIndex:
         where: Filter | None = None,
         ram_budget_mb: float = RAM_BUDGET_MB,
     ) -> Found:  # (Q, min(top, photos that match))
-        """Return the `top` best photos for each query, best first; of equal scores the photo that was added first.
+        """Return the `top` photos with the highest scores for each query, best first.
 
-        The score of a query and a photo depends on these two alone, bit for bit.
+        Photos with equal scores are in the order of adding. A score depends only on its query and its photo, bit for
+        bit.
 
         Args:
-            engine: "exact" reads every descriptor; "compressed" reads those of a shortlist, and makes codes if there
-                are none; "auto" is exact unless the index is large and was tuned.
-            where: a filter of the photos that may be found.
-            ram_budget_mb: memory that "auto" may use for codes.
+            top: number of photos to return for each query.
+            engine: "exact" compares the query with every descriptor. "compressed" compares short codes with the query
+                and reads only the descriptors of a shortlist; missing codes are made. "auto" is "compressed" if the
+                index is large and was tuned, otherwise "exact".
+            where: a filter; only photos that match it are found.
+            ram_budget_mb: memory that "auto" may use for codes, in MB.
 
         Raises:
-            MadeByError: the queries have another provenance.
-            InputError: `top` is below 1, a query is invalid, no photo matches, or a file is damaged.
+            MadeByError: the queries were made with another method, weights or settings than the index.
+            InputError: `top` is below 1, a query is invalid, no photo matches the filter, or a file is damaged.
             MissingExtraError: the engine is "compressed" and faiss is not installed.
         """
         return self.searcher(engine=engine, where=where, ram_budget_mb=ram_budget_mb).search(queries, top)
@@ -244,10 +258,10 @@ class PlaceIndex:
     def searcher(
         self, *, engine: str = "auto", where: Filter | None = None, ram_budget_mb: float = RAM_BUDGET_MB
     ) -> FolderSearcher:
-        """Return a searcher for many searches with the same engine and filter. Arguments as `search`.
+        """Return a searcher for many searches with the same engine and filter. The arguments are those of `search`.
 
         Raises:
-            InputError: the engine is unknown, no photo matches, or "compressed" is not possible.
+            InputError: the engine is unknown, no photo matches the filter, or codes for "compressed" cannot be made.
             MissingExtraError: the engine is "compressed" and faiss is not installed.
         """
         allowed = None if where is None else mask_of(where, self.facts)
@@ -258,16 +272,18 @@ class PlaceIndex:
         return Searching(self.snapshot, self, self._codes)
 
     def prepare(self, *, learn: bool = False, progress: Report | None = None, wait_s: float = 0.0) -> str | None:
-        """Make the codes of the newest version if there are none.
+        """Make the codes for compressed search of the newest version, unless they exist.
 
         Args:
-            learn: make them even if there are some, learnt on the current photos.
+            learn: make new codes even if codes exist. They are learnt on the current photos.
+            progress: called with (photos done, photos in all).
+            wait_s: how long to wait for another process that writes to the index, in seconds.
 
         Returns:
-            The reason why codes were made, in one line, or None.
+            The reason why codes were made, in one line; None if no codes were made.
 
         Raises:
-            InputError: there are too few photos, another process writes, or the folder cannot be written.
+            InputError: there are too few photos, another process writes to the index, or the folder cannot be written.
             MissingExtraError: faiss is not installed.
         """
         return prepare(self.path, learn=learn, progress=progress, wait_s=wait_s)
@@ -281,18 +297,22 @@ class PlaceIndex:
         progress: Report | None = None,
         wait_s: float = 0.0,
     ) -> Tuning:
-        """Measure the recall of several shortlists with photos of the index as queries, and store the result.
+        """Measure the recall of compressed search for several lengths of the shortlist, and store the result.
 
-        From then on "auto" uses the shortest shortlist whose recall at 1 and at 10 is at least `target`, until much
-        of the index has changed. The codes must exist: see `prepare`. The whole index is read once.
+        Photos of the index are the queries. From then on, the engine "auto" uses the shortest shortlist whose recall
+        at 1 and at 10 is at least `target`, until more than a fifth of the photos have changed. The codes must exist:
+        see `prepare`. The whole index is read once.
 
         Args:
             sample: number of photos to use as queries.
-            shortlists: the lengths to measure.
-            target: recall to keep, as a share of what exact search finds.
+            shortlists: the lengths to measure: the number of descriptors that are read for each query.
+            target: the lowest acceptable recall, from 0 to 1, where 1 is the recall of exact search.
+            progress: called with (photos done, photos in all).
+            wait_s: how long to wait for another process that writes to the index, in seconds.
 
         Raises:
-            InputError: there are no codes, too few photos or nothing to measure, or the folder cannot be written.
+            InputError: there are no codes, too few photos, no queries or no shortlists, or the folder cannot be
+                written.
             MissingExtraError: faiss is not installed.
         """
         engine = open_compressed(self.snapshot).engine
@@ -303,44 +323,45 @@ class PlaceIndex:
         return tuning
 
     def diff(self, other: PlaceIndex) -> Difference:
-        """Compare with another index, photo by photo. Raises InputError if a file is damaged."""
+        """Compare this index with another index, photo by photo. Raises InputError if a file is damaged."""
         return difference(self.snapshot, other.snapshot)
 
     def export(self, path: Path) -> None:
-        """Write one row for each photo to a .csv, .geojson or .parquet file; Parquet includes the descriptors.
+        """Write a .csv, .geojson or .parquet file with one row for each photo. Only Parquet includes the descriptors.
 
         Raises:
             InputError: the suffix is unknown, or the file cannot be written.
-            MissingExtraError: Parquet is requested and pyarrow is not installed.
+            MissingExtraError: the suffix is .parquet and pyarrow is not installed.
         """
         export(self.snapshot, Path(path))
 
     # --- changing it
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add photos at the end, in order; those that the index already has are ignored.
+        """Add photos after the photos of the index, in order. Photos that are in the index already are ignored.
 
-        When it returns, the photos are on the disk.
+        When this method returns, the photos are safely on the disk.
 
         Args:
-            wait_s: how long to wait for another writer, in seconds.
+            wait_s: how long to wait for another process that writes to the index, in seconds.
             progress: called with (photos done, photos in all).
 
         Raises:
-            MadeByError: the photos have another provenance.
-            InputError: the photos are invalid, their positions have another frame, another process writes, or the
-                folder cannot be written.
+            MadeByError: the descriptors were made with another method, weights or settings than those of the index.
+            InputError: a photo has invalid data, the positions have another coordinate frame than those of the index,
+                another process writes to the index, or the folder cannot be written.
         """
         given = photos.descriptors
         change = writing.add(self.snapshot, given.made_by, photos.columns(), given.vectors, wait_s, progress)
         return self._changed(change)
 
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
-        """Add photos; each replaces the photo with the same file or the same bytes. Raises as `add` does.
+        """Add photos. Each replaces the photo of the index with the same path or the same bytes. Raises as `add` does.
 
-        Photos that have not changed keep their row. Tags, times and positions that are not given stay, and so do root
-        and name of a file that is in the index under another path. Photos in a folder that has moved are recognised by
-        their bytes and names; see `Change.moved`.
+        Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
+        replaced photo. A photo that is in the index under another path (it was given as a copy, or through a symbolic
+        link) keeps the root and name in the index. Photos in a folder that has moved are recognised by their bytes and
+        names; see `Change.moved`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}
@@ -348,14 +369,18 @@ class PlaceIndex:
         return self._changed(change)
 
     def remove(self, names: Sequence[str] = (), *, ids: Sequence[bytes] = (), wait_s: float = 0.0) -> Change[Self]:
-        """Remove the photos with these names, in any root, and those with these ids. Missing ones are ignored.
+        """Remove the photos with these names or ids. Names and ids that the index does not have are ignored.
 
-        A name may be in another Unicode normalisation. No search finds the photos from now on; `compact` wipes them
-        from the files.
+        A name matches the photos with this name in every root folder, also in another Unicode normalisation. Searches
+        no longer find the removed photos, but their bytes stay in the files until `compact` wipes them.
+
+        Args:
+            ids: the SHA-256 of the bytes of each photo.
+            wait_s: how long to wait for another process that writes to the index, in seconds.
 
         Raises:
-            InputError: `names` is a single string, an id is invalid, another process writes, or the folder cannot be
-                written.
+            InputError: `names` is a single string, an id is invalid, another process writes to the index, or the folder
+                cannot be written.
         """
         refuse_one_name(names)
         missing, packed = set[str](), pack_ids(ids)
@@ -373,14 +398,14 @@ class PlaceIndex:
         return self._changed(change, tuple(sorted(missing)))
 
     def merge(self, other: PlaceIndex, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add all photos of another index that this one does not have. Raises as `add` does."""
+        """Add all photos of another index that this index does not have. Raises the errors of `add`."""
         return self._changed(writing.add(self.snapshot, other.made_by, other.facts, other.vectors, wait_s, progress))
 
     def compact(self, progress: Report | None = None, *, wait_s: float = 0.0) -> Self:
-        """Merge small segments, and wipe removed photos from all files. Photos keep their order.
+        """Merge small segment files into larger ones, and wipe removed photos from all files. Photos keep their order.
 
         Raises:
-            InputError: another process writes, the disk is full, or an old file cannot be removed.
+            InputError: another process writes to the index, the disk is full, or an old file cannot be removed.
         """
         return self._followed_by(writing.compact(self.snapshot, progress, wait_s))
 
@@ -388,7 +413,7 @@ class PlaceIndex:
         """Read every byte of the newest version and compare it with the checksums.
 
         Raises:
-            InputError: a file is damaged. The message names the first one and the offset of the damage.
+            InputError: a file is damaged. The message gives the first damaged file and the offset of the damage.
         """
         for damage in damages(self.path, progress):
             raise damage

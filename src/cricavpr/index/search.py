@@ -1,8 +1,8 @@
-"""Rank a whole database for evaluation: find the best matches of each query, and the rank of the right one.
+"""Ranking of a whole database for evaluation: the best matches of each query, and the rank of a correct match.
 
-The database may be a memory-mapped file of any size: it is read once, block by block. Scores and ties are those of
-published evaluations: one matrix product for a block and all queries. A search of an index (`exact.py`) scores each
-pair by itself instead; here that would change published figures in the last digit.
+The database may be a memory-mapped file of any size: it is read once, block by block. Scores are computed as in
+published evaluations, with one matrix product for each block and up to 512 queries. A search of an index (`exact.py`)
+scores each pair of query and photo alone instead; that would change published figures in the last digit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cricavpr.files import give_back
 Indices = NDArray[np.int64]
 Distance = Literal["dot", "l2"]  # the score is the dot product, or minus the squared Euclidean distance
 
-SCORES_AT_ONCE = 4_000_000  # a block of scores: 16 MB of float32
-VALUES_AT_ONCE = 16_000_000  # a block of database vectors in memory: 64 MB
+SCORES_AT_ONCE = 4_000_000  # scores in a block: 16 MB of float32
+VALUES_AT_ONCE = 16_000_000  # values of the database vectors in a block: 64 MB of float32
 QUERIES_AT_ONCE = 512
-TIE = 1e-6  # of the lengths: scores of float32 vectors that differ by less count as equal ranks
+TIE = 1e-6  # scores that differ by less than this times the lengths of the vectors count as equal in ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,8 @@ class Predictions:
     """The matches of each query, best first.
 
     Attributes:
-        indices: (Q, n) rows of the database, -1 for no match.
-        scores: (Q, n) higher is better; -inf for no match.
+        indices: (Q, n) row in the database of each match; -1 where a query has fewer than n matches.
+        scores: (Q, n) score of each match, higher is better; -inf where a query has fewer than n matches.
     """
 
     indices: Indices
@@ -56,9 +56,9 @@ def top_k(
     scores: NDArray[Any],  # (Q, N)
     k: int,
 ) -> tuple[Indices, NDArray[Any]]:  # (Q, min(k, N)) twice
-    """Return the k best columns of each row and their scores, best first; of equal scores the lower column first.
+    """Return the columns of the k highest scores in each row and these scores, best first. Ties go to the lower column.
 
-    The result is that of a stable sort of each row, which would take longer.
+    The result is that of a stable sort of each row, but it is computed faster.
 
     Raises:
         InputError: k is below 1, or a score is NaN.
@@ -71,21 +71,21 @@ def top_k(
     if not np.issubdtype(scores.dtype, np.floating):
         scores = scores.astype(np.float64)
     if np.isnan(scores).any():
-        raise InputError("a score is NaN because a descriptor is damaged. Describe the photos again.")
+        raise InputError("a score is NaN because a descriptor contains NaN. Describe the photos again.")
     k = min(k, scores.shape[1])
     columns = _chosen(scores, k)
     values = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")  # columns rise, so equal scores keep the lower first
+    order = np.argsort(-values, axis=1, kind="stable")  # columns are ascending, so ties go to the lower column
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _chosen(scores: NDArray[Any], k: int) -> Indices:  # (Q, N) -> (Q, k), rising columns
+def _chosen(scores: NDArray[Any], k: int) -> Indices:  # (Q, N) -> (Q, k), ascending columns
     queries, count = scores.shape
     if k == count or not queries:
         return np.tile(np.arange(k), (queries, 1))
-    least = np.partition(scores, count - k, axis=1)[:, count - k, None]  # (Q, 1) the k-th best
+    least = np.partition(scores, count - k, axis=1)[:, count - k, None]  # (Q, 1) the k-th highest score
     chosen = scores >= least
-    for row in np.flatnonzero(chosen.sum(axis=1) > k):  # several share the last place: the lower ones get it
+    for row in np.flatnonzero(chosen.sum(axis=1) > k):  # in a tie for the last place, keep the lower columns
         last = np.flatnonzero(scores[row] == least[row])
         chosen[row, last[k - int(chosen[row].sum()) :]] = False
     return np.nonzero(chosen)[1].reshape(queries, k)
@@ -100,12 +100,14 @@ def search(
     distance: Distance = "dot",
     panoramas: Indices | None = None,  # (N,) sorted numbers
 ) -> Predictions:  # (Q, min(k, N))
-    """Return the k database vectors with the highest score for each query; of equal scores the lower index first.
+    """Return the k database vectors with the highest scores for each query, best first. Ties go to the lower index.
 
     Args:
-        block: database vectors in memory at a time; by default about 64 MB of them.
-        distance: "dot", or "l2" for minus the squared Euclidean distance.
-        panoramas: the panorama that each vector belongs to; then only the best vector of each panorama is returned.
+        k: number of matches for each query.
+        block: number of database vectors in memory at a time; by default, at most about 64 MB of vectors.
+        distance: the score: "dot" for the dot product, or "l2" for minus the squared Euclidean distance.
+        panoramas: the number of the panorama that each vector was cut from. If given, only the best vector of each
+            panorama is returned.
 
     Raises:
         InputError: the dimensions differ, k or block is below 1, a score is NaN, or `panoramas` is not sorted.
@@ -128,13 +130,20 @@ def search_and_rank(
     distance: Distance = "dot",
     panoramas: Indices | None = None,  # (N,)
 ) -> tuple[Predictions, Indices]:  # (Q, min(k, N)) and (Q,)
-    """Search, and in the same pass rank the best right vector among the whole database; 0 if no vector is right.
+    """Search as `search` does, and find the rank of the best correct database vector of each query in the same pass.
 
-    Up to k the rank is the place among the predictions. Beyond k it is 1 plus the number of better scores; scores that
-    differ by less than `TIE` count as equal, and the lower index comes first.
+    A rank up to k is the position of the first correct vector among the predictions, counted from 1. A higher rank is
+    1 plus the number of database vectors with better scores; scores that differ by less than `TIE` count as equal, and
+    ties go to the lower index. The rank is 0 if no database vector is correct for the query.
+
+    Args:
+        right: the correct database vectors of each query, as arrays of database indices.
+
+    Returns:
+        The predictions, and the rank (Q,) for each query.
 
     Raises:
-        InputError: as `search`, or `right` has another length than the queries.
+        InputError: as `search`, or `right` does not have one array for each query.
 
     Example:
         >>> database = np.array([[1, 0], [0, 1]], np.float32)
@@ -160,7 +169,7 @@ def _scanned(
     panoramas: Indices | None,
     right: Sequence[Indices] | None = None,
 ) -> _Scan:
-    """Check the arguments and scan the whole database; ranks are counted if `right` is given."""
+    """Check the arguments and scan the whole database. Ranks are counted only if `right` is given."""
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise InputError(
             f"database (N, D) and queries (Q, D) must have the same D, got {database.shape} and {queries.shape}."
@@ -169,7 +178,9 @@ def _scanned(
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 row, got {block}.")
     if right is not None and len(right) != len(queries):
-        raise InputError(f"expected right vectors for {len(queries)} queries, got {len(right)} lists.")
+        raise InputError(
+            f"expected {len(queries)} arrays of correct database indices, one for each query, got {len(right)}."
+        )
     targets = None if right is None else _targets(database, queries, right, distance)
     scan = _Scan(queries, min(k, len(database)), distance, panoramas, targets)
     for start, vectors in _blocks(database, block, panoramas):
@@ -179,15 +190,21 @@ def _scanned(
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """The best right vector of each query, whose rank is wanted."""
+    """The best correct vector of each query, called its target, whose rank is to be found.
 
-    index: Indices  # (Q,), -1 if no vector is right
-    score: NDArray[np.float64]  # (Q,)
-    tie: NDArray[np.float64]  # (Q,) scores this near count as equal
+    Attributes:
+        index: (Q,) database index of the target, -1 if no vector is correct.
+        score: (Q,) score of the target.
+        tie: (Q,) scores whose difference from the score of the target is at most this count as equal.
+    """
+
+    index: Indices
+    score: NDArray[np.float64]
+    tie: NDArray[np.float64]
 
 
 class _Scan:
-    """One pass over a database: the best matches so far, and how many vectors come before each target."""
+    """One pass over a database: it keeps the best matches so far and counts the vectors ranked before each target."""
 
     def __init__(
         self,
@@ -200,7 +217,7 @@ class _Scan:
         self.queries, self.k, self.distance = queries, k, distance
         self.panoramas, self.targets = panoramas, targets
         self.best = Predictions(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
-        self.before = np.zeros(len(queries), np.int64)  # vectors, or panoramas, that come before the target
+        self.before = np.zeros(len(queries), np.int64)  # vectors, or panoramas, that are ranked before the target
 
     def take(self, first: int, vectors: NDArray[np.float32]) -> None:  # (block, D)
         """Add the next block of vectors, which begins at row `first`."""
@@ -222,7 +239,7 @@ class _Scan:
     ) -> tuple[Indices, NDArray[np.float32]]:
         columns, found = top_k(scores, self.k)
         chosen = np.take_along_axis(np.broadcast_to(indices, scores.shape), columns, axis=1)
-        # Earlier blocks stand first, so among equal scores the lower database index stays first.
+        # The matches from earlier blocks come first in `both`, so ties go to the lower database index.
         both = np.concatenate([self.best.indices[rows], chosen], axis=1)
         places, values = top_k(np.concatenate([self.best.scores[rows], found], axis=1), self.k)
         return np.take_along_axis(both, places, axis=1), values
@@ -232,13 +249,13 @@ class _Scan:
         target, tie = self.targets.index[rows, None], self.targets.tie[rows, None]
         score = self.targets.score[rows, None]
         earlier = (scores > score + tie) | ((scores >= score - tie) & (indices < target))
-        if self.panoramas is not None:  # its own panorama stands at the target's place
+        if self.panoramas is not None:  # the other vectors of the target's panorama do not count
             earlier &= self.panoramas[indices] != self.panoramas[target]
         counts: Indices = np.count_nonzero(earlier, axis=1)
         return np.where(target[:, 0] >= 0, counts, 0)
 
     def ranks(self, right: Sequence[Indices]) -> Indices:  # (Q,)
-        """Return the rank of each target: its place among the predictions, or beyond k the count."""
+        """Return the rank of each query's best correct vector, 0 if no vector is correct; see `search_and_rank`."""
         assert self.targets is not None
         ranks = np.zeros(len(self.queries), np.int64)
         for query, correct in enumerate(right):
@@ -253,7 +270,7 @@ class _Scan:
 def _blocks(
     database: NDArray[np.floating[Any]], block: int | None, panoramas: Indices | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield blocks of the database in float32 with their first row; a panorama is never divided."""
+    """Yield the first row and the float32 vectors of each block. All vectors of a panorama are in the same block."""
     count, dim = database.shape
     block = block or max(1, min(VALUES_AT_ONCE // max(dim, 1), SCORES_AT_ONCE // QUERIES_AT_ONCE))
     ends = _ends(count, block, panoramas)
@@ -264,12 +281,12 @@ def _blocks(
 
 
 def _ends(count: int, block: int, panoramas: Indices | None) -> list[int]:
-    """Return the end row of each block."""
+    """Return the end (exclusive) of each block of rows. All vectors of a panorama are in the same block."""
     if panoramas is None:
         return [*range(block, count, block), count] if count else []
     if len(panoramas) != count or (np.diff(panoramas) < 0).any():
         raise InputError(f"panoramas must be {count} sorted numbers, one for each vector. Sort the images by panorama.")
-    borders = np.append(np.flatnonzero(np.diff(panoramas)) + 1, count)  # where a panorama ends
+    borders = np.append(np.flatnonzero(np.diff(panoramas)) + 1, count)  # the end row of each panorama
     ends: list[int] = []
     while count and (not ends or ends[-1] < count):
         start = ends[-1] if ends else 0
@@ -298,10 +315,14 @@ def _squared(vectors: NDArray[np.float32]) -> NDArray[np.float32]:  # (n, D) -> 
 
 def _best_of_each(
     scores: NDArray[np.float32],  # (q, b)
-    panoramas: Indices,  # (b,) rising
+    panoramas: Indices,  # (b,) ascending
     first: int,
 ) -> tuple[Indices, NDArray[np.float32]]:  # (q, p) database indices, (q, p)
-    """Return index and score of the best vector of each panorama; of equal scores the lower index."""
+    """Return the database index and the score of the best vector of each panorama. Ties go to the lower index.
+
+    Args:
+        first: database index of the first vector of the block.
+    """
     starts = np.append(0, np.flatnonzero(np.diff(panoramas)) + 1)
     best = np.maximum.reduceat(scores, starts, axis=1)  # NaN stays NaN
     sizes = np.diff(np.append(starts, len(panoramas)))
@@ -315,9 +336,9 @@ def _targets(
     right: Sequence[Indices],
     distance: Distance,
 ) -> _Targets:
-    """Return the best right vector of each query; of equal scores the lowest index."""
+    """Return the best correct vector of each query. Ties go to the lowest index."""
     counts = np.fromiter(map(len, right), np.int64, len(right))
-    pairs = np.repeat(np.arange(len(right)), counts)  # (P,) which query
+    pairs = np.repeat(np.arange(len(right)), counts)  # (P,) the query of each pair
     columns = np.concatenate([np.asarray(one, np.int64) for one in right]) if len(right) else np.empty(0, np.int64)
     scores, ties = _pair_scores(database, queries, pairs, columns, distance)
     index, score, tie = np.full(len(right), -1, np.int64), np.zeros(len(right)), np.zeros(len(right))
@@ -336,9 +357,9 @@ def _pair_scores(
     columns: Indices,  # (P,) database row of each pair
     distance: Distance,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,) each
-    """Return the score of each pair, and the difference below which another score counts as equal.
+    """Return the score of each pair of query and database row, and the difference below which scores count as equal.
 
-    The rows are read in the order of the file.
+    The rows are read in the order of the file, which is faster.
     """
     scores, ties = np.empty(len(pairs)), np.empty(len(pairs))
     order = np.argsort(columns, kind="stable")

@@ -1,7 +1,8 @@
-"""Choose the engine that searches a version of an index, with the reason.
+"""Choice of the engine, exact or compressed, that searches a version of an index, and of the reason for it.
 
-By default ("auto") the compressed engine is used only if the index is large, the codes fit into memory, and `tune` has
-measured on photos of the index that a shortlist keeps the recall. So nobody loses recall unknowingly.
+By default (engine "auto") the compressed engine is used only if the index is large, the codes fit into memory, and
+`cricavpr index tune` has measured on photos of the index that its recall is nearly that of exact search. So nobody
+loses recall unknowingly.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ from cricavpr.index.storage import FileError
 from cricavpr.index.vectors import Mask
 from cricavpr.schema import nearest
 
-EXACT_VALUES = 50_000_000  # 12,000 x 4096: 7 ms of CPU for a query from float32, 80 ms from float16
+# Indexes with at most this many values are searched exactly: 12,000 descriptors of 4096 values. One query of such an
+# index takes 7 ms of CPU time if descriptors are stored as float32, and 80 ms if they are stored as float16.
+EXACT_VALUES = 50_000_000
 RAM_BUDGET_MB = 512
-PROGRAM_MB = 220  # Python, numpy, faiss, and what searching needs besides the codes
+PROGRAM_MB = 220  # memory of Python, numpy, faiss and the search, without the codes
 MB = 1_000_000
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine and the reason for it, for printing."""
+    """A search engine, "exact" or "compressed", and the reason for it, as text for printing."""
 
     engine: str
     reason: str
@@ -53,38 +56,41 @@ class Choice:
 
 
 def choose(size: int, dim: int, ram_budget_mb: float = RAM_BUDGET_MB) -> Choice:
-    """Choose the engine for `size` descriptors of `dim` values.
+    """Choose the engine for an index with `size` descriptors of `dim` values.
+
+    Args:
+        ram_budget_mb: memory that a search with codes may use, in MB.
 
     Raises:
-        InputError: the budget is not positive.
+        InputError: `ram_budget_mb` is not positive.
 
     Example:
         >>> print(choose(1000, 4096))
-        exact search: 1,000 descriptors of 4096 values are few enough to be read whole
+        exact search: 1,000 descriptors of 4096 values are few enough to read all of them
     """
     if not ram_budget_mb > 0:
         raise InputError(f"ram_budget_mb must be more than 0, got {ram_budget_mb:g}.")
     what = f"{size:,} descriptors of {dim} values"
     if size * dim <= EXACT_VALUES:
-        return Choice("exact", f"{what} are few enough to be read whole")
+        return Choice("exact", f"{what} are few enough to read all of them")
     needed_mb = PROGRAM_MB + size * code_size(dim, size)[1] / 2 / MB
     if needed_mb > ram_budget_mb:
         return Choice(
             "exact",
-            f"codes of {what} take {needed_mb:,.0f} MB of memory, and {ram_budget_mb:,.0f} MB are allowed. Choose the "
-            "engine 'compressed' to use them anyway",
+            f"codes of {what} need {needed_mb:,.0f} MB of memory, and {ram_budget_mb:,.0f} MB are allowed. Choose the "
+            "engine 'compressed' to use the codes anyway",
         )
-    return Choice("compressed", f"{what}; codes take {needed_mb:,.0f} MB of the {ram_budget_mb:,.0f} MB allowed")
+    return Choice("compressed", f"{what}; codes need {needed_mb:,.0f} MB of the {ram_budget_mb:,.0f} MB allowed")
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSearcher:
-    """A searcher of one version (see `photo_index.Searcher`).
+    """A searcher of one version of an index in a folder, see `photo_index.Searcher`.
 
     Attributes:
         choice: the engine and the reason for it.
-        notes: one line for each file that was missing or damaged and was made again.
-        allowed: (N,) which photos may be found, or None for all.
+        notes: messages for the user, such as a line for each missing or damaged file that was made again.
+        allowed: (N,) mask of the photos that may be found, or None for all photos.
     """
 
     snapshot: Snapshot
@@ -99,21 +105,23 @@ class FolderSearcher:
         return f"Searcher({self.choice})"
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:  # (Q, D) -> (Q, min(top, photos allowed))
-        """Return the best photos for each query, best first; of equal scores the photo that was added first.
+        """Return the `top` photos with the highest scores for each query, best first.
+
+        Photos with equal scores are in the order of adding.
 
         Raises:
-            MadeByError: the queries have another provenance.
+            MadeByError: the queries were made with another method, weights or settings than the index.
             InputError: a query is invalid, `top` is below 1, or a file is damaged.
         """
         made_by, path = self.snapshot.manifest.made_by, self.snapshot.path
-        made_by.require_same(queries.made_by, f"the descriptors of {path} and of the queries")
+        made_by.require_same(queries.made_by, f"the descriptors of the index {path} and of the queries")
         refuse_flaws(queries)
         found = self.engine.search(queries.vectors, top, self._allowed_rows())
         numbers = self.snapshot.numbers
         return Found(found.indices if numbers is None else numbers[found.indices], found.scores, self.photos)
 
     def _allowed_rows(self) -> Mask | None:
-        """Convert the mask of photos to a mask of rows of the files."""
+        """Convert the mask of photos that may be found to a mask of the rows of the files; None means all rows."""
         live = self.snapshot.rows.live
         if self.allowed is None or live is None:
             return self.allowed
@@ -123,11 +131,11 @@ class FolderSearcher:
 
 
 class Searching:
-    """A factory of searchers of one version, which share the codes in memory.
+    """A factory of searchers for one version of an index. All its searchers share the codes in memory.
 
     Args:
-        photos: names and positions of the photos of that version.
-        known: codes in memory of an earlier version.
+        photos: names and positions of the photos of this version.
+        known: codes that an earlier version has loaded into memory, for reuse.
     """
 
     def __init__(self, snapshot: Snapshot, photos: KnownPhotos, known: InMemory | None = None) -> None:
@@ -137,7 +145,11 @@ class Searching:
         self._opening = Lock()  # so that several threads load the codes only once
 
     def searcher(self, engine: str, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """Return a searcher as `PlaceIndex.searcher` does; `allowed` (N,) are the photos that may be found."""
+        """Return a searcher as `PlaceIndex.searcher` does.
+
+        Args:
+            allowed: (N,) mask of the photos that may be found, or None for all photos.
+        """
         if engine not in ENGINES:
             raise InputError(f"unknown engine {engine!r}. {nearest(engine, ENGINES)}")
         return ENGINES[engine](self, allowed, ram_budget_mb)
@@ -150,14 +162,14 @@ class Searching:
         return FolderSearcher(self.snapshot, self.photos, Choice("exact", reason), engine, (), allowed)
 
     def compressed(self, allowed: Mask | None, ram_budget_mb: float = RAM_BUDGET_MB) -> FolderSearcher:
-        """Return a searcher that uses codes, even if its shortlist was not measured. Missing codes are made."""
+        """Return a searcher that uses codes, even if `tune` has not measured their recall. Missing codes are made."""
         try:
             made = prepare(self.snapshot.path) if self._opened is None and not self._has_quantiser() else None
             notes, shortlist = [made] if made else [], SHORTLIST
             try:
                 shortlist = self.tuned_shortlist()
             except InputError as error:
-                notes.append(f"the shortlist of {SHORTLIST} is not measured: {error}")
+                notes.append(f"the default shortlist of {SHORTLIST} is used, because {error}")
             searcher = self._by_codes(Choice("compressed", "as requested"), shortlist, allowed)
         except InputError as error:
             if not isinstance(error.__cause__, OSError):
@@ -166,7 +178,7 @@ class Searching:
         return replace(searcher, notes=(*notes, *searcher.notes))
 
     def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """Return a searcher that uses codes if that is faster and was measured."""
+        """Return a searcher that uses codes if that is faster and `tune` has measured the recall; otherwise exact."""
         if allowed is not None:
             return self._choose(allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
@@ -188,7 +200,7 @@ class Searching:
             return self.exact(allowed, reason=str(error))
 
     def _choice(self, allowed: Mask | None, ram_budget_mb: float) -> Choice:
-        """Choose the engine by the number of photos that may be found. Codes of all rows must fit into memory."""
+        """Choose the engine by the number of photos that may be found, if the codes of all rows fit into memory."""
         dim, count = self.snapshot.rows.dim, len(self.snapshot)
         choice = choose(count if allowed is None else int(np.count_nonzero(allowed)), dim, ram_budget_mb)
         return choice if choice.engine == "exact" else choose(len(self.snapshot.rows), dim, ram_budget_mb)
@@ -200,7 +212,7 @@ class Searching:
         return FolderSearcher(self.snapshot, self.photos, choice, engine, opened.notes, allowed)
 
     def opened(self) -> Opened:
-        """Return the compressed engine, opened once. Raises as `open_compressed` does."""
+        """Return the compressed engine, which the first call opens. Raises the errors of `open_compressed`."""
         with self._opening:
             if self._opened is None:
                 self._opened = open_compressed(self.snapshot, self.codes)
@@ -214,13 +226,17 @@ class Searching:
             return False
 
     def tuned_shortlist(self) -> int:
-        """Return the shortlist that `tune` chose. Raises InputError if other photos or codes were measured."""
+        """Return the length of the shortlist that `tune` chose.
+
+        Raises:
+            InputError: `tune` has not run, or it measured other photos or codes.
+        """
         path, manifest, tuned = self.snapshot.path, self.snapshot.manifest, Tuned.read(self.snapshot.path)
         opened = self._opened.engine.quantiser if self._opened else required_quantiser(path, manifest.made_by)
         return tuned.shortlist(manifest.pieces, opened.fingerprint)
 
     def described(self) -> dict[str, str]:
-        """Return facts for `info`: the engine that "auto" chooses, the codes, and the measurement of `tune`."""
+        """Return facts for `PlaceIndex.info`: the engine that "auto" chooses, the codes, and the result of `tune`."""
         path, manifest = self.snapshot.path, self.snapshot.manifest
         choice, codes, measured = self._choice(None, RAM_BUDGET_MB), "none", "not measured"
         try:
@@ -231,7 +247,7 @@ class Searching:
             if quantiser is not None or choice.engine == "compressed":
                 shortlist, tuning = self.tuned_shortlist(), Tuned.read(path).tuning
                 recall = next(one.recall_at_10 for one in tuning.settings if one.shortlist == shortlist)
-                measured = f"{shortlist}, which found {recall:.1%} of the ten best of {tuning.queries} photos"
+                measured = f"{shortlist}, which found {recall:.1%} of the ten best matches of {tuning.queries} photos"
         except InputError as error:
             measured = str(error)
             choice = choice if choice.engine == "exact" else Choice("exact", str(error))

@@ -1,4 +1,4 @@
-"""A segment: one file with the photos of one commit, written once and never changed."""
+"""Segments: files that hold the photos of an index. A segment is written once and never changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KIND = "cricavpr.segment.2"
 
 Stored = NDArray[np.float32] | NDArray[np.float16]
 
-# Type and row length of the arrays of N photos. The arrays in FREE may have any length.
+# The arrays with one row for each photo: their type and the length of a row. The arrays in FREE may have any length.
 COLUMNS = {
     "ids": ("|u1", ID_BYTES),
     "keys": ("<u8", 1),
@@ -45,7 +45,7 @@ def write_segment(
     vectors: Iterable[NDArray[np.float32]],  # (n, D) each, together as many rows as `columns`
     dtype: str = FLOAT32,
 ) -> Piece:
-    """Write a segment to a new file and sync it; return its entry for the manifest.
+    """Write a segment to a new file and sync it. Return the entry of the segment for the manifest.
 
     Raises:
         OSError: the file cannot be written. A partial file is removed.
@@ -78,25 +78,25 @@ def _packed(columns: Columns) -> dict[str, NDArray[Any]]:
 
 
 def sort_keys(ids: Bytes) -> NDArray[np.uint64]:  # (N, 32) -> (N,)
-    """Return the first eight bytes of each id as a number, for binary search."""
+    """Return the first eight bytes of each id as an integer, the key for binary search."""
     return np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
 class Segment:
-    """An open segment. Rows are those of the file, including removed ones."""
+    """An open segment. Row numbers count all rows of the file, including removed rows."""
 
     def __init__(self, folder: Path, piece: Piece, made_by: MadeBy) -> None:
-        """Open a segment. The footer is checked now, the data when they are read.
+        """Open a segment. The footer is checked now, and the data when they are read.
 
         Raises:
-            FileError: the file is unreadable, or not the one that the manifest names.
+            FileError: the file is unreadable, damaged, or not the file that the manifest describes.
         """
         self.piece, self.dim = piece, made_by.dim
         self.file = ArrayFile(folder / piece.file, piece.bytes, piece.checksum)
         try:
             self._read_about(made_by)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedError(self.file.path, f"does not describe a segment ({error})") from error
+            raise DamagedError(self.file.path, f"is not a valid segment ({error})") from error
         self.removed = _read_removed(folder, piece)
 
     def _read_about(self, made_by: MadeBy) -> None:
@@ -125,7 +125,7 @@ class Segment:
 
     @cached_property
     def mapped(self) -> Stored:  # (count, D)
-        """The vectors, unchecked. Index the segment to read checked vectors."""
+        """The vectors without a check of their checksums. Index the segment itself to read checked vectors."""
         return self.file.mapped("vectors")
 
     @property
@@ -140,7 +140,7 @@ class Segment:
         return self.piece.count
 
     def __getitem__(self, rows: slice | Indices) -> Stored:
-        """Return some vectors, checked; a slice is not copied."""
+        """Return the vectors in these rows after checking their checksums. A slice is not copied."""
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
             return self.file.read("vectors", first, max(first, end))
@@ -148,7 +148,7 @@ class Segment:
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of the rows that are not removed."""
+        """The columns (names, positions and so on) of the rows that are not removed."""
         whole = Columns(
             self.file.read("ids"),
             self._ragged("name"),
@@ -162,44 +162,44 @@ class Segment:
         )
         self._check_zones(whole.zones)
         if (whole.codes >= len(self.roots)).any():
-            raise DamagedError(self.file.path, "has a photo with an invalid root")
+            raise DamagedError(self.file.path, "has a photo with an invalid root folder number")
         return whole if self.removed is None else whole.take(self.live)
 
     def _ragged(self, name: str) -> Ragged:
         ends, data = self.file.read(f"{name}_ends"), self.file.read(f"{name}s")
         whole = np.concatenate([[0], ends]).astype(np.int64)
         if (np.diff(whole) < 0).any() or whole[-1] != len(data):
-            raise DamagedError(self.file.path, f"has {name}s of invalid lengths")
+            raise DamagedError(self.file.path, f"has {name}s with invalid lengths")
         return Ragged(whole, data)
 
     def ids_and_metres(self) -> tuple[Bytes, Metres]:  # (n, 32), (n, 2)
-        """Return ids and positions of the rows that are not removed; nothing else is read."""
+        """Return the ids and positions of the rows that are not removed; nothing else is read."""
         ids, metres = self.file.read("ids"), self.file.read("metres")
         return (ids, metres) if self.removed is None else (ids[self.live], metres[self.live])
 
     def positions_of(self, rows: Indices) -> tuple[Metres, NDArray[np.int8]]:  # (M,) -> (M, 2), (M,)
-        """Return metres and zone codes of some rows; nothing else is read."""
+        """Return the metres and the zone numbers of some rows; nothing else is read."""
         metres, zones = self.file.read_rows("metres", rows), self.file.read_rows("zones", rows)
         self._check_zones(zones)
         return metres, zones
 
     def _check_zones(self, zones: NDArray[np.int8]) -> None:
         if (np.abs(zones.astype(np.int64)) > ZONES).any():
-            raise DamagedError(self.file.path, "has a photo in an invalid zone")
+            raise DamagedError(self.file.path, "has a photo with an invalid UTM zone number")
 
     def name_of(self, row: int) -> tuple[str, bytes]:
-        """Return root and name of one row; nothing else is read."""
+        """Return the root folder and the name of the photo in one row; nothing else is read."""
         code, end = int(self._one("codes", row)), int(self._one("name_ends", row))
         start = int(self._one("name_ends", row - 1)) if row else 0
         if not 0 <= start <= end <= self.file.arrays["names"].shape[0] or code >= len(self.roots):
-            raise DamagedError(self.file.path, "has a name outside the file")
+            raise DamagedError(self.file.path, "has a photo with an invalid name or root folder number")
         return self.roots[code], self.file.read("names", start, end).tobytes()
 
     def _one(self, name: str, row: int) -> Any:
         return self.file.read(name, row, row + 1)[0]
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
-        """Return the row of each id, -1 if it is missing or removed."""
+        """Return the row of the photo with each id, -1 if the photo is missing or removed."""
         there, keys = self.file.read("keys"), sort_keys(ids)
         left, right = np.searchsorted(there, keys, "left"), np.searchsorted(there, keys, "right")
         found = np.full(len(ids), -1, np.int64)
@@ -212,7 +212,7 @@ class Segment:
 
 
 def _read_removed(folder: Path, piece: Piece) -> Indices | None:
-    """Return the removed rows of a segment, checked; None if no row is removed."""
+    """Read and check the list of removed rows of a segment; return None if no row is removed."""
     if piece.removed is None:
         return None
     path = folder / piece.removed.file

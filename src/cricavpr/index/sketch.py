@@ -1,7 +1,7 @@
-"""A sketch of the photos of an index: a few hashes that tell whether its calibration is out of date.
+"""Sketches of the photos of an index: a few hashes that show whether the photos have changed since calibration.
 
-`locate` stores the sketch in its calibration, a file in the folder of the index. Hashes of removed photos are wiped
-from that file.
+`cricavpr index calibrate` stores a sketch in the calibration, a file in the folder of the index. Hashes of removed
+photos are wiped from this file.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cricavpr.index.manifest import CALIBRATION
 from cricavpr.index.storage import read_whole
 
 MOST_BYTES = 4_000_000
-SKETCH = 256  # hashes in a sketch
+SKETCH = 256  # number of hashes in a sketch
 
 Sketch = tuple[int, ...]
-PhotoKeys = Iterable[tuple[Bytes, Metres]]  # ids (n, 32) and positions (n, 2), part by part
+PhotoKeys = Iterable[tuple[Bytes, Metres]]  # for each part of an index, ids (n, 32) and positions (n, 2)
 
 
 def sketch_of(photos: PhotoKeys) -> Sketch:
-    """Return the lowest 256 hashes of photos. Two sketches give the Jaccard similarity of two sets of photos.
+    """Return the sketch of a set of photos: their lowest 256 hashes. `likeness` compares two sketches.
 
-    Broder, "On the resemblance and containment of documents" (1997). A hash depends on a photo's id and its position
-    to a metre, so a photo that has another position counts as another photo.
+    The method is that of Broder, "On the resemblance and containment of documents" (1997). A hash depends on the id of
+    a photo and on its position rounded to a metre, so a photo with a new position counts as another photo.
     """
     lowest = np.empty(0, np.int64)
     for ids, metres in photos:
@@ -38,10 +38,10 @@ def sketch_of(photos: PhotoKeys) -> Sketch:
 
 
 def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
-    """Return the Jaccard similarity of two sets of photos from their sketches.
+    """Return the estimated Jaccard similarity, from 0 to 1, of two sets of photos, given their sketches.
 
     Args:
-        wiped: number of hashes that were wiped from one of the two.
+        wiped: number of hashes of removed photos that were wiped from one of the sketches.
     """
     lowest = sorted({*one, *other})[: SKETCH - wiped]
     count = len(lowest) + wiped
@@ -49,7 +49,7 @@ def likeness(one: Sequence[int], other: Sequence[int], wiped: int = 0) -> float:
 
 
 def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
-    """Return the hashes of a sketch that belong to these photos."""
+    """Return the hashes of a sketch that belong to one of these photos."""
     wanted = np.array(sketch, np.int64)
     there = np.zeros(len(wanted), np.bool_)
     for ids, metres in photos:
@@ -58,9 +58,13 @@ def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
 
 
 def wipe(folder: Path, photos: PhotoKeys) -> None:
-    """Remove all hashes except those of these photos from the calibration of an index, and count them instead.
+    """Wipe the hashes of removed photos from the calibration of an index; only their number is kept.
 
-    A damaged calibration cannot be used, so it is removed.
+    A damaged calibration cannot be used, so its file is removed. Nothing happens if there is no calibration.
+
+    Args:
+        folder: the folder of the index.
+        photos: the photos that are still in the index.
 
     Raises:
         OSError, InputError: the calibration cannot be read or written.

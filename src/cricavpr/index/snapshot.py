@@ -1,7 +1,7 @@
-"""One open version of an index, which does not change while writers make new versions.
+"""Snapshots: open versions of an index, which do not change while writers make new versions.
 
-All its files are mapped when it is opened. A mapping stays valid when the file is removed, so a writer may remove
-files that are still in use.
+All files of a version are memory-mapped when it is opened. A memory map stays valid when its file is removed, so a
+writer may remove files that are still in use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One open version: its segments in the order of adding. Photos are numbered from the first segment to the last."""
+    """One open version of an index. Photos are numbered from 0 in the order of adding, through all segments.
+
+    Attributes:
+        path: the folder of the index.
+        manifest: the manifest of the version.
+        segments: the open segments, in the order of adding.
+    """
 
     path: Path
     manifest: Manifest
@@ -37,10 +43,14 @@ class Snapshot:
 
     @classmethod
     def open(cls, path: Path, version: int | None = None, near: Snapshot | None = None) -> Self:
-        """Open a version, by default the newest. Segments that `near` has open are shared with it.
+        """Open a version of an index, by default the newest.
+
+        Args:
+            near: another open version of the index. Its open segments are used again, which saves time.
 
         Raises:
-            InputError: there is no index or no such version, the format is another one, or a file is damaged.
+            InputError: the folder holds no index or not this version, the index has another format, or a file is
+                damaged.
         """
         while True:
             number = newest(path) if version is None else _existing(path, version)
@@ -48,11 +58,11 @@ class Snapshot:
                 return cls.of(path, read_manifest(path, number), near)
             except InputError:
                 if version is not None or newest(path) == number:
-                    raise  # otherwise a new version was written meanwhile: open that one
+                    raise  # otherwise another process wrote a new version meanwhile: open the new version
 
     @classmethod
     def of(cls, path: Path, manifest: Manifest, near: Snapshot | None = None) -> Self:
-        """Open the files of a manifest. Segments that `near` has open are shared with it."""
+        """Open the files of a manifest. The open segments of `near`, another open version, are used again."""
         same = near is not None and near.path == path and near.manifest.made_by == manifest.made_by
         known = near.segments if near is not None and same else ()
         there = {segment.piece: segment for segment in known if segment.file.is_current()}
@@ -64,33 +74,36 @@ class Snapshot:
 
     @cached_property
     def rows(self) -> Rows:
-        """The vectors of all rows of the files, including removed ones, for search engines."""
+        """The vectors of all rows of the files, including removed rows, for search engines."""
         live = [np.isin(np.arange(len(one)), one.live, assume_unique=True) for one in self.segments]
         removed = any(one.removed is not None for one in self.segments)
         return Rows(self.segments, np.concatenate(live) if removed else None, self.manifest.made_by.dim)
 
     @cached_property
     def vectors(self) -> Vectors:
-        """(N, D) the vectors of the photos."""
+        """The vectors (N, D) of the photos, without removed photos."""
         return Vectors(self.rows)
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of the photos: everything except the vectors."""
+        """Everything that the index stores about the photos except their descriptors, without removed photos."""
         return Columns.concatenate([Columns.empty(), *(segment.columns for segment in self.segments)])
 
     @property
     def frame(self) -> str:
-        """The frame of the positions: none, local or utm."""
+        """The coordinate frame of the positions: "none", "local" or "utm"."""
         return one_frame([segment.frame for segment in self.segments])
 
     @cached_property
     def numbers(self) -> Indices | None:  # (F,)
-        """The number of the photo in each row of the files; None if no row is removed."""
+        """The number of the photo in each of the F rows of the files; None if no row is removed.
+
+        If no row is removed, the number of a photo is its row. The values at removed rows mean nothing.
+        """
         return None if self.rows.live is None else np.cumsum(self.rows.live) - 1
 
     def find(self, ids: Bytes) -> Indices:  # (M, 32) -> (M,)
-        """Return the number of each photo, -1 if it is missing."""
+        """Return the number of the photo with each id, -1 if the index has no photo with this id."""
         found = np.full(len(ids), -1, np.int64)
         for start, segment in zip(self.rows.starts.tolist(), self.segments, strict=False):
             rows = segment.find(ids)
@@ -99,32 +112,32 @@ class Snapshot:
         return found
 
     def ids_and_metres(self) -> Iterator[tuple[Bytes, Metres]]:  # (n, 32), (n, 2)
-        """Yield ids and positions of each segment; its memory is released afterwards."""
+        """Yield the ids and positions of the photos of each segment. The memory of a segment is released after it."""
         for segment in self.segments:
             yield segment.ids_and_metres()
             give_back(segment.mapped)
 
     def positions_of(self, rows: Indices) -> Positions:  # (n,)
-        """Return the positions of some photos; nothing else is read."""
+        """Return the positions of some photos, given by number; nothing else is read from the disk."""
         metres, zones = np.empty((len(rows), 2)), np.empty(len(rows), np.int8)
         for number, own, here in self.rows.by_part(self.vectors.file_rows(rows)):
             metres[here], zones[here] = self.segments[number].positions_of(own)
         return positions_in(self.frame, metres, zones)
 
     def photo(self, row: int) -> tuple[Path, str]:
-        """Return root and name of one photo; nothing else is read."""
+        """Return the root folder and the name of one photo; nothing else is read from the disk."""
         number, own, _ = next(self.rows.by_part(self.vectors.file_rows([row])))
         root, name = self.segments[number].name_of(int(own[0]))
         return Path(root), os.fsdecode(name)
 
 
 def _existing(path: Path, version: int) -> int:
-    """Return `version`. Raises InputError if there is no index, or no such version any more."""
+    """Return `version` if it exists. Raises InputError if there is no index, or if the version was removed."""
     newest(path)
     there = versions(path)
     if version not in there:
         known = ", ".join(map(str, there))
-        raise InputError(f"{path} has no version {version}, only {known}. Open one of these, or the newest.")
+        raise InputError(f"{path} has no version {version}, only {known}. Open one of these versions.")
     return version
 
 
@@ -133,13 +146,15 @@ def _existing(path: Path, version: int) -> int:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between two indexes. Photos with the same id are the same photo.
+    """The difference between two indexes. Photos with the same id (SHA-256 of their bytes) are the same photo.
 
     Attributes:
-        made_by: one line for each difference in the provenance of the descriptors.
-        only_first, only_second: names of photos that only one index has.
-        changed: names of photos that both have, with another name, position, time, tag or descriptor.
-        same: number of photos that are equal in both; descriptors are compared in the less precise of their types.
+        made_by: one line for each difference in the method, weights and settings that made the descriptors.
+        only_first, only_second: names of the photos that only the first or only the second index has.
+        changed: names of the photos that are in both indexes with a different name, root, position, time, tag or
+            descriptor.
+        same: number of photos that are equal in both indexes. If one index stores descriptors as float16, descriptors
+            are compared as float16.
     """
 
     made_by: tuple[str, ...]
@@ -178,7 +193,12 @@ def difference(first: Snapshot, second: Snapshot) -> Difference:
 
 
 def _other_vectors(first: Snapshot, second: Snapshot, here: Indices, there: Indices) -> Mask:  # (M,) twice -> (M,)
-    """Return which descriptors differ, compared in the less precise of their types."""
+    """Return a mask of the photos whose descriptors differ.
+
+    Args:
+        here: numbers of M photos in the first index.
+        there: numbers of the same photos in the second index.
+    """
     if first.manifest.made_by.dim != second.manifest.made_by.dim:
         return np.ones(len(here), np.bool_)
     other = np.zeros(len(here), np.bool_)

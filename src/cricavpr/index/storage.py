@@ -1,6 +1,7 @@
-"""Read and write the files of an index: regular files, synced, and never changed in place.
+"""Reading and writing of the files of an index: regular files that are synced to the disk and never changed in place.
 
-Files are written with functions of `os`, because tests replace these to count calls, to fail, or to kill the process.
+Files are written with functions of the module `os`, because tests replace these functions to count calls, to simulate
+errors, or to kill the process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cricavpr.files import open_regular, sync
 from cricavpr.locks import exclusive
 
 LOCK = ".place_index.lock"
-PARTIAL = ".partial"  # end of the name of an unfinished file
+PARTIAL = ".partial"  # suffix of the name of an unfinished file
 MANIFEST_BYTES = 1 << 28  # the largest JSON file that is read
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -29,12 +30,12 @@ class FileError(InputError):
     """A file of an index cannot be used.
 
     Attributes:
-        file: its path.
-        why: the reason, which continues a sentence that begins with the path.
-        offset: first byte of the damaged block, or None.
+        file: path of the file.
+        why: the reason, as the end of a sentence that begins with the path, such as "is missing".
+        offset: first byte of the damaged block, or None if it is not known.
     """
 
-    remedy = "."
+    remedy = "."  # end of the message, what to do; {folder} is replaced by the folder of the file
 
     def __init__(self, file: Path, why: str, offset: int | None = None) -> None:
         where = "" if offset is None else f" at byte {offset}"
@@ -48,43 +49,48 @@ class FileError(InputError):
 class DamagedError(FileError):
     """A file does not have the content that was written."""
 
-    remedy = ": the index is damaged. Restore the file from a copy, or build the index again."
+    remedy = ": the index is damaged. Restore the file from a backup, or build the index again."
 
 
 class UnreadableError(FileError):
-    """The system refuses to read a file, so its content is unknown."""
+    """The operating system refuses to read a file, so it is not known whether the file is damaged."""
 
     remedy = ". Check its permissions and the disk."
 
 
 class CodesError(FileError):
-    """Codes or quantiser of compressed search cannot be used. They can be made again from the vectors."""
+    """A file of compressed search, with codes or the quantiser, cannot be used; the file can be made again."""
 
-    remedy = ". Remove it: it can be made again from the vectors."
+    remedy = ". Remove this file, then make it again: cricavpr index tune {folder}"
 
 
 class TuningError(FileError):
-    """The measurement of `tune` cannot be used."""
+    """The file with the result of `cricavpr index tune` cannot be used."""
 
     remedy = ", and is not used. Measure again: cricavpr index tune {folder}"
 
 
 class CalibrationError(FileError):
-    """The calibration cannot be used."""
+    """The calibration file of an index cannot be used."""
 
     remedy = ", and is not used. Calibrate again: cricavpr index calibrate {folder}"
 
 
 def failed_read(path: Path, error: OSError, kind: type[FileError] = DamagedError) -> InputError:
-    """Return the error for a file that could not be read: of class `kind` if it is missing or not a regular file."""
+    """Return the error to raise for a file that could not be read.
+
+    Args:
+        error: the error that reading the file raised.
+        kind: the class of the returned error if the file is missing, too large, or not a regular file.
+    """
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return InputError(
-            f"too many open files for the index {path.parent}. Raise the limit (ulimit -n), then merge its segments: "
-            f"cricavpr index compact {path.parent}"
+            f"too many open files for the index {path.parent}. Raise the limit of open files (ulimit -n), then merge "
+            f"the files of the index: cricavpr index compact {path.parent}"
         )
     if error.errno == errno.ENOENT:
         return kind(path, "is missing")
-    if error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO):  # a link, a pipe or folder, a socket
+    if error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO):  # a symbolic link; a pipe or a folder; a socket
         return kind(path, "is not a regular file")
     if error.errno == errno.EFBIG:
         return kind(path, "is too large")
@@ -104,10 +110,10 @@ def read_whole(path: Path, most_bytes: int = MANIFEST_BYTES) -> bytes:
 
 
 def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a new file, sync it, and return its length in bytes. After an error nothing of it is left.
+    """Write a new file, sync it, and return its length in bytes. After an error the incomplete file is removed.
 
     Raises:
-        OSError: the file exists or cannot be written.
+        OSError: the file exists already or cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -123,7 +129,7 @@ def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
 
 
 def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
-    """Write all bytes; one call of `os.write` may write only a part."""
+    """Write all bytes and return their number. One call of `os.write` may write only some of them."""
     left = memoryview(chunk).cast("B")
     length = len(left)
     while len(left):
@@ -132,13 +138,14 @@ def _write_all(descriptor: int, chunk: bytes | memoryview) -> int:
 
 
 def publish(path: Path, content: bytes) -> None:
-    """Write a new file that appears complete or not at all.
+    """Write the manifest of a new version, so that the file appears complete or not at all.
 
-    The folder is synced before, so that earlier files are on the disk under their names, and afterwards. If the last
-    sync fails, the state of the disk is unknown, so the file is removed and the earlier version stays the newest.
+    The folder is synced before the file appears, so that the files listed in the manifest are on the disk by then. The
+    folder is synced again afterwards. If this last sync fails, the state of the disk is unknown, so the manifest is
+    removed and the earlier version remains the newest.
 
     Raises:
-        OSError: the file exists or cannot be written.
+        OSError: the file exists already or cannot be written.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
@@ -155,26 +162,30 @@ def publish(path: Path, content: bytes) -> None:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Give a file a second name. Raises OSError if that name exists."""
+    """Give the file `source` the second name `path`, or rename it where the file system has no hard links.
+
+    Raises:
+        OSError: `path` exists already, or the file cannot be linked.
+    """
     try:
         os.link(source, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if path.exists():  # a file system without hard links: the lock of the writer prevents a race
+        if path.exists():  # without hard links, this check is safe because the caller holds the lock of the index
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
         os.rename(source, path)  # noqa: PTH104
 
 
 def remove_quietly(path: Path) -> None:
-    """Remove a file; errors are ignored."""
+    """Remove a file and ignore errors."""
     with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108  # tests interpose on the calls of `os`
+        os.unlink(path)  # noqa: PTH108  # tests replace `os.unlink`
 
 
 @contextlib.contextmanager
 def one_line_errors(folder: Path) -> Iterator[None]:
-    """Convert an OSError of the block to an InputError that names the index."""
+    """Convert an OSError raised in the block to an InputError that names the index and says what to do."""
     try:
         yield
     except OSError as error:
@@ -191,13 +202,14 @@ def writer_of(path: Path, wait_s: float = 0.0, *, briefly: bool = False) -> Iter
     """Hold the exclusive lock of an index during the block.
 
     Args:
-        wait_s: how long to wait for another writer, in seconds.
-        briefly: whether the lock is held for a moment only, see `locks.exclusive`.
+        wait_s: how long to wait for another process that holds the lock, in seconds.
+        briefly: whether the lock is held only for a moment; then others wait for it, see `locks.exclusive`.
 
     Raises:
-        InputError: the folder is missing or cannot be written, or another process (named) holds the lock.
+        InputError: the folder is missing or cannot be written, or another process holds the lock (the message names
+            the process).
     """
     if not path.is_dir():
-        raise InputError(f"{path} is not a place index: no such folder. Build one first.")
+        raise InputError(f"{path} is not a place index: there is no such folder. Build an index first.")
     with one_line_errors(path), exclusive(path / LOCK, str(path), wait_s, briefly=briefly):
         yield

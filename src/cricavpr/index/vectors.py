@@ -1,4 +1,7 @@
-"""Two views of the vectors of an index, which are read in parts: `Rows` of its files, and `Vectors` of its photos."""
+"""Views of the descriptors (vectors) of an index, which are read from the disk in parts.
+
+`Rows` holds the vectors of all rows of the files, including removed photos; `Vectors` holds those of the photos only.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
-VALUES_AT_ONCE = 4_000_000  # vectors in memory at a time: 16 MB of float32
-SPARSE = 4  # if fewer than one row in 4 is allowed, only the allowed ones are read
+VALUES_AT_ONCE = 4_000_000  # values of vectors in memory at a time: 16 MB of float32
+SPARSE = 4  # if fewer than one row in 4 is allowed, only the allowed rows are read
 
 
 class Part(Protocol):
-    """(n, D) vectors of one file, checked when they are indexed. A numpy array is a Part, too."""
+    """The vectors (n, D) of one file. Indexing reads rows and checks their checksums. A numpy array is a Part, too."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -39,15 +42,15 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All N rows of several files, one file after the other, including removed rows. Search engines read them.
+    """The vectors of all N rows of several files, one file after another, including removed rows, for search engines.
 
     Attributes:
-        parts: vectors of each file, (n, D) float16 or float32.
-        live: (N,) which rows are not removed, or None if none is removed.
-        dim: D.
+        parts: the vectors of each file, (n, D) float16 or float32.
+        live: (N,) mask of the rows that are not removed; None if no row is removed.
+        dim: D, the number of values of a vector.
 
     Raises:
-        InputError: a part or the mask has the wrong shape or type.
+        InputError: a part or the mask `live` has the wrong shape or type.
     """
 
     parts: Sequence[Part]
@@ -68,11 +71,11 @@ class Rows:
 
     @cached_property
     def starts(self) -> Indices:
-        """(P + 1,) first row of each part, and the end of the last part."""
+        """The first row of each of P parts, followed by the number of rows: (P + 1,)."""
         return np.array([0, *itertools.accumulate(map(len, self.parts))], np.int64)
 
     def allowed(self, also: Mask | None = None) -> Mask | None:
-        """Return (N,) which rows are not removed and in `also`; None for all rows."""
+        """Return the mask (N,) of the rows that are not removed and are True in `also`; None stands for all rows."""
         if also is not None:
             _check_mask(also, len(self))
         masks = [mask for mask in (self.live, also) if mask is not None]
@@ -80,14 +83,19 @@ class Rows:
         return None if both is None or both.all() else both
 
     def by_part(self, rows: Indices) -> Iterator[tuple[int, Indices, Mask]]:
-        """Group rows by part: yield the number of the part, the rows within it, and a mask of `rows`."""
+        """Group rows by the part that holds them.
+
+        Yields:
+            The number of the part, the rows counted from the start of this part, and a mask of `rows` that selects
+            them.
+        """
         numbers = np.searchsorted(self.starts, rows, "right") - 1
         for number in np.unique(numbers).tolist():
             here = numbers == number
             yield number, rows[here] - self.starts[number], here
 
     def read(self, rows: Indices) -> Floats:  # (n,) -> (n, D)
-        """Return some rows in their stored type."""
+        """Return the vectors in these rows, in the type in which they are stored."""
         kinds = {part.dtype for part in self.parts} or {np.dtype(np.float32)}
         vectors = np.empty((len(rows), self.dim), np.result_type(*kinds))
         for number, own, here in self.by_part(rows):
@@ -96,7 +104,11 @@ class Rows:
         return vectors
 
     def blocks(self, allowed: Mask | None = None) -> Iterator[tuple[Indices, Floats]]:
-        """Yield all rows or the allowed ones in blocks: their numbers (b,) and vectors (b, D) in their stored type."""
+        """Yield blocks of b rows: the row numbers (b,), and the vectors (b, D) in the type in which they are stored.
+
+        Args:
+            allowed: mask of the rows to yield; None for all rows.
+        """
         step = max(1, VALUES_AT_ONCE // self.dim)
         if allowed is not None and np.count_nonzero(allowed) * SPARSE < len(allowed):
             chosen = np.flatnonzero(allowed)
@@ -117,7 +129,10 @@ class Rows:
 
 
 class Vectors:
-    """(N, D) float32 vectors of the photos in the order of adding. Indexing reads and checks them."""
+    """The vectors (N, D) of the photos in float32, in the order of adding, without removed photos.
+
+    Indexing works as for an array. It reads rows from the disk and checks their checksums.
+    """
 
     ndim = 2
     dtype = np.dtype(np.float32)
@@ -130,7 +145,7 @@ class Vectors:
         return self.shape[0]
 
     def __getitem__(self, asked: slice | Indices) -> NDArray[np.float32]:
-        """Return the vectors of some photos. A slice is not copied if the index has one file of float32."""
+        """Return the vectors of some photos. A slice of a float32 index with only one file is not copied."""
         if isinstance(asked, slice):
             first, end, step = asked.indices(len(self))
             if self.live is None and step == 1 and len(self.rows.parts) == 1:
@@ -142,7 +157,7 @@ class Vectors:
         return np.array(self[:], dtype)
 
     def file_rows(self, asked: Any) -> Indices:
-        """Return the rows in the files of some photos; negative numbers and masks work as in numpy."""
+        """Convert numbers of photos to rows of the files; negative numbers and masks work as in numpy."""
         rows = np.asarray(asked)
         if rows.dtype == np.bool_:
             if rows.shape != (len(self),):
@@ -161,7 +176,10 @@ def _check_mask(mask: Mask, count: int) -> None:
 
 
 def advise(part: Part, order: Literal["random", "sequential"]) -> None:
-    """Tell the system how a memory-mapped part will be read, so that "random" access reads nothing ahead."""
+    """Tell the operating system whether a memory-mapped part will be read in order or at random.
+
+    With "random", the system reads no pages ahead.
+    """
     mapping = map_of(_plain(part))
     advice = getattr(mmap, "MADV_RANDOM" if order == "random" else "MADV_SEQUENTIAL", None)
     if mapping is not None and advice is not None:
@@ -169,7 +187,7 @@ def advise(part: Part, order: Literal["random", "sequential"]) -> None:
 
 
 def release(part: Part) -> None:
-    """Release the memory of a part that was read."""
+    """Release the memory of a part after it was read; see `files.give_back`."""
     give_back(_plain(part))
 
 

@@ -1,8 +1,8 @@
-"""Change an index: write new files, then a manifest that makes them the newest version.
+"""Changes of an index: write new files, then a manifest that makes these files the newest version.
 
-A writer reads the newest version under the lock, so that two writers never undo each other. An open version (`near`)
-only avoids opening unchanged segments again. If a writer fails or is killed, the version before stays the newest, and
-the next writer removes the unfinished files.
+A writer holds the lock of the index when it reads the newest version, so two writers never undo each other's changes.
+The argument `near` is any open version of the index; its open segments are used again, which saves time. If a writer
+fails or is killed, the earlier version remains the newest, and the next writer removes the unfinished files.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from cricavpr.locks import exclusive
 from cricavpr.progress import Progress, Report
 
 ROWS_AT_ONCE = 4096
-FOLD_BYTES = 8_000_000  # up to this size, small segments at the end are merged with new photos
-SETTLED_BYTES = 1 << 30  # `compact` does not rewrite a segment of this size unless it has removed photos
+FOLD_BYTES = 8_000_000  # small segments at the end are merged with new photos if the result has at most this size
+SETTLED_BYTES = 1 << 30  # `compact` rewrites a segment of at least this size only if it has removed photos
 
 Blocks = Iterator[NDArray[np.float32]]  # (n, D) each
 Floats = Vectors | NDArray[np.float32]  # (N, D)
 
 
-# --- the verbs
+# --- the changes
 
 
 def create(path: Path, made_by: MadeBy, dtype: str = FLOAT32) -> Snapshot:
     """Make an index without photos. Raises InputError if the folder is in use or cannot be written."""
     with _made(path), writer_of(path):
         if versions(path):
-            raise InputError(f"{path} is a place index already. Open it, or choose another place.")
+            raise InputError(f"{path} is a place index already. Open this index, or choose another folder.")
         return _commit(path, Manifest(1, made_by, dtype=dtype))
 
 
 def rebuild(
     path: Path, made_by: MadeBy, columns: Columns, vectors: Floats, wait_s: float = 0.0, dtype: str = FLOAT32
 ) -> Snapshot:
-    """Make an index of these photos. An index in the folder is replaced."""
+    """Make an index of these photos in the folder `path`. If the folder holds an index already, it is replaced."""
     with _made(path), writer_of(path, wait_s):
         first = first_of_each(columns.ids)
         piece = write_segment(path, made_by, columns.take(first), _blocks(vectors, first), dtype)
@@ -78,7 +78,7 @@ def add(
     wait_s: float = 0.0,
     progress: Report | None = None,
 ) -> Change[Snapshot]:
-    """Add the photos that the index does not have, at the end and in order."""
+    """Add the photos that the index does not have, in order, after the photos of the index."""
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
         first = first_of_each(columns.ids)
@@ -99,7 +99,14 @@ def update(
     keep_tags: bool = False,
     keep_positions: bool = False,
 ) -> Change[Snapshot]:
-    """Add photos; each replaces the same photo of the index (see `matching`). Unchanged photos keep their rows."""
+    """Add photos. Each replaces the photo of the index that it matches; unchanged photos keep their rows.
+
+    `matching` explains which photos match.
+
+    Args:
+        keep_tags: whether a replaced photo passes its tags on, because no tags are given.
+        keep_positions: whether a replaced photo passes its position on, because no positions are given.
+    """
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
         first, old = first_of_each(columns.ids), base.columns
@@ -119,7 +126,7 @@ def update(
 
 
 def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
-    """Remove the photos that `choose` returns for the newest version. Their bytes stay until `compact`."""
+    """Remove the photos whose numbers `choose` returns, given the newest version. Their bytes stay until `compact`."""
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
@@ -131,7 +138,7 @@ def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float 
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
-    """Merge small segments, and wipe removed photos from all files. Readers can go on using an older version.
+    """Merge small segments, and wipe removed photos from all files. Readers that opened an older version keep it.
 
     Raises:
         InputError: the disk is full, or an old file cannot be removed.
@@ -157,18 +164,18 @@ def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0)
 
 @contextlib.contextmanager
 def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
-    """Yield a folder for unfinished descriptors within the folder of an index, locked for this process.
+    """Yield a folder for unfinished descriptors inside the folder of an index, locked for this process.
 
-    It is removed if the block succeeds. It stays if the block fails or the process dies, so that the same job can
-    resume. `compact` removes folders that no process uses.
+    The folder is removed if the block succeeds. It stays if the block fails or the process dies, so that the same job
+    can resume. `compact` removes such folders if no process uses them.
 
     Args:
-        path: folder of the index; made if missing.
-        job: a text that identifies photos and method; the same text gives the same folder.
+        path: the folder of the index, which is made if it is missing.
+        job: a text that identifies the photos and the method; the same text gives the same folder.
         wait_s: how long to wait for another process with the same job, in seconds.
 
     Raises:
-        InputError: another process (named) has the same job, or the folder cannot be written.
+        InputError: another process does the same job (the message names the process), or the folder cannot be written.
     """
     folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
     with contextlib.ExitStack() as held:
@@ -176,10 +183,10 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
             with one_line_errors(path), contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 make_folders(path)
                 if any(one.is_symlink() for one in (folder.parent, folder)):
-                    raise InputError(f"{folder} must not contain a symbolic link. Remove the link.")
+                    raise InputError(f"the path {folder} must not contain a symbolic link. Remove the link.")
                 make_folders(folder)
             try:
-                held.enter_context(exclusive(folder / LOCK, f"describing these photos for {path}", wait_s))
+                held.enter_context(exclusive(folder / LOCK, f"describing these photos for the index {path}", wait_s))
                 break
             except InputError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
@@ -202,7 +209,7 @@ def _sweep_work(path: Path) -> None:
 
 
 def _remove_work(folder: Path) -> None:
-    """Remove a folder of unfinished descriptors, and its parents if they are empty."""
+    """Remove a folder of unfinished descriptors, and its parent and grandparent folder if they are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     for empty in (folder.parent, folder.parent.parent):
         with contextlib.suppress(OSError):
@@ -214,7 +221,7 @@ def _remove_work(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _made(path: Path) -> Iterator[None]:
-    """Make the folder if it is missing; remove it again if the block fails."""
+    """Make the folder of an index if it is missing. If the block fails, a folder made here is removed again."""
     refuse_foreign(path)
     created = not path.is_dir()
     with one_line_errors(path):
@@ -225,15 +232,15 @@ def _made(path: Path) -> Iterator[None]:
         if created:
             remove_quietly(path / LOCK)
             with contextlib.suppress(OSError):
-                path.rmdir()  # fails if something is in it
+                path.rmdir()  # fails if the folder is not empty
         raise
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise unless an index may be built at `path`; called before the photos are described.
+    """Raise if no index may be built at `path`. Call this before the photos are described, to fail early.
 
     Raises:
-        InputError: `path` is a file, or a folder with other files.
+        InputError: `path` is a file, or a folder that holds other files and no index.
     """
     with one_line_errors(path):
         if path.is_dir():
@@ -241,15 +248,15 @@ def refuse_foreign(path: Path) -> None:
             strange = sorted(name for name in names if not name.startswith(".") and not is_ours(name))
             if strange and not versions(path):
                 raise InputError(
-                    f"{path} is not a place index and holds other files ({strange[0]}). Choose another place."
+                    f"{path} is not a place index and holds other files ({strange[0]}). Choose another folder."
                 )
         elif path.exists():
-            raise InputError(f"{path} is a file. An index is a folder: choose another place.")
+            raise InputError(f"{path} is a file, but an index is a folder. Choose another path.")
 
 
 def _newest_made_by(near: Snapshot, made_by: MadeBy) -> Snapshot:
     base = Snapshot.open(near.path, near=near)
-    base.manifest.made_by.require_same(made_by, f"the photos of {base.path} and those to add")
+    base.manifest.made_by.require_same(made_by, f"the photos of {base.path} and the photos to add")
     return base
 
 
@@ -259,7 +266,11 @@ def _commit_after(base: Snapshot, pieces: tuple[Piece, ...]) -> Snapshot:
 
 
 def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Snapshot:
-    """Open the files of a version, make it the newest, and remove old files."""
+    """Open the files of a new version, make it the newest version, and remove files that are no longer needed.
+
+    Args:
+        base: the version before, whose files are kept; None if there is no such version.
+    """
     snapshot = Snapshot.of(path, manifest, base)
     publish(path / manifest.name, manifest.encode())
     with contextlib.suppress(OSError):  # the version is complete
@@ -268,11 +279,13 @@ def _commit(path: Path, manifest: Manifest, base: Snapshot | None = None) -> Sna
 
 
 def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bool = True) -> None:
-    """Remove files of older versions and of killed writers. Files of other programs are not touched.
+    """Remove the files of an index that no manifest in `keep` needs, such as those of older versions or killed writers.
+
+    Files that are not part of an index are not touched.
 
     Args:
-        strict: raise InputError if a file cannot be removed.
-        codes: whether to keep the codes of segments that are kept.
+        strict: whether to raise InputError if a file cannot be removed, instead of leaving the file.
+        codes: whether to keep the files of compressed search that belong to the versions in `keep`.
     """
     files = {name for manifest in keep for name in manifest.files()}
     for name in sorted(os.listdir(path)):  # noqa: PTH208
@@ -280,17 +293,23 @@ def _sweep(path: Path, keep: Sequence[Manifest], strict: bool = False, codes: bo
         if kept or not is_ours(name):
             continue
         try:
-            os.unlink(path / name)  # noqa: PTH108  # tests interpose on the calls of `os`
+            os.unlink(path / name)  # noqa: PTH108  # tests replace `os.unlink`
         except OSError as error:
             if strict:
                 raise InputError(
                     f"cannot remove {path / name} ({error.strerror or error}), which may hold removed photos. "
-                    "Fix its permissions and compact again."
+                    f"Fix its permissions and run this again: cricavpr index compact {path}"
                 ) from error
 
 
 def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any, rows: Indices) -> Change[Snapshot]:
-    """Commit a version without the photos in `gone`, and with new ones whose descriptors are `vectors[rows]`."""
+    """Commit a new version without the removed photos, and with new photos at the end.
+
+    Args:
+        gone: for each segment number, the rows of the photos to remove.
+        new: the columns of the new photos.
+        rows: the rows of `vectors` that hold the descriptors of the new photos.
+    """
     one_frame([new.frame, base.frame])
     if not len(new):
         sync(base.path)  # an earlier call may have written the photos and failed at its last sync
@@ -307,15 +326,15 @@ def _append(base: Snapshot, gone: dict[int, Indices], new: Columns, vectors: Any
 
 
 def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
-    """Write a segment with the method and dtype of the other segments."""
+    """Write a segment with the same `made_by` and dtype as the other segments; return its manifest entry."""
     return write_segment(base.path, base.manifest.made_by, columns, blocks, base.manifest.dtype)
 
 
 def _tail(segments: Sequence[Segment], rows: int) -> int:
-    """Return how many of the last segments to merge with `rows` new photos.
+    """Return how many segments at the end of the index to merge with `rows` new photos.
 
-    Segments below `FOLD_BYTES` double in size, so adding photos one by one makes few segments and writes each photo
-    only a few times.
+    A segment is merged while it has less than twice as many photos as the new segment, and the result has at most
+    `FOLD_BYTES`. So adding photos one by one makes few segments and writes each photo only a few times.
     """
     taken = 0
     for segment in reversed(segments):
@@ -341,13 +360,20 @@ def _unchanged(base: Snapshot, there: int, columns: Columns, vector: NDArray[np.
 
 
 def _by_segment(base: Snapshot, photos: Sequence[int]) -> dict[int, Indices]:
-    """Group photos by segment: return their rows within each segment."""
+    """Group photos by segment: return, for each segment number, the rows of the photos in that segment."""
     rows = base.vectors.file_rows(np.array(photos, np.int64))
     return {number: own for number, own, _ in base.rows.by_part(rows)}
 
 
 def _without(base: Snapshot, gone: dict[int, Indices]) -> tuple[Piece, ...]:
-    """Return the pieces of a version without some rows. A file is written for each segment that loses rows."""
+    """Return the manifest entries of the segments after removing some rows.
+
+    A segment without any remaining row is left out. For each other segment that loses rows, a file with its removed
+    rows is written.
+
+    Args:
+        gone: for each segment number, the rows to remove.
+    """
     pieces = []
     for number, segment in enumerate(base.segments):
         if number not in gone:
@@ -369,9 +395,9 @@ def _mark_removed(path: Path, segment: Segment, gone: Indices) -> Piece:
 
 
 def _runs(segments: Sequence[Segment]) -> Iterator[tuple[Segment, ...]]:
-    """Yield neighbouring segments that are merged; a large segment without removed photos stays alone."""
+    """Return groups of neighbouring segments to merge; a large segment without removed photos is a group by itself."""
 
-    def settled(segment: Segment) -> str:  # equal names are merged
+    def settled(segment: Segment) -> str:  # neighbours with the same result are merged
         return segment.piece.file if segment.removed is None and segment.piece.bytes >= SETTLED_BYTES else ""
 
     return (tuple(run) for _, run in itertools.groupby(segments, settled))

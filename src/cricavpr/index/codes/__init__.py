@@ -1,1 +1,1 @@
-"""Compressed search: codes in memory give a shortlist, whose vectors are scored exactly. See docs/search.md."""
+"""Compressed search: codes in memory select a shortlist of photos, which is scored exactly. See docs/search.md."""

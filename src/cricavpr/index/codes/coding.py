@@ -1,7 +1,8 @@
-"""The codes of an index: files beside its segments, written and removed under the lock of the writer.
+"""The files of compressed search in the folder of an index: a quantiser, and one file of codes for each segment.
 
-Codes can be made again from the vectors at any time, so the manifest does not list them. They are written only for
-segments of the newest version, and removed with their segment.
+A code is a short approximation of a descriptor, and the quantiser computes codes. Both can be made again from the
+descriptors at any time, so the manifest does not list their files. They are written and removed under the lock of the
+index, only for segments of the newest version, and removed with their segment.
 """
 
 from __future__ import annotations
@@ -48,35 +49,39 @@ def required_quantiser(folder: Path, made_by: MadeBy) -> Quantiser:
     try:
         quantiser = quantiser_of(folder, made_by)
     except FileError as error:
-        raise InputError(f"{error.file} {error.why}. Make it and the codes again: {TUNE} {folder}") from error
+        raise InputError(f"{error.file} {error.why}. Make it and all codes again: {TUNE} {folder}") from error
     if quantiser is None:
-        raise InputError(f"{folder} has no codes yet. Make them: {TUNE} {folder}")
+        raise InputError(f"{folder} has no codes for compressed search. Make them: {TUNE} {folder}")
     return quantiser
 
 
 def codes_file(folder: Path, piece: Piece, quantiser: Quantiser) -> Path:
-    """Return the path of the codes of a segment; its name depends on segment and quantiser."""
+    """Return the path of the file with the codes of a segment. The name depends on the segment and the quantiser."""
     return folder / f"codes-{piece.checksum[:16]}-{quantiser.fingerprint[:8]}.bin"
 
 
 def header_of(piece: Piece, quantiser: Quantiser) -> dict[str, Any]:
-    """Return the header that the codes of a segment must have."""
+    """Return the header that the file with the codes of a segment must have."""
     about = {"kind": KIND, "segment": piece.checksum, "count": piece.count}
     return {**about, "made_by": quantiser.made_by, "quantiser": quantiser.fingerprint}
 
 
 def write_codes(folder: Path, codes: Codes, piece: Piece, quantiser: Quantiser) -> None:
-    """Write the codes of a segment durably. Raises InputError if the file cannot be written."""
+    """Write the codes of a segment to a file and sync it. Raises InputError if the file cannot be written."""
     with written_beside(codes_file(folder, piece, quantiser)) as beside:
         write_arrays(beside, header_of(piece, quantiser), {"codes": Column.of(codes)})
 
 
 def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
-    """Return the codes of a segment. Raises FileError if they are missing, unreadable, or do not match it."""
+    """Return the codes of a segment.
+
+    Raises:
+        FileError: the file is missing, damaged or unreadable, or belongs to another segment or quantiser.
+    """
     file = ArrayFile(codes_file(folder, piece, quantiser), error=CodesError)
     for what, value in header_of(piece, quantiser).items():
         if file.about.get(what) != value:
-            raise CodesError(file.path, f"holds codes of another {what} ({file.about.get(what)} instead of {value})")
+            raise CodesError(file.path, f"has the {what} {file.about.get(what)} in its header, expected {value}")
     place = file.arrays.get("codes")
     if place is None or (place.type, place.shape) != ("|u1", (piece.count, quantiser.code_bytes)):
         raise CodesError(file.path, f"does not hold {piece.count} codes of {quantiser.code_bytes} bytes")
@@ -84,7 +89,11 @@ def read_codes(folder: Path, piece: Piece, quantiser: Quantiser) -> Codes:
 
 
 def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int], None] | None = None) -> Codes:
-    """Return the codes of a segment. `progress` is called with the number of rows since the last call."""
+    """Compute and return the codes of all rows of a segment.
+
+    Args:
+        progress: called with the number of rows done since the last call.
+    """
     codes = np.empty((len(segment), quantiser.code_bytes), np.uint8)
     for start in range(0, len(segment), ROWS_AT_ONCE):
         some = quantiser.encode(segment[start : start + ROWS_AT_ONCE])
@@ -96,7 +105,7 @@ def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int],
 
 
 def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
-    """Yield an error for each damaged file of codes of a version; missing files are ignored."""
+    """Yield an error for each damaged file of compressed search of a version; missing files are ignored."""
     try:
         quantiser = quantiser_of(path, manifest.made_by)
     except FileError as error:
@@ -112,7 +121,7 @@ def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
 
 
 def coded(folder: Path, pieces: Sequence[Piece], quantiser: Quantiser) -> list[Piece]:
-    """Return the segments that have a file of codes, whether it is valid or not."""
+    """Return the segments that have a file of codes, even if the file is damaged."""
     return [piece for piece in pieces if os.path.lexists(codes_file(folder, piece, quantiser))]
 
 
@@ -126,10 +135,10 @@ def prepare(
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
-    """Make quantiser and codes of the newest version, unless it has a quantiser. See `PlaceIndex.prepare`.
+    """Make the quantiser and the codes of the newest version, unless it has a quantiser. See `PlaceIndex.prepare`.
 
-    If the process is killed, the earlier codes stay in use, because the quantiser is written last. The same call then
-    resumes, because equal photos give an equal quantiser and complete codes are kept.
+    If the process is killed, the earlier codes remain in use, because the new quantiser is written last. Calling this
+    function again resumes the work: the same photos give the same quantiser, and finished files of codes are kept.
     """
     with writer_of(path, wait_s):
         newest, why = Snapshot.open(path), "there were none"
@@ -138,9 +147,9 @@ def prepare(
             if not learn and quantiser_of(path, made_by) is not None:
                 return None
         except FileError as error:
-            why = f"learnt again: {error.file} {error.why}"
+            why = f"{error.file} {error.why}, so it was made again"
         if not len(newest):
-            raise InputError(f"codes need photos to learn from, and {path} holds none. Add photos first.")
+            raise InputError(f"codes are learnt from photos, but the index {path} has no photos. Add photos first.")
         quantiser = Quantiser.learn(newest.rows, made_by)
         _code(newest, quantiser, progress)
         quantiser.save(path / QUANTISER)
@@ -151,7 +160,7 @@ def prepare(
 
 
 def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> None:
-    """Write the codes of each segment that has none."""
+    """Compute and write the codes of each segment without valid codes."""
     with Progress(progress or False, len(snapshot.rows)) as meter:
         for segment in snapshot.segments:
             try:
@@ -162,9 +171,13 @@ def _code(snapshot: Snapshot, quantiser: Quantiser, progress: Report | None) -> 
 
 
 def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) -> None:
-    """Write the codes of merged segments, copied from the codes of the old segments without removed rows.
+    """Write the codes of merged segments, and update the result of `tune`, before a compacted version is committed.
 
-    Missing or damaged codes are left out: they are made when they are needed.
+    The codes are copied from the codes of the old segments, without removed rows. If old codes are missing or damaged,
+    the merged segment gets no codes; a search makes them when it needs them.
+
+    Args:
+        written: for each new segment, the old segments that were merged and the manifest entry of the new segment.
 
     Raises:
         InputError: a file cannot be written.
@@ -189,12 +202,18 @@ def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) ->
 # --- opening the engine
 
 
-InMemory = dict[tuple[str, str], tuple[Packed, ...]]  # codes by the fingerprint of their quantiser and their segment
+# Codes in memory, by the fingerprint of the quantiser and the checksum of the segment.
+InMemory = dict[tuple[str, str], tuple[Packed, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The compressed engine of one version, its codes, and a line for each file that was made again."""
+    """The compressed engine of one version of an index, ready to search.
+
+    Attributes:
+        codes: the codes of the engine, for reuse by later versions.
+        notes: one line for each file of codes that was missing or damaged and was made again.
+    """
 
     engine: CompressedEngine
     codes: InMemory
@@ -202,10 +221,10 @@ class Opened:
 
 
 def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened:
-    """Open the compressed engine of a version. Missing or damaged codes are made again, and written if possible.
+    """Open the compressed engine of a version. Missing or damaged codes are made, and written if possible.
 
     Args:
-        known: codes in memory of an earlier version, to use again.
+        known: codes that an earlier version has loaded into memory, for reuse.
 
     Raises:
         InputError: there is no valid quantiser, or a segment is damaged.
@@ -236,8 +255,9 @@ def _codes(snapshot: Snapshot, segment: Segment, quantiser: Quantiser, notes: li
     try:
         with writer_of(snapshot.path, briefly=True):
             pieces = Snapshot.open(snapshot.path).manifest.pieces
-            if segment.piece.checksum in {piece.checksum for piece in pieces}:  # not of photos that were wiped since
+            # Another process may have removed the segment meanwhile, to wipe photos; then its codes must not be kept.
+            if segment.piece.checksum in {piece.checksum for piece in pieces}:
                 write_codes(snapshot.path, codes, segment.piece, quantiser)
     except InputError as error:
-        notes.append(f"these codes were not written: {error}")
+        notes.append(f"these codes could not be saved for the next search: {error}")
     return codes

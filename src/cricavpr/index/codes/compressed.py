@@ -1,11 +1,13 @@
-"""The compressed engine: codes in memory give a shortlist, whose vectors are read from the disk and scored exactly.
+"""The compressed engine: codes in memory select a shortlist of photos, which is scored exactly.
 
-Codes are made by a quantiser, which is learnt once on a sample and then kept. A descriptor is centred, projected on its
-principal directions, rotated at random so that all parts of the code have similar variance, and divided into parts of
-4 bits each (Jegou et al., "Product quantization for nearest neighbor search", 2011; rotation as in Ge et al.,
-"Optimized product quantization", 2013, not refined). Why these numbers: docs/search.md.
+Only the descriptors of the shortlist are read from the disk. The codes are computed by a quantiser (Jegou et al.,
+"Product quantization for nearest neighbor search", 2011), which is learnt once on a sample of the descriptors and then
+kept. A descriptor is centred, projected on the principal directions of the sample, and rotated at random so that all
+parts of the code have similar variance (as in Ge et al., "Optimized product quantization", 2013, but without their
+optimisation). Then it is divided into parts, and each part is coded with 4 bits. docs/search.md gives the reasons for
+the numbers below.
 
-Letters: D values of a descriptor, d projected, M parts.
+Letters in shapes: D values of a descriptor, d values after the projection, M parts of a code.
 """
 
 from __future__ import annotations
@@ -33,21 +35,26 @@ from cricavpr.index.vectors import Floats, Indices, Mask, Rows, advise
 from cricavpr.pca import principal_directions
 
 KIND = "cricavpr.quantiser.2"
-DIMS = 512  # directions kept
-PARTS = 256  # of 4 bits each: 128 bytes a row; even, and a divisor of DIMS
+DIMS = 512  # principal directions of the projection
+PARTS = 256  # parts of a code, of 4 bits each: 128 bytes a code; even, and a divisor of DIMS
 SAMPLE = 16_384  # rows to learn from, spread evenly over the index
-FEWEST_ROWS = 64
+FEWEST_ROWS = 64  # rows that learning needs at least
 AT_ONCE = 192  # vectors in each matrix product: always the same number, because the rounding depends on it
 ARRAYS = ("mean", "projection", "centroids")
 
-SHORTLIST = 400  # vectors read for each query; `tune` measures how many an index needs
-SHORTLIST_PER_RESULT = 10  # vectors read for each result, at least
+SHORTLIST = 400  # default number of vectors that are read for each query; `tune` measures how many an index needs
+SHORTLIST_PER_RESULT = 10  # at least this many vectors are read for each result of a query
 READ_ROWS = 4096  # vectors of a shortlist in memory at a time
-FEW = 20  # if at most 20 times the shortlist is allowed, all allowed rows are read, and the result is exact
+FEW = 20  # if a filter allows at most 20 times the shortlist, all allowed rows are read and the result is exact
 
 
 def code_size(dim: int, rows: int) -> tuple[int, int]:
-    """Return the number of directions and of parts for vectors of `dim` values, learnt on `rows` vectors."""
+    """Return the number of principal directions and of parts of a code.
+
+    Args:
+        dim: number of values of a descriptor.
+        rows: number of descriptors to learn from.
+    """
     most = min(DIMS, dim, rows - 1)
     parts = min(PARTS, most - most % 2)
     return most // parts * parts, parts
@@ -55,13 +62,13 @@ def code_size(dim: int, rows: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Quantiser:
-    """A learnt quantiser.
+    """A learnt quantiser, which computes the codes of descriptors.
 
     Attributes:
-        mean: (D,) float32.
-        projection: (d, D) float32 orthonormal rows.
-        centroids: (M, 16, d / M) float32.
-        made_by: fingerprint of the provenance of the descriptors.
+        mean: (D,) float32 mean of the descriptors that it was learnt from.
+        projection: (d, D) float32 projection to d values, with orthonormal rows.
+        centroids: (M, 16, d / M) float32 centroids of each part, of which a code names one by 4 bits.
+        made_by: fingerprint of the method, weights and settings that made the descriptors.
     """
 
     mean: NDArray[np.float32]
@@ -74,16 +81,16 @@ class Quantiser:
         d, dim = self.projection.shape
         fit = parts * width == d > 0 and count == fast_scan.CENTROIDS and self.mean.shape == (dim,)
         if not fit or parts % 2:
-            raise ValueError("the shapes of its arrays do not match")
+            raise ValueError("the shapes of its arrays do not fit together")
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in self.arrays().values()):
             raise ValueError("its arrays are not finite float32")
 
     @classmethod
     def learn(cls, rows: Rows, made_by: MadeBy) -> Self:
-        """Learn on a sample of the rows; the same rows give the same quantiser.
+        """Learn a quantiser from a sample of the rows. The same rows give the same quantiser.
 
         Raises:
-            InputError: there are too few rows, or a value is not finite.
+            InputError: there are too few rows, or a value of a descriptor is not finite.
             MissingExtraError: faiss is not installed.
         """
         fast_scan.require_faiss()
@@ -91,7 +98,8 @@ class Quantiser:
         there = np.arange(len(rows)) if live is None else np.flatnonzero(live)
         if len(there) < FEWEST_ROWS:
             raise InputError(
-                f"learning codes needs at least {FEWEST_ROWS} photos, got {len(there)}. Use the exact engine."
+                f"compressed search needs at least {FEWEST_ROWS} photos to learn codes from, got {len(there)}. "
+                "Use the engine 'exact'."
             )
         chosen = there[np.linspace(0, len(there) - 1, min(SAMPLE, len(there))).astype(np.int64)]
         sample = rows.read(chosen).astype(np.float32, copy=False)
@@ -116,7 +124,7 @@ class Quantiser:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that determines a code."""
+        """The SHA-256 of the quantiser: of the arrays and of `made_by`, which decide every code."""
         digest = hashlib.sha256(self.made_by.encode())
         for array in self.arrays().values():
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
@@ -126,7 +134,7 @@ class Quantiser:
         self,
         vectors: Any,  # (n, D) array or Part
     ) -> NDArray[np.uint8]:  # (n, M / 2)
-        """Return the codes of vectors. A code depends on its own vector alone."""
+        """Return the codes of n vectors. The code of a vector depends only on this vector."""
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         block = np.zeros((AT_ONCE, self.dim), np.float32)
         for start in range(0, len(vectors), AT_ONCE):
@@ -138,15 +146,15 @@ class Quantiser:
         return codes
 
     def project(self, query: NDArray[np.float32]) -> NDArray[np.float32]:  # (D,) -> (1, d)
-        """Project a query. The mean is left out, because it shifts all scores of a query equally.
+        """Return the projected query. The mean is not subtracted, because it shifts all scores of a query equally.
 
-        BLAS is not used, because its threads would keep the cores busy while codes are scanned.
+        The projection does not use BLAS, whose threads would keep the cores busy while codes are scanned.
         """
         projected: NDArray[np.float32] = np.einsum("kd,d->k", self.projection, query)
         return projected[None]
 
     def save(self, path: Path) -> None:
-        """Write the quantiser durably. Raises InputError if the file cannot be written."""
+        """Write the quantiser to a file and sync it. Raises InputError if the file cannot be written."""
         columns = {name: Column.of(array) for name, array in self.arrays().items()}
         with written_beside(Path(path)) as beside:
             write_arrays(beside, {"kind": KIND, "made_by": self.made_by}, columns)
@@ -156,33 +164,35 @@ class Quantiser:
         """Read a quantiser that `save` wrote.
 
         Raises:
-            FileError: the file is missing, damaged or unreadable, or learnt on descriptors of another provenance.
+            FileError: the file is missing, damaged or unreadable, or the quantiser was learnt from descriptors of
+                another method, weights or settings than `made_by`.
         """
         file = ArrayFile(Path(path), error=CodesError)
         if file.about.get("kind") != KIND:
-            raise CodesError(file.path, f"is not a quantiser of this version ({KIND})")
+            raise CodesError(file.path, f"is not a quantiser of the format {KIND}")
         if file.about.get("made_by") != made_by.fingerprint:
-            raise CodesError(file.path, "was learnt on descriptors of another provenance")
+            raise CodesError(file.path, "was made for descriptors of another method, weights or settings")
         try:
             found = cls(**{name: file.read(name) for name in ARRAYS}, made_by=made_by.fingerprint)
             if found.dim != made_by.dim:
-                raise ValueError(f"it is for descriptors of {found.dim} values")
+                raise ValueError(f"it is for descriptors of {found.dim} values, expected {made_by.dim}")
             return found
         except (KeyError, ValueError) as error:
-            raise CodesError(file.path, f"is not a quantiser ({error})") from error
+            raise CodesError(file.path, f"is not a valid quantiser ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)
 class CompressedEngine:
-    """The engine that searches with codes. Scores are exact; a row that is not on the shortlist is missed.
+    """The search engine that uses codes. Scores are exact, but a photo that is not on the shortlist is not found.
 
     Attributes:
-        rows: the vectors.
-        pieces: their codes in the same order.
-        shortlist: how many vectors are read for each query.
+        rows: the vectors of the index.
+        quantiser: the quantiser that made the codes.
+        pieces: the codes of all rows, in the same order.
+        shortlist: how many vectors are read from the disk for each query.
 
     Raises:
-        InputError: codes and rows do not match, or the shortlist is below 1.
+        InputError: the codes do not match the rows, or the shortlist is below 1.
     """
 
     rows: Rows
@@ -196,8 +206,8 @@ class CompressedEngine:
         coded = sum(piece.rows for piece in self.pieces)
         if coded != len(self.rows) or self.rows.dim != self.quantiser.dim:
             raise InputError(
-                f"codes of {coded} rows of {self.quantiser.dim} values do not match {len(self.rows)} rows of "
-                f"{self.rows.dim}."
+                f"the codes are for {coded} rows of {self.quantiser.dim} values, expected {len(self.rows)} rows of "
+                f"{self.rows.dim} values. Make the codes again with `cricavpr index tune --learn`."
             )
         for part in self.rows.parts:
             advise(part, "random")
@@ -211,7 +221,11 @@ class CompressedEngine:
         k: int,
         allowed: Mask | None = None,  # (N,)
     ) -> Predictions:  # (Q, min(k, rows allowed))
-        """Return the k best allowed rows of each query's shortlist; scores and order are those of `ExactEngine`."""
+        """Return the k rows with the highest scores on each query's shortlist, with the scores of `ExactEngine`.
+
+        Args:
+            allowed: which rows may be found; None for all. Removed rows are never found.
+        """
         check_queries(queries, k, self.rows.dim)
         mask = self.rows.allowed(allowed)
         count = len(self.rows) if mask is None else int(np.count_nonzero(mask))
@@ -233,7 +247,12 @@ class CompressedEngine:
         return Predictions(nearest[found.indices], found.scores)
 
     def nominated(self, projected: NDArray[np.float32], wanted: int, mask: Mask | None, count: int) -> Indices:
-        """Return the `wanted` allowed rows with the best codes; `count` rows are allowed."""
+        """Return the `wanted` rows whose codes have the highest estimated scores, among the allowed rows.
+
+        Args:
+            mask: which rows are allowed; None for all.
+            count: number of allowed rows.
+        """
         if mask is None:
             return best_codes(self.pieces, projected, wanted)
         asked = int(1.25 * wanted * len(mask) / count)  # enough if allowed rows are spread evenly
@@ -246,6 +265,9 @@ class CompressedEngine:
 
 
 def _products_of_one(query: Queries, vectors: Floats) -> Scores:  # (1, D), (n, D) -> (1, n)
-    """Return dot products without BLAS, whose threads would keep the cores busy while the next query is searched."""
+    """Return the dot products of one query with vectors.
+
+    They are computed without BLAS, whose threads would keep the cores busy while the next query is searched.
+    """
     alone: Scores = np.einsum("d,nd->n", query[0], vectors)
     return alone[None]

@@ -1,6 +1,7 @@
-"""Measure the recall lost to compression on the vectors of an index, and store the result in its folder.
+"""Measurement of the recall of compressed search on the photos of an index, stored in the folder of the index.
 
-The file names the quantiser and the segments that were measured. It is ignored once much of the index has changed.
+The stored file lists the quantiser and the segments that were measured. It is ignored once more than a fifth of the
+photos have changed.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from cricavpr.schema import build, to_plain
 
 SHORTLISTS = (110, 200, 400, 800, 1600)
 TARGET = 0.99
-BEST = 10  # recall is counted over this many results
+BEST = 10  # recall is measured over this many matches of each query
 
 FORMAT = "cricavpr.tuned.3"
 MOST_BYTES = 1 << 24
-SAME_ENOUGH = 0.8  # share of the photos that must have been measured
+SAME_ENOUGH = 0.8  # the result is used if at least this share of the photos were measured
 TUNE = "Run `cricavpr index tune`"
 
 
@@ -40,13 +41,13 @@ TUNE = "Run `cricavpr index tune`"
 
 @dataclass(frozen=True)
 class Setting:
-    """The measurement for one length of shortlist.
+    """The measurement for one length of the shortlist.
 
     Attributes:
-        shortlist: number of vectors that are read for a query.
-        recall_at_1: share of queries whose first row is that of exact search.
-        recall_at_10: share of the ten best rows of exact search that are among the ten found.
-        p50_ms, p95_ms: median and 95th percentile of the time of one query.
+        shortlist: number of vectors that are read for each query.
+        recall_at_1: share of queries whose best match is the same as in exact search.
+        recall_at_10: share of the ten best matches of exact search that compressed search finds among its ten best.
+        p50_ms, p95_ms: median and 95th percentile of the time for one query, in milliseconds.
     """
 
     shortlist: int
@@ -62,13 +63,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The measurements for several lengths of shortlist.
+    """The measurements for several lengths of the shortlist.
 
     Attributes:
         rows: number of photos in the index.
         queries: number of photos that were used as queries.
-        settings: one for each length, the shortest first.
-        target: recall to keep, as a share of exact search.
+        settings: one measurement for each length, the shortest first.
+        target: the lowest acceptable recall, from 0 to 1, where 1 is the recall of exact search.
     """
 
     rows: int
@@ -82,15 +83,18 @@ class Tuning:
 
     @property
     def keeps(self) -> Setting | None:
-        """The shortest shortlist whose recall at 1 and at 10 reaches the target, or None."""
+        """The measurement of the shortest shortlist whose recall at 1 and at 10 reaches the target, or None."""
         return next((one for one in self.settings if min(one.recall_at_1, one.recall_at_10) >= self.target), None)
 
     @property
     def advice(self) -> str:
-        """Advice on the shortlist to use, in one line."""
+        """Advice on which shortlist to use, as one line for printing."""
         if self.keeps is None:
-            return f"No shortlist keeps {self.target:.0%} of exact search. Use a longer one, or the exact engine."
-        return f"A shortlist of {self.keeps.shortlist} keeps {self.target:.0%} of what exact search finds."
+            return (
+                f"No measured shortlist finds {self.target:.0%} of what exact search finds. "
+                "Measure longer shortlists, or use the exact engine."
+            )
+        return f"A shortlist of {self.keeps.shortlist} finds at least {self.target:.0%} of what exact search finds."
 
     def to_dict(self) -> dict[str, Any]:
         plain: dict[str, Any] = to_plain(self)
@@ -98,7 +102,7 @@ class Tuning:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.queries} of {self.rows:,} descriptors as queries, each without itself, next to exact search:",
+            f"Recall compared with exact search, with {self.queries} of {self.rows:,} photos as queries:",
             f"{'shortlist':>9} {'R@1':>7} {'R@10':>7} {'p50 ms':>8} {'p95 ms':>8}",
             *map(str, self.settings),
             self.advice,
@@ -114,9 +118,10 @@ def tune(
     seed: int = 0,
     report: Report | None = None,
 ) -> Tuning:
-    """Search for some photos of the index, each without itself, with codes and exactly. See `PlaceIndex.tune`.
+    """Search for some photos of the index among its other photos, with codes and exactly, and compare the results.
 
-    The recall may be lower for photos that differ from those of the index, for example photos taken at night.
+    See `PlaceIndex.tune`. The recall may be lower for queries that differ from the photos of the index, for example
+    photos taken at night.
     """
     mask = engine.rows.allowed()
     live = np.arange(len(engine.rows)) if mask is None else np.flatnonzero(mask)
@@ -124,18 +129,24 @@ def tune(
     own = np.sort(np.random.default_rng(seed).choice(live, min(sample, len(live)), replace=False))
     queries = engine.rows.read(own).astype(np.float32, copy=False)
     exact = without_itself(ExactEngine(engine.rows).search(queries, BEST + 1, report=report), own)
-    least = SHORTLIST_PER_RESULT * (BEST + 1)  # an engine reads at least this for so many results
+    least = SHORTLIST_PER_RESULT * (BEST + 1)  # an engine reads at least so many vectors for BEST + 1 results
     lengths = sorted({max(one, least) for one in shortlists})
     settings = tuple(_measure(engine.with_shortlist(one), queries, own, exact) for one in lengths)
     return Tuning(len(live), len(own), settings, target)
 
 
 def check_measurable(rows: int, sample: int, shortlists: Sequence[int]) -> None:
-    """Raise InputError if there is nothing to measure; called before codes are made."""
+    """Raise InputError if there is nothing to measure. Call this before codes are made, to fail early.
+
+    Args:
+        rows: number of photos in the index.
+        sample: number of photos to use as queries.
+        shortlists: the lengths of the shortlist to measure.
+    """
     if rows < 2 or sample < 1 or not shortlists or min(shortlists) < 1:
         raise InputError(
-            f"tuning needs at least 2 photos, 1 query and shortlists of at least 1, got {rows} photos, {sample} "
-            f"queries and shortlists {list(shortlists)}."
+            f"tuning needs at least 2 photos, at least 1 query, and shortlists of at least 1, got {rows} photos, "
+            f"{sample} queries, and the shortlists {list(shortlists)}."
         )
 
 
@@ -153,7 +164,13 @@ def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: In
 
 
 def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,) -> (Q, n - 1)
-    """Return the rows found without the query's own row, or without the last row if its own was not found."""
+    """Return the rows that were found, without the row of the query itself.
+
+    If the row of the query was not found, the last row is left out instead, so that all queries have n - 1 rows.
+
+    Args:
+        own: the row of each query.
+    """
     others = found.indices != own[:, None]
     others[others.all(axis=1), -1] = False
     rows: Indices = found.indices[others].reshape(len(own), -1)
@@ -161,7 +178,15 @@ def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,)
 
 
 def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) twice
-    """Return the share of queries whose first row is exact, and the share of exact rows that were found."""
+    """Return the recall at 1 and at n.
+
+    Args:
+        found: the n best rows of each query by compressed search.
+        exact: the n best rows of each query by exact search.
+
+    Returns:
+        The share of queries whose first row is the same in both, and the share of the exact rows that were found.
+    """
     among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
     return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))
 
@@ -171,11 +196,11 @@ def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) tw
 
 @dataclass(frozen=True)
 class Tuned:
-    """A measurement in the folder of an index.
+    """The measurement that is stored in the folder of an index.
 
     Attributes:
         quantiser: fingerprint of the quantiser that made the codes.
-        segments: number of photos that were measured in each segment, by its checksum.
+        segments: the number of measured photos in each segment, by the checksum of the segment.
         tuning: the measurement.
     """
 
@@ -193,7 +218,9 @@ class Tuned:
                 raise ValueError(f"is not of the format {FORMAT}")
             return build(cls, values, "it")
         except FileNotFoundError:
-            raise InputError(f"{folder} was never tuned. {TUNE} to search faster.") from None
+            raise InputError(
+                f"the recall of compressed search was never measured for {folder}. {TUNE} to search faster."
+            ) from None
         except OSError as error:
             raise failed_read(path, error, TuningError) from error
         except ValueError as error:
@@ -202,22 +229,31 @@ class Tuned:
             raise TuningError(path, f"is damaged ({str(error).rstrip('.')})") from error
 
     def write(self, folder: Path) -> None:
-        """Write the measurement durably. Raises InputError if the file cannot be written."""
+        """Write the measurement to the folder of an index. Raises InputError if the file cannot be written."""
         write_text(folder / TUNED, seal({"format": FORMAT, **to_plain(self)}, indent=1) + "\n")
 
     def shortlist(self, pieces: Sequence[Piece], quantiser: str) -> int:
-        """Return the shortlist for these segments.
+        """Return the length of the shortlist to use for these segments.
+
+        Args:
+            pieces: the segments of the version that is searched.
+            quantiser: fingerprint of the quantiser of its codes.
 
         Raises:
-            InputError: other segments or codes were measured, or no shortlist reaches the target.
+            InputError: the measurement was made with other photos or codes, or no shortlist reached the target.
         """
         photos, measured, same = sum(piece.live for piece in pieces), self.tuning.rows, self.same(pieces)
         if self.quantiser != quantiser:
             raise InputError(f"the codes have changed since they were measured. {TUNE} again.")
         if same < SAME_ENOUGH * max(photos, measured):
-            raise InputError(f"only {same:,} of {photos:,} photos are among the {measured:,} measured. {TUNE} again.")
+            raise InputError(
+                f"only {same:,} of {photos:,} photos are among the {measured:,} photos measured before. {TUNE} again."
+            )
         if self.tuning.keeps is None:
-            raise InputError(f"no measured shortlist finds {self.tuning.target:.0%} of what exact search finds.")
+            raise InputError(
+                f"no measured shortlist finds {self.tuning.target:.0%} of what exact search finds. Measure longer "
+                "shortlists: cricavpr index tune --shortlist"
+            )
         return self.tuning.keeps.shortlist
 
     def same(self, pieces: Sequence[Piece]) -> int:
@@ -225,7 +261,10 @@ class Tuned:
         return sum(min(piece.live, self.segments.get(piece.checksum, 0)) for piece in pieces)
 
     def carry(self, old: Sequence[Piece], new: Sequence[Piece]) -> Self:
-        """Return the measurement for merged segments. The old segments stay in it until the commit."""
+        """Return the measurement after segments were merged, with the old and the new segments.
+
+        The old segments are kept in it, because they are in use until the new version is committed.
+        """
         left, segments = self.same(old), dict(self.segments)
         kept = {piece.checksum for piece in new} & set(segments)
         left -= sum(segments[one] for one in kept)

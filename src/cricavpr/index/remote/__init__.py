@@ -1,4 +1,4 @@
-"""An index on a server, such as `milvus://host:port/collection`, in place of a folder. See docs/remote.md."""
+"""Indexes on a server, such as `milvus://host:port/collection`, instead of in a folder. See docs/remote.md."""
 
 from cricavpr.index.remote.remote_index import RemoteIndex
 from cricavpr.index.remote.server import Address, Server, Unavailable, folder_named, is_remote

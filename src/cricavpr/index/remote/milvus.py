@@ -1,4 +1,7 @@
-"""A Milvus server: its client, its kinds of search, and filters in its language. The only module that uses pymilvus."""
+"""Indexes on a Milvus server: calls of its client, kinds of search, and filters as expressions of Milvus.
+
+This is the only module that uses pymilvus.
+"""
 
 from __future__ import annotations
 
@@ -31,24 +34,24 @@ from cricavpr.index.remote.server import (
 
 T = TypeVar("T")
 
-CONNECT_S = 10  # for the first answer
-CALL_S = 60  # for any other answer; pymilvus needs whole seconds
-MOST_RESULTS = 16_384  # of one query
-METRIC = "IP"  # the inner product: of unit vectors the cosine
-TRANSIENT = {1, 2, 4, 5, 8, 101, 106, 503, 901}  # not ready, unavailable, too many requests, not yet loaded
+CONNECT_S = 10  # how long to wait for the server when connecting, in seconds
+CALL_S = 60  # how long to wait for any other call; pymilvus needs whole seconds
+MOST_RESULTS = 16_384  # the most results that Milvus returns for one query
+METRIC = "IP"  # the inner product, which for unit vectors is the cosine similarity
+TRANSIENT = {1, 2, 4, 5, 8, 101, 106, 503, 901}  # error codes: not ready, unavailable, too many requests, not loaded
 CONSISTENCY = {"query": "Strong", "search": "Session"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Settings of one kind of search.
+    """The settings of one kind of search.
 
     Attributes:
-        type: its name in Milvus.
-        exact: whether it compares a query with every vector.
-        build: settings of the index, fixed when the collection is made.
+        type: name of the index type in Milvus, such as "HNSW".
+        exact: whether a search compares the query with every vector.
+        build: settings of the index, which are fixed when the collection is made.
         search: settings of every search.
-        breadth: name of the setting that must be at least the number of results, or "".
+        breadth: name of the search setting that must be at least the number of results, or "" if there is none.
     """
 
     type: str
@@ -58,13 +61,13 @@ class Kind:
     breadth: str = ""
 
     def settings(self, limit: int) -> dict[str, int]:
-        """Return the settings of a search for `limit` results."""
+        """Return the settings for a search with `limit` results for each query."""
         widened = {self.breadth: max(self.search[self.breadth], 2 * limit)} if self.breadth else {}
         return {**self.search, **widened}
 
 
-# Breadths for descriptors without clusters: of the exact ten best of 20,000 they find 99 % and all. Narrower ones lose
-# much (docs/results/2026-11-22-milvus.md).
+# The search settings suit descriptors without clusters. Of the ten best matches among 20,000 descriptors, "ivf" finds
+# 99 % and "hnsw" all. Smaller values of nprobe and ef lose many (docs/results/2026-11-22-milvus.md).
 KINDS = {
     "flat": Kind("FLAT", True, {}, {}),
     "ivf": Kind("IVF_FLAT", False, {"nlist": 1024}, {"nprobe": 512}),
@@ -73,18 +76,18 @@ KINDS = {
 
 
 def connect(address: Address) -> MilvusServer:
-    """Connect to the server of a collection.
+    """Connect to the Milvus server of a collection.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
-        Unavailable: nothing answers there.
+        Unavailable: no server answers at the address.
         InputError: the server refuses the connection.
     """
     with extra("milvus", "an index on a Milvus server"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pymilvus
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "pymilvus"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what they raise, which is reported anyway
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # silence the loggers, which repeat every raised error
     url, token = f"http://{address.netloc}", os.environ.get(TOKEN.format("MILVUS"), "")
     client = _asked(lambda: pymilvus.MilvusClient(uri=url, token=token, timeout=CONNECT_S), address)
     return MilvusServer(address, client, pymilvus)
@@ -92,7 +95,12 @@ def connect(address: Address) -> MilvusServer:
 
 @dataclass(frozen=True, eq=False)
 class MilvusServer:
-    """One collection of a Milvus server: a `Server`."""
+    """One collection of a Milvus server; it implements `Server`.
+
+    Attributes:
+        client: a `pymilvus.MilvusClient`.
+        library: the module `pymilvus`.
+    """
 
     kinds: ClassVar[Mapping[str, bool]] = {name: kind.exact for name, kind in KINDS.items()}
     most_results: ClassVar[int] = MOST_RESULTS
@@ -142,7 +150,7 @@ class MilvusServer:
         return next((str(one["zone"]) for one in self.query('zone != ""', ["zone"], 1)), "")
 
     def query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
-        """Return photos that match an expression of Milvus."""
+        """Return the `fields` of at most `limit` photos that match a filter expression of Milvus."""
         return list(self._do("query", filter=expression, output_fields=list(fields), limit=limit))
 
     def search(
@@ -167,14 +175,16 @@ class MilvusServer:
         self._do("flush")
 
     def drop(self) -> None:
-        """Remove the collection with all its photos."""
+        """Delete the collection with all its photos from the server."""
         self._do("drop_collection")
 
     def _do(self, call: str, **arguments: Any) -> Any:
         """Call a method of the client for this collection.
 
-        A query decides what is written, so it sees everything that any process has written. A search sees everything
-        that this process has written; to see the latest photos of others too, it would have to wait.
+        Args:
+            call: name of the method. A "query" sees everything that any process has written, because its result decides
+                what is written next. A "search" sees everything that this process has written; to see the latest photos
+                of other processes too, it would have to wait.
         """
         if call in CONSISTENCY:
             arguments["consistency_level"] = CONSISTENCY[call]
@@ -183,7 +193,12 @@ class MilvusServer:
 
 
 def _asked(ask: Callable[[], T], address: Address) -> T:
-    """Call the client, and turn each of its errors into Unavailable or InputError."""
+    """Return the result of `ask`, a call of the client, and convert errors of the client.
+
+    Raises:
+        Unavailable: the call failed and may succeed later.
+        InputError: the call failed and would fail again.
+    """
     import grpc
     from pymilvus.exceptions import MilvusException
 
@@ -196,23 +211,26 @@ def _asked(ask: Callable[[], T], address: Address) -> T:
         if error.code in TRANSIENT or isinstance(error.code, grpc.StatusCode) or callable(error.code):
             raise Unavailable(line) from error
         raise InputError(f"the server of {address} refused the call: {line}.") from error
-    except ValueError as error:  # found by the client itself, such as an invalid address
+    except ValueError as error:  # raised by the client before it calls the server, such as for an invalid address
         raise InputError(f"cannot use {address}: {error}. Check the address.") from error
 
 
 # --- filters as expressions of Milvus
 
-MARGIN_DEG = 1e-9  # a tenth of a millimetre: more than rounding
-MARGIN = 1.01  # of a radius: UTM planes and a sphere keep lengths to 0.8 %
+MARGIN_DEG = 1e-9  # boxes are widened by a tenth of a millimetre, which is more than the rounding of degrees
+MARGIN = 1.01  # a radius is multiplied by this, because distances in UTM and on a sphere differ by up to 0.8 %
 
 
 def expression_of(filters: Sequence[Filter]) -> str:
-    """Return an expression for photos that match every filter, and a few more at borders; "" without filters."""
+    """Return a Milvus expression for the photos that match every filter; "" if there is no filter.
+
+    A few photos just outside a place may match the expression, too.
+    """
     return " and ".join(f"({_expression(one)})" for one in filters)
 
 
 def one_of(field: str, texts: Sequence[str]) -> str:
-    """Return an expression for photos whose field is one of these encoded texts."""
+    """Return a Milvus expression for the photos whose `field` is one of these encoded texts."""
     return f"{field} in [" + ",".join(f'"{text}"' for text in texts) + "]"
 
 
@@ -226,7 +244,7 @@ def _expression(one: Filter) -> str:
             return _time(one.first, one.end)
         case Tagged():
             return f'array_contains(tags, "{encode(os.fsencode(one.tag))}")'
-    raise InputError(f"a server cannot filter by {one}. Use Box, Near, Taken or Tagged.")
+    raise InputError(f"a server cannot apply the filter '{one}'. Use Box, Near, Taken or Tagged.")
 
 
 def _box(south_deg: float, north_deg: float, west_deg: float, east_deg: float) -> str:
@@ -236,8 +254,13 @@ def _box(south_deg: float, north_deg: float, west_deg: float, east_deg: float) -
     return f"lat_deg {south} and lat_deg {north} and (lon_deg {west} {either} lon_deg {east})"
 
 
-def _circle(place: LatLon, angle: float) -> str:  # angle: radius as seen from the earth's centre
-    """Return the smallest box that holds a circle on a sphere."""
+def _circle(place: LatLon, angle: float) -> str:
+    """Return an expression for the smallest box that holds a circle on a sphere.
+
+    Args:
+        place: centre of the circle.
+        angle: radius of the circle as an angle at the centre of the sphere, in radians.
+    """
     angle += math.radians(MARGIN_DEG)
     lat, half_deg = math.radians(place.lat_deg), 180.0
     if abs(lat) + angle < math.pi / 2:  # no pole is inside
@@ -254,7 +277,10 @@ def _turned(deg: float) -> float:
 
 
 def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
-    """Return an expression for a range of times; unknown times are stored as the lowest number."""
+    """Return an expression for times at or after `first` and before `end`; None sets no limit.
+
+    Unknown times never match: they are stored as the lowest integer.
+    """
     parts = [f"time_ms >= {NO_TIME + 1 if first is None else _milliseconds_up(first)}"]
     if end is not None:
         parts.append(f"time_ms < {_milliseconds_up(end)}")
@@ -262,6 +288,6 @@ def _time(first: np.datetime64 | None, end: np.datetime64 | None) -> str:
 
 
 def _milliseconds_up(when: np.datetime64) -> int:
-    """Round a time up to whole milliseconds."""
+    """Return a time in milliseconds since 1970, rounded up."""
     whole = when.astype("datetime64[ms]")
     return int(whole.astype(np.int64)) + int(whole < when)

@@ -1,7 +1,7 @@
-"""RemoteIndex: an index in a collection of a server.
+"""RemoteIndex: an index in a collection of a server, such as Milvus.
 
-A photo's key on the server is the SHA-256 of its bytes, so every verb may be repeated: the next run skips what an
-interrupted one has written.
+The key of a photo on the server is the SHA-256 of its bytes. So an interrupted call can be repeated: it skips the
+photos that were written before.
 """
 
 from __future__ import annotations
@@ -42,23 +42,24 @@ from cricavpr.progress import Report
 from cricavpr.schema import nearest
 
 T = TypeVar("T")
-Hit = tuple[Entity, float]  # a photo and its score
+Hit = tuple[Entity, float]  # a photo that a search found, and its score
 
 FORMAT = "cricavpr.remote.1"
-BYTES_AT_ONCE = 8_000_000  # of vectors in one message; servers refuse large ones
+BYTES_AT_ONCE = 8_000_000  # bytes of vectors in one message; servers refuse large messages
 ROWS_AT_ONCE = 1000  # photos in one message
-HITS_AT_ONCE = 10_000  # photos in one answer
-LOOKED_AT = 1000  # photos that are looked at before "no photo matches"
+HITS_AT_ONCE = 10_000  # photos in one answer of the server
+LOOKED_AT = 1000  # photos near a place that are checked at most to find out whether any photo matches the filter
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteIndex:
-    """An index in a collection of a server. It has no versions: each search uses the photos that are there then.
+    """An index in a collection of a server. It has no versions: each search sees the current photos.
 
     Attributes:
         address: host, port and collection.
-        made_by: provenance of the descriptors.
-        kind: how the server searches it, one of `server.kinds`.
+        made_by: the method, weights and settings that made the descriptors.
+        kind: the kind of search, such as "flat" or "hnsw"; one of `server.kinds`.
+        server: the connection to the collection.
     """
 
     address: Address
@@ -73,18 +74,19 @@ class RemoteIndex:
         """Make an index without photos.
 
         Args:
-            kind: how the server searches it, one of `server.kinds`; the default is exact.
+            kind: the kind of search, one of `server.kinds`; by default the first one, which is exact.
+            server: the connection to use; by default a new connection to the server at `address`.
 
         Raises:
-            InputError: the collection exists, the kind is unknown, or the server does not answer.
-            MissingExtraError: the client of the server is not installed.
+            InputError: the collection exists already, the kind is unknown, or the server does not answer.
+            MissingExtraError: the Python client of the server (such as pymilvus) is not installed.
         """
         server = server or connected(address)
         kind = next(iter(server.kinds)) if kind is None else kind
         if kind not in server.kinds:
             raise InputError(f"unknown kind {kind!r} for {address}. {nearest(kind, server.kinds)}")
         if with_retries(address, server.describe) is not None:
-            raise InputError(f"{address} exists already. Add to it, or choose another collection.")
+            raise InputError(f"the index {address} exists already. Add photos to it, or choose another collection.")
         description = json.dumps({"format": FORMAT, "made_by": made_by.to_dict(), "kind": kind})
         with_retries(address, server.create, description, made_by.dim, kind)
         return cls(address, made_by, kind, server)
@@ -93,14 +95,17 @@ class RemoteIndex:
     def open(cls, address: Address, server: Server | None = None) -> Self:
         """Open the index at an address.
 
+        Args:
+            server: the connection to use; by default a new connection to the server at `address`.
+
         Raises:
-            InputError: the collection is missing or of another program, or the server does not answer.
-            MissingExtraError: the client of the server is not installed.
+            InputError: the collection is missing or was made by another program, or the server does not answer.
+            MissingExtraError: the Python client of the server (such as pymilvus) is not installed.
         """
         server = server or connected(address)
         description = with_retries(address, server.describe)
         if description is None:
-            raise InputError(f"there is no index {address}. Build it: cricavpr index build PHOTOS --out {address}")
+            raise InputError(f"there is no index at {address}. Build it: cricavpr index build PHOTOS --out {address}")
         try:
             values = json.loads(description)
             if values["format"] != FORMAT:
@@ -116,11 +121,13 @@ class RemoteIndex:
     def create_or_open(
         cls, address: Address, made_by: MadeBy, kind: str | None = None, server: Server | None = None
     ) -> Self:
-        """Open the index at an address, which an interrupted build may have made, or make a new one.
+        """Open the index at an address if it exists, for example after an interrupted build; otherwise make it.
+
+        The arguments are those of `create`.
 
         Raises:
-            InputError: as `create` and `open`, or the index is of another kind.
-            MadeByError: the index holds photos of another provenance.
+            InputError: as `create` and `open`, or the index exists with another kind of search.
+            MadeByError: the index exists with descriptors of another method, weights or settings.
         """
         server = server or connected(address)
         if with_retries(address, server.describe) is None:
@@ -128,7 +135,10 @@ class RemoteIndex:
         index = cls.open(address, server)
         index._check(made_by)
         if kind not in (None, index.kind):
-            raise InputError(f"{address} is of the kind {index.kind}, not {kind}. Choose another collection.")
+            raise InputError(
+                f"the index {address} was made with the kind {index.kind}, which cannot be changed to {kind}. Leave "
+                "the kind out, or choose another collection."
+            )
         return index
 
     # --- what is in it
@@ -148,27 +158,27 @@ class RemoteIndex:
         return self.address
 
     def newest(self) -> Self:
-        """Return this index, because it has no versions."""
+        """Return this index itself, because an index on a server has no versions."""
         return self
 
     @property
     def exact(self) -> bool:
-        """Whether the server compares a query with every vector."""
+        """Whether a search compares the query with every vector."""
         return self.server.kinds[self.kind]
 
     @property
     def frame(self) -> str:
-        """The frame of the positions: none, local or utm."""
+        """The coordinate frame of the positions: "none", "local" or "utm"."""
         return frame_of_zone(self._ask(self.server.any_zone))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return which of some photos, given by the SHA-256 of their bytes, are in the index."""
+        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes."""
         texts = [one.hex() for one in ids]
         found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
 
     def info(self) -> dict[str, Any]:
-        """Return facts about the index as values of JSON."""
+        """Return facts about the index, such as the number of photos, as values for JSON."""
         count = len(self)
         return {
             "path": str(self.address),
@@ -186,18 +196,28 @@ class RemoteIndex:
     def search(
         self, queries: DescriptorSet, top: int = 5, *, engine: str = "auto", where: Filter | None = None
     ) -> Found:
-        """Return the `top` best photos for each query, best first; of equal scores the lower id comes first.
+        """Return the `top` photos with the highest scores for each query, best first. Ties go to the lower id.
 
-        Rows number the photos that were found. A kind that is not exact may find fewer photos than match.
+        The rows in the result refer to `Found.photos`, which holds only the photos that this search found. If the kind
+        of search is not exact, it may find fewer than `top` photos although more match.
+
+        Args:
+            engine: must be "auto", because the kind of search was fixed when the collection was made.
+            where: a filter; only photos that match it are found.
 
         Raises:
-            MadeByError: the queries have another provenance.
-            InputError: `top` is out of range, a query is invalid, no photo matches, or the server does not answer.
+            MadeByError: the queries were made with another method, weights or settings than the index.
+            InputError: `top` is out of range, a query is invalid, no photo matches the filter, or the server does not
+                answer.
         """
         return self._searcher(engine, where).search(queries, top)
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> RemoteSearcher:
-        """Return a searcher for many searches. Raises InputError if no photo matches, or for any engine but "auto"."""
+        """Return a searcher for many searches with the same filter. The arguments are those of `search`.
+
+        Raises:
+            InputError: no photo matches the filter, or `engine` is not "auto".
+        """
         searcher = self._searcher(engine, where)
         if searcher.filters and not searcher.may_match():
             searcher.refuse()
@@ -206,17 +226,18 @@ class RemoteIndex:
     def _searcher(self, engine: str, where: Filter | None) -> RemoteSearcher:
         if engine != "auto":
             raise InputError(
-                f"the engine of {self.address} cannot be chosen: its kind, {self.kind}, was fixed when the collection "
-                f"was made. Leave out the engine {engine!r}."
+                f"the engine for {self.address} cannot be chosen: its kind of search, {self.kind}, was fixed when the "
+                f"collection was made. Leave out the engine {engine!r}."
             )
         return RemoteSearcher(self, () if where is None else flattened([where]))
 
     # --- changing it
 
     def add(self, photos: Photos, *, wait_s: float = 0.0, progress: Report | None = None) -> Change[Self]:
-        """Add photos as `PlaceIndex.add` does. When it returns, the server has acknowledged all of them.
+        """Add photos. Photos that are in the index already are ignored. Raises the errors of `PlaceIndex.add`.
 
-        The same call finishes an interrupted one. `wait_s` is ignored, because a server allows several writers.
+        When this method returns, the server has acknowledged all photos. To finish an interrupted call, call the method
+        again with the same photos. `wait_s` is ignored, because a server allows several writers.
         """
         self._check(photos.descriptors.made_by)
         return self._send(photos.columns(), photos.descriptors.vectors, progress)
@@ -245,23 +266,23 @@ class RemoteIndex:
         return Change(self, removed=gone, missing=tuple(sorted(missing)))
 
     def _delete(self, key: str, texts: Sequence[str]) -> tuple[int, set[str]]:
-        """Delete the photos whose field is one of these texts; return their number, and the texts that were found."""
+        """Delete the photos whose field `key` is one of these texts; return their number, and the texts found."""
         gone, seen = 0, set[str]()
         for some in _batches(texts):
-            while found := self._having(key, some):  # again while an answer does not hold all of one name
+            while found := self._having(key, some):  # repeated, because an answer may not hold all photos
                 self._ask(self.server.delete, [entity["id"] for entity in found])
                 gone += len(found)
                 seen.update(entity[key] for entity in found)
         return gone, seen
 
-    # --- below the verbs
+    # --- helpers of the methods above
 
     @property
     def rows_at_once(self) -> int:
         return max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // (4 * self.made_by.dim)))
 
     def _check(self, made_by: MadeBy) -> None:
-        self.made_by.require_same(made_by, f"the photos of {self.address} and these")
+        self.made_by.require_same(made_by, f"the photos of {self.address} and the given photos")
 
     def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
         return with_retries(self.address, ask, *arguments)
@@ -293,10 +314,10 @@ class RemoteIndex:
 
 @dataclass(frozen=True, eq=False)
 class RemoteSearcher:
-    """A collection with one filter: a `photo_index.Searcher`.
+    """A searcher of a collection with a fixed filter; it implements `photo_index.Searcher`.
 
-    The server filters by time and tag. For a place it may also return photos a little outside, so filters by place are
-    applied again here, exactly as for a folder.
+    The server applies all filters. For a filter by place it may also return photos a little outside, so filters by
+    place are applied again here, exactly as for an index in a folder.
     """
 
     index: RemoteIndex
@@ -310,8 +331,8 @@ class RemoteSearcher:
     def choice(self) -> str:
         where, kind = self.index.address, self.index.kind
         if self.index.exact:
-            return f"exact search: {where} is of the kind {kind}, which reads every descriptor"
-        return f"approximate search: {where} is of the kind {kind}, which may miss photos"
+            return f"exact search: {where} is of the kind {kind}, which compares a query with every descriptor"
+        return f"approximate search: {where} is of the kind {kind}, which may miss some of the best photos"
 
     @property
     def most_matches(self) -> int:
@@ -319,11 +340,11 @@ class RemoteSearcher:
 
     @property
     def places(self) -> tuple[Filter, ...]:
-        """The filters by place, which are applied again here."""
+        """The filters by place, which are applied to the answers of the server again."""
         return tuple(one for one in self.filters if isinstance(one, (Box, Near)))
 
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:
-        """Return the `top` best photos for each query, as `RemoteIndex.search` does."""
+        """Return the `top` photos with the highest scores for each query, as `RemoteIndex.search` does."""
         self.index._check(queries.made_by)
         if not 1 <= top <= self.most_matches:
             raise InputError(f"the number of matches must be from 1 to {self.most_matches:,}, got {top}.")
@@ -337,7 +358,10 @@ class RemoteSearcher:
         return _found(answers, top)
 
     def may_match(self) -> bool:
-        """Return whether a photo matches every filter, or may do so among the many that nearly match."""
+        """Return whether any photo may match every filter.
+
+        The result may be True without a match if the server finds `LOOKED_AT` photos or more near a place.
+        """
         limit = LOOKED_AT if self.places else 1
         near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
         return len(near) == limit or any(self._inside([[(one, 0.0) for one in near]]))
@@ -347,13 +371,16 @@ class RemoteSearcher:
         where = self.index.address
         if self.places and self.index.frame == LOCAL:
             raise InputError(
-                f"{where} has positions in metres without a UTM zone, so they have no latitude. "
+                f"the photos of {where} have positions in metres without a UTM zone, so their latitude is not known. "
                 "Leave out filters by place."
             )
         raise InputError(f"{no_match(f'the photos of {where}', All(self.filters))} Use a wider filter.")
 
     def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[Hit]]:
-        """Return the best photos for each query, asking for more until enough of them match every filter."""
+        """Return the best photos for each query that match every filter.
+
+        For queries with too few matching photos, the server is asked again for twice as many photos.
+        """
         best: dict[int, list[Hit]] = {}
         waiting, limit = list(range(len(vectors))), top
         while waiting:
@@ -364,7 +391,8 @@ class RemoteSearcher:
             waiting = [query for query in waiting if query not in best]
             if waiting and limit == self.most_matches:
                 raise InputError(
-                    f"too few of the {limit:,} best photos match the filter ({self.places[0]}). Use a wider filter."
+                    f"too few of the {limit:,} best photos of a query match the filter ({self.places[0]}). Use a wider "
+                    "filter."
                 )
             limit = min(2 * limit, self.most_matches)
         return [best[query] for query in range(len(vectors))]
@@ -375,7 +403,7 @@ class RemoteSearcher:
         return [sorted(one, key=lambda hit: (-hit[1], hit[0]["id"])) for one in found]
 
     def _inside(self, hits: list[list[Hit]]) -> list[list[Hit]]:
-        """Return the hits that match the filters by place."""
+        """Return, for each query, the hits that match the filters by place."""
         if not self.places or not any(hits):
             return hits
         photos = {entity["id"]: entity for one in hits for entity, _ in one}
@@ -389,13 +417,13 @@ def connected(address: Address) -> Server:
 
     Raises:
         InputError: the server does not answer, or refuses the connection.
-        MissingExtraError: the client of the server is not installed.
+        MissingExtraError: the Python client of the server (such as pymilvus) is not installed.
     """
     module = importlib.import_module(f"cricavpr.index.remote.{address.scheme}")
     try:
         made: Server = module.connect(address)
         return made
-    except Unavailable as error:  # the client has tried for seconds
+    except Unavailable as error:  # not tried again: the client itself has tried for several seconds
         raise InputError(f"no server answers at {address.netloc} ({error}). Check the address {address}.") from error
 
 

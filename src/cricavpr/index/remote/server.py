@@ -1,7 +1,8 @@
-"""Servers that hold an index: their addresses, their interface, and photos as they store them.
+"""Servers that hold an index: their addresses, their interface, and the form in which they store photos.
 
-Each kind of server is one module that implements `Server`. Names, folders and tags are bytes on the disk and text on
-the server, so they are percent-encoded. The result has no quote and no backslash, so it is safe in an expression.
+Each kind of server is one module that implements `Server`. Names, folders and tags are bytes on the disk but text on
+the server, so they are percent-encoded. The encoded text has no quotes and no backslashes, so it is safe inside a
+filter expression of the server.
 """
 
 from __future__ import annotations
@@ -35,26 +36,26 @@ from cricavpr.index.filters import Filter
 T = TypeVar("T")
 Entity = dict[str, Any]  # one photo as the server stores it
 
-PORTS = {"milvus": 19530}  # by scheme, which is also the name of the module here that has its `connect(address)`
-TOKEN = "CRICAVPR_{}_TOKEN"  # the environment variable with user:password, or a token
-WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # between one try and the next
+PORTS = {"milvus": 19530}  # default port by scheme; a module of this package with the same name has `connect(address)`
+TOKEN = "CRICAVPR_{}_TOKEN"  # name of the environment variable that holds user:password or a token; {} is the scheme
+WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # waiting times between one try and the next
 
 FIELDS = ("id", "name", "root", "tags", "easting_m", "northing_m", "zone", "lat_deg", "lon_deg", "time_ms")
 VECTOR = "vector"
-MOST_TAGS = 64  # of one photo
-LONGEST = 16_384  # characters of an encoded name, folder or tag
-NO_TIME = int(np.iinfo(np.int64).min)  # as numpy stores it
-NOWHERE_DEG = 1000.0  # latitude and longitude of an unknown position: in no box
+MOST_TAGS = 64  # the most tags of a photo
+LONGEST = 16_384  # the most characters of an encoded name, folder or tag
+NO_TIME = int(np.iinfo(np.int64).min)  # an unknown time, as numpy stores NaT
+NOWHERE_DEG = 1000.0  # latitude and longitude of an unknown position, which is outside of every box
 
-_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # letters that every server accepts
-_PLAIN = "/ @,+:;=()[]!#&"  # not encoded, like letters, digits and _.-~
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # names that every server accepts
+_PLAIN = "/ @,+:;=()[]!#&"  # characters that are not encoded, besides letters, digits and _.-~
 
 
 # --- addresses
 
 
 def is_remote(where: str | Path) -> bool:
-    """Return whether this is the address of a server rather than a folder.
+    """Return whether `where` is the address of a server, such as milvus://host/town, and not a folder.
 
     Example:
         >>> is_remote("milvus://host/town"), is_remote("town.index")
@@ -64,17 +65,22 @@ def is_remote(where: str | Path) -> bool:
 
 
 def folder_named(text: str, verb: str) -> Path:
-    """Return the folder of an index. Raises InputError, which names the verb, for the address of a server."""
+    """Return the folder of an index. Raises InputError if `text` is the address of a server.
+
+    Args:
+        verb: the command that needs a folder, for the message, such as "compact".
+    """
     if is_remote(text):
         raise InputError(
-            f"`index {verb}` needs an index in a folder, and {Address.parse(text)} is on a server. Give a folder."
+            f"`cricavpr index {verb}` needs an index in a folder, but {Address.parse(text)} is on a server. Give the "
+            "folder of an index."
         )
     return Path(text)
 
 
 @dataclass(frozen=True)
 class Address:
-    """One collection of one server; `str` gives the address as users write it.
+    """The address of a collection on a server; `str` of it is the address as users write it.
 
     Example:
         >>> print(Address.parse("milvus://10.0.0.7/town"))
@@ -88,10 +94,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse an address.
+        """Parse an address of the form SCHEME://host:port/collection, such as milvus://10.0.0.7:19530/town.
 
         Raises:
-            InputError: not of the form SCHEME://host:port/collection, or with a password in it.
+            InputError: the text does not have this form, or it contains a password.
         """
         form = f"Write {' or '.join(PORTS)}://host:port/collection."
         try:
@@ -99,21 +105,24 @@ class Address:
             host, port, collection = parts.hostname, parts.port, parts.path.removeprefix("/")
         except ValueError as error:
             raise InputError(f"invalid address {text!r} ({error}). {form}") from error
-        if "@" in parts.netloc:  # it would be printed with every error
+        if "@" in parts.netloc:  # a password, which would be printed with every error
             variable = TOKEN.format(parts.scheme.upper())
-            raise InputError(f"an address must not contain a password. Set the variable {variable} to user:password.")
+            raise InputError(
+                "an address must not contain a password. Set the environment variable "
+                f"{variable} to user:password instead."
+            )
         if not is_remote(text) or not host or parts.query or parts.fragment:
             raise InputError(f"invalid address {text!r}. {form}")
         if not _COLLECTION.fullmatch(collection):
             raise InputError(
-                f"invalid collection {collection!r} in {text!r}. Use letters, digits and underscores, and a letter "
-                "first."
+                f"invalid collection name {collection!r} in {text!r}. Use letters, digits and underscores; the first "
+                "character must not be a digit."
             )
         return cls(host, port or PORTS[parts.scheme], collection, parts.scheme)
 
     @property
     def netloc(self) -> str:
-        """Host and port, as in a URL."""
+        """The host and the port, as in a URL: host:port."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
@@ -124,17 +133,17 @@ class Address:
 
 
 class Unavailable(Exception):
-    """The server did not answer, but may answer the next time, for example when it has started."""
+    """A server did not answer, but the next try may succeed, for example after the server has started."""
 
 
 class Server(Protocol):
-    """One collection of a server, which may not exist yet. Every call may be repeated without harm.
+    """One collection of a server, which may not exist yet. Every method may be called again without harm.
 
-    Photos are entities with `FIELDS` and a vector. The server must match times and tags exactly; for a place it may
-    also return photos a little outside.
+    A photo is an entity: a dictionary with `FIELDS` and a vector. The server must match times and tags exactly; for a
+    place it may also return photos a little outside.
 
     Attributes:
-        kinds: for each kind of search, whether it is exact; the first one is the default.
+        kinds: whether each kind of search is exact, by its name; the first kind is the default.
         most_results: the largest number of results for one query.
 
     All methods raise:
@@ -146,31 +155,34 @@ class Server(Protocol):
     most_results: int
 
     def describe(self) -> str | None:
-        """Return the description that the collection was made with, or None if there is no collection."""
+        """Return the description that was given to `create`, or None if the collection does not exist."""
 
     def create(self, description: str, dim: int, kind: str) -> None:
-        """Make an empty collection, ready to be searched."""
+        """Make an empty collection for vectors of `dim` values. `kind` is one of `kinds`."""
 
     def load(self) -> None:
-        """Load the collection into memory for searching."""
+        """Load the collection into the memory of the server, so that it can be searched."""
 
     def count(self) -> int:
-        """Return the number of photos."""
+        """Return the number of photos in the collection."""
 
     def upsert(self, entities: Sequence[Entity]) -> None:
-        """Store photos; each replaces the photo with the same id."""
+        """Store photos. A stored photo replaces an earlier photo with the same id."""
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove photos; missing ones are ignored."""
+        """Remove the photos with these ids. Ids that the collection does not have are ignored."""
 
     def having(self, field: str, texts: Sequence[str], fields: Sequence[str]) -> list[Entity]:
-        """Return `fields` of the photos whose `field` is one of these texts."""
+        """Return the `fields` of the photos whose `field` is one of these texts.
+
+        The answer may be incomplete if many photos match.
+        """
 
     def matching(self, filters: Sequence[Filter], fields: Sequence[str], limit: int) -> list[Entity]:
-        """Return `fields` of at most `limit` photos that match all filters."""
+        """Return the `fields` of at most `limit` photos that match all filters."""
 
     def any_zone(self) -> str:
-        """Return the zone of some photo with a known position, or ""."""
+        """Return the zone of any photo with a known position, or "" if no position is known."""
 
     def search(
         self,
@@ -180,22 +192,33 @@ class Server(Protocol):
         fields: Sequence[str],
         kind: str,
     ) -> list[list[tuple[Entity, float]]]:
-        """Return for each query the matching photos with the largest inner products, and the products."""
+        """Return, for each query, the `limit` best photos that match all filters, and their scores.
+
+        The score of a photo is the inner product of the query and the vector of the photo.
+        """
 
     def flush(self) -> None:
-        """Write all photos to files and index them."""
+        """Make the server write all photos to its disk and index them for searching."""
 
 
 def with_retries(where: object, ask: Callable[..., T], *arguments: Any) -> T:
-    """Call a server until it answers, waiting longer each time. Raises InputError if the last try fails."""
+    """Call a method of a server until it answers, and wait longer after each try.
+
+    Args:
+        where: the address, for the message.
+        ask: the method to call with `arguments`.
+
+    Raises:
+        InputError: the last try has failed.
+    """
     for wait_s in (*WAITS_S, None):
         try:
             return ask(*arguments)
         except Unavailable as error:
             if wait_s is None:
                 raise InputError(
-                    f"{where} does not answer ({error}) after {len(WAITS_S) + 1} tries. "
-                    "What was written is kept: run the same command again when the server is back."
+                    f"the server of {where} does not answer after {len(WAITS_S) + 1} tries ({error}). Photos that were "
+                    "written are kept: run the same command again when the server is running."
                 ) from error
             time.sleep(wait_s)
     raise AssertionError
@@ -213,7 +236,11 @@ def decode(text: str) -> bytes:
 
 
 def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Entity]:  # vectors: (N, D)
-    """Yield photos for the server. Raises InputError if a photo has too many tags, or a name or tag is too long."""
+    """Yield photos in the form in which a server stores them.
+
+    Raises:
+        InputError: a photo has too many tags, or a name, folder or tag is too long.
+    """
     roots = [_checked(encode(os.fsencode(root))) for root in columns.roots]
     known = ~np.isnan(columns.metres[:, 0])
     metres, times = np.nan_to_num(columns.metres), columns.times.astype(np.int64)
@@ -238,7 +265,11 @@ def to_entities(columns: Columns, vectors: NDArray[np.float32]) -> Iterator[Enti
 
 
 def from_entities(entities: Sequence[Entity]) -> Columns:
-    """Convert entities back to columns, without the vectors. Raises InputError for invalid entities."""
+    """Convert photos from the form in which a server stores them to columns; their vectors are ignored.
+
+    Raises:
+        InputError: a photo does not have this form.
+    """
     try:
         roots = tuple(dict.fromkeys(entity["root"] for entity in entities))
         code = {root: number for number, root in enumerate(roots)}
@@ -256,11 +287,13 @@ def from_entities(entities: Sequence[Entity]) -> Columns:
             one_frame([frame_of_zone(entity["zone"]) for entity in entities]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the server holds an invalid photo ({error}). Build the collection again.") from error
+        raise InputError(
+            f"the server returned a photo with invalid data ({error}). Build the index again in a new collection."
+        ) from error
 
 
 def frame_of_zone(zone: str) -> str:
-    """Return the frame of a position by its stored zone."""
+    """Return the coordinate frame of a position, given its zone as a server stores it."""
     return NONE if not zone else LOCAL if zone == LOCAL else UTM
 
 
@@ -268,8 +301,8 @@ def _tags(packed: bytes, name: bytes) -> list[str]:
     tags = [_checked(encode(os.fsencode(tag))) for tag in unpack_tags(packed)]
     if len(tags) > MOST_TAGS:
         raise InputError(
-            f"a photo on a server may have at most {MOST_TAGS} tags, and {os.fsdecode(name)} has {len(tags)}. "
-            "Remove some."
+            f"a photo on a server may have at most {MOST_TAGS} tags, but {os.fsdecode(name)} has {len(tags)}. "
+            "Remove some of its tags."
         )
     return tags
 
@@ -277,7 +310,7 @@ def _tags(packed: bytes, name: bytes) -> list[str]:
 def _checked(text: str) -> str:
     if len(text) > LONGEST:
         raise InputError(
-            f"a name or tag on a server may have at most {LONGEST:,} characters, got {len(text):,}: {text[:40]}… "
-            "Shorten it."
+            f"a name, folder or tag on a server may have at most {LONGEST:,} characters when it is percent-encoded, "
+            f"got {len(text):,}: {text[:40]}… Shorten it."
         )
     return text
