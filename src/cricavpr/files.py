@@ -21,18 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from cricavpr.errors import InputError
 
-<<<<<<< HEAD
 if TYPE_CHECKING:  # `cricavpr weights list` starts without numpy
     from numpy.typing import NDArray
 
-MARKED_BYTES = 1 << 16  # the mark of a file is within its first 64 KiB
-QUOTE = "'"  # spreadsheets take the text after a leading apostrophe as it is
-RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins like this is, or may become, a formula
-=======
 MARKED_BYTES = 1 << 16  # `refuse_other_content` looks for the mark in the first 64 KiB of a file
 QUOTE = "'"  # spreadsheets do not run the text after a leading apostrophe
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # spreadsheets may run a cell that begins with one of these as a formula
->>>>>>> W1
 
 
 @contextlib.contextmanager
