@@ -275,3 +275,17 @@ def test_an_index_can_be_added_to_below_a_folder_that_cannot_be_written() -> Non
         assert forked(add) == 0
         parent.chmod(0o755)
         assert len(PlaceIndex.open(parent / "index")) == 5
+
+
+def test_a_text_of_tags_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Give \['autumn'\]"):
+        build_index(tmp_path, tmp_path / "index", "pixels", tags="autumn")
+
+
+def test_photos_of_an_image_set_without_positions_are_named_and_left_out(tmp_path: Path) -> None:
+    names = tuple(photo(tmp_path / f"{number}.jpg", number).name for number in range(3))
+    with pytest.raises(InputError, match="none of the 3 photos has a position"):
+        build_index(ImageSet(tmp_path, names), tmp_path / "index", "pixels")
+    where = Positions.from_latlon([[48.20, 16.37], [np.nan, np.nan], [48.21, 16.37]])
+    index, problems = build_index(ImageSet(tmp_path, names, where), tmp_path / "index", "pixels")
+    assert len(index) == 2 and [one.name for one in problems] == ["1.jpg"]

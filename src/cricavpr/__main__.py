@@ -23,8 +23,8 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
     try:
+        signal.signal(signal.SIGINT, _interrupt)
         from cricavpr import cli
 
         code = cli.main()

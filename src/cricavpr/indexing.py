@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
+import numpy as np
+
 from cricavpr.datasets import open_photos
 from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.describing import describe
@@ -194,7 +196,9 @@ class _Job:
 
     @classmethod
     def of(cls, photos: Path | str | ImageSet, method: str | Method, settings: Settings) -> Self:
-        if not all(settings.get("tags", ())):
+        if isinstance(tags := settings.get("tags", ()), str):
+            raise InputError(f"tags must be a list of words, got the text {tags!r}. Give [{tags!r}].")
+        if not all(tags):
             raise InputError(f"tags must be non-empty words, got {list(settings['tags'])}.")
         checked: dict[str, Any] = {**settings, "grouping": Grouping.parse(settings.get("grouping", ALONE))}
         return cls(photos, load_method(method) if isinstance(method, str) else method, **checked)
@@ -206,7 +210,7 @@ class _Job:
     def open(self) -> tuple[ImageSet, Problems]:
         """Return the photos that can be used, and the problems of the photos that cannot be used."""
         if isinstance(self.photos, ImageSet):
-            return self.photos, ()
+            return _located(self.photos)
         return open_photos(Path(self.photos), self.positions, need_positions=True, need_times=True)
 
     def named(self, images: ImageSet) -> str:
@@ -267,6 +271,15 @@ class _Job:
         tags = [tuple(self.tags)] * len(kept) if self.tags else None
         photos = Photos(described.descriptors, kept.root, kept.positions, ids, kept.times, tags)
         return photos, described.problems
+
+
+def _located(images: ImageSet) -> tuple[ImageSet, Problems]:
+    """Return the images with a position, and a problem for each other one."""
+    known = np.zeros(len(images), bool) if images.positions is None else images.positions.known
+    if not known.any():
+        raise InputError(f"none of the {len(images):,} photos has a position. Give an ImageSet with positions.")
+    missing = tuple(Problem(images.names[row], "position", "has no position") for row in np.flatnonzero(~known))
+    return (images.take(known) if missing else images), missing
 
 
 def _place_to_work(index: PhotoIndex) -> Path:

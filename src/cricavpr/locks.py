@@ -68,9 +68,8 @@ def _acquire(lock: FileLock, path: Path, what: str, wait_s: float, briefly: bool
                 ) from error  # the cause stays an OSError, which searches look for
         except OSError as error:
             why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or error
-            raise InputError(
-                f"cannot open the lock file {path}: {why}. Remove the file, or choose another folder."
-            ) from error
+            then = "Remove the file" if os.path.lexists(path) else "Make the folder writable"
+            raise InputError(f"cannot open the lock file {path}: {why}. {then}, or choose another folder.") from error
         time.sleep(POLL_S)
 
 

@@ -263,3 +263,24 @@ def test_a_name_that_is_empty_is_not_taken_for_the_folder_that_one_is_in(
     monkeypatch.chdir(town / "queries")
     assert main(["locate", "", "--index", str(index.path), *PIXELS]) == 2
     assert "got an empty path" in capsys.readouterr().err
+
+
+def test_a_path_that_cannot_be_looked_at_does_not_stop_the_others(
+    town: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    index, good = tmp_path / "index", str(next((town / "queries").iterdir()))
+    assert main(["index", "build", str(town / "database"), "--out", str(index), *PIXELS]) == 0
+    capsys.readouterr()
+    assert main(["locate", "x" * 300 + ".jpg", good, "", "--index", str(index), *PIXELS]) == 3
+    said = capsys.readouterr()
+    assert said.out.startswith(good) and said.err.count("cannot use") == 2
+
+
+def test_a_precision_is_refused_where_no_calibration_can_keep_it(
+    town: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    index, good = tmp_path / "index", str(next((town / "queries").iterdir()))
+    assert main(["index", "build", str(town / "database"), "--out", str(index), *PIXELS]) == 0
+    capsys.readouterr()
+    assert main(["locate", good, "--index", str(index), "--precision", "0.9", *PIXELS]) == 2
+    assert "--precision needs a calibrated index" in capsys.readouterr().err

@@ -413,3 +413,13 @@ def test_a_server_with_nothing_or_with_something_else_is_refused_at_once(locator
     assert caveat is not None and caveat.startswith(
         "milvus://localhost:19530/town is not calibrated, so the confidence"
     )
+
+
+def test_an_error_about_one_photo_names_it(locator: Locator) -> None:
+    with pytest.raises(ImageError, match=r"nope\.jpg: no such file"):
+        locator.locate("nope.jpg")
+
+
+def test_stream_takes_paths_only_and_says_so(locator: Locator) -> None:
+    with pytest.raises(InputError, match="expected paths of photos, got Image"):
+        locator.stream([Image.new("RGB", (64, 64))])  # type: ignore[list-item]

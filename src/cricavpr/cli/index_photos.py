@@ -41,7 +41,6 @@ def add_add(parser: argparse.ArgumentParser) -> None:
     parser.description = "Describe the photos with a position that the index does not have, and add them."
     parser.add_argument("index", metavar="INDEX", help="the folder of the index, or milvus://host:port/collection")
     _add_photos(parser)
-    add_wait(parser)
     parser.set_defaults(run=add)
 
 
@@ -52,7 +51,6 @@ def add_update(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     _add_photos(parser)
-    add_wait(parser)
     parser.set_defaults(run=update)
 
 
@@ -74,6 +72,7 @@ def _add_photos(parser: argparse.ArgumentParser) -> None:
         metavar="TAG",
         help="a tag to store with each of these photos; may be given several times",
     )
+    add_wait(parser)
     add_method(parser)
     add_work(parser)
 
@@ -85,6 +84,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "tags": args.tag,
         "batch_size": args.batch_size,
         "workers": args.workers,
+        "wait_s": args.wait,
         "progress": not args.quiet,
         "note": lambda text: print(printable(text), file=sys.stderr),
     }
@@ -101,7 +101,7 @@ def build(args: argparse.Namespace) -> int:
 
 
 def add(args: argparse.Namespace) -> int:
-    change, problems = add_photos(args.index, existing_folder(args.photos), wait_s=args.wait, **_settings(args))
+    change, problems = add_photos(args.index, existing_folder(args.photos), **_settings(args))
     index = change.index
     added = f"{change.added:,} photos added, {change.already:,} in the index already"
     print(printable(f"{index.path}: {added}, {len(index):,} photos now"))
@@ -110,7 +110,7 @@ def add(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     where, photos = folder_named(args.index, "update"), existing_folder(args.photos)
-    change, problems = update_photos(where, photos, wait_s=args.wait, **_settings(args))
+    change, problems = update_photos(where, photos, **_settings(args))
     replaced = f"{change.removed:,} photos replaced by {change.added:,} photos, {change.already:,} unchanged"
     print(printable(f"{change.index.path}: {replaced}, {len(change.index):,} photos now"))
     return report(problems)

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         type=float,
-        default=PRECISION,
         metavar="P",
         help="wanted share of correct answers; photos with a lower confidence are reported as unknown (default: 0.95; "
         "needs an index that `cricavpr index calibrate` has calibrated)",
@@ -51,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    locator = Locator(args.index, load_method(args), args.precision, engine=args.engine, where=read_filter(args))
+    precision = PRECISION if args.precision is None else args.precision
+    locator = Locator(args.index, load_method(args), precision, engine=args.engine, where=read_filter(args))
+    if args.precision is not None and locator.calibration is None:
+        raise InputError(f"--precision needs a calibrated index. {locator.caveat}")
     for line in () if args.quiet else (locator.searcher.choice, *locator.searcher.notes):
         say(line)
     paths, unusable = _paths(args.photos)
@@ -92,14 +94,15 @@ def _print(estimates: Iterator[LocationEstimate], form: str | None) -> None:
 
 def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
     """Return the given photos and those in given folders, and the files in folders that cannot be used."""
-    if "" in given:  # as from an unset shell variable; it must not mean the current folder
-        raise InputError("expected paths of photos or folders, got an empty path. Leave it out.")
     paths: list[Path] = []
     unusable: list[Problem] = []
     empty: list[InputError] = []
     for text in given:
         path = Path(text)
-        if path.is_dir():
+        if not text:  # as from an unset shell variable; it must not mean the current folder
+            empty.append(InputError("expected paths of photos or folders, got an empty path. Leave it out."))
+            unusable.append(Problem("''", "find", "is an empty path"))
+        elif _is_folder(path):
             try:
                 photos, problems = read_photos(path, with_positions=False)
             except InputError as error:  # a folder without photos; the other photos are still located
@@ -113,6 +116,13 @@ def _paths(given: list[str]) -> tuple[list[Path], list[Problem]]:
     if empty and not paths:
         raise empty[0]
     return paths, unusable
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no permission, or a name that is too long; reported with the photos that cannot be read
+        return False
 
 
 def _text(estimate: LocationEstimate) -> str:

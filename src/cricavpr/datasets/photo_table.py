@@ -6,6 +6,7 @@ read without changes. If several columns may hold photo names, `photos` later ch
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -100,8 +101,9 @@ def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
         raw = given.read_bytes() if given.is_file() else None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {given}: {error}. Give a table of positions.") from error
-    if raw is None:
-        raise InputError(f"{given} is not a file. Give a table of positions with {_EXPECTED}, or GeoJSON.")
+    if raw is None or (b"\0" in raw[:1000] and raw[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        what = "file" if raw is None else "text file"
+        raise InputError(f"{given} is not a {what}. Give a table of positions with {_EXPECTED}, or GeoJSON.")
     if given.suffix.lower() in (".geojson", ".json"):
         return _read_geojson(given, decoded(raw))
     return _read_csv(given, decoded(raw))
@@ -246,6 +248,8 @@ def _table(
     metres = np.array([row.metres for row in read], np.float64).reshape(-1, 2)
     plane = np.array([row.plane for row in read], np.float64).reshape(-1, 2)
     reasons = [row.reason for row in read]
+    for at, row in enumerate(cells):
+        reasons[at] = reasons[at] or _excess(row, len(header)) or _contradiction(row, roles, header)
     _place_plane(plane, degrees, metres, reasons)
     for at in np.flatnonzero(np.isnan(degrees).all(axis=1) & np.isnan(metres).all(axis=1)).tolist():
         reasons[at] = reasons[at] or "has no position"
@@ -256,7 +260,7 @@ def _table(
         path.name,
         unit,
         [number for number, _ in rows],
-        [[row[at] for row in cells] for at in roles["name"]],
+        [[row[at].rstrip() for row in cells] for at in roles["name"]],
         Written(degrees, metres, [row.zone for row in read], rounding_m, reasons),
         times,
         {
@@ -292,6 +296,32 @@ def _read_row(cell: Mapping[str, str], zone: Zone | None, decimal_comma: bool) -
     except ValueError as error:
         row.reason = str(error)
     return row
+
+
+def _excess(row: Sequence[str], columns: int) -> str:
+    """Return a reason to refuse a row with more cells than columns, as decimal commas without quotes make them."""
+    count = max((at for at, cell in enumerate(row, 1) if cell.strip()), default=0)
+    hint = "separate cells by semicolons if numbers have decimal commas"
+    return f"has {count} cells for {columns} columns; {hint}" if count > columns else ""
+
+
+def _contradiction(row: Sequence[str], roles: Mapping[str, list[int]], header: Sequence[str]) -> str:
+    """Return a reason to refuse a row in which two columns for the same number differ, such as lat and latitude."""
+    for role in ("lat", "lon", "east", "north"):
+        first, *others = roles.get(role, [0])
+        for other in others:
+            said = [_number(row[at], role) for at in (first, other)]
+            if abs(said[0] - said[1]) > (1e-4 if role in ("lat", "lon") else 1.0):  # about 10 m; 1 m
+                a, b = (f"{header[at].strip()} {row[at].strip()}" for at in (first, other))
+                return f"has {a}, but {b}; remove one of the columns"
+    return ""
+
+
+def _number(text: str, role: str) -> float:
+    try:
+        return parse_degrees(text, role) if role in ("lat", "lon") else parse_metres(text, True)
+    except ValueError:
+        return math.nan
 
 
 def _rounding_m(*texts: str) -> float:

@@ -139,7 +139,7 @@ class Comparison:
 
 
 def compare(
-    paths: Iterable[Path | str],
+    paths: Iterable[Path | str] | Path | str,
     *,
     anyway: bool = False,
     with_published: bool = False,
@@ -157,7 +157,7 @@ def compare(
         InputError: there are fewer than two cards (unless `with_published`), a file cannot be read, or cards cannot be
             compared.
     """
-    runs = read_recorded(map(Path, paths))
+    runs = read_recorded([Path(paths)] if isinstance(paths, str | Path) else map(Path, paths))
     if len(runs) < 2 and not with_published:
         raise InputError(
             f"a comparison needs at least two cards, got {len(runs)}. Give another folder, or compare one card with "

@@ -32,6 +32,7 @@ from cricavpr.evaluation.recall import recall_at, replaced_ranks
 from cricavpr.evaluation.streaming import describe_sides, in_precision, room_for, search_split
 from cricavpr.grouping import Grouping
 from cricavpr.index.search import Predictions
+from cricavpr.methods import load_method
 from cricavpr.methods.base import Method, TwoStageMethod
 from cricavpr.pca import Pca
 from cricavpr.progress import Report
@@ -138,7 +139,7 @@ class EvalResult:
 
 
 def evaluate(
-    method: Method,
+    method: Method | str,
     dataset: EvalDataset,
     grouping: Grouping | str | None = None,
     *,
@@ -159,6 +160,7 @@ def evaluate(
     Descriptors of more than a quarter of a gigabyte are kept on disk, so that memory does not grow with the dataset.
 
     Args:
+        method: a method, or its name.
         grouping: which images are described together, so that they influence each other's descriptors. It divides
             database and queries separately; a shuffle gives each its own order. None takes the protocol's first one.
         protocol: the remaining settings that influence the recall: "honest", "paper", or a `Protocol`.
@@ -187,6 +189,10 @@ def evaluate(
         >>> evaluate(load_method("pixels"), dataset, recall_ns=(4,)).recall_at
         {4: 1.0}
     """
+    method = load_method(method) if isinstance(method, str) else method
+    if not hasattr(dataset, "queries"):  # such as a path, or what `open_dataset` returns
+        got = type(dataset).__name__
+        raise InputError(f"expected a dataset, got {got}. Use: dataset, problems = open_dataset(FOLDER)")
     chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
     ns = sorted(set(chosen.recall_ns if recall_ns is None else recall_ns))
     _check(method, ns, rerank, pca is not None and whiten_on_database)
@@ -253,7 +259,7 @@ def evaluate(
 
 
 def evaluate_protocol(
-    method: Method,
+    method: Method | str,
     dataset: EvalDataset,
     protocol: Protocol | str = "honest",
     given: Sequence[Grouping | str] = (),
@@ -277,6 +283,7 @@ def evaluate_protocol(
     Raises:
         InputError, MadeByError: as for `evaluate`.
     """
+    method = load_method(method) if isinstance(method, str) else method
     chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
     results = []
     with _kept(method, dataset, out, cache) as kept:

@@ -179,7 +179,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
     """
     folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
     with contextlib.ExitStack() as held:
-        while True:
+        for attempt in range(1000):
             with one_line_errors(path), contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 make_folders(path)
                 if any(one.is_symlink() for one in (folder.parent, folder)):
@@ -189,7 +189,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
                 held.enter_context(exclusive(folder / LOCK, f"describing these photos for the index {path}", wait_s))
                 break
             except InputError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
+                if not isinstance(error.__cause__, FileNotFoundError) or attempt == 999:
                     raise
         try:
             yield folder

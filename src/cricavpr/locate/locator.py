@@ -12,7 +12,7 @@ import numpy as np
 from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.describing import NothingDescribed, describe, describe_one
 from cricavpr.descriptors import DescriptorSet
-from cricavpr.errors import InputError
+from cricavpr.errors import ImageError, InputError
 from cricavpr.geo import LatLon, Positions
 from cricavpr.grouping import ALONE, Grouping
 from cricavpr.index import open_index
@@ -121,7 +121,10 @@ class Locator:
         self._check_top(top)
         if name is None:
             name = Path(photo).name if isinstance(photo, Path | str) else "photo"
-        vectors = describe_one(self.method, pixels_of(photo))[None]
+        try:
+            vectors = describe_one(self.method, pixels_of(photo))[None]
+        except ImageError as error:
+            raise ImageError(error.stage, f"{photo if isinstance(photo, Path | str) else name}: {error}") from error
         found = self._search(DescriptorSet((name,), vectors, self.made_by), top)
         return next(self._estimates([name], found, top))
 
@@ -168,8 +171,12 @@ class Locator:
             InputError: no photos were given, or `top` is out of range.
         """
         self._check_top(top)
-        if isinstance(paths, str | bytes) or not len(paths):
+        if isinstance(paths, str | bytes | Path) or not len(paths):
             raise InputError(f"expected a list with at least one path, got {paths!r}.")
+        if wrong := [photo for photo in paths if not isinstance(photo, str | Path)]:
+            raise InputError(
+                f"expected paths of photos, got {type(wrong[0]).__name__}. Use `locate` for each of those."
+            )
         return self._stream(paths, top, batch_size, workers, progress)
 
     def _stream(
