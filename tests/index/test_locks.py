@@ -18,6 +18,7 @@ import pytest
 from cricavpr.errors import InputError
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.storage import LOCK, writer_of
+from cricavpr.index.writing import work_folder
 from tests.index.places import added, built, numbers_of
 from tests.index.test_durable import ROOT, run
 
@@ -187,3 +188,9 @@ def test_a_writer_waits_unasked_for_who_only_keeps_what_a_search_has_made(tmp_pa
     with writer_of(tmp_path):
         pass
     searching.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which no folder can be made")
+def test_a_folder_that_can_never_be_made_is_one_error() -> None:
+    with pytest.raises(InputError, match="cannot open the lock file"), work_folder(Path("/proc/cricavpr"), "job"):
+        pass

@@ -38,6 +38,7 @@ from cricavpr.locks import exclusive
 from cricavpr.progress import Progress, Report
 
 ROWS_AT_ONCE = 4096
+MOST_ATTEMPTS = 50  # to lock a folder that another process removes at the same time
 FOLD_BYTES = 8_000_000  # small segments at the end are merged with new photos if the result has at most this size
 SETTLED_BYTES = 1 << 30  # `compact` rewrites a segment of at least this size only if it has removed photos
 
@@ -179,7 +180,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
     """
     folder = path / WORK / hashlib.sha256(os.fsencode(job)).hexdigest()[:16]
     with contextlib.ExitStack() as held:
-        for attempt in range(1000):
+        for attempt in range(MOST_ATTEMPTS):
             with one_line_errors(path), contextlib.suppress(FileNotFoundError):  # another process has just removed it
                 make_folders(path)
                 if any(one.is_symlink() for one in (folder.parent, folder)):
@@ -189,7 +190,7 @@ def work_folder(path: Path, job: str, wait_s: float = 0.0) -> Iterator[Path]:
                 held.enter_context(exclusive(folder / LOCK, f"describing these photos for the index {path}", wait_s))
                 break
             except InputError as error:
-                if not isinstance(error.__cause__, FileNotFoundError) or attempt == 999:
+                if not isinstance(error.__cause__, FileNotFoundError) or attempt == MOST_ATTEMPTS - 1:
                     raise
         try:
             yield folder
