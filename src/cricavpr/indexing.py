@@ -179,7 +179,7 @@ def update_photos(
 
 @dataclass(frozen=True)
 class _Job:
-    """The arguments of one call, checked before the first photo is described."""
+    """The checked arguments of one call of `build_index`, `add_photos` or `update_photos`."""
 
     photos: Path | str | ImageSet
     method: Method

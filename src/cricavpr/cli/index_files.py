@@ -44,7 +44,9 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes"
     )
-    parser.add_argument("--from", dest="list", metavar="FILE", help="a file with one name on each line; - for stdin")
+    parser.add_argument(
+        "--from", dest="list", metavar="FILE", help="a file with one photo name on each line; - for stdin"
+    )
     add_wait(parser)
 
 
@@ -88,12 +90,14 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Prepare compressed search, which compares short codes of the photos and reads only the descriptors of a "
-        "shortlist. Codes are made if there are none. Then some photos of the index are searched for with several "
-        "lengths of the shortlist and exactly. Searches of a large index use from then on the shortest shortlist that "
-        "finds 99 % of what exact search finds."
+        "shortlist. Codes are made if there are none. Then some photos of the index are used as queries, to compare "
+        "compressed search with exact search for several lengths of the shortlist. From then on, searches of a large "
+        "index use the shortest shortlist that finds 99 % of what exact search finds."
     )
     _add(parser, tune, "--json", "--quiet")
-    parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos used as queries (default: 100)")
+    parser.add_argument(
+        "--sample", type=int, default=100, metavar="N", help="number of photos to use as queries (default: 100)"
+    )
     parser.add_argument(
         "--shortlist",
         type=int,

@@ -33,7 +33,9 @@ class KnownPhotos(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Predictions):
-    """The result of a search: for each query, the rows of the best photos in `photos`, best first, and their scores.
+    """The result of a search: for each query, the best photos and their scores, best first.
+
+    The indices are rows of `photos`.
 
     Attributes:
         photos: the photos that the rows refer to.

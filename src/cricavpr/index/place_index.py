@@ -104,7 +104,7 @@ class PlaceIndex:
         return cls(Snapshot.open(Path(path), version))
 
     def newest(self) -> Self:
-        """Open the newest version and return it; this object keeps its version. Raises the errors of `open`."""
+        """Open the newest version and return it; this object itself is not changed. Raises the errors of `open`."""
         return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
@@ -237,8 +237,8 @@ class PlaceIndex:
     ) -> Found:  # (Q, min(top, photos that match))
         """Return the `top` photos with the highest scores for each query, best first.
 
-        Photos with equal scores are in the order of adding. A score depends only on its query and its photo, bit for
-        bit.
+        Photos with equal scores are returned in the order in which they were added. A score depends only on its query
+        and its photo, bit for bit.
 
         Args:
             top: number of photos to return for each query.
@@ -356,12 +356,12 @@ class PlaceIndex:
         return self._changed(change)
 
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
-        """Add photos. Each replaces the photo of the index with the same path or the same bytes. Raises as `add` does.
+        """Add photos. Each replaces the photo of the index that has the same path or the same bytes.
 
         Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
-        replaced photo. A photo that is in the index under another path (it was given as a copy, or through a symbolic
-        link) keeps the root and name in the index. Photos in a folder that has moved are recognised by their bytes and
-        names; see `Change.moved`.
+        replaced photo. If a given photo is a copy of a photo of the index, or a symbolic link to it, the root and name
+        in the index are kept. Photos in a folder that has moved are recognised by their bytes and names; see
+        `Change.moved`. Raises the errors of `add`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}

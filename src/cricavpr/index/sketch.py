@@ -58,7 +58,7 @@ def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
 
 
 def wipe(folder: Path, photos: PhotoKeys) -> None:
-    """Wipe the hashes of removed photos from the calibration of an index; only their number is kept.
+    """Wipe the hashes of removed photos from the calibration of an index. The number of wiped hashes is stored instead.
 
     A damaged calibration cannot be used, so its file is removed. Nothing happens if there is no calibration.
 

@@ -104,8 +104,9 @@ def update(
     `matching` explains which photos match.
 
     Args:
-        keep_tags: whether a replaced photo passes its tags on, because no tags are given.
-        keep_positions: whether a replaced photo passes its position on, because no positions are given.
+        keep_tags: whether a new photo takes the tags of the photo that it replaces, because no tags are given.
+        keep_positions: whether a new photo takes the position of the photo that it replaces, because no positions are
+            given.
     """
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
@@ -126,7 +127,10 @@ def update(
 
 
 def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
-    """Remove the photos whose numbers `choose` returns, given the newest version. Their bytes stay until `compact`."""
+    """Remove photos from the newest version. Their bytes stay in the files until `compact` wipes them.
+
+    `choose` gets the newest version and returns the numbers of the photos to remove.
+    """
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
@@ -138,7 +142,9 @@ def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float 
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
-    """Merge small segments, and wipe removed photos from all files. Readers that opened an older version keep it.
+    """Merge small segments, and wipe removed photos from all files.
+
+    Readers can still use an older version that they have opened.
 
     Raises:
         InputError: the disk is full, or an old file cannot be removed.

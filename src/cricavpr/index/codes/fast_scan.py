@@ -134,7 +134,7 @@ def best_codes(
 ) -> Indices:  # (min(count, N),) best first
     """Return the `count` rows with the highest estimated scores. Ties go to the lower row.
 
-    Only one query is scanned at a time, because a scan with several queries may choose other rows in a tie.
+    The scan takes one query at a time, because faiss may resolve ties differently when it scans for several queries.
     """
     query, starts = np.ascontiguousarray(query, np.float32), np.cumsum([0, *(piece.rows for piece in pieces)])
     if len(pieces) < 2 or starts[-1] < PACKED_ROWS:
