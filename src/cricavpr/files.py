@@ -174,8 +174,8 @@ def make_folders(path: Path) -> None:
 def open_regular(path: Path) -> int:
     """Open a regular file for reading, and return its file descriptor.
 
-    Symbolic links are not followed and opening a pipe does not block, so that an untrusted folder cannot make a reader
-    hang or read files outside the folder.
+    The files of a folder may be untrusted. So symbolic links, which may lead out of the folder, are not followed, and
+    opening a pipe does not block.
 
     Raises:
         OSError: the file is missing, cannot be read, or is not a regular file (ELOOP for a symbolic link, EINVAL for a

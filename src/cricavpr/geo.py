@@ -1,8 +1,8 @@
 """Positions on the earth in UTM metres, conversion from and to degrees, distances, and search within a radius.
 
 Distances between positions in the same UTM zone are computed in the plane of the zone, as the benchmarks of place
-recognition do. Distances between positions in different zones are computed on the WGS84 ellipsoid, so that positions
-on the two sides of a zone border have the correct distance.
+recognition do. Distances between positions in different zones are computed on the WGS84 ellipsoid, because their planes
+differ.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Positions:
     def from_latlon(cls, latlon: ArrayLike) -> Self:
         """Project N latitudes and longitudes in degrees to UTM. A row of NaN is an unknown position.
 
-        All images get the same zone if they are within 4 degrees of its central meridian, so that a town on a zone
+        All images get the same zone if they are all within 4 degrees of its central meridian. So a town on a zone
         border is in one plane. Otherwise each image gets the zone that contains it.
 
         Args:
@@ -222,7 +222,7 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
     """Return (N,) the distance in metres between row i of `a` and row i of `b`; NaN if either position is unknown.
 
     Within a zone this is the distance in the plane of the zone, accurate to 0.2 % for positions from
-    `Positions.from_latlon`. Between zones it is the distance along the ground, accurate to 1 cm up to 100 km, to
+    `Positions.from_latlon`. Between zones it is the distance along the ground. It is accurate to 1 cm up to 100 km, to
     0.001 % up to 18,000 km, and to 0.2 % beyond.
 
     Raises:

@@ -1,8 +1,8 @@
 """Connection to a Ray cluster, and distribution of tasks over its machines. The only module that uses Ray.
 
-Ray Data cannot be used through Ray's client. So an actor, called the conductor, runs Ray Data inside the cluster, and
-the machine that started the run fetches the answers from it, one after another. If a machine dies, Ray Data gives its
-tasks to other machines. If the conductor dies, a new conductor takes the tasks that have no answer yet.
+Ray Data cannot be used through Ray's client. So an actor, called the conductor, runs Ray Data inside the cluster. The
+machine that started the run fetches the answers from the conductor, one after another. If a machine dies, Ray Data
+gives its tasks to other machines. If the conductor dies, a new conductor takes the tasks that have no answer yet.
 """
 
 from __future__ import annotations

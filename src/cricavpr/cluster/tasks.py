@@ -1,8 +1,8 @@
 """Tasks for the machines of a cluster. Each is a batch of complete groups of photos to describe. Nothing here uses Ray.
 
 A sum of floats depends on the order of summation, which libraries choose by processor, number of threads and shape of
-the batch. So a machine takes part only if it has the same package versions as the machine that started the run, and
-computes the same bytes from a batch of known noise images.
+the batch. So a machine takes part only if it matches the machine that started the run in two ways: it has the same
+package versions, and it computes the same bytes from known noise images.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class Place:
 class ArrayFile:
     """An open file of named arrays. Each block is compared with its checksum when it is first read.
 
-    The memory map stays valid when the file is removed, so a reader can go on reading after `compact` removed the file.
+    The memory map stays valid when the file is removed. So a reader can go on reading after `compact` has removed the
+    file.
 
     Attributes:
         about: the JSON values `about` that were given to `write_arrays`.

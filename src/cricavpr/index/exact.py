@@ -2,8 +2,8 @@
 
 The rounding of a matrix product depends on the number of queries and on the other rows. So the matrix product only
 chooses candidates: the rows that may be among the best, given the largest possible rounding error. Each pair of query
-and candidate is then scored alone, in float64 rounded to float32. Every search engine gets its scores here, so a score
-does not depend on the engine, on filters, on other queries, or on the order of adding.
+and candidate is then scored alone, in float64 rounded to float32. Every search engine gets its scores here. So a score
+does not depend on the engine, on filters, on other queries, or on the order in which photos were added.
 
 For evaluation, `search.py` ranks whole databases in another way.
 """

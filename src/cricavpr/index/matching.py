@@ -23,8 +23,8 @@ class Matches:
 
     Attributes:
         rows: for each given photo, the rows of the index that it replaces; a row with the same bytes comes first.
-        paths: for each given photo, the row of the index whose root and name it takes over, or -1 if the given photo
-            keeps its own root and name.
+        paths: for each given photo, the row of the indexed photo from which it takes root and name; -1 if it keeps its
+            own root and name.
         moved: the old and new path of each folder that has moved.
     """
 

@@ -299,9 +299,9 @@ class PlaceIndex:
     ) -> Tuning:
         """Measure the recall of compressed search for several lengths of the shortlist, and store the result.
 
-        Photos of the index are the queries. From then on, the engine "auto" uses the shortest shortlist whose recall
-        at 1 and at 10 is at least `target`, until more than a fifth of the photos have changed. The codes must exist:
-        see `prepare`. The whole index is read once.
+        Photos of the index are the queries. Afterwards, the engine "auto" uses the shortest shortlist whose recall at 1
+        and at 10 is at least `target`. The result is ignored once more than a fifth of the photos have changed. The
+        codes must exist: see `prepare`. The whole index is read once.
 
         Args:
             sample: number of photos to use as queries.
@@ -359,9 +359,9 @@ class PlaceIndex:
         """Add photos. Each replaces the photo of the index that has the same path or the same bytes.
 
         Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
-        replaced photo. If a given photo is a copy of a photo of the index, or a symbolic link to it, the root and name
-        in the index are kept. Photos in a folder that has moved are recognised by their bytes and names; see
-        `Change.moved`. Raises the errors of `add`.
+        replaced photo. A copy of a photo of the index, or a symbolic link to it, gets the root and name of that photo.
+        Photos in a folder that has moved are recognised by their bytes and names; see `Change.moved`. Raises the errors
+        of `add`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}

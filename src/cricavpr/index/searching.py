@@ -1,8 +1,7 @@
 """Choice of the engine, exact or compressed, that searches a version of an index, and of the reason for it.
 
-By default (engine "auto") the compressed engine is used only if the index is large, the codes fit into memory, and
-`cricavpr index tune` has measured on photos of the index that its recall is nearly that of exact search. So users do
-not lose recall without knowing it.
+By default (engine "auto"), compressed search is used only if three conditions are met: the index is large, the codes
+fit into memory, and `cricavpr index tune` has measured that the recall is nearly that of exact search.
 """
 
 from __future__ import annotations

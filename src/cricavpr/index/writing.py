@@ -339,8 +339,9 @@ def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
 def _tail(segments: Sequence[Segment], rows: int) -> int:
     """Return how many segments at the end of the index to merge with `rows` new photos.
 
-    A segment is merged while it has less than twice as many photos as the new segment, and the result has at most
-    `FOLD_BYTES`. So adding photos one by one makes few segments and writes each photo only a few times.
+    The last segment is merged if it has less than twice as many photos as are to be written, and the result has at most
+    `FOLD_BYTES`. Then the segment before it is looked at in the same way, and so on. So adding photos one by one makes
+    few segments and writes each photo only a few times.
     """
     taken = 0
     for segment in reversed(segments):

@@ -1,11 +1,11 @@
 """The compressed engine: codes in memory select a shortlist of photos, which is scored exactly.
 
-Only the descriptors of the shortlist are read from the disk. The codes are computed by a quantiser (Jegou et al.,
-"Product quantization for nearest neighbor search", 2011), which is learnt once on a sample of the descriptors and then
-kept. A descriptor is centred, projected on the principal directions of the sample, and rotated at random so that all
-parts of the code have similar variance (as in Ge et al., "Optimized product quantization", 2013, but without their
-optimisation). Then it is divided into parts, and each part is coded with 4 bits. docs/search.md gives the reasons for
-the numbers below.
+Only the descriptors of the shortlist are read from the disk. The codes are computed by a quantiser, which is learnt
+once on a sample of the descriptors and then kept. The method is that of Jegou et al., "Product quantization for nearest
+neighbor search" (2011). A descriptor is centred, projected on the principal directions of the sample, and rotated at
+random. The rotation gives all parts of the code a similar variance, as in Ge et al., "Optimized product quantization"
+(2013), but it is not optimised. Then the result is divided into parts, and each part is coded with 4 bits.
+docs/search.md gives the reasons for the numbers below.
 
 Letters in shapes: D values of a descriptor, d values after the projection, M parts of a code.
 """

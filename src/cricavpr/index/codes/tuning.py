@@ -188,8 +188,7 @@ def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) tw
         exact: the n best rows of each query by exact search.
 
     Returns:
-        The share of queries whose first row is the same in both, and the share of the rows in `exact` that are also in
-        `found`.
+        Two shares: of queries whose first row is the same in both, and of rows in `exact` that are also in `found`.
     """
     among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
     return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))

@@ -319,8 +319,8 @@ class RemoteIndex:
 class RemoteSearcher:
     """A searcher of a collection with a fixed filter; it implements `photo_index.Searcher`.
 
-    The server applies all filters. For a filter by place it may also return photos a little outside, so filters by
-    place are applied again here, exactly as for an index in a folder.
+    The server applies all filters. For a filter by place, it may also return photos a little outside the place. So
+    filters by place are applied again here, exactly as for an index in a folder.
     """
 
     index: RemoteIndex

@@ -139,8 +139,8 @@ class Unavailable(Exception):
 class Server(Protocol):
     """One collection of a server, which may not exist yet. Every method may be called again without harm.
 
-    A photo is an entity: a dictionary with `FIELDS` and a vector. The server must match times and tags exactly; for a
-    place it may also return photos a little outside.
+    A photo is an entity: a dictionary with `FIELDS` and a vector. The server must apply filters by time and by tag
+    exactly. For a filter by place, it may also return photos a little outside the place.
 
     Attributes:
         kinds: the kinds of search. The key is the name, the value is whether it is exact. The first kind is the
