@@ -278,8 +278,8 @@ def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray
         degrees: (N, 2) latitude and longitude, which may be rounded.
 
     Returns:
-        The zone of each row, and how far the metres in this zone are from the degrees, in metres; inf if either is
-        unknown.
+        The zone of each row, and the distance in metres between two positions: the metres in this zone, and the
+        degrees. The distance is inf if either is unknown.
     """
     own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
     best, apart_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)

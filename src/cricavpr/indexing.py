@@ -286,7 +286,7 @@ def _replaced(to: Path) -> str:
     """Return a description of the index in `to` that is about to be replaced, or "" if there is none."""
     try:
         count = len(PlaceIndex.open(to))
-        return f"the {count:,} photos that were in {to}. To keep them, use `cricavpr index add`" if count else ""
+        return f"the {count:,} photos that were in {to}. Next time, `cricavpr index add` keeps them" if count else ""
     except InputError:  # damaged, or of another release
         there = to.is_dir() and any(is_ours(path.name) for path in to.iterdir())
         return f"an index in {to} that could not be opened" if there else ""

@@ -95,7 +95,7 @@ class Manifest:
     Attributes:
         version: number of the version.
         made_by: the method, weights and settings that made the descriptors.
-        pieces: the entries of the segment files, in the order of adding.
+        pieces: the entries of the segment files, in the order in which they were added.
         dtype: type of the stored descriptors: "float32" or "float16".
     """
 
@@ -125,7 +125,7 @@ class Manifest:
                 yield piece.removed.file
 
     def has_codes(self, name: str) -> bool:
-        """Return whether a file name belongs to the compressed search of this version."""
+        """Return whether a file with this name belongs to the compressed search of this version."""
         codes = _CODES.fullmatch(name)
         if codes is None:
             return name in (QUANTISER, TUNED)

@@ -198,7 +198,7 @@ class PlaceIndex:
         return self.snapshot.find(pack_ids(ids))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes.
+        """Return, for each id, whether the index has this photo. The id of a photo is the SHA-256 of its bytes.
 
         Raises:
             InputError: an id is not 32 bytes.
@@ -358,7 +358,7 @@ class PlaceIndex:
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
         """Add photos. Each replaces the photo of the index that has the same path or the same bytes.
 
-        Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
+        Photos that have not changed keep their row. Tags, times and positions that are not given are taken from the
         replaced photo. A copy of a photo of the index, or a symbolic link to it, gets the root and name of that photo.
         Photos in a folder that has moved are recognised by their bytes and names; see `Change.moved`. Raises the errors
         of `add`.

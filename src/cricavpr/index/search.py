@@ -2,7 +2,8 @@
 
 The database may be a memory-mapped file of any size: it is read once, block by block. Scores are computed as in
 published evaluations, with one matrix product for each block and up to 512 queries. A search of an index (`exact.py`)
-scores each pair of query and photo alone instead; that would change published figures in the last digit.
+scores each pair of query and photo alone instead. That is not done here, because it could change the last digit of
+published figures.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def top_k(
     scores: NDArray[Any],  # (Q, N)
     k: int,
 ) -> tuple[Indices, NDArray[Any]]:  # (Q, min(k, N)) twice
-    """Return the columns of the k highest scores in each row and these scores, best first. Ties go to the lower column.
+    """For each row, return the columns of the k highest scores, and these scores. Ties go to the lower column.
 
-    The result is that of a stable sort of each row, but it is computed faster.
+    The highest score comes first. The result is that of a stable sort of each row, but it is computed faster.
 
     Raises:
         InputError: k is below 1, or a score is NaN.

@@ -106,7 +106,7 @@ class FolderSearcher:
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:  # (Q, D) -> (Q, min(top, photos allowed))
         """Return the `top` photos with the highest scores for each query, best first.
 
-        Photos with equal scores are in the order of adding.
+        Photos with equal scores are returned in the order in which they were added.
 
         Raises:
             MadeByError: the queries were made with another method, weights or settings than the index.

@@ -36,7 +36,7 @@ class Snapshot:
     Attributes:
         path: the folder of the index.
         manifest: the manifest of the version.
-        segments: the open segments, in the order of adding.
+        segments: the open segments, in the order in which they were added.
     """
 
     path: Path

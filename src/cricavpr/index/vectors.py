@@ -131,7 +131,7 @@ class Rows:
 
 
 class Vectors:
-    """The vectors (N, D) of the photos in float32, in the order of adding, without removed photos.
+    """The vectors (N, D) of the photos in float32, without removed photos. The photo added first comes first.
 
     Use it like a numpy array. Indexing reads rows from the disk and checks their checksums.
     """

@@ -49,7 +49,10 @@ Floats = Vectors | NDArray[np.float32]  # (N, D)
 
 
 def create(path: Path, made_by: MadeBy, dtype: str = FLOAT32) -> Snapshot:
-    """Make an index without photos. Raises InputError if the folder is in use or cannot be written."""
+    """Make an index without photos.
+
+    Raises InputError if the folder holds an index or other files, or if it cannot be written.
+    """
     with _made(path), writer_of(path):
         if versions(path):
             raise InputError(f"{path} is a place index already. Open this index, or choose another folder.")

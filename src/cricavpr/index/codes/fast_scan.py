@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 T = TypeVar("T")
 R = TypeVar("R")
 
-CENTROIDS = 16  # number of centroids of each part, so that 4 bits name one
+CENTROIDS = 16  # number of centroids of each part, because a part of a code has 4 bits
 PACKED_ROWS = 1 << 18  # rows in one `Packed` at most
 
 

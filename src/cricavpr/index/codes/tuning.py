@@ -79,7 +79,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if min(self.rows, self.queries, *(one.shortlist for one in self.settings)) < 1 or not 0 < self.target <= 1:
-            raise ValueError("a number is out of range")
+            raise ValueError("rows, queries and shortlists must be at least 1, and the target must be in (0, 1]")
 
     @property
     def keeps(self) -> Setting | None:

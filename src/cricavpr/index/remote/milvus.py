@@ -151,7 +151,7 @@ class MilvusServer:
         return next((str(one["zone"]) for one in self.query('zone != ""', ["zone"], 1)), "")
 
     def query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
-        """Return the `fields` of at most `limit` photos that match a filter expression of Milvus."""
+        """Return at most `limit` photos that match a Milvus expression, each with the fields in `fields`."""
         return list(self._do("query", filter=expression, output_fields=list(fields), limit=limit))
 
     def search(

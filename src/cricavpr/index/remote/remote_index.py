@@ -172,7 +172,7 @@ class RemoteIndex:
         return frame_of_zone(self._ask(self.server.any_zone))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes."""
+        """Return, for each id, whether the index has this photo. The id of a photo is the SHA-256 of its bytes."""
         texts = [one.hex() for one in ids]
         found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))

@@ -36,7 +36,7 @@ from cricavpr.index.filters import Filter
 T = TypeVar("T")
 Entity = dict[str, Any]  # one photo as the server stores it
 
-PORTS = {"milvus": 19530}  # default port by scheme; a module of this package with the same name has `connect(address)`
+PORTS = {"milvus": 19530}  # default port by scheme; the module of this package with the name of the scheme connects
 TOKEN = "CRICAVPR_{}_TOKEN"  # name of the environment variable that holds user:password or a token; {} is the scheme
 WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # how long to wait after each failed try, in seconds
 
