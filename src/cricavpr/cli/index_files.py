@@ -28,7 +28,7 @@ SOME_MISSING = 3  # exit code: the work was done, but some names are not in the 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print JSON"},
     "--quiet": {"action": "store_true", "help": "do not show a progress bar"},
-    "--kind": {"metavar": "KIND", "help": "kind of search if a new index on a server is made: flat, ivf or hnsw"},
+    "--kind": {"metavar": "KIND", "help": "kind of search of a new index on a server: flat, ivf or hnsw"},
 }
 
 
@@ -42,7 +42,7 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
         "names", nargs="*", metavar="NAME", help="names of photos, as `cricavpr index export` writes them"
     )
     parser.add_argument(
-        "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes"
+        "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes; may be repeated"
     )
     parser.add_argument(
         "--from", dest="list", metavar="FILE", help="a file with one photo name on each line; - for stdin"

@@ -79,7 +79,7 @@ def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet,
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """Yield the answers for the batches from number `done` on. `STRETCH` batches are given to the cluster at a time."""
+    """Yield the answers for the batches, beginning with number `done`. The cluster gets `STRETCH` batches at a time."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
         yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)

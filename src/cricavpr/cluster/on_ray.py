@@ -119,7 +119,7 @@ def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iter
             losses += 1
             if losses >= MOST_LOSSES:
                 raise InputError(f"the cluster failed {losses} times in a row: {_last_line(error)}. {KEPT}") from error
-            note(f"a machine of the cluster was lost; its work is given to other machines: {len(left):,} batches left.")
+            note(f"a machine of the cluster was lost. Its work is given to other machines: {len(left):,} batches left.")
         except ConnectionError as error:
             raise InputError(f"the cluster was lost: {_last_line(error)}. {KEPT}") from error
         finally:

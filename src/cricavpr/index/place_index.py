@@ -53,7 +53,7 @@ class PlaceIndex:
     """
 
     snapshot: Snapshot
-    _codes: InMemory | None = None  # codes that an earlier version has loaded into memory, for reuse
+    _codes: InMemory | None = None  # codes that were loaded into memory for an earlier version
 
     # --- making an index
 

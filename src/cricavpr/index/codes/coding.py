@@ -217,7 +217,7 @@ class Opened:
     """The compressed engine of one version of an index, ready to search.
 
     Attributes:
-        codes: the codes of the engine, for reuse by later versions.
+        codes: the codes of the engine, which later versions use again.
         notes: one line for each file of codes that was missing or damaged and was made again.
     """
 
