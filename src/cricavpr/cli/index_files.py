@@ -42,7 +42,11 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
         "names", nargs="*", metavar="NAME", help="names of photos, as `cricavpr index export` writes them"
     )
     parser.add_argument(
-        "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes; may be repeated"
+        "--id",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="id of a photo: SHA-256 of its bytes; may be repeated",
     )
     parser.add_argument(
         "--from", dest="list", metavar="FILE", help="a file with one photo name on each line; - for stdin"
