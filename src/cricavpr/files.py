@@ -82,7 +82,7 @@ def refuse_all_but_files(path: Path) -> None:
 
 
 def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
-    """Raise if `path` is a file of another kind, so that a typing error does not replace a photo, for example.
+    """Raise if `path` is a file of another kind, so that a mistyped path does not overwrite a photo, for example.
 
     Args:
         mark: bytes that are among the first 64 KiB of every file that may be replaced.
@@ -105,7 +105,9 @@ def refuse_other_content(path: Path, mark: bytes, what: str) -> None:
 
 @contextlib.contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Convert an OSError in the block, which writes resumable work, to an InputError that says how to resume it.
+    """Convert an OSError of the block to an InputError that says how to resume the work.
+
+    Use it around a block that writes to `path` and can be resumed.
 
     Raises:
         InputError: `path` could not be written. Work that is finished is kept.
@@ -172,8 +174,8 @@ def make_folders(path: Path) -> None:
 def open_regular(path: Path) -> int:
     """Open a regular file for reading, and return its file descriptor.
 
-    Symbolic links are not followed and opening a pipe does not block, so that an untrusted folder cannot make a reader
-    hang or read files outside the folder.
+    The files of a folder may be untrusted. So symbolic links, which may lead out of the folder, are not followed, and
+    opening a pipe does not block.
 
     Raises:
         OSError: the file is missing, cannot be read, or is not a regular file (ELOOP for a symbolic link, EINVAL for a
@@ -271,10 +273,10 @@ def plain_cell(text: str) -> str:
 
 
 def give_back(array: NDArray[Any]) -> None:
-    """Release the memory of the pages of a memory-mapped array that were read.
+    """Release the memory of a memory-mapped array.
 
-    Otherwise these pages count as memory of this process. Values are read from the file again when they are needed. An
-    array that is not memory-mapped, or that is writable, is left as it is.
+    Without this call, all pages that were read count as memory of this process. Values are read from the file again
+    when they are needed. An array that is not memory-mapped, or that is writable, is left as it is.
     """
     mapping = map_of(array)
     if mapping is not None and not array.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):

@@ -1,8 +1,8 @@
 """Positions on the earth in UTM metres, conversion from and to degrees, distances, and search within a radius.
 
 Distances between positions in the same UTM zone are computed in the plane of the zone, as the benchmarks of place
-recognition do. Distances between positions in different zones are computed on the WGS84 ellipsoid, so that positions
-on the two sides of a zone border have the correct distance.
+recognition do. Distances between positions in different zones are computed on the WGS84 ellipsoid, because their planes
+differ.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Metres = NDArray[np.float64]  # (N, 2) easting, northing
 Degrees = NDArray[np.float64]  # (N, 2) latitude, longitude
 Indices = NDArray[np.int64]
 
-ONE_ZONE_DEG = 4.0  # up to this far from its central meridian, a zone has errors of length below 0.2 %: 5 cm in 25 m
+ONE_ZONE_DEG = 4.0  # up to so many degrees from its central meridian, a zone distorts lengths by less than 0.2 %
 UTM_LATITUDES_DEG = (-80.0, 84.0)
 EARTH_RADIUS_M = 6371008.8  # mean radius
 WGS84_A_M = 6378137.0
 WGS84_F = 1 / 298.257223563
 WGS84_E2 = 0.00669437999014
-NEAR_M = 100_000.0  # up to this distance, it is computed from the straight line through the earth, accurate to 1 cm
+NEAR_M = 100_000.0  # distances up to this are computed from the straight line through the earth, accurate to 1 cm
 
 _ZONE = re.compile(r"([1-9]|[1-5][0-9]|60)[NS]")
 
@@ -91,7 +91,7 @@ class Positions:
     def from_latlon(cls, latlon: ArrayLike) -> Self:
         """Project N latitudes and longitudes in degrees to UTM. A row of NaN is an unknown position.
 
-        All images get the same zone if they are within 4 degrees of its central meridian, so that a town on a zone
+        All images get the same zone if they are all within 4 degrees of its central meridian. So a town on a zone
         border is in one plane. Otherwise each image gets the zone that contains it.
 
         Args:
@@ -207,7 +207,7 @@ def within_radius(database: Positions, queries: Positions, radius_m: float) -> l
     """
     if not (0.0 <= radius_m < math.inf):
         raise InputError(f"radius_m must be finite and at least 0, got {radius_m}.")
-    radius_m = min(radius_m, 1e150)  # its square stays finite
+    radius_m = min(radius_m, 1e150)  # so that its square is finite
     found = [_pairs(*sides, radius_m) for sides in _sides_in_one_zone(database, queries)]
     if database.zones is not None and queries.zones is not None:
         found.append(_pairs_across_zones(database, queries, radius_m))
@@ -222,7 +222,7 @@ def distances_m(a: Positions, b: Positions) -> NDArray[np.float64]:
     """Return (N,) the distance in metres between row i of `a` and row i of `b`; NaN if either position is unknown.
 
     Within a zone this is the distance in the plane of the zone, accurate to 0.2 % for positions from
-    `Positions.from_latlon`. Between zones it is the distance along the ground, accurate to 1 cm up to 100 km, to
+    `Positions.from_latlon`. Between zones it is the distance along the ground. It is accurate to 1 cm up to 100 km, to
     0.001 % up to 18,000 km, and to 0.2 % beyond.
 
     Raises:
@@ -269,15 +269,17 @@ def ground_distances_m(a: Degrees, b: Degrees) -> NDArray[np.float64]:
 
 
 def zones_of(metres: Metres, degrees: Degrees) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Find the UTM zone of positions whose metres and approximate degrees are known, among the nearest three zones.
+    """Find the UTM zone of each position, given its metres and its approximate degrees.
+
+    The zone of the degrees and its two neighbours are tried.
 
     Args:
         metres: (N, 2) easting and northing in the unknown zone.
         degrees: (N, 2) latitude and longitude, which may be rounded.
 
     Returns:
-        The zone of each row, and the distance in metres between its position in this zone and its degrees; inf if
-        either is unknown.
+        The zone of each row, and the distance in metres between two positions: the metres in this zone, and the
+        degrees. The distance is inf if either is unknown.
     """
     own = np.floor((degrees[:, 1] + 180) / 6).astype(int) % 60
     best, apart_m = np.full(len(own), "", "<U3"), np.full(len(own), np.inf)
@@ -363,7 +365,7 @@ def _shared_zone(lon_deg: NDArray[np.float64]) -> int | None:
 
 
 def _earth_centred(degrees: Degrees) -> NDArray[np.float64]:
-    """Return (N, 3) coordinates in metres from the centre of the earth, of positions on the WGS84 ellipsoid."""
+    """Convert positions on the WGS84 ellipsoid to (N, 3) metres in axes whose origin is the centre of the earth."""
     lat, lon = np.deg2rad(degrees).T
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
     x = normal * np.cos(lat) * np.cos(lon)
@@ -378,7 +380,10 @@ _Rows = tuple[Indices, NDArray[np.float64]]  # indices (n,) of images, and their
 
 
 def _sides_in_one_zone(database: Positions, queries: Positions) -> list[tuple[_Rows, _Rows]]:
-    """Return, for each zone that both have, the database and query images in it, in metres of its plane."""
+    """Return, for each zone with database and query images, a pair: its database images and its query images.
+
+    Coordinates are metres in the plane of the zone. Positions in a local frame are treated as one zone.
+    """
     _require_one_kind_of_frame(database, queries)
     if not (database.known.any() and queries.known.any()):
         return []

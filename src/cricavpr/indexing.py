@@ -181,7 +181,7 @@ def update_photos(
 
 @dataclass(frozen=True)
 class _Job:
-    """The arguments of one call, checked before the first photo is described."""
+    """The checked arguments of one call of `build_index`, `add_photos` or `update_photos`."""
 
     photos: Path | str | ImageSet
     method: Method
@@ -285,8 +285,8 @@ def _located(images: ImageSet) -> tuple[ImageSet, Problems]:
 def _place_to_work(index: PhotoIndex) -> Path:
     """Return the folder for unfinished descriptors.
 
-    It is the folder of the index. For an index on a server, it is a hidden folder in the current folder, or in the
-    folder for temporary files if the current folder cannot be written.
+    It is the folder of the index. For an index on a server, it is a hidden folder in the current folder. If the current
+    folder cannot be written, it is in the folder for temporary files.
     """
     if isinstance(index, PlaceIndex):
         return index.path
@@ -299,7 +299,7 @@ def _replaced(to: Path) -> str:
     """Return a description of the index in `to` that is about to be replaced, or "" if there is none."""
     try:
         count = len(PlaceIndex.open(to))
-        return f"the {count:,} photos that were in {to}; next time, `cricavpr index add` keeps them" if count else ""
+        return f"the {count:,} photos that were in {to}. Next time, `cricavpr index add` keeps them" if count else ""
     except InputError:  # damaged, or of another release
         there = to.is_dir() and any(is_ours(path.name) for path in to.iterdir())
         return f"an index in {to} that could not be opened" if there else ""

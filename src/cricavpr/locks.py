@@ -29,7 +29,7 @@ def exclusive(path: Path, what: str, wait_s: float = 0.0, *, briefly: bool = Fal
 
     Args:
         path: the lock file, which is made if it is missing. A symbolic link is refused.
-        what: name of the thing that the lock protects, for messages.
+        what: name of the thing that the lock protects, such as the path of an index, for messages.
         wait_s: how long to wait for another process that holds the lock, in seconds.
         briefly: whether the lock is held only for a moment. Other processes then wait for some seconds even if their
             `wait_s` is 0.

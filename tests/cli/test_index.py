@@ -157,7 +157,7 @@ def test_building_where_an_index_is_says_what_it_replaces(
     parts: tuple[Path, Path], index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["index", "build", str(parts[1]), "--out", str(index), *PIXELS]) == 0
-    told = f"the new index replaces the 6 photos that were in {index}; next time, `cricavpr index add` keeps them.\n"
+    told = f"the new index replaces the 6 photos that were in {index}. Next time, `cricavpr index add` keeps them.\n"
     assert capsys.readouterr().err == told
     assert len(PlaceIndex.open(index)) == 4
     told = f"the new index replaces an index in {index} that could not be opened.\n"

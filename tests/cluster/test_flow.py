@@ -258,7 +258,7 @@ def test_what_a_dead_conductor_left_goes_to_the_next_and_nothing_twice(
     ray = Ray([2, 0, 99])
     numbers, notes = spread_over(ray, monkeypatch, tmp_path)
     assert numbers == [0, 1, 2, 3, 4] and ray.killed == 3
-    assert notes == ["a machine of the cluster was lost; its work is given to other machines: 3 batches left."] * 2
+    assert notes == ["a machine of the cluster was lost. Its work is given to other machines: 3 batches left."] * 2
 
 
 def test_a_cluster_that_only_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_machine_that_does_not_see_the_photos_is_named(tmp_path: Path) -> None
     images = photos(tmp_path, colours(4))
     job, task = job_for(images), task_for(images)
     elsewhere = refusal(replace(job, root="/not/mounted"), task)
-    assert elsewhere.startswith(f"machine {socket.gethostname()} cannot join: there is no folder /not/mounted")
+    assert elsewhere.startswith(f"machine {socket.gethostname()} cannot join: it has no folder /not/mounted")
     (tmp_path / "0003.png").write_bytes(b"another")
     assert "0003.png has 7 bytes there and has" in refusal(job, task)
     (tmp_path / "0003.png").unlink()

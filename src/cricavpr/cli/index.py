@@ -18,8 +18,8 @@ ACTIONS = {
     "diff": Verb("index_files", "compare two indexes photo by photo", "add_diff"),
     "export": Verb("index_files", "write names and positions as CSV, GeoJSON or Parquet", "add_export"),
     "tune": Verb("index_files", "prepare compressed search of a large index, and measure its recall", "add_tune"),
-    "calibrate": Verb("calibrate", "learn how reliable located positions are"),
-    "health": Verb("health", "find gaps in the map, near-duplicates, look-alikes and bad photos"),
+    "calibrate": Verb("calibrate", "measure how reliable the positions found by `cricavpr locate` are"),
+    "health": Verb("health", "find holes in the coverage, near-duplicates, similar places, and blurred or dark photos"),
 }
 
 
@@ -33,5 +33,5 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="wait up to this long for another process that uses the index (default: 0)",
+        help="how long to wait for another process that uses the index, in seconds (default: 0)",
     )

@@ -28,7 +28,7 @@ SOME_MISSING = 3  # exit code: the work was done, but some names are not in the 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print JSON"},
     "--quiet": {"action": "store_true", "help": "do not show a progress bar"},
-    "--kind": {"metavar": "KIND", "help": "kind of search if a new index on a server is made: flat, ivf or hnsw"},
+    "--kind": {"metavar": "KIND", "help": "kind of search of a new index on a server: flat, ivf or hnsw"},
 }
 
 
@@ -42,9 +42,15 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
         "names", nargs="*", metavar="NAME", help="names of photos, as `cricavpr index export` writes them"
     )
     parser.add_argument(
-        "--id", action="append", default=[], metavar="SHA256", help="id of a photo: SHA-256 of its bytes"
+        "--id",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="id of a photo: SHA-256 of its bytes; may be repeated",
     )
-    parser.add_argument("--from", dest="list", metavar="FILE", help="a file with one name on each line; - for stdin")
+    parser.add_argument(
+        "--from", dest="list", metavar="FILE", help="a file with one photo name on each line; - for stdin"
+    )
     add_wait(parser)
 
 
@@ -88,12 +94,14 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Prepare compressed search, which compares short codes of the photos and reads only the descriptors of a "
-        "shortlist. Codes are made if there are none. Then some photos of the index are searched for with several "
-        "lengths of the shortlist and exactly. Searches of a large index use from then on the shortest shortlist that "
-        "finds 99 % of what exact search finds."
+        "shortlist. Codes are made if there are none. Then some photos of the index are used as queries, to compare "
+        "compressed search with exact search for several lengths of the shortlist. From then on, searches of a large "
+        "index use the shortest shortlist that finds 99 % of what exact search finds."
     )
     _add(parser, tune, "--json", "--quiet")
-    parser.add_argument("--sample", type=int, default=100, metavar="N", help="photos used as queries (default: 100)")
+    parser.add_argument(
+        "--sample", type=int, default=100, metavar="N", help="number of photos to use as queries (default: 100)"
+    )
     parser.add_argument(
         "--shortlist",
         type=int,

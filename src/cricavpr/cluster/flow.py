@@ -1,7 +1,7 @@
 """Description of photos on a cluster, with the same result, byte for byte, as on one machine.
 
-`describe_on` plans its batches and stores unfinished work with the functions of `describe`, so each of the two can
-finish the work that the other has begun.
+`describe_on` plans its batches and stores unfinished work with the functions of `describe`. So a run that began on a
+cluster can be finished on one machine, and the other way round.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ def describe_on(
     Args:
         address: the address of the cluster. Each of its machines needs this package with the extra "cluster", the
             weights, and the photos under the same path as on this machine.
-        spec: the method and its settings. The method is also loaded on this machine, because every machine must compute
-            the same bytes as this machine.
+        spec: the method and its settings. The method is loaded on this machine, too, to check that every machine
+            computes the same bytes as this machine.
         grouping, batch_size, out, progress: as in `describe`.
 
     Raises:
-        InputError: as `describe`, or the cluster cannot be reached or is lost, or a machine computes other bytes.
+        InputError: as `describe`; or the cluster cannot be reached or is lost; or a machine computes other bytes than
+            this machine.
         MissingExtraError: Ray is not installed.
     """
     require_ray()  # first, because planning reads all photos, which takes long
@@ -78,7 +79,7 @@ def _job(spec: MethodSpec, method: Method, grouping: Grouping, images: ImageSet,
 
 
 def _answers(job: Job, images: ImageSet, batches: Sequence[Batch], done: int, bar: Progress) -> Generator[Answer]:
-    """Yield the answers for the batches from number `done` on. `STRETCH` batches are given to the cluster at a time."""
+    """Yield the answers for the batches, beginning with number `done`. The cluster gets `STRETCH` batches at a time."""
     for start in range(done, len(batches), STRETCH):
         numbers = range(start, min(start + STRETCH, len(batches)))
         yield from spread(job, [Task.of(number, batches[number], images) for number in numbers], bar.note)

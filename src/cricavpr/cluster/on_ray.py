@@ -1,8 +1,8 @@
 """Connection to a Ray cluster, and distribution of tasks over its machines. The only module that uses Ray.
 
-Ray Data cannot be used through Ray's client. So an actor, called the conductor, runs Ray Data inside the cluster, and
-the machine that started the run fetches the answers from it, one after another. If a machine dies, Ray Data gives its
-tasks to other machines. If the conductor dies, a new conductor takes the tasks that have no answer yet.
+Ray Data cannot be used through Ray's client. So an actor, called the conductor, runs Ray Data inside the cluster. The
+machine that started the run fetches the answers from the conductor, one after another. If a machine dies, Ray Data
+gives its tasks to other machines. If the conductor dies, a new conductor takes the tasks that have no answer yet.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def spread(job: Job, tasks: Sequence[Task], note: Callable[[str], None]) -> Iter
             losses += 1
             if losses >= MOST_LOSSES:
                 raise InputError(f"the cluster failed {losses} times in a row: {_last_line(error)}. {KEPT}") from error
-            note(f"a machine of the cluster was lost; its work is given to other machines: {len(left):,} batches left.")
+            note(f"a machine of the cluster was lost. Its work is given to other machines: {len(left):,} batches left.")
         except ConnectionError as error:
             raise InputError(f"the cluster was lost: {_last_line(error)}. {KEPT}") from error
         finally:

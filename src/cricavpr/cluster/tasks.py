@@ -1,8 +1,8 @@
 """Tasks for the machines of a cluster. Each is a batch of complete groups of photos to describe. Nothing here uses Ray.
 
 A sum of floats depends on the order of summation, which libraries choose by processor, number of threads and shape of
-the batch. So a machine takes part only if it has the same versions of the programs, and computes the same bytes from a
-batch of known noise images.
+the batch. So a machine takes part only if it matches the machine that started the run in two ways: it has the same
+package versions, and it computes the same bytes from known noise images.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def ready(job: Job) -> Method:
     """Load the method of a job, and check that this machine matches the job. This is done once in each process.
 
     Raises:
-        InputError: this machine has other weights or package versions, or computes other bytes.
+        InputError: this machine has other weights or package versions than the machine that started the run, or
+            computes other bytes.
     """
     import torch
 
@@ -186,7 +187,7 @@ def _require_same_photos(images: ImageSet, task: Task) -> None:
     A photo that is missing on only one of the two machines is an error, too.
     """
     if not images.root.is_dir():
-        raise _MachineError(f"there is no folder {images.root} there. Mount the photos under the same path.")
+        raise _MachineError(f"it has no folder {images.root}. Mount the photos there under the same path.")
     for index, size in enumerate(task.sizes.tolist()):
         if (found := size_of(images.path(index))) != size:
             seen = "is missing there" if found < 0 else f"has {found:,} bytes there"

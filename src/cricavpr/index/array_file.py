@@ -5,7 +5,7 @@ The layout of a file:
     magic    64 bytes that identify the format
     arrays   each array begins at a multiple of 64 bytes
     footer   JSON (kind of file; offset, type and shape of each array), CRC-32 of every 8 KiB before the footer,
-             length of the JSON (8 bytes), SHA-256 of all parts of the footer before this SHA-256
+             length of the JSON (8 bytes), SHA-256 of these three parts of the footer
 
 Files may be damaged or malicious: types, shapes and lengths are checked before use, and reading runs no code.
 """
@@ -39,9 +39,9 @@ TYPES = frozenset({"|u1", "|i1", "<u4", "<u8", "<i8", "<f2", "<f4", "<f8"})
 LONGEST = 1 << 48  # the largest offset or dimension of an array that is accepted
 
 READ_BYTES = 1 << 24  # bytes to read in one system call, which cannot read more than two gigabytes
-RELEASE_BLOCKS = 4096  # memory is released after each 4096 blocks (32 MB)
+RELEASE_BLOCKS = 4096  # memory is released every 4096 blocks (32 MB)
 
-_close = os.close  # a separate name, because tests replace `os.close` to count how often written files are closed
+_close = os.close  # a separate name: tests replace `os.close` to count how often written files are closed
 
 
 # --- writing
@@ -78,7 +78,7 @@ def write_arrays(path: Path, about: Mapping[str, Any], columns: Mapping[str, Col
 
 
 class _Writing:
-    """A file that is being written. `chunks` yields the bytes of the file and computes its checksums on the way."""
+    """A file that is being written. `chunks` yields the bytes of the file, and adds each chunk to the checksums."""
 
     def __init__(self, about: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.about, self.columns = dict(about), columns
@@ -134,7 +134,8 @@ class Place:
 class ArrayFile:
     """An open file of named arrays. Each block is compared with its checksum when it is first read.
 
-    The memory map stays valid when the file is removed, so a reader can continue after the index was compacted.
+    The memory map stays valid when the file is removed. So a reader can go on reading after `compact` has removed the
+    file.
 
     Attributes:
         about: the JSON values `about` that were given to `write_arrays`.
@@ -193,7 +194,7 @@ class ArrayFile:
             raise self.error(self.path, "does not match its checksum", start)
         values = json.loads(self.bytes[start : start + length].tobytes())
         if values["bytes"] != start or -(-start // BLOCK_BYTES) != blocks:
-            raise ValueError("its lengths do not match the length of the file")
+            raise ValueError("the lengths in the footer do not match the length of the file")
         self.checksum, self.about, self.data_bytes = digest, dict(values["about"]), start
         self._sums = np.frombuffer(self.bytes[start + length : size - TAIL].tobytes(), "<u4")
         self._sound = np.zeros(blocks, np.bool_)
@@ -202,10 +203,10 @@ class ArrayFile:
     def _place(self, start: Any, type: Any, shape: Any) -> Place:
         numbers = (start, *shape)
         if type not in TYPES or not all(isinstance(one, int) and 0 <= one <= LONGEST for one in numbers):
-            raise ValueError(f"invalid type {type} or shape {shape}")
+            raise ValueError(f"an array has the type {type} and the shape {shape}, and one of the two is invalid")
         place = Place(start, type, tuple(shape))
         if not shape or place.end > self.data_bytes or start % ALIGNMENT:
-            raise ValueError("an array lies outside the file")
+            raise ValueError("an array begins or ends at an invalid offset")
         return place
 
     def is_current(self) -> bool:
@@ -256,7 +257,7 @@ class ArrayFile:
         return found
 
     def check(self, first: int, end: int) -> None:
-        """Raise FileError if a block that holds any of the bytes `first` to `end` (exclusive) is damaged."""
+        """Check the blocks that hold the bytes `first` to `end` (exclusive). Raises FileError if one is damaged."""
         low, high = first // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         if first < end:
             for block in (low + np.flatnonzero(~self._sound[low:high])).tolist():
@@ -264,7 +265,7 @@ class ArrayFile:
                     raise self._damage(block)
 
     def damages(self) -> Iterator[FileError]:
-        """Read the whole file again, and yield an error for each damaged block."""
+        """Read every block, also those that were checked before, and yield an error for each damaged block."""
         for block in range(len(self._sums)):
             if not self._check(block):
                 yield self._damage(block)
@@ -314,7 +315,8 @@ def _end_to_end(starts: NDArray[np.int64], length: int) -> list[tuple[int, int, 
         length: the length of a row in bytes.
 
     Returns:
-        For each run, the position in `starts` of its first row, and the start and end of the run in bytes.
+        For each run: the index in `starts` of its first row, the offset of its first byte, and the offset after its
+        last byte.
     """
     found: list[tuple[int, int, int]] = []
     for row, start in enumerate(starts.tolist()):

@@ -72,9 +72,9 @@ def _measured(path: Path) -> Iterator[FileError]:
 
 
 def _opened(path: Path) -> tuple[Manifest | FileError, list[Segment | FileError]]:
-    """Return the manifest of the newest version and its segments, with an error in place of each unusable file.
+    """Return the manifest of the newest version and its segments. A file that cannot be used is replaced by its error.
 
-    If another process writes a new version meanwhile, that version is opened, because old files may be missing.
+    If another process writes a new version meanwhile, old files may be missing; then the new version is opened.
     """
     while True:
         number = newest(path)
@@ -96,7 +96,7 @@ def _segment_of(path: Path, manifest: Manifest, piece: Piece) -> Segment | FileE
 
 
 def _invalid_columns(segment: Segment) -> list[FileError]:
-    """Return the error if the columns of a segment cannot be read although their checksums match; otherwise []."""
+    """Return a list with the error if the columns of a segment are not valid, and an empty list otherwise."""
     try:
         segment.columns  # noqa: B018  # a cached property
     except FileError as damage:
@@ -105,9 +105,9 @@ def _invalid_columns(segment: Segment) -> list[FileError]:
 
 
 def _invalid(segment: Segment) -> Iterator[FileError]:
-    """Yield an error for each kind of invalid content that the segment was written with.
+    """Yield an error for each kind of invalid content in a segment whose checksums match.
 
-    Checksums cannot detect such content, because they match it.
+    Such content was invalid already when the segment was written, so the checksums cannot detect it.
     """
     path = segment.file.path
     try:
@@ -115,7 +115,7 @@ def _invalid(segment: Segment) -> Iterator[FileError]:
     except InputError as error:
         yield DamagedError(path, f"has invalid positions ({error})")
     if (segment.find(segment.columns.ids) != segment.live).any():
-        yield DamagedError(path, "has a table of sorted keys that does not match the ids of its photos")
+        yield DamagedError(path, "has sorted keys that do not match the ids of its photos")
     for start in range(0, len(segment), ROWS_AT_ONCE):
         bad = flaws(segment[start : start + ROWS_AT_ONCE].astype(np.float32, copy=False))
         give_back(segment.mapped)

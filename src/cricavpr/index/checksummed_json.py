@@ -32,8 +32,8 @@ def unseal(content: bytes) -> dict[str, Any]:
         content: the JSON text that `seal` returned, as bytes.
 
     Raises:
-        ValueError: the JSON is invalid, or its checksum is missing or wrong. The caller puts the file name before the
-            message, such as "has no checksum".
+        ValueError: the JSON is invalid, or its checksum is missing or wrong. The message is the end of a sentence that
+            begins with the file name, such as "has no checksum".
     """
     try:
         values = json.loads(content)

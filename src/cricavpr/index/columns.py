@@ -1,4 +1,4 @@
-"""Everything that an index stores about photos except descriptors: columns of numbers and bytes, one row a photo."""
+"""Everything that an index stores about photos except descriptors: columns of numbers and bytes. A photo is one row."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Everything that an index stores about N photos except their descriptors, in the order of adding.
+    """Everything that an index stores about N photos except their descriptors. The photo added first comes first.
 
     Attributes:
         ids: (N, 32) SHA-256 of each photo's bytes.
@@ -191,7 +191,7 @@ class Columns:
         metres: (N, 2) easting and northing in metres, NaN if unknown.
         zones: (N,) number of the UTM zone, negative in the southern hemisphere, 0 for a position without a zone.
         times: (N,) time of capture in UTC, NaT if unknown.
-        codes: (N,) for each photo, the index in `roots` of the folder that its name is relative to.
+        codes: (N,) for each photo, the number of its root folder: the position in `roots`, counted from 0.
         roots: the folders that the names are relative to.
         frame: coordinate frame of the positions: "none", "local" or "utm".
     """
@@ -271,13 +271,13 @@ class Columns:
         return self.positions.take(rows)
 
     def with_paths(self, paths: Sequence[tuple[str, bytes]]) -> Self:
-        """Return the same photos with other roots and names: one pair of root and name for each photo."""
+        """Return the same photos with the roots and names in `paths`, which has a pair (root, name) for each photo."""
         roots = tuple(dict.fromkeys(root for root, _ in paths))
         codes = np.array([roots.index(root) for root, _ in paths], np.uint32)
         return replace(self, raw_names=Ragged.of([name for _, name in paths]), codes=codes, roots=roots)
 
     def same_row(self, row: int, other: Columns, there: int) -> bool:
-        """Return whether photo `row` and photo `there` of `other` are equal, without comparing descriptors."""
+        """Return whether photo `row` is equal to photo `there` of `other`. Descriptors are not compared."""
         return self._row(row) == other._row(there)
 
     def _row(self, row: int) -> tuple[Any, ...]:
@@ -336,12 +336,13 @@ def refuse_one_name(names: Sequence[str]) -> None:
 
 
 def find_names(names: Iterable[str], there: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Look up `names` among the names `there`, and return the names found and the names not found.
+    """Look up each of `names` in `there`. Return two sets: the names found, and the names not found.
 
     A name also matches a name in `there` that differs only in its Unicode normalisation, if there is exactly one.
 
     Returns:
-        The names in `there` that match one of `names`, and those of `names` that match nothing.
+        The names in `there` that match one of `names`, as they are written in `there`; and the `names` that match
+        nothing.
 
     Example:
         >>> find_names(["Mu\u0308ller.jpg", "b.jpg"], ["M\xfcller.jpg"])
@@ -370,7 +371,7 @@ def pack_ids(ids: Sequence[bytes]) -> Bytes:  # (N, 32)
 
 
 def first_of_each(ids: Bytes) -> Indices:  # (N, 32) -> (M,)
-    """Return the row where each different id occurs first, sorted by row."""
+    """Return the row of the first occurrence of each distinct id, in ascending order."""
     whole = np.ascontiguousarray(ids).reshape(-1).view(f"V{ID_BYTES}")
     return np.sort(np.unique(whole, return_index=True)[1]).astype(np.int64)
 

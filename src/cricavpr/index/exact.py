@@ -1,11 +1,11 @@
 """Exact search of an index. A score depends only on its query and its photo, bit for bit.
 
 The rounding of a matrix product depends on the number of queries and on the other rows. So the matrix product only
-chooses candidates: the rows whose product is within the rounding error of the best ones. Each pair of query and
-candidate is then scored alone, in float64 rounded to float32. Every search engine gets its scores here, so a score does
-not depend on the engine, on filters, on other queries, or on the order of adding.
+chooses candidates: the rows that may be among the best, given the largest possible rounding error. Each pair of query
+and candidate is then scored alone, in float64 rounded to float32. Every search engine gets its scores here. So a score
+does not depend on the engine, on filters, on other queries, or on the order in which photos were added.
 
-`search.py` ranks whole databases for evaluation instead.
+For evaluation, `search.py` ranks whole databases in another way.
 """
 
 from __future__ import annotations
@@ -100,15 +100,15 @@ def search_rows(
 
 
 class _Best:
-    """The k best rows of each query among the blocks so far. Blocks must be added in the order of their rows."""
+    """The k best rows of each query among the blocks taken so far. Blocks must be taken in the order of their rows."""
 
     def __init__(self, queries: Queries, k: int, nominate: Products) -> None:
         self.queries, self.k, self.nominate = queries, k, nominate
         self.rows = np.full((len(queries), k), -1, np.int64)
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
-        # A float32 sum of D products has an error of at most D * 2^-24 times the lengths of the two vectors, whatever
-        # the order of summation (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1). D + 8 instead
-        # of D allows for the rounding of the result to float32.
+        # A float32 sum of D products has an error of at most D * 2^-24 times the product of the lengths of the two
+        # vectors, whatever the order of summation (Higham, "Accuracy and Stability of Numerical Algorithms", 2002,
+        # 3.1). D + 8 instead of D allows for the rounding of the result to float32.
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1) * (1 + 2 * UNIT_TOLERANCE)
         self.slack = ((queries.shape[1] + 8) * 2.0**-24 * lengths).astype(np.float32)  # (Q,)
 
@@ -120,7 +120,7 @@ class _Best:
                 self._keep(query, numbers[place], _scored(self.queries, query, vectors, place))
 
     def _near(self, asked: Indices, vectors: Floats) -> tuple[Indices, Indices]:  # (n,) twice
-        """Return the pairs of query and row of the block whose exact score may be among the k best."""
+        """Return the rows of the block that may be among the k best of a query, as pairs of a query and a row."""
         scores, slack = self.nominate(self.queries[asked], vectors), self.slack[asked]
         if not np.isfinite(scores).all():
             raise InputError("a score is not finite: a descriptor of the index is damaged. Build the index again.")
@@ -135,7 +135,10 @@ class _Best:
         return asked[query], place
 
     def _keep(self, query: Indices, row: Indices, score: Scores) -> None:  # (n,) each
-        """Merge scored pairs of query and row with the best rows so far."""
+        """Compare new rows with the best rows so far, and keep the k best of each query.
+
+        For each i, the row `row[i]` has the score `score[i]` for the query `query[i]`.
+        """
         some = np.unique(query)
         query = np.concatenate([np.repeat(some, self.k), query])
         row = np.concatenate([self.rows[some].ravel(), row])
@@ -147,7 +150,10 @@ class _Best:
 
 
 def _scored(queries: Queries, query: Indices, vectors: Floats, place: Indices) -> Scores:  # (n,)
-    """Return the score of each pair of query and row, computed in float64 and rounded to float32."""
+    """Return the scores of n pairs, computed in float64 and rounded to float32.
+
+    Pair i is the query `query[i]` and the row `place[i]` of `vectors`.
+    """
     scores = np.empty(len(query), np.float32)
     step = max(1, PAIRS_AT_ONCE // queries.shape[1])
     for start in range(0, len(query), step):

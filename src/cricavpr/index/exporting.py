@@ -60,8 +60,8 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 def _csv(snapshot: Snapshot, path: Path) -> None:
     """Write a CSV table with a header.
 
-    Names that are not valid UTF-8 keep their bytes. Names and tags are escaped, so that no spreadsheet program runs
-    them as formulas.
+    Names that are not valid UTF-8 are written with their original bytes. Names and tags are escaped, so that no
+    spreadsheet program runs them as formulas.
     """
     with (
         written_beside(path) as beside,
@@ -76,7 +76,7 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """Write a GeoJSON feature for each photo on its own line. Without a known latitude, the geometry is null."""
+    """Write GeoJSON with one line and one feature for each photo. The geometry is null if the latitude is not known."""
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):

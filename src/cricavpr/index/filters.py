@@ -1,6 +1,6 @@
 """Filters of photos by place, time and tag.
 
-A photo without a known position matches no filter by place, and a photo without a known time no filter by time.
+A photo without a known position matches no filter by place. A photo without a known time matches no filter by time.
 `str(filter)` is a phrase for messages, such as "within 500 m of 55.6, 13.0".
 """
 
@@ -26,7 +26,7 @@ class Filter(Protocol):
     """A condition on photos."""
 
     def mask(self, columns: Columns) -> Mask:
-        """Return a mask (N,) of the photos that match. Raises InputError if the index does not have the data."""
+        """Return a mask (N,) of the photos that match. Raises InputError if the index lacks the data to filter by."""
 
     def __str__(self) -> str:
         """Return a phrase that describes the photos that match."""
@@ -200,7 +200,8 @@ def mask_of(where: Filter, columns: Columns) -> Mask:
     """Return a mask (N,) of the photos that match a filter.
 
     Raises:
-        InputError: no photo matches, or the index does not have the data, such as positions with a latitude.
+        InputError: no photo matches, or the index lacks the data for the filter, such as latitudes for a filter by
+            place.
     """
     fits = where.mask(columns)
     if not fits.any():

@@ -35,7 +35,9 @@ _CODES = re.compile(r"codes-([0-9a-f]{16})-[0-9a-f]{8}\.bin")
 
 @dataclass(frozen=True)
 class Removed:
-    """The manifest entry of a file that lists the removed rows of one segment, sorted, as integers of 8 bytes.
+    """The manifest entry of a file that lists the removed rows of one segment.
+
+    The file holds the row numbers as integers of 8 bytes, in ascending order.
 
     Attributes:
         file: name of the file.
@@ -50,7 +52,7 @@ class Removed:
     def __post_init__(self) -> None:
         _check_name(self.file, _REMOVED)
         if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
+            raise ValueError(f"the count of removed rows must be at least 1, got {self.count}")
 
     @property
     def bytes(self) -> int:
@@ -93,7 +95,7 @@ class Manifest:
     Attributes:
         version: number of the version.
         made_by: the method, weights and settings that made the descriptors.
-        pieces: the entries of the segment files, in the order of adding.
+        pieces: the entries of the segment files, in the order in which they were added.
         dtype: type of the stored descriptors: "float32" or "float16".
     """
 
@@ -123,7 +125,7 @@ class Manifest:
                 yield piece.removed.file
 
     def has_codes(self, name: str) -> bool:
-        """Return whether a file name belongs to the compressed search of this version."""
+        """Return whether a file with this name belongs to the compressed search of this version."""
         codes = _CODES.fullmatch(name)
         if codes is None:
             return name in (QUANTISER, TUNED)
@@ -155,7 +157,7 @@ class Manifest:
         except InputError as error:
             raise DamagedError(path, f"does not describe an index ({str(error).rstrip('.')})") from error
         if manifest.name != path.name:
-            raise DamagedError(path, f"is the manifest of version {manifest.version}")
+            raise DamagedError(path, f"has the version number {manifest.version}, expected that of its file name")
         return manifest
 
 
@@ -210,7 +212,7 @@ def newest(folder: Path) -> int:
 
 
 def is_ours(name: str) -> bool:
-    """Return whether an index uses this file name, for a complete or for an unfinished file."""
+    """Return whether a file with this name belongs to an index, either as a complete or as an unfinished file."""
     if name.startswith(".") and name.endswith(PARTIAL):
         name = name[1:].rsplit(".", 2)[0]
     ours = (_NAME, _SEGMENT, _REMOVED, _CODES)

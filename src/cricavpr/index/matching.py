@@ -1,8 +1,8 @@
-"""Matching of given photos with the photos of an index: by path, by bytes, or by their place in a moved folder.
+"""Matching of given photos with the photos of an index: by path, by bytes, or by the path inside a moved folder.
 
 Photos match if their paths lead to the same file, also through symbolic links. If the file of an indexed photo no
-longer exists and a given photo has the same bytes, the photo has moved. If the folder of that file no longer exists
-either, all photos of the folder have moved with it.
+longer exists and a given photo has the same bytes, the photo counts as moved. If the folder of the missing file no
+longer exists either, all photos of that folder count as moved.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Matches:
 
     Attributes:
         rows: for each given photo, the rows of the index that it replaces; a row with the same bytes comes first.
-        paths: for each given photo, the row of the index whose root and name it takes over, or -1 if the given photo
-            keeps its own root and name.
+        paths: for each given photo, the row of the indexed photo from which it takes root and name; -1 if it keeps its
+            own root and name.
         moved: the old and new path of each folder that has moved.
     """
 
@@ -35,12 +35,12 @@ class Matches:
     def keep(self, old: Columns, new: Columns, *, tags: bool, positions: bool) -> Columns:
         """Return the given photos, completed with data of the indexed photos that they match.
 
-        Missing times are always taken from the index, and root and name as `paths` says.
+        Missing times are always taken from the index. `paths` decides which photos take root and name from the index.
 
         Args:
             old: the photos of the index.
             new: the given photos.
-            tags: whether to take the tags from the index.
+            tags: whether to take the tags of matched photos from the index.
             positions: whether to take the positions of matched photos from the index.
         """
         first = np.array([rows[0] if rows else -1 for rows in self.rows], np.int64)
@@ -64,7 +64,7 @@ class Matches:
 def match(
     old: Columns,
     new: Columns,
-    same: Indices,  # (N,) the row of the index with the bytes of each given photo, or -1
+    same: Indices,  # (N,) for each given photo, the row of the indexed photo with the same bytes, or -1
 ) -> Matches:
     """Match the given photos `new` with the photos `old` of an index."""
     here, there = _real_paths(old), _real_paths(new)
@@ -102,7 +102,7 @@ def _moved_folder(old: bytes, new: bytes) -> dict[bytes, bytes]:
 
 
 def _in_moved_folder(path: bytes, folders: dict[bytes, bytes], at: dict[bytes, list[int]]) -> list[int]:
-    """Return the rows of the indexed photos that were at this path inside a moved folder, before it was moved.
+    """Return the rows of the indexed photos that are now at `path`, because their folder was moved.
 
     Args:
         path: the path of a given photo, after the move.

@@ -33,7 +33,9 @@ class KnownPhotos(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Predictions):
-    """The result of a search: for each query, the rows of the best photos in `photos`, best first, and their scores.
+    """The result of a search: for each query, the best photos and their scores, best first.
+
+    The indices are rows of `photos`.
 
     Attributes:
         photos: the photos that the rows refer to.
@@ -111,7 +113,7 @@ class PhotoIndex(Protocol):
         """Return facts about the index, such as the number of photos, as values for JSON."""
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes."""
+        """Return, for each id, whether the index has this photo. The id of a photo is the SHA-256 of its bytes."""
 
     def searcher(self, *, engine: str = "auto", where: Filter | None = None) -> Searcher:
         """Return a `Searcher` for many searches with the same engine and filter.

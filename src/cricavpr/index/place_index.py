@@ -53,7 +53,7 @@ class PlaceIndex:
     """
 
     snapshot: Snapshot
-    _codes: InMemory | None = None  # codes that an earlier version has loaded into memory, for reuse
+    _codes: InMemory | None = None  # codes that were loaded into memory for an earlier version
 
     # --- making an index
 
@@ -104,7 +104,7 @@ class PlaceIndex:
         return cls(Snapshot.open(Path(path), version))
 
     def newest(self) -> Self:
-        """Open the newest version and return it; this object keeps its version. Raises the errors of `open`."""
+        """Open the newest version and return it; this object itself is not changed. Raises the errors of `open`."""
         return self._followed_by(Snapshot.open(self.path, near=self.snapshot))
 
     def _followed_by(self, snapshot: Snapshot) -> Self:
@@ -198,7 +198,7 @@ class PlaceIndex:
         return self.snapshot.find(pack_ids(ids))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes.
+        """Return, for each id, whether the index has this photo. The id of a photo is the SHA-256 of its bytes.
 
         Raises:
             InputError: an id is not 32 bytes.
@@ -237,8 +237,8 @@ class PlaceIndex:
     ) -> Found:  # (Q, min(top, photos that match))
         """Return the `top` photos with the highest scores for each query, best first.
 
-        Photos with equal scores are in the order of adding. A score depends only on its query and its photo, bit for
-        bit.
+        Photos with equal scores are returned in the order in which they were added. A score depends only on its query
+        and its photo, bit for bit.
 
         Args:
             top: number of photos to return for each query.
@@ -299,9 +299,9 @@ class PlaceIndex:
     ) -> Tuning:
         """Measure the recall of compressed search for several lengths of the shortlist, and store the result.
 
-        Photos of the index are the queries. From then on, the engine "auto" uses the shortest shortlist whose recall
-        at 1 and at 10 is at least `target`, until more than a fifth of the photos have changed. The codes must exist:
-        see `prepare`. The whole index is read once.
+        Photos of the index are the queries. Afterwards, the engine "auto" uses the shortest shortlist whose recall at 1
+        and at 10 is at least `target`. The result is ignored once more than a fifth of the photos have changed. The
+        codes must exist: see `prepare`. The whole index is read once.
 
         Args:
             sample: number of photos to use as queries.
@@ -356,12 +356,12 @@ class PlaceIndex:
         return self._changed(change)
 
     def update(self, photos: Photos, *, wait_s: float = 0.0) -> Change[Self]:
-        """Add photos. Each replaces the photo of the index with the same path or the same bytes. Raises as `add` does.
+        """Add photos. Each replaces the photo of the index that has the same path or the same bytes.
 
-        Photos that have not changed keep their row. Tags, times and positions that are not given are kept from the
-        replaced photo. A photo that is in the index under another path (it was given as a copy, or through a symbolic
-        link) keeps the root and name in the index. Photos in a folder that has moved are recognised by their bytes and
-        names; see `Change.moved`.
+        Photos that have not changed keep their row. Tags, times and positions that are not given are taken from the
+        replaced photo. A copy of a photo of the index, or a symbolic link to it, gets the root and name of that photo.
+        Photos in a folder that has moved are recognised by their bytes and names; see `Change.moved`. Raises the errors
+        of `add`.
         """
         given = photos.descriptors
         keep = {"keep_tags": photos.tags is None, "keep_positions": photos.positions is None}

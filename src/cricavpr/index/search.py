@@ -2,7 +2,8 @@
 
 The database may be a memory-mapped file of any size: it is read once, block by block. Scores are computed as in
 published evaluations, with one matrix product for each block and up to 512 queries. A search of an index (`exact.py`)
-scores each pair of query and photo alone instead; that would change published figures in the last digit.
+scores each pair of query and photo alone instead. That is not done here, because it could change the last digit of
+published figures.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Distance = Literal["dot", "l2"]  # the score is the dot product, or minus the sq
 SCORES_AT_ONCE = 4_000_000  # scores in a block: 16 MB of float32
 VALUES_AT_ONCE = 16_000_000  # values of the database vectors in a block: 64 MB of float32
 QUERIES_AT_ONCE = 512
-TIE = 1e-6  # scores that differ by less than this times the lengths of the vectors count as equal in ranks
+TIE = 1e-6  # scores count as equal in ranks if they differ by at most this, for vectors of length 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +57,9 @@ def top_k(
     scores: NDArray[Any],  # (Q, N)
     k: int,
 ) -> tuple[Indices, NDArray[Any]]:  # (Q, min(k, N)) twice
-    """Return the columns of the k highest scores in each row and these scores, best first. Ties go to the lower column.
+    """For each row, return the columns of the k highest scores, and these scores. Ties go to the lower column.
 
-    The result is that of a stable sort of each row, but it is computed faster.
+    The highest score comes first. The result is that of a stable sort of each row, but it is computed faster.
 
     Raises:
         InputError: k is below 1, or a score is NaN.
@@ -195,7 +196,7 @@ class _Targets:
     Attributes:
         index: (Q,) database index of the target, -1 if no vector is correct.
         score: (Q,) score of the target.
-        tie: (Q,) scores whose difference from the score of the target is at most this count as equal.
+        tie: (Q,) largest difference from the score of the target at which another score counts as equal.
     """
 
     index: Indices
@@ -357,7 +358,7 @@ def _pair_scores(
     columns: Indices,  # (P,) database row of each pair
     distance: Distance,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,) each
-    """Return the score of each pair of query and database row, and the difference below which scores count as equal.
+    """Return the score of each pair of a query and a database row, and the tie of each pair; see `_Targets.tie`.
 
     The rows are read in the order of the file, which is faster.
     """

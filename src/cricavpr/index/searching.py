@@ -1,8 +1,7 @@
 """Choice of the engine, exact or compressed, that searches a version of an index, and of the reason for it.
 
-By default (engine "auto") the compressed engine is used only if the index is large, the codes fit into memory, and
-`cricavpr index tune` has measured on photos of the index that its recall is nearly that of exact search. So nobody
-loses recall unknowingly.
+By default (engine "auto"), compressed search is used only if three conditions are met: the index is large, the codes
+fit into memory, and `cricavpr index tune` has measured that the recall is nearly that of exact search.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ class FolderSearcher:
     def search(self, queries: DescriptorSet, top: int = 5) -> Found:  # (Q, D) -> (Q, min(top, photos allowed))
         """Return the `top` photos with the highest scores for each query, best first.
 
-        Photos with equal scores are in the order of adding.
+        Photos with equal scores are returned in the order in which they were added.
 
         Raises:
             MadeByError: the queries were made with another method, weights or settings than the index.
@@ -135,7 +134,7 @@ class Searching:
 
     Args:
         photos: names and positions of the photos of this version.
-        known: codes that an earlier version has loaded into memory, for reuse.
+        known: codes that were loaded into memory for an earlier version. They are used again.
     """
 
     def __init__(self, snapshot: Snapshot, photos: KnownPhotos, known: InMemory | None = None) -> None:
@@ -178,7 +177,7 @@ class Searching:
         return replace(searcher, notes=(*notes, *searcher.notes))
 
     def auto(self, allowed: Mask | None, ram_budget_mb: float) -> FolderSearcher:
-        """Return a searcher that uses codes if that is faster and `tune` has measured the recall; otherwise exact."""
+        """Return a compressed searcher if it is faster and `tune` measured its recall; otherwise an exact searcher."""
         if allowed is not None:
             return self._choose(allowed, ram_budget_mb)
         asked = ram_budget_mb, *size_and_time(self.snapshot.path / TUNED)
@@ -200,7 +199,7 @@ class Searching:
             return self.exact(allowed, reason=str(error))
 
     def _choice(self, allowed: Mask | None, ram_budget_mb: float) -> Choice:
-        """Choose the engine by the number of photos that may be found, if the codes of all rows fit into memory."""
+        """Choose the engine by the number of photos that may be found and by the memory for the codes of all rows."""
         dim, count = self.snapshot.rows.dim, len(self.snapshot)
         choice = choose(count if allowed is None else int(np.count_nonzero(allowed)), dim, ram_budget_mb)
         return choice if choice.engine == "exact" else choose(len(self.snapshot.rows), dim, ram_budget_mb)

@@ -103,7 +103,7 @@ class Segment:
         about, arrays = self.file.about, self.file.arrays
         for key, value in {"kind": KIND, "made_by": made_by.fingerprint}.items():
             if about[key] != value:
-                raise ValueError(f"{key} is {about[key]}, expected {value}")
+                raise ValueError(f"its {key} is {about[key]}, expected {value}")
         self.frame, self.roots = str(about["frame"]), tuple(map(str, about["roots"]))
         if self.frame not in FRAMES:
             raise ValueError(f"unknown frame {self.frame!r}")
@@ -112,10 +112,12 @@ class Segment:
         wanted |= {name: (kind, arrays[name].shape[:1]) for name, kind in FREE.items()}
         for name, (kind, shape) in wanted.items():
             if (arrays[name].type, arrays[name].shape) != (kind, shape):
-                raise ValueError(f"{name} are {arrays[name].type} of shape {arrays[name].shape}")
+                raise ValueError(
+                    f"{name} are {arrays[name].type} of shape {arrays[name].shape}, expected {kind} of shape {shape}"
+                )
         vectors = arrays["vectors"]
         if vectors.type not in STORED.values() or vectors.shape != (count, self.dim):
-            raise ValueError(f"vectors are {vectors.type} of shape {vectors.shape}")
+            raise ValueError(f"vectors are {vectors.type} of shape {vectors.shape}, expected shape {(count, self.dim)}")
 
     @cached_property
     def live(self) -> Indices:

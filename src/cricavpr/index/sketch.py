@@ -29,7 +29,7 @@ def sketch_of(photos: PhotoKeys) -> Sketch:
     """Return the sketch of a set of photos: their lowest 256 hashes. `likeness` compares two sketches.
 
     The method is that of Broder, "On the resemblance and containment of documents" (1997). A hash depends on the id of
-    a photo and on its position rounded to a metre, so a photo with a new position counts as another photo.
+    a photo and on its position, rounded to a metre. So a photo with a new position counts as another photo.
     """
     lowest = np.empty(0, np.int64)
     for ids, metres in photos:
@@ -58,7 +58,7 @@ def left_of(sketch: Sequence[int], photos: PhotoKeys) -> Sketch:
 
 
 def wipe(folder: Path, photos: PhotoKeys) -> None:
-    """Wipe the hashes of removed photos from the calibration of an index; only their number is kept.
+    """Wipe the hashes of removed photos from the calibration of an index. The number of wiped hashes is stored instead.
 
     A damaged calibration cannot be used, so its file is removed. Nothing happens if there is no calibration.
 

@@ -29,12 +29,14 @@ ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One open version of an index. Photos are numbered from 0 in the order of adding, through all segments.
+    """One open version of an index.
+
+    Photos are numbered from 0 through all segments, in the order in which they were added.
 
     Attributes:
         path: the folder of the index.
         manifest: the manifest of the version.
-        segments: the open segments, in the order of adding.
+        segments: the open segments, in the order in which they were added.
     """
 
     path: Path
@@ -62,7 +64,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, path: Path, manifest: Manifest, near: Snapshot | None = None) -> Self:
-        """Open the files of a manifest. The open segments of `near`, another open version, are used again."""
+        """Open the files that a manifest lists. The open segments of `near`, another open version, are used again."""
         same = near is not None and near.path == path and near.manifest.made_by == manifest.made_by
         known = near.segments if near is not None and same else ()
         there = {segment.piece: segment for segment in known if segment.file.is_current()}
@@ -112,7 +114,10 @@ class Snapshot:
         return found
 
     def ids_and_metres(self) -> Iterator[tuple[Bytes, Metres]]:  # (n, 32), (n, 2)
-        """Yield the ids and positions of the photos of each segment. The memory of a segment is released after it."""
+        """Yield the ids and positions of the photos of one segment after another.
+
+        The memory of a segment is released before the next segment is read.
+        """
         for segment in self.segments:
             yield segment.ids_and_metres()
             give_back(segment.mapped)

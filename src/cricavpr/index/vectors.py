@@ -42,7 +42,9 @@ class Part(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The vectors of all N rows of several files, one file after another, including removed rows, for search engines.
+    """The vectors of all N rows of several files, one file after another.
+
+    Search engines use this class. Removed rows are included.
 
     Attributes:
         parts: the vectors of each file, (n, D) float16 or float32.
@@ -71,7 +73,7 @@ class Rows:
 
     @cached_property
     def starts(self) -> Indices:
-        """The first row of each of P parts, followed by the number of rows: (P + 1,)."""
+        """(P + 1,) the first row of each of the P parts, and at the end the number of all rows."""
         return np.array([0, *itertools.accumulate(map(len, self.parts))], np.int64)
 
     def allowed(self, also: Mask | None = None) -> Mask | None:
@@ -129,9 +131,9 @@ class Rows:
 
 
 class Vectors:
-    """The vectors (N, D) of the photos in float32, in the order of adding, without removed photos.
+    """The vectors (N, D) of the photos in float32, without removed photos. The photo added first comes first.
 
-    Indexing works as for an array. It reads rows from the disk and checks their checksums.
+    Use it like a numpy array. Indexing reads rows from the disk and checks their checksums.
     """
 
     ndim = 2

@@ -50,7 +50,10 @@ Floats = Vectors | NDArray[np.float32]  # (N, D)
 
 
 def create(path: Path, made_by: MadeBy, dtype: str = FLOAT32) -> Snapshot:
-    """Make an index without photos. Raises InputError if the folder is in use or cannot be written."""
+    """Make an index without photos.
+
+    Raises InputError if the folder holds an index or other files, or if it cannot be written.
+    """
     with _made(path), writer_of(path):
         if versions(path):
             raise InputError(f"{path} is a place index already. Open this index, or choose another folder.")
@@ -105,8 +108,9 @@ def update(
     `matching` explains which photos match.
 
     Args:
-        keep_tags: whether a replaced photo passes its tags on, because no tags are given.
-        keep_positions: whether a replaced photo passes its position on, because no positions are given.
+        keep_tags: whether a new photo takes the tags of the photo that it replaces, because no tags are given.
+        keep_positions: whether a new photo takes the position of the photo that it replaces, because no positions are
+            given.
     """
     with writer_of(near.path, wait_s):
         base = _newest_made_by(near, made_by)
@@ -127,7 +131,10 @@ def update(
 
 
 def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float = 0.0) -> Change[Snapshot]:
-    """Remove the photos whose numbers `choose` returns, given the newest version. Their bytes stay until `compact`."""
+    """Remove photos from the newest version. Their bytes stay in the files until `compact` wipes them.
+
+    `choose` gets the newest version and returns the numbers of the photos to remove.
+    """
     with writer_of(near.path, wait_s):
         base = Snapshot.open(near.path, near=near)
         rows = np.unique(choose(base))
@@ -139,7 +146,9 @@ def remove(near: Snapshot, choose: Callable[[Snapshot], Indices], wait_s: float 
 
 
 def compact(near: Snapshot, progress: Report | None = None, wait_s: float = 0.0) -> Snapshot:
-    """Merge small segments, and wipe removed photos from all files. Readers that opened an older version keep it.
+    """Merge small segments, and wipe removed photos from all files.
+
+    Readers can still use an older version that they have opened.
 
     Raises:
         InputError: the disk is full, or an old file cannot be removed.
@@ -334,8 +343,9 @@ def _write(base: Snapshot, columns: Columns, blocks: Blocks) -> Piece:
 def _tail(segments: Sequence[Segment], rows: int) -> int:
     """Return how many segments at the end of the index to merge with `rows` new photos.
 
-    A segment is merged while it has less than twice as many photos as the new segment, and the result has at most
-    `FOLD_BYTES`. So adding photos one by one makes few segments and writes each photo only a few times.
+    The last segment is merged if it has less than twice as many photos as are to be written, and the result has at most
+    `FOLD_BYTES`. Then the segment before it is looked at in the same way, and so on. So adding photos one by one makes
+    few segments and writes each photo only a few times.
     """
     taken = 0
     for segment in reversed(segments):

@@ -1,8 +1,9 @@
 """The files of compressed search in the folder of an index: a quantiser, and one file of codes for each segment.
 
-A code is a short approximation of a descriptor, and the quantiser computes codes. Both can be made again from the
-descriptors at any time, so the manifest does not list their files. They are written and removed under the lock of the
-index, only for segments of the newest version, and removed with their segment.
+A code is a short approximation of a descriptor, and the quantiser computes codes. The codes and the quantiser can be
+made again from the descriptors at any time, so the manifest does not list their files. A process must hold the lock of
+the index to write or remove these files. Codes are written only for segments of the newest version, and removed
+together with their segment.
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ def encode_all(segment: Segment, quantiser: Quantiser, progress: Callable[[int],
 
 
 def damaged_codes(path: Path, manifest: Manifest) -> Iterator[FileError]:
-    """Yield an error for each damaged file of compressed search of a version; missing files are ignored."""
+    """Yield an error for each damaged file of codes of a version, and for its quantiser if that is damaged.
+
+    Missing files are ignored.
+    """
     try:
         quantiser = quantiser_of(path, manifest.made_by)
     except FileError as error:
@@ -135,7 +139,9 @@ def prepare(
     progress: Report | None = None,
     wait_s: float = 0.0,
 ) -> str | None:
-    """Make the quantiser and the codes of the newest version, unless it has a quantiser. See `PlaceIndex.prepare`.
+    """Learn a quantiser and make the codes of the newest version. See `PlaceIndex.prepare`.
+
+    Nothing is done if the index has a quantiser and `learn` is False.
 
     If the process is killed, the earlier codes remain in use, because the new quantiser is written last. Calling this
     function again resumes the work: the same photos give the same quantiser, and finished files of codes are kept.
@@ -202,7 +208,7 @@ def carry(base: Snapshot, written: Sequence[tuple[Sequence[Segment], Piece]]) ->
 # --- opening the engine
 
 
-# Codes in memory, by the fingerprint of the quantiser and the checksum of the segment.
+# Codes in memory. The key is the fingerprint of the quantiser and the checksum of the segment.
 InMemory = dict[tuple[str, str], tuple[Packed, ...]]
 
 
@@ -211,7 +217,7 @@ class Opened:
     """The compressed engine of one version of an index, ready to search.
 
     Attributes:
-        codes: the codes of the engine, for reuse by later versions.
+        codes: the codes of the engine, which later versions use again.
         notes: one line for each file of codes that was missing or damaged and was made again.
     """
 
@@ -224,7 +230,7 @@ def open_compressed(snapshot: Snapshot, known: InMemory | None = None) -> Opened
     """Open the compressed engine of a version. Missing or damaged codes are made, and written if possible.
 
     Args:
-        known: codes that an earlier version has loaded into memory, for reuse.
+        known: codes that were loaded into memory for an earlier version. They are used again.
 
     Raises:
         InputError: there is no valid quantiser, or a segment is damaged.

@@ -1,11 +1,11 @@
 """The compressed engine: codes in memory select a shortlist of photos, which is scored exactly.
 
-Only the descriptors of the shortlist are read from the disk. The codes are computed by a quantiser (Jegou et al.,
-"Product quantization for nearest neighbor search", 2011), which is learnt once on a sample of the descriptors and then
-kept. A descriptor is centred, projected on the principal directions of the sample, and rotated at random so that all
-parts of the code have similar variance (as in Ge et al., "Optimized product quantization", 2013, but without their
-optimisation). Then it is divided into parts, and each part is coded with 4 bits. docs/search.md gives the reasons for
-the numbers below.
+Only the descriptors of the shortlist are read from the disk. The codes are computed by a quantiser, which is learnt
+once on a sample of the descriptors and then kept. The method is that of Jegou et al., "Product quantization for nearest
+neighbor search" (2011). A descriptor is centred, projected on the principal directions of the sample, and rotated at
+random. The rotation gives all parts of the code a similar variance, as in Ge et al., "Optimized product quantization"
+(2013), but it is not optimised. Then the result is divided into parts, and each part is coded with 4 bits.
+docs/search.md gives the reasons for the numbers below.
 
 Letters in shapes: D values of a descriptor, d values after the projection, M parts of a code.
 """
@@ -35,21 +35,21 @@ from cricavpr.index.vectors import Floats, Indices, Mask, Rows, advise
 from cricavpr.pca import principal_directions
 
 KIND = "cricavpr.quantiser.2"
-DIMS = 512  # principal directions of the projection
-PARTS = 256  # parts of a code, of 4 bits each: 128 bytes a code; even, and a divisor of DIMS
+DIMS = 512  # values of a descriptor after the projection on the principal directions
+PARTS = 256  # parts of a code; 4 bits each, so a code has 128 bytes. PARTS is even and divides DIMS
 SAMPLE = 16_384  # rows to learn from, spread evenly over the index
-FEWEST_ROWS = 64  # rows that learning needs at least
+FEWEST_ROWS = 64  # the fewest rows to learn from
 AT_ONCE = 192  # vectors in each matrix product: always the same number, because the rounding depends on it
 ARRAYS = ("mean", "projection", "centroids")
 
 SHORTLIST = 400  # default number of vectors that are read for each query; `tune` measures how many an index needs
-SHORTLIST_PER_RESULT = 10  # at least this many vectors are read for each result of a query
+SHORTLIST_PER_RESULT = 10  # for each photo that a query asks for, at least this many vectors are read
 READ_ROWS = 4096  # vectors of a shortlist in memory at a time
 FEW = 20  # if a filter allows at most 20 times the shortlist, all allowed rows are read and the result is exact
 
 
 def code_size(dim: int, rows: int) -> tuple[int, int]:
-    """Return the number of principal directions and of parts of a code.
+    """Return two numbers: how many values a projected descriptor has, and into how many parts it is divided.
 
     Args:
         dim: number of values of a descriptor.
@@ -67,7 +67,8 @@ class Quantiser:
     Attributes:
         mean: (D,) float32 mean of the descriptors that it was learnt from.
         projection: (d, D) float32 projection to d values, with orthonormal rows.
-        centroids: (M, 16, d / M) float32 centroids of each part, of which a code names one by 4 bits.
+        centroids: (M, 16, d / M) float32, 16 centroids for each part. For each part, a code holds the number of the
+            nearest centroid in 4 bits.
         made_by: fingerprint of the method, weights and settings that made the descriptors.
     """
 
@@ -124,7 +125,7 @@ class Quantiser:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the quantiser: of the arrays and of `made_by`, which decide every code."""
+        """The SHA-256 of the arrays and of `made_by`. Quantisers with the same fingerprint make the same codes."""
         digest = hashlib.sha256(self.made_by.encode())
         for array in self.arrays().values():
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
@@ -146,9 +147,11 @@ class Quantiser:
         return codes
 
     def project(self, query: NDArray[np.float32]) -> NDArray[np.float32]:  # (D,) -> (1, d)
-        """Return the projected query. The mean is not subtracted, because it shifts all scores of a query equally.
+        """Return the projected query.
 
-        The projection does not use BLAS, whose threads would keep the cores busy while codes are scanned.
+        The mean is not subtracted, because that would change all scores of a query by the same amount.
+
+        BLAS is not used for the projection: its threads would keep the cores busy while codes are scanned.
         """
         projected: NDArray[np.float32] = np.einsum("kd,d->k", self.projection, query)
         return projected[None]
@@ -221,7 +224,7 @@ class CompressedEngine:
         k: int,
         allowed: Mask | None = None,  # (N,)
     ) -> Predictions:  # (Q, min(k, rows allowed))
-        """Return the k rows with the highest scores on each query's shortlist, with the scores of `ExactEngine`.
+        """Return the k rows with the highest scores among the shortlist of each query. The scores are exact.
 
         Args:
             allowed: which rows may be found; None for all. Removed rows are never found.
@@ -247,7 +250,7 @@ class CompressedEngine:
         return Predictions(nearest[found.indices], found.scores)
 
     def nominated(self, projected: NDArray[np.float32], wanted: int, mask: Mask | None, count: int) -> Indices:
-        """Return the `wanted` rows whose codes have the highest estimated scores, among the allowed rows.
+        """Return the `wanted` allowed rows with the highest scores, as estimated from the codes.
 
         Args:
             mask: which rows are allowed; None for all.
@@ -267,7 +270,7 @@ class CompressedEngine:
 def _products_of_one(query: Queries, vectors: Floats) -> Scores:  # (1, D), (n, D) -> (1, n)
     """Return the dot products of one query with vectors.
 
-    They are computed without BLAS, whose threads would keep the cores busy while the next query is searched.
+    BLAS is not used: its threads would keep the cores busy while the next query is searched.
     """
     alone: Scores = np.einsum("d,nd->n", query[0], vectors)
     return alone[None]

@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 T = TypeVar("T")
 R = TypeVar("R")
 
-CENTROIDS = 16  # number of centroids of each part, so that 4 bits name one
+CENTROIDS = 16  # number of centroids of each part, because a part of a code has 4 bits
 PACKED_ROWS = 1 << 18  # rows in one `Packed` at most
 
 
@@ -134,7 +134,7 @@ def best_codes(
 ) -> Indices:  # (min(count, N),) best first
     """Return the `count` rows with the highest estimated scores. Ties go to the lower row.
 
-    Only one query is scanned at a time, because a scan with several queries may choose other rows in a tie.
+    The scan takes one query at a time, because faiss may resolve ties differently when it scans for several queries.
     """
     query, starts = np.ascontiguousarray(query, np.float32), np.cumsum([0, *(piece.rows for piece in pieces)])
     if len(pieces) < 2 or starts[-1] < PACKED_ROWS:

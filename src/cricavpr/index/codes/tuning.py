@@ -28,7 +28,7 @@ from cricavpr.schema import build, to_plain
 
 SHORTLISTS = (110, 200, 400, 800, 1600)
 TARGET = 0.99
-BEST = 10  # recall is measured over this many matches of each query
+BEST = 10  # the number of best matches that are compared for each query
 
 FORMAT = "cricavpr.tuned.3"
 MOST_BYTES = 1 << 24
@@ -79,11 +79,14 @@ class Tuning:
 
     def __post_init__(self) -> None:
         if min(self.rows, self.queries, *(one.shortlist for one in self.settings)) < 1 or not 0 < self.target <= 1:
-            raise ValueError("a number is out of range")
+            raise ValueError("rows, queries and shortlists must be at least 1, and the target must be in (0, 1]")
 
     @property
     def keeps(self) -> Setting | None:
-        """The measurement of the shortest shortlist whose recall at 1 and at 10 reaches the target, or None."""
+        """The measurement of the shortest shortlist that reaches the target, or None if no shortlist reaches it.
+
+        A shortlist reaches the target if its recall at 1 and its recall at 10 do.
+        """
         return next((one for one in self.settings if min(one.recall_at_1, one.recall_at_10) >= self.target), None)
 
     @property
@@ -118,7 +121,7 @@ def tune(
     seed: int = 0,
     report: Report | None = None,
 ) -> Tuning:
-    """Search for some photos of the index among its other photos, with codes and exactly, and compare the results.
+    """Search for some photos of the index among its other photos: exactly, and with codes. Compare the results.
 
     See `PlaceIndex.tune`. The recall may be lower for queries that differ from the photos of the index, for example
     photos taken at night.
@@ -166,10 +169,10 @@ def _measure(engine: CompressedEngine, queries: Queries, own: Indices, exact: In
 def without_itself(found: Predictions, own: Indices) -> Indices:  # (Q, n), (Q,) -> (Q, n - 1)
     """Return the rows that were found, without the row of the query itself.
 
-    If the row of the query was not found, the last row is left out instead, so that all queries have n - 1 rows.
+    If a query did not find its own row, its last row is left out instead. So n - 1 rows are left for every query.
 
     Args:
-        own: the row of each query.
+        own: for each query, the row that holds the query itself.
     """
     others = found.indices != own[:, None]
     others[others.all(axis=1), -1] = False
@@ -185,7 +188,7 @@ def recalls(found: Indices, exact: Indices) -> tuple[float, float]:  # (Q, n) tw
         exact: the n best rows of each query by exact search.
 
     Returns:
-        The share of queries whose first row is the same in both, and the share of the exact rows that were found.
+        Two shares: of queries whose first row is the same in both, and of rows in `exact` that are also in `found`.
     """
     among = [np.isin(right, got).mean() for got, right in zip(found, exact, strict=True)]
     return float((found[:, 0] == exact[:, 0]).mean()), float(np.mean(among))
@@ -261,9 +264,9 @@ class Tuned:
         return sum(min(piece.live, self.segments.get(piece.checksum, 0)) for piece in pieces)
 
     def carry(self, old: Sequence[Piece], new: Sequence[Piece]) -> Self:
-        """Return the measurement after segments were merged, with the old and the new segments.
+        """Return the measurement for an index whose segments `old` were merged into the segments `new`.
 
-        The old segments are kept in it, because they are in use until the new version is committed.
+        It lists the old segments, too, because they are in use until the new version is committed.
         """
         left, segments = self.same(old), dict(self.segments)
         kept = {piece.checksum for piece in new} & set(segments)

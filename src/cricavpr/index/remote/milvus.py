@@ -1,4 +1,4 @@
-"""Indexes on a Milvus server: calls of its client, kinds of search, and filters as expressions of Milvus.
+"""Indexes on a Milvus server: calls to its client, the kinds of search, and filters written as Milvus expressions.
 
 This is the only module that uses pymilvus.
 """
@@ -51,7 +51,8 @@ class Kind:
         exact: whether a search compares the query with every vector.
         build: settings of the index, which are fixed when the collection is made.
         search: settings of every search.
-        breadth: name of the search setting that must be at least the number of results, or "" if there is none.
+        breadth: name of the search setting that must be at least the number of results, such as "ef"; "" if this kind
+            has no such setting.
     """
 
     type: str
@@ -150,7 +151,7 @@ class MilvusServer:
         return next((str(one["zone"]) for one in self.query('zone != ""', ["zone"], 1)), "")
 
     def query(self, expression: str, fields: Sequence[str], limit: int) -> list[Entity]:
-        """Return the `fields` of at most `limit` photos that match a filter expression of Milvus."""
+        """Return at most `limit` photos that match a Milvus expression, each with the fields in `fields`."""
         return list(self._do("query", filter=expression, output_fields=list(fields), limit=limit))
 
     def search(
@@ -193,7 +194,7 @@ class MilvusServer:
 
 
 def _asked(ask: Callable[[], T], address: Address) -> T:
-    """Return the result of `ask`, a call of the client, and convert errors of the client.
+    """Call `ask`, which calls the client, and return its result. Errors of the client are converted.
 
     Raises:
         Unavailable: the call failed and may succeed later.
@@ -224,7 +225,7 @@ MARGIN = 1.01  # a radius is multiplied by this, because distances in UTM and on
 def expression_of(filters: Sequence[Filter]) -> str:
     """Return a Milvus expression for the photos that match every filter; "" if there is no filter.
 
-    A few photos just outside a place may match the expression, too.
+    For a filter by place, photos just outside the place may match the expression, too.
     """
     return " and ".join(f"({_expression(one)})" for one in filters)
 

@@ -48,7 +48,7 @@ FORMAT = "cricavpr.remote.1"
 BYTES_AT_ONCE = 8_000_000  # bytes of vectors in one message; servers refuse large messages
 ROWS_AT_ONCE = 1000  # photos in one message
 HITS_AT_ONCE = 10_000  # photos in one answer of the server
-LOOKED_AT = 1000  # photos near a place that are checked at most to find out whether any photo matches the filter
+LOOKED_AT = 1000  # to find out whether any photo matches a filter by place, at most this many are checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ class RemoteIndex:
         return frame_of_zone(self._ask(self.server.any_zone))
 
     def contains(self, ids: Sequence[bytes]) -> Mask:  # (M,)
-        """Return a mask of the ids that are in the index. The id of a photo is the SHA-256 of its bytes."""
+        """Return, for each id, whether the index has this photo. The id of a photo is the SHA-256 of its bytes."""
         texts = [one.hex() for one in ids]
         found = {entity["id"] for entity in self._all_having("id", texts)}
         return np.fromiter((text in found for text in texts), np.bool_, len(texts))
@@ -266,7 +266,10 @@ class RemoteIndex:
         return Change(self, removed=gone, missing=tuple(sorted(missing)))
 
     def _delete(self, key: str, texts: Sequence[str]) -> tuple[int, set[str]]:
-        """Delete the photos whose field `key` is one of these texts; return their number, and the texts found."""
+        """Delete the photos whose field `key` is one of `texts`.
+
+        Return the number of deleted photos, and the texts that matched a photo.
+        """
         gone, seen = 0, set[str]()
         for some in _batches(texts):
             while found := self._having(key, some):  # repeated, because an answer may not hold all photos
@@ -316,8 +319,8 @@ class RemoteIndex:
 class RemoteSearcher:
     """A searcher of a collection with a fixed filter; it implements `photo_index.Searcher`.
 
-    The server applies all filters. For a filter by place it may also return photos a little outside, so filters by
-    place are applied again here, exactly as for an index in a folder.
+    The server applies all filters. For a filter by place, it may also return photos a little outside the place. So
+    filters by place are applied again here, exactly as for an index in a folder.
     """
 
     index: RemoteIndex
@@ -358,9 +361,10 @@ class RemoteSearcher:
         return _found(answers, top)
 
     def may_match(self) -> bool:
-        """Return whether any photo may match every filter.
+        """Return False if it is certain that no photo matches every filter, otherwise True.
 
-        The result may be True without a match if the server finds `LOOKED_AT` photos or more near a place.
+        With a filter by place, at most `LOOKED_AT` photos near the place are compared with the filter. If the server
+        finds so many, the result is True without a comparison.
         """
         limit = LOOKED_AT if self.places else 1
         near = self.index._ask(self.index.server.matching, self.filters, FIELDS, limit)
@@ -379,7 +383,7 @@ class RemoteSearcher:
     def _best(self, vectors: NDArray[np.float32], top: int) -> list[list[Hit]]:
         """Return the best photos for each query that match every filter.
 
-        For queries with too few matching photos, the server is asked again for twice as many photos.
+        If too few of the returned photos match for a query, the server is asked again for twice as many photos.
         """
         best: dict[int, list[Hit]] = {}
         waiting, limit = list(range(len(vectors))), top

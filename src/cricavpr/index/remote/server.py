@@ -36,9 +36,9 @@ from cricavpr.index.filters import Filter
 T = TypeVar("T")
 Entity = dict[str, Any]  # one photo as the server stores it
 
-PORTS = {"milvus": 19530}  # default port by scheme; a module of this package with the same name has `connect(address)`
+PORTS = {"milvus": 19530}  # default port by scheme; the module of this package with the name of the scheme connects
 TOKEN = "CRICAVPR_{}_TOKEN"  # name of the environment variable that holds user:password or a token; {} is the scheme
-WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # waiting times between one try and the next
+WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # how long to wait after each failed try, in seconds
 
 FIELDS = ("id", "name", "root", "tags", "easting_m", "northing_m", "zone", "lat_deg", "lon_deg", "time_ms")
 VECTOR = "vector"
@@ -139,11 +139,12 @@ class Unavailable(Exception):
 class Server(Protocol):
     """One collection of a server, which may not exist yet. Every method may be called again without harm.
 
-    A photo is an entity: a dictionary with `FIELDS` and a vector. The server must match times and tags exactly; for a
-    place it may also return photos a little outside.
+    A photo is an entity: a dictionary with `FIELDS` and a vector. The server must apply filters by time and by tag
+    exactly. For a filter by place, it may also return photos a little outside the place.
 
     Attributes:
-        kinds: whether each kind of search is exact, by its name; the first kind is the default.
+        kinds: the kinds of search. The key is the name, the value is whether it is exact. The first kind is the
+            default.
         most_results: the largest number of results for one query.
 
     All methods raise:
@@ -173,16 +174,16 @@ class Server(Protocol):
         """Remove the photos with these ids. Ids that the collection does not have are ignored."""
 
     def having(self, field: str, texts: Sequence[str], fields: Sequence[str]) -> list[Entity]:
-        """Return the `fields` of the photos whose `field` is one of these texts.
+        """Return the photos whose `field` is one of `texts`, each with the fields in `fields`.
 
-        The answer may be incomplete if many photos match.
+        If many photos match, only some of them may be returned.
         """
 
     def matching(self, filters: Sequence[Filter], fields: Sequence[str], limit: int) -> list[Entity]:
-        """Return the `fields` of at most `limit` photos that match all filters."""
+        """Return at most `limit` photos that match all filters, each with the fields in `fields`."""
 
     def any_zone(self) -> str:
-        """Return the zone of any photo with a known position, or "" if no position is known."""
+        """Return the UTM zone of some photo with a known position, or "" if no photo has a known position."""
 
     def search(
         self,
@@ -202,14 +203,14 @@ class Server(Protocol):
 
 
 def with_retries(where: object, ask: Callable[..., T], *arguments: Any) -> T:
-    """Call a method of a server until it answers, and wait longer after each try.
+    """Call a method of a server. If the server does not answer, wait and try again; each wait is longer.
 
     Args:
         where: the address, for the message.
         ask: the method to call with `arguments`.
 
     Raises:
-        InputError: the last try has failed.
+        InputError: the server did not answer the last try.
     """
     for wait_s in (*WAITS_S, None):
         try:
