@@ -156,20 +156,21 @@ def evaluate(
 ) -> EvalResult:
     """Measure recall@N: describe database and queries, search exactly, optionally re-rank, and count correct matches.
 
-    Descriptors of more than a quarter of a gigabyte are kept on disk, so that memory does not grow with the dataset.
+    Descriptors that need more than 256 MB are kept on disk, so that memory does not grow with the dataset.
 
     Args:
-        grouping: which images are described together, so that they influence each other's descriptors. It divides
-            database and queries separately; a shuffle gives each its own order. None takes the protocol's first one.
-        protocol: the remaining settings that influence the recall: "honest", "paper", or a `Protocol`.
+        grouping: which images are described together, so that they influence each other's descriptors. Database and
+            queries are divided separately; a shuffled grouping gives each its own order. None takes the first
+            grouping of the protocol.
+        protocol: further settings that influence the recall: "honest", "paper", or a `Protocol`.
         recall_ns: the values of N for recall@N; None takes those of the protocol.
         rerank: number of candidates per query to re-rank by local features; None does not re-rank.
         pca: a PCA that reduces the descriptors, or its file; the protocol "paper" does not normalise them again.
         pca_dim: number of dimensions to keep of the PCA; None keeps all.
         whiten_on_database: fit a whitening on the database descriptors and apply it. This adapts the descriptors to
             the database, so do not use it to compare methods. The card records it as the PCA.
-        cache: a folder for descriptors, also unfinished ones. A later evaluation of the same photos with the same
-            method, weights and groups reads them from there.
+        cache: a folder that keeps descriptors, also those of an interrupted evaluation. A later evaluation of the
+            same photos with the same method, weights and groups reads its descriptors from this folder.
         batch_size, workers, progress: as for `describe`; they do not change the result.
         command: the command line to record in the card.
 
@@ -289,7 +290,10 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield the folder for the descriptors: the cache, or a folder in `out` that is removed after success."""
+    """Yield the folder for the descriptors: `cache` if given, else a folder in `out` that is removed after success.
+
+    Yield None if neither is given.
+    """
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)
         return
@@ -346,6 +350,6 @@ def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -
 def _sequences(keys: Sequence[str] | None) -> int | None:
     """Return the number of sequences among the queries.
 
-    None if the sequences are unknown, if all queries are of one sequence, or if each query has its own.
+    It is None if the sequences are unknown, if there is only one, or if each query has a sequence of its own.
     """
     return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None

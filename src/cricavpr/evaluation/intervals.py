@@ -1,12 +1,15 @@
 """Confidence intervals of a recall, and tests whether two recalls differ.
 
-A single recall has the score interval of Wilson (1927), which Brown, Cai and DasGupta recommend in "Interval estimation
-for a binomial proportion" (2001). Unlike a percentile bootstrap, it does not shrink to zero width at a recall of 100 %,
-and it covers the true recall as often as stated even with few queries. The difference of two recalls over the same
-queries has the interval of Newcombe, "Improved confidence intervals for the difference between binomial proportions
-based on paired data" (1998), method 10, which combines two Wilson intervals.
+The interval of a recall is the score interval of Wilson (1927), recommended by Brown, Cai and DasGupta, "Interval
+estimation for a binomial proportion" (2001). Unlike a percentile bootstrap, it does not shrink to zero width at a
+recall of 100 %. Even with few queries, it contains the true recall about as often as stated.
 
-Both assume independent queries. Frames of one sequence are not independent, so their true intervals are wider.
+The interval of the difference of two recalls over the same queries is method 10 of Newcombe, "Improved confidence
+intervals for the difference between binomial proportions based on paired data" (1998). It combines two Wilson
+intervals.
+
+Both intervals assume independent queries. Frames of one sequence are not independent, so their true intervals are
+wider.
 """
 
 from __future__ import annotations
@@ -109,7 +112,11 @@ def compare_paired(
 
 
 def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
-    """Return Newcombe's 95 % interval of the difference of two recalls, (gained - lost) / all queries."""
+    """Return Newcombe's 95 % interval of the difference of two recalls.
+
+    The difference is (gained - lost) / all queries. The arguments count the queries that are correct in both
+    evaluations, only in the second, only in the first, and in neither.
+    """
     of = both + gained + lost + neither
     new, old = (both + gained) / of, (both + lost) / of
     (new_low, new_high), (old_low, old_high) = wilson(both + gained, of), wilson(both + lost, of)
@@ -126,7 +133,7 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the two-sided p-value of the exact sign test.
+    """Return the two-sided p-value of the exact sign test, given the numbers of wins and losses without ties.
 
     This is McNemar's exact test if the arguments count the queries that are correct in only one of two evaluations.
 

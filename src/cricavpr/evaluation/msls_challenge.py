@@ -1,10 +1,11 @@
 """Submission files for the challenge of Mapillary Street-Level Sequences, and their scores if ground truth is known.
 
 Format and scores follow the data set's own evaluation script (mapillary_sls). The file has one line for each query,
-`query_key prediction_key ...`, separated by spaces, with the predictions best first and equally many on every line.
-Lines that begin with # are comments. The server finds queries by their key, so lines may have any order. The server
-accepts predictions from searching each city separately and from one search over all test cities together. The two give
-different scores, so the comment in the first line of a written file says which was done.
+`query_key prediction_key ...`, separated by spaces. Every line has the same number of predictions, best first. Lines
+that begin with # are comments. The server finds queries by their key, so lines may have any order.
+
+The server accepts predictions from a separate search in each city, and from one search over all test cities together.
+The two give different scores, so the comment in the first line of a written file says which was done.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class ChallengeScores:
     """Scores of a submission over the queries that have positives.
 
     Attributes:
-        recall_at: fraction of queries with a correct prediction among the first N, by N.
-        map_at: mean average precision at N, by N. The average precision of a query sums the precision at each correct
-            prediction among the first N, and divides by N or by the number of positives, whichever is smaller.
+        recall_at: fraction of queries with a correct prediction among the first N; the keys are the values of N.
+        map_at: mean average precision at N; the keys are the values of N. The average precision of a query is the sum
+            of the precisions at each correct prediction among the first N, divided by the smaller of N and the number
+            of positives.
         queries: number of scored queries.
         skipped: number of queries without positives, which are not scored.
         rule: how positives were decided, and which ground-truth files could not be read.
@@ -62,7 +64,7 @@ def predict(
     count: int = USUAL,
     **how: Any,
 ) -> list[EvalResult]:
-    """Search the first `count` predictions of each query. The ground truth is not needed.
+    """Search for the best `count` predictions of each query. The ground truth is not needed.
 
     Args:
         parts: one dataset of all cities together, or one dataset per city; each is searched separately.

@@ -40,7 +40,7 @@ def recall_at(
     *,
     skip_without_positives: bool = False,
 ) -> dict[int, float]:
-    """Return recall@N as a fraction of the queries, by N.
+    """Return recall@N, the fraction of queries with a correct prediction among their first N, for each N in `ks`.
 
     Args:
         ks: the values of N.

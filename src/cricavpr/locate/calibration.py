@@ -31,7 +31,7 @@ from cricavpr.schema import build, to_plain
 LEAVE_PLACE_OUT, LABELLED = "leave-place-out", "labelled queries"
 OWN = (
     "the calibration was made from the photos of the index itself, so radius and confidence are right only for photos "
-    "taken in the same way as those."
+    "taken in the same way as those of the index."
 )
 COVERAGE = 0.9  # fraction of answers whose true position lies within their radius
 CERTAINTY = 0.9  # probability that an index keeps the precision that `Calibration.level` promises
@@ -72,7 +72,7 @@ class Logistic:
         happened: NDArray[np.bool_],  # (M,)
         case_weights: NDArray[np.float64],  # (M,)
     ) -> Self:
-        """Return the model of maximum likelihood with an L2 penalty.
+        """Return the logistic regression that maximises the likelihood of the cases minus an L2 penalty.
 
         Args:
             features: one row of features per case.
@@ -106,9 +106,9 @@ class Level:
         confidence: the threshold.
         cases: effective number of cases with at least this confidence.
         precision: fraction of correct answers, measured on cases that the model was not fitted on.
-        at_least: lower bound of `precision` that holds with a probability of 90 %, for this threshold alone.
-        answered: fraction of the cases whose place is in the index that get an answer.
-        refused: fraction of the cases whose place is not in the index that get no answer.
+        at_least: lower bound of `precision`; it holds with a probability of 90 % if only this threshold is tested.
+        answered: of the cases whose place is in the index, the fraction that get an answer.
+        refused: of the cases whose place is not in the index, the fraction that get no answer.
     """
 
     confidence: float
@@ -121,10 +121,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Ring:
-    """Radius of the answers whose confidence lies between that of this ring and that of the next ring.
+    """Radius of answers in one range of confidence. The range ends where the next ring begins.
 
     Attributes:
-        confidence: lowest confidence of the ring.
+        confidence: lower end of the range.
         radius_m: radius in metres that contains the true position of 90 % of these answers.
     """
 
@@ -134,7 +134,7 @@ class Ring:
 
 @dataclass(frozen=True)
 class Bin:
-    """Reliability of the cases of similar confidence: how often they are correct.
+    """Group of cases with similar confidence, and how often they are correct.
 
     Attributes:
         said: mean confidence of the cases.
@@ -154,7 +154,7 @@ class Source:
     Attributes:
         cases: LEAVE_PLACE_OUT (photos of the index as queries) or LABELLED (other photos with known positions).
         answerable, absent: number of cases whose place is in the index, and whose place is not.
-        share_in_map: fraction of future photos whose place is expected to be in the index.
+        share_in_map: expected fraction of future photos whose place is in the index.
         right_m: distance in metres within which an answer is correct.
     """
 
@@ -180,7 +180,7 @@ class Calibration:
         rings: radii, in ascending order of the confidence.
         reliability: how often cases that the models were not fitted on are correct, in ascending order of confidence.
         wiped: number of hashes that were deleted from the sketch because their photos were removed from the index.
-        features: names of the inputs of both models.
+        features: names of the inputs of the models `right` and `in_map`.
         format: version of the file format.
     """
 
@@ -354,9 +354,10 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def precision_table(calibration: Calibration) -> str:
-    """Return a table as text, with a row for each precision: its threshold and what happens at this threshold.
+    """Return a text table with a row for each wanted precision.
 
-    The columns are the measured precision, and the answered and refused fractions of `Level`.
+    The columns are the threshold for this precision, and the measured precision and the answered and refused fractions
+    at this threshold; see `Level`.
     """
     lines = ["precision  threshold  measured  answered  refused"]
     for precision in PRECISIONS:
@@ -394,7 +395,7 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
             f"{one.count:,}", (one.said, one.right), shift, textcoords="offset points", ha="center", fontsize=7
         )
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="confidence", ylabel="share of correct answers")
-    axes.set_title("Reliability (numbers: cases)")
+    axes.set_title("Reliability (labels: number of cases)")
     axes.legend(loc="upper left")
 
 

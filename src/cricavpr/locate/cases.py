@@ -20,7 +20,7 @@ from cricavpr.progress import Report
 
 MOST = 2000  # maximum number of photos of the index to use as queries; more hardly improve the result
 AT_ONCE = 256  # queries that are searched between two reports of progress
-CELL_M = 100.0  # side of a square of ground; cases in one square are never split between fit and test: too similar
+CELL_M = 100.0  # side of a square; cases of one square are too similar to be split between fit and test
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Cases:
     Attributes:
         features: (M, F) features of each result, from `consensus`.
         error_m: (M,) distance in metres from the estimated to the true position.
-        in_map: (M,) whether the searched photos included one of the query's place.
+        in_map: (M,) whether the searched photos included a photo of the query's place.
         cell: (M,) number of the 100 m square that contains the true position.
         own: whether the queries are photos of the index.
         right_m: distance in metres within which an answer is correct, and within which photos show the same place.
@@ -63,7 +63,7 @@ def cases_of_index(
         right_m: distance in metres within which an answer is correct, and within which photos show the same place.
         rule: parameters by which matches become a position.
         most: maximum number of photos to use as queries.
-        report: called with (queries searched, all queries).
+        report: called with the number of queries searched and the number of all queries.
 
     Raises:
         InputError: no two photos show the same place, so that no query can be answered; or `most` is below 1.
