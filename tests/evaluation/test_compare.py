@@ -198,7 +198,7 @@ def test_answers_that_belong_to_others_are_refused(cards: Path, tmp_path: Path) 
     shutil.copytree(cards / "together", tmp_path / "copy")
     (file,) = tmp_path.glob("copy/*/answers.jsonl")
     file.write_text(file.read_text().replace('"query":"0000.png"', '"query":"other.png"'))
-    with pytest.raises(InputError, match="the queries differ"):
+    with pytest.raises(InputError, match="are for different queries"):
         compare.compare([cards / "alone", tmp_path / "copy"])
 
 
@@ -264,7 +264,7 @@ def test_published_figures_stand_beside_ones_own_and_are_marked(
 
 def test_a_split_of_which_nothing_is_on_record_says_so(cards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(cards / "alone"), "--with-published"]) == 0
-    assert "there are no published figures for a split named colours" in capsys.readouterr().out
+    assert "no published recalls are known for the split colours" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["method,R@1\na,1\n", None, "\udc80"])

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group-size", type=int, default=16, metavar="N", help="number of photos in a group (default: 16)"
     )
     parser.add_argument("--out", default="audit", metavar="DIR", help="folder to write into (default: audit)")
-    parser.add_argument("--cache", metavar="DIR", help="keep the descriptors in this folder for the next run")
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder, to reuse them in later runs")
     add_method(parser)
     add_work(parser, batches=False)
     parser.set_defaults(run=run)

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=25.0,
         metavar="M",
-        help="distance within which an answer is correct (default: 25)",
+        help="distance in metres within which an answer is correct (default: 25)",
     )
     parser.add_argument(
         "--share-in-map",
