@@ -114,7 +114,10 @@ ALONE = Grouping()
 
 
 def pack(groups: Sequence[Group], batch_size: int) -> Iterator[list[Group]]:
-    """Yield batches of complete groups, in order, with at most `batch_size` images; a larger group is its own batch."""
+    """Yield batches of complete groups, in order. A batch has at most `batch_size` images.
+
+    A group with more images is a batch of its own.
+    """
     batch: list[Group] = []
     for group in groups:
         if batch and sum(map(len, batch)) + len(group) > batch_size:

@@ -2,9 +2,10 @@
 
 The PCA is that of the CricaVPR authors' code (`util.compute_pca`, which uses scikit-learn): principal directions of the
 covariance, with variances divided by N - 1. The authors fit it on descriptors of shuffled groups, and do not scale
-reduced descriptors to length 1 again; a `Pca` records both choices. Fits are reproducible, because they compute in
-float64 and fix the signs of the directions; the randomised solver that scikit-learn uses to reduce 10752 dimensions to
-4096 is not reproducible. Memory use does not depend on the number of
+reduced descriptors to length 1 again. A `Pca` records both choices.
+
+Fits are reproducible, because they compute in float64 and fix the signs of the directions. The randomised solver that
+scikit-learn uses to reduce 10752 dimensions to 4096 is not reproducible. Memory use does not depend on the number of
 descriptors: memory holds one (D, D) covariance, its directions and one block of descriptors.
 
 Whitening (`whiten=True`) also divides by the standard deviation along each direction: Jegou and Chum, "Negative
@@ -228,7 +229,7 @@ class Pca(Principal):
         from safetensors.numpy import save
 
         header = _Header("cricavpr.pca.1", self.whiten, self.renormalise, self.fitted_on, self.count, self.sha256)
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}  # `save` needs it
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}  # `save` writes the raw memory
         with written_beside(Path(path)) as beside:
             beside.write_bytes(save(tensors, {"cricavpr": json.dumps(to_plain(header))}))
 

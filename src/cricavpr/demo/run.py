@@ -123,7 +123,7 @@ def run_demo(
         )
     if not FEWEST_PLACES <= places <= MOST_PLACES:
         raise InputError(f"places must be from {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
-    refuse_foreign(out)  # here, because the demo takes minutes
+    refuse_foreign(out)  # checked before the demo, which takes minutes
     used = load_method(method, weights)
     # The command on the page has no folders, because the page may be shared.
     shown_weights = "" if weights is None else f" --weights {Path(weights).name}"

@@ -68,7 +68,10 @@ class EvalResult:
 
     @property
     def recall_at(self) -> dict[int, float]:
-        """Recall@N by N, as a fraction. The protocol decides whether queries without positives count as misses."""
+        """Recall@N as a fraction; the keys are the values of N.
+
+        The protocol decides whether queries without positives count as misses.
+        """
         return self.card.recall_at
 
     @property

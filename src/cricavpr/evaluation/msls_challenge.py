@@ -74,7 +74,7 @@ def predict(
     Raises:
         InputError: as for `evaluate`, or a `count` below 20.
     """
-    _check_count(count)  # here, because the search below may take hours
+    _check_count(count)  # checked here, because the search below may take hours
     every = replace(HONEST, unanswered="miss")  # without ground truth, "skip" would skip every query
     return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 

@@ -33,8 +33,8 @@ def _lede(health: Health) -> str:
     found = health.similarity
     if found.usual_score is not None:
         parts = [
-            f"Of {found.compared:,} photos, {found.confused:,} {'has' if found.confused == 1 else 'have'} the best "
-            f"match at a place more than {health.far_m:g} m away."
+            f"Of {found.compared:,} photos, {found.confused:,} {'has its' if found.confused == 1 else 'have their'} "
+            f"best match more than {health.far_m:g} m away."
         ]
     elif len(health.thin) == len(health.plane) + health.elsewhere:
         parts = ["No place has two photos, so it is unknown which score two photos of one place usually have."]

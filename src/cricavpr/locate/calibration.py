@@ -40,7 +40,7 @@ SAME_ENOUGH = 0.8  # a calibration is used if at least this fraction of the phot
 RIDGE = 1.0  # strength of the L2 penalty, which keeps weights finite if the cases can be separated perfectly
 STEPS = 500  # maximum number of iterations of the fit
 PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
-WAIT_S = 60.0  # time to wait for another writer; calibrating takes longer
+WAIT_S = 60.0  # maximum time to wait for another process that writes the index
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Level:
-    """A threshold of the confidence, and what happens if only cases with at least this confidence get an answer.
+    """A threshold of the confidence, and the results if only cases with at least this confidence get an answer.
 
     Attributes:
         confidence: the threshold.
@@ -215,7 +215,7 @@ class Calibration:
         return f"<Calibration of {self.photos:,} photos by {self.source.cases}, {cases}>"
 
     def level(self, precision: float) -> Level | None:
-        """Return the lowest threshold that keeps a precision with a probability of 90 %; None if no threshold does.
+        """Return the lowest threshold that reaches a precision with a probability of 90 %; None if no threshold does.
 
         Thresholds are tested from high to low confidence, each by the bound of Clopper and Pearson (1934), until one
         fails. This is fixed-sequence testing, as in Angelopoulos et al., "Learn then test" (2021). Testing all
@@ -240,7 +240,7 @@ class Calibration:
         return passed
 
     def shortfall(self, precision: float) -> str | None:
-        """Return a line that explains that no threshold keeps this precision, or None if a threshold does."""
+        """Return a line that explains that no threshold reaches this precision, or None if a threshold does."""
         if self.level(precision) is not None:
             return None
         bounds = sorted({level.at_least for level in self.levels if 0 < level.at_least < 1}, reverse=True)
@@ -373,7 +373,7 @@ def precision_table(calibration: Calibration) -> str:
 
 
 def draw(calibration: Calibration) -> Figure:
-    """Draw two plots: how often answers are correct by confidence, and what happens at each threshold.
+    """Draw two plots: how often answers of each confidence are correct, and the results of each threshold.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

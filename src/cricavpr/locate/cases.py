@@ -55,9 +55,9 @@ class Cases:
 def cases_of_index(
     index: PlaceIndex, right_m: float, rule: Rule, most: int = MOST, report: Report | None = None
 ) -> Cases:
-    """Return cases with photos of the index as queries (leave-place-out).
+    """Return cases whose queries are photos of the index (leave-place-out).
 
-    Each photo is searched once among all other photos, and once without all photos of its place.
+    Each query is searched twice: among all other photos, and among those that do not show its place.
 
     Args:
         right_m: distance in metres within which an answer is correct, and within which photos show the same place.
@@ -76,7 +76,7 @@ def cases_of_index(
     if not pairs:
         raise InputError(
             f"calibrating with the photos of {index.path} itself needs photos within {right_m:g} m of each other, but "
-            "it has none. Calibrate with other photos whose positions are known: --queries FOLDER."
+            "the index has none. Calibrate with other photos whose positions are known: --queries FOLDER."
         )
     rows = known[np.linspace(0, len(known) - 1, min(most, len(known))).astype(np.int64)]
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
@@ -90,7 +90,9 @@ def cases_of_queries(
     right_m: float,
     rule: Rule,
 ) -> Cases:
-    """Return cases with other photos as queries, each searched in the whole index and without all photos of its place.
+    """Return cases whose queries are photos outside the index.
+
+    Each query is searched twice: among all photos of the index, and among those that do not show its place.
 
     Args:
         positions: true positions of the queries.

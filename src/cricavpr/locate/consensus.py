@@ -29,8 +29,8 @@ class Rule:
     Attributes:
         depth: number of matches to use.
         reach_m: distance in metres within which matches can show the same place; half of it is the Gaussian's sigma.
-        sharpness: exponent of the weights. With 1, the weight of a match falls linearly with its score. A larger
-            exponent lowers the weights of all matches except the best.
+        sharpness: exponent of the weights. With 1, weights rise linearly with the score. A larger exponent lowers all
+            weights between 0 and 1.
     """
 
     depth: int = 20
@@ -60,7 +60,10 @@ def consensus(
     scores: Floats,  # (n,) of the matches, highest first
     rule: Rule,
 ) -> Consensus | None:
-    """Return the place that the matches support most, or None if its position is unknown or there are no matches."""
+    """Return the place that the matches support most.
+
+    Return None if there are no matches, or if the match with the most support has no position.
+    """
     here = positions.take(np.arange(min(rule.depth, len(positions))))
     exact: NDArray[np.float64] = np.asarray(scores[: rule.depth], np.float64)
     if not len(here):

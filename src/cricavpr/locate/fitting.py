@@ -97,7 +97,9 @@ def check_share(share_in_map: float) -> None:
 
 
 def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.float64]:  # (M,)
-    """Return weights with mean 1, so that the answerable cases have the fraction `share_in_map` of the total weight.
+    """Return a weight for each case. The mean weight is 1.
+
+    Together, the answerable cases have the fraction `share_in_map` of the total weight.
 
     Args:
         in_map: whether each case is answerable, that is, its place is in the index.
@@ -167,7 +169,7 @@ def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
     """Return the conformal quantile of the position errors of some cases, in metres.
 
     For n cases of equal weight this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE, or the largest error
-    if n is too small. The next case of this kind has at most this error with a probability of about q.
+    if n is too small. A new case like these has at most this error with a probability of about q.
 
     Args:
         rows: rows of the cases.

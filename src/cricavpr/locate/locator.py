@@ -134,7 +134,7 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Located:
-        """Locate many photos. The name of a photo in its answer is the given path.
+        """Locate many photos. In the estimates, each photo has its given path as its name.
 
         Args:
             top: number of matches to return for each photo.
@@ -159,7 +159,7 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Iterator[LocationEstimate | Problem]:
-        """Locate many photos, and yield each answer, or the problem of the photo, in order and as soon as it is known.
+        """Locate many photos. Yield the estimate or the problem of each photo, in order, as soon as it is known.
 
         The arguments are those of `locate_many`. About 256 photos (only complete groups) are described at a time. With
         a shuffled grouping or groups by key (the folder of a photo), all photos are described before the first answer.
