@@ -10,7 +10,7 @@ descriptors: memory holds one (D, D) covariance, its directions and one block of
 
 Whitening (`whiten=True`) also divides by the standard deviation along each direction: Jegou and Chum, "Negative
 evidences and co-occurrences in image retrieval" (ECCV 2012). The method GCL calls whitening PCA_w. To scale a vector
-to length 1, GCL divides by the length plus 1e-6, but this module by the length, so results differ by about 1e-7.
+to length 1, GCL divides it by its length plus 1e-6. This module divides by the length, so results differ by about 1e-7.
 
 Shapes: N is the number of descriptors, D their dimension before and d their dimension after the PCA.
 """

@@ -16,9 +16,9 @@ from cricavpr.grouping import Grouping
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure recall@N of a method on a dataset. Each result is also written to a folder with a card (result and "
-        "settings) and the matches of each query, for `cricavpr compare` and `cricavpr report`. To continue an "
-        "interrupted evaluation, run the same command again."
+        "Measure recall@N of a method on a dataset. Each result is also written to a folder: a card with result and "
+        "settings, and the matches of each query. `cricavpr compare` and `cricavpr report` read these folders. To "
+        "continue an interrupted evaluation, run the same command again."
     )
     add_dataset(parser)
     parser.add_argument(

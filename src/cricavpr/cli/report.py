@@ -21,9 +21,9 @@ MOST_MAPS = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write one page about evaluations: tables in the layout of the paper's tables (also as Markdown, CSV and "
-        "LaTeX), figures (also as SVG and PNG), and for each wrong query the reason why it may be wrong. In figures "
-        "that compare methods, the first evaluation is compared with all others."
+        "Write one page about evaluations, with tables in the layout of the paper's tables, and figures. For each "
+        "wrong query, the page says why it may be wrong. Tables are also written as Markdown, CSV and LaTeX, figures "
+        "also as SVG and PNG. In figures that compare methods, the first evaluation is compared with all others."
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote"

@@ -1,6 +1,6 @@
 """Output folder of a demo. A demo replaces an earlier demo, but refuses a folder with other files.
 
-It writes into a hidden subfolder first and moves all files to their places at the end, so that a run that fails or is
+The demo writes into a hidden subfolder, and moves its files to their places at the end. So a run that fails or is
 killed leaves an earlier demo unchanged.
 """
 

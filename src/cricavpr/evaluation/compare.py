@@ -1,8 +1,8 @@
 """Comparison of evaluations: a table of their cards, paired tests, and published recalls.
 
-Two recalls can be compared only if queries, database, rule for positives and N are the same, and if the same
-numbers of database and query photos could be described. Method, weights, grouping, image size, PCA, precision, distance
-and re-ranking may differ.
+Two recalls can be compared only if queries, database, rule for positives and N are the same. The numbers of database
+and query photos that could not be described must be the same, too. Method, weights, grouping, image size, PCA,
+precision, distance and re-ranking may differ.
 
 Published recalls are in published.csv, one row for each method, split and source. A cell is empty if its value is not
 known; no value is a guess.

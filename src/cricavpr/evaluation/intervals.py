@@ -46,7 +46,7 @@ def wilson(right: int, of: int) -> Interval:
     """
     if of < 1 or not 0 <= right <= of:
         raise InputError(
-            f"a confidence interval needs at least 1 query and 0 to N correct ones of N queries, got {right} of {of}."
+            f"a confidence interval needs 0 to N correct queries of N, where N is at least 1, got {right} of {of}."
         )
     share = right / of
     middle = share + Z * Z / (2 * of)

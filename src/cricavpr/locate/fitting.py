@@ -1,7 +1,7 @@
 """Fitting of a calibration to cases: two logistic regressions, thresholds of the confidence, and radii.
 
-Thresholds and radii are measured by cross-validation over geographic squares: the 100 m squares are divided into five
-parts, and the confidence of the cases in each part comes from a model that was fitted on the other four parts.
+Thresholds and radii are measured by cross-validation over geographic squares of 100 m, which are divided into five
+parts. The confidence of the cases in each part comes from a model that was fitted on the other four parts.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
 def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
     """Return the conformal quantile of the position errors of some cases, in metres.
 
-    For n cases of equal weight this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE, or the largest error
-    if n is too small. A new case like these has at most this error with a probability of about q.
+    For n cases of equal weight, this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE. If n is less
+    than this rank, it is the largest error. A new case like these has at most this error with a probability of about q.
 
     Args:
         rows: rows of the cases.
