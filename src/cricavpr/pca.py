@@ -43,8 +43,8 @@ class Principal:
 
     Attributes:
         mean: (D,) mean of the descriptors.
-        directions: (d, D) directions of length 1, largest variance first. The component of largest magnitude of each
-            direction is positive.
+        directions: (d, D) directions of length 1, largest variance first. The sign of each
+            direction makes its component of largest magnitude positive.
         variances: (d,) variances along the directions, computed with the divisor N (not N - 1).
         count: number N of descriptors.
         sha256: SHA-256 of the descriptors as little-endian float32, row by row.

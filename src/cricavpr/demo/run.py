@@ -204,7 +204,7 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
-    """Return an `Answer` for each estimate of the Locator. It says whether the estimate is correct."""
+    """Return an `Answer` for each estimate of the Locator, which says whether the estimate is correct."""
     row_of = {name: row for row, name in enumerate(split.database.names)}
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)

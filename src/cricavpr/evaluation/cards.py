@@ -63,7 +63,7 @@ class Card:
     Attributes:
         dataset: name of the split.
         split_hash: SHA-256 of the split's image names, positions and positives.
-        rule: rule by which a database image is a positive of a query, such as "within 25 m".
+        rule: which database images are positives of a query, such as "within 25 m".
         counts: numbers of images in the split.
         method, weights, grouping: the same values as in `made_by`.
         made_by: method, weights and settings that computed the descriptors.

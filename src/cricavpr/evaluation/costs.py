@@ -77,7 +77,7 @@ def _rate(method: Method, images: Pixels) -> float:
 
 
 def format_costs(costs: Iterable[Cost]) -> str:
-    """Return a Markdown table with a row for each method. Its images/s depend on this machine and its load."""
+    """Return a Markdown table with a row for each method. The images per second depend on this machine and its load."""
     head = ["method", "image", "parameters (M)", "GFLOP/image", "descriptor bytes", "images/s here"]
     rows = [
         [

@@ -168,7 +168,8 @@ def evaluate(
         protocol: further settings that influence the recall: "honest", "paper", or a `Protocol`.
         recall_ns: the values of N for recall@N; None takes those of the protocol.
         rerank: number of candidates per query to re-rank by local features; None does not re-rank.
-        pca: a PCA that reduces the descriptors, or its file; the protocol "paper" does not normalise them again.
+        pca: a PCA that reduces the descriptors, or its file. The protocol "paper" does not scale reduced descriptors to
+            length 1 again.
         pca_dim: number of dimensions to keep of the PCA; None keeps all.
         whiten_on_database: fit a whitening on the database descriptors and apply it. This adapts the descriptors to
             the database, so do not use it to compare methods. The card records it as the PCA.
@@ -293,9 +294,9 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield the folder for the descriptors: `cache` if given, else a folder in `out` that is removed after success.
+    """Yield the folder for the descriptors; None if neither `out` nor `cache` is given.
 
-    Yield None if neither is given.
+    This is `cache` if given, else a folder in `out` that is removed after success.
     """
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)

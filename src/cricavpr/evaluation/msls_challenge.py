@@ -41,9 +41,9 @@ class ChallengeScores:
 
     Attributes:
         recall_at: fraction of queries with a correct prediction among the first N; the keys are the values of N.
-        map_at: mean average precision at N; the keys are the values of N. For the average precision
-            of a query, the precisions at its correct predictions among the first N are added. The sum is divided by N
-            or by the number of positives, whichever is smaller.
+        map_at: mean average precision at N; the keys are the values of N. For the average precision of a
+            query, the precisions at its correct predictions among the first N are added. The sum is divided by N or by
+            the number of positives, whichever is smaller.
         queries: number of scored queries.
         skipped: number of queries without positives, which are not scored.
         rule: how positives were decided, and which ground-truth files could not be read.

@@ -133,7 +133,7 @@ def examine(
     """Find weak points of an index: holes in its coverage, places with one photo, near-duplicates and similar places.
 
     Args:
-        photos: the folder of the index's photos, to find blurred and dark photos too; None leaves that out.
+        photos: the folder of the index's photos, to find blurred and dark photos too; None does not look for them.
         same_m: photos within this many metres show the same place.
         far_m: photos more than this many metres apart show different places.
         copy_score: two photos of one place with at least this score are near-duplicates.

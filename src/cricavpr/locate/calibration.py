@@ -1,6 +1,6 @@
-"""Calibration of an index: turns matches into a confidence and a radius, and is stored in one small JSON file.
+"""Calibration of an index. It turns matches into a confidence and a radius, and is stored in one small JSON file.
 
-The file is in the folder of the index. It records for which photos and descriptors it was made, and is no longer used
+The file is in the folder of the index. It records for which photos and descriptors it was made. It is no longer used
 if too many photos of the index have changed.
 """
 

@@ -46,7 +46,7 @@ class Located:
 
 
 class Locator:
-    """Locator of photos by an index and the method that computed its descriptors.
+    """Locator of photos. It uses an index, and the method that computed the descriptors of the index.
 
     Args:
         index: an open index, its folder, or its address on a server.

@@ -127,8 +127,8 @@ def map_of(
         markers: points on the map; scripts identify a marker by its index in this sequence.
         degrees: whether positions are (latitude, longitude) in degrees instead of (easting, northing) in metres.
         ground: shapes below everything else.
-        key: the legend, as the meaning of each style by its name. The names of line and circle styles need the prefix
-            "line:" or "circle:".
+        key: the legend. Keys are names of styles, values are their meanings. The names of line and circle styles need
+            the prefix "line:" or "circle:".
         label: description for screen readers.
 
     Raises:
