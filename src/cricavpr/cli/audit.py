@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _elsewhere(args: argparse.Namespace) -> Method | None:
-    """Return the method on another device than the chosen one (CPU or CUDA), or None without CUDA."""
+    """Return the method on the device that was not chosen, of CPU and CUDA. Return None without CUDA."""
     import torch
 
     if not torch.cuda.is_available():

@@ -127,7 +127,7 @@ class EvalResult:
         }
 
     def save(self, out: AnyPath) -> Path:
-        """Write card.json and answers.jsonl into a new folder in `out`, and return the new folder.
+        """Write card.json and answers.jsonl into the subfolder `Card.folder_name` of `out`, and return this subfolder.
 
         Files of an earlier evaluation of the same images with the same settings are replaced.
 

@@ -74,7 +74,8 @@ class Paired:
     """Result of a paired test of two evaluations over the same queries.
 
     Attributes:
-        only_first, only_second: number of queries that are correct only in the first or only in the second evaluation.
+        only_first: number of queries that are correct only in the first evaluation.
+        only_second: number of queries that are correct only in the second evaluation.
         p_value: two-sided p-value of McNemar's exact test.
         difference: recall of the second minus recall of the first, as a fraction.
         interval: 95 % confidence interval of the difference, by Newcombe's method 10.

@@ -61,8 +61,8 @@ def describe_sides(
 ) -> tuple[Described, Described]:
     """Describe database and queries separately, so that no group holds images of both.
 
-    A shuffled grouping gives database and queries different random orders. Otherwise the group of a query could show
-    the same places as the group of its match, which would make the search easier.
+    A shuffled grouping gives database and queries different random orders. With the same order, the
+    group of a query could show the same places as the group of its match, which would make the search easier.
 
     Args:
         pca: a PCA that reduces the descriptors.

@@ -129,7 +129,7 @@ def _best_of(pairs: _Pairs, rows: NDArray[np.int64]) -> NDArray[np.float64]:  # 
 
 
 def _once(pairs: _Pairs, least_score: float) -> _Pairs:
-    """Return the pairs with at least `least_score`, highest score first. Each two photos are one pair at most."""
+    """Return the pairs with at least `least_score`, highest score first. Two photos give at most one pair."""
     ends = np.sort(np.column_stack([pairs["first"], pairs["second"]]), axis=1)
     rows = np.unique(ends, axis=0, return_index=True)[1]
     chosen: _Pairs = pairs[rows[np.lexsort((rows, -pairs["score"][rows]))]]
