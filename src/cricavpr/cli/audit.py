@@ -14,8 +14,8 @@ from cricavpr.methods.base import Method
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Describe a dataset in several ways: each photo alone, in groups of several sizes, in shuffled groups, in "
-        "groups of unrelated photos (strangers), in other batches and in half precision. Print how recall and "
-        "descriptors change, and write a page with the conclusions."
+        "groups of unrelated photos (strangers), in batches of other sizes and in half precision. Print how recall "
+        "and descriptors change, and write a page with the conclusions."
     )
     add_dataset(parser)
     parser.add_argument("--shuffles", type=int, default=10, metavar="N", help="number of shuffled orders (default: 10)")

@@ -15,8 +15,8 @@ CHANCE = 0.05  # if the p-value of a paired sign test is above this, the differe
 RULES = (
     f"Drift is 1 - cosine between two descriptors of a photo. A drift up to {NOISE:g} is rounding. A larger drift "
     "means that the descriptor depends on what was changed.",
-    "The batch size must change nothing. Any query that changes between right and wrong, or a drift above rounding, is "
-    "a fault.",
+    "The batch size must change nothing. It is a fault if a query changes between correct and wrong, or if a drift is "
+    "larger than rounding.",
     "A gain or loss of R@1, compared with photos described alone, may be chance if a paired sign test over the queries "
     f"has p > {CHANCE:g}.",
     "Shuffled groups gain or lose only if R@1 of every shuffle is on the same side of R@1 of photos described alone.",

@@ -119,7 +119,7 @@ def _config(method: Method) -> CricaVPRConfig:
 def draw(pairs: Sequence[Pair]) -> Figure:
     """Draw a row for each pair: query and match with the contributions of their regions.
 
-    The two photos are drawn once for each pyramid level. Level 1 is left out, because its only region is the whole photo.
+    The two photos are drawn once for each pyramid level. Level 1 is left out, because its region is the whole photo.
 
     The number in a region is its contribution in per cent of the cosine; darker regions contribute more.
     """

@@ -330,8 +330,8 @@ def _ablations(path: Path) -> list[Table]:
         raise InputError(f"cannot read the table {path}: {error}. Run `cricavpr ablate` again.") from error
     if not rows or not {"recipe", "title"} <= set(rows[0]):
         raise InputError(
-            f"{path} must be a table of `cricavpr ablate` with the columns recipe and title, got other columns or no "
-            "rows. Run `cricavpr ablate` again."
+            f"{path} must be a table of `cricavpr ablate` with the columns recipe and title, but these columns or "
+            "all rows are missing. Run `cricavpr ablate` again."
         )
     by_table: dict[str, list[dict[str, str]]] = {}
     for row in rows:
