@@ -24,12 +24,13 @@ FAR = 4.0  # beyond this many radii, a first match shows another place (100 m if
 SHARED = 2  # aliasing: at least this many other wrong queries have the same first match
 UNLIKE = 20  # if the rank of the best positive is above this, all positives look unlike the query
 KINDS = {
-    "near miss": "The first match is outside the radius, but within twice the radius (at 25 to 50 m if the radius is 25 m).",
+    "near miss": "The first match is outside the radius, but within twice the radius (50 m if the radius is 25 m).",
     "aliasing": "The first match shows another place that looks the same. It is more than 4 radii away (100 m if the "
     "radius is 25 m). Its score is at least the median score of correct first matches, or at least "
     f"{SHARED} other wrong queries have the same first match.",
     "doubtful truth": f"All positives look unlike the query: even the best has a rank above {UNLIKE}. But photos "
-    "just outside the radius (within twice the radius) are among the matches. Positions or view directions may be wrong.",
+    "just outside the radius (within twice the radius) are among the matches. Positions or view directions may be "
+    "wrong.",
     "nothing to find": "The query has no positive in the database.",
     "not described": "The query photo could not be described.",
     "other": "No other rule applies.",
