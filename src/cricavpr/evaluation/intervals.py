@@ -46,7 +46,8 @@ def wilson(right: int, of: int) -> Interval:
     """
     if of < 1 or not 0 <= right <= of:
         raise InputError(
-            f"a confidence interval needs 0 to N correct queries of N, where N is at least 1, got {right} of {of}."
+            "a confidence interval needs at least 1 query, and no more correct queries than queries, "
+            f"got {right} correct of {of}."
         )
     share = right / of
     middle = share + Z * Z / (2 * of)
