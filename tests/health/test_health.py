@@ -174,7 +174,7 @@ def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: 
 
 
 def test_names_are_never_markup(tmp_path: Path) -> None:
-    """In similar places, near-duplicates, places with one photo, blurred and dark photos, on the map and in the title."""
+    """In similar places, near-duplicates, single photos, blurred and dark photos, on the map and in the title."""
     names = tuple(f"<img src=x onerror=alert({number})>'&\".png" for number in range(6))
     rng, root = np.random.default_rng(0), tmp_path / "photos"
     root.mkdir()
