@@ -103,7 +103,7 @@ class MadeBy:
 
 
 def _short(value: object, other: object) -> str:
-    """Return a value as text for an error message. Of a long list, only the parts that `other` does not have."""
+    """Return a value as text for an error message. Long text is cut to the parts that `other` does not have."""
     text = str(value)
     if len(text) <= 40:
         return text
@@ -190,8 +190,8 @@ def save_rows(
 ) -> None:
     """Write some rows of `vectors` as a descriptor file, in blocks, so that they are never all in memory.
 
-    The header is not written by the safetensors library, because it would put metadata in random order, and equal
-    descriptors must give equal bytes.
+    Equal descriptors must give equal bytes. So the safetensors library does not write the header, because it would put
+    the metadata in random order.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,8 +1,8 @@
 """Groupings: which images are described together, so that they influence each other's descriptors.
 
 A CricaVPR descriptor depends on the other images of its group, so every result records its grouping. A batch is
-something else: it is only a number of complete groups that go through the network at once for speed, and never changes
-a descriptor.
+something else. It consists of complete groups that go through the network at once for speed. It never changes a
+descriptor.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Grouping:
     The kinds are:
 
     alone        each image is its own group; the default for indexing and locating
-    in_order     `size` images in a row form a group, the last may be shorter; the paper's protocol (16; 8 for Pitts)
-    shuffled     like in_order, after a random shuffle by `seed`, so that the file order does not matter
+    in_order     `size` consecutive images form a group; the last may be shorter; the protocol of the paper (size 16,
+                 or 8 for Pittsburgh)
+    shuffled     like in_order, after a random shuffle of the images by `seed`
     by_key       images with the same key form a group, such as a panorama or a sequence
 
     Raises:
-        InputError: the kind needs a size or seed that is missing, or does not take the given one, or it is out of
-            range.
+        InputError: the size or the seed is missing for this kind, given for a kind without it, or out of range.
 
     Example:
         >>> Grouping.parse("in_order:2").groups(5)
@@ -84,9 +84,9 @@ class Grouping:
         Args:
             count: number of images.
             keys: one key per image; only needed for `by_key`.
-            draw: selects one of several different shuffles with the same seed. Database and queries need different
-                shuffles: if both list the same places in the same order, the same shuffle would put a query and its
-                match into groups of matching photos.
+            draw: number that is combined with the seed, so that one seed gives several shuffles. Database and queries
+                get different numbers. Otherwise, if both list the same places in the same order, the group of a query
+                would show the same places as the group of its match.
 
         Raises:
             InputError: the kind is `by_key`, and there is not one key per image.
@@ -114,7 +114,10 @@ ALONE = Grouping()
 
 
 def pack(groups: Sequence[Group], batch_size: int) -> Iterator[list[Group]]:
-    """Yield batches of complete groups, in order, with at most `batch_size` images; a larger group is its own batch."""
+    """Yield batches of complete groups, in order. A batch has at most `batch_size` images.
+
+    A group with more images is a batch of its own.
+    """
     batch: list[Group] = []
     for group in groups:
         if batch and sum(map(len, batch)) + len(group) > batch_size:

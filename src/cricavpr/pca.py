@@ -2,14 +2,15 @@
 
 The PCA is that of the CricaVPR authors' code (`util.compute_pca`, which uses scikit-learn): principal directions of the
 covariance, with variances divided by N - 1. The authors fit it on descriptors of shuffled groups, and do not scale
-reduced descriptors to length 1 again; a `Pca` records both choices. Fits are reproducible, because they compute in
-float64 and fix the signs of the directions; the randomised solver that scikit-learn uses to reduce 10752 dimensions to
-4096 is not reproducible. Memory holds one (D, D) covariance, its directions and one block of descriptors, for any
-number of descriptors.
+reduced descriptors to length 1 again. A `Pca` records both choices.
+
+Fits are reproducible, because they compute in float64 and fix the signs of the directions. The randomised solver that
+scikit-learn uses to reduce 10752 dimensions to 4096 is not reproducible. Memory use does not depend on the number of
+descriptors: memory holds one (D, D) covariance, its directions and one block of descriptors.
 
 Whitening (`whiten=True`) also divides by the standard deviation along each direction: Jegou and Chum, "Negative
-evidences and co-occurrences in image retrieval" (ECCV 2012). The method GCL calls it PCA_w, and adds 1e-6 to a length
-before dividing by it. This module does not, so its vectors differ from GCL's by about 1e-7.
+evidences and co-occurrences in image retrieval" (ECCV 2012). The method GCL calls whitening PCA_w. To scale a vector
+to length 1, GCL divides it by its length plus 1e-6. This module divides by the length, so results differ by about 1e-7.
 
 Shapes: N is the number of descriptors, D their dimension before and d their dimension after the PCA.
 """
@@ -42,8 +43,8 @@ class Principal:
 
     Attributes:
         mean: (D,) mean of the descriptors.
-        directions: (d, D) directions of length 1, largest variance first. The component of largest magnitude of each
-            direction is positive.
+        directions: (d, D) directions of length 1, largest variance first. The sign of each
+            direction makes its component of largest magnitude positive.
         variances: (d,) variances along the directions, computed with the divisor N (not N - 1).
         count: number N of descriptors.
         sha256: SHA-256 of the descriptors as little-endian float32, row by row.
@@ -67,8 +68,8 @@ def principal_directions(
     Args:
         dim: number of directions to keep. None keeps all directions in which the vectors vary, at most D and at most
             N - 1.
-        what: name of the fit in error messages.
-        report: called with (rows read, rows to read), where every row counts twice, because all rows are read twice.
+        what: name of the computation at the beginning of error messages.
+        report: called with (rows read, rows to read). Both count every row twice, because all rows are read twice.
 
     Raises:
         InputError: there are fewer than two vectors, values are not finite, or `dim` is out of range.
@@ -147,7 +148,7 @@ class Pca(Principal):
         return f"PCA to {self.dim}-d, {whitened}, {length}, {learnt}{groups}"
 
     def truncated(self, dim: int) -> Pca:
-        """Return this PCA with only its first `dim` directions. A fit with this `dim` would give the same.
+        """Return this PCA with only its first `dim` directions. It equals a PCA that was fitted with this `dim`.
 
         Raises:
             InputError: `dim` is out of range.
@@ -157,9 +158,10 @@ class Pca(Principal):
         return replace(self, directions=self.directions[:dim], variances=self.variances[:dim])
 
     def require_fits(self, made_by: MadeBy) -> None:
-        """Raise if this PCA was fitted on descriptors of another kind than the given ones.
+        """Raise if this PCA cannot be applied to descriptors with the provenance `made_by`.
 
-        The grouping may differ, because the authors' code applies a PCA of shuffled groups to other groups.
+        The groupings may differ, because the authors' code fits a PCA on descriptors of shuffled groups, and applies
+        it to descriptors of other groups.
 
         Raises:
             MadeByError: method, weights, preprocessing or image size differ, or a PCA was already applied.
@@ -176,7 +178,7 @@ class Pca(Principal):
             )
 
     def made(self, before: MadeBy) -> MadeBy:
-        """Return the `MadeBy` of descriptors that this PCA reduced, given that of the original descriptors."""
+        """Return the provenance of reduced descriptors, given the provenance of the original descriptors."""
         return replace(before, pca=self.describe(), dim=self.dim)
 
     def project(self, vectors: NDArray[np.floating[Any]]) -> Array:  # (n, D) -> (n, d)
@@ -270,8 +272,8 @@ def fit_pca(
             later reduce a PCA of 4096 dimensions to 2048, 1024 or 512.
         whiten: divide each dimension by its standard deviation. The authors of CricaVPR do not.
         renormalise: scale reduced descriptors to length 1. The authors of CricaVPR do not.
-        report: called with (descriptors read, descriptors to read), where every descriptor counts twice, because all
-            are read twice.
+        report: called with (descriptors read, descriptors to read). Both count every descriptor twice, because all
+            descriptors are read twice.
 
     Raises:
         InputError: `dim` is out of range, there are fewer than two descriptors, or a PCA was already applied to them.

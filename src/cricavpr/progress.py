@@ -75,5 +75,5 @@ class Progress:
 
 
 def note(text: str) -> None:
-    """Print one line on stderr about something that is no error, but that the user should know."""
+    """Print one line on stderr with information for the user that is not an error."""
     print(f"note: {printable(text)}", file=sys.stderr)

@@ -29,7 +29,7 @@ def read_recipe(path: Path, kind: type[T]) -> T:
 
     Raises:
         InputError: the file cannot be read or is not valid TOML, files extend each other in a circle, or a key or value
-            does not fit `kind`.
+            does not fit the fields of `kind`.
     """
     path = Path(path)
     return build(kind, _with_bases(path, kind, ()), str(path))
@@ -107,7 +107,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _with_bases(path: Path, kind: type[Any], above: tuple[Path, ...]) -> dict[str, Any]:
-    """Return the values of a recipe file, which override those of the file that it extends.
+    """Return the values of a recipe file, merged with those of the file that it extends.
 
     Args:
         above: the files that extend this file, directly or through others, outermost first.
@@ -202,7 +202,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _convert_choice(value: Any, arguments: tuple[Any, ...], where: str) -> Any:
-    """Convert the value of a field whose type is a union: with None, or of several dataclasses."""
+    """Convert the value of a field that may be None, or that allows several dataclasses."""
     others = [one for one in arguments if one is not types.NoneType]
     if value is None and len(others) < len(arguments):
         return None

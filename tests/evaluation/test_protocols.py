@@ -81,7 +81,7 @@ def test_panoramas_come_from_keys_that_stand_together(tmp_path: Path) -> None:
         panoramas_of(split)
     keyed = replace(split, database=replace(split.database, keys=("a", "a", "b")))
     assert panoramas_of(keyed).tolist() == [0, 0, 1]
-    with pytest.raises(InputError, match="'a' in colours do not"):
+    with pytest.raises(InputError, match="'a' in colours are not"):
         panoramas_of(replace(split, database=replace(split.database, keys=("a", "b", "a"))))
 
 

@@ -174,7 +174,7 @@ def test_the_page_has_pictures_where_they_are_at_hand_and_escapes_names(flawed: 
 
 
 def test_names_are_never_markup(tmp_path: Path) -> None:
-    """In similar places, near-duplicates, thin places, blurred and dark photos, on the map and in the title."""
+    """In similar places, near-duplicates, single photos, blurred and dark photos, on the map and in the title."""
     names = tuple(f"<img src=x onerror=alert({number})>'&\".png" for number in range(6))
     rng, root = np.random.default_rng(0), tmp_path / "photos"
     root.mkdir()
@@ -228,7 +228,7 @@ def test_a_list_that_was_cut_is_no_count(tmp_path: Path) -> None:
     metres = np.column_stack([np.repeat(np.arange(9.0) * 200, 2), np.tile([0.0, 5.0], 9)])
     health = examine(built(tmp_path / "index", places, Positions(metres)))
     assert "20 or more pairs of similar places" in health.summary() and "<b>20 or more</b>" in page(health)
-    assert "with 0 holes, 0 thin places and 20 pairs of similar places" in page(health)  # so many are drawn
+    assert "with 0 holes, 0 places with one photo and 20 pairs of similar places" in page(health)  # so many are drawn
 
 
 def test_what_is_said_of_the_map_is_on_it(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_what_is_said_of_the_map_is_on_it(tmp_path: Path) -> None:
     health = examine(built(tmp_path / "index", np.random.default_rng(0).normal(size=(5, 8)), positions))
     assert len(health.thin) == 5 and len(health.similarity.lookalikes) == 10
     html = page(health)
-    assert "Map of 3 photos with 0 holes, 3 thin places and 3 most similar pairs of far places" in html
+    assert "Map of 3 photos with 0 holes, 3 places with one photo and 3 most similar pairs of far places" in html
     assert "2 photos in other UTM zones are not on the map and not searched for holes." in html
 
 

@@ -72,7 +72,7 @@ def test_every_look_has_a_shape_of_its_own_apart_from_dots_of_another_size() -> 
     for look in LOOKS:
         assert found(map_of([Marker((0, 0), "x", look)], key={look: "meaning"}), f"cv-{look}")
         assert f".cv-{look} " in asset("map.css"), look
-    with pytest.raises(ValueError, match="unknown look 'no'"):
+    with pytest.raises(ValueError, match=r"unknown marker style \(look\) 'no'"):
         map_of([Marker((0, 0), look="no")])
 
 

@@ -1,6 +1,6 @@
 """Command line of the package, with one module per verb (subcommand), such as `evaluate` in `cricavpr evaluate`.
 
-Results are printed on stdout, messages on stderr. An error is one line.
+Results are printed on stdout, messages on stderr. An error is reported in one line.
 
 Exit codes: 0 done, 2 wrong input, 3 done but some photos could not be used, 130 interrupted.
 """
@@ -48,8 +48,8 @@ VERBS = {
     "audit": Verb("audit", "measure how much descriptors depend on the other photos of their group"),
     "report": Verb("report", "write tables and figures of evaluations, and a page to explore wrong queries"),
     "pca": Verb("pca", "reduce the dimension of descriptors by a PCA"),
-    "train": Verb("train", "train a network by a recipe"),
-    "ablate": Verb("ablate", "train several recipes with several seeds, and print one table"),
+    "train": Verb("train", "train a network with the settings of a recipe file"),
+    "ablate": Verb("ablate", "train with several recipe files and seeds, and print one table of results"),
     "places": Verb("places", "group photos into places for training"),
     "methods": Verb("methods", "list the methods"),
     "weights": Verb("weights", "list, download, convert and inspect weights files"),
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line after `cricavpr`; None takes that of the process.
     """
     _prepare_streams()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged photos are reported elsewhere, with their names
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # the verbs report damaged photos by name
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = parser().parse_args(typed, argparse.Namespace(typed=typed))
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CricaVPRError as error:
-        print(f"cricavpr: {printable(str(error))}", file=sys.stderr)  # names cannot break the line
+        print(f"cricavpr: {printable(str(error))}", file=sys.stderr)  # a line break in a file name is escaped
         return 2
     except KeyboardInterrupt:
         print("cricavpr: interrupted. Run the same command again.", file=sys.stderr)

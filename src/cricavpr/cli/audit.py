@@ -14,8 +14,8 @@ from cricavpr.methods.base import Method
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Describe a dataset in several ways: each photo alone, in groups of several sizes, in shuffled groups, in "
-        "groups of unrelated photos (strangers), in other batches and in half precision. Print how recall and "
-        "descriptors change, and write a page with the conclusions."
+        "groups of unrelated photos (strangers), in batches of other sizes and in half precision. Print how recall "
+        "and descriptors change, and write a page with the conclusions."
     )
     add_dataset(parser)
     parser.add_argument("--shuffles", type=int, default=10, metavar="N", help="number of shuffled orders (default: 10)")
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group-size", type=int, default=16, metavar="N", help="number of photos in a group (default: 16)"
     )
     parser.add_argument("--out", default="audit", metavar="DIR", help="folder to write into (default: audit)")
-    parser.add_argument("--cache", metavar="DIR", help="keep the descriptors in this folder for the next run")
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder, to reuse them in later runs")
     add_method(parser)
     add_work(parser, batches=False)
     parser.set_defaults(run=run)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _elsewhere(args: argparse.Namespace) -> Method | None:
-    """Return the method on another device than the chosen one (CPU or CUDA), or None without CUDA."""
+    """Return the method on the device that was not chosen, of CPU and CUDA. Return None without CUDA."""
     import torch
 
     if not torch.cuda.is_available():

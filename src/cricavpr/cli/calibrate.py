@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=25.0,
         metavar="M",
-        help="distance within which an answer is correct (default: 25)",
+        help="distance in metres within which an answer is correct (default: 25)",
     )
     parser.add_argument(
         "--share-in-map",
@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_index(args: argparse.Namespace, index: PlaceIndex, rule: Rule) -> Cases:
     say(
-        "the queries are photos of the index itself, so confidence and radius are right only for photos taken in the "
-        "same way"
+        "the queries are photos of the index itself, so confidence and radius are right only for photos taken like "
+        "the photos of the index"
     )
     with Progress(not args.quiet, min(args.max_photos, len(index))) as progress:
         progress.start(0)

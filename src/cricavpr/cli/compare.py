@@ -15,9 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("cards", nargs="+", metavar="CARD", help="a card.json, its folder, or a folder of such folders")
     parser.add_argument(
-        "--anyway", action="store_true", help="print refused evaluations too, marked and without a test"
+        "--anyway",
+        action="store_true",
+        help="also print evaluations that cannot be compared, marked and without a significance test",
     )
-    parser.add_argument("--with-published", action="store_true", help="add published recalls on the same split")
+    parser.add_argument(
+        "--with-published", action="store_true", help="add published recalls for the split of the first evaluation"
+    )
     parser.add_argument(
         "--published",
         default=TABLE,

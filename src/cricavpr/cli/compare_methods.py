@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--random-weights", action="store_true", help="use untrained networks where weights are missing"
     )
-    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder, to reuse them in later runs")
     add_device(parser)
     add_work(parser)
     parser.set_defaults(run=run)

@@ -16,9 +16,9 @@ from cricavpr.grouping import Grouping
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure recall@N of a method on a dataset. Each result is also written to a folder with a card (result and "
-        "settings) and the matches of each query, for `cricavpr compare` and `cricavpr report`. To continue an "
-        "interrupted evaluation, run the same command again."
+        "Measure recall@N of a method on a dataset. Each result is also written to a folder: a card with result and "
+        "settings, and the matches of each query. `cricavpr compare` and `cricavpr report` read these folders. To "
+        "continue an interrupted evaluation, run the same command again."
     )
     add_dataset(parser)
     parser.add_argument(
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recall-at",
         type=_numbers,
         metavar="N,N",
-        help="values of N for recall@N (default: 1,5,10; with --protocol paper 1,5,10,100)",
+        help="values of N for recall@N, separated by commas (default: 1,5,10; with --protocol paper 1,5,10,100)",
     )
     parser.add_argument(
         "--unanswered",
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whiten-on-database",
         action="store_true",
-        help="fit a whitening on the descriptors of the database and apply it; it adapts to this database, so do not "
+        help="whiten all descriptors by a PCA fitted on the database; this adapts them to this database, so do not "
         "use it to compare methods",
     )
     parser.add_argument(
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to write cards and answers into (default: evaluations)",
     )
-    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
+    parser.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder, to reuse them in later runs")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_method(parser)
     add_work(parser)

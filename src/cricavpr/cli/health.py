@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=25.0,
         metavar="M",
-        help="photos at most this far apart show the same place (default: 25)",
+        help="photos at most this many metres apart show the same place (default: 25)",
     )
     parser.add_argument(
         "--far-m",
         type=float,
         default=100.0,
         metavar="M",
-        help="photos farther apart show different places (default: 100)",
+        help="photos more than this many metres apart show different places (default: 100)",
     )
     parser.add_argument(
         "--copy-score",

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INDEX",
         help="an index that `cricavpr index build` made: its folder, or milvus://host:port/collection",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="matches to show for each photo (default: 5)")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="number of matches to show for each photo (default: 5)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, one object for each photo")
     form.add_argument("--geojson", action="store_true", help="print GeoJSON, for maps")

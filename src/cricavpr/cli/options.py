@@ -62,7 +62,7 @@ def add_work(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
     group = parser.add_argument_group("work")
     if batches:
         group.add_argument(
-            "--batch-size", type=int, default=16, metavar="N", help="images per forward pass (default: 16)"
+            "--batch-size", type=int, default=16, metavar="N", help="number of images per forward pass (default: 16)"
         )
     group.add_argument(
         "--workers",
@@ -105,7 +105,12 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         metavar="LAT,LON,METRES",
         help="search only photos at most METRES from a position; south of the equator write --near=-33.9,151.2,500",
     )
-    group.add_argument("--box", type=_box, metavar="S,W,N,E", help="search only photos between these degrees")
+    group.add_argument(
+        "--box",
+        type=_box,
+        metavar="S,W,N,E",
+        help="search only photos between the south, west, north and east border, in degrees",
+    )
     group.add_argument(
         "--since",
         type=_time,

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fitting.add_argument("source", metavar="SOURCE", help="a file of descriptors, or a folder of photos")
     fitting.add_argument("--out", required=True, metavar="FILE", help="PCA file to write (safetensors)")
-    fitting.add_argument("--dim", type=int, default=4096, metavar="D", help="dimensions to keep (default: 4096)")
+    fitting.add_argument(
+        "--dim", type=int, default=4096, metavar="D", help="number of dimensions to keep (default: 4096)"
+    )
     fitting.add_argument(
         "--whiten",
         action="store_true",
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     applying.add_argument("pca", metavar="PCA", help="a file that `cricavpr pca fit` wrote")
     applying.add_argument("descriptors", metavar="DESCRIPTORS", help="a file that `cricavpr describe` wrote")
     applying.add_argument("--out", required=True, metavar="FILE", help="file of reduced descriptors to write")
-    applying.add_argument("--dim", type=int, metavar="D", help="dimensions to keep (default: all of the PCA)")
+    applying.add_argument("--dim", type=int, metavar="D", help="number of dimensions to keep (default: all of the PCA)")
     applying.set_defaults(run=apply)
 
 

@@ -21,18 +21,24 @@ MOST_MAPS = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write one page about evaluations: tables in the layout of the paper's tables (also as Markdown, CSV and "
-        "LaTeX), figures (also as SVG and PNG), and for each wrong query the reason why it may be wrong. In figures "
-        "that compare methods, the first evaluation is compared with all others."
+        "Write one page about evaluations, with tables in the layout of the paper's tables, and figures. For each "
+        "wrong query, the page says why it may be wrong. Tables are also written as Markdown, CSV and LaTeX, figures "
+        "also as SVG and PNG. In figures that compare methods, the first evaluation is compared with all others."
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folders that `cricavpr evaluate --out` or `cricavpr ablate` wrote"
     )
     parser.add_argument("--out", default="report", metavar="DIR", help="folder to write into (default: report)")
     parser.add_argument("--data", metavar="DIR", help="folder of the evaluated dataset, to show its photos")
-    parser.add_argument("--rows", type=int, default=5, metavar="N", help="queries in a figure of photos (default: 5)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the random choice of these queries (default: 0)"
+        "--rows", type=int, default=5, metavar="N", help="number of queries to show in each photo figure (default: 5)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the random choice of the queries in photo figures (default: 0)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: cpu)")
     parser.add_argument("--quiet", action="store_true", help="no messages about progress")
@@ -47,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="M",
-        help="add a table of the method's numbers of parameters; may be given several times",
+        help="add a table with the number of parameters of each part of method M; may be given several times",
     )
     networks.add_argument(
         "--map",
         action="append",
         default=[],
         metavar="M@G",
-        help="draw the method's descriptors in two dimensions by t-SNE; G is a grouping such as shuffled:12:0 "
+        help="draw the descriptors of method M in two dimensions by t-SNE; G is a grouping such as shuffled:12:0 "
         "(default: alone); may be given up to three times",
     )
     networks.add_argument("--map-data", metavar="DIR", help="data for --map: a GSV-Cities folder or a file of places")

@@ -1,6 +1,6 @@
 """Output folder of a demo. A demo replaces an earlier demo, but refuses a folder with other files.
 
-It writes into a hidden subfolder first and moves all files to their places at the end, so that a run that fails or is
+The demo writes into a hidden subfolder, and moves its files to their places at the end. So a run that fails or is
 killed leaves an earlier demo unchanged.
 """
 
@@ -24,9 +24,9 @@ STAGE = ".cricavpr_demo.unfinished"
 
 @contextlib.contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder inside `out`. If the `with` block succeeds, its content is moved to `out`.
+    """Yield a temporary folder inside `out`, and move its content to `out` if the `with` block succeeds.
 
-    It then replaces the files of an earlier demo.
+    The content replaces the files of an earlier demo in `out`.
 
     Raises:
         InputError: `out` is a file, has files that no demo wrote, is used by another demo, or cannot be written.
@@ -68,7 +68,7 @@ def refuse_foreign(out: Path) -> None:
 def _move(stage: Path, out: Path) -> None:
     old = _written(out)
     new = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
-    _mark(out, old | new)  # both, so that files of a run that is killed half-way still count as the demo's
+    _mark(out, old | new)  # list both, in case this process is killed while it moves files
     for name in old - new:
         (out / name).unlink(missing_ok=True)
     for name in new:
@@ -85,9 +85,9 @@ def _mark(out: Path, names: Iterable[str]) -> None:
 
 
 def _written(out: Path) -> set[str]:
-    """Return the names of the files that earlier demos wrote, as listed in the file MARK.
+    """Return the names of the files in `out` that demos wrote, as listed in the file MARK.
 
-    The set is empty if that file is missing or invalid. Names that lead out of the folder are ignored.
+    The set is empty if that file is missing or invalid. Listed names outside the folder are ignored.
     """
     try:
         mark = json.loads((out / MARK).read_text(encoding="utf-8"))

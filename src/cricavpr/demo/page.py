@@ -23,8 +23,8 @@ from cricavpr.town.plan import BACK, FRONT, SIDE
 
 MARGIN_M = 24.0  # the map shows houses up to this far beyond the outermost streets
 MOST_N = 20  # largest N of the recall@N curves
-PICTURE_BYTES = 5_000_000  # limit for all pictures in the page together
-FINENESS = ((128, 78), (112, 72), (112, 55), (96, 45), (80, 40), (64, 35))  # (longer side, JPEG quality), finest first
+PICTURE_BYTES = 5_000_000  # maximum size of all pictures in the page together
+FINENESS = ((128, 78), (112, 72), (112, 55), (96, 45), (80, 40), (64, 35))  # (longer side, JPEG quality), best first
 FILTERS = {"show": "all", "taken": "at any time"}
 ORDERS = (
     Order("name"),
@@ -55,8 +55,8 @@ class Story:
         town: the drawn town.
         split: the dataset of its photos.
         answers: answers of the Locator to the queries, which the explorer shows.
-        evaluations: rows of the table; in the first, every picture is described alone.
-        facts: how the page was made: texts by term.
+        evaluations: rows of the table. In the first evaluation, every picture is described alone.
+        facts: how the page was made, as texts by term, such as "method".
     """
 
     town: Town
@@ -158,7 +158,7 @@ def _item(story: Story, item: Item, number: int) -> Item:
 
 
 def ground_of(town: Town) -> list[Ground]:
-    """Return the shapes of parks, streets and houses for the map, of the part of the town that has places."""
+    """Return the shapes of parks, streets and houses for the map, only for the part of the town with places."""
     corner = np.array((town.origin.easting_m, town.origin.northing_m))
     inner = slice(1, town.net.lines - 1)
     widths = [float(width) for side in town.net.widths_m for width in side[inner]]
@@ -193,13 +193,10 @@ def _errors_m(story: Story) -> list[float]:
 
 
 def _extreme(answers: Sequence[Answer], *, verdict: bool) -> int | None:
-    """Return the index of the correct answer with the lowest score, or of the wrong answer with the highest score.
+    """Return the index of the most surprising answer, or None if there is no such answer.
 
     Args:
-        verdict: True for the correct answer, False for the wrong answer.
-
-    Returns:
-        None if no answer is correct, or none is wrong.
+        verdict: True for the correct answer with the lowest score, False for the wrong answer with the highest score.
     """
     chosen = [number for number, answer in enumerate(answers) if answer.right is verdict]
     pick = min if verdict else max
@@ -232,7 +229,7 @@ def _groups(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _change(evaluation: Evaluation, against: Evaluation) -> str:
-    """Return a sentence that compares the recalls with two groupings by a paired test over the queries."""
+    """Return a sentence that compares the recalls of two evaluations by a paired test over the queries."""
     paired = compare_paired(*([answer.right for answer in one.answers] for one in (evaluation, against)))
     chance = "this may be chance" if paired.p_value > 0.05 else "this is unlikely to be chance"
     won = f"{paired.only_first} {'query becomes' if paired.only_first == 1 else 'queries become'}"

@@ -58,8 +58,8 @@ class DemoResult:
         page: the HTML page.
         photos: the folder with the subfolders `database` and `queries`.
         index: the folder of the index of the database photos.
-        evaluations: the folder with a subfolder of card and answers for each result.
-        results: results of the evaluations; in the first, every photo is described alone.
+        evaluations: the folder with one subfolder for each result, which holds its card and answers.
+        results: results of the evaluations. In the first evaluation, every photo is described alone.
         answers: one answer of the Locator for each query.
         timings: seconds that each stage took, by name of the stage.
     """
@@ -94,7 +94,7 @@ def run_demo(
     """Draw a town, locate photos in it, and write one page with the results.
 
     Every place has one database photo. Half of the places, at most 200, also have a query; the other places make the
-    search harder, because they can be mistaken for the right ones.
+    search harder, because they can be mistaken for the correct ones.
 
     Args:
         out: a new or empty folder, or the folder of an earlier demo, which is replaced.
@@ -102,8 +102,8 @@ def run_demo(
         places: number of places in the town, from 10 to 5000.
         method: name of the method.
         weights: weights for `method`; None loads its default weights.
-        workers: number of processes that draw and read photos. None draws in this process. With other processes, a
-            calling script needs `if __name__ == "__main__"`, because they import it again.
+        workers: number of processes that draw and read photos. None draws in this process. Other processes
+            import the calling script again, so the script then needs `if __name__ == "__main__"`.
         progress: called with (stage, done, total).
 
     Raises:
@@ -123,7 +123,7 @@ def run_demo(
         )
     if not FEWEST_PLACES <= places <= MOST_PLACES:
         raise InputError(f"places must be from {FEWEST_PLACES} to {MOST_PLACES:,}, got {places:,}.")
-    refuse_foreign(out)  # here, because the demo takes minutes
+    refuse_foreign(out)  # checked before the demo, which takes minutes
     used = load_method(method, weights)
     # The command on the page has no folders, because the page may be shared.
     shown_weights = "" if weights is None else f" --weights {Path(weights).name}"
@@ -194,7 +194,7 @@ def _locate(locator: Locator, split: EvalDataset, workers: int | None, report: R
 
 
 def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
-    """Return what to evaluate: the method with each grouping, its network without training, and the method pixels."""
+    """Return pairs to evaluate: the method with each grouping, the untrained network, and the method `pixels`."""
     found = [(method, grouping) for grouping in (GROUPINGS if method.correlates else GROUPINGS[:1])]
     if method.weights != "none" and not method.weights.startswith("random:"):
         found.append((load_method(method.name, UNTRAINED), ALONE))
@@ -204,7 +204,7 @@ def _contenders(method: Method) -> list[tuple[Method, Grouping]]:
 
 
 def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: EvalResult) -> tuple[Answer, ...]:
-    """Return the estimates of the Locator as answers, checked against the ground truth of the split."""
+    """Return an `Answer` for each estimate of the Locator, which says whether the estimate is correct."""
     row_of = {name: row for row, name in enumerate(split.database.names)}
     indices = np.array([[row_of[match.name] for match in estimate.matches] for estimate in estimates])
     scores = np.array([[match.score for match in estimate.matches] for estimate in estimates], np.float32)
@@ -212,7 +212,7 @@ def _answers(estimates: Sequence[LocationEstimate], split: EvalDataset, alone: E
 
 
 def _facts(method: Method, town: Town, split: EvalDataset, seconds: Mapping[str, float]) -> dict[str, str]:
-    """Return the facts about how the page was made, as texts by term."""
+    """Return facts about how the page was made, as texts by term, such as "method"."""
     import torch
 
     count = len(split.queries)

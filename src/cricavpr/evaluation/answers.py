@@ -34,7 +34,7 @@ class Match:
         name, index: name of the image, and its row in the database.
         score: similarity to the query; higher is better.
         distance_m: distance to the query in metres; None if either position is unknown.
-        right: whether the image is correct, that is, one of the query's positives.
+        right: whether the image is correct, that is, shows the place of the query (a positive).
         latlon: latitude and longitude of the image in degrees; None if unknown or in local coordinates.
     """
 
@@ -56,7 +56,7 @@ class Answer:
         latlon: latitude and longitude of the query in degrees; None if unknown or in local coordinates.
         condition: condition of the photo, for example "night"; None if the dataset has no conditions.
         positives: number of database images that show the same place as the query.
-        nearest_m: distance to the nearest positive in metres; None if there is no positive or no position.
+        nearest_m: distance to the nearest positive in metres; None if there is no positive or positions are unknown.
         first_right_rank: rank of the best positive among all database images, counted from 1; None if the query has no
             positive or could not be described.
         matches: the first matches of the query, best first.
@@ -105,7 +105,8 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
     """Read the answers.jsonl of an evaluation, in the order of the queries.
 
     Args:
-        card: the card of the same evaluation; if given, check that its counts and recalls agree with the answers.
+        card: the card of the same evaluation, whose counts and recalls must agree with the answers. None skips the
+            check.
 
     Raises:
         InputError: the file does not exist, a line is invalid or missing, or the card does not agree with the answers.
@@ -117,23 +118,26 @@ def read_answers(folder: Path, card: Card | None = None) -> tuple[Answer, ...]:
 
 
 def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
-    """Return the answers that count for recall: all, or only those with positives if the protocol skips the others."""
+    """Return the answers that count for recall.
+
+    These are all answers. If the protocol of the card skips queries without positives, their answers are left out.
+    """
     return tuple(answer for answer in answers if answer.positives or card.protocol.unanswered == "miss")
 
 
 def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) -> None:
     if len(answers) != card.counts.queries:
         raise InputError(
-            f"expected {card.counts.queries} answers in {folder}, one per query of its card, got {len(answers)}. "
-            "Evaluate again."
+            f"expected {card.counts.queries} answers in {folder}, as many as the card counts queries, "
+            f"got {len(answers)}. Evaluate again."
         )
     over = counted(card, answers)
     for n in card.ns:
         recall = sum(answer.found(n) for answer in over) / len(over) if over else 0.0
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
-                f"{FILE} in {folder} must give R@{n} {100 * card.recall_at[n]:.1f} as its card says, got "
-                f"{100 * recall:.1f}: one of the two files was changed. Evaluate again."
+                f"the answers in {folder} must give R@{n} {100 * card.recall_at[n]:.1f}, as the card there says, got "
+                f"{100 * recall:.1f}: the card or {FILE} was changed. Evaluate again."
             )
 
 
@@ -162,7 +166,7 @@ def answers_of(
     ranks: NDArray[np.int64],  # (Q,) rank of each query's best positive, 0 if it has none
     n: int,
 ) -> Iterator[Answer]:
-    """Yield the answer of each query, in order, with its first `n` matches, checked against the ground truth.
+    """Yield an `Answer` for each query, in order. It has the first `n` matches, and says which of them are correct.
 
     Args:
         found: the search results of all queries.
@@ -198,7 +202,12 @@ def _distances(
     queries: NDArray[np.int64],  # (q,)
     columns: list[NDArray[np.int64]],  # q arrays of database indices
 ) -> list[list[float | None]]:
-    """Return the distances in metres from each query to its given database images, rounded to the millimetre."""
+    """Return the distances in metres from each query to some database images, rounded to the millimetre.
+
+    Args:
+        queries: rows of the queries.
+        columns: for each query, the rows of the database images to measure to.
+    """
     base, asked = dataset.database.positions, dataset.queries.positions
     if base is None or asked is None or (base.zones is None) != (asked.zones is None):
         return [[None] * len(row) for row in columns]
@@ -211,7 +220,10 @@ def _distances(
 
 
 def _latlon(images: ImageSet, rows: NDArray[np.int64]) -> list[Pair | None]:
-    """Return latitude and longitude of each row, rounded to about a millimetre; None if not known in degrees."""
+    """Return latitude and longitude of the images in `rows`, in degrees, rounded to about a millimetre.
+
+    The entry of an image is None if its position in degrees is unknown.
+    """
     if images.positions is None or images.positions.zones is None:
         return [None] * len(rows)
     degrees = images.positions.take(rows).latlon().tolist()

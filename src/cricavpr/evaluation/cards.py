@@ -31,7 +31,7 @@ class Counts:
 
     Attributes:
         database, queries: all images, also those that could not be described.
-        without_positives: queries without positives, that is, no database image shows their place.
+        without_positives: queries without positives; no database image shows the place of such a query.
         failed_database, failed_queries: images that could not be described.
     """
 
@@ -63,15 +63,15 @@ class Card:
     Attributes:
         dataset: name of the split.
         split_hash: SHA-256 of the split's image names, positions and positives.
-        rule: how positives were decided, such as "within 25 m".
+        rule: which database images are positives of a query, such as "within 25 m".
         counts: numbers of images in the split.
         method, weights, grouping: the same values as in `made_by`.
         made_by: method, weights and settings that computed the descriptors.
-        protocol: the remaining settings that influence the recall.
+        protocol: further settings that influence the recall.
         reranked: number of candidates per query that were re-ranked by local features; None without re-ranking.
         reranking: the local features and how they were compared; None without re-ranking.
-        recall_at: recall@N as a fraction, by N.
-        intervals: 95 % confidence interval of each recall@N, as fractions, by N.
+        recall_at: recall@N as a fraction from 0 to 1; the keys are the values of N.
+        intervals: 95 % confidence interval of each recall@N, as fractions; the keys are the values of N.
         timings: seconds that each step took.
         versions: versions of cricavpr, torch, numpy and python.
         command: the command line of the evaluation.
@@ -112,7 +112,7 @@ class Card:
         for n, (low, high) in self.intervals.items():
             if not 0.0 <= low <= self.recall_at[n] <= high <= 1.0:
                 raise ValueError(
-                    f"R@{n} must lie within its interval, and both from 0 to 1, got {self.recall_at[n]} and the "
+                    f"R@{n} must be from 0 to 1 and within its confidence interval, got {self.recall_at[n]} and the "
                     f"interval {low} to {high}"
                 )
 
@@ -127,7 +127,7 @@ class Card:
 
     @property
     def counted(self) -> int:
-        """Number of queries that count for recall: all, or only those with positives if the protocol skips the rest."""
+        """Number of queries that count for recall. The protocol may skip queries without positives."""
         skipped = self.counts.without_positives if self.protocol.unanswered == "skip" else 0
         return self.counts.queries - skipped
 
@@ -136,7 +136,9 @@ class Card:
         return {"schema": self.schema, **to_plain(self)}
 
     def write(self, folder: Path) -> Path:
-        """Write `card.json` into a folder and return its path. An existing card is replaced only when all is written.
+        """Write `card.json` into a folder and return the path of the file.
+
+        An existing card is replaced only when the new card is completely written.
 
         Raises:
             InputError: the file cannot be written.
@@ -186,7 +188,10 @@ class Card:
 
 
 def dependence(card: Card) -> str:
-    """Return a line that warns that the queries are not independent, although intervals and tests assume so."""
+    """Return a warning for a card whose queries come from sequences, so that its intervals are too narrow.
+
+    Intervals and tests assume independent queries.
+    """
     return (
         f"the {card.counts.queries:,} queries come from {card.query_sequences:,} sequences, panoramas or folders and "
         "are not independent, so the true confidence intervals are wider"

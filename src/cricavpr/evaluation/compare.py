@@ -1,8 +1,8 @@
 """Comparison of evaluations: a table of their cards, paired tests, and published recalls.
 
-Two recalls can be compared only if queries, database, rule for positives and N are the same, and if equally many photos
-of database and queries could be described. Method, weights, grouping, image size, PCA, precision, distance and
-re-ranking may differ.
+Two recalls can be compared only if queries, database, rule for positives and N are the same. The numbers of database
+and query photos that could not be described must be the same, too. Method, weights, grouping, image size, PCA,
+precision, distance and re-ranking may differ.
 
 Published recalls are in published.csv, one row for each method, split and source. A cell is empty if its value is not
 known; no value is a guess.
@@ -26,7 +26,10 @@ USUAL = {"protocol": "honest", "PCA": "none", "distance": "dot", "precision": "f
 TABLE = Path(__file__).with_name("published.csv")
 NS = (1, 5, 10)
 COLUMNS = ("method", "split", "protocol", "grouping", "dim", "image_size", *(f"R@{n}" for n in NS), "source")
-SAME_IMAGES = {"pitts30k-test": ("pitts30k",), "pitts250k-test": ("pitts250k",)}  # split: other names of its datasets
+SAME_IMAGES = {
+    "pitts30k-test": ("pitts30k",),
+    "pitts250k-test": ("pitts250k",),
+}  # split: other names for the same images
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,14 @@ class Published:
     """Recalls that others published: one row of published.csv.
 
     Attributes:
-        method, split: the names that this package uses, or those of the source if the package does not know them.
+        method, split: names in this package; the names in the source if this package does not have them.
         protocol: the protocol in the words of the source, or "" if unknown.
         grouping: a `Grouping` as text; "none" for a method that describes each image by itself; "" if unknown.
-        dim, image_size: size of the descriptor and of the images as in the source, or "" if unknown.
+        dim: number of dimensions of a descriptor as in the source, or "" if unknown.
+        image_size: size of the images as in the source, or "" if unknown.
         source: where the recalls were published.
-        recalls: recall@N in per cent as printed in the source, by N; only the known values.
-        marks: settings of the row that differ from those of a card, or are not known.
+        recalls: recall@N in per cent as printed in the source; the keys are the values of N that the source has.
+        marks: names of the settings that differ from those of the compared card, or are not known.
     """
 
     method: str
@@ -100,7 +104,7 @@ class Comparison:
         return "\n".join(part for part in parts if part)
 
     def table(self) -> str:
-        """Return a Markdown table: a row with recalls and their intervals for each card, then the published recalls."""
+        """Return a Markdown table with a row for each card, then a row for each published evaluation."""
         rows = [_row(number, run.card, self.runs[0].card) for number, run in enumerate(self.runs, 1)]
         usual = {**USUAL, **{name: rows[0][name] for name in ("dataset", "weights")}}
         return table_of([*rows, *map(_published_row, self.published)], usual, rows)
@@ -123,7 +127,7 @@ class Comparison:
         for number, run in enumerate(self.runs[1:], 2):
             if found := differences(first, run.card):
                 yield f"{MARK} Rows {number} and 1 are not comparable: {'; '.join(found)}."
-        yield "[ ]: 95 % confidence intervals; for a recall by Wilson, for a difference by Newcombe (paired)."
+        yield "[ ]: 95 % confidence intervals, of a recall by Wilson's method, of a difference by Newcombe's for pairs."
         if old := [str(n) for n, run in enumerate(self.runs, 1) if run.card.interval_kind == "bootstrap"]:
             yield (
                 f"The recall intervals in row {', '.join(old)} are from the percentile bootstrap, which is too narrow "
@@ -133,8 +137,8 @@ class Comparison:
             yield dependence(first) + "."
         if self.published:
             yield (
-                "Rows p were published by others, not measured here. ? marks recalls whose settings differ from those "
-                "of row 1 or are not known."
+                "Rows named p were published by others, not measured here. ? marks recalls whose settings differ from "
+                "those of row 1 or are not known."
             )
 
 
@@ -149,7 +153,8 @@ def compare(
 
     Args:
         paths: card files, folders with a card, or folders whose subfolders have cards.
-        anyway: accept cards that cannot be compared with the first; they are marked in the table, and not tested.
+        anyway: accept cards that cannot be compared with the first. They are marked in the table, and no significance
+            test is made for them.
         with_published: add published recalls for the split of the first card.
         published: the CSV file of published recalls.
 
@@ -160,14 +165,14 @@ def compare(
     runs = read_recorded([Path(paths)] if isinstance(paths, str | Path) else map(Path, paths))
     if len(runs) < 2 and not with_published:
         raise InputError(
-            f"a comparison needs at least two cards, got {len(runs)}. Give another folder, or compare one card with "
-            "published recalls by --with-published."
+            f"a comparison needs at least two cards, got {len(runs)}. Give another folder, or use --with-published to "
+            "compare one card with published recalls."
         )
     for run in () if anyway else runs[1:]:
         if found := differences(runs[0].card, run.card):
             raise InputError(
-                f"{runs[0].folder} and {run.folder} cannot be compared, because these differ: {'; '.join(found)}. "
-                "Evaluate both on the same data with the same rules, or print both with a mark by --anyway."
+                f"{runs[0].folder} and {run.folder} cannot be compared, because they differ in: {'; '.join(found)}. "
+                "Evaluate both on the same data with the same rules, or use --anyway to print both without a test."
             )
     figures = beside(runs[0].card, read_published(Path(published))) if with_published else ()
     return Comparison(tuple(runs), tuple(_paired_tests(runs)), tuple(figures))
@@ -222,8 +227,8 @@ def _paired_tests(runs: Sequence[Recorded]) -> Iterator[PairedRow]:
         answers = _answers(runs[number])
         if [answer.query for answer in first] != [answer.query for answer in answers]:
             raise InputError(
-                f"{runs[0].folder} and {runs[number].folder} must have answers to the same queries, because their "
-                "cards name the same split, but the queries differ. Evaluate both again."
+                f"the answers in {runs[0].folder} and {runs[number].folder} are for different queries, although their "
+                "cards name the same split. Evaluate both again."
             )
         for n in runs[0].card.ns:
             yield PairedRow(number, n, compare_paired(*([one.found(n) for one in of] for of in (first, answers))))

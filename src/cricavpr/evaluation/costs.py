@@ -27,7 +27,7 @@ class Cost:
         gflop: billions of floating-point operations per image in one forward pass, as torch counts them (a
             multiplication and an addition count as two).
         descriptor_bytes: size of one float32 descriptor in bytes.
-        images_per_s: images per second on preprocessed images, the best of several passes.
+        images_per_s: images described per second, without preprocessing; the fastest of several passes.
         licence: licence of the weights.
     """
 
@@ -77,7 +77,7 @@ def _rate(method: Method, images: Pixels) -> float:
 
 
 def format_costs(costs: Iterable[Cost]) -> str:
-    """Return a Markdown table with a row for each method. Its images/s depend on this machine and its load."""
+    """Return a Markdown table with a row for each method. The images per second depend on this machine and its load."""
     head = ["method", "image", "parameters (M)", "GFLOP/image", "descriptor bytes", "images/s here"]
     rows = [
         [

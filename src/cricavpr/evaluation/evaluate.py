@@ -69,7 +69,10 @@ class EvalResult:
 
     @property
     def recall_at(self) -> dict[int, float]:
-        """Recall@N by N, as a fraction. The protocol decides whether queries without positives count as misses."""
+        """Recall@N as a fraction; the keys are the values of N.
+
+        The protocol decides whether queries without positives count as misses.
+        """
         return self.card.recall_at
 
     @property
@@ -125,7 +128,7 @@ class EvalResult:
         }
 
     def save(self, out: AnyPath) -> Path:
-        """Write card.json and answers.jsonl into a new folder in `out`, and return the new folder.
+        """Write card.json and answers.jsonl into the subfolder `Card.folder_name` of `out`, and return this subfolder.
 
         Files of an earlier evaluation of the same images with the same settings are replaced.
 
@@ -157,21 +160,23 @@ def evaluate(
 ) -> EvalResult:
     """Measure recall@N: describe database and queries, search exactly, optionally re-rank, and count correct matches.
 
-    Descriptors of more than a quarter of a gigabyte are kept on disk, so that memory does not grow with the dataset.
+    Descriptors that need more than 256 MB are kept on disk, so that memory does not grow with the dataset.
 
     Args:
         method: a method, or its name.
-        grouping: which images are described together, so that they influence each other's descriptors. It divides
-            database and queries separately; a shuffle gives each its own order. None takes the protocol's first one.
-        protocol: the remaining settings that influence the recall: "honest", "paper", or a `Protocol`.
+        grouping: which images are described together, so that they influence each other's descriptors. Database and
+            queries are divided separately; a shuffled grouping gives each its own order. None takes the first
+            grouping of the protocol.
+        protocol: further settings that influence the recall: "honest", "paper", or a `Protocol`.
         recall_ns: the values of N for recall@N; None takes those of the protocol.
         rerank: number of candidates per query to re-rank by local features; None does not re-rank.
-        pca: a PCA that reduces the descriptors, or its file; the protocol "paper" does not normalise them again.
+        pca: a PCA that reduces the descriptors, or its file. The protocol "paper" does not scale reduced descriptors to
+            length 1 again.
         pca_dim: number of dimensions to keep of the PCA; None keeps all.
         whiten_on_database: fit a whitening on the database descriptors and apply it. This adapts the descriptors to
             the database, so do not use it to compare methods. The card records it as the PCA.
-        cache: a folder for descriptors, also unfinished ones. A later evaluation of the same photos with the same
-            method, weights and groups reads them from there.
+        cache: a folder that keeps descriptors, also those of an interrupted evaluation. A later evaluation of the
+            same photos with the same method, weights and groups reads its descriptors from this folder.
         batch_size, workers, progress: as for `describe`; they do not change the result.
         command: the command line to record in the card.
 
@@ -296,7 +301,10 @@ def evaluate_protocol(
 
 @contextlib.contextmanager
 def _kept(method: Method, dataset: EvalDataset, out: AnyPath | None, cache: AnyPath | None) -> Iterator[Path | None]:
-    """Yield the folder for the descriptors: the cache, or a folder in `out` that is removed after success."""
+    """Yield the folder for the descriptors; None if neither `out` nor `cache` is given.
+
+    This is `cache` if given, else a folder in `out` that is removed after success.
+    """
     if cache is not None or out is None:
         yield None if cache is None else Path(cache)
         return
@@ -353,6 +361,6 @@ def _reduction(pca: Pca | AnyPath | None, dim: int | None, protocol: Protocol) -
 def _sequences(keys: Sequence[str] | None) -> int | None:
     """Return the number of sequences among the queries.
 
-    None if the sequences are unknown, if all queries are of one sequence, or if each query has its own.
+    It is None if the sequences are unknown, if there is only one, or if each query has a sequence of its own.
     """
     return len(set(keys)) if keys is not None and 1 < len(set(keys)) < len(keys) else None

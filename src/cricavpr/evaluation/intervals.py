@@ -1,12 +1,15 @@
 """Confidence intervals of a recall, and tests whether two recalls differ.
 
-A single recall has the score interval of Wilson (1927), which Brown, Cai and DasGupta recommend in "Interval estimation
-for a binomial proportion" (2001). Unlike a percentile bootstrap, it does not shrink to zero width at a recall of 100 %,
-and it covers the true recall as often as stated even with few queries. The difference of two recalls over the same
-queries has the interval of Newcombe, "Improved confidence intervals for the difference between binomial proportions
-based on paired data" (1998), method 10, which combines two Wilson intervals.
+The interval of a recall is the score interval of Wilson (1927), recommended by Brown, Cai and DasGupta, "Interval
+estimation for a binomial proportion" (2001). Unlike a percentile bootstrap, it does not shrink to zero width at a
+recall of 100 %. Even with few queries, it contains the true recall about as often as stated.
 
-Both assume independent queries. Frames of one sequence are not independent, so their true intervals are wider.
+The interval of the difference of two recalls over the same queries is method 10 of Newcombe, "Improved confidence
+intervals for the difference between binomial proportions based on paired data" (1998). It combines two Wilson
+intervals.
+
+Both intervals assume independent queries. Frames of one sequence are not independent, so their true intervals are
+wider.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ def wilson(right: int, of: int) -> Interval:
     """
     if of < 1 or not 0 <= right <= of:
         raise InputError(
-            f"a confidence interval needs at least 1 query, and from 0 to all of them correct, got {right} of {of}."
+            "a confidence interval needs at least 1 query, and no more correct queries than queries, "
+            f"got {right} correct of {of}."
         )
     share = right / of
     middle = share + Z * Z / (2 * of)
@@ -71,7 +75,8 @@ class Paired:
     """Result of a paired test of two evaluations over the same queries.
 
     Attributes:
-        only_first, only_second: number of queries that are correct only in the first or only in the second evaluation.
+        only_first: number of queries that are correct only in the first evaluation.
+        only_second: number of queries that are correct only in the second evaluation.
         p_value: two-sided p-value of McNemar's exact test.
         difference: recall of the second minus recall of the first, as a fraction.
         interval: 95 % confidence interval of the difference, by Newcombe's method 10.
@@ -109,7 +114,11 @@ def compare_paired(
 
 
 def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
-    """Return Newcombe's 95 % interval of the difference of two recalls, (gained - lost) / all queries."""
+    """Return Newcombe's 95 % interval of the difference of two recalls.
+
+    The difference is (gained - lost) / all queries. The arguments count the queries that are correct in both
+    evaluations, only in the second, only in the first, and in neither.
+    """
     of = both + gained + lost + neither
     new, old = (both + gained) / of, (both + lost) / of
     (new_low, new_high), (old_low, old_high) = wilson(both + gained, of), wilson(both + lost, of)
@@ -126,7 +135,7 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the two-sided p-value of the exact sign test.
+    """Return the two-sided p-value of the exact sign test, given the numbers of wins and losses without ties.
 
     This is McNemar's exact test if the arguments count the queries that are correct in only one of two evaluations.
 

@@ -32,8 +32,8 @@ def table_of(
 
     Args:
         rows: for each row, the cell texts by column name.
-        usual: usual values by column name; a column is left out if every row has its usual value.
-        own: look for other than usual values only in these rows; None looks in all.
+        usual: default values by column name. A column is left out if every row has the default value in it.
+        own: rows that decide which columns are left out; None takes all rows.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     recalls = sorted((name for name in names if name.startswith("R@")), key=lambda name: int(name[2:]))

@@ -1,10 +1,11 @@
 """Submission files for the challenge of Mapillary Street-Level Sequences, and their scores if ground truth is known.
 
 Format and scores follow the data set's own evaluation script (mapillary_sls). The file has one line for each query,
-`query_key prediction_key ...`, separated by spaces, with the predictions best first and equally many on every line.
-Lines that begin with # are comments. The server finds queries by their key, so lines may have any order. The server
-accepts predictions from searching each city separately and from one search over all test cities together. The two give
-different scores, so the comment in the first line of a written file says which was done.
+`query_key prediction_key ...`, separated by spaces. Every line has the same number of predictions, best first. Lines
+that begin with # are comments. The server finds queries by their key, so lines may have any order.
+
+The server accepts predictions from a separate search in each city, and from one search over all test cities together.
+The two give different scores, so the comment in the first line of a written file says which was done.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class ChallengeScores:
     """Scores of a submission over the queries that have positives.
 
     Attributes:
-        recall_at: fraction of queries with a correct prediction among the first N, by N.
-        map_at: mean average precision at N, by N. The average precision of a query sums the precision at each correct
-            prediction among the first N, and divides by N or by the number of positives, whichever is smaller.
+        recall_at: fraction of queries with a correct prediction among the first N; the keys are the values of N.
+        map_at: mean average precision at N; the keys are the values of N. For the average precision of a
+            query, the precisions at its correct predictions among the first N are added. The sum is divided by N or by
+            the number of positives, whichever is smaller.
         queries: number of scored queries.
         skipped: number of queries without positives, which are not scored.
         rule: how positives were decided, and which ground-truth files could not be read.
@@ -62,7 +64,7 @@ def predict(
     count: int = USUAL,
     **how: Any,
 ) -> list[EvalResult]:
-    """Search the first `count` predictions of each query. The ground truth is not needed.
+    """Search for the best `count` predictions of each query. The ground truth is not needed.
 
     Args:
         parts: one dataset of all cities together, or one dataset per city; each is searched separately.
@@ -72,7 +74,7 @@ def predict(
     Raises:
         InputError: as for `evaluate`, or a `count` below 20.
     """
-    _check_count(count)  # here, because the search below may take hours
+    _check_count(count)  # checked here, because the search below may take hours
     every = replace(HONEST, unanswered="miss")  # without ground truth, "skip" would skip every query
     return [evaluate(method, part, grouping, recall_ns=(count,), protocol=every, **how) for part in parts]
 

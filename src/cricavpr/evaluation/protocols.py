@@ -2,9 +2,9 @@
 
 `honest` evaluates three times: each image described alone, in groups in file order, and in shuffled groups.
 
-`paper` follows the evaluation script of CricaVPR's authors: database and queries are described in separate groups of 16
-in file order (8 for Pittsburgh), the last group may be shorter, descriptors are not normalised again after a PCA,
-images are ranked by Euclidean distance, and queries without positives count as misses.
+`paper` follows the evaluation script of CricaVPR's authors. Database and queries are described in separate groups of 16
+images in file order (8 for Pittsburgh); the last group may be shorter. Descriptors are not scaled to length 1 again
+after a PCA. Images are ranked by Euclidean distance. Queries without positives count as misses.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def protocol(
 
     Args:
         name: "honest" or "paper".
-        dataset: the dataset to evaluate; it gives the default of `unanswered` for `honest`.
-        unanswered: as in `Protocol`. None takes "miss" for `paper` or without a dataset, else the dataset's default.
+        dataset: the dataset to evaluate; its own rule for queries without positives is the default for `honest`.
+        unanswered: as in `Protocol`. None takes "miss" for `paper` or without a dataset, else the dataset's rule.
         one_hit_per_panorama, precision: as in `Protocol`.
 
     Raises:
@@ -97,7 +97,7 @@ def protocol(
 
 
 def groupings(name: str, correlates: bool, paper_grouping: str = "in_order:16") -> tuple[Grouping, ...]:
-    """Return the groupings that a protocol evaluates, in the order of the rows of its table.
+    """Return the groupings that a protocol evaluates, in the order in which the table of results lists them.
 
     Args:
         name: name of the protocol.

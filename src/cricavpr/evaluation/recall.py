@@ -40,7 +40,7 @@ def recall_at(
     *,
     skip_without_positives: bool = False,
 ) -> dict[int, float]:
-    """Return recall@N as a fraction of the queries, by N.
+    """Return recall@N, the fraction of queries with a correct prediction among their first N, for each N in `ks`.
 
     Args:
         ks: the values of N.
@@ -74,7 +74,7 @@ def replaced_ranks(
     predictions: NDArray[np.integer[Any]],  # (Q, n) after re-ranking
     positives: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.int64]:  # (Q,)
-    """Return the rank of each query's best positive after re-ranking, over the whole database.
+    """Return the rank of each query's best positive among all database images, after re-ranking.
 
     A query without a positive among its re-ranked predictions keeps its rank in `ranks`.
     """

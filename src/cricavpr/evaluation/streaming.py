@@ -36,9 +36,10 @@ IN_MEMORY_BYTES = 256_000_000  # if the descriptors of a dataset are not larger 
 
 @contextlib.contextmanager
 def room_for(method: Method, dataset: EvalDataset, cache: Path | None) -> Iterator[Path | None]:
-    """Yield the folder for a dataset's descriptors: the cache if given, None if they fit into memory, else a new one.
+    """Yield the folder for a dataset's descriptors, or None if they can stay in memory.
 
-    The new folder is temporary and is removed on exit.
+    The folder is `cache` if given. Otherwise descriptors that are too large for memory get a temporary folder, which is
+    removed on exit.
     """
     small = 4 * method.dim * (len(dataset.database) + len(dataset.queries)) <= IN_MEMORY_BYTES
     if cache is not None or small:
@@ -60,12 +61,13 @@ def describe_sides(
 ) -> tuple[Described, Described]:
     """Describe database and queries separately, so that no group holds images of both.
 
-    A shuffled grouping gives database and queries different random orders. In the same order, a query and its match
-    could get groups of matching photos, which would make the search easier.
+    A shuffled grouping gives database and queries different random orders. With the same order, the
+    group of a query could show the same places as the group of its match, which would make the search easier.
 
     Args:
         pca: a PCA that reduces the descriptors.
-        whiten: fit a whitening on the database descriptors and apply it to both, as the method GCL does; in memory.
+        whiten: fit a whitening on the database descriptors and apply it to database and queries, as the method GCL
+            does. All descriptors must fit into memory for this.
         folder: folder for the descriptor files; None keeps the descriptors in memory.
         how: batch_size, workers and progress, as for `describe`.
 
@@ -89,7 +91,7 @@ def describe_sides(
 
 
 def describe_once(method: Method, images: ImageSet, grouping: Grouping, *, out: Path | None, **how: Any) -> Described:
-    """Describe the images, or return the descriptors in `out` if an earlier call wrote them for the same images.
+    """Describe the images, or read the descriptors from the file `out` if an earlier call wrote them for these images.
 
     The arguments are as for `describe`.
 
@@ -129,8 +131,8 @@ def _reduced(descriptors: DescriptorSet, pca: Pca, whole: Path | None) -> Descri
     """Return the descriptors reduced by the PCA.
 
     Args:
-        whole: file of the full descriptors; the reduced ones are written beside it, or read if they exist. None keeps
-            the reduced descriptors in memory.
+        whole: file of the original descriptors. The file of the reduced descriptors is written beside it, or read if
+            it exists. None keeps the reduced descriptors in memory.
     """
     if whole is None:
         return pca.apply(descriptors)
@@ -168,7 +170,7 @@ def in_precision(method: Method, precision: Precision) -> Method:
                 method.device.partition(":")[0], torch.bfloat16 if precision == "bf16" else torch.float16
             ):
                 vectors = method.describe(images, groups)
-        except (RuntimeError, NotImplementedError) as error:  # a layer does not support or mixes the precision
+        except (RuntimeError, NotImplementedError) as error:  # a layer does not support this precision
             why = " ".join(str(error).split())[:200]
             raise InputError(
                 f"{method.name} cannot compute in {precision} on this device ({why}). Use fp32."
@@ -228,16 +230,17 @@ def _positives_among(dataset: EvalDataset, database: Described, queries: Describ
 def panoramas_of(dataset: EvalDataset) -> NDArray[np.int64]:  # (N,) ascending
     """Return the panorama number of each database image.
 
-    Images with the same key form a panorama; in a dataset without keys, every `dataset.per_panorama` images in a row.
+    Images with the same key form a panorama. In a dataset without keys, every `dataset.per_panorama` consecutive images
+    form one.
 
     Raises:
-        InputError: the dataset has neither, or the images of a panorama do not follow one another in the list.
+        InputError: the dataset has neither keys nor `per_panorama`, or the images of a panorama are not consecutive.
     """
     if dataset.database.keys is None:
         if dataset.per_panorama is None:
             raise InputError(
-                f"one hit per panorama needs panoramas, but {dataset.name} does not say which images form one. "
-                "Evaluate without this rule."
+                f"counting one hit per panorama needs to know the panoramas, but {dataset.name} does not say which "
+                "images form one. Evaluate without --one-hit-per-panorama."
             )
         return np.arange(len(dataset.database)) // dataset.per_panorama
     numbers: dict[str, int] = {}
@@ -245,7 +248,7 @@ def panoramas_of(dataset: EvalDataset) -> NDArray[np.int64]:  # (N,) ascending
     if (np.diff(ids) < 0).any():
         row = int(np.argmax(np.diff(ids) < 0)) + 1
         raise InputError(
-            "one hit per panorama needs the images of each panorama to follow one another in the list, but those of "
-            f"{dataset.database.keys[row]!r} in {dataset.name} do not. Evaluate without this rule."
+            "counting one hit per panorama needs the images of each panorama to be consecutive in the list, but those "
+            f"of {dataset.database.keys[row]!r} in {dataset.name} are not. Evaluate without --one-hit-per-panorama."
         )
     return ids

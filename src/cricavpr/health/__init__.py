@@ -1,4 +1,4 @@
-"""Health check of an index: holes in its coverage, thin places, near-duplicates, similar places, and bad photos."""
+"""Health check of an index: coverage holes, places with one photo, near-duplicates, similar places, bad photos."""
 
 from cricavpr.health.findings import Health, examine
 

@@ -25,12 +25,12 @@ class Health:
     """Findings about an index.
 
     Attributes:
-        index: the index in the version that was examined.
-        photos: the folder of its photos, if given, or None.
+        index: the examined index, in the version at that time.
+        photos: the folder of its photos; None if it was not given.
         same_m, far_m: photos within `same_m` metres show the same place; photos more than `far_m` metres apart show
             different places.
         copy_score: two photos of one place with at least this score are near-duplicates.
-        plane: rows of the photos on the map, which are those of the most common UTM zone.
+        plane: rows of the photos in the most common UTM zone; the map shows only these photos.
         elsewhere: number of photos in other UTM zones.
         unlocated: number of photos without a position.
         holes: the largest empty circles between photos, largest first.
@@ -74,14 +74,14 @@ class Health:
     def lookalike_kind(self) -> str:
         """Name of the pairs in `similarity.lookalikes`, for the summary and the page.
 
-        They are only called similar if the usual score of two photos of one place is known.
+        The pairs are called similar places only if it is known which score two photos of one place usually have.
         """
         return "most similar pairs of far places" if self.similarity.usual_score is None else "pairs of similar places"
 
     def summary(self) -> str:
         """Return one line with the number of findings of each kind."""
         return (
-            f"{len(self.index):,} photos, {self.hole_count} holes, {len(self.thin):,} thin places, "
+            f"{len(self.index):,} photos, {self.hole_count} holes, {len(self.thin):,} places with one photo, "
             f"{self.lookalike_count} {self.lookalike_kind}, {self.similarity.copy_count:,} near-duplicates"
         )
 
@@ -130,10 +130,10 @@ def examine(
     copy_score: float = COPY_SCORE,
     progress: bool | Report = False,
 ) -> Health:
-    """Find weak points of an index: holes in its coverage, thin places, near-duplicates and similar places.
+    """Find weak points of an index: holes in its coverage, places with one photo, near-duplicates and similar places.
 
     Args:
-        photos: the folder of the index's photos, to find blurred and dark photos too; None leaves that out.
+        photos: the folder of the index's photos, to find blurred and dark photos too; None does not look for them.
         same_m: photos within this many metres show the same place.
         far_m: photos more than this many metres apart show different places.
         copy_score: two photos of one place with at least this score are near-duplicates.
@@ -153,7 +153,7 @@ def examine(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     index = PlaceIndex.build(Photos(descriptors, Path(folder), positions), Path(folder) / "index")
         ...     examine(index).summary()
-        '2 photos, 0 holes, 2 thin places, 1 most similar pairs of far places, 0 near-duplicates'
+        '2 photos, 0 holes, 2 places with one photo, 1 most similar pairs of far places, 0 near-duplicates'
     """
     if not 0 < same_m <= far_m:
         raise InputError(
@@ -199,9 +199,9 @@ def examine(
 def _path_in(photos: Path | None, index: PlaceIndex, row: int) -> Path | None:
     """Return the path where the photo of a row should be, or None if it cannot be in `photos`.
 
-    An index that was merged may have photos from several folders, which may have the same names. A photo whose own
-    folder is inside `photos` keeps its path. For other photos, `photos` stands for the folder of the index's first
-    photo, which may have been moved; photos from further folders have no path.
+    A merged index may have photos from several folders, and two photos in different folders may have the same name. So
+    a photo whose path is inside `photos` keeps its path. A photo from the folder of the index's first photo is looked
+    for in `photos`, because that folder may have been moved. A photo from any other folder gets None.
     """
     root, name = index.snapshot.photo(row)
     if photos is None or (root / name).is_relative_to(photos.absolute()):

@@ -1,4 +1,4 @@
-"""Measurements of an index: thin places and holes in its coverage, blurred and dark photos."""
+"""Measurements of an index: places with one photo, holes in its coverage, blurred and dark photos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Hole:
 
 
 def thin_places(positions: Positions, same_m: float) -> NDArray[np.int64]:
-    """Return the rows of the photos without another photo within `same_m`. Photos without a position are left out.
+    """Return the rows of the photos that have no other photo within `same_m` metres.
+
+    Photos without a position are left out.
 
     Example:
         >>> thin_places(Positions(np.array([[0.0, 0.0], [0.0, 20.0], [0.0, 60.0]])), 25.0)
@@ -67,9 +69,9 @@ def holes(
 ) -> tuple[Hole, ...]:
     """Return the largest circles between photos that contain no photo, largest first. No two circles overlap.
 
-    Candidates are the circumcircles of the Delaunay triangulation of the photos whose centre is inside the convex hull.
-    A candidate is a hole if its radius is at least 2 * `same_m`, and at least twice the typical radius of all
-    circumcircles (the median, weighted by the area of the triangles).
+    The photos are joined to triangles by a Delaunay triangulation. A circumcircle of a triangle can be a hole if its
+    centre is inside the convex hull of the photos. Its radius must be at least 2 * `same_m`, and at least twice the
+    median radius of all circumcircles, weighted by the areas of the triangles.
 
     Args:
         metres: easting and northing of the photos.

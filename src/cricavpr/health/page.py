@@ -33,8 +33,8 @@ def _lede(health: Health) -> str:
     found = health.similarity
     if found.usual_score is not None:
         parts = [
-            f"Of {found.compared:,} photos, {found.confused:,} {'has' if found.confused == 1 else 'have'} the best "
-            f"match at a place more than {health.far_m:g} m away."
+            f"Of {found.compared:,} photos, {found.confused:,} {'has its' if found.confused == 1 else 'have their'} "
+            f"best match more than {health.far_m:g} m away."
         ]
     elif len(health.thin) == len(health.plane) + health.elsewhere:
         parts = ["No place has two photos, so it is unknown which score two photos of one place usually have."]
@@ -51,7 +51,7 @@ def _lede(health: Health) -> str:
 
 
 class _Page:
-    """Body of the page. Each photo is embedded only once, with an id by which the map opens it."""
+    """Body of the page. The first picture of each photo has an id, to which the map links."""
 
     def __init__(self, health: Health) -> None:
         self.health = health
@@ -59,13 +59,15 @@ class _Page:
 
     def body(self) -> str:
         sections = [self._lookalikes(), self._copies(), self._thin(), self._quality()]
-        return "\n".join([self._counts(), self._map(), *filter(None, sections)])  # made last: the map needs photo ids
+        return "\n".join(
+            [self._counts(), self._map(), *filter(None, sections)]
+        )  # after the sections, because the map links to their ids
 
     def _counts(self) -> str:
         health = self.health
         counts = [
             (health.hole_count, "holes in the coverage"),
-            (f"{len(health.thin):,}", f"thin places: no other photo within {health.same_m:g} m"),
+            (f"{len(health.thin):,}", f"places with one photo: no other within {health.same_m:g} m"),
             (health.lookalike_count, f"{health.lookalike_kind}, more than {health.far_m:g} m apart"),
             (f"{health.similarity.copy_count:,}", f"near-duplicates: score {health.copy_score:g} or more at one place"),
         ]
@@ -91,12 +93,13 @@ class _Page:
         ]
         key = {
             "photo": "photo",
-            "thin": "thin place: one photo",
+            "thin": "place with only one photo",
             "circle:hole": "hole",
             "line:link": health.lookalike_kind,
         }
         label = (
-            f"Map of {len(markers):,} photos with {len(circles)} holes, {len(thin & shown):,} thin places and "
+            f"Map of {len(markers):,} photos with {len(circles)} holes, "
+            f"{len(thin & shown):,} places with one photo and "
             f"{len(pairs)} {health.lookalike_kind}"
         )
         lines = [
@@ -140,7 +143,7 @@ class _Page:
         if not rows:
             return ""
         names = "".join(f"<li>{text(self.health.index.name(row))}</li>" for row in rows[:MOST_NAMES])
-        return f'<h2>Thin places</h2><ul class="names">{names}</ul>{_more(len(rows), MOST_NAMES)}'
+        return f'<h2>Places with one photo</h2><ul class="names">{names}</ul>{_more(len(rows), MOST_NAMES)}'
 
     def _quality(self) -> str:
         found = self.health.quality

@@ -12,7 +12,7 @@ from cricavpr.geo import distances_m, within_radius
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.progress import Progress
 
-MOST_COMPARED = 5000  # of a larger index, this many evenly spaced photos are compared with all others
+MOST_COMPARED = 5000  # if an index is larger, this many photos, evenly spaced, are compared with all others
 MOST_PAIRS = 20
 AT_ONCE = 256
 BEYOND = 8  # matches to search for each photo, in addition to as many as there are photos around it
@@ -45,11 +45,12 @@ class Similarity:
         compared: number of photos that were compared with all others.
         usual_score: median, over the photos, of the score of a photo's best match at its own place; None if no photo
             has a match at its own place.
-        copies: near-duplicates: pairs at one place with at least the given score, highest score first, at most 20.
+        copies: near-duplicates, that is, pairs at one place with at least the given score. At most 20, highest score
+            first.
         copy_count: number of all near-duplicates.
-        lookalikes: pairs of similar photos far apart, highest score first, at most 20. Of several pairs that join the
+        lookalikes: pairs of similar photos far apart. At most 20, highest score first. Of several pairs between the
             same two places, only the best is listed.
-        confused: number of photos whose best match is far away.
+        confused: number of photos whose best match is farther than the distance of different places.
     """
 
     compared: int
@@ -63,7 +64,7 @@ class Similarity:
 def compared_rows(index: PlaceIndex) -> NDArray[np.int64]:
     """Return the rows of the photos that `similarity` compares with all others.
 
-    These are all photos with a position, or 5000 evenly spaced ones if there are more.
+    These are all photos with a position; if there are more than 5000, only 5000 of them in evenly spaced rows.
     """
     known = np.flatnonzero(index.positions.known)
     return known[np.linspace(0, len(known) - 1, min(MOST_COMPARED, len(known))).astype(np.int64)]
@@ -76,7 +77,7 @@ def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float
         same_m: photos within this many metres show the same place.
         far_m: photos more than this many metres apart show different places.
         copy_score: photos of one place with at least this score are near-duplicates.
-        progress: is advanced by each compared photo.
+        progress: counts the compared photos.
     """
     rows = compared_rows(index)
     parts = [np.empty(0, _PAIR)]
@@ -106,7 +107,8 @@ def similarity(index: PlaceIndex, same_m: float, far_m: float, copy_score: float
 def _compare(index: PlaceIndex, rows: NDArray[np.int64], far_m: float) -> _Pairs:
     """Return the best matches of some photos as pairs.
 
-    They include enough matches that each photo has some beyond `far_m`. A photo is never paired with itself.
+    The search returns so many matches that each photo also gets matches farther away than `far_m`. A photo is never
+    paired with itself.
     """
     around = max(map(len, within_radius(index.positions, index.positions.take(rows), far_m)))
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
@@ -127,7 +129,7 @@ def _best_of(pairs: _Pairs, rows: NDArray[np.int64]) -> NDArray[np.float64]:  # 
 
 
 def _once(pairs: _Pairs, least_score: float) -> _Pairs:
-    """Return the pairs with at least `least_score`, highest score first, each pair of photos only once."""
+    """Return the pairs with at least `least_score`, highest score first. Two photos give at most one pair."""
     ends = np.sort(np.column_stack([pairs["first"], pairs["second"]]), axis=1)
     rows = np.unique(ends, axis=0, return_index=True)[1]
     chosen: _Pairs = pairs[rows[np.lexsort((rows, -pairs["score"][rows]))]]
@@ -139,7 +141,7 @@ def _as_pairs(pairs: _Pairs) -> list[Pair]:
 
 
 def _of_different_places(index: PlaceIndex, pairs: list[Pair], same_m: float) -> tuple[Pair, ...]:
-    """Return up to 20 pairs, best first, without pairs that join the same two places as a better pair."""
+    """Return up to 20 pairs, best first. Of several pairs between the same two places, return only the best."""
     chosen: list[Pair] = []
 
     def same_places(one: Pair, other: Pair) -> bool:

@@ -1,6 +1,6 @@
-"""Calibration of an index: turns matches into a confidence and a radius, and is stored in one small JSON file.
+"""Calibration of an index. It turns matches into a confidence and a radius, and is stored in one small JSON file.
 
-The file is in the folder of the index. It records for which photos and descriptors it was made, and is no longer used
+The file is in the folder of the index. It records for which photos and descriptors it was made. It is no longer used
 if too many photos of the index have changed.
 """
 
@@ -31,7 +31,7 @@ from cricavpr.schema import build, to_plain
 LEAVE_PLACE_OUT, LABELLED = "leave-place-out", "labelled queries"
 OWN = (
     "the calibration was made from the photos of the index itself, so radius and confidence are right only for photos "
-    "taken in the same way as those."
+    "taken in the same way as those of the index."
 )
 COVERAGE = 0.9  # fraction of answers whose true position lies within their radius
 CERTAINTY = 0.9  # probability that an index keeps the precision that `Calibration.level` promises
@@ -40,7 +40,7 @@ SAME_ENOUGH = 0.8  # a calibration is used if at least this fraction of the phot
 RIDGE = 1.0  # strength of the L2 penalty, which keeps weights finite if the cases can be separated perfectly
 STEPS = 500  # maximum number of iterations of the fit
 PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
-WAIT_S = 60.0  # time to wait for another writer; calibrating takes longer
+WAIT_S = 60.0  # maximum time to wait for another process that writes the index
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Logistic:
         happened: NDArray[np.bool_],  # (M,)
         case_weights: NDArray[np.float64],  # (M,)
     ) -> Self:
-        """Return the model of maximum likelihood with an L2 penalty.
+        """Return the logistic regression that maximises the likelihood of the cases minus an L2 penalty.
 
         Args:
             features: one row of features per case.
@@ -100,15 +100,15 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Level:
-    """A threshold of the confidence, and what happens if only cases with at least this confidence get an answer.
+    """A threshold of the confidence, and the results if only cases with at least this confidence get an answer.
 
     Attributes:
         confidence: the threshold.
         cases: effective number of cases with at least this confidence.
         precision: fraction of correct answers, measured on cases that the model was not fitted on.
-        at_least: lower bound of `precision` that holds with a probability of 90 %, for this threshold alone.
-        answered: fraction of the cases whose place is in the index that get an answer.
-        refused: fraction of the cases whose place is not in the index that get no answer.
+        at_least: lower bound of `precision`; it holds with a probability of 90 % if only this threshold is tested.
+        answered: of the cases whose place is in the index, the fraction that get an answer.
+        refused: of the cases whose place is not in the index, the fraction that get no answer.
     """
 
     confidence: float
@@ -121,10 +121,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Ring:
-    """Radius of the answers whose confidence lies between that of this ring and that of the next ring.
+    """Radius of answers in one range of confidence. The range ends where the next ring begins.
 
     Attributes:
-        confidence: lowest confidence of the ring.
+        confidence: lower end of the range.
         radius_m: radius in metres that contains the true position of 90 % of these answers.
     """
 
@@ -134,7 +134,7 @@ class Ring:
 
 @dataclass(frozen=True)
 class Bin:
-    """Reliability of the cases of similar confidence: how often they are correct.
+    """Group of cases with similar confidence, and how often they are correct.
 
     Attributes:
         said: mean confidence of the cases.
@@ -154,7 +154,7 @@ class Source:
     Attributes:
         cases: LEAVE_PLACE_OUT (photos of the index as queries) or LABELLED (other photos with known positions).
         answerable, absent: number of cases whose place is in the index, and whose place is not.
-        share_in_map: fraction of future photos whose place is expected to be in the index.
+        share_in_map: expected fraction of future photos whose place is in the index.
         right_m: distance in metres within which an answer is correct.
     """
 
@@ -180,7 +180,7 @@ class Calibration:
         rings: radii, in ascending order of the confidence.
         reliability: how often cases that the models were not fitted on are correct, in ascending order of confidence.
         wiped: number of hashes that were deleted from the sketch because their photos were removed from the index.
-        features: names of the inputs of both models.
+        features: names of the inputs of the models `right` and `in_map`.
         format: version of the file format.
     """
 
@@ -215,7 +215,7 @@ class Calibration:
         return f"<Calibration of {self.photos:,} photos by {self.source.cases}, {cases}>"
 
     def level(self, precision: float) -> Level | None:
-        """Return the lowest threshold that keeps a precision with a probability of 90 %; None if no threshold does.
+        """Return the lowest threshold that reaches a precision with a probability of 90 %; None if no threshold does.
 
         Thresholds are tested from high to low confidence, each by the bound of Clopper and Pearson (1934), until one
         fails. This is fixed-sequence testing, as in Angelopoulos et al., "Learn then test" (2021). Testing all
@@ -240,7 +240,7 @@ class Calibration:
         return passed
 
     def shortfall(self, precision: float) -> str | None:
-        """Return a line that explains that no threshold keeps this precision, or None if a threshold does."""
+        """Return a line that explains that no threshold reaches this precision, or None if a threshold does."""
         if self.level(precision) is not None:
             return None
         bounds = sorted({level.at_least for level in self.levels if 0 < level.at_least < 1}, reverse=True)
@@ -354,9 +354,10 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def precision_table(calibration: Calibration) -> str:
-    """Return a table as text, with a row for each precision: its threshold and what happens at this threshold.
+    """Return a text table with a row for each wanted precision.
 
-    The columns are the measured precision, and the answered and refused fractions of `Level`.
+    The columns are the threshold for this precision, and the measured precision and the answered and refused fractions
+    at this threshold; see `Level`.
     """
     lines = ["precision  threshold  measured  answered  refused"]
     for precision in PRECISIONS:
@@ -372,7 +373,7 @@ def precision_table(calibration: Calibration) -> str:
 
 
 def draw(calibration: Calibration) -> Figure:
-    """Draw two plots: how often answers are correct by confidence, and what happens at each threshold.
+    """Draw two plots: how often answers of each confidence are correct, and the results of each threshold.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -394,7 +395,7 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
             f"{one.count:,}", (one.said, one.right), shift, textcoords="offset points", ha="center", fontsize=7
         )
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.08), xlabel="confidence", ylabel="share of correct answers")
-    axes.set_title("Reliability (numbers: cases)")
+    axes.set_title("Reliability (labels: number of cases)")
     axes.legend(loc="upper left")
 
 

@@ -20,7 +20,7 @@ from cricavpr.progress import Report
 
 MOST = 2000  # maximum number of photos of the index to use as queries; more hardly improve the result
 AT_ONCE = 256  # queries that are searched between two reports of progress
-CELL_M = 100.0  # side of a square of ground; cases in one square are never split between fit and test: too similar
+CELL_M = 100.0  # side of a square; cases of one square are too similar to be split between fit and test
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Cases:
     Attributes:
         features: (M, F) features of each result, from `consensus`.
         error_m: (M,) distance in metres from the estimated to the true position.
-        in_map: (M,) whether the searched photos included one of the query's place.
+        in_map: (M,) whether the searched photos included a photo of the query's place.
         cell: (M,) number of the 100 m square that contains the true position.
         own: whether the queries are photos of the index.
         right_m: distance in metres within which an answer is correct, and within which photos show the same place.
@@ -55,15 +55,15 @@ class Cases:
 def cases_of_index(
     index: PlaceIndex, right_m: float, rule: Rule, most: int = MOST, report: Report | None = None
 ) -> Cases:
-    """Return cases with photos of the index as queries (leave-place-out).
+    """Return cases whose queries are photos of the index (leave-place-out).
 
-    Each photo is searched once among all other photos, and once without all photos of its place.
+    Each query is searched twice: among all other photos, and among those that do not show its place.
 
     Args:
         right_m: distance in metres within which an answer is correct, and within which photos show the same place.
         rule: parameters by which matches become a position.
         most: maximum number of photos to use as queries.
-        report: called with (queries searched, all queries).
+        report: called with the number of queries searched and the number of all queries.
 
     Raises:
         InputError: no two photos show the same place, so that no query can be answered; or `most` is below 1.
@@ -76,7 +76,7 @@ def cases_of_index(
     if not pairs:
         raise InputError(
             f"calibrating with the photos of {index.path} itself needs photos within {right_m:g} m of each other, but "
-            "it has none. Calibrate with other photos whose positions are known: --queries FOLDER."
+            "the index has none. Calibrate with other photos whose positions are known: --queries FOLDER."
         )
     rows = known[np.linspace(0, len(known) - 1, min(most, len(known))).astype(np.int64)]
     queries = DescriptorSet(tuple(map(str, rows.tolist())), np.asarray(index.vectors[rows], np.float32), index.made_by)
@@ -90,7 +90,9 @@ def cases_of_queries(
     right_m: float,
     rule: Rule,
 ) -> Cases:
-    """Return cases with other photos as queries, each searched in the whole index and without all photos of its place.
+    """Return cases whose queries are photos outside the index.
+
+    Each query is searched twice: among all photos of the index, and among those that do not show its place.
 
     Args:
         positions: true positions of the queries.

@@ -1,10 +1,11 @@
 """Estimation of one position from many matches: the place that the matches support most.
 
-The best match has the weight 1, the last match the weight 0, and those between have weights by their score. The weight
-of each match is spread over the ground around its position as a Gaussian. The estimated place is at the match where the
-sum of all is highest, and its position is the weighted mean of the matches near it. So two matches of one place support
-each other, while a single wrong match has only its own weight. A match without a position supports no other match; if
-it has the most support of all, the place is unknown.
+The best match has the weight 1, the last match the weight 0, and matches between them have weights by their score. The
+weight of each match is spread around its position as a Gaussian. The support of a match is the sum of all Gaussians at
+its position. The estimated place is at the match with the most support, and its position is the weighted mean of the
+matches near it. So two matches of one place support each other, while a single wrong match has only its own weight.
+
+A match without a position supports only itself. If it has the most support, the place is unknown.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ FEATURES = ("score", "gap", "contrast", "agreement", "nearness")  # a higher val
 
 @dataclass(frozen=True)
 class Rule:
-    """Parameters by which matches become a position. A calibration is valid for one rule only.
+    """Parameters by which matches become a position. A calibration is valid only for the rule that it was fitted with.
 
     Attributes:
         depth: number of matches to use.
         reach_m: distance in metres within which matches can show the same place; half of it is the Gaussian's sigma.
-        sharpness: exponent of the weights: with 1 they fall linearly with the score; more favours the best matches.
+        sharpness: exponent of the weights. With 1, weights rise linearly with the score. A larger exponent lowers all
+            weights between 0 and 1.
     """
 
     depth: int = 20
@@ -58,7 +60,10 @@ def consensus(
     scores: Floats,  # (n,) of the matches, highest first
     rule: Rule,
 ) -> Consensus | None:
-    """Return the place that the matches support most, or None if its position is unknown or there are no matches."""
+    """Return the place that the matches support most.
+
+    Return None if there are no matches, or if the match with the most support has no position.
+    """
     here = positions.take(np.arange(min(rule.depth, len(positions))))
     exact: NDArray[np.float64] = np.asarray(scores[: rule.depth], np.float64)
     if not len(here):
@@ -80,7 +85,7 @@ def consensus(
 
 
 def _apart_m(here: Positions) -> NDArray[np.float64]:  # (n, n)
-    """Return the distances between all matches; a match without a position is infinitely far from every other."""
+    """Return the distances in metres between all matches. A match without a position has infinite distances."""
     if here.zones is None or len(set(here.zones)) == 1:
         step = here.metres[:, None] - here.metres[None]
         apart_m = np.hypot(step[..., 0], step[..., 1])
@@ -100,7 +105,7 @@ def _features(
     rule: Rule,
 ) -> NDArray[np.float64]:  # (5,)
     best, elsewhere = scores[members[0]], scores[away_m > 2 * rule.reach_m]
-    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # no other photo of the index has a higher score
+    rival = elsewhere[0] if len(elsewhere) else scores[-1]  # other photos of the index have at most this score
     noise = elsewhere.std() if len(elsewhere) > 2 else 0.0
     contrast = (best - elsewhere.mean()) / (noise + 0.01) if len(elsewhere) else 0.0
     total = weights.sum()

@@ -56,7 +56,7 @@ class Where:
 
 @dataclass(frozen=True, repr=False)
 class Match:
-    """A photo of the index that looks like the place of the located photo.
+    """A photo of the index that is similar to the located photo.
 
     Attributes:
         name: name of the photo in the index.
@@ -157,7 +157,7 @@ class LocationEstimate:
 
     @property
     def where(self) -> Where:
-        """The estimated position. Empty if the status is "unknown", so that nobody uses it by mistake; see `guess`."""
+        """The estimated position. If the status is "unknown", all its fields are None; see `guess`."""
         return Where() if self.status == "unknown" else self.guess
 
     @property

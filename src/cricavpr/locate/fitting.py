@@ -1,7 +1,7 @@
 """Fitting of a calibration to cases: two logistic regressions, thresholds of the confidence, and radii.
 
-Thresholds and radii are measured by cross-validation over geographic squares: the 100 m squares are divided into five
-parts, and the confidence of the cases in each part comes from a model that was fitted on the other four parts.
+Thresholds and radii are measured by cross-validation over geographic squares of 100 m, which are divided into five
+parts. The confidence of the cases in each part comes from a model that was fitted on the other four parts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cricavpr.locate.consensus import Rule
 
 FOLDS = 5
 FEWEST = 30  # minimum number of answerable cases; with fewer, precisions of 95 % and 80 % cannot be told apart
-RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # 60 cases per radius; down to 20 if that gives 4 radii
+RING_CASES, LEAST_RING_CASES, LEAST_RINGS = 60, 20, 4  # 60 cases per radius; fewer, at least 20, to get 4 radii
 RELIABILITY_BINS = 10
 MOST_LEVELS = 50  # maximum number of thresholds; with more, chance would more often fail a test and stop the sequence
 
@@ -43,7 +43,7 @@ class Judged:
     Attributes:
         cases: the M cases.
         confidence: (M,) predicted probability that the answer is correct.
-        weight: (M,) weights by which the answerable cases have their expected share.
+        weight: (M,) weight of each case, from `case_weights`.
     """
 
     cases: Cases
@@ -56,8 +56,8 @@ def fit(index: PlaceIndex, cases: Cases, rule: Rule, share_in_map: float = 0.5) 
 
     Args:
         rule: parameters by which matches become a position; the same as for the cases.
-        share_in_map: fraction of future photos whose place is expected to be in the index. Every probability depends
-            on it, and it cannot be learnt from the index.
+        share_in_map: expected fraction of future photos whose place is in the index. It cannot be learnt from the
+            index, and every probability depends on it.
 
     Raises:
         InputError: `share_in_map` is not above 0 and at most 1, or there are too few cases.
@@ -97,7 +97,9 @@ def check_share(share_in_map: float) -> None:
 
 
 def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.float64]:  # (M,)
-    """Return weights with mean 1, so that the answerable cases have the fraction `share_in_map` of the total weight.
+    """Return a weight for each case. The mean weight is 1.
+
+    Together, the answerable cases have the fraction `share_in_map` of the total weight.
 
     Args:
         in_map: whether each case is answerable, that is, its place is in the index.
@@ -111,7 +113,7 @@ def case_weights(in_map: NDArray[np.bool_], share_in_map: float) -> NDArray[np.f
 def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64]:  # (M,)
     """Return the confidence of each case by cross-validation.
 
-    It comes from a model that was fitted without the cases in the same geographic part.
+    The confidence of a case comes from a model that was fitted only on cases from other geographic squares.
     """
     fold = np.random.default_rng(0).permutation(int(cases.cell.max()) + 1)[cases.cell] % FOLDS
     confidence = np.empty(len(cases))
@@ -123,7 +125,7 @@ def out_of_fold(cases: Cases, weight: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def levels(judged: Judged) -> tuple[Level, ...]:
-    """Return possible thresholds and their results, in ascending order; `Calibration.level` later chooses one."""
+    """Return the thresholds from which `Calibration.level` chooses, in ascending order, with their results."""
     from scipy.special import betaincinv
 
     order = np.argsort(-judged.confidence, kind="stable")
@@ -148,7 +150,8 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
     """Return a radius for each range of confidence. A higher confidence never has a larger radius.
 
     Ranges have about equal numbers of cases. The radius of a range is the conformal quantile of its position errors
-    (split conformal prediction, Vovk et al. 2005). Neighbouring ranges are joined if the radius would grow.
+    (split conformal prediction, Vovk et al. 2005). Two neighbouring ranges are joined if the range of higher confidence
+    would have the larger radius.
     """
     order = np.argsort(judged.confidence, kind="stable")
     count = max(1, min(len(order) // LEAST_RING_CASES, max(LEAST_RINGS, len(order) // RING_CASES)))
@@ -165,8 +168,8 @@ def rings(judged: Judged) -> tuple[Ring, ...]:
 def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
     """Return the conformal quantile of the position errors of some cases, in metres.
 
-    For n cases of equal weight this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE, or the largest error
-    if n is too small. The next case of this kind has at most this error with a probability of about q.
+    For n cases of equal weight, this is the ceil((n + 1) q)-th smallest error, where q is COVERAGE. If n is less
+    than this rank, it is the largest error. A new case like these has at most this error with a probability of about q.
 
     Args:
         rows: rows of the cases.
@@ -178,7 +181,7 @@ def _quantile(judged: Judged, rows: NDArray[np.int64]) -> float:
 
 
 def reliability(judged: Judged) -> tuple[Bin, ...]:
-    """Return how often cases are correct, for each tenth of the confidence (0 to 0.1, 0.1 to 0.2 and so on)."""
+    """Return how often cases are correct, for each interval of confidence (0 to 0.1, 0.1 to 0.2 and so on)."""
     tenth = np.minimum((judged.confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     bins = []
     for number in np.unique(tenth).tolist():

@@ -87,7 +87,8 @@ def csv_row(estimate: LocationEstimate) -> str:
 def _csv_line(values: Sequence[Any]) -> str:
     """Return values as one CSV line, without the line break at its end.
 
-    csv.writer quotes a value with \\r or \\n only if its line terminator contains that character, so it gets "\\r\\n".
+    csv.writer quotes a value with \\r or \\n only if its line terminator contains that character, so the
+    line terminator here is "\\r\\n"; it is removed afterwards.
     """
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerow(values)

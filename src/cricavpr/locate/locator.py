@@ -46,20 +46,20 @@ class Located:
 
 
 class Locator:
-    """Locator of photos by an index and the method that computed its descriptors.
+    """Locator of photos. It uses an index, and the method that computed the descriptors of the index.
 
     Args:
         index: an open index, its folder, or its address on a server.
         method: the method, or its name.
         precision: wanted fraction of correct answers. Photos whose confidence is too low for it get the status
-            "unknown". It has no effect if the index is not calibrated.
+            "unknown". The precision has no effect if the index is not calibrated.
         grouping: which photos are described together, so that they influence each other; the same as for the index.
             With "alone", no photo changes the answer of another.
         engine, where: the search engine, and a filter for the photos of the index, as for `PlaceIndex.search`.
 
     Attributes:
-        searcher: the opened search. Its `choice` says which engine it uses and why, its `notes` what it prepared.
-        calibration: the calibration of the index, or None if there is none that can be used.
+        searcher: the opened search. Its `choice` says which engine it uses and why. Its `notes` say what it prepared.
+        calibration: the calibration of the index; None if it is missing or cannot be used.
         caveat: one line that warns about limits of the answers, or None.
 
     Raises:
@@ -96,7 +96,7 @@ class Locator:
         self.method = load_method(method) if isinstance(method, str) else method
         self.grouping = Grouping.parse(grouping)
         self.made_by = made_by(self.method, self.grouping)
-        index.made_by.require_same(self.made_by, f"the photos of {index.path} and those to locate")
+        index.made_by.require_same(self.made_by, f"the photos of {index.path} and the photos to locate")
         self.searcher = index.searcher(engine=engine, where=where)
         found = read_calibration(index)
         self.calibration = found.calibration
@@ -137,7 +137,7 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Located:
-        """Locate many photos. The name of a photo in its answer is the given path.
+        """Locate many photos. In the estimates, each photo has its given path as its name.
 
         Args:
             top: number of matches to return for each photo.
@@ -162,7 +162,7 @@ class Locator:
         workers: int | None = None,
         progress: bool | Report = False,
     ) -> Iterator[LocationEstimate | Problem]:
-        """Locate many photos, and yield each answer, or the problem of the photo, in order and as soon as it is known.
+        """Locate many photos. Yield the estimate or the problem of each photo, in order, as soon as it is known.
 
         The arguments are those of `locate_many`. About 256 photos (only complete groups) are described at a time. With
         a shuffled grouping or groups by key (the folder of a photo), all photos are described before the first answer.
@@ -245,7 +245,10 @@ def none_located(problems: Sequence[Problem]) -> str:
 
 
 def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
-    """Yield start and end of the parts of the photos to describe at a time; no group is split between two parts."""
+    """Divide the photos into parts that are described one after another, and yield start and end of each part.
+
+    No group is split between two parts.
+    """
     step = PHOTOS_AT_ONCE
     if grouping.kind == "in_order" and grouping.size is not None:
         step = grouping.size * max(1, PHOTOS_AT_ONCE // grouping.size)
@@ -255,7 +258,7 @@ def _parts(count: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
 
 
 def _where(positions: Positions) -> list[Where]:
-    """Return each position in degrees and metres. All are converted in one call, because that is faster."""
+    """Return each position in degrees and in metres. One call converts all positions, because that is faster."""
     zones = positions.zones or (None,) * len(positions)
     degrees = np.full((len(positions), 2), np.nan) if positions.zones is None else positions.latlon()
     rows = zip(positions.known.tolist(), positions.metres.tolist(), degrees.tolist(), zones, strict=True)

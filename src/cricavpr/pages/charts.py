@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 22, 12, 40  # margins for the labels of the axes
 
 
 def bar(share: float) -> str:
-    """Return a horizontal bar as SVG for a table cell, filled by the fraction `share`."""
+    """Return a horizontal bar as SVG for a table cell, filled to the fraction `share`."""
     return (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="rail" width="100" height="8"/><rect class="fill" width="{100 * share:.1f}" height="8"/></svg>'
@@ -20,7 +20,10 @@ def bar(share: float) -> str:
 
 
 def error_curve(errors_m: Sequence[float], radius_m: float) -> str:
-    """Return a chart (SVG) of the share of queries by error, with a logarithmic axis and a mark at `radius_m`."""
+    """Return a chart (SVG) of the share of queries up to each error, with a mark at `radius_m`.
+
+    The axis of the errors is logarithmic.
+    """
     ordered = sorted(errors_m)
     powers = range(-1, math.ceil(math.log10(max(100.0, *ordered))) + 1)
     steps = [(float(powers[0]), 0.0)]
@@ -43,7 +46,7 @@ def recall_curves(series: Sequence[tuple[str, Sequence[float]]]) -> str:
     """Return a chart (SVG) of recall@N by N.
 
     Args:
-        series: for each line its name and its recalls for N = 1, 2 and so on, as fractions.
+        series: the lines of the chart. Each has a name, and its recalls for N = 1, 2 and so on, as fractions.
     """
     most = max(len(values) for _, values in series)
     said = "; ".join(f"{name}: {100 * values[0]:.1f} per cent at 1" for name, values in series)
@@ -80,16 +83,16 @@ def xy_chart(
     from_zero: bool = False,
     least: float = 0.0,
 ) -> str:
-    """Return a chart (SVG) of lines and dots. Lines differ in dash and in colour.
+    """Return a chart (SVG) of lines and dots. Each line has its own colour and dash pattern.
 
     Args:
-        series: for each line its name and its points (x, y).
+        series: the lines of the chart. Each has a name, and its points (x, y).
         x_ticks: positions and labels of the ticks; the horizontal axis reaches from the first to the last.
         axis: title of the horizontal axis.
         label: description for screen readers.
         dots: points (x, y) to draw as circles.
-        level: y of a dotted horizontal line; None draws none.
-        mark: x and label of a dotted vertical line; None draws none.
+        level: y of a dotted horizontal line; None draws no such line.
+        mark: x and label of a dotted vertical line; None draws no such line.
         unit: text after each number of the vertical axis.
         from_zero: start the vertical axis at 0.
         least: minimum range of the vertical axis; a smaller range is extended downward.

@@ -41,13 +41,13 @@ class Item:
         name: name of the photo.
         note: text beside the name, such as "night".
         right: whether the first match is correct.
-        verdict: one line above the pictures.
+        verdict: one line above the pictures, which says whether the query was found.
         off_m: distance to the first match in metres; None if unknown.
         matches: matching database photos, best first.
-        truth: picture key and caption of the photo that should have been found; None shows none.
+        truth: picture key and caption of the photo that should have been found; None shows no such photo.
         facts: pairs of a term and its text, shown in the panel.
-        groups: for each filter, the options by which this item is shown.
-        numbers: for each sort key, the value of this item; items with None come last.
+        groups: for each filter, the options under which this item is listed.
+        numbers: for each sort key, the value of this item. Items whose value is None come last.
         marker: index of its marker on the map; None without a marker.
     """
 
@@ -101,7 +101,7 @@ def explorer(
         orders: ways to sort the list; the first is selected at the beginning.
         pictures: addresses of the pictures by key, such as `data:` URIs.
         map_html: HTML of a map with the markers of the items, or "".
-        presets: buttons that show an item: for each label the index of the item.
+        presets: buttons that each show one item. Keys are labels of buttons, values are indices of items.
         noun: name of the items in the plural.
         first: index of the item to show first.
     """

@@ -173,11 +173,13 @@ def notebook(html: str) -> str:
 
 
 def table(columns: Sequence[str], parts: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> str:
-    """Return an HTML table with several parts of rows. Cells are escaped; all columns except the first are numbers.
+    """Return an HTML table whose rows are divided into parts. Cells are escaped.
+
+    All columns except the first are formatted as numbers.
 
     Args:
         columns: headings of the columns.
-        parts: for each part its heading and its rows.
+        parts: the parts of the table. Each has a heading and its rows.
     """
 
     def cell(tag: str, place: int, value: str) -> str:

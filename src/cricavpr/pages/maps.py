@@ -21,7 +21,7 @@ from cricavpr.pages.html import safe_json, text
 USUAL_PX = 620  # assumed width of the map until the script has measured it
 MARGIN = 0.05  # margin as a fraction of the longer side; a map with `ground` has no margin
 LEAST_SIDE_M = 60.0
-LARGE = 1_000  # if more markers than this have the same look, they are drawn smaller
+LARGE = 1_000  # if more markers than this have the same style, they are drawn smaller
 
 Place = tuple[float, float]  # latitude, longitude in degrees; or easting, northing in metres
 NOWHERE: Place = (math.nan, math.nan)
@@ -35,7 +35,7 @@ LOOKS = {  # shape of each kind of marker as a relative SVG path in pixels, in d
     "answer": "m0-12l3 8.4 8.9.3-7.1 5.4 2.6 8.6-7.4-5-7.4 5 2.6-8.6-7.1-5.4 8.9-.3z",
     "thin": "m0-5.5l5.2 9.5h-10.4z",
 }
-GROUPS = 8  # the looks "group-0" to "group-7" are dots in eight colours, for markers that belong together
+GROUPS = 8  # the styles "group-0" to "group-7" are dots in eight colours, for markers that belong together
 LOOKS |= {f"group-{number}": "h0" for number in range(GROUPS)}
 TICK_PX = 11  # length of the stroke that shows the heading of a marker
 
@@ -47,7 +47,7 @@ class Marker:
     Attributes:
         at: (latitude, longitude) in degrees, or (easting, northing) in metres; a marker at NaN is not drawn.
         name: text shown on hover.
-        look: shape and colour, a key of `LOOKS`.
+        look: marker style (shape and colour), a key of `LOOKS`.
         photo: address of a picture, such as a `data:` URI; shown small on hover and large on a click.
         heading_deg: compass direction of a stroke at the marker; NaN draws none.
     """
@@ -67,7 +67,7 @@ class Circle:
         at: centre, as in `Marker`.
         radius_m: radius in metres.
         name: text shown on hover.
-        look: "doubt", "hole" or "group-0" to "group-7".
+        look: style of the circle: "doubt", "hole" or "group-0" to "group-7".
     """
 
     at: Place
@@ -83,7 +83,7 @@ class Line:
     Attributes:
         points: positions, as in `Marker`.
         name: text shown on hover.
-        look: "link", "right" or "wrong".
+        look: style of the line: "link", "right" or "wrong".
         marker: index of a marker; the line is hidden when a script hides this marker. None always shows the line.
     """
 
@@ -95,11 +95,11 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """A shape of the ground, drawn below everything else on a map.
+    """A street, house or park, drawn below everything else on a map.
 
     Attributes:
         points: (n, 2) corners, as in `Marker`.
-        look: "street" (a line), "house" or "park" (areas).
+        look: style of the shape: "street" (a line), "house" or "park" (areas).
         width_m: width of a street in metres; 0 for an area.
     """
 
@@ -127,11 +127,12 @@ def map_of(
         markers: points on the map; scripts identify a marker by its index in this sequence.
         degrees: whether positions are (latitude, longitude) in degrees instead of (easting, northing) in metres.
         ground: shapes below everything else.
-        key: legend: the meaning of each look; looks of lines and circles begin with "line:" and "circle:".
+        key: the legend. Keys are names of styles, values are their meanings. The names of line and circle styles need
+            the prefix "line:" or "circle:".
         label: description for screen readers.
 
     Raises:
-        ValueError: the look of a marker is not in `LOOKS`.
+        ValueError: the `look` of a marker is not a key of `LOOKS`.
 
     Example:
         >>> html = map_of([Marker((48.20, 16.37), "vienna.jpg")], [Circle((48.20, 16.37), 25.0)], degrees=True)
@@ -140,7 +141,7 @@ def map_of(
     """
     unknown = {marker.look for marker in markers} - set(LOOKS)
     if unknown:
-        raise ValueError(f"unknown look {min(unknown)!r} of a marker; known are {', '.join(LOOKS)}")
+        raise ValueError(f"unknown marker style (look) {min(unknown)!r}; known styles: {', '.join(LOOKS)}")
     singles = [[marker.at for marker in markers], [circle.at for circle in circles]]
     parts = [*singles, *(line.points for line in lines), *(shape.points for shape in ground)]
     arrays = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
@@ -188,7 +189,7 @@ def _plane(positions: NDArray[np.float64], degrees: bool) -> NDArray[np.float64]
         return positions
     if degrees:
         lat, lon = np.deg2rad(positions).T
-        turn = np.exp(1j * lon[known])  # a mean on the circle, where 180 is -180
+        turn = np.exp(1j * lon[known])  # circular mean, because longitudes 180 and -180 are equal
         lon = np.angle(np.exp(1j * (lon - np.angle(turn.mean()))))
         middle = (lat[known].min() + lat[known].max()) / 2
         positions = EARTH_RADIUS_M * np.stack([lon * math.cos(middle), lat], axis=1)
@@ -217,8 +218,8 @@ def _box(
 def _marks(markers: Sequence[Marker], plane: NDArray[np.float64], unit: float) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield SVG paths of markers, each with its data for the script.
 
-    All markers of the same look share one path, and their headings share another, because few elements keep large maps
-    fast.
+    All markers of the same style share one path, and the strokes of their headings share another. Large maps stay fast
+    if they have few elements.
     """
     rows_of: dict[str, list[int]] = {}
     for row in np.flatnonzero(~np.isnan(plane).any(axis=1)).tolist():
@@ -264,7 +265,7 @@ def _title(name: str) -> str:
 
 
 def _ground(ground: Sequence[Ground], points: Iterable[NDArray[np.float64]]) -> str:
-    """Return SVG paths of the ground shapes: one path for all shapes of the same look and width.
+    """Return SVG paths of the ground shapes: one path for all shapes of the same style and width.
 
     Coordinates are relative and rounded to metres, which keeps the paths short.
     """
@@ -297,7 +298,7 @@ def _furniture(box: tuple[float, float, float, float], unit: float) -> str:
 
 
 def _key(key: Mapping[str, str]) -> str:
-    """Return the legend as HTML: a sample of each look, and its meaning."""
+    """Return the legend as HTML: a sample of each style, and its meaning."""
     items = "".join(
         f'<li><svg viewBox="-13 -13 26 26" aria-hidden="true">{_sample(look)}</svg>{text(meaning)}</li>'
         for look, meaning in key.items()

@@ -1,4 +1,4 @@
-"""Description of one dataset under many arrangements, for an audit. Descriptors are kept in files.
+"""Computation of the descriptors of one dataset in many arrangements, for an audit. Descriptors are kept in files.
 
 An arrangement consists of a grouping, an order of the images, a batch size and a precision.
 """
@@ -33,7 +33,7 @@ class Sides:
 
     Attributes:
         database, queries: the descriptors.
-        groups: the groups of the database, as indices into its photos, and the same for the queries.
+        groups: the groups of the database, and the groups of the queries. A group consists of indices of photos.
     """
 
     database: Vectors
@@ -42,15 +42,15 @@ class Sides:
 
 
 class Arrangements:
-    """A method and a dataset, which it describes under any arrangement.
+    """A method and a dataset. The method describes the dataset in any arrangement.
 
     Args:
         folder: folder for the descriptors, so that an interrupted audit can continue.
 
     Attributes:
-        alone: database and queries with every photo described alone. Photos that fail here are left out of all
-            arrangements.
-        images: the remaining photos of database and queries.
+        alone: descriptors of database and queries, with every photo described alone. Photos that cannot be described
+            alone are left out of all arrangements.
+        images: photos of the database and of the queries that can be described alone.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Arrangements:
             order_seed: first reorder the photos by `far_apart` with this seed, so that the photos of a group come from
                 distant places. None keeps the file order.
             precision: number format in which the network computes.
-            elsewhere: the same method on another device, to use instead.
+            elsewhere: the same method on another device, to use instead of the method.
         """
         method = in_precision(self.method, precision)
         if elsewhere is not None:
             method = copy.copy(elsewhere)
-            method.preprocessing += f"; {elsewhere.device}"  # so that its descriptor files have different names
+            method.preprocessing += f"; {elsewhere.device}"  # so that the files of its descriptors have different names
         vectors, groups = [], []
         for draw, images in enumerate(self.images):
             order = np.arange(len(images)) if order_seed is None else far_apart(images, grouping, order_seed, draw)
@@ -133,8 +133,8 @@ def _in_order(described: Described, names: tuple[str, ...]) -> Vectors:
 def far_apart(images: ImageSet, grouping: Grouping, seed: int, draw: int) -> Group:
     """Return an order of the photos in which each group has photos from all over the set.
 
-    The photos are sorted from west to east (without positions they stay in file order) and cut into as many strips as a
-    group has photos. Each group then takes one random photo from every strip.
+    The photos are sorted from west to east, or stay in file order if they have no positions. They are cut into as many
+    strips as a group has photos. Each group then takes one random photo from every strip.
 
     Args:
         grouping: gives the number of photos in a group.

@@ -1,7 +1,7 @@
-"""Measurements of an audit: the same photos under many arrangements, compared with each photo described alone.
+"""Measurements of an audit: photos are described in many arrangements, and compared with each photo described alone.
 
-Group sizes are those of the paper's Supplementary Table 5. Shuffled orders and groups of unrelated photos follow later
-findings of the method's users; see docs/audit.md.
+Group sizes are those of the paper's Supplementary Table 5. Shuffled orders and groups of unrelated photos were added
+because of what users of the method found later; see docs/audit.md.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ class Measured:
     Attributes:
         part: section of the table: alone, size, shuffled, strangers, one side, last group, packing, precision or
             device.
-        name: the grouping as text, or another description of the arrangement. "X instead of Y" and "X against Y"
-            compare arrangement X with Y instead of with photos described alone.
+        name: the grouping as text, or another description of the arrangement. In a row named "X instead of Y" or
+            "X against Y", arrangement X is compared with arrangement Y, and not with photos described alone.
         drift: drift of the descriptors between the two compared arrangements; None if not measured.
         recall_at_1: recall@1 as a fraction of all queries; None if not measured.
-        won, lost: number of queries that only this arrangement gets right, and that only the other one gets right.
+        won: number of queries that are correct only in this arrangement.
+        lost: number of queries that are correct only in the arrangement to compare with.
         same_place: fraction of photos with another photo within 25 m in their group; None if not measured or without
             positions.
     """
@@ -88,7 +89,7 @@ class Audit:
         shuffles: number of shuffled orders.
         device: device of the method, such as "cpu".
         rows: rows of the table, in order.
-        problems: photos that could not be described; such queries count as misses.
+        problems: photos that could not be described; queries among them count as misses.
     """
 
     dataset: str
@@ -129,13 +130,13 @@ def run_audit(
     progress: bool | Report = False,
     talk: Talk = lambda _: None,
 ) -> Audit:
-    """Audit a method: describe the dataset under many arrangements, and compare with each photo described alone.
+    """Audit a method: describe the dataset in many arrangements, and compare with each photo described alone.
 
     Args:
         folder: folder for all descriptors, so that an interrupted audit can continue.
         shuffles: number of shuffled orders, at least 1.
         group_size: number of photos in a group, at least 2.
-        elsewhere: the same method on another device, to compare devices; None leaves this out.
+        elsewhere: the same method on another device, to compare devices; None does not compare devices.
         talk: called with the name of each arrangement before it is described.
 
     Raises:
@@ -234,9 +235,10 @@ class _Judge:
         yield self._last_group(size)
 
     def _strangers(self, grouping: Grouping) -> Iterator[Measured]:
-        """Yield rows for groups of unrelated photos ("strangers"), with two different sets of groups.
+        """Yield three rows for groups of unrelated photos ("strangers").
 
-        Each set is compared with photos described alone; a third row compares the two sets.
+        Two random divisions into groups are compared with photos described alone. The third row compares the two
+        divisions with each other.
         """
         sides = []
         for seed in (0, 1):
@@ -250,7 +252,7 @@ class _Judge:
         """Compare the photos of the short last group of database and queries with the same photos in a full group."""
         values, lengths = [], []
         for side, count in enumerate(map(len, self.arrangements.images)):
-            short = count % size or size // 2  # if the last group is full, pretend that it has half the size
+            short = count % size or size // 2  # if the last group is full, use half of it instead
             if count < size:
                 continue
             full = self.arrangements.part(side, np.arange(count - size, count), Grouping("in_order", size))
@@ -302,7 +304,7 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
 
 
 def accompanied(images: ImageSet, groups: Sequence[Group]) -> int | None:
-    """Return the number of photos with another photo within 25 m in their group; None without positions."""
+    """Return the number of photos whose group has another photo within 25 m; None without positions."""
     if images.positions is None or not images.positions.known.any():
         return None
     zones = np.array(images.positions.zones or [""] * len(images))

@@ -24,11 +24,11 @@ HEADS = {
     "strangers": "Groups of unrelated photos (strangers)",
     "one side": "Database and queries in different groups",
     "last group": "The short last group",
-    "packing": "The same groups in other batches (won and lost compared with batches of 1)",
+    "packing": "The same groups in batches of other sizes (won and lost compared with batches of 1)",
     "precision": "Precision",
     "device": "Device",
 }
-LEAST_POINTS = 5.0  # minimum range of the recall axis in points, so that a difference of one query looks small
+LEAST_POINTS = 5.0  # minimum range of the recall axis in percentage points, so that one query makes a small difference
 STYLE = """
 .verdicts { list-style: none; padding: 0; margin: 0; display: grid; gap: 10px; max-width: 62em; }
 .verdicts li { display: grid; grid-template-columns: 1.6em 1fr; gap: 0 8px; }
@@ -54,7 +54,7 @@ def write_audit(
         settings: further keyword arguments of `run_audit`.
 
     Raises:
-        InputError: as for `run_audit`, or a file that cannot be written.
+        InputError: as for `run_audit`, or a file cannot be written.
     """
     folder = cache if cache is not None else out / ".descriptors"
     audit = run_audit(method, dataset, folder, **settings)

@@ -9,14 +9,14 @@ from typing import Literal
 from cricavpr.evaluation.audit.measure import Audit, Measured
 from cricavpr.evaluation.intervals import sign_test
 
-NOISE = 1e-6  # drift up to this is rounding: far above float32's (about 1e-12), far below what changes a match
+NOISE = 1e-6  # a drift up to this is rounding: far above that of float32 (1e-12), far below what changes matches
 CHANCE = 0.05  # if the p-value of a paired sign test is above this, the difference may be chance
 
 RULES = (
     f"Drift is 1 - cosine between two descriptors of a photo. A drift up to {NOISE:g} is rounding. A larger drift "
     "means that the descriptor depends on what was changed.",
-    "The batch size must change nothing. Any query that changes between right and wrong, or a drift above rounding, is "
-    "a fault.",
+    "The batch size must change nothing. It is a fault if a query changes between correct and wrong, or if a drift is "
+    "larger than rounding.",
     "A gain or loss of R@1, compared with photos described alone, may be chance if a paired sign test over the queries "
     f"has p > {CHANCE:g}.",
     "Shuffled groups gain or lose only if R@1 of every shuffle is on the same side of R@1 of photos described alone.",
@@ -67,7 +67,7 @@ def _packing(audit: Audit) -> Findings:
 
 def _sound_batches(audit: Audit) -> Findings:
     if not any(map(_is_fault, audit.part("packing"))):
-        yield "good", "The batch size changes nothing: the same groups in other batches give the same results."
+        yield "good", "The batch size changes nothing: the same groups in batches of other sizes give the same results."
 
 
 def _dependence(audit: Audit) -> Findings:
@@ -117,7 +117,7 @@ def _file_order(audit: Audit) -> Findings:
 
 
 def _points(share: float) -> float:
-    """Return a fraction in per cent, rounded to one decimal; 0.0 instead of -0.0."""
+    """Return a fraction as per cent, rounded to one decimal. Return 0.0 instead of -0.0."""
     return round(100 * share, 1) + 0.0
 
 

@@ -42,11 +42,11 @@ class Embedded:
 
 
 def drawn_places(dataset: PhotoPlaces, places: int = PLACES, images: int = IMAGES, seed: int = SEED) -> ImageSet:
-    """Choose random places, and random images of each. The keys of the returned images are their places.
+    """Choose random places, and random images of each place. The key of a returned image is its place.
 
     Args:
         places: number of places to choose.
-        images: number of images per place; places with fewer are not chosen.
+        images: number of images per place. Places with fewer images are not chosen.
         seed: seed of the random choice.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reading of evaluations and ablation tables from folders, and rules that classify why queries are wrong."""
+"""Reading of evaluations and ablation tables from folders, and rules for why a query may be wrong."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from cricavpr.terminal import printable
 
 ABLATION = "table.csv"  # name of the table that `cricavpr ablate` writes
 USUAL_RADIUS_M = 25.0
-NEAR = 2.0  # in radii: a wrong first match up to this far away is a near miss (50 m if the radius is 25 m)
-FAR = 4.0  # in radii: a first match farther away than this shows another place (100 m if the radius is 25 m)
+NEAR = 2.0  # a wrong first match within this many radii is a near miss (50 m if the radius is 25 m)
+FAR = 4.0  # beyond this many radii, a first match shows another place (100 m if the radius is 25 m)
 SHARED = 2  # aliasing: at least this many other wrong queries have the same first match
 UNLIKE = 20  # if the rank of the best positive is above this, all positives look unlike the query
 KINDS = {
-    "near miss": "The first match is outside the radius, but within twice the radius (25 to 50 m for 25 m).",
-    "aliasing": "The first match shows another place (more than 4 radii away; 100 m for 25 m) that looks the same: its "
-    f"score is at least the median score of correct first matches, or at least {SHARED} other wrong queries have the "
-    "same first match.",
-    "doubtful truth": f"All positives look unlike the query (the best has a rank above {UNLIKE}), but photos just "
-    "outside the radius (within twice the radius) are among the matches. Positions or view directions may be wrong.",
+    "near miss": "The first match is outside the radius, but within twice the radius (50 m if the radius is 25 m).",
+    "aliasing": "The first match shows another place that looks the same. It is more than 4 radii away (100 m if the "
+    "radius is 25 m). Its score is at least the median score of correct first matches, or at least "
+    f"{SHARED} other wrong queries have the same first match.",
+    "doubtful truth": f"All positives look unlike the query: even the best has a rank above {UNLIKE}. But photos "
+    "just outside the radius (within twice the radius) are among the matches. Positions or view directions may be "
+    "wrong.",
     "nothing to find": "The query has no positive in the database.",
     "not described": "The query photo could not be described.",
     "other": "No other rule applies.",
@@ -42,7 +43,7 @@ class Evaluation:
     """One evaluation in a report.
 
     Attributes:
-        label: short name in tables and figures; within one split it names the settings that differ.
+        label: short name in tables and figures. It names the settings that differ between evaluations of one split.
         card: the card of the evaluation.
         answers: one for each query; empty if the folder has only a card.
     """
@@ -100,13 +101,19 @@ def _below(path: Path, name: str) -> list[Path]:
 
 
 def _with_note(answer: Answer) -> Answer:
-    """Return the answer with the condition in its file name, such as `night` in `@...@night@.jpg`, if it has none."""
+    """Return the answer with a condition.
+
+    If it has none, take the condition from the file name of the query, such as `night` in `@...@night@.jpg`.
+    """
     note = None if answer.condition else _NOTE.search(answer.query)
     return replace(answer, condition=note[1]) if note else answer
 
 
 def _label(card: Card, beside: Iterable[Card]) -> str:
-    """Return the label of a card: method, grouping, and the settings by which cards with the same two differ."""
+    """Return the label of a card: method, grouping, and further settings if it shares these two with cards in `beside`.
+
+    Only settings that differ among these cards are in the label.
+    """
     parts: tuple[Callable[[Card], str], ...] = (
         lambda c: c.weights[:14],
         lambda c: f"{c.made_by.dim}-d",
@@ -126,7 +133,7 @@ def grouping_of(card: Card) -> str:
 
 
 def splits(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """Return lists of evaluations with the same split, the most common split first.
+    """Divide evaluations into lists with the same split, the most common split first.
 
     Evaluations of the same split can be compared query by query.
     """

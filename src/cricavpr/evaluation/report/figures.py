@@ -1,6 +1,7 @@
 """Figures of a report: recall by N and by distance, a map of correct and wrong queries, and rows of photos.
 
-Lines differ in dash and marker, and correct and wrong in shape, so that figures can also be read in black and white.
+Figures can also be read in black and white: each line has its own dash pattern and marker, and correct and wrong
+queries have different markers.
 Queries whose photos are shown are chosen by a rule and a random seed, not by hand (Supplementary Figures 2 to 6).
 """
 
@@ -67,7 +68,10 @@ def within(evaluation: Evaluation, metres: float) -> float:
 
 
 def by_distance(evaluations: Sequence[Evaluation]) -> Figure | None:
-    """Draw R@1 for each radius from 1 to 100 m within which a match counts as correct; None without distances."""
+    """Draw R@1 by the radius within which a match counts as correct, from 1 to 100 m.
+
+    Return None if no distances are known.
+    """
     known = [e for e in evaluations if any(a.matches and a.matches[0].distance_m is not None for a in e.answers)]
     if not known:
         return None
@@ -84,7 +88,7 @@ def by_distance(evaluations: Sequence[Evaluation]) -> Figure | None:
 
 
 def hits_and_misses(evaluation: Evaluation) -> Figure | None:
-    """Draw a map of the correct and the wrong queries, north up; None if no query has a position."""
+    """Draw a map of the correct and the wrong queries, north up. Return None if no query has a position."""
     placed = [answer for answer in evaluation.answers if answer.position is not None]
     if not placed:
         return None
@@ -121,7 +125,7 @@ def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
     """Return the indices of the queries that fit a rule.
 
     Args:
-        evaluations: evaluations of one split; the rule "ours_right" compares the first with the others.
+        evaluations: evaluations of one split. The rule "ours_right" compares the first evaluation with the others.
         rule: a key of RULES.
     """
     hits = [[answer.right for answer in each.answers] for each in evaluations]
@@ -136,7 +140,7 @@ def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
 
 
 def draw(of: int, count: int, seed: int) -> list[int]:
-    """Return `count` different random integers from 0 to `of` - 1, or all of them in random order if `of` is less."""
+    """Return `count` different random integers from 0 to `of` - 1. If `of` is less than `count`, return all `of`."""
     order: list[int] = np.random.default_rng(seed).permutation(of)[:count].tolist()
     return order
 

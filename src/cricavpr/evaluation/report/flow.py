@@ -17,7 +17,7 @@ from cricavpr.files import write_text
 from cricavpr.methods.base import Method
 from cricavpr.plotting import Figure, save_figure
 
-MOST_COMPARED = 6  # evaluations side by side in a row of photos
+MOST_COMPARED = 6  # maximum number of evaluations side by side in a row of photos
 MOST_ROWS = 200  # a figure with more rows is too high for a PNG
 
 
@@ -30,7 +30,7 @@ class ReportOptions:
         rows: number of queries in each figure of photos, from 1 to 200.
         seed: random seed that chooses the queries in the figures of photos.
         look_by: a cricavpr method, for figures of how much each region of a photo contributes to a match's score.
-        maps: panels for a figure of descriptors in two dimensions, from `embedding_map.embed`.
+        maps: panels for a figure with descriptors in two dimensions; `embedding_map.embed` makes them.
         networks: cricavpr methods for the table of parameter counts.
     """
 
@@ -144,7 +144,9 @@ def _of_pictures(
         queries = [allowed[place] for place in figures.draw(len(allowed), options.rows, options.seed)]
         if not queries:
             continue
-        caption = f"{len(queries)} of {len(allowed)} queries where {words}, chosen by the random seed {options.seed}."
+        caption = (
+            f"{len(queries)} of {len(allowed)} queries where {words}, chosen at random with the seed {options.seed}."
+        )
         if len(evaluations) > MOST_COMPARED:
             caption += f" Only the first {MOST_COMPARED} of {len(evaluations)} evaluations are shown."
         figure = figures.rows(compared, queries, pictures)

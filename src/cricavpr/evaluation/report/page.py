@@ -20,7 +20,7 @@ from cricavpr.pages import Ground, Line, Marker, distance, facts, map_of, pictur
 from cricavpr.pages.explorer import Item, Match, Order, explorer
 from cricavpr.pages.maps import NOWHERE, Place
 
-MOST_PICTURED = 400  # the page has photos for at most this many wrong queries of an evaluation
+MOST_PICTURED = 400  # maximum number of wrong queries of an evaluation that are shown with photos
 ORDERS = (
     Order("order of the queries"),
     Order("distance, nearest first", "distance"),
@@ -40,7 +40,7 @@ class Drawing:
         name: file name of the figure without suffix.
         title: title above the figure.
         caption: text below the figure.
-        broad: whether the figure is as wide as the page.
+        broad: whether the figure is drawn across the whole width of the page.
     """
 
     name: str
@@ -93,7 +93,7 @@ def _lede(evaluations: Sequence[Evaluation]) -> str:
 
 
 def card_text(card: Card) -> str:
-    """Return one line about the dataset of a card: numbers of images, and when a match is correct."""
+    """Return one line about the dataset of a card, with the numbers of images and the rule for correct matches."""
     counts = card.counts
     return (
         f"{card.dataset}: {counts.queries:,} queries against {counts.database:,} database photos; a match is correct "
@@ -145,7 +145,10 @@ def _figures(figures: Sequence[tuple[Drawing, Sequence[Path]]]) -> str:
 
 
 def _figure(drawing: Drawing, files: Sequence[Path]) -> str:
-    """Return a figure as HTML, embedded as PNG if it is `broad` (shows photos), else as SVG, which is then smaller."""
+    """Return a figure as HTML with an embedded image.
+
+    A `broad` figure shows photos and is embedded as PNG. Other figures are embedded as SVG, which is smaller for them.
+    """
     suffix, mime = (".png", "image/png") if drawing.broad else (".svg", "image/svg+xml")
     file = next(path for path in files if path.suffix == suffix)
     address = f"data:{mime};base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -210,7 +213,7 @@ def _item(evaluation: Evaluation, failure: Failure, item: Item) -> Item:
 
 
 def item_of(answer: Answer, number: int, places: Mapping[str, int], shown: int) -> Item:
-    """Return the entry of a query in an explorer, without verdict, facts, groups and numbers, which the caller adds.
+    """Return the entry of a query in an explorer. The caller must add verdict, facts, groups and numbers.
 
     Args:
         number: index of the query's marker on the map.
@@ -248,7 +251,7 @@ def answers_map(
     Args:
         database: positions of the database photos by name, in the same unit as those of the queries.
         degrees: whether positions are latitude and longitude in degrees; otherwise they are in metres.
-        key: legend: the meaning of each kind of marker.
+        key: the legend. Keys are names of marker styles, values are their meanings.
         lines: draw a line from each query to its first match.
         ground: geographic areas to draw below the markers.
     """
@@ -277,8 +280,9 @@ def embedded(
     """Return the photos of the items as `data:` URIs by their keys.
 
     Args:
-        fineness: sizes and qualities to try, the best first.
-        most_bytes: use the first of `fineness` whose URIs have at most this many bytes together, else the last.
+        fineness: pairs of longer side and JPEG quality to try, the best first.
+        most_bytes: maximum size of all URIs together. The first entry of `fineness` that keeps it is used, or the last
+            entry if none does.
     """
     small = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Photos of queries and matches, which are found in the dataset's folder by their names in the answers."""
+"""Access to the photos of queries and matches. They are found in the dataset's folder by their names in the answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pictures:
     def below(cls, data: Path, dataset: str = "") -> Pictures:
         """Find the folders of database and queries in the folder of a dataset.
 
-        If they are not found, names of photos are relative to `data` itself.
+        If the two folders are not found, names of photos are relative to `data` itself.
 
         Args:
             data: folder of the dataset.
@@ -50,7 +50,7 @@ class Pictures:
             return cls(data, data)
 
     def holds(self, query: str) -> bool:
-        """Return whether the photo of a query exists; it may be unreadable."""
+        """Return whether the photo of a query exists. The photo may still be unreadable."""
         return _is_inside(query) and (self.queries / query).is_file()
 
     def query(self, name: str) -> NDArray[np.uint8] | None:  # (H, W, 3)

@@ -1,7 +1,7 @@
 """Contribution of each image region to the score of a match, for CricaVPR descriptors.
 
-A CricaVPR descriptor concatenates one vector for each region of the image (paper section 3.2), and has length 1 as a
-whole. So the cosine of two descriptors is the sum of the dot products of their region vectors.
+A CricaVPR descriptor consists of one vector for each region of the image (paper section 3.2). The whole descriptor has
+length 1. So the cosine of two descriptors is the sum of the dot products of their region vectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Looked:
     Attributes:
         levels: levels of the pyramid, such as (1, 2, 3); level n divides the photo into n x n regions.
         boxes: one box for each region.
-        contributions: (R,) dot product of the vectors of each region; their sum is the cosine.
+        contributions: (R,) for each region, the dot product of its vectors in the two photos. The sum is the cosine.
     """
 
     levels: tuple[int, ...]
@@ -117,7 +117,9 @@ def _config(method: Method) -> CricaVPRConfig:
 
 
 def draw(pairs: Sequence[Pair]) -> Figure:
-    """Draw a row for each pair: query and match with the contributions of their regions, for each level but the first.
+    """Draw a row for each pair: query and match with the contributions of their regions.
+
+    The two photos are drawn once for each pyramid level. Level 1 is left out, because its region is the whole photo.
 
     The number in a region is its contribution in per cent of the cosine; darker regions contribute more.
     """
@@ -153,7 +155,7 @@ def _overlay(
     height, width = picture.shape[:2]
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
-    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=-120, vmax=255)  # pale, so that the numbers are readable
+    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=-120, vmax=255)  # pale, so that the numbers can be read
     spread = np.ptp(given) or 1.0
     for (top, left, tall, wide), value in zip(of, given.tolist(), strict=True):
         x, y = left * width - 0.5, top * height - 0.5

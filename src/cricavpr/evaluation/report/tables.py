@@ -31,7 +31,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as it is printed.
+    """A cell of a table.
 
     Attributes:
         text: the printed text.
@@ -49,7 +49,7 @@ class Table:
     Attributes:
         key: file name of the table without suffix.
         title: title of the table.
-        heads: two headings for each column: that of its group of columns ("" for a column without group), and its own.
+        heads: for each column, two headings: the heading above its group of columns ("" without a group), and its own.
         rows: for each row, one cell per column.
         note: text below the table.
     """
@@ -70,7 +70,7 @@ class Layout:
         title: title of the table.
         datasets: the datasets with columns, by the paper's names.
         ns: the values of N for recall@N, with one column each per dataset.
-        shown_for: the report has this table if one of these datasets was evaluated; empty: one of `datasets`.
+        shown_for: the report has this table if one of these datasets was evaluated. If empty, `datasets` is used.
     """
 
     key: str
@@ -129,7 +129,7 @@ def paper_name(dataset: str) -> str:
 def tables(
     evaluations: Sequence[Evaluation], ablations: Sequence[Path], parameters: Sequence[Mapping[str, str]] = ()
 ) -> list[Table]:
-    """Return all tables for which there are numbers: first one with every evaluation, then the tables of the paper.
+    """Return all tables for which there are numbers: first a table of all evaluations, then the tables of the paper.
 
     Args:
         ablations: paths of the table.csv files that `cricavpr ablate` wrote.
@@ -151,7 +151,7 @@ def tables(
 
 
 def _with_own_keys(made: Sequence[Table]) -> list[Table]:
-    """Number tables with the same key, such as those of two ablations, because the key is the file name."""
+    """Give tables with the same key, such as those of two ablations, different keys. The key is the file name."""
     counts: Counter[str] = Counter()
     found = []
     for table in made:
@@ -200,7 +200,7 @@ def _recalls(key: str, title: str, cards: Sequence[Card], columns: Sequence[_Col
 
 
 def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], dict[str, Card]]]:
-    """Return the rows of a table, each as its identifying values (see `_line`) and its cards by dataset.
+    """Return the rows of a table. Each row has its identifying values (see `_line`) and its cards by dataset.
 
     Cards that differ only in the dataset share a row.
     """
@@ -218,7 +218,7 @@ def _lines(cards: Sequence[Card], second: str) -> list[tuple[tuple[str, ...], di
 def _line(card: Card, second: str) -> tuple[str, ...]:
     """Return the values that identify the row of a card.
 
-    The first three are printed columns. The others are printed only if rows would otherwise look the same.
+    The first three values are printed columns. The others are printed only if rows would otherwise look the same.
     """
     random = f" ({card.weights})" if card.weights.startswith("random") else ""
     again = f", {card.reranked} re-ranked" if card.reranked else ""
@@ -229,7 +229,7 @@ def _line(card: Card, second: str) -> tuple[str, ...]:
 
 
 def _told_apart(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the method of each row. Rows that would look the same get the values that differ between them in brackets.
+    """Return the method of each row. Where rows would look the same, add the values that differ in brackets.
 
     Args:
         lines: values of each row, from `_line`.
@@ -311,7 +311,7 @@ def counted(method: Method) -> dict[str, str]:
 
 
 def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Return Supplementary Table 1. Unlike the paper, the column Backbone does not count the adapters again."""
+    """Return Supplementary Table 1. Unlike in the paper, the column Backbone does not include the adapters."""
     names = ("Method", "Total", "Backbone", "Adapter", "Others", "Tunable")
     return Table(
         "supplementary_table_1",
@@ -322,7 +322,7 @@ def _parameters(rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def _ablations(path: Path) -> list[Table]:
-    """Return the tables of a table.csv of `cricavpr ablate`, one for each table of the paper that has rows in it."""
+    """Return the tables in a table.csv of `cricavpr ablate`: one for each table of the paper with rows in this file."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -330,8 +330,8 @@ def _ablations(path: Path) -> list[Table]:
         raise InputError(f"cannot read the table {path}: {error}. Run `cricavpr ablate` again.") from error
     if not rows or not {"recipe", "title"} <= set(rows[0]):
         raise InputError(
-            f"{path} must be a table of `cricavpr ablate` with the columns recipe and title, got other columns or no "
-            "rows. Run `cricavpr ablate` again."
+            f"{path} must be a table of `cricavpr ablate` with the columns recipe and title, but these columns or "
+            "all rows are missing. Run `cricavpr ablate` again."
         )
     by_table: dict[str, list[dict[str, str]]] = {}
     for row in rows:
@@ -373,7 +373,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Return a CSV table. Numbers are as printed; the best are not marked."""
+    """Return a CSV table. Numbers are rounded as in the printed table; the best are not marked."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([printable(" ".join(part for part in head if part)) for head in table.heads])
@@ -399,7 +399,7 @@ def as_latex(table: Table) -> str:
 
 
 def spans(table: Table) -> list[tuple[str, int]]:
-    """Return the headings of the groups of columns, each with its number of columns, from left to right."""
+    """Return the headings above groups of columns from left to right, each with the number of its columns."""
     return [(name, len(list(heads))) for name, heads in groupby(name for name, _ in table.heads)]
 
 
