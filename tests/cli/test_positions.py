@@ -108,7 +108,7 @@ def test_what_is_skipped_and_not_read_is_said_once(tmp_path: Path, capsys: Outpu
     assert code == 0 and "2 photos" in out
     assert err.splitlines() == [
         "note: skipped 1 folder of hidden or deleted files (@eaDir)",
-        "note: files of formats that are not read: 1 .mov",
+        "note: skipped files in formats that are not supported: 1 .mov",
     ]
 
 

@@ -168,7 +168,7 @@ FAULTS = [
             (
                 "positives beyond the database",
                 saved("pitts30k_test_gt.npy", np.full((72, 1), 72)),
-                "holds index 72, but the 72 database images",
+                "holds the index 72, expected 0 or more and below 72,",
             ),
             ("positives that are a program", evil_list, "pitts30k_test_gt.npy"),
         )

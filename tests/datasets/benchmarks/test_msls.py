@@ -393,7 +393,7 @@ FAULTS = [
         "msls-lists",
         VAL,
         save("msls_val_pIdx.npy", [[0], [1], [2], [6]]),
-        "row 3 .* index 6, but the 6 database images",
+        "row 3 .* index 6, expected 0 or more and below 6,",
     ),
     Fault(
         "a list cut short",
