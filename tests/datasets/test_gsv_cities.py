@@ -80,7 +80,7 @@ def test_only_places_with_enough_photos_are_kept(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_folder_or_a_table_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not GSV-Cities"):
+    with pytest.raises(InputError, match="not a GSV-Cities folder"):
         read_gsv_cities(tmp_path)
     write_table(tmp_path, "PRS", rows_of(1, 4))
     with pytest.raises(InputError, match=r"no city 'Prs'\. Known: PRS"):

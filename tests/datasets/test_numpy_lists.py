@@ -203,7 +203,7 @@ def test_arrays_come_out_of_an_npz_and_nothing_else_does(tmp_path: Path) -> None
     np.savez(file, one=np.arange(3), two=np.array(10))
     one, two = read_plain_arrays(file, ("one", "two"))
     assert one.tolist() == [0, 1, 2] and int(two) == 10
-    with pytest.raises(InputError, match="it has no 'three', only one, two"):
+    with pytest.raises(InputError, match="it has no array 'three', only one, two"):
         read_plain_arrays(file, ("one", "three"))
     np.savez(file, one=objects(Wicked(tmp_path / "touched")))
     with pytest.raises(InputError, match="asks to run"):

@@ -178,7 +178,9 @@ def test_degrees_and_metres_that_name_two_places_are_refused(tmp_path, metres):
     (tmp_path / "where.csv").write_text(BOTH + rows)
     images, problems = read_photos(put(tmp_path, a=PLAIN, b=PLAIN), tmp_path / "where.csv", need_positions=True)
     assert images.names == ("b.jpg",)
-    assert re.match(r"line 2 of where\.csv names two places, [\d,]+ km apart", problems_of(problems)["a.jpg"][1])
+    assert re.match(
+        r"line 2 of where\.csv has two different positions, [\d,]+ km apart", problems_of(problems)["a.jpg"][1]
+    )
 
 
 def test_degrees_and_metres_may_differ_by_the_rounding_of_the_degrees(tmp_path):
@@ -186,7 +188,7 @@ def test_degrees_and_metres_may_differ_by_the_rounding_of_the_degrees(tmp_path):
     images, problems = read_photos(put(tmp_path, a=PLAIN), tmp_path / "where.csv")
     assert images.positions.metres.tolist() == [[386581.5, 6173962.75]] and problems == ()
     (tmp_path / "where.csv").write_text(BOTH + "a.jpg,55.69800,13.19500,386581.5,6173962.75,33N\n")
-    with pytest.raises(InputError, match="names two places, 31 m apart"):
+    with pytest.raises(InputError, match="has two different positions, 31 m apart"):
         read_photos(tmp_path, tmp_path / "where.csv", need_positions=True)
 
 

@@ -110,7 +110,7 @@ def test_pictures_of_several_towns_are_counted_through(tmp_path: Path) -> None:
         [[1, 1, 0], [1, 1, 1]],
         [[1, 2, 0], [1, 2, 1]],
     ]
-    with pytest.raises(ImageError, match="picture 12 does not exist"):
+    with pytest.raises(ImageError, match="there is no picture 12 in 2 towns"):
         towns.read(12)
 
 

@@ -175,9 +175,9 @@ def test_names_that_were_made_safe_for_a_spreadsheet_are_found(tmp_path: Path, n
         ("5340354,602065,33N", "easting 5340354 and northing 602065, which seem swapped"),
         ("16.37,48.20,33N", "look like degrees; call the columns lat and lon"),
         ("0,0,33N", "stands for an unknown position"),
-        ("99000,5340354,33N", "in a UTM zone easting is 100,000 to 900,000"),
-        ("602065,-1,33N", "northing 0 to 10,000,000"),
-        ("602065,10000001,33S", "northing 0 to 10,000,000"),
+        ("99000,5340354,33N", "expected an easting from 100,000 to 900,000"),
+        ("602065,-1,33N", "northing from 0 to 10,000,000"),
+        ("602065,10000001,33S", "northing from 0 to 10,000,000"),
         ("602065,9900000,33N", "zone 33N covers latitude -80 to 84, but northing 9900000 is at latitude"),
         ("602065,300000,33S", "zone 33S covers latitude -80 to 84"),
         ("602065,5340354,33T", ""),  # on the border of bands T and U
@@ -231,7 +231,7 @@ def test_zone_56s_of_sydney_is_the_southern_hemisphere(one: Path) -> None:
 def test_where_zone_letter_s_could_be_either_the_row_is_refused(one: Path) -> None:
     table = "name,easting,northing,zone\na.jpg,{},{},{}\n"
     line = refused(one, table.format(500_000, 4_000_000, "19S"))
-    assert "zone 19S, which can mean 36.1 degrees north or 54.1 degrees south; write 19N for the north or 19F" in line
+    assert "zone 19S, which may mean 36.1 degrees north or 54.1 degrees south; write 19N for the north or 19F" in line
     north = read(one, table.format(500_000, 4_000_000, "19N"))[0]["a.jpg"]
     south = read(one, table.format(500_000, 4_000_000, "19F"))[0]["a.jpg"]
     assert north == pytest.approx((36.14, -69), abs=0.1) and south == pytest.approx((-54.1, -69), abs=0.1)
@@ -293,7 +293,9 @@ def test_metres_without_a_zone_among_others_with_one_are_refused(tmp_path: Path)
         photo(tmp_path / "photos" / f"{name}.jpg", seed)
     table = "name,easting,northing,zone\na.jpg,602065,5340354,33N\nb.jpg,602065,5340354,\n"
     where, lost, _ = read(tmp_path / "photos", table)
-    assert list(where) == ["a.jpg"] and lost[0].reason.endswith("has metres without a zone, unlike other rows")
+    assert list(where) == ["a.jpg"] and lost[0].reason.endswith(
+        "has metres without a UTM zone, but other rows have a zone or degrees"
+    )
 
 
 # --- degrees
@@ -380,7 +382,9 @@ def test_columns_x_and_y_that_could_be_degrees_or_metres_are_refused(tmp_path: P
 
 def test_a_table_in_radians_or_feet_is_not_read_as_degrees_or_metres(one: Path) -> None:
     for header in ("lat(rad),lon(rad)", "latitude [rad],longitude [rad]", "easting(ft),northing(ft)"):
-        assert "must have a column of file names, and columns lat, lon" in refused(one, f"name,{header}\na.jpg,0.84,0.28\n")
+        assert "must have a column of file names, and columns lat, lon" in refused(
+            one, f"name,{header}\na.jpg,0.84,0.28\n"
+        )
 
 
 # --- GeoJSON
@@ -455,7 +459,7 @@ def test_a_stray_in_a_tree_of_at_names_is_named_with_its_folder(tmp_path: Path) 
         ("16.37@48.20@33@U", "look like degrees"),
         ("602065@5340354@33@M", "zone 33M covers latitude -8 to 0"),
         ("602065@5340354@33@U@048.20000@-016.37000", "names two places"),
-        ("500000@4000000@19@S", "which can mean 36.1 degrees north or 54.1 degrees south"),
+        ("500000@4000000@19@S", "which may mean 36.1 degrees north or 54.1 degrees south"),
         ("16.37381@48.20823", "look like degrees"),
     ],
 )
@@ -516,7 +520,7 @@ def test_photos_of_a_folder_that_lie_a_thousand_kilometres_apart_are_said_once(t
     _, lost, (note,) = read(tmp_path)
     assert not lost and note.name == "walk"
     assert note.reason.startswith(
-        "1 of the 6 photos in this folder lie more than 1,000 km from most others (first: 'walk/9.jpg'"
+        "1 of the 6 photos in this folder are more than 1,000 km away from most of its photos (first: 'walk/9.jpg'"
     )
     (tmp_path / "walk" / "9.jpg").unlink()
     assert read(tmp_path)[2] == []

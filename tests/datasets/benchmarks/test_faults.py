@@ -148,7 +148,11 @@ FAULTS = [
                 lambda root: rename_first(root / TREE, "@0585", "@nan@"),
                 "has no easting, northing in its name",
             ),
-            ("wrong zone", lambda root: rename_first(root / TREE, "@17@T", "@18@T"), "names two places, 509 km apart"),
+            (
+                "wrong zone",
+                lambda root: rename_first(root / TREE, "@17@T", "@18@T"),
+                "has two different positions, 509 km apart",
+            ),
             ("wrong hemisphere", lambda root: rename_first(root / TREE, "@17@T", "@17@H"), "two places.*in zone 17S"),
             (
                 "a zone that is none",
@@ -204,7 +208,7 @@ FAULTS = [
         "svox",
         "svox-all",
         lambda root: rename_first(root / "images/test/queries_rain", "@30@U", "@31@U"),
-        "names two places, 414 km apart",
+        "has two different positions, 414 km apart",
     ),
     Fault(
         "list of paths of other photos", "sf_xl", "sf_xl-night", written(DATABASE_LIST, "a/b.jpg\n"), "lists 'a/b.jpg'"

@@ -192,7 +192,13 @@ FAULTS = [
     ),
     Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "queries lack number 24"),
     Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "a multiple of 2.381 m"),
-    Fault("other keys in the npz", PATCH, "nordland-patchnetvlad", other_keys, "it has no 'utmQ', only utm_db, utm_q"),
+    Fault(
+        "other keys in the npz",
+        PATCH,
+        "nordland-patchnetvlad",
+        other_keys,
+        "it has no array 'utmQ', only utm_db, utm_q",
+    ),
     Fault(
         "npz cut short",
         PATCH,
@@ -229,7 +235,11 @@ FAULTS = [
         "3 rows; expected one for each of 2 queries",
     ),
     Fault(
-        "an answer below 0", BENCH, "nordland-2760", negative_answer, "row 0 of .* holds the index -1, expected 0 or more and below 22,"
+        "an answer below 0",
+        BENCH,
+        "nordland-2760",
+        negative_answer,
+        "row 0 of .* holds the index -1, expected 0 or more and below 22,",
     ),
     Fault(
         "list cut short",
