@@ -101,7 +101,7 @@ FAULTS = [
             ("mat empty", written(MAT, ""), "big-endian machine, or is cut off"),
             ("mat is a web page", written(MAT, "<html>404</html>" * 99), "cannot use .*big-endian|damaged"),
             ("mat of something else", lambda root: _other_mat(root, "weights"), "has no variable dbStruct"),
-            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "is not a structure"),
+            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "is not a MATLAB structure"),
             ("photos not unpacked", lambda root: shutil.rmtree(root / "000"), r"lists '000/\S+', which is in none"),
             (
                 "queries not unpacked",
@@ -168,7 +168,7 @@ FAULTS = [
         for name, damage, says in (
             ("names cut off", lambda root: cut(root / "pitts30k_test_dbImages.npy"), "dbImages.npy"),
             ("no names", saved("pitts30k_test_qImages.npy", np.array([], "U9")), "lists no photo"),
-            ("positives of other length", lists_shortened, "71 rows for 72 queries"),
+            ("positives of other length", lists_shortened, "71 rows, expected 72 "),
             (
                 "positives beyond the database",
                 saved("pitts30k_test_gt.npy", np.full((72, 1), 72)),

@@ -315,7 +315,11 @@ FAULTS = [
     ),
     Fault("a table cut short", RAW, VAL, lambda r: cut(r / CPH / "seq_info.csv", 0.6), "seq_info.csv"),
     Fault(
-        "a row is missing", RAW, VAL, table(SF + "raw.csv", lambda rows: rows.pop(1)), "raw.csv has 3 rows and .* has 4"
+        "a row is missing",
+        RAW,
+        VAL,
+        table(SF + "raw.csv", lambda rows: rows.pop(1)),
+        "raw.csv has 3 rows, but .* has 4",
     ),
     Fault(
         "rows do not correspond",
@@ -380,7 +384,7 @@ FAULTS = [
         table(SF + "seq_info.csv", lambda rows: rows[1].update(frame_number="x")),
         "frame_number that is not a whole number",
     ),
-    Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows for 3 queries"),
+    Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows, expected 3 "),
     Fault(
         "picks what is not there",
         "msls-lists",
@@ -410,7 +414,7 @@ FAULTS = [
         "msls-test-answered",
         "msls-challenge",
         lambda r: (r / "test/athens/query/postprocessed.csv").unlink(),
-        "athens/query/postprocessed.csv is missing. Give all such",
+        "athens/query/postprocessed.csv is missing. Give these tables",
     ),
 ]
 

@@ -190,7 +190,7 @@ FAULTS = [
         lambda r: (r / "winter/images-00203.png").unlink(),
         r"winter lacks 1 of the 26 frames .*images-00203",
     ),
-    Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "queries lack number 24"),
+    Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "number 24 is missing in the queries"),
     Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "a multiple of 2.381 m"),
     Fault(
         "other keys in the npz",
@@ -225,7 +225,7 @@ FAULTS = [
         BENCH,
         "nordland-2760",
         lambda r: (r / "query/0000001.jpg").unlink(),
-        "not numbered from 0 without a gap",
+        "must be numbered from 0 without a gap",
     ),
     Fault(
         "fewer queries than rows",
@@ -253,7 +253,7 @@ FAULTS = [
         "nordland-partition",
         "nordland-3450",
         lambda r: (r / "test/winter_images_test/section2/3.png").unlink(),
-        "'section2/3' is in one of them only",
+        "'section2/3' is in only one season",
     ),
 ]
 
