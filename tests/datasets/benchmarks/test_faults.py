@@ -123,10 +123,14 @@ FAULTS = [
             (
                 "a name that is a number",
                 rewritten(dbImageFns=with_cell(4, 3.0)),
-                "entry 5 of its dbImageFns is not a name",
+                "entry 5 of its field dbImageFns is not a name",
             ),
-            ("names left out", rewritten(qImageFns=None), "has no qImageFns, only whichSet, dbImageFns"),
-            ("count of another list", rewritten(numQueries=6816.0), "lists 72 queries but its numQueries says 6,816"),
+            ("names left out", rewritten(qImageFns=None), "has no field qImageFns, only whichSet, dbImageFns"),
+            (
+                "count of another list",
+                rewritten(numQueries=6816.0),
+                "lists 72 queries, but its field numQueries says 6,816",
+            ),
             ("fewer names than counted", rewritten(dbImageFns=cells(["000/000831_pitch1_yaw1.jpg"])), "says 72"),
             ("no threshold", rewritten(posDistThr=None), "no posDistThr"),
             ("a threshold of nothing", rewritten(posDistThr=0.0), "not a distance in metres"),
@@ -153,7 +157,11 @@ FAULTS = [
                 lambda root: rename_first(root / TREE, "@17@T", "@18@T"),
                 "has two different positions, 509 km apart",
             ),
-            ("wrong hemisphere", lambda root: rename_first(root / TREE, "@17@T", "@17@H"), "two places.*in zone 17S"),
+            (
+                "wrong hemisphere",
+                lambda root: rename_first(root / TREE, "@17@T", "@17@H"),
+                "two different positions.*in zone 17S",
+            ),
             (
                 "a zone that is none",
                 lambda root: rename_first(root / TREE, "@17@T", "@71@T"),

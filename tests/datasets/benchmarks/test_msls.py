@@ -427,5 +427,7 @@ def test_damage_is_one_clear_line(fault: Fault, copy_of: Folder) -> None:
 def test_official_queries_that_a_tree_does_not_have_are_counted(copy_of: Folder) -> None:
     root = copy_of("msls-tree")
     (root / "key_mslsval.txt").write_text(" ".join([*(key.ljust(22, "-") for key in OFFICIAL), "elsewhere"]))
-    with pytest.raises(InputError, match=r"lacks 1 of the 5 queries of .*key_mslsval.txt \(first: elsewhere\)"):
+    with pytest.raises(
+        InputError, match=r"does not contain 1 of the 5 queries of .*key_mslsval.txt \(first: elsewhere\)"
+    ):
         open_split("msls-val", root)

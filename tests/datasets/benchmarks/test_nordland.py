@@ -188,7 +188,7 @@ FAULTS = [
         FRAMES,
         "nordland",
         lambda r: (r / "winter/images-00203.png").unlink(),
-        r"winter lacks 1 of the 26 frames .*images-00203",
+        r"winter does not contain 1 of the 26 frames .*images-00203",
     ),
     Fault("seasons numbered apart", "nordland-tree", "nordland", renumbered, "number 24 is missing in the queries"),
     Fault("not a step of 2.381 m", "nordland-tree", "nordland", off_the_steps, "a multiple of 2.381 m"),
