@@ -189,7 +189,7 @@ class _Reader:
     def _countable(self, count: int) -> int:
         """Return `count`, the number of matrices to read. Raise if fewer than 8 bytes per matrix are left."""
         if 8 * count > len(self.content) - self.at:
-            raise Unreadable("it is damaged (it announces more elements than it can hold)")
+            raise Unreadable("it is damaged (its header announces more elements than the file can hold)")
         return count
 
     def _numbers(self) -> NDArray[Any]:

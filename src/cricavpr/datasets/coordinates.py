@@ -20,8 +20,8 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
     """Parse a latitude or longitude.
 
     Accepted forms are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N and -48 12 29.5. The
-    hemisphere may be in another column. Degrees with minutes need a sign or a hemisphere, because many programs write
-    them without either, so that north and south, or east and west, look the same.
+    hemisphere may be in another column. Degrees with minutes must have a sign or a hemisphere. Many programs write them
+    without either, and then north and south, or east and west, look the same.
 
     Args:
         axis: "lat" or "lon".
@@ -112,7 +112,7 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
 
 @cache
 def parse_zone(text: str) -> tuple[int, str] | None:
-    """Parse a UTM zone, such as 33N, `33 n`, 33U or EPSG:32633. Return its number and letter, or None if it is no zone.
+    """Parse a UTM zone, such as 33N, `33 n`, 33U or EPSG:32633. Return its number and letter, or None for other texts.
 
     An EPSG code has no letter: "+" is returned for the northern and "-" for the southern hemisphere.
 

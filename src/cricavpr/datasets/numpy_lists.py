@@ -71,7 +71,7 @@ def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
             raise _refused(path, what, f"expected integers (N, k) or (N,), got {values.dtype} {values.shape}")
         return tuple(np.atleast_1d(row).astype(np.int64) for row in values)
     if len(values.shape) != 1:
-        raise _refused(path, what, f"its shape is {values.shape}")
+        raise _refused(path, what, f"expected shape (N,), got {values.shape}")
     return _index_arrays(path, what, values.items)
 
 
@@ -83,7 +83,7 @@ def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
-        raise _refused(path, what, f"its shape is {values.shape}")
+        raise _refused(path, what, f"expected shape (N, 2), got {values.shape}")
     items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else values.items
     numbers = items[0::2]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) != len(numbers):
@@ -121,7 +121,7 @@ def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], .
             if missing := [name for name in names if name not in held]:
                 raise _Unreadable(f"it has no array {missing[0]!r}, only {', '.join(sorted(held)) or 'nothing'}")
             if sum(held[name].file_size for name in names) > LARGEST_BYTES:
-                raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
+                raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes, the limit")
             arrays = tuple(_parse(archive.read(held[name])) for name in names)
     except _ODD as error:
         raise _refused(path, what, str(error)) from None
@@ -152,7 +152,7 @@ def _refused(path: Path, what: str, why: str) -> InputError:
 def _read(path: Path, what: str) -> NDArray[Any] | _Objects:
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise _Unreadable(f"it has more than {LARGEST_BYTES:,} bytes")
+            raise _Unreadable(f"it has more than {LARGEST_BYTES:,} bytes, the limit")
         return _parse(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing. It should hold {what}.") from None
@@ -175,7 +175,7 @@ def _parse(raw: bytes) -> NDArray[Any] | _Objects:
     except (IndexError, KeyError, TypeError, OverflowError) as error:
         raise _Unreadable(f"its pickle is damaged ({type(error).__name__})") from None
     if not isinstance(built, _Array) or not isinstance(built.value, _Objects):
-        raise _Unreadable("it holds no array of lists")
+        raise _Unreadable("expected an array of lists")
     if built.value.shape != shape:
         raise _Unreadable(f"its header says shape {shape}, but its data have shape {built.value.shape}")
     return built.value
@@ -192,7 +192,7 @@ def _index_arrays(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[
     """Convert each item, a list, tuple, array or single number, to an array. Refuse nested lists."""
     values = [_flat(item) for item in items]
     if sum(np.size(v) if isinstance(v, np.ndarray) else len(v) for v in values if v is not None) > MOST_INDICES:
-        raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices")
+        raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices, the limit")
     arrays = []
     for row, value in enumerate(values):
         if isinstance(value, np.ndarray):

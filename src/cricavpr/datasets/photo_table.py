@@ -239,7 +239,7 @@ def _table(
     zone: Zone | None,
     decimal_comma: bool = False,
 ) -> PhotoTable:
-    """Parse the rows of a table. A row that names no UTM zone is in `zone`."""
+    """Parse the rows of a table. `zone` is the UTM zone of rows that do not give a zone."""
     roles = _roles(path, header)
     cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
     texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
@@ -311,9 +311,9 @@ def _zone(cell: Mapping[str, str], otherwise: Zone | None, needed: bool) -> Zone
 
 
 def _take_point(row: _Row, x: str, y: str) -> None:
-    """Set the row's position to that in the geometry of its GeoJSON feature.
+    """Set the position of a row from the geometry of a GeoJSON feature.
 
-    Raise if the feature's properties hold another latitude and longitude.
+    Raise if `row` already has a different latitude and longitude, from the properties of the feature.
     """
     point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
     if abs(said[0]) <= 90 and abs(point[0]) <= 90:

@@ -2,7 +2,7 @@
 
 The rule is greedy and deterministic. Two photos are neighbours if they are near one another and look the same way. The
 photo with the most neighbours becomes the middle of a place; the photo and its neighbours form the place. Other photos
-too near this place are left out, because they cannot be in a different place. This is repeated while a photo has enough
+near this place are left out, because different places must be far apart. This is repeated while a photo has enough
 neighbours.
 """
 
@@ -271,7 +271,7 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
 def _place(entry: dict[str, Any], city: str) -> Place:
     if type(entry["id"]) is not int or not isinstance(entry["images"], list):
-        raise ValueError(f"expected a place with a whole number id and a list images, got {str(entry)[:80]}")
+        raise ValueError(f"expected a place with an integer id and a list of images, got {str(entry)[:80]}")
     return Place(entry["id"], city, tuple(map(_text, entry["images"])))
 
 

@@ -150,7 +150,7 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
 def dataset_name(database: Path, queries: Path) -> str:
     """Return a dataset's name, such as pitts30k for pitts30k/images/test/database.
 
-    The name of the split is added if it is not "test", and the query folder if it is not `queries`, as in
+    A split other than "test" is added to the name, and so is a query folder other than `queries`, as in
     svox/queries_night.
     """
     above = database.absolute().parent

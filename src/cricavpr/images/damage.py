@@ -54,10 +54,11 @@ class _WatchedJpeg(io.BytesIO):
 
     If data are missing, libjpeg goes on with zero bits; if data are left over, it ignores them. It only warns, and
     Pillow drops the warnings. So this stream inserts padding of one-bits between the data and the end marker. No JPEG
-    uses a code of all ones, so no pixel of an undamaged picture comes from the padding, but each missing block consumes
-    four bytes of it. Near the end of the data, each read returns only a few bytes. The stream's position after decoding
-    then shows where the decoder stopped. In an undamaged picture this is at most 8 bytes, the size of the decoder's bit
-    buffer, from the end of the data. Only sequential JPEGs with a single scan are padded; others are not changed.
+    uses a code of all ones, so no pixel of an undamaged picture comes from the padding. Each missing block consumes
+    four bytes of padding. Near the end of the data, each read returns only a few bytes, so that the position of the
+    stream after decoding shows where the decoder stopped. In an undamaged picture this is at most 8 bytes, the size of
+    the decoder's bit buffer, from the end of the data. Only sequential JPEGs with a single scan are padded; others are
+    not changed.
     """
 
     _STEP = 2  # bytes per read near the end of the data

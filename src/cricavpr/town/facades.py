@@ -248,7 +248,8 @@ def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: Wal
 def _lettering(s: Array, foot_s: Array, key: Array) -> Array:  # (N,) 0..1
     """Return the share of each pixel that the letters of a sign cover.
 
-    Letters are blocks of half a metre: three of five blocks are drawn. If they are far away, the share is their mean.
+    Three of five blocks, each half a metre long, are letters. On a distant sign single blocks cannot be seen, and each
+    pixel has the mean share.
     """
     block = hash_cells(np.floor(s * 2.0).astype(np.int32), np.zeros(len(s), np.int32), key)
     legible = np.minimum(np.maximum(1.5 - foot_s * 2, 0), 1)

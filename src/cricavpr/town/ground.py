@@ -73,7 +73,7 @@ def _pave(
 def _along_edge(
     edges: Edges, e: int, camera: Camera, right: Array, forward: Array
 ) -> tuple[Array, Array, float] | None:
-    """Return the distance of each point along a street piece and from its axis, and the length of the piece, in metres.
+    """Return each point's distance along a street piece, its distance from the axis, and the length of the piece.
 
     Return None if the street piece is behind the camera.
     """

@@ -52,7 +52,7 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 
 
 class _Draws:
-    """Random bits for S wall pieces. Each decision about their look uses the bits of another number."""
+    """Random bits for S wall pieces. Each decision about their look has a number, which selects its bits."""
 
     def __init__(self, key: Array) -> None:  # (S,) uint32: the seed of the house of each wall piece
         self.key = key

@@ -59,7 +59,7 @@ class Plan:
 
 
 class Buckets:
-    """Points in the cells of a grid, for a search for near points that takes the same time in a town of any size."""
+    """Points sorted into the cells of a grid. A search for near points takes the same time in a town of any size."""
 
     def __init__(self, points_m: Array, cell_m: float = 40.0) -> None:  # (N, 2)
         self._cell_m = cell_m

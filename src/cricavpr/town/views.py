@@ -119,8 +119,8 @@ class Town:
         Args:
             place_index: index of the place.
             visit: number of the visit, 0 or more.
-            split: "database" for a view from a mapping car by day, "query" for a view by a pedestrian, years later in
-                any condition, or "train" for a view of either kind.
+            split: "database" for a view from a mapping car by day. "query" for a view of a pedestrian, years later in
+                any condition. "train" for a view of either kind.
             condition: a key of `CONDITIONS`, or None for the condition that was drawn for this visit.
 
         Raises:

@@ -66,8 +66,8 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
 def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple[Array, Array]:
     """Intersect C horizontal directions with S walls.
 
-    Return (C, S) distances in metres along Y, infinite where a direction misses a wall, and (C, S) slopes (Z / Y) at
-    which the upper edges of the walls are seen.
+    Return two (C, S) arrays. The first holds distances in metres along Y, infinite where a direction misses a wall. The
+    second holds the slopes (Z / Y) at which the upper edges of the walls are seen.
     """
     step = (seen.tangent_high - seen.tangent_low) / columns
     tangent = (seen.tangent_low + step * (np.arange(columns) + 0.5)).astype(np.float32)[:, None]  # (C, 1)

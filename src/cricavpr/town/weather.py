@@ -138,7 +138,7 @@ def _streaks(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32, 0 
 
 
 def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0..1
-    """Return two layers of soft discs, one in every fourth cell of a lattice."""
+    """Return how much of each pixel is snow. Flakes are soft discs in two lattices, in one of four cells on average."""
     falling = np.zeros(x.shape, np.float32)
     for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
         i, j = np.floor(x * cells), np.floor(y * cells)

@@ -132,7 +132,7 @@ FAULTS = [
                 "lists 72 queries, but its field numQueries says 6,816",
             ),
             ("fewer names than counted", rewritten(dbImageFns=cells(["000/000831_pitch1_yaw1.jpg"])), "says 72"),
-            ("no threshold", rewritten(posDistThr=None), "no posDistThr"),
+            ("no threshold", rewritten(posDistThr=None), "no field posDistThr"),
             ("a threshold of nothing", rewritten(posDistThr=0.0), "not a distance in metres"),
         )
     ),

@@ -20,7 +20,7 @@ class Layout:
     """One arrangement of the files of a split on disk.
 
     Attributes:
-        name: such as "raw (dbStruct .mat)" or "@UTM@ tree" (file names hold positions: @easting@northing@...).
+        name: name of the layout, such as "raw (dbStruct .mat)", or "@UTM@ tree" if file names hold positions.
         there: function that returns whether a folder seems to have this layout. It only looks for a few file names.
         needs: paths relative to the root that must exist. `cricavpr datasets check` prints them.
         read: function that reads the split from the root. It raises InputError if something is missing or wrong.
@@ -39,7 +39,7 @@ class Split:
     """A set of queries with the database in which they are searched, and the rule by which results are scored.
 
     Attributes:
-        name: unique among all splits, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
+        name: unique name of the split, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
         queries, database: expected numbers of queries and database images, or None if no published number is known.
         rule: how positives are decided, such as "within 25 m".
         layouts: possible layouts of the split's files. The first that fits is read.

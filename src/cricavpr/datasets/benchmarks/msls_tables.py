@@ -135,7 +135,7 @@ def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
 def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
     """Return the metres of one table, with the UTM zone in which they agree with the degrees of the other table.
 
-    Near the border of two zones this may be the neighbouring zone of the zone that the degrees are in.
+    Near the border of two zones this may be the zone next to the one that contains the degrees.
     """
     for row, (lat, lon) in enumerate(degrees.tolist()):
         if reason := off_the_map(lat, lon):

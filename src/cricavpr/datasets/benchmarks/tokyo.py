@@ -140,7 +140,7 @@ BENCHMARK = Benchmark(
                 "the @UTM@ tree is sorted by easting; its queries are resized to a shorter side of 480 pixels and take "
                 "their positions from the csv files, not from the list",
                 RECOMPRESSED,
-                "the full set of 1,125 queries (version 3) is not this split",
+                "the full set of 1,125 queries (version 3) is a different set",
                 "queries differ in size: set one image size for all, or describe them one by one",
             ),
         ),
