@@ -46,7 +46,7 @@ class PhotoNames:
 
     def __init__(self, names: Sequence[str], root: Path) -> None:
         self.names, self.folder = names, root.resolve().name
-        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # if root is a link: both its own path and that of its target
+        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # two paths, if root is a link
         self.above = {tuple(map(_key, folder.parts)) for folder in folders}
         self.keys = [tuple(_key(name).split("/")) for name in names]
         self.by_path: dict[Parts, list[int]] = defaultdict(list)
