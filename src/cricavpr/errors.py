@@ -13,14 +13,14 @@ class InputError(CricaVPRError):
 
 
 class ImageError(CricaVPRError):
-    """An image cannot be used. `stage` is the step that failed: find, open, decode, position, size or describe."""
+    """An image cannot be used. `stage` is the failed step: find, open, decode, position, size or describe."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return type(self), (self.stage, str(self))  # picklable, for worker processes
+        return type(self), (self.stage, str(self))  # lets pickle rebuild the error when a worker process sends it
 
 
 class WeightsError(CricaVPRError):

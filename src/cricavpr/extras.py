@@ -14,7 +14,7 @@ def extra(name: str, what: str) -> Iterator[None]:
 
     Args:
         name: the extra of CricaVPR that installs the imported packages, such as "plots".
-        what: the feature that needs the packages; it begins the message.
+        what: the feature that needs the packages, such as "drawing a figure"; the error message begins with it.
 
     Raises:
         MissingExtraError: an import failed.

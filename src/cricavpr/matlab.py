@@ -1,7 +1,7 @@
-"""Read arrays, texts, cells and structures from MATLAB files (level 5, MATLAB's default), in pure Python.
+"""Read arrays, texts, cells and structures from MATLAB files in the default format (level 5), in pure Python.
 
-scipy reads these files too, and runs no code in them, but its compiled reader crashes on about one damaged file in a
-hundred; untrusted files need a reader that does not. Objects, functions and sparse or complex arrays are skipped.
+scipy can read these files too. But its compiled reader crashes the process on about one damaged file in a hundred, so
+it is not used for untrusted files. Objects, functions and sparse or complex arrays are skipped.
 Source: MathWorks, "MAT-File Format".
 """
 
@@ -21,15 +21,15 @@ LARGEST_BYTES = 2**31  # unpacked bytes read from one file; the largest publishe
 DEEPEST = 24  # levels of nested cells and structures
 HEADER_BYTES = 128
 
-MATRIX, COMPRESSED = 14, 15  # kinds of elements
+MATRIX, COMPRESSED = 14, 15  # element types with content to parse
 STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-ENCODINGS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}  # of texts in elements
-CELL, STRUCTURE, TEXT = 1, 2, 4  # classes of matrices
+ENCODINGS = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}  # by element type
+CELL, STRUCTURE, TEXT = 1, 2, 4  # array classes (a file calls every value a matrix)
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 COMPLEX = 0x0800
 
-# Cells become a list, a structure a dict (several structures a list of dicts), a text a str (several rows a list of
-# str), and anything else but numbers becomes None.
+# A cell array becomes a list, and a structure a dict; an array of structures becomes a list of dicts. A text becomes a
+# str, and a text of several rows a list of str. Numbers become an array; everything else becomes None.
 Value = NDArray[Any] | list[Any] | dict[str, Any] | str | None
 
 
@@ -40,23 +40,23 @@ class Unreadable(ValueError):
 class Head(NamedTuple):
     """The header of a matrix, before its data."""
 
-    kind: int  # class of the matrix
+    kind: int  # array class, such as CELL or TEXT
     complex: bool
     shape: tuple[int, ...]
     name: bytes
 
 
 def is_matlab(path: Path) -> bool:
-    """Return whether a file begins like a MATLAB file of level 5."""
+    """Return whether a file begins with the signature of a MATLAB file of level 5."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def read_variable(path: Path, name: str) -> Value:
-    """Read one variable of a MATLAB file. Axes of length 1 are dropped.
+    """Read one variable of a MATLAB file, without axes of length 1.
 
     Raises:
-        Unreadable: the file is damaged, too large, of format 7.3 or from a big-endian machine, or lacks the variable.
+        Unreadable: the file is damaged, too large, in format 7.3 or big-endian, or does not contain the variable.
     """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
@@ -84,9 +84,9 @@ def read_variable(path: Path, name: str) -> Value:
 def _inflated(content: bytes, left: int) -> bytes:
     unpacker = zlib.decompressobj()
     try:
-        unpacked = unpacker.decompress(content, max(left, 1))  # 0 would be no limit
+        unpacked = unpacker.decompress(content, max(left, 1))  # to zlib, 0 means no limit
     except zlib.error:
-        raise Unreadable("it is damaged (its compressed part); fetch it again") from None
+        raise Unreadable("it is damaged (its compressed data cannot be unpacked); fetch it again") from None
     if unpacker.unconsumed_tail:
         raise Unreadable(f"it holds more than {LARGEST_BYTES:,} bytes")
     if not unpacker.eof:
@@ -97,7 +97,7 @@ def _inflated(content: bytes, left: int) -> bytes:
 def _first_element(content: bytes) -> tuple[int, bytes]:
     kind, length = _unpacked("<II", content[:8])
     if length > len(content) - 8:
-        raise Unreadable("it is damaged (the length of a compressed element)")
+        raise Unreadable("it is damaged (an element is longer than the compressed data that hold it)")
     return kind, content[8 : 8 + length]
 
 
@@ -108,12 +108,12 @@ class _Reader:
         self.content, self.at = content, 0
 
     def element(self) -> tuple[int, memoryview]:
-        """Return kind and data of the next element. Short elements hold kind, length and data in eight bytes."""
+        """Return the type and data of the next element. A short element is eight bytes: type, length and data."""
         (first,) = _unpacked("<I", self._take(4))
         if first >> 16:
             kind, length = first & 0xFFFF, first >> 16
             if length > 4:
-                raise Unreadable("it is damaged (a short element)")
+                raise Unreadable("it is damaged (a short element has more than 4 bytes of data)")
             return kind, self._take(4)[:length]
         (length,) = _unpacked("<I", self._take(4))
         data = self._take(length)
@@ -132,7 +132,7 @@ class _Reader:
         shape = self._numbers()
         _, name = self.element()
         if flags.shape != (2,) or not len(shape) or (shape < 0).any():
-            raise Unreadable("it is damaged (the head of a matrix)")
+            raise Unreadable("it is damaged (the header of a matrix is invalid)")
         return Head(int(flags[0]) & 0xFF, bool(int(flags[0]) & COMPLEX), tuple(shape.tolist()), bytes(name))
 
     def matrix(self, depth: int) -> Value:
@@ -154,7 +154,7 @@ class _Reader:
     def _inner(self, depth: int) -> Value:
         kind, data = self.element()
         if kind != MATRIX:
-            raise Unreadable("it is damaged (something in a cell or structure)")
+            raise Unreadable("it is damaged (a cell or structure holds an element that is not a matrix)")
         return _Reader(data).matrix(depth + 1)
 
     def _array(self, head: Head) -> NDArray[Any]:
@@ -164,14 +164,14 @@ class _Reader:
         return values.astype(NUMBERS[head.kind], copy=False).reshape(head.shape, order="F").squeeze()
 
     def _text(self, shape: tuple[int, ...]) -> Value:
-        """Return one line of text, or the lines of a block of text, which is stored column by column."""
+        """Return a text of one row as a str, of several rows as a list. Characters are stored column by column."""
         kind, data = self.element()
         try:
             text = bytes(data).decode(ENCODINGS[kind])
         except (KeyError, UnicodeDecodeError):
-            raise Unreadable("it is damaged (the encoding of a text)") from None
+            raise Unreadable("it is damaged (a text cannot be decoded)") from None
         rows, width = shape[0], math.prod(shape[1:])
-        if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # the width may be in bytes
+        if rows * width != len(text) and not (rows == 1 and len(text) <= width):  # some writers give the width in bytes
             raise Unreadable("it is damaged (the length of a text does not match its shape)")
         return text if rows == 1 or not text else [text[row::rows] for row in range(rows)]
 
@@ -179,7 +179,7 @@ class _Reader:
         width = self._numbers()
         _, packed = self.element()
         if width.shape != (1,) or width[0] < 1:
-            raise Unreadable("it is damaged (the names in a structure)")
+            raise Unreadable("it is damaged (the field names of a structure are invalid)")
         step = int(width[0])
         names = [bytes(packed[at : at + step]).split(b"\0")[0].decode("latin-1") for at in range(0, len(packed), step)]
         self._countable(count * len(names))
@@ -187,15 +187,15 @@ class _Reader:
         return found[0] if len(found) == 1 else list(found)
 
     def _countable(self, count: int) -> int:
-        """Return `count`; raise if the data are too short for so many matrices, which take eight bytes or more each."""
+        """Return `count`, the number of matrices to read. Raise if fewer than 8 bytes per matrix are left."""
         if 8 * count > len(self.content) - self.at:
-            raise Unreadable("it is damaged (more elements are announced than the file can hold)")
+            raise Unreadable("it is damaged (its header announces more elements than the file can hold)")
         return count
 
     def _numbers(self) -> NDArray[Any]:
         kind, data = self.element()
         if kind not in STORED or len(data) % np.dtype(STORED[kind]).itemsize:
-            raise Unreadable("it is damaged (the kind of some numbers)")
+            raise Unreadable("it is damaged (numbers have an unknown type or an incomplete last value)")
         return np.frombuffer(data, STORED[kind])
 
 

@@ -52,10 +52,10 @@ def test_what_cannot_be_built_is_said_in_one_line(
     for command, says in (
         (["build", str(town), *out, "--min-images", "99"], "no place among"),
         (["build", str(town), *out, "--radius-m", "-1"], "must be at least 0"),
-        (["build", str(town), "--out", str(tmp_path / "places.svg")], "should end in .json"),
+        (["build", str(town), "--out", str(tmp_path / "places.svg")], "--out must end in .json"),
         (["build", str(tmp_path / "nowhere"), *out], "no folder"),
-        (["check", str(town)], "not GSV-Cities"),
-        (["check", str(tmp_path / "places.json")], "cannot read the places"),
+        (["check", str(town)], "not a GSV-Cities folder"),
+        (["check", str(tmp_path / "places.json")], "cannot read the file of places"),
     ):
         assert main(["places", *command]) == 2
         error = capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_one_of_several_folders_of_queries_is_chosen_by_name(tmp_path: Path, cap
     code, _, err = run(capsys, *base, "--queries", "queries_dusk", *out)
     assert code == 2 and "no query folder 'queries_dusk'" in err and "queries_day, queries_night" in err
     code, _, err = run(capsys, "evaluate", "pitts30k-test", "--root", str(tmp_path), "--queries", "queries_day", *out)
-    assert code == 2 and "has its own folders" in err
+    assert code == 2 and "the benchmark decides the folders" in err
 
 
 def test_what_is_skipped_and_not_read_is_said_once(tmp_path: Path, capsys: Output) -> None:
@@ -108,7 +108,7 @@ def test_what_is_skipped_and_not_read_is_said_once(tmp_path: Path, capsys: Outpu
     assert code == 0 and "2 photos" in out
     assert err.splitlines() == [
         "note: skipped 1 folder of hidden or deleted files (@eaDir)",
-        "note: files of formats that are not read: 1 .mov",
+        "note: skipped files in formats that are not supported: 1 .mov",
     ]
 
 

@@ -74,7 +74,7 @@ def test_a_photo_that_nobody_sees_is_a_failure_and_not_a_machine_without_it(tmp_
     images = photos(tmp_path, colours(4))
     (tmp_path / "0001.png").unlink()
     got = answer(job_for(images), task_for(images))
-    assert got.refusal is None and got.failures == {1: ("find", "no such file, or a link to nothing")}
+    assert got.refusal is None and got.failures == {1: ("find", "no such file, or a link whose target does not exist")}
 
 
 def refusal(job: Job, task: Task) -> str:

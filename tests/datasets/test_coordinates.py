@@ -52,10 +52,10 @@ def test_an_empty_cell_is_unknown(text: str) -> None:
     "text, reference, why",
     [
         ("48 12 29.52", "", "without N or S"),
-        ("48 12.5 29 N", "", "not degrees, minutes and seconds"),
-        ("48.5 12 N", "", "not degrees, minutes and seconds"),
-        ("48 60 0 N", "", "not degrees, minutes and seconds"),
-        ("48 0 60 N", "", "not degrees, minutes and seconds"),
+        ("48 12.5 29 N", "", "cannot be read as degrees, minutes and seconds"),
+        ("48.5 12 N", "", "cannot be read as degrees, minutes and seconds"),
+        ("48 60 0 N", "", "cannot be read as degrees, minutes and seconds"),
+        ("48 0 60 N", "", "cannot be read as degrees, minutes and seconds"),
         ("48 1 2 3 N", "", "not a number"),
         ("48.2 W", "", "'W' where N or S is expected"),
         ("48.2 O", "", "'O' where N or S is expected"),  # Ost is east, and ouest west
@@ -82,7 +82,7 @@ def test_the_rounding_of_degrees_is_that_of_their_last_digit() -> None:
 def test_metres_have_a_decimal_comma_only_where_the_table_has() -> None:
     assert parse_metres("602065,25", True) == 602065.25 and parse_metres("-3.5") == -3.5
     for wrong in ("602065,25", "1e999", "602.065.25", "east", "6 0"):
-        with pytest.raises(ValueError, match="not a number of metres"):
+        with pytest.raises(ValueError, match="not a number in metres"):
             parse_metres(wrong)
 
 

@@ -187,7 +187,7 @@ def test_a_header_that_promises_too_much_reserves_nothing(tmp_path: Path) -> Non
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }"
     header += b" " * (117 - len(header)) + b"\n"
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(InputError, match=r"cut short: 0 bytes of 8,000,000,000,000"):
+    with pytest.raises(InputError, match=r"truncated: expected 8,000,000,000,000 bytes of data, got 0"):
         read_index_lists(tmp_path / "a.npy")
 
 
@@ -203,13 +203,13 @@ def test_arrays_come_out_of_an_npz_and_nothing_else_does(tmp_path: Path) -> None
     np.savez(file, one=np.arange(3), two=np.array(10))
     one, two = read_plain_arrays(file, ("one", "two"))
     assert one.tolist() == [0, 1, 2] and int(two) == 10
-    with pytest.raises(InputError, match="it has no 'three', only one, two"):
+    with pytest.raises(InputError, match="it has no array 'three', only one, two"):
         read_plain_arrays(file, ("one", "three"))
     np.savez(file, one=objects(Wicked(tmp_path / "touched")))
     with pytest.raises(InputError, match="asks to run"):
         read_plain_arrays(file, ("one",))
     np.savez(file, one=ROWS)
-    with pytest.raises(InputError, match="objects instead of numbers"):
+    with pytest.raises(InputError, match="expected numbers, got Python objects"):
         read_plain_arrays(file, ("one",))
     file.write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"a\.npz is not the arrays one"):

@@ -32,7 +32,7 @@ def test_every_photo_is_either_read_or_named_once(odd):
     notes = {problem.reason for problem in problems if problem.name == "."}
     assert notes == {
         "skipped 2 folders of hidden or deleted files (.git, __MACOSX) and 2 hidden photos",
-        "files of formats that are not read: 1 .mp4, 1 .svg",
+        "skipped files in formats that are not supported: 1 .mp4, 1 .svg",
     }
     problems = [problem for problem in problems if not problem.is_note]
     named = [problem.name for problem in problems]

@@ -178,7 +178,9 @@ def test_degrees_and_metres_that_name_two_places_are_refused(tmp_path, metres):
     (tmp_path / "where.csv").write_text(BOTH + rows)
     images, problems = read_photos(put(tmp_path, a=PLAIN, b=PLAIN), tmp_path / "where.csv", need_positions=True)
     assert images.names == ("b.jpg",)
-    assert re.match(r"line 2 of where\.csv names two places, [\d,]+ km apart", problems_of(problems)["a.jpg"][1])
+    assert re.match(
+        r"line 2 of where\.csv has two different positions, [\d,]+ km apart", problems_of(problems)["a.jpg"][1]
+    )
 
 
 def test_degrees_and_metres_may_differ_by_the_rounding_of_the_degrees(tmp_path):
@@ -186,7 +188,7 @@ def test_degrees_and_metres_may_differ_by_the_rounding_of_the_degrees(tmp_path):
     images, problems = read_photos(put(tmp_path, a=PLAIN), tmp_path / "where.csv")
     assert images.positions.metres.tolist() == [[386581.5, 6173962.75]] and problems == ()
     (tmp_path / "where.csv").write_text(BOTH + "a.jpg,55.69800,13.19500,386581.5,6173962.75,33N\n")
-    with pytest.raises(InputError, match="names two places, 31 m apart"):
+    with pytest.raises(InputError, match="has two different positions, 31 m apart"):
         read_photos(tmp_path, tmp_path / "where.csv", need_positions=True)
 
 
@@ -242,7 +244,7 @@ def test_wrong_rows_lost_rows_and_photos_without_a_row_are_all_reported(tmp_path
     images, problems = read_photos(tmp_path, need_positions=True)
     assert images.names == ("a.jpg",)
     found = problems_of(p for p in problems if not p.is_note)
-    assert found["b.jpg"][1] == "line 4 of positions.csv has 'north', which is not a number of degrees"
+    assert found["b.jpg"][1] == "line 4 of positions.csv has 'north', which is not a number in degrees"
     assert found["c.jpg"][1] == "line 5 of positions.csv has no position"
     assert "is not on earth; latitude and longitude seem swapped" in found["d.jpg"][1]
     assert "0, 0, which stands for an unknown position" in found["e.jpg"][1]
@@ -281,8 +283,8 @@ def test_names_that_are_not_utf_8_are_found_in_a_table(tmp_path):
 @pytest.mark.parametrize(
     "name, text, complaint",
     [
-        ("p.csv", "a.jpg,55.7,13.2\n", "must have a column of file names, and lat, lon or easting, northing"),
-        ("p.csv", "", "got 'nothing'. Name the columns in the first line."),
+        ("p.csv", "a.jpg,55.7,13.2\n", "must have a column of file names, and columns lat, lon or easting, northing"),
+        ("p.csv", "", "got 'nothing'. Write these column names in the first line."),
         ("p.csv", "name,lat\na.jpg,1\n", "got 'name, lat'"),
         ("p.csv", "name,lat,lat,lon\na.jpg,1,2,3\n", "has two columns called 'lat'"),
         ("p.csv", "name,lat(rad),lon(rad)\na.jpg,1,2\n", "got 'name, lat(rad), lon(rad)'"),

@@ -58,7 +58,7 @@ def test_the_middle_is_where_the_most_photos_are() -> None:
     found = places_from_positions(images_at(*((x, 0) for x in (0, 8, 16, 24, 19, 13))), PlaceRule(min_images=2))
     assert members(found) == [[1, 2, 3, 4, 5]]
     assert found.middles.tolist() == [2]
-    assert found.reasons[0] == "are within 25 m of a place that they do not belong to"
+    assert found.reasons[0] == "are within 25 m of a place without belonging to it"
 
 
 def test_a_radius_of_exactly_so_many_metres_counts() -> None:
@@ -88,7 +88,7 @@ def test_photos_half_turned_from_a_place_are_in_none() -> None:
     headings = np.array([0, 0, 0, 0, 0, 80, 80, 80.0])
     found = places_from_positions(spots, PlaceRule(min_images=3), headings)
     assert members(found) == [[0, 1, 2, 3, 4]]  # the others see half of what these see
-    assert found.left_out() == [("are within 25 m of a place that they do not belong to", 3)]
+    assert found.left_out() == [("are within 25 m of a place without belonging to it", 3)]
 
 
 def test_a_photo_without_a_heading_agrees_with_every_other() -> None:

@@ -73,7 +73,7 @@ def test_small_places_are_left_out_on_demand(tmp_path: Path) -> None:
     dataset = photo_places(tmp_path, 2, 4, 3)
     assert [place.id for place in dataset.with_at_least(3).places] == [1, 2]
     assert dataset.with_at_least(2) is dataset
-    with pytest.raises(InputError, match="no place of photos has 5 images; the most is 4"):
+    with pytest.raises(InputError, match="no place of photos has 5 images; the largest has 4"):
         dataset.with_at_least(5)
 
 
@@ -110,7 +110,7 @@ def test_pictures_of_several_towns_are_counted_through(tmp_path: Path) -> None:
         [[1, 1, 0], [1, 1, 1]],
         [[1, 2, 0], [1, 2, 1]],
     ]
-    with pytest.raises(ImageError, match="picture 12 does not exist"):
+    with pytest.raises(ImageError, match="there is no picture 12 in 2 towns"):
         towns.read(12)
 
 

@@ -175,9 +175,9 @@ def test_names_that_were_made_safe_for_a_spreadsheet_are_found(tmp_path: Path, n
         ("5340354,602065,33N", "easting 5340354 and northing 602065, which seem swapped"),
         ("16.37,48.20,33N", "look like degrees; call the columns lat and lon"),
         ("0,0,33N", "stands for an unknown position"),
-        ("99000,5340354,33N", "in a UTM zone easting is 100,000 to 900,000"),
-        ("602065,-1,33N", "northing 0 to 10,000,000"),
-        ("602065,10000001,33S", "northing 0 to 10,000,000"),
+        ("99000,5340354,33N", "expected an easting from 100,000 to 900,000"),
+        ("602065,-1,33N", "northing from 0 to 10,000,000"),
+        ("602065,10000001,33S", "northing from 0 to 10,000,000"),
         ("602065,9900000,33N", "zone 33N covers latitude -80 to 84, but northing 9900000 is at latitude"),
         ("602065,300000,33S", "zone 33S covers latitude -80 to 84"),
         ("602065,5340354,33T", ""),  # on the border of bands T and U
@@ -188,9 +188,9 @@ def test_names_that_were_made_safe_for_a_spreadsheet_are_found(tmp_path: Path, n
         ("602065,5340354,I", "zone 'I', which is not a UTM zone"),
         ("602065,,33N", "has no northing"),
         ("nan,nan,33N", "has no position"),
-        ("6e5,inf,33N", "'inf', which is not a number of metres"),
-        ("602 065,5340354,33N", "'602 065', which is not a number of metres"),
-        ('"602065,2",5340354,33N', "'602065,2', which is not a number of metres"),  # or a comma of thousands
+        ("6e5,inf,33N", "'inf', which is not a number in metres"),
+        ("602 065,5340354,33N", "'602 065', which is not a number in metres"),
+        ('"602065,2",5340354,33N', "'602065,2', which is not a number in metres"),  # or a comma of thousands
     ],
 )
 def test_metres_that_are_not_in_their_zone_are_refused_with_row_and_reason(one: Path, row: str, why: str) -> None:
@@ -231,7 +231,7 @@ def test_zone_56s_of_sydney_is_the_southern_hemisphere(one: Path) -> None:
 def test_where_zone_letter_s_could_be_either_the_row_is_refused(one: Path) -> None:
     table = "name,easting,northing,zone\na.jpg,{},{},{}\n"
     line = refused(one, table.format(500_000, 4_000_000, "19S"))
-    assert "zone 19S, which can mean 36.1 degrees north or 54.1 degrees south; write 19N for the north or 19F" in line
+    assert "zone 19S, which may mean 36.1 degrees north or 54.1 degrees south; write 19N for the north or 19F" in line
     north = read(one, table.format(500_000, 4_000_000, "19N"))[0]["a.jpg"]
     south = read(one, table.format(500_000, 4_000_000, "19F"))[0]["a.jpg"]
     assert north == pytest.approx((36.14, -69), abs=0.1) and south == pytest.approx((-54.1, -69), abs=0.1)
@@ -251,7 +251,7 @@ def test_other_rows_show_what_a_zone_letter_s_means(tmp_path: Path, other: str, 
     table = f"name,easting,northing,zone\na.jpg,500000,4000000,19S\nb.jpg,{other}\n"
     where, lost, _ = read(tmp_path / "photos", table)
     if expected_lat is None:
-        assert list(where) == ["b.jpg"] and "can mean" in lost[0].reason
+        assert list(where) == ["b.jpg"] and "may mean" in lost[0].reason
     else:
         assert where["a.jpg"][0] == pytest.approx(expected_lat, abs=0.1)
 
@@ -293,7 +293,9 @@ def test_metres_without_a_zone_among_others_with_one_are_refused(tmp_path: Path)
         photo(tmp_path / "photos" / f"{name}.jpg", seed)
     table = "name,easting,northing,zone\na.jpg,602065,5340354,33N\nb.jpg,602065,5340354,\n"
     where, lost, _ = read(tmp_path / "photos", table)
-    assert list(where) == ["a.jpg"] and lost[0].reason.endswith("has metres without a zone, unlike other rows")
+    assert list(where) == ["a.jpg"] and lost[0].reason.endswith(
+        "has metres without a UTM zone, but other rows have a zone or degrees"
+    )
 
 
 # --- degrees
@@ -315,10 +317,10 @@ def test_metres_without_a_zone_among_others_with_one_are_refused(tmp_path: Path)
         ("48 12 30", "16 22 25", "without N or S"),
         ("48.2 E", "16.3 N", "where N or S is expected"),
         ("-48.2 N", "16.3", "which contradicts the minus"),
-        ("48 72 30 N", "16 22 25 E", "not degrees, minutes and seconds"),
+        ("48 72 30 N", "16 22 25 E", "cannot be read as degrees, minutes and seconds"),
         ("48.2x", "16.3", "where N or S is expected"),
-        ("forty-eight", "16.3", "not a number of degrees"),
-        ("4_8", "16.3", "not a number of degrees"),
+        ("forty-eight", "16.3", "not a number in degrees"),
+        ("4_8", "16.3", "not a number in degrees"),
     ],
 )
 def test_degrees_that_are_none_are_refused_with_row_and_reason(one: Path, lat: str, lon: str, why: str) -> None:
@@ -375,12 +377,14 @@ def test_columns_x_and_y_that_could_be_degrees_or_metres_are_refused(tmp_path: P
     for seed, name in enumerate("ab"):
         photo(tmp_path / "photos" / f"{name}.jpg", seed)
     line = refused(tmp_path / "photos", f"name,x,y\na.jpg,{x},{y}\nb.jpg,-{x},4.25\n")
-    assert "which can be degrees or metres; call the columns lon and lat, or easting and northing" in line
+    assert "which may be degrees or metres; call the columns lon and lat, or easting and northing" in line
 
 
 def test_a_table_in_radians_or_feet_is_not_read_as_degrees_or_metres(one: Path) -> None:
     for header in ("lat(rad),lon(rad)", "latitude [rad],longitude [rad]", "easting(ft),northing(ft)"):
-        assert "must have a column of file names, and lat, lon" in refused(one, f"name,{header}\na.jpg,0.84,0.28\n")
+        assert "must have a column of file names, and columns lat, lon" in refused(
+            one, f"name,{header}\na.jpg,0.84,0.28\n"
+        )
 
 
 # --- GeoJSON
@@ -397,7 +401,7 @@ def geojson(*features: object, **members: object) -> str:
 
 def test_swapped_coordinates_of_geojson_are_noticed_by_its_properties(one: Path) -> None:
     line = refused(one, geojson(feature("a.jpg", 48.2082, 16.3738, latitude=48.2082, longitude=16.3738)), "w.geojson")
-    assert "feature 1 of w.geojson has its geometry at latitude, longitude 16.3738, 48.2082, but its properties" in line
+    assert "feature 1 of w.geojson has latitude, longitude 16.3738, 48.2082 in its geometry, but" in line
     assert read(one, geojson(feature("a.jpg", 16.3738, 48.2082, lat=48.2082)), "w.geojson")[0] == {"a.jpg": VIENNA}
 
 
@@ -454,8 +458,8 @@ def test_a_stray_in_a_tree_of_at_names_is_named_with_its_folder(tmp_path: Path) 
         ("5340354@602065@33@U", "which seem swapped"),
         ("16.37@48.20@33@U", "look like degrees"),
         ("602065@5340354@33@M", "zone 33M covers latitude -8 to 0"),
-        ("602065@5340354@33@U@048.20000@-016.37000", "names two places"),
-        ("500000@4000000@19@S", "which can mean 36.1 degrees north or 54.1 degrees south"),
+        ("602065@5340354@33@U@048.20000@-016.37000", "two different positions"),
+        ("500000@4000000@19@S", "which may mean 36.1 degrees north or 54.1 degrees south"),
         ("16.37381@48.20823", "look like degrees"),
     ],
 )
@@ -504,7 +508,7 @@ def test_photos_that_say_something_else_than_the_table_are_counted_once(tmp_path
     where, lost, (note,) = read(folder, HEADER + rows)
     assert len(where) == 3 and not lost
     assert note.reason.startswith(
-        "3 photos have an EXIF position more than 1 km from their position in the table (first: '0.jpg'"
+        "3 photos have an EXIF position more than 1 km away from that in the table (first: '0.jpg'"
     )
 
 
@@ -516,7 +520,7 @@ def test_photos_of_a_folder_that_lie_a_thousand_kilometres_apart_are_said_once(t
     _, lost, (note,) = read(tmp_path)
     assert not lost and note.name == "walk"
     assert note.reason.startswith(
-        "1 of the 6 photos in this folder lie more than 1,000 km from most others (first: 'walk/9.jpg'"
+        "1 of the 6 photos in this folder are more than 1,000 km away from most of its photos (first: 'walk/9.jpg'"
     )
     (tmp_path / "walk" / "9.jpg").unlink()
     assert read(tmp_path)[2] == []
@@ -525,7 +529,7 @@ def test_photos_of_a_folder_that_lie_a_thousand_kilometres_apart_are_said_once(t
 @pytest.mark.parametrize(
     "tags, why",
     [
-        ({2: (48, 12, 30), 4: (16, 22, 0)}, "lacks N or S, or E or W"),
+        ({2: (48, 12, 30), 4: (16, 22, 0)}, "has no N or S, or no E or W"),
         ({1: "N", 2: (0, 0, 0), 3: "E", 4: (0, 0, 0)}, "is 0, 0, which stands for an unknown position"),
         ({1: "N", 2: (148, 0, 0), 3: "E", 4: (16, 22, 0)}, "latitude 148, longitude 16.3667, is not on earth"),
         ({1: "N", 2: (48, 75, 0), 3: "E", 4: (16, 22, 0)}, "not in degrees, minutes and seconds"),
@@ -580,7 +584,7 @@ def test_videos_and_raw_files_are_counted_by_kind_and_not_passed_over(tmp_path: 
         (tmp_path / name).touch()
     (tmp_path / "folder.mov").mkdir()
     _, _, (note,) = read(tmp_path)
-    assert note.reason == "files of formats that are not read: 1 .cr2, 1 .dng, 2 .mp4"
+    assert note.reason == "skipped files in formats that are not supported: 1 .cr2, 1 .dng, 2 .mp4"
 
 
 # --- any numbers at all

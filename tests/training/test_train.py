@@ -278,7 +278,7 @@ def test_a_photo_that_cannot_be_used_is_named_once_and_escaped(
     verb = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), "--workers", "0", "--quiet"]
     assert main(verb) == 3
     assert capsys.readouterr().err.splitlines() == [
-        "cannot use a\\x1b[2J\\n.png: no such file, or a link to nothing [find]",
+        "cannot use a\\x1b[2J\\n.png: no such file, or a link whose target does not exist [find]",
         "1 photo could not be used; other photos were used instead.",
     ]
 

@@ -17,20 +17,20 @@ POOLED = "msls-challenge"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Searching all test cities as one database and searching each by itself give different numbers: "
-        "the file records which search was used."
+        "The search may be over all test cities as one database, or in each city by itself (--by-city). The scores "
+        "differ, so the file records which search was used."
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     write = actions.add_parser("write", help="search the database for each query, and write the file to submit")
     _add_data(write)
-    write.add_argument("--out", required=True, metavar="FILE", help="a .csv, or a .zip with one inside")
-    write.add_argument("--count", type=int, default=25, metavar="N", help="predictions per query (default: 25)")
+    write.add_argument("--out", required=True, metavar="FILE", help="a .csv to write, or a .zip with one inside")
+    write.add_argument("--count", type=int, default=25, metavar="N", help="predictions for each query (default: 25)")
     add_grouping(write)
-    write.add_argument("--cache", metavar="DIR", help="keep descriptors in this folder for the next run")
+    write.add_argument("--cache", metavar="DIR", help="folder where descriptors are kept for the next run")
     add_method(write)
     add_work(write)
     write.set_defaults(run=_write)
-    score = actions.add_parser("score", help="print recall and mAP of a file, if the ground truth is in the dataset")
+    score = actions.add_parser("score", help="print recall and mAP of a submission (needs the ground truth)")
     score.add_argument("file", metavar="FILE", help="a file from `challenge write`")
     _add_data(score)
     score.add_argument("--json", action="store_true", help="print JSON")
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", required=True, metavar="DIR", help="the folder of MSLS")
-    parser.add_argument("--by-city", action="store_true", help="search each city by itself (default: all pooled)")
+    parser.add_argument("--by-city", action="store_true", help="search each city by itself (default: all in one)")
 
 
 def _parts(args: argparse.Namespace) -> list[EvalDataset]:
@@ -71,5 +71,5 @@ def _score(args: argparse.Namespace) -> int:
         return 0
     for name, values in (("R", scores.recall_at), ("mAP", scores.map_at)):
         print("  ".join(f"{name}@{n} {100 * value:.1f}" for n, value in values.items()))
-    print(f"{scores.queries:,} queries, {scores.skipped:,} without ground truth left out; {scores.rule}")
+    print(f"{scores.queries:,} queries, {scores.skipped:,} more without ground truth were left out; {scores.rule}")
     return 0

@@ -1,4 +1,4 @@
-"""Options for the dataset of a command: a folder, or with `--root` a split of a benchmark."""
+"""Options by which a command opens its dataset: a folder, or with `--root` a split of a benchmark."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ RADIUS_M = 25.0
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add the argument DATASET and the options that say how to read the dataset."""
+    """Add the argument DATASET, and the options for how to read the dataset."""
     parser.add_argument(
         "data",
         metavar="DATASET",
-        help="a folder with database/ and queries/, with positions in EXIF, a table or file names "
-        "(@easting@northing@...); or with --root a split such as pitts30k-test",
+        help="a folder with database/ and queries/ and positions in EXIF, a table or file names "
+        "(@easting@northing@...); with --root the name of a split, such as pitts30k-test",
     )
-    parser.add_argument("--root", metavar="DIR", help="the folder of the benchmark that DATASET is a split of")
+    parser.add_argument("--root", metavar="DIR", help="folder of the benchmark; DATASET is then the name of a split")
     parser.add_argument(
-        "--queries", metavar="NAME", help="folder of the queries, such as queries_night, if there are several"
+        "--queries", metavar="NAME", help="name of the query folder, such as queries_night, if there are several"
     )
-    parser.add_argument("--database", metavar="NAME", help="folder of the database (default: database or gallery)")
+    parser.add_argument("--database", metavar="NAME", help="name of the database folder (default: database or gallery)")
     parser.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     parser.add_argument(
         "--radius-m",
         type=float,
         metavar="M",
-        help="largest distance of a correct match (default: 25, or the rule of the split)",
+        help="largest distance in metres of a correct match (default: 25; with --root the rule of the split)",
     )
 
 
 def open_asked(args: argparse.Namespace) -> tuple[EvalDataset, tuple[Problem, ...]]:
-    """Open the dataset that the options of `add_dataset` name. --radius-m replaces the split's rule for positives.
+    """Open the dataset that is given by the options of `add_dataset`.
+
+    If --radius-m is given, it replaces the rule of a split for positives.
 
     Raises:
         InputError: the dataset cannot be opened, or two options cannot be combined.
     """
     if args.root is not None:
         if args.positions:
-            raise InputError("a split of a benchmark has its own positions. Leave --positions out, or --root.")
+            raise InputError("with --root, positions come from the benchmark. Leave out --positions or --root.")
         if args.queries or args.database:
             raise InputError(
-                "a split of a benchmark has its own folders. Leave --queries and --database out, or --root."
+                "with --root, the benchmark decides the folders. Leave out --queries and --database, or --root."
             )
         return _open_split(args.data, existing_folder(args.root), args.radius_m), ()
     if args.data in SPLITS and not Path(args.data).exists():
@@ -65,7 +67,7 @@ def _open_split(name: str, root: Path, radius_m: float | None) -> EvalDataset:
         split = replace(split, positives=again.positives, rule=again.rule)
     if split.unanswered == "skip" and not any(len(found) for found in split.positives):
         raise InputError(
-            f"no query of {name} in {root} has a positive ({split.rule}), so nothing can be scored. "
+            f"no query of {name} in {root} has a positive ({split.rule}), so there is nothing to score. "
             "For the MSLS challenge write the submission file: cricavpr challenge write."
         )
     return split

@@ -22,17 +22,17 @@ _SAID = {"as expected": "as expected", "differs": "not all as expected", "nothin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="list every split with its counts, rule and layouts")
+    listing = actions.add_parser("list", help="list all splits with their counts, rules for positives and file layouts")
     listing.set_defaults(run=show_list)
-    info = actions.add_parser("info", help="explain a benchmark or split: source, licence, rule, pitfalls")
-    info.add_argument("name", metavar="NAME", help="such as pitts30k or pitts30k-test")
+    info = actions.add_parser("info", help="explain a benchmark or split: its source, licence, rule, pitfalls")
+    info.add_argument("name", metavar="NAME", help="name of a benchmark or split, such as pitts30k or pitts30k-test")
     info.set_defaults(run=show_info)
     checking = actions.add_parser(
         "check",
-        help="check which files of a benchmark exist, which are missing, and what differs from the published data",
+        help="check which files of a benchmark exist, and whether they agree with the published data",
         description="Exit code 0 if all is as expected, 3 if something differs or is missing, 2 if no file is found.",
     )
-    checking.add_argument("name", metavar="NAME", help="such as pitts30k-test, or pitts30k for all its splits")
+    checking.add_argument("name", metavar="NAME", help="a split such as pitts30k-test, or pitts30k for all its splits")
     checking.add_argument("--root", required=True, metavar="DIR", help="the folder of the benchmark")
     checking.add_argument("--quiet", action="store_true", help="no progress bar")
     checking.set_defaults(run=check)
@@ -82,7 +82,7 @@ def _facts(split: Split) -> list[tuple[str, str]]:
         ("paper's groups", f"{split.paper_grouping} (CricaVPR's authors; `evaluate` also prints alone and shuffled)"),
     ]
     if split.per_panorama is not None:
-        facts.append(("per panorama", f"{split.per_panorama} cut-outs; scoring may count one hit per panorama"))
+        facts.append(("per panorama", f"{split.per_panorama} database images; scoring may count one hit per panorama"))
     return facts + [("layout", f"{layout.name}: {', '.join(layout.needs)}") for layout in split.layouts]
 
 
@@ -102,7 +102,7 @@ def _about(benchmark: Benchmark, split: Split) -> dict[str, Any]:
 def check(args: argparse.Namespace) -> int:
     benchmark, splits = find_splits(args.name)
     if not splits:
-        raise InputError(f"{args.name} is a training set without splits. Use `cricavpr places check {args.root}`.")
+        raise InputError(f"{args.name} is a training set and has no splits. Use `cricavpr places check {args.root}`.")
     root = existing_folder(args.root)
     checked = []
     for split in splits:

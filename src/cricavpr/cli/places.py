@@ -1,4 +1,4 @@
-"""`cricavpr places`: group photos into places to train on, and check that all photos of places exist."""
+"""`cricavpr places`: group photos into training places, and check that all photos of training places exist."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building = actions.add_parser(
         "build",
         help="group a folder of photos into places",
-        description="Photos near one another that look the same way become a place. Writes the places as JSON, and a "
-        "page with a map of them beside it.",
+        description="Photos that are near one another and look in the same direction become a place. Writes the places "
+        "to a JSON file, and beside it an HTML page with a map of them.",
     )
     building.add_argument("photos", metavar="PHOTOS", help="a folder of photos with positions in EXIF or in file names")
     building.add_argument("--out", required=True, metavar="FILE", help="the file of places to write, such as mine.json")
     building.add_argument("--positions", metavar="FILE", help="a CSV or GeoJSON with the positions of the photos")
     for option, default, metavar, text in (
         ("--apart-m", 25.0, "M", "smallest distance between photos of two places that look the same way"),
-        ("--radius-m", 10.0, "M", "largest distance of a photo from the middle of its place"),
+        ("--radius-m", 10.0, "M", "largest distance of a photo from the middle photo of its place"),
         (
             "--heading-deg",
             45.0,
             "DEG",
-            "largest angle between the headings of a photo and of the middle photo; 180 ignores headings",
+            "largest angle between the headings of a photo and of the middle photo of its place; 180 ignores headings",
         ),
     ):
         help_text = f"{text} (default: {default:g})"
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checking = actions.add_parser(
         "check",
         help="count the places of a data set, and list its missing photos",
-        description="Looks for the photos by name and opens none; exit code 3 if some are missing.",
+        description="Only looks for the files and opens none. Exit code 3 if some are missing.",
     )
     checking.add_argument("data", metavar="DATA", help="a file from `places build`, or a GSV-Cities folder")
     checking.set_defaults(run=check)
@@ -59,7 +59,7 @@ def build(args: argparse.Namespace) -> int:
     rule = PlaceRule(args.apart_m, args.radius_m, args.heading_deg, args.min_images)
     folder, out = existing_folder(args.photos), Path(args.out)
     if out.suffix != ".json":
-        raise InputError(f"--out {out} should end in .json; the map is written beside it as .html.")
+        raise InputError(f"--out must end in .json, got {out}. The map is written beside it as .html.")
     table = Path(args.positions) if args.positions else None
     photos, unusable = open_photos(folder, table, need_positions=True)
     headings = read_headings(photos)
@@ -70,7 +70,7 @@ def build(args: argparse.Namespace) -> int:
     print(f"{out}: {len(found):,} places from {found.used:,} of {len(photos):,} located photos")
     print(f"{int((headings == headings).sum()):,} located photos have a heading")
     for reason, count in found.left_out():
-        print(f"{count:,} photos left out: they {reason}")
+        print(f"{count:,} photos were left out: they {reason}")
     print(f"{out.with_suffix('.html')}: the map")
     return report(unusable)
 

@@ -1,4 +1,4 @@
-"""`cricavpr town`: draw a synthetic town, to try all commands without downloading data."""
+"""`cricavpr town`: draw a synthetic town, so that all commands can be tried without downloading data."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=LAYOUTS,
         default="photos",
-        help="photos: JPEGs with GPS in EXIF; utm: positions in file names; gsv: as GSV-Cities (default: photos)",
+        help="photos: positions in EXIF; utm: positions in file names; gsv: the layout of GSV-Cities (default: photos)",
     )
     making.add_argument(
         "--image-size",
         type=image_size,
         default=(224, 224),
         metavar="HxW",
-        help="size of the pictures (default: 224x224)",
+        help="height and width of the pictures in pixels (default: 224x224)",
     )
     making.add_argument(
-        "--workers", type=int, metavar="N", help="number of processes that draw (default: one per CPU core)"
+        "--workers", type=int, metavar="N", help="number of processes that draw pictures (default: one per CPU core)"
     )
     making.add_argument("--quiet", action="store_true", help="no progress bar")
     making.set_defaults(run=make)

@@ -1,4 +1,4 @@
-"""Readers of photos on disk: a folder of photos becomes an `ImageSet`, a dataset for evaluation an `EvalDataset`."""
+"""Read photos on disk: a folder of photos as an `ImageSet`, or a dataset for evaluation as an `EvalDataset`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_dataset(
 
 
 def _both(read: list[tuple[ImageSet, Problems]]) -> Problems:
-    """Return the problems of several folders, each name preceded by its folder."""
+    """Return the problems of several folders. The folder is put in front of each photo's name."""
     return tuple(
         replace(problem, name=str(PurePosixPath(images.root.name) / problem.name))
         for images, found in read
@@ -104,7 +104,7 @@ def _read_sides(
     if positions_file is None and not any((base / name).is_file() for name in BESIDE):
         read = [read_photos(side, need_positions=True) for side in (database, queries)]
         return (read[0][0], read[1][0]), _both(read)
-    # One table covers both folders, so they are read together: for one folder alone, rows of the other match no photo.
+    # One table covers both folders. They are read together, or else rows of the other folder would match no photo.
     both, found = read_photos(base, positions_file, need_positions=True)
     used = tuple(p for p in found if p.is_note or p.name.startswith((f"{database.name}/", f"{queries.name}/")))
     return (_below(both, database), _below(both, queries)), used
@@ -114,7 +114,7 @@ def _below(images: ImageSet, side: Path) -> ImageSet:
     prefix = f"{side.name}/"
     chosen = [i for i, name in enumerate(images.names) if name.startswith(prefix)]
     if not chosen:
-        raise InputError(f"no photo in {side} has a position. Give a table with a row for each photo.")
+        raise InputError(f"no photo in {side} has a position. Give --positions FILE.csv with a row for each photo.")
     part = images.take(chosen)
     keys = None if part.keys is None else tuple(key.removeprefix(prefix) for key in part.keys)
     return replace(part, root=side, names=tuple(name.removeprefix(prefix) for name in part.names), keys=keys)

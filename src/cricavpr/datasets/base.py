@@ -1,4 +1,4 @@
-"""Sets of images, datasets for evaluation, and problems with single photos."""
+"""Classes for a set of images, for a dataset for evaluation, and for a problem with one photo."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from cricavpr.times import Times
 
 @dataclass(frozen=True)
 class Problem:
-    """A photo that was left out and the reason, or a note that leaves no photo out.
+    """A photo that was left out, with the reason; or a note, which leaves no photo out.
 
     Attributes:
-        name: path of the photo relative to its folder; for a note also the name of a table, or "." for the folder.
+        name: path of the photo relative to the folder that was read. A note may have the name of a table instead, or
+            "." for that folder.
         stage: for a photo, the step that failed: find, open, decode, size, position or describe; for a note, its kind:
             row (of a table), time or note.
-        reason: what is wrong, worded to follow the name, such as "is empty (0 bytes)".
+        reason: what is wrong, as the end of a sentence that begins with the name, such as "is empty (0 bytes)".
     """
 
     name: str
@@ -36,7 +37,7 @@ class Problem:
 
     @property
     def is_note(self) -> bool:
-        """Return whether this problem is a note, so that no photo was left out."""
+        """Return whether this is only a note: no photo was left out."""
         return self.stage in ("row", "time", "note")
 
 
@@ -45,13 +46,13 @@ class ImageSet:
     """Images in a fixed order. Methods that describe images in groups form the groups in this order.
 
     Attributes:
-        root: the folder that the names are relative to.
-        names: unique POSIX paths relative to `root`; bytes that are not UTF-8 are kept as `os.fsdecode` returns them.
-        positions: N positions, NaN where unknown; None if all are unknown.
-        keys: the panorama, sequence or folder that each image belongs to, or None.
-        frames: (N,) frame numbers in a video or journey, or None.
+        root: the folder of the images.
+        names: unique paths relative to `root`, with "/". Bytes that are not UTF-8 are escaped as by `os.fsdecode`.
+        positions: position of each image, NaN where unknown; None if all are unknown.
+        keys: name of the panorama, sequence or folder of each image, or None.
+        frames: (N,) number of each image in its video or journey, or None.
         conditions: the condition of each image, such as day, night or snow, or None.
-        times: (N,) capture times in UTC with milliseconds, NaT where unknown, or None.
+        times: (N,) capture times in UTC, in milliseconds, NaT where unknown, or None.
 
     Raises:
         InputError: fields have different lengths, times are invalid, a name occurs twice, or a path leaves `root`.
@@ -98,7 +99,7 @@ class ImageSet:
         return self.root / self.names[index]
 
     def take(self, indices: ArrayLike) -> Self:
-        """Return the images at `indices`, in the order of `indices`; a boolean mask selects where it is True."""
+        """Return the images at `indices`, in that order, or the images where a boolean mask is True."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         fields: dict[str, Any] = {"positions": None if self.positions is None else self.positions.take(rows)}
@@ -114,7 +115,7 @@ class ImageSet:
 def _check_names(root: Path, names: tuple[str, ...]) -> None:
     if len(set(names)) != len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise InputError(f"{twice!r} occurs twice among the images of {root}. Give every image once.")
+        raise InputError(f"{twice!r} occurs twice among the images of {root}. Give each image once.")
     for name in names:
         if not name or name.startswith("/") or (".." in name and ".." in name.split("/")):
             raise InputError(f"{name!r} is not a path below {root}. Give relative paths without '..'.")
@@ -129,13 +130,15 @@ class EvalDataset:
         positives: for each query, the sorted indices of the database images that show its place; an empty array if
             no database image does.
         rule: how the positives were decided, such as "within 25 m".
-        per_panorama: number of database images cut out of each panorama, for benchmarks that may count at most one hit
-            per panorama; None for others. Images of one panorama have the same key.
-        unanswered: how the published scoring counts queries without positives: "miss" as misses, "skip" not at all.
-        paper_grouping: the grouping of images with which the authors of CricaVPR evaluated it.
+        per_panorama: number of database images that were cut out of each panorama. It is given for benchmarks whose
+            scoring may count at most one hit per panorama, and is None for others. Images of one panorama have the
+            same key.
+        unanswered: what the published scoring does with a query without positives: "miss" counts it as a miss, "skip"
+            leaves it out.
+        paper_grouping: how the authors of CricaVPR grouped the images when they evaluated this dataset.
 
     Raises:
-        InputError: `positives` is not one array per query, or an array is unsorted or points outside the database.
+        InputError: `positives` is not one array per query, or an array is unsorted or has an index out of range.
 
     Example:
         >>> from cricavpr.geo import Positions
@@ -195,7 +198,7 @@ class EvalDataset:
         return cls(name, database, queries, positives, f"within {radius_m:g} m")
 
     def split_hash(self) -> str:
-        """Return the SHA-256 of all names, positions (to the millimetre) and positives, to recognise equal splits."""
+        """Return the SHA-256 of names, positions (to the millimetre) and positives. Equal splits have equal hashes."""
         return self._split_hash
 
     @cached_property
@@ -209,7 +212,7 @@ class EvalDataset:
 
 
 def _feed(digest: hashlib._Hash, parts: Iterable[bytes]) -> None:
-    """Add a list to a hash. Each part is preceded by its length, so that (ab, c) and (a, bc) differ."""
+    """Add byte strings to a hash, each after its length, so that (ab, c) and (a, bc) give different hashes."""
     count = 0
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)

@@ -12,26 +12,27 @@ _MARKS = re.compile(r"deg(?:rees?)?|(?<=[0-9])d(?=[\s0-9])|[°º˚'’′\"”�
 _LETTERS = {"lat": ("N", "S"), "lon": ("E", "W")}
 _ZONE = re.compile(r"0?([1-9]|[1-5][0-9]|60)\s*([C-HJ-NP-X])")
 _EPSG = re.compile(r"(?:.*EPSG:+)?(326|327|258)([0-9]{2})\)?")  # UTM on WGS84, north and south, and on ETRS89
-NORTH, SOUTH = "+", "-"  # zone letters for a known hemisphere; the letters N and S may also be latitude bands
-BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands of 8 degrees (X: 12) from 80 south; N and later lie in the north
+NORTH, SOUTH = "+", "-"  # zone letters that can only mean a hemisphere; N and S may also be latitude bands
+BANDS = "CDEFGHJKLMNPQRSTUVWX"  # UTM latitude bands from 80 south, 8 degrees each (X: 12); N to X are northern
 
 
 def parse_degrees(text: str, axis: str, reference: str = "") -> float:
     """Parse a latitude or longitude.
 
-    Accepted forms are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N, -48 12 29.5, and a
-    hemisphere in another column. Degrees with minutes need a sign or a hemisphere, because many programs write the
-    same text for north and south, east and west.
+    Accepted forms are 48.2082, 48,2082, 48.2082 N, N 48.2082, 48 deg 12' 29.5" N, 48°12.49'N and -48 12 29.5. The
+    hemisphere may be in another column. Degrees with minutes must have a sign or a hemisphere. Many programs write them
+    without either, and then north and south, or east and west, look the same.
 
     Args:
         axis: "lat" or "lon".
-        reference: the hemisphere if another column holds it, such as "S" or "South".
+        reference: the hemisphere from another column, such as "S" or "South"; "" without such a column.
 
     Returns:
         Degrees, or NaN for an empty text.
 
     Raises:
-        ValueError: the text has another form; the message is worded to follow the name of the row: "has 'abc', ...".
+        ValueError: the text has another form. The message, such as "has 'abc', ...", continues a sentence that begins
+            with the row.
 
     Example:
         >>> parse_degrees("33 deg 51' 24.48\\" S", "lat")
@@ -46,10 +47,10 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
         parts = [parts[0] + parts[1], *parts[2:]]
     found = _SIGNED.fullmatch(parts[0]) if parts else None
     if found is None or len(parts) > 3 or not all(re.fullmatch(_NUMBER, part) for part in parts[1:]):
-        raise ValueError(f"has {plain!r}, which is not a number of degrees")
+        raise ValueError(f"has {plain!r}, which is not a number in degrees")
     sign, values = found[1], [float(found[2]), *map(float, parts[1:])]
     if any(value >= 60 for value in values[1:]) or any(value % 1 for value in values[:-1]):
-        raise ValueError(f"has {plain!r}, which is not degrees, minutes and seconds")
+        raise ValueError(f"has {plain!r}, which cannot be read as degrees, minutes and seconds")
     letter = letter or reference.strip()[:1].upper()
     plus, minus = _LETTERS[axis]
     if letter and letter not in (plus, minus):
@@ -63,7 +64,7 @@ def parse_degrees(text: str, axis: str, reference: str = "") -> float:
 
 
 def _split_letter(text: str) -> tuple[str, str]:
-    """Return the letter before or after a number, or "", and the number."""
+    """Split a text into its hemisphere letter ("" if it has none), which comes first or last, and the rest."""
     if text[-1:].isalpha():
         return text[-1].upper(), text[:-1].strip()
     if text[:1].isalpha() and not text[1:2].isalpha():
@@ -72,13 +73,15 @@ def _split_letter(text: str) -> tuple[str, str]:
 
 
 def _decimal_point(text: str) -> str:
-    """Replace a decimal comma by a point. A comma is decimal if it is the only one and there is no point; other commas
-    separate numbers, as in XMP, and become blanks."""
+    """Replace a decimal comma by a point, and other commas by blanks.
+
+    A comma is decimal if the text has one comma and no point. Other commas separate numbers, as in XMP.
+    """
     return text.replace(",", "." if text.count(",") == 1 and "." not in text else " ")
 
 
 def rounding_m(text: str) -> float:
-    """Return how many metres on the ground one unit in the last digit of a latitude or longitude stands for.
+    """Return the precision of a latitude or longitude: the metres on the ground of one unit in its last digit.
 
     Example:
         >>> rounding_m("48.2"), round(rounding_m("48.20824"), 2)
@@ -95,22 +98,23 @@ def parse_metres(text: str, decimal_comma: bool = False) -> float:
     """Parse a length in metres; NaN for an empty text.
 
     Raises:
-        ValueError: the text is not one number; the message is worded to follow the name of the row: "has 'abc', ...".
+        ValueError: the text is not one number. The message, such as "has 'abc', ...", continues a sentence that begins
+            with the row.
     """
     plain = text.strip().replace("\N{MINUS SIGN}", "-")
     if not plain or plain.casefold() == "nan":
         return math.nan
     found = _SIGNED.fullmatch(_decimal_point(plain) if decimal_comma else plain)
     if found is None or not math.isfinite(float(found[2])):
-        raise ValueError(f"has {plain!r}, which is not a number of metres")
+        raise ValueError(f"has {plain!r}, which is not a number in metres")
     return -float(found[2]) if found[1] == "-" else float(found[2])
 
 
 @cache
 def parse_zone(text: str) -> tuple[int, str] | None:
-    """Parse a UTM zone, such as 33N, `33 n`, 33U or EPSG:32633; return its number and letter, None for anything else.
+    """Parse a UTM zone, such as 33N, `33 n`, 33U or EPSG:32633. Return its number and letter, or None for other texts.
 
-    The letter is "+" for a northern and "-" for a southern EPSG code.
+    An EPSG code has no letter: "+" is returned for the northern and "-" for the southern hemisphere.
 
     Example:
         >>> parse_zone("33U"), parse_zone("EPSG:32719"), parse_zone("33")

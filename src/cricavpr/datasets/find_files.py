@@ -1,4 +1,4 @@
-"""Find the photos below a folder, in natural order (img2 before img10). Each folder is visited once."""
+"""Find the photos in a folder and its subfolders, in natural order (img2 before img10). Each folder is visited once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cricavpr.datasets.base import Problem
 from cricavpr.errors import InputError
 from cricavpr.images import UNREAD
 
-_NOT_OF_THE_USER = {  # folders for thumbnails, deleted files and snapshots of NAS systems, Windows, macOS, Linux
+_NOT_OF_THE_USER = {  # folders of NAS systems, Windows, macOS and Linux for thumbnails, deleted files and snapshots
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin", "recycler"),
     *("system volume information", "__macosx", "lost+found"),
 }
@@ -26,15 +26,15 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
     Hidden files, and folders in which other programs keep thumbnails and deleted files, are skipped.
 
     Returns:
-        Names in natural order; and problems: folders that cannot be read or are named like a photo, with notes on what
-        was skipped and on pictures and videos of formats that are not read.
+        The names in natural order, and the problems: folders that cannot be read or are named like a photo. Notes among
+        the problems tell what was skipped, and which pictures and videos have a format that is not supported.
 
     Raises:
         InputError: `folder` is not a folder.
     """
     try:
         is_folder = folder.is_dir()
-    except (OSError, ValueError):  # the name is too long, or a folder above it may not be entered
+    except (OSError, ValueError):  # the name is too long, or a parent folder may not be entered
         is_folder = False
     if not is_folder:
         raise InputError(f"{folder} is not a folder. Give the folder that holds the photos.")
@@ -60,11 +60,12 @@ def walk(
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the path and entry of every file and folder below `folder`.
 
-    The content of each folder is listed once. Links come last, so that it is listed under its real path.
+    Each folder is listed once, however many links lead to it. Links are followed last, so that a folder is listed under
+    its real path if that is below `folder`.
 
     Args:
         problems: list that receives a problem for each folder that cannot be entered.
-        skipped: list that receives (name, whether it is a folder) for each entry that is skipped.
+        skipped: list that receives (name, is a folder) for each hidden entry and each folder of another program.
     """
     seen: set[tuple[int, int]] = set()
     folders = [(folder, "")]
@@ -107,7 +108,7 @@ def _notes(skipped: Sequence[tuple[str, bool]], unread: Counter[str], known: tup
         yield Problem(".", "note", f"skipped {' and '.join(parts)}")
     if unread:
         shown = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(unread.items()))
-        yield Problem(".", "note", f"files of formats that are not read: {shown}")
+        yield Problem(".", "note", f"skipped files in formats that are not supported: {shown}")
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -119,5 +120,5 @@ def natural_key(name: str) -> tuple[Any, ...]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return stat.S_ISDIR(entry.stat().st_mode)
-    except OSError:  # a dangling or circular link: not a folder, and reported when it is read
+    except OSError:  # a broken or circular link is no folder; reading it later reports it
         return False

@@ -1,8 +1,8 @@
 """Read GSV-Cities: the tables `Dataframes/<City>.csv`, and the photos in `Images/<city_id>/`.
 
 Source: Ali-bey et al., "GSV-Cities: Toward appropriate supervised visual place recognition" (Neurocomputing 2022).
-A row's photo is `{city_id}_{place_id, 7 digits}_{year}_{month}_{northdeg, 3 digits}_{lat}_{lon}_{panoid}.jpg`.
-Opening reads only the tables, half a million rows; a missing photo is noticed when it is read.
+The photo of a row is `{city_id}_{place_id, 7 digits}_{year}_{month}_{northdeg, 3 digits}_{lat}_{lon}_{panoid}.jpg`.
+Opening reads only the tables (half a million rows). A missing photo is noticed only when it is read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cricavpr.geo import off_the_map
 from cricavpr.images import decode
 from cricavpr.schema import nearest
 
-CITIES = (  # in the order of the authors' loader, which decides the ids of places
+CITIES = (  # in the order of the authors' loader; place ids depend on this order
     *("Bangkok", "BuenosAires", "LosAngeles", "MexicoCity", "OSL", "Rome", "Barcelona", "Chicago", "Madrid"),
     *("Miami", "Phoenix", "TRT", "Boston", "Lisbon", "Medellin", "Minneapolis", "PRG", "WashingtonDC", "Brussels"),
     *("London", "Melbourne", "Osaka", "PRS"),
 )
-PLACES_PER_CITY = 100_000  # place ids of city number n begin at n times this
+PLACES_PER_CITY = 100_000  # the place ids of city number n begin at n * PLACES_PER_CITY
 COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
 
 
@@ -36,8 +36,8 @@ COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "pa
 class GsvCities(PhotoPlaces):
     """Training places of one or several cities of GSV-Cities.
 
-    A photo's file name contains its coordinates, which some programs print with other digits than the tables. So if
-    the expected file does not exist, the photo is looked up by its panorama and place id.
+    The file name of a photo contains its coordinates, and their last digits may differ from those in the table. So if
+    a file with the expected name does not exist, a file with the same panorama id and place id is read.
     """
 
     _shelves: dict[str, dict[tuple[int, str], list[str]]] = field(default_factory=dict, repr=False)
@@ -53,11 +53,11 @@ class GsvCities(PhotoPlaces):
             return decode(self.root / other)
 
     def missing(self) -> list[Problem]:
-        """Return a problem for each photo that is in a table, but has no file under any possible name."""
+        """Return a problem for each photo of the tables that has no file with its name or its panorama and place id."""
         return [problem for problem in super().missing() if self._elsewhere(problem.name) is None]
 
     def _elsewhere(self, name: str) -> str | None:
-        """Return another file of the same panorama and place, if possible with the same heading; otherwise None."""
+        """Return another file with the same panorama and place id, or None. The same heading is preferred."""
         folder, _, file = name.rpartition("/")
         if folder not in self._shelves:
             shelf = self._shelves[folder] = {}
@@ -80,8 +80,8 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
     Args:
         root: the folder that holds `Dataframes` and `Images`.
-        cities: names of the cities to read; their order decides the ids of places. By default all cities: the published
-            ones in the order of the authors' loader, then others sorted by name.
+        cities: names of the cities to read. Place ids depend on their order. By default all cities are read: first the
+            published ones in the order of the authors' loader, then others sorted by name.
         min_images: leave out places with fewer photos.
 
     Raises:
@@ -90,7 +90,7 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
     root = Path(root)
     tables = {path.stem: path for path in sorted((root / "Dataframes").glob("*.csv"))}
     if not tables:
-        raise InputError(f"{root} is not GSV-Cities. Give the folder that holds Dataframes/*.csv and Images/.")
+        raise InputError(f"{root} is not a GSV-Cities folder. Give the folder that holds Dataframes/*.csv and Images/.")
     if cities is None:
         cities = sorted(tables, key=lambda city: (CITIES.index(city) if city in CITIES else len(CITIES), city))
     places: list[Place] = []
@@ -107,7 +107,7 @@ def read_gsv_cities(root: Path, cities: Sequence[str] | None = None, min_images:
 
 
 def _read_table(table: Path) -> dict[int, list[str]]:
-    """Return the names of the photos of each place id, places in the order of their first row."""
+    """Return the photos' names for each place id. The place ids are in the order in which they first occur."""
     places: dict[int, list[str]] = {}
     for row, cells in enumerate(zip(*read_columns(table, COLUMNS).values(), strict=True), start=1):
         try:
@@ -121,15 +121,15 @@ def _read_table(table: Path) -> dict[int, list[str]]:
 def _photo(
     place: str, year: str, month: str, north: str, city: str, lat: str, lon: str, panorama: str
 ) -> tuple[int, str]:
-    """Return the place id of a row, and the path of its photo below the root."""
+    """Return the place id of a row, and the path of its photo relative to the root."""
     if not city or "/" in city + panorama or "\0" in city + panorama or city in (".", ".."):
-        raise ValueError(f"city_id {city!r} or panoid {panorama!r} cannot be part of a file name")
+        raise ValueError(f"city_id {city!r} or panoid {panorama!r} is not allowed in a file name")
     place_id = int(place)
     if place_id < 0:
         raise ValueError(f"place id {place_id} is negative")
     if reason := off_the_map(float(lat), float(lon)):
         raise ValueError(reason)
-    where = f"{float(lat)!r}_{float(lon)!r}"  # repr: the shortest text that parses to the same number
+    where = f"{float(lat)!r}_{float(lon)!r}"  # repr gives the shortest text that parses to the same number
     number, seen = f"{place_id % PLACES_PER_CITY:07d}", f"{int(year):04d}_{int(month):02d}_{int(north):03d}"
     return place_id, f"Images/{city}/{city}_{number}_{seen}_{where}_{panorama}.jpg"
 

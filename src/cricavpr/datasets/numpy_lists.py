@@ -1,8 +1,8 @@
-"""Read lists in untrusted numpy files (.npy, .npz), without unpickling.
+"""Read lists from untrusted numpy files (.npy, .npz) without unpickling them.
 
 A .npy file stores lists of different lengths as a pickle, which can run any code when `numpy.load` unpickles it. This
-module interprets only the few pickle opcodes that such lists need; they build ints, texts, tuples, lists and arrays of
-ints. A file with any other opcode or function is refused. All readers raise InputError for files that they cannot read.
+module interprets only the few pickle opcodes that build ints, texts, tuples, lists and arrays of ints. A file with any
+other opcode or function is refused. All readers raise InputError for a file that they cannot read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from cricavpr.errors import InputError
 
-LARGEST_BYTES = 2**28  # limit of a file, and of an unpacked .npz; the largest published list has 3e6 bytes
-MOST_INDICES = 20_000_000  # a pickle can repeat one list, so a small file could expand to very many indices
+LARGEST_BYTES = 2**28  # limit for a .npy file, or an unpacked .npz; the largest published list has 3e6 bytes
+MOST_INDICES = 20_000_000  # a pickle can repeat a list, so a small file could expand to any number of indices
 
-# Source: numpy's documentation of the format. numpy evaluates headers as Python literals; here a pattern is used.
+# Source: numpy's documentation of the format. numpy evaluates the header as a Python literal; this module matches a
+# pattern.
 _START = re.compile(rb"\x93NUMPY(?:\x01\x00(?P<short>..)|\x02\x00(?P<long>....))", re.DOTALL)
 _HEADER = re.compile(
     rb"\{'descr': '(?P<type>\|O|[<>|][iuf][1248]|[<>]U\d{1,6})', 'fortran_order': (?P<fortran>True|False), "
@@ -34,7 +35,7 @@ _INTEGERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
 class _Unreadable(ValueError):
-    """A file cannot be read. The message is the reason, such as "it is cut short"."""
+    """A file cannot be read. The message is the reason, such as "it is truncated"."""
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -43,10 +44,10 @@ def read_names(path: Path) -> tuple[str, ...]:
     values = _read(path, what)
     try:
         names = values.tolist() if isinstance(values, np.ndarray) else list(values.items)
-    except ValueError:  # numpy keeps four bytes per letter, and not every four bytes are a letter
-        raise _refused(path, what, "its texts are damaged") from None
+    except ValueError:  # four bytes per character, which are not a valid character
+        raise _refused(path, what, "its texts contain invalid characters") from None
     if len(values.shape) != 1 or not all(isinstance(name, str) for name in names):
-        raise _refused(path, what, "it holds something else than a one-dimensional array of texts")
+        raise _refused(path, what, "expected a one-dimensional array of texts only")
     return tuple(names)
 
 
@@ -55,35 +56,38 @@ def read_integers(path: Path) -> NDArray[np.int64]:  # (N,)
     values = _read(path, "a list of whole numbers")
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
         return values.astype(np.int64)
-    raise _refused(path, "a list of whole numbers", "it holds something else")
+    raise _refused(path, "a list of whole numbers", "expected a one-dimensional array of integers only")
 
 
 def read_index_lists(path: Path) -> tuple[NDArray[np.int64], ...]:
-    """Read N lists of indices from a .npy file: an array of lists, or whole numbers of shape (N, k) or (N,)."""
+    """Read N lists of indices from a .npy file.
+
+    The file holds an array of N lists, or integers of shape (N, k) for lists of k, or (N,) for lists of one index.
+    """
     what = "a list of indices for each query"
     values = _read(path, what)
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "iu" or values.ndim not in (1, 2):
-            raise _refused(path, what, f"it holds {values.dtype} of shape {values.shape}")
+            raise _refused(path, what, f"expected integers (N, k) or (N,), got {values.dtype} {values.shape}")
         return tuple(np.atleast_1d(row).astype(np.int64) for row in values)
     if len(values.shape) != 1:
-        raise _refused(path, what, f"its shape is {values.shape}")
+        raise _refused(path, what, f"expected shape (N,), got {values.shape}")
     return _index_arrays(path, what, values.items)
 
 
 def read_numbered_lists(path: Path) -> dict[int, NDArray[np.int64]]:
-    """Read the ground truth of VPR-Bench: return the indices of the positives of each query number.
+    """Read a ground-truth file of VPR-Bench. Return a dict from each query number to the indices of its positives.
 
-    The file holds an object array (N, 2) with rows of (query number, indices).
+    The file holds an object array of shape (N, 2). Each row holds a query number and a list of indices.
     """
     what = "rows of (query, list of indices)"
     values = _read(path, what)
     if len(values.shape) != 2 or values.shape[1] != 2:
-        raise _refused(path, what, f"its shape is {values.shape}")
+        raise _refused(path, what, f"expected shape (N, 2), got {values.shape}")
     items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else values.items
     numbers = items[0::2]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) != len(numbers):
-        raise _refused(path, what, "its first column does not hold a different whole number in each row")
+        raise _refused(path, what, "expected a different whole number in each row of the first column")
     return dict(zip(numbers, _index_arrays(path, what, items[1::2]), strict=True))
 
 
@@ -91,39 +95,39 @@ def sorted_indices(path: Path, lists: Iterable[NDArray[np.int64]], count: int) -
     """Return lists of indices, each sorted and without duplicates.
 
     Args:
-        path: the file that the lists were read from, for the message.
+        path: the file that the lists were read from, for error messages.
         count: number of database images.
 
     Raises:
-        InputError: an index is negative, or not below `count`.
+        InputError: an index is negative, or is `count` or more.
     """
     sorted_lists = tuple(np.unique(indices) for indices in lists)
     for row, indices in enumerate(sorted_lists):
         if indices.size and not (indices[0] >= 0 and indices[-1] < count):
             worst = int(indices[0] if indices[0] < 0 else indices[-1])
             raise InputError(
-                f"row {row} of {path} holds index {worst}, but the {count:,} database images are counted from 0. "
-                "Fetch the lists again, all from one source."
+                f"row {row} of {path} holds the index {worst}, expected 0 or more and below {count:,}, the number "
+                "of database images. Fetch the lists again, all from one source."
             )
     return sorted_lists
 
 
 def read_plain_arrays(path: Path, names: Sequence[str]) -> tuple[NDArray[Any], ...]:
-    """Read arrays of numbers from an .npz file."""
+    """Read the arrays `names`, which must hold numbers, from an .npz file."""
     what = f"the arrays {', '.join(names)}"
     try:
         with zipfile.ZipFile(path) as archive:
             held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if missing := [name for name in names if name not in held]:
-                raise _Unreadable(f"it has no {missing[0]!r}, only {', '.join(sorted(held)) or 'nothing'}")
+                raise _Unreadable(f"it has no array {missing[0]!r}, only {', '.join(sorted(held)) or 'nothing'}")
             if sum(held[name].file_size for name in names) > LARGEST_BYTES:
-                raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes")
+                raise _Unreadable(f"it unpacks to more than {LARGEST_BYTES:,} bytes, the limit")
             arrays = tuple(_parse(archive.read(held[name])) for name in names)
     except _ODD as error:
         raise _refused(path, what, str(error)) from None
     plain = tuple(array for array in arrays if isinstance(array, np.ndarray))
     if len(plain) != len(arrays):
-        raise _refused(path, what, "it holds objects instead of numbers")
+        raise _refused(path, what, "expected numbers, got Python objects")
     return plain
 
 
@@ -148,7 +152,7 @@ def _refused(path: Path, what: str, why: str) -> InputError:
 def _read(path: Path, what: str) -> NDArray[Any] | _Objects:
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise _Unreadable(f"it has more than {LARGEST_BYTES:,} bytes")
+            raise _Unreadable(f"it has more than {LARGEST_BYTES:,} bytes, the limit")
         return _parse(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing. It should hold {what}.") from None
@@ -169,26 +173,26 @@ def _parse(raw: bytes) -> NDArray[Any] | _Objects:
     try:
         built = _Machine().run(data)
     except (IndexError, KeyError, TypeError, OverflowError) as error:
-        raise _Unreadable(f"its list is damaged ({type(error).__name__})") from None
+        raise _Unreadable(f"its pickle is damaged ({type(error).__name__})") from None
     if not isinstance(built, _Array) or not isinstance(built.value, _Objects):
-        raise _Unreadable("it holds no array of lists")
+        raise _Unreadable("expected an array of lists")
     if built.value.shape != shape:
-        raise _Unreadable(f"its header says shape {shape} and its list has {built.value.shape}")
+        raise _Unreadable(f"its header says shape {shape}, but its data have shape {built.value.shape}")
     return built.value
 
 
 def _plain(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool) -> NDArray[Any]:
     needed = math.prod(shape) * dtype.itemsize
     if len(data) < needed or not dtype.itemsize:
-        raise _Unreadable(f"it is cut short: {len(data):,} bytes of {needed:,} are there")
+        raise _Unreadable(f"it is truncated: expected {needed:,} bytes of data, got {len(data):,}")
     return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
 
 
 def _index_arrays(path: Path, what: str, items: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
-    """Return lists, tuples, arrays or single numbers as arrays; refuse nested lists."""
+    """Convert each item, a list, tuple, array or single number, to an array. Refuse nested lists."""
     values = [_flat(item) for item in items]
     if sum(np.size(v) if isinstance(v, np.ndarray) else len(v) for v in values if v is not None) > MOST_INDICES:
-        raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices")
+        raise _refused(path, what, f"it has more than {MOST_INDICES:,} indices, the limit")
     arrays = []
     for row, value in enumerate(values):
         if isinstance(value, np.ndarray):
@@ -209,12 +213,12 @@ def _flat(item: Any) -> NDArray[np.int64] | Sequence[Any] | None:
     return value if isinstance(value, np.ndarray | list | tuple) else None
 
 
-# --- pickle opcodes (their names and meanings: Python's `pickletools`)
+# --- pickle opcodes (for their meanings see Python's `pickletools`)
 
 
 @dataclass
 class _Array:
-    """An array under construction; the opcode BUILD fills it."""
+    """An array that the pickle is building. The opcode BUILD sets its value."""
 
     value: NDArray[np.int64] | _Objects | None = None
 
@@ -227,7 +231,7 @@ class _Dtype:
 
 @dataclass(frozen=True)
 class _Function:
-    """A function that a pickle names. It is neither imported nor called."""
+    """A function named in a pickle. It is never imported or called."""
 
     name: str
 
@@ -238,14 +242,14 @@ _FUNCTIONS = {
     **{(module, "scalar"): "scalar" for module in _MODULES},
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",  # how Python 3 writes bytes for Python 2
-    ("__builtin__", "bytes"): "bytes",  # the same for empty bytes
+    ("_codecs", "encode"): "encode",  # Python 3 writes bytes so in a pickle for Python 2
+    ("__builtin__", "bytes"): "bytes",  # and empty bytes so
 }
 _MARK = object()
 
 
 class _Machine:
-    """An interpreter of pickle opcodes, with its stack and memory."""
+    """An interpreter of the allowed pickle opcodes, with a stack and a memory."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -258,7 +262,7 @@ class _Machine:
             if opcode.name not in _STEPS:
                 raise _Unreadable(f"it holds the pickle opcode {opcode.name}, which a list of numbers does not need")
             _STEPS[opcode.name](self, argument)
-        raise _Unreadable("it is cut short")
+        raise _Unreadable("it is truncated")
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -337,11 +341,11 @@ _STEPS: dict[str, _Step] = {
 
 
 def _damaged() -> _Unreadable:
-    return _Unreadable("its list is damaged")
+    return _Unreadable("its pickle is damaged")
 
 
 def _result(function: str, arguments: tuple[Any, ...]) -> Any:
-    """Return the result of one of the allowed functions."""
+    """Compute what one of the allowed functions of a pickle returns."""
     if function == "array" and len(arguments) == 3:
         return _Array()
     if function == "dtype" and isinstance(arguments[0], str):
@@ -361,14 +365,14 @@ def _filled(shape: Any, dtype: Any, fortran: Any, data: Any) -> NDArray[np.int64
     if not isinstance(dtype, _Dtype) or dtype.code not in ("O", "O8", "O4"):
         return _numbers(dtype, data, shape, bool(fortran))
     if not isinstance(data, list) or len(data) != math.prod(shape):
-        raise _Unreadable("its list is cut short")
-    return _Objects(shape, data)  # numpy pickles objects in C order, even of an array in Fortran order
+        raise _Unreadable("it is truncated: a list is too short for its shape")
+    return _Objects(shape, data)  # numpy pickles objects in C order, even if the array is in Fortran order
 
 
 def _numbers(dtype: Any, data: Any, shape: tuple[int, ...], fortran: bool) -> NDArray[np.int64]:
     if not isinstance(dtype, _Dtype) or dtype.code not in _INTEGERS:
-        raise _Unreadable(f"it holds numbers of type {getattr(dtype, 'code', 'nothing')!r} where indices should be")
-    raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 had one type for text and bytes
+        raise _Unreadable(f"expected integers as indices, got numbers of type {getattr(dtype, 'code', 'nothing')!r}")
+    raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 used one type for text and bytes
     if not isinstance(raw, bytes):
         raise _damaged()
     order = "<" if dtype.order in "|=" else dtype.order

@@ -1,7 +1,7 @@
-"""Read tables of the positions, and optionally times, of photos: CSV as many programs write it, or GeoJSON.
+"""Read a table of photos with their positions and optionally their times, from CSV or GeoJSON.
 
-Tables of spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export` can be
-read without changes. If several columns may hold photo names, `photos` later chooses the one that matches most photos.
+CSV is read as spreadsheets (decimal commas, sep=;), QGIS, exiftool -csv, Pix4D, Metashape and `cricavpr index export`
+write it. Several columns may hold photo names; the module `photos` later chooses the column that matches most photos.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from cricavpr.files import decoded
 from cricavpr.geo import Degrees, Metres, ground_distances_m
 from cricavpr.times import EXAMPLE, read_time
 
-BESIDE = ("positions.csv", "positions.geojson")  # tables in a folder of photos that are read by default
+BESIDE = ("positions.csv", "positions.geojson")  # tables that are read by default from a folder of photos
 
-ROLES = {  # known column names, in lower case without blanks, punctuation and units; earlier ones come first
+ROLES = {  # known column names, in lower case without blanks, punctuation and units; an earlier name is preferred
     "name": (
         *("name", "file", "filename", "filepath", "image", "imagename", "imagefile", "photo", "photoname", "path"),
         *("picture", "sourcefile", "label", "img"),
@@ -49,10 +49,10 @@ ROLES = {  # known column names, in lower case without blanks, punctuation and u
     "lon reference": ("gpslongituderef", "longituderef", "lonref"),
     "point x": ("geometryx",),  # the geometry of a GeoJSON feature
     "point y": ("geometryy",),
-    "time": ("time",),  # no other name: a column called timestamp often holds numbers, not dates
+    "time": ("time",),  # the only name: a column called timestamp often holds numbers, not dates
 }
 _UNITS = re.compile(r"[(\[](?:°|deg|degrees|decimal degrees|dd|m|meters?|metres?|wgs ?84|utm)[)\]]")
-_EXPECTED = "a column of file names, and lat, lon or easting, northing, zone"
+_EXPECTED = "a column of file names, and columns lat, lon or easting, northing, zone"
 
 
 @dataclass
@@ -61,12 +61,12 @@ class PhotoTable:
 
     Attributes:
         file: name of the table, for messages.
-        unit: what messages call a row: "line" of CSV, "feature" of GeoJSON.
-        numbers: line or feature number of each row in the file.
-        names: for each column that may hold photo names, its cells.
-        written: the position of each row.
+        unit: word for a row in messages: "line" for CSV, "feature" for GeoJSON.
+        numbers: number of each row's line or feature in the file, from 1.
+        names: one list for each column that may hold photo names, with the text of that column in each row.
+        written: the coordinates given in each row.
         times: the capture time of each row in UTC, None where unknown.
-        wrong_times: for each row whose time cannot be read, the reason.
+        wrong_times: maps the index of each row with an unreadable time to a message about it.
         timed: True if the table has a column of times.
     """
 
@@ -84,10 +84,10 @@ class PhotoTable:
 
 
 def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
-    """Read the table `given`, or else positions.csv or positions.geojson in `folder`; None if there is no table.
+    """Read the table `given`, or by default positions.csv or positions.geojson in `folder`; None if neither exists.
 
     Raises:
-        InputError: `folder` holds both default tables and none is given, or the table cannot be read.
+        InputError: no table is given and `folder` holds both default tables, or the table cannot be read.
     """
     if given is None:
         beside = [folder / name for name in BESIDE if (folder / name).is_file()]
@@ -100,7 +100,7 @@ def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
     try:
         raw = given.read_bytes() if given.is_file() else None
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {given}: {error}. Give a table of positions.") from error
+        raise InputError(f"cannot read {given}: {error}. Give a table of positions that can be opened.") from error
     if raw is None or (b"\0" in raw[:1000] and raw[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         what = "file" if raw is None else "text file"
         raise InputError(f"{given} is not a {what}. Give a table of positions with {_EXPECTED}, or GeoJSON.")
@@ -118,15 +118,15 @@ def _read_csv(path: Path, text: str) -> PhotoTable:
         raise InputError(f"{path} is not a table: {error}. Give {_EXPECTED}.") from error
     rows = [(number, cells) for number, cells in rows if number > skipped]
     (_, header), *rows = rows or [(0, [""])]
-    if header[0].startswith("#"):  # Metashape writes totals below the table, as comments
+    if header[0].startswith("#"):  # Metashape writes totals below the table, in lines that begin with #
         rows = [(number, cells) for number, cells in rows if not cells[0].startswith("#")]
-    epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # WGS 84 / UTM zone 33N (EPSG::32633)
+    epsg = (re.search(r"EPSG:+[0-9]{5}", line) for line in comments)  # such as: WGS 84 / UTM zone 33N (EPSG::32633)
     zone = next((zone for match in epsg if match and (zone := parse_zone(match[0]))), None)
     return _table(path, "line", header, rows, zone, decimal_comma=delimiter != ",")
 
 
 def _find_header(text: str) -> tuple[int, str, list[str]]:
-    """Return the number of lines before the header, the delimiter, and the comments among these lines."""
+    """Find the header. Return the number of lines before it, the delimiter, and the comment lines before it."""
     comments: list[str] = []
     given = ""
     for number, line in enumerate(text.split("\n")[:50]):
@@ -155,8 +155,10 @@ def _read_geojson(path: Path, text: str) -> PhotoTable:
 
 
 def _zone_of_crs(path: Path, document: Any) -> Zone | None:
-    """Return the UTM zone in the `crs` of a GeoJSON document, a field that is no longer standard but in use; None if
-    coordinates are in degrees."""
+    """Return the UTM zone that a GeoJSON document names in its field `crs`; None if its coordinates are in degrees.
+
+    The GeoJSON standard has dropped this field, but programs still write it.
+    """
     try:
         name = str(document["crs"]["properties"]["name"])
     except (KeyError, TypeError):
@@ -175,7 +177,7 @@ def _properties(feature: Any) -> dict[str, str]:
 
 
 def _point(feature: Any) -> dict[str, str]:
-    """Return the coordinates of a GeoJSON Point, longitude or easting first; an empty dict for any other geometry."""
+    """Return the coordinates of a GeoJSON Point; x is longitude or easting. Other geometries give an empty dict."""
     try:
         x, y = feature["geometry"]["coordinates"][:2]
         return {"geometry x": str(x), "geometry y": str(y)} if feature["geometry"]["type"] == "Point" else {}
@@ -187,12 +189,12 @@ def _point(feature: Any) -> dict[str, str]:
 
 
 def _word(header: str) -> str:
-    """Return a column's name in lower case, without blanks, punctuation and known units."""
+    """Return the name of a column in lower case, without blanks, punctuation and known units."""
     return re.sub(r"[\W_]+", "", _UNITS.sub("", header.strip().casefold()))
 
 
 def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
-    """Return the column numbers of each role, such as "lat" or "time"; see `ROLES`.
+    """Find the columns of each role, such as "lat" or "time" (see `ROLES`). Return their numbers.
 
     Raises:
         InputError: required columns are missing, or two columns have the same name.
@@ -210,7 +212,7 @@ def _roles(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
         found = {role: columns for role, columns in found.items() if role not in ("x", "y")}
     if "name" not in found or not (pairs or {"x", "y"} <= found.keys()):
         shown = ", ".join(header)[:100] or "nothing"
-        raise InputError(f"{path} must have {_EXPECTED}, got {shown!r}. Name the columns in the first line.")
+        raise InputError(f"{path} must have {_EXPECTED}, got {shown!r}. Write these column names in the first line.")
     return found
 
 
@@ -221,7 +223,7 @@ _UNKNOWN = (math.nan, math.nan)
 
 @dataclass
 class _Row:
-    """One parsed row. `reason` says why its position cannot be used, or is ""."""
+    """One parsed row. `reason` says why its position cannot be used; it is "" if the position can be used."""
 
     degrees: tuple[float, float] = _UNKNOWN
     metres: tuple[float, float] = _UNKNOWN
@@ -239,7 +241,7 @@ def _table(
     zone: Zone | None,
     decimal_comma: bool = False,
 ) -> PhotoTable:
-    """Parse the rows of a table. `zone` is the UTM zone of rows that do not name a zone."""
+    """Parse the rows of a table. `zone` is the UTM zone of rows that do not give a zone."""
     roles = _roles(path, header)
     cells = [[*row, *[""] * (len(header) - len(row))] for _, row in rows]
     texts = [{role: row[columns[0]] for role, columns in roles.items()} for row in cells]
@@ -272,7 +274,7 @@ def _table(
 
 
 def _read_row(cell: Mapping[str, str], zone: Zone | None, decimal_comma: bool) -> _Row:
-    """Parse one row. `cell` holds the text of each role, such as "lat"; see `ROLES`."""
+    """Parse one row. `cell` maps each role, such as "lat" (see `ROLES`), to the text in the row."""
 
     def degrees(axis: str) -> float:
         return parse_degrees(cell.get(axis, ""), axis, cell.get(f"{axis} reference", ""))
@@ -339,19 +341,21 @@ def _zone(cell: Mapping[str, str], otherwise: Zone | None, needed: bool) -> Zone
 
 
 def _take_point(row: _Row, x: str, y: str) -> None:
-    """Take the position of a GeoJSON feature from its geometry; raise if latitude and longitude in its properties
-    contradict it."""
+    """Set the position of a row from the geometry of a GeoJSON feature.
+
+    Raise if `row` already has a different latitude and longitude, from the properties of the feature.
+    """
     point, said = (parse_degrees(y, "lat"), parse_degrees(x, "lon")), row.degrees
     if abs(said[0]) <= 90 and abs(point[0]) <= 90:
         apart_m = ground_distances_m(np.array([point]), np.array([said]))[0]
         if apart_m > SAME_M + 1.5 * max(row.rounding_m, _rounding_m(x, y)):
             ours, others = ("{:g}, {:g}".format(*pair) for pair in (point, said))
-            raise ValueError(f"has its geometry at latitude, longitude {ours}, but its properties say {others}")
+            raise ValueError(f"has latitude, longitude {ours} in its geometry, but {others} in its properties")
     row.degrees, row.rounding_m = point, _rounding_m(x, y)
 
 
 def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[str]) -> None:
-    """Decide whether x and y are longitude and latitude, or metres; refuse the rows if both are possible."""
+    """Decide whether columns x and y hold longitude and latitude, or metres. If both are possible, refuse the rows."""
     known = ~np.isnan(plane).any(axis=1)
     if known.any() and look_like_degrees(plane[known]):
         degrees[known] = plane[known][:, ::-1]
@@ -359,5 +363,5 @@ def _place_plane(plane: Metres, degrees: Degrees, metres: Metres, reasons: list[
         metres[known] = plane[known]
     else:
         for row in np.flatnonzero(known).tolist():
-            says = f"has x {plane[row, 0]:g} and y {plane[row, 1]:g}, which can be degrees or metres"
+            says = f"has x {plane[row, 0]:g} and y {plane[row, 1]:g}, which may be degrees or metres"
             reasons[row] = f"{says}; call the columns lon and lat, or easting and northing"

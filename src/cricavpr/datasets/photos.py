@@ -1,7 +1,8 @@
 """Read a folder of photos: the position and time of each photo, and why some photos cannot be used.
 
-If there is a table of positions (given, or positions.csv or positions.geojson in the folder), positions come only from
-the table; otherwise they come from EXIF. Times come from the table if it has a column of times, otherwise from EXIF.
+A table of positions is either given, or is positions.csv or positions.geojson in the folder. With a table, positions
+come only from the table; without a table, they come from EXIF. Times come from the table if it has a column of times,
+otherwise from EXIF.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from cricavpr.geo import Degrees, Metres, Positions, ground_distances_m, off_the
 from cricavpr.images import SUFFIXES, Header, read_header
 from cricavpr.times import as_times
 
-_THREADS = 8  # a header takes a third of a millisecond of Python; threads hide the waiting for a slow disk
+_THREADS = 8  # reading a header takes 0.3 ms of CPU; threads are for slow disks
 _BLOCK = 10_000  # photos handed to the threads at a time
-_NAMED = 10  # unused rows of a table that are reported one by one; more are only counted
-_SAME_PLACE_M = 1_000.0  # a phone's GPS may be this far from a surveyed position
+_NAMED = 10  # number of unused rows of a table that are reported one by one; the others are only counted
+_SAME_PLACE_M = 1_000.0  # EXIF and table may differ by this much, since a phone's GPS is inexact
 
 
 def read_photos(
@@ -41,21 +42,22 @@ def read_photos(
 ) -> tuple[ImageSet, tuple[Problem, ...]]:
     """Read the photos in a folder and its subfolders, in natural order (img2 before img10).
 
-    Only the headers of photos are read, so damage behind the header is found when a photo is decoded. Hidden files and
-    folders are skipped, each folder is visited once however many links lead to it, and only regular files are opened.
-    The key of a photo is the path of its folder relative to `folder`, or "." for `folder` itself.
+    Only the headers of photos are read, so damaged pixel data are found later, when a photo is decoded. Hidden files
+    and folders are skipped. Each folder is visited once, however many links lead to it, and only regular files are
+    opened. The key of a photo is the path of its folder relative to `folder`, or "." for `folder` itself.
 
     Args:
         folder: the folder of the photos.
-        positions_file: CSV with a column of file names, columns lat, lon or easting, northing[, zone], and optionally
-            time in ISO 8601 (UTC unless it has an offset); or GeoJSON. See docs/photos.md.
+        positions_file: a GeoJSON file, or a CSV file with a column of file names and columns lat, lon or easting,
+            northing[, zone]. A column `time` in ISO 8601 is optional; a time without an offset is UTC. See
+            docs/photos.md.
         need_positions: True to leave out photos without a position, and return a Problem for each of them.
         need_times: True to return a note for each photo whose time in the table cannot be read.
         with_positions: False to read no positions, not even from a table in the folder.
 
     Returns:
-        The photos that can be used, and problems: one for each photo that was left out, and notes on rows of the table,
-        photos far from all others, and files that were skipped (`Problem.is_note`).
+        The photos that can be used, and the problems. Each photo that was left out has a problem. Other problems are
+        notes (`Problem.is_note`) on rows of the table, photos far from all others, and skipped files.
 
     Raises:
         InputError: the folder does not exist, the table cannot be read, or no photo can be used.
@@ -102,7 +104,7 @@ def _nothing_usable(folder: Path, readable: int, problems: Sequence[Problem], ta
     told = [p for p in problems if p.stage == "row"] if table is not None and not lost else lost
     told = told or [p for p in problems if not p.is_note]
     first = f" (first: {told[0].name}: {told[0].reason})"
-    what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the table or its names"
+    what_now = "Give photos with GPS, or --positions FILE.csv" if table is None else "Correct the rows of the table"
     what_now = what_now if readable else "Give other photos"
     return f"none of {total:,} photos in {folder} can be used: {', '.join(reasons)}{first}. {what_now}."
 
@@ -151,7 +153,7 @@ class _Photos:
                 self.problems.append(Problem(name, "position", reason or "has no GPS position"))
 
     def take_table(self, table: PhotoTable, need_times: bool) -> None:
-        """Take the position, and the time if the table has times, of each photo that the table names."""
+        """Set the position of each photo from the table, and also its time if the table has a column of times."""
         written, zones = table.written, table.written.resolve()
         matches = self._match(table)
         if table.timed:
@@ -177,7 +179,7 @@ class _Photos:
         """Match rows of the table to photos, by the column of names that matches the most photos."""
         names = PhotoNames(self.names, self.folder)
         tried = [names.match(column) for column in table.names]
-        return max(tried, key=lambda matches: len(matches.rows))  # if several match equally many: the first
+        return max(tried, key=lambda matches: len(matches.rows))  # ties go to the first column
 
     def _compare_with_exif(self, table: PhotoTable) -> None:
         """Add a note if the EXIF positions of photos are far from their positions in the table."""
@@ -187,12 +189,15 @@ class _Photos:
         apart_m = ground_distances_m(positions.latlon(), _exif_degrees(self.headers)[0])
         far = np.flatnonzero(apart_m > _SAME_PLACE_M)
         if len(far):
-            says = f"{len(far):,} photos have an EXIF position more than 1 km from their position in the table"
+            says = f"{len(far):,} photos have an EXIF position more than 1 km away from that in the table"
             first = f"first: {self.names[far[0]]!r}, {apart_m[far[0]] / 1000:,.0f} km"
             self.problems.append(Problem(table.file, "note", f"{says} ({first}); the position in the table is used"))
 
     def positions(self) -> Positions | None:
-        """Return the positions in UTM, or in a local frame if all are metres without a zone; None if none is known."""
+        """Return the positions in UTM, or in a local frame if all are metres without a UTM zone.
+
+        Return None if no position is known.
+        """
         of_degrees, of_metres = ~np.isnan(self.degrees[:, 0]), ~np.isnan(self.metres[:, 0])
         if not (of_degrees | of_metres).any():
             return None
@@ -210,7 +215,7 @@ class _Photos:
 
 
 def _exif_degrees(headers: Sequence[Header]) -> tuple[Degrees, list[str]]:
-    """Return (N, 2) degrees from EXIF, and for each photo the reason why its position cannot be used, or ""."""
+    """Return N positions in degrees from EXIF, and for each photo why its position cannot be used, or "" if it can."""
     degrees = np.full((len(headers), 2), np.nan)
     reasons = []
     for row, header in enumerate(headers):
@@ -223,7 +228,7 @@ def _exif_degrees(headers: Sequence[Header]) -> tuple[Degrees, list[str]]:
 
 
 def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
-    """Return the row of the table with the photo's position, and ""; or 0, and the reason why there is no such row."""
+    """Return the row of the table with the photo's position, and "". If there is none, return 0 and the reason."""
     rows = matches.rows.get(photo, [])
     sound = [row for row in rows if not table.written.reasons[row]]
     if not rows:
@@ -241,9 +246,9 @@ def _row_of(photo: int, table: PhotoTable, matches: Matches) -> tuple[int, str]:
 
 
 def _notes(table: PhotoTable, matches: Matches) -> list[Problem]:
-    """Return notes on rows that were not used, and on decisions about the whole table."""
+    """Return notes on rows that were not used, and on how the whole table was understood."""
     unused = dict(matches.reasons)
-    for rows in matches.rows.values():  # wrong rows of a photo whose other row was used
+    for rows in matches.rows.values():  # a photo may have wrong rows beside a usable row
         wrong = {row: reason for row in rows if (reason := table.written.reasons[row])}
         unused |= wrong if len(wrong) < len(rows) else {}
     said = [f"{table.unit} {table.numbers[row]} {unused[row]}" for row in sorted(unused)]

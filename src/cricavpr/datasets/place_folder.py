@@ -1,8 +1,9 @@
 """Group any folder of photos into places, by position and heading.
 
-The rule is greedy and deterministic. Neighbours are photos near one another that look the same way. The photo with the
-most neighbours becomes the middle of a place, and forms the place with them. Other photos that are too near this place
-to be in another one are left out. This is repeated while a photo has enough neighbours.
+The rule is greedy and deterministic. Two photos are neighbours if they are near one another and look the same way. The
+photo with the most neighbours becomes the middle of a place; the photo and its neighbours form the place. Other photos
+near this place are left out, because different places must be far apart. This is repeated while a photo has enough
+neighbours.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from cricavpr.pages.maps import GROUPS
 
 FORMAT = "cricavpr places 1"
 
-_THREADS = 8  # threads hide the waiting for a slow disk
+_THREADS = 8  # threads are for slow disks
 
-Headings = NDArray[np.float64]  # (N,) degrees clockwise from north, NaN unknown
+Headings = NDArray[np.float64]  # (N,) degrees clockwise from north, NaN where unknown
 
 
 @dataclass(frozen=True)
 class PlaceRule:
-    """Distances and angles that decide whether photos belong to the same place.
+    """Distances, angles and the number of photos that define a place.
 
     Attributes:
-        apart_m: smallest distance in metres between photos of different places, unless their headings differ by more
-            than twice `heading_deg`.
+        apart_m: smallest distance in metres between photos of different places. It does not apply to photos whose
+            headings differ by more than twice `heading_deg`.
         radius_m: largest distance in metres between a photo and the middle photo of its place.
         heading_deg: largest angle in degrees between the headings of a photo and of the middle photo of its place. A
             photo without a heading agrees with every heading.
@@ -76,9 +77,9 @@ class FoundPlaces:
         images: the photos.
         headings_deg: (N,) headings of the photos, NaN where unknown.
         rule: the rule by which the photos were grouped.
-        middles: (P,) index of the photo in the middle of each place.
-        members: for each place, the sorted indices of its photos; places are in the order of their first photo.
-        reasons: for each photo, why it is in no place, or "" if it is in a place.
+        middles: (P,) index of the middle photo of each place, the photo around which the place was formed.
+        members: for each place, the sorted indices of its photos. Places are in the order of their first photos.
+        reasons: for each photo, why it is in no place; "" if it is in a place.
     """
 
     images: ImageSet
@@ -96,11 +97,11 @@ class FoundPlaces:
         return sum(map(len, self.members))
 
     def left_out(self) -> list[tuple[str, int]]:
-        """Return the reasons why photos are in no place, each with its number of photos, the most frequent first."""
+        """Return each reason why photos are in no place, with the number of these photos. The commonest comes first."""
         return Counter(reason for reason in self.reasons if reason).most_common()
 
     def dataset(self, name: str) -> PhotoPlaces:
-        """Return the places as training data. `name` names both the dataset and the only city in it.
+        """Return the places as training data. `name` is the name of the dataset, and also of its only city.
 
         Raises:
             InputError: no place was found.
@@ -122,9 +123,9 @@ def places_from_positions(
 
     Args:
         images: the images; an image without a position is in no place.
-        rule: distances and angles, or None for the default `PlaceRule`.
-        headings_deg: (N,) headings of the images, or None to group by position alone. Crops of one panorama look in all
-            directions, so without headings the photos of a place may have nothing in common.
+        rule: the rule that decides which images form a place, or None for the default `PlaceRule`.
+        headings_deg: (N,) headings of the images, or None to group by position alone. Crops of a panorama look in
+            different directions, so without headings the photos of a place may show nothing in common.
 
     Raises:
         InputError: no image has a position, or `headings_deg` does not have one heading per image.
@@ -148,7 +149,7 @@ def places_from_positions(
     around = within_radius(images.positions, images.positions, rule.apart_m)
     free = images.positions.known.copy()
     too_few = f"have fewer than {rule.min_images} photos within {rule.radius_m:g} m that look the same way"
-    too_near = f"are within {rule.apart_m:g} m of a place that they do not belong to"
+    too_near = f"are within {rule.apart_m:g} m of a place without belonging to it"
     reasons = np.full(count, too_few, object)
     reasons[~free] = "have no position"
 
@@ -157,8 +158,8 @@ def places_from_positions(
         return rows[_turns(headings[rows], headings[middle]) <= rule.heading_deg]
 
     found: list[tuple[int, Indices]] = []
-    # Counts of neighbours only shrink, so the queue holds upper bounds: a photo whose new count is still not below the
-    # next bound has the most neighbours.
+    # The number of free neighbours of a photo only shrinks, so a number in the queue is never too low. The first
+    # photo's neighbours are counted again. If their number is still the highest in the queue, the photo forms a place.
     queue = [(-len(neighbours(row)), row) for row in np.flatnonzero(free).tolist()]
     heapq.heapify(queue)
     while queue:
@@ -183,7 +184,7 @@ def places_from_positions(
 
 
 def _turns(headings: Headings, other_deg: float) -> Headings:
-    """Return the (n,) angles between headings and another heading, 0 to 180 degrees; 0 where a heading is unknown."""
+    """Return the angle between each heading and `other_deg`, 0 to 180 degrees; 0 where either heading is unknown."""
     return np.nan_to_num(np.abs((headings - other_deg + 180.0) % 360.0 - 180.0), nan=0.0)
 
 
@@ -191,7 +192,7 @@ def _turns(headings: Headings, other_deg: float) -> Headings:
 
 
 def read_headings(images: ImageSet) -> Headings:
-    """Read headings from file names of the form @easting@northing@..., otherwise from EXIF; NaN where unknown."""
+    """Read each image's heading from its file name (@easting@northing@...), or else from EXIF; NaN where unknown."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return np.fromiter(pool.map(_heading, map(images.path, range(len(images)))), np.float64, len(images))
 
@@ -204,7 +205,7 @@ def _heading(path: Path) -> float:
             return heading % 360.0 if 0.0 <= heading <= 360.0 else math.nan
         found = read_header(path, min_side=1).heading_deg
         return math.nan if found is None else found
-    except (ValueError, ImageError):  # a photo that cannot be opened is reported elsewhere
+    except (ValueError, ImageError):  # a photo that cannot be opened is reported by another function
         return math.nan
 
 
@@ -212,7 +213,7 @@ def _heading(path: Path) -> float:
 
 
 def write_places(found: FoundPlaces, file: Path, name: str) -> None:
-    """Write a JSON file for `read_places`, one place per line; names are relative to the photos' folder.
+    """Write places to a JSON file for `read_places`, one place per line.
 
     Raises:
         InputError: no place was found, or the file cannot be written.
@@ -244,24 +245,24 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
     Args:
         file: path of a file from `write_places`.
-        folder: the folder of the photos, if it is not the one in the file.
+        folder: the folder of the photos, or None for the folder that is named in the file.
 
     Raises:
-        InputError: the file is invalid, or holds names that are not below the folder.
+        InputError: the file is invalid, or holds a path that leaves the folder of the photos.
     """
     file = Path(file)
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
         if held["format"] != FORMAT:
-            raise ValueError(f"its format is {held['format']!r}")
+            raise ValueError(f"its format is {held['format']!r}, expected {FORMAT!r}")
         name, below = _text(held["name"]), _text(held["folder"])
         places = tuple(_place(entry, name) for entry in held["places"])
     except OSError as error:
         raise InputError(
-            f"cannot read the places {file}: {error.strerror}. Give a file from `cricavpr places build`."
+            f"cannot read the file of places {file}: {error.strerror}. Give a file from `cricavpr places build`."
         ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else error
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise InputError(f"{file} is not a file of places ({why}). Make one with `cricavpr places build`.") from None
     dataset = PhotoPlaces(name, places, Path(folder) if folder else file.parent / below)
     dataset.image_set()  # raises if a name leaves the folder
@@ -270,7 +271,7 @@ def read_places(file: Path, folder: Path | None = None) -> PhotoPlaces:
 
 def _place(entry: dict[str, Any], city: str) -> Place:
     if type(entry["id"]) is not int or not isinstance(entry["images"], list):
-        raise ValueError(f"invalid place {str(entry)[:80]}")
+        raise ValueError(f"expected a place with an integer id and a list of images, got {str(entry)[:80]}")
     return Place(entry["id"], city, tuple(map(_text, entry["images"])))
 
 
@@ -281,7 +282,7 @@ def _text(value: object) -> str:
 
 
 def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int = 4) -> PhotoPlaces:
-    """Open training data: a GSV-Cities folder, or a file of places.
+    """Open training data: a GSV-Cities folder, or a file from `cricavpr places build`.
 
     Args:
         path: the folder or the file.
@@ -289,7 +290,7 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
         min_images: leave out places with fewer images.
 
     Raises:
-        InputError: `path` is neither of the two, or no place has `min_images` images.
+        InputError: `path` is neither a GSV-Cities folder nor a file of places, or no place has `min_images` images.
     """
     path = Path(path)
     if path.is_dir():
@@ -301,7 +302,8 @@ def open_places(path: Path, cities: Iterable[str] | None = None, min_images: int
 
 
 def places_page(found: FoundPlaces, name: str) -> str:
-    """Return an HTML page with a map: a circle and dots of one colour for each place, grey dots for other photos.
+    """Return an HTML page with a map. Each place is a circle, with its photos as dots of the same colour; photos in no
+    place are grey dots.
 
     Args:
         name: name of the data set, for the title.
@@ -320,7 +322,7 @@ def places_page(found: FoundPlaces, name: str) -> str:
         Circle(at[middle], found.rule.radius_m, f"place {place}: {len(found.members[place]):,} photos", _look(place))
         for place, middle in enumerate(found.middles.tolist())
     ]
-    looking = "" if np.isnan(found.headings_deg).all() else "; strokes show where photos look"
+    looking = "" if np.isnan(found.headings_deg).all() else "; a stroke shows the heading of a photo"
     headline = f"{name}: {len(found):,} places from {found.used:,} of {len(found.images):,} photos"
     key = {"group-0": f"photos of a place, each place in one of {GROUPS} colours{looking}", "photo": "in no place"}
     drawn = map_of(markers, circles, degrees=degrees, key=key, label=f"Map of {len(found):,} places")
@@ -328,7 +330,7 @@ def places_page(found: FoundPlaces, name: str) -> str:
         title=headline,
         kicker="cricavpr places build",
         headline=headline,
-        lede=text(f"Photos of a place are within {found.rule.radius_m:g} m of its middle."),
+        lede=text(f"Photos of a place are at most {found.rule.radius_m:g} m from its middle photo."),
         body=f'<div class="card">{drawn}</div>',
         scripts=("map.js",),
     )

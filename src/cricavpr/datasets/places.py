@@ -1,6 +1,6 @@
-"""Training data: places, the images of each place, and how to read an image.
+"""Classes for training data: places, the images of each place, and how to read an image.
 
-A dataset is sent to worker processes, so it holds names and memory-mapped files, never decoded pictures.
+A dataset is sent to worker processes. So it holds only names or memory-mapped files, never decoded pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.errors import ImageError, InputError
 from cricavpr.images import decode
 
-Picture = str | int  # a path below the dataset's folder, or a row of an array
+Picture = str | int  # a path relative to the dataset's folder, or the number of an image in arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Place:
     """One place and the images that show it.
 
     Attributes:
-        id: unique in the whole dataset, across cities; losses use it as the label.
-        city: name of its city, town or folder, for samplers that draw city by city.
-        images: paths or row numbers, the arguments of `PlaceDataset.read`.
+        id: unique number in the whole dataset, not only in its city. Losses use it as the label.
+        city: name of its city, town or folder. Some samplers draw a batch from one city.
+        images: paths or numbers of the images, each to be passed to `PlaceDataset.read`.
     """
 
     id: int
@@ -43,7 +43,7 @@ class PlaceDataset(abc.ABC):
     """Training places in a fixed order; subclasses read their images.
 
     Attributes:
-        name: name used in logs.
+        name: name of the dataset in logs.
         places: the places, each with at least one image.
 
     Raises:
@@ -60,7 +60,9 @@ class PlaceDataset(abc.ABC):
         for place in self.places:
             if place.id < 0 or place.id in seen:
                 what = "below zero" if place.id < 0 else "used for two places"
-                raise InputError(f"place id {place.id} of {self.name} ({place.city}) is {what}. Ids must be unique.")
+                raise InputError(
+                    f"place id {place.id} of {self.name} ({place.city}) is {what}. Ids must be unique, from 0."
+                )
             if not place.images:
                 raise InputError(f"place {place.id} of {self.name} ({place.city}) has no image. Leave it out.")
             seen.add(place.id)
@@ -77,7 +79,7 @@ class PlaceDataset(abc.ABC):
         """
 
     def called(self, image: Picture, place: Place) -> str:
-        """Return the text that messages use for an image of a place."""
+        """Return the name of an image of a place for messages."""
         return image if isinstance(image, str) else f"{place.city}, place {place.id}, picture {image}"
 
     def image_count(self) -> int:
@@ -87,18 +89,18 @@ class PlaceDataset(abc.ABC):
         """Return a dataset of the places with at least `images` images, in the same order.
 
         Raises:
-            InputError: no place has so many images.
+            InputError: no place has at least `images` images.
         """
         kept = tuple(place for place in self.places if len(place.images) >= images)
         if not kept:
             most = max(len(place.images) for place in self.places)
-            raise InputError(f"no place of {self.name} has {images} images; the most is {most}. Lower the minimum.")
+            raise InputError(f"no place of {self.name} has {images} images; the largest has {most}. Lower the minimum.")
         return self if len(kept) == len(self) else replace(self, places=kept)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of place ids, cities and image names, in their order.
+        """Return the SHA-256 of the place ids, cities and image names, in their order.
 
-        It depends neither on the location of the data on disk nor on pixels.
+        It does not change if the data move to another folder or if pixels change.
         """
         digest = hashlib.sha256(b"cricavpr places 1")
         for place in self.places:
@@ -109,7 +111,7 @@ class PlaceDataset(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class PhotoPlaces(PlaceDataset):
-    """Places whose images are files below `root`."""
+    """Training places whose images are files in the folder `root` and its subfolders."""
 
     root: Path
 
@@ -133,7 +135,7 @@ class PhotoPlaces(PlaceDataset):
         """Return all images, place by place. The key of an image is the id of its place.
 
         Raises:
-            InputError: a name occurs twice, or leaves the folder.
+            InputError: a path occurs twice, or leaves the folder `root`.
         """
         names = tuple(str(image) for place in self.places for image in place.images)
         keys = tuple(f"{place.id}" for place in self.places for _ in place.images)
@@ -151,17 +153,18 @@ def file_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class TownPlaces(PlaceDataset):
-    """Training places of synthetic towns, rendered before training: per town one .npy file (places, views, H, W, 3).
+    """Training places of synthetic towns that were rendered before training.
 
-    An image is a number: the views of the first town come first, then those of the second, and so on.
+    Each town has one .npy file with an array of shape (places, views, H, W, 3). An image is a number: the images of the
+    first town are numbered first, then those of the second town, and so on.
     """
 
     files: tuple[Path, ...]
-    _maps: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)  # opened when first read
+    _maps: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)  # opened when an image is first read
 
     @classmethod
     def open(cls, files: Sequence[Path]) -> Self:
-        """Open the pictures of several towns; the files are memory-mapped, not read.
+        """Open the files of several towns. They are memory-mapped: images are read from disk only when needed.
 
         Raises:
             InputError: a file is not an array of pictures (places, views, H, W, 3).
@@ -184,10 +187,10 @@ class TownPlaces(PlaceDataset):
             if row < places * views:
                 return np.array(self._maps[number][row // views, row % views])
             row -= places * views
-        raise ImageError("find", f"picture {image} does not exist in {len(self.files)} towns")
+        raise ImageError("find", f"there is no picture {image} in {len(self.files)} towns")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_maps": {}}  # a worker maps the files itself: pickling a map would copy its data
+        return self.__dict__ | {"_maps": {}}  # workers map the files again: pickling a memory map copies its data
 
 
 def _map(file: Path) -> NDArray[np.uint8]:

@@ -13,15 +13,15 @@ from cricavpr.datasets.base import ImageSet, Problem
 from cricavpr.files import sha256_of, size_and_time
 from cricavpr.geo import Degrees, Positions, distances_m, ground_distances_m
 
-SAME_M = 1.0  # largest distance between the positions of copies of a photo
-FAR_M = 1_000_000.0  # photos of one folder this far apart deserve a note
+SAME_M = 1.0  # copies of a photo may have positions this far apart
+FAR_M = 1_000_000.0  # a note is given for photos this far from the others in their folder
 
 
 def copies_elsewhere(images: ImageSet) -> dict[int, str]:
-    """Find copies of a photo (equal bytes) that have different positions, so that its true position is unknown.
+    """Find files with equal bytes but different positions: copies of a photo whose true position is unknown.
 
     Returns:
-        A dict from the row of each such photo to the reason, worded to follow the photo's name.
+        A dict that maps the index of each such photo to the reason, as the end of a sentence that begins with its name.
     """
     if images.positions is None:
         return {}
@@ -55,9 +55,9 @@ def _copies(images: ImageSet, positions: Positions, rows: Sequence[int]) -> dict
 
 
 def far_from_others(images: ImageSet) -> list[Problem]:
-    """Return a note if photos lie over 1,000 km from most other photos of their folder; otherwise an empty list.
+    """Return a note if a folder has photos over 1,000 km away from most of its photos; otherwise an empty list.
 
-    Only the folder with the most such photos is reported.
+    If several folders have such photos, only the folder with the most of them is reported.
     """
     positions = images.positions
     if positions is None or positions.zones is None or _near_one_another(positions):
@@ -71,13 +71,13 @@ def far_from_others(images: ImageSet) -> list[Problem]:
     if not len(rows):
         return []
     (lat, lon), count = degrees[rows[0]].tolist(), len(by_folder[folder])
-    says = f"{len(rows):,} of the {count:,} photos in this folder lie more than 1,000 km from most others"
+    says = f"{len(rows):,} of the {count:,} photos in this folder are more than 1,000 km away from most of its photos"
     first = f"first: {images.names[rows[0]]!r} at latitude {lat:.4f}, longitude {lon:.4f}"
     return [Problem(folder or ".", "note", f"{says} ({first}); check their positions")]
 
 
 def _near_one_another(positions: Positions) -> bool:
-    """Return whether all positions are in one UTM zone and close together; a quick test."""
+    """Test quickly whether all positions are in one UTM zone and within 500 km along both axes."""
     if len({zone for zone in positions.zones or () if zone}) > 1:
         return False
     known = positions.metres[positions.known]
@@ -85,7 +85,10 @@ def _near_one_another(positions: Positions) -> bool:
 
 
 def _far(degrees: Degrees, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows of photos over 1,000 km from the median position. 3-D is used because of the date line."""
+    """Return those of `rows` that are over 1,000 km from the median position of `rows`.
+
+    The median is taken in 3-D, because longitudes jump at the date line.
+    """
     lat, lon = np.deg2rad(degrees[rows]).T
     points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     middle = rows[np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1))]

@@ -1,8 +1,8 @@
 """Match rows of a table to photos, by names that need not be complete paths.
 
-The name in a row and the path of a photo are compared from the end. The name may lack folders at the front, and the
-suffix, if only one photo fits best. Upper and lower case are equal, and so are the Unicode forms of accents. A name
-with another folder does not match.
+The name in a row and the path of a photo are compared from the end. The name may lack the suffix, and folders at the
+front, as long as one photo fits better than all others. Case and the Unicode form of accents are ignored. A name with a
+different folder does not match.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from cricavpr.files import plain_cell
 
 Parts = tuple[str, ...]
-Fit = tuple[bool, int, bool, bool]  # suffix is given, number of equal path parts, path is complete, spelling is equal
+Fit = tuple[bool, int, bool, bool]  # suffix given, number of equal path parts, path complete, spelling equal
 
 
 @dataclass
 class Matches:
-    """Result of matching the rows of a table to photos. Photos and rows are numbers.
+    """Result of matching the rows of a table to photos. Photos and rows are given by their indices.
 
     Attributes:
-        rows: for each photo, the rows that fit it best.
-        reasons: for each row without a photo, the reason, such as "names no photo".
-        doubtful: for each photo that fits a row as well as other photos do, so that the row is not used, this row.
+        rows: maps each photo with a row to the rows that fit it best.
+        reasons: maps each row without a photo to the reason, such as "names no photo".
+        doubtful: maps a photo to a row that fits this photo and others equally well, and so is not used.
     """
 
     rows: dict[int, list[int]] = field(default_factory=dict)
@@ -40,12 +40,13 @@ class PhotoNames:
 
     Args:
         names: paths of the photos relative to `root`.
-        root: the folder of the photos; names in a table may begin with this folder and folders above it.
+        root: the folder of the photos. Names in a table may begin with this folder and its parents: for the root
+            /home/me/photos, both photos/a.jpg and me/photos/a.jpg mean the photo a.jpg.
     """
 
     def __init__(self, names: Sequence[str], root: Path) -> None:
         self.names, self.folder = names, root.resolve().name
-        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # a link has two names
+        folders = Path(os.path.abspath(root)), root.resolve()  # noqa: PTH100  # two paths, if root is a link
         self.above = {tuple(map(_key, folder.parts)) for folder in folders}
         self.keys = [tuple(_key(name).split("/")) for name in names]
         self.by_path: dict[Parts, list[int]] = defaultdict(list)
@@ -57,7 +58,7 @@ class PhotoNames:
             self.by_stem[keys[-1].rpartition(".")[0]].append(photo)
 
     def match(self, rows: Sequence[str]) -> Matches:
-        """Find the photo of each row, and for each photo the rows that fit it best."""
+        """Find the photo that fits each row best, and for each photo the rows that fit it best."""
         matches = Matches()
         found: dict[int, list[tuple[Fit, int]]] = defaultdict(list)
         for row, text in enumerate(rows):
@@ -78,8 +79,8 @@ class PhotoNames:
         return matches
 
     def _fits(self, text: str) -> dict[int, Fit]:
-        """Return the photos that the name in a row may mean, each with how well the name fits."""
-        plain = plain_cell(text)  # without the apostrophe that made the cell safe for a spreadsheet
+        """Return the photos that may be meant by the name in a row, and how well the name fits each of them."""
+        plain = plain_cell(text)  # without the apostrophe by which a writer keeps a spreadsheet from running the cell
         variants = (plain, plain.replace("\\", "/"), text)
         for parts in dict.fromkeys(map(_parts, variants)):
             keys = tuple(map(_key, parts))
@@ -89,7 +90,7 @@ class PhotoNames:
         return {}
 
     def _called(self, keys: Parts) -> Iterable[int]:
-        """Return the photos with the path `keys`, or else those with its file name, with or without suffix."""
+        """Return the photos with the path `keys`, or else all with its file name, with or without suffix."""
         for start in range(len(keys)):
             found = self.by_path.get(keys[start:])
             if found and (start == 0 or any(folder[-start:] == keys[:start] for folder in self.above)):
@@ -122,7 +123,7 @@ class PhotoNames:
 
 
 def _parts(text: str) -> Parts:
-    """Split a path into its parts. Drop ./, and drop ../ with everything before it."""
+    """Split a path into its parts. Drop each ./, and drop the last ../ with everything before it."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     while ".." in parts:
         parts = parts[parts.index("..") + 1 :]
@@ -130,7 +131,7 @@ def _parts(text: str) -> Parts:
 
 
 def _key(text: str) -> str:
-    """Return a key that is equal for names that differ only in case, Unicode form or an old encoding of accents."""
+    """Return a key for comparing names. It ignores case, Unicode form and an old encoding (cp1252) of accents."""
     if any("\udc80" <= letter <= "\udcff" for letter in text):
         text = os.fsencode(text).decode("cp1252", "replace")
     return unicodedata.normalize("NFC", text).casefold()

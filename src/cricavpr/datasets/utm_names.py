@@ -1,4 +1,4 @@
-"""Read photos whose file names hold positions between @ signs (@UTM@ trees), the form of most benchmarks.
+"""Read photos whose file names hold positions between @ signs (@UTM@ trees), as in most benchmarks.
 
 `@0544388.51@4178501.37@10@S@037.75@-122.49@pano@...@.jpg`: after the first @ come easting, northing, zone number, zone
 letter, latitude, longitude and panorama. Only easting and northing are needed.
@@ -26,10 +26,10 @@ from cricavpr.images import SUFFIXES
 
 PUBLISHED_SUFFIXES = (".jpg", ".jpeg", ".png")
 DATABASES = ("database", "gallery")
-SPLITS = ("images/test", "test", ".")  # where the database may lie below a dataset's folder
+SPLITS = ("images/test", "test", ".")  # subfolders of a dataset that may hold the database and the queries
 
-_SAMPLE = 10_000  # photos whose names are looked at to recognise a folder; the largest benchmark has 2.8 million
-_DEGREES_MAY_BE_OFF_M = 2500.0  # degrees in names only serve to check the metres; some have only two decimals
+_SAMPLE = 10_000  # names that are looked at to recognise such a folder; the largest benchmark has 2.8 million
+_DEGREES_MAY_BE_OFF_M = 2500.0  # allowed distance, since some names have degrees with two decimals only
 _EXPECTED = "@easting@northing@zone number@zone letter@...@.jpg"
 
 
@@ -37,8 +37,9 @@ def read_utm_folder(folder: Path) -> ImageSet:
     """Read a folder of photos whose names hold positions (@easting@northing@...).
 
     Photos are sorted by path, and so by easting, as in all published readers. If a file `<folder>_images_paths.txt`
-    exists beside the folder, it lists the photos instead, in its own order: one path relative to `folder` per line.
-    UTM zones are used only if every name has one. The key of an image is its panorama id, or else its name.
+    exists beside the folder, only the photos in this list are read, in its order. Each of its lines is a path relative
+    to `folder`. UTM zones are used only if every name has a zone. The key of an image is its panorama id, or its name
+    if it has no panorama id.
 
     Raises:
         InputError: the folder does not exist, has no image, or a file name has no possible position.
@@ -55,7 +56,7 @@ def read_utm_folder(folder: Path) -> ImageSet:
 
 
 def read_utm_photos(folder: Path, need_positions: bool) -> tuple[ImageSet, tuple[Problem, ...]]:
-    """Read a folder of photos, most of whose names hold positions (@easting@northing@...).
+    """Read a folder of photos. Most, but not all, of their file names hold positions (@easting@northing@...).
 
     If `need_positions`, photos without a valid position are left out and returned as problems. Otherwise they are kept
     without a position.
@@ -83,7 +84,8 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
     Args:
         root: the folder of the dataset, or of one of its splits.
         radius_m: a database image at most this far from a query is a positive of the query.
-        queries: name of the query folder; by default `queries`, or else the only folder whose name begins so.
+        queries: name of the query folder. By default it is `queries`, or else the only folder whose name begins with
+            "queries".
 
     Raises:
         InputError: a folder is missing, there are several query folders, or a file name has no possible position.
@@ -94,8 +96,10 @@ def read_utm_dataset(root: Path, radius_m: float = 25.0, *, queries: str | None 
 
 
 def join_utm_sides(name: str, database: ImageSet, queries: ImageSet, radius_m: float = 25.0) -> EvalDataset:
-    """Make a dataset whose positives are within `radius_m`. If only one side has UTM zones, zones are ignored, as in
-    published readers."""
+    """Make a dataset whose positives are the database images at most `radius_m` from the query.
+
+    If only the database or only the queries have UTM zones, zones are ignored, as in published readers.
+    """
     positions = [side.positions for side in (database, queries) if side.positions is not None]
     if len({side.zones is None for side in positions}) == 2:
         database, queries = (
@@ -109,9 +113,10 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
     """Find the folders of the database and of the queries.
 
     Args:
-        root: the dataset's folder; the two may lie in `images/test/` or `test/` below it.
-        queries: name of the query folder; by default `queries`, or else the only folder whose name begins so.
-        database: name of the database folder; by default `database` or `gallery`.
+        root: the dataset's folder. The two folders may also lie in its `images/test/` or `test/`.
+        queries: name of the query folder. By default it is `queries`, or else the only folder whose name begins with
+            "queries".
+        database: name of the database folder. By default it is `database` or `gallery`.
 
     Raises:
         InputError: a folder is missing, or there are several query folders to choose from.
@@ -145,7 +150,8 @@ def find_sides(root: Path, queries: str | None = None, database: str | None = No
 def dataset_name(database: Path, queries: Path) -> str:
     """Return a dataset's name, such as pitts30k for pitts30k/images/test/database.
 
-    A split other than test and a query folder other than `queries` are added, as in svox/queries_night.
+    A split other than "test" is added to the name, and so is a query folder other than `queries`, as in
+    svox/queries_night.
     """
     above = database.absolute().parent
     split = "" if above.name in ("test", "images") else above.name
@@ -159,7 +165,7 @@ def dataset_name(database: Path, queries: Path) -> str:
 def has_utm_names(folder: Path) -> bool:
     """Return whether most file names in a folder hold positions (@easting@northing@...).
 
-    The first 10,000 photos decide. If a list of paths lies beside the folder, the answer is True.
+    Only the first 10,000 photos are looked at. If a list of paths lies beside the folder, the answer is True.
     """
     if _list_beside(folder).is_file():
         return True
@@ -169,12 +175,12 @@ def has_utm_names(folder: Path) -> bool:
 
 
 def _list_beside(folder: Path) -> Path:
-    named = folder.resolve()  # "." has no name of its own
+    named = folder.resolve()  # the path "." has no name
     return named.with_name(f"{named.name}_images_paths.txt")
 
 
 def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Return the photos of the list beside the folder, in the order of the list; without a list, all photos, sorted."""
+    """Return the photos in the list beside the folder, in its order. Without a list, return all photos, sorted."""
     path = _list_beside(folder)
     if not path.is_file():
         names, problems = find_files(folder, suffixes)
@@ -190,12 +196,12 @@ def _find(folder: Path, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[
 
 
 def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, dict[int, str]]:
-    """Return the images, and for each row without a position the reason."""
+    """Return the images, and a dict that maps each index without a position to the reason."""
     count = len(names)
     metres, degrees = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
     zones: list[Zone | None] = [None] * count
     reasons, keys = [""] * count, [""] * count
-    for row, name in enumerate(names):  # one name at a time: the largest benchmark has 2.8 million
+    for row, name in enumerate(names):  # one name at a time saves memory: the largest benchmark has 2.8 million
         parts = _fields(name)
         keys[row] = parts[7] if len(parts) > 8 and parts[7] != "None" else ""
         found = _metres(parts)
@@ -214,7 +220,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
     lat, lon = degrees.T
     degrees[~((low <= lat) & (lat <= high) & (np.abs(lon) <= 180)) | ((lat == 0) & (lon == 0))] = np.nan  # unused
     located = [row for row in range(count) if not reasons[row]]
-    if strict and any(zones[row] is None for row in located):  # published readers never look at zones
+    if strict and any(zones[row] is None for row in located):  # published readers ignore zones
         zones, degrees = [None] * count, np.full_like(degrees, np.nan)
     written = Written(degrees, metres, zones, np.zeros(count), reasons)
     resolved = written.resolve(_DEGREES_MAY_BE_OFF_M)
@@ -227,7 +233,7 @@ def _read(folder: Path, names: Sequence[str], strict: bool) -> tuple[ImageSet, d
 
 
 def _fields(name: str) -> Sequence[str]:
-    """Split the file name at @ signs; folders in front of it are ignored."""
+    """Split the file name at its @ signs. Folders in the path are ignored."""
     return name.rpartition("/")[2].split("@")
 
 
@@ -239,7 +245,7 @@ def _metres(parts: Sequence[str]) -> tuple[float, float] | None:
 
 
 def _numbers(parts: Sequence[str], at: int) -> tuple[float, float]:
-    """Return parts `at` and `at + 1` of a name as numbers; NaN for both if one is not a number."""
+    """Return parts `at` and `at + 1` of a name as numbers. If either is not a number, both are NaN."""
     try:
         return float(parts[at]), float(parts[at + 1])
     except (ValueError, IndexError):

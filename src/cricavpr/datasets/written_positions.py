@@ -1,7 +1,8 @@
-"""Decide which positions of a table or of file names are possible: degrees, UTM metres with a zone, or both.
+"""Decide which positions of a table or of file names are possible. They may be in degrees, UTM metres, or both.
 
-A wrong position is worse than none. So a row whose position is impossible is refused with a reason: swapped columns,
-degrees in columns of metres, a zone letter that contradicts the northing, degrees and metres of different places.
+A wrong position is worse than none. So a row with an impossible position is refused, and the reason is recorded, such
+as swapped columns, degrees in columns for metres, a zone letter that contradicts the northing, or degrees and metres
+that belong to different places.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from cricavpr.datasets.coordinates import BANDS, NORTH, SOUTH
 from cricavpr.geo import UTM_LATITUDES_DEG, Degrees, Metres, Positions, ground_distances_m, off_the_map, zones_of
 
 Mask = NDArray[np.bool_]  # (N,)
-Zone = tuple[int, str]  # number, and latitude band, hemisphere (N, S), NORTH or SOUTH
+Zone = tuple[int, str]  # zone number, and a letter: latitude band, N, S, NORTH or SOUTH
 
-EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # range of positions within their own UTM zone
-SAME_M = 1.0  # metres and unrounded degrees of one position agree to within this
-COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees cannot confirm metres
-MARGIN_DEG = 0.5  # a town may reach a little beyond the latitude band of its zone letter
-# Zones with land at 50 to 58 degrees south. With the letter S, a northing there is also possible in band S, 32 to 40
-# degrees north. They are Patagonia and the Falklands, South Georgia, the South Sandwich Islands, Bouvet, Heard,
-# Macquarie, Auckland and Campbell.
+EASTINGS_M, NORTHINGS_M = (100_000, 900_000), (0, 10_000_000)  # limits of coordinates in a UTM zone
+SAME_M = 1.0  # metres and unrounded degrees of a position differ by at most this
+COARSEST_M = 1_113.0  # rounding of degrees with two decimals; coarser degrees are too inexact to check metres
+MARGIN_DEG = 0.5  # a town may extend beyond the latitude band of its zone letter by this much
+# Zones with land at 50 to 58 degrees south. If such a zone has the letter S (south), the same northing is also possible
+# in latitude band S, 32 to 40 degrees north. The land is Patagonia and the Falklands, South Georgia, the South Sandwich
+# Islands, Bouvet, Heard, Macquarie, Auckland and Campbell.
 _LAND_IN_THE_FIFTIES = {18, 19, 20, 21, 24, 25, 26, 31, 43, 57, 58, 59}
 _SWAPPED = "seem swapped"
 _RENAME = "call the columns lat and lon"
@@ -31,15 +32,15 @@ _RENAME = "call the columns lat and lon"
 
 @dataclass(eq=False)
 class Written:
-    """Positions of N rows as a table or file names give them; `resolve` checks them and changes them in place.
+    """Positions of N rows, as given in a table or in file names. `resolve` checks and changes them in place.
 
     Attributes:
-        degrees: (N, 2) latitude, longitude; NaN where none is given.
-        metres: (N, 2) easting, northing; NaN where none is given.
-        zones: UTM zone of each row's metres; None where none is given.
-        rounding_m: (N,) metres that one unit in the last digit of the degrees stands for.
-        reasons: why each row cannot be used, such as "has no latitude"; "" if it can be used.
-        notes: decisions about the whole table that a user should check.
+        degrees: (N, 2) latitude and longitude of each row, NaN where not given.
+        metres: (N, 2) easting and northing of each row, NaN where not given.
+        zones: UTM zone of each row's metres, None where not given.
+        rounding_m: (N,) precision of each row's degrees: the metres of one unit in their last digit.
+        reasons: for each row, why it cannot be used, such as "has no latitude"; "" if it can be used.
+        notes: messages about how the whole table was understood, which a user should check.
     """
 
     degrees: Degrees
@@ -50,16 +51,16 @@ class Written:
     notes: list[str] = field(default_factory=list)
 
     def resolve(self, tolerance_m: float = SAME_M) -> list[str]:
-        """Refuse rows whose position is impossible. Where degrees and metres agree, keep only the metres.
+        """Refuse rows with an impossible position. If the degrees and the metres of a row agree, keep only the metres.
 
-        Afterwards each row without a reason has degrees, metres or no position. Either all positions are on the earth,
-        or all are metres in one local frame.
+        Afterwards each row that was not refused has degrees, metres or no position, never both. Either all positions
+        are on the earth, or all are metres in one local frame.
 
         Args:
-            tolerance_m: largest distance between the degrees and the metres of a row, in addition to their rounding.
+            tolerance_m: allowed distance between the degrees and the metres of a row, added to the rounding error.
 
         Returns:
-            The UTM zone of each row, such as "33N"; "" for rows without metres, or with metres in a local frame.
+            The UTM zone of each row, such as "33N"; "" for a row without metres or with metres in a local frame.
         """
         self._check_halves()
         self._check_degrees()
@@ -88,7 +89,7 @@ class Written:
         return np.fromiter((not reason for reason in self.reasons), bool, len(self.reasons))
 
     def _latlon(self, rows: NDArray[np.int64], zones: list[str]) -> Degrees:
-        with np.errstate(all="ignore"):  # some metres may not be a UTM position
+        with np.errstate(all="ignore"):  # some metres may be no valid UTM position
             return Positions(self.metres[rows], tuple(zones)).latlon()
 
     # --- single rows
@@ -116,7 +117,7 @@ class Written:
         return zones
 
     def _decide_s(self, zones: list[str], rows: NDArray[np.int64]) -> None:
-        """Decide whether the letter S is the latitude band of 32 to 40 degrees north or the southern hemisphere."""
+        """Decide whether letter S means latitude band S (32 to 40 degrees north) or the southern hemisphere."""
         numbers = [zones[row][:-1] for row in rows.tolist()]
         north, south = (self._latlon(rows, [number + side for number in numbers]) for side in "NS")
         in_band = np.abs(north[:, 0] - 36) <= 4 + MARGIN_DEG
@@ -130,7 +131,7 @@ class Written:
                 if convention == "":
                     where = f"{north[at, 0]:.1f} degrees north or {-south[at, 0]:.1f} degrees south"
                     how = f"write {numbers[at]}N for the north or {numbers[at]}F for the south"
-                    self._refuse(row, f"has the zone {numbers[at]}S, which can mean {where}; {how}")
+                    self._refuse(row, f"has the zone {numbers[at]}S, which may mean {where}; {how}")
             zones[row] = numbers[at] + ("N" if is_north[at] else "S")
         read = is_north & ~by_degrees
         if read.any():
@@ -141,7 +142,7 @@ class Written:
             )
 
     def _convention(self) -> str:
-        """Return what zone letters mean in this table, "bands" or "hemispheres"; "" if the rows do not show it."""
+        """Return what zone letters mean in this table, "bands" or "hemispheres"; "" if the rows do not show which."""
         letters = {zone[1] for zone in self.zones if zone is not None}
         of_n = np.array([zone is not None and zone[1] == "N" for zone in self.zones], bool)
         # Band N ends at 8 degrees north.
@@ -150,7 +151,7 @@ class Written:
         return "" if bands == beyond_band_n else "bands" if bands else "hemispheres"
 
     def _check_metres(self, zones: list[str]) -> None:
-        """Refuse metres outside their zone. Rows that also have degrees are checked by `_compare`."""
+        """Refuse metres outside their UTM zone. Rows that also have degrees are left to `_compare`."""
         zoned = np.fromiter(map(bool, zones), bool, len(zones)) & self._has_metres() & ~self._has_degrees()
         east, north = self.metres.T
         outside = zoned & ~(_inside(east, EASTINGS_M) & _inside(north, NORTHINGS_M))
@@ -167,13 +168,13 @@ class Written:
 
     def _compare(self, zones: list[str], tolerance_m: float) -> None:
         both = self._has_metres() & self._has_degrees()
-        # The row with the most digits decides, since many programs drop zeros at the end: beside 48.20824, 48.2 means
-        # 48.20000.
+        # All degrees are taken to be as precise as those with the most digits, because many programs drop zeros at the
+        # end: in a table with 48.20824, the value 48.2 means 48.20000.
         rounding_m = min(float(self.rounding_m[both].min(initial=COARSEST_M)), COARSEST_M)
         inside = _inside(self.metres[:, 0], EASTINGS_M) & _inside(self.metres[:, 1], NORTHINGS_M)
-        allowed_m = tolerance_m + np.where(inside, 1.5 * rounding_m, 0.0)  # rounded or cut off, in both axes
+        allowed_m = tolerance_m + np.where(inside, 1.5 * rounding_m, 0.0)  # rounded or truncated, in both axes
         free = np.array([row for row in np.flatnonzero(both).tolist() if not zones[row]], np.int64)
-        if free.size:  # metres without a zone: UTM if they agree with the degrees in some zone, otherwise another grid
+        if free.size:  # UTM if the degrees agree in some zone, otherwise another grid
             found, apart_m = zones_of(self.metres[free], self.degrees[free])
             for row, zone, agree in zip(free.tolist(), found, (apart_m <= allowed_m[free]).tolist(), strict=True):
                 zones[row] = zone if agree else ""
@@ -185,8 +186,8 @@ class Written:
             apart = f"{apart_m[at] / 1000:,.0f} km" if apart_m[at] > 10_000 else f"{apart_m[at]:,.0f} m"
             self._refuse(
                 int(rows[at]),
-                f"names two places, {apart} apart: latitude {lat:g}, longitude {lon:g}, and easting {east:.0f}, "
-                f"northing {north:.0f} in zone {zones[rows[at]]}{hint}",
+                f"has two different positions, {apart} apart: latitude {lat:g}, longitude {lon:g}, and easting "
+                f"{east:.0f}, northing {north:.0f} in zone {zones[rows[at]]}{hint}",
             )
         self.degrees[rows] = np.nan
         self.metres[both & np.fromiter((not zone for zone in zones), bool, len(zones))] = np.nan
@@ -200,23 +201,26 @@ class Written:
             return
         if ((metres & ~local) | self._has_degrees()).any():
             for row in np.flatnonzero(local).tolist():
-                self._refuse(row, "has metres without a zone, unlike other rows")
+                self._refuse(row, "has metres without a UTM zone, but other rows have a zone or degrees")
         elif look_like_degrees(self.metres[local]):
             self._refuse_metres(local)
 
     def _refuse_a_swapped_table(self) -> None:
-        """Refuse all rows if most are swapped: the rest are probably swapped too, and possible only by chance."""
+        """Refuse all rows if the coordinates of most rows are swapped.
+
+        The other rows are probably swapped too, and look possible only by chance.
+        """
         swapped = sum(_SWAPPED in reason for reason in self.reasons)
         known = ~np.isnan(self.degrees[:, 0]) | ~np.isnan(self.metres[:, 0])
         if swapped > known.sum() / 2:
             for row in np.flatnonzero(known).tolist():
-                self._refuse(row, f"is one of many whose coordinates {_SWAPPED}")
+                self._refuse(row, f"is in a table where most coordinates {_SWAPPED}")
 
 
 def look_like_degrees(rows: Metres) -> bool:
-    """Return whether numbers are degrees rather than metres: in range, with many decimals, and far from 0."""
+    """Return whether numbers are probably degrees, not metres: in range, with many decimals, and far from 0."""
     in_range = bool((np.abs(rows) <= (180, 90)).all())
-    fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more exact than a millimetre
+    fine = np.abs(rows * 1000 - np.rint(rows * 1000)) > 1e-6  # more than three decimals
     spread, middle = np.ptp(rows, axis=0), np.abs(np.median(rows, axis=0))
     return in_range and bool(fine.mean() >= 0.9) and bool(((middle > 2 * spread) & (middle >= 1)).any())
 
@@ -228,7 +232,7 @@ def _hemisphere(letter: str) -> str:
 
 
 def _band(letter: str) -> tuple[float, float]:
-    """Return the lowest and highest latitude of a band; for a letter that names a hemisphere, those of all of UTM."""
+    """Return the lowest and highest latitude of a band. For a letter of a hemisphere, return the limits of UTM."""
     if letter in ("N", "S", NORTH, SOUTH):
         return UTM_LATITUDES_DEG
     low = -80 + 8 * BANDS.index(letter)
@@ -247,4 +251,4 @@ def _why_outside(east: float, north: float) -> str:
         return f"{has}, which look like degrees; {_RENAME}"
     if _inside(north, EASTINGS_M) and _inside(east, NORTHINGS_M):
         return f"{has}, which {_SWAPPED}"
-    return f"{has}; in a UTM zone easting is 100,000 to 900,000 and northing 0 to 10,000,000"
+    return f"{has}; expected an easting from 100,000 to 900,000 and a northing from 0 to 10,000,000"

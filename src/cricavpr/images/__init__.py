@@ -1,4 +1,4 @@
-"""Decode photos safely, upright and in sRGB; read where and when they were taken; preprocess them for networks."""
+"""Decode photos to upright sRGB pixels, read their positions and times, and preprocess them for networks."""
 
 from cricavpr.images.decoding import TRANSPARENT, Header, decode, decode_image, read_header
 from cricavpr.images.opening import MAX_BYTES, MAX_PIXELS, MIN_SIDE, SUFFIXES, UNREAD

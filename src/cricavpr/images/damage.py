@@ -1,8 +1,8 @@
-"""Load pixels, and detect damage that Pillow ignores: JPEG data of the wrong length, wrong PNG checksums.
+"""Load pixels, and detect damage that Pillow ignores: JPEG data of the wrong length, and wrong PNG checksums.
 
-A sequential JPEG whose data end too early or too late is detected, although libjpeg would fill the picture with grey.
-Damage after which the picture still decodes to its end is not detected: a flipped bit after which the decoder
-resynchronises, and missing refinements of a progressive JPEG.
+A sequential JPEG with missing or surplus data is detected; libjpeg would decode it and fill missing parts with grey.
+Two kinds of damage are not detected, because the decoder still reaches the end of the picture: a flipped bit after
+which the decoder resynchronises, and missing refinement scans of a progressive JPEG.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
 
     stream.seek(0)
     watched = _WatchedJpeg(stream.read())
-    first_frame = JpegImageFile(watched)  # not Image.open, which reads all frames of an MPO
+    first_frame = JpegImageFile(watched)  # Image.open would read all pictures of an MPO
     watched.loading = True
     first_frame.load()
     watched.raise_if_damaged()
@@ -38,7 +38,7 @@ def load_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> Image.Image:
 
 
 def _check_png(stream: IO[bytes]) -> None:
-    """Raise if a checksum of the pixel data is wrong. Pillow does not check them."""
+    """Raise if a checksum of the pixel data is wrong. Pillow does not check these checksums."""
     before = stream.tell()
     for kind, length in png_chunks(stream):
         if kind != b"IDAT":
@@ -52,21 +52,22 @@ def _check_png(stream: IO[bytes]) -> None:
 class _WatchedJpeg(io.BytesIO):
     """A JPEG as a stream that records how many bytes the decoder reads, to detect missing or surplus data.
 
-    libjpeg only warns if the data end before the picture is complete (it goes on with zero bits) or if data are left
-    over, and Pillow drops its warnings. So padding of one-bits is put between the data and the end marker. All ones is
-    a code that no JPEG uses: each missing block consumes four bytes of padding, and no pixel of an undamaged picture
-    comes from the padding. Near the end the file is served in small steps, so that the last position that the decoder
-    needed is known: in an undamaged picture it is within 8 bytes, the decoder's bit buffer, of the end of the data.
-    Only sequential JPEGs in one scan are treated so; others are served unchanged.
+    If data are missing, libjpeg goes on with zero bits; if data are left over, it ignores them. It only warns, and
+    Pillow drops the warnings. So this stream inserts padding of one-bits between the data and the end marker. No JPEG
+    uses a code of all ones, so no pixel of an undamaged picture comes from the padding. Each missing block consumes
+    four bytes of padding. Near the end of the data, each read returns only a few bytes, so that the position of the
+    stream after decoding shows where the decoder stopped. In an undamaged picture this is at most 8 bytes, the size of
+    the decoder's bit buffer, from the end of the data. Only sequential JPEGs with a single scan are padded; others are
+    not changed.
     """
 
-    _STEP = 2  # bytes per read near the end
-    _NEAR = 64  # bytes: where "near the end" begins
-    _PADDING = b"\xff\x00" * 64  # 64 bytes of ones, as the entropy coding writes them
-    _LOOK_AHEAD = 16  # bytes of padding, which hold 8 bytes of data; undamaged files were measured at 0..14
+    _STEP = 2  # bytes per read near the end of the data
+    _NEAR = 64  # bytes before the end of the data where short reads begin
+    _PADDING = b"\xff\x00" * 64  # 64 bytes of ones; JPEG data have a zero after each byte of ones
+    _LOOK_AHEAD = 16  # allowed bytes of padding read: 8 bytes of ones, each with its zero; 0..14 in undamaged files
 
     def __init__(self, data: bytes) -> None:
-        self.end = _end_of_only_scan(data)  # None: not watched
+        self.end = _end_of_only_scan(data)  # None: a JPEG that is not padded
         self.loading = False
         self._tail = data[self.end - 16 : self.end] if self.end is not None else b""
         super().__init__(data if self.end is None else data[: self.end] + self._PADDING + b"\xff\xd9")
@@ -85,13 +86,13 @@ class _WatchedJpeg(io.BytesIO):
         beyond = self.tell() - self.end
         if beyond > self._LOOK_AHEAD:
             raise ImageError("decode", "is damaged: the JPEG data end before the picture is complete")
-        if beyond < -self._LOOK_AHEAD and self._tail.strip(b"\0"):  # some cameras pad with zeros
+        if beyond < -self._LOOK_AHEAD and self._tail.strip(b"\0"):  # some cameras write zeros after the data
             raise ImageError("decode", "is damaged: JPEG data are left over after the picture is complete")
 
 
 _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _RESTARTS = re.compile(rb"\xff[\xd0-\xd7]")
-_STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+_STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers that no length field follows
 
 
 def _end_of_only_scan(data: bytes) -> int | None:
@@ -102,7 +103,7 @@ def _end_of_only_scan(data: bytes) -> int | None:
     """
     frame, interval, at = b"", 0, 2
     while at + 4 <= len(data):
-        if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes
+        if data[at] != 0xFF or data[at + 1] == 0xFF:  # optional fill bytes before a marker
             at += 1
             continue
         if data[at + 1] in _STANDALONE:
@@ -120,7 +121,7 @@ def _end_of_only_scan(data: bytes) -> int | None:
             start = at + 2 + length
             end = _SCAN_END.search(data, start)
             if end is None:
-                return None  # no end marker: Pillow itself raises
+                return None  # without an end marker Pillow itself raises an error
             _check_restarts(data[start : end.start()], frame, interval)
             return end.start()
         at += 2 + length
@@ -133,7 +134,7 @@ def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
     Args:
         entropy: the entropy-coded data of the only scan.
         frame: the SOF segment: precision (1 byte), height (2), width (2), number of components (1), 3 per component.
-        interval: blocks between two markers; 0 if the file has no markers.
+        interval: number of blocks between two restart markers; 0 if the file has no restart markers.
     """
     if not interval:
         return
@@ -143,4 +144,4 @@ def _check_restarts(entropy: bytes, frame: bytes, interval: int) -> None:
     blocks = math.ceil(width / (8 * max(across, 1))) * math.ceil(height / (8 * max(down, 1)))
     found = [mark[1] & 7 for mark in _RESTARTS.findall(entropy)]
     if len(found) < math.ceil(blocks / interval) - 1 or any(mark != i % 8 for i, mark in enumerate(found)):
-        raise ImageError("decode", "is damaged: parts of the JPEG data are missing (restart markers)")
+        raise ImageError("decode", "is damaged: JPEG data are missing (restart markers are missing or out of order)")

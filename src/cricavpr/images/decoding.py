@@ -1,4 +1,4 @@
-"""Decode a photo, from a path or bytes, to upright sRGB pixels, or read its header: size, position and time."""
+"""Decode a photo to upright sRGB pixels, or read only its header: size, position and time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cricavpr.images.opening import MAX_PIXELS, MIN_SIDE, open_image, open_strea
 class Header(Exif):
     """Metadata of a photo, read without decoding its pixels: its `Exif`, size and format."""
 
-    width: int = 0  # pixels as stored, before any turn
+    width: int = 0  # pixels as stored in the file, before the rotation that EXIF demands
     height: int = 0
     format: str = ""
 
@@ -33,7 +33,7 @@ def decode(
 
     EXIF orientation is applied; an invalid orientation is ignored. Grey, palette, CMYK, 1-bit and 16-bit pictures
     become RGB without clipping. Transparent pixels are blended with the colour `TRANSPARENT`. Colours are converted
-    with the embedded profile, unless the profile is sRGB: then pixels stay unchanged, bit for bit.
+    to sRGB with the embedded colour profile; if that profile is sRGB already, the pixels are not changed.
 
     Args:
         source: a path, or the bytes of a file.
@@ -63,11 +63,11 @@ def decode(
 def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> Header:
     """Read the header of a photo: size, format, position and time. Pixels are not decoded.
 
-    No position is guessed: zero denominators, a missing N, S, E or W, text, numbers out of range, another datum and
-    exactly 0, 0 all give no position, and `no_gps` says why.
+    No position is guessed. These GPS tags give no position, and `no_gps` says why: zero denominators, no N or S, no E
+    or W, text in the place of numbers, numbers out of range, a datum other than WGS84, and exactly 0, 0.
 
     Raises:
-        ImageError: as for `decode`, except for damage that only decoding shows.
+        ImageError: as for `decode`, but damaged pixel data are not noticed.
     """
     with open_stream(source) as stream, open_image(stream, max_pixels, min_side) as image:
         exif = read_exif(image, stream)
@@ -75,7 +75,7 @@ def read_header(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, min_side:
 
 
 def decode_image(image: Image.Image) -> NDArray[np.uint8]:  # (H, W, 3)
-    """Return the pixels of an open PIL image as `decode` returns those of a file: upright, in sRGB.
+    """Return the upright sRGB pixels of an open PIL image. `decode` does the same for a file.
 
     Raises:
         ImageError: stage decode: the file behind the image is damaged.
@@ -90,7 +90,7 @@ def decode_image(image: Image.Image) -> NDArray[np.uint8]:  # (H, W, 3)
 
 # --- conversion of any mode, depth and colour profile to 8-bit sRGB
 
-TRANSPARENT = (124, 116, 104)  # ImageNet's mean colour: after normalisation a transparent pixel is 0
+TRANSPARENT = (124, 116, 104)  # the mean colour of ImageNet, so a fully transparent pixel is 0 after normalisation
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -107,9 +107,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _white(image: Image.Image) -> float | None:
-    """Return the white level of a picture with more than 8 bits; None if the file does not say."""
+    """Return the pixel value of white in a picture with more than 8 bits; None if the file does not state it."""
     tags = getattr(image, "tag_v2", {})
-    bits = tags.get(258, (16,))[0]  # BitsPerSample: 12-bit TIFFs are stored as they are in 16 bits
+    bits = tags.get(258, (16,))[0]  # BitsPerSample; a 12-bit TIFF is stored in 16 bits, where white is 4095
     if image.mode.startswith("I;16"):
         return float(2**bits - 1)
     return 65535.0 if image.mode == "I" and image.format in ("PNG", "PPM") else None
@@ -118,7 +118,7 @@ def _white(image: Image.Image) -> float | None:
 def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
     """Scale pixel values so that `white` becomes 255.
 
-    If `white` is unknown, it is the first of 1 (floats only), 255 and 65535 that no pixel exceeds.
+    If `white` is None, it is the smallest of 1 (for floats only), 255 and 65535 that no pixel exceeds.
     """
     values = np.nan_to_num(deep.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if white is None:
@@ -130,7 +130,7 @@ def _to_8_bits(deep: NDArray[Any], white: float | None) -> NDArray[np.uint8]:  #
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB with the embedded colour profile; no change if it is sRGB, damaged or made for another mode."""
+    """Convert to sRGB with the embedded colour profile. If it is sRGB, damaged or for another mode, change nothing."""
     transform = _transform(profile, image.mode) if profile else None
     if transform is None:
         return image

@@ -1,6 +1,7 @@
 """Read the EXIF block of a photo: orientation, position, time and heading.
 
-Positions and times that are only in XMP are not read; an orientation that is only in XMP is applied, as in Pillow.
+Positions and times that are only in XMP metadata are not read. An orientation that is only in XMP is applied, because
+Pillow does so too.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _TURNS = {
 
 
 def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
-    """Return `upright` rotated or mirrored as the orientation tag of `source` demands.
+    """Return `upright` rotated or mirrored by the orientation tag of `source`.
 
     Pillow's exif_transpose is not used, because it also re-encodes the whole EXIF block, which can fail.
     """
     if source.format == "TIFF":
-        return upright  # Pillow has already turned it while loading
+        return upright  # Pillow has already rotated the image while loading it
     orientation: object = 1
     with contextlib.suppress(Exception):
         orientation = _exif(source).get(_ORIENTATION, 1)
@@ -54,11 +55,11 @@ def turn_upright(upright: Image.Image, source: Image.Image) -> Image.Image:
 
 def _exif(image: Image.Image) -> Image.Exif:
     if image.format in ("AVIF", "HEIF"):
-        # Their plugins have already applied an orientation in XMP; the tag in EXIF is what remains to be applied.
+        # Their plugins have already applied the orientation in XMP; only the tag in EXIF remains to be applied.
         exif = Image.Exif()
         exif.load(image.info.get("exif") or b"")
         return exif
-    return Image.Image.getexif(image)  # not PngImageFile's, which decodes the picture to find later chunks
+    return Image.Image.getexif(image)  # PngImageFile.getexif would decode the picture
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Exif:
 
     Attributes:
         gps: the position of the camera.
-        no_gps: why the GPS tags give no position; "" if they give one, or if there are none.
+        no_gps: why the GPS tags give no position; "" if they give a position, or if the photo has no GPS tags.
         taken: capture time in UTC.
         heading_deg: viewing direction, 0..360 clockwise from north; true and magnetic north are not distinguished.
     """
@@ -117,11 +118,11 @@ def _position(gps: dict[int, Any]) -> tuple[LatLon | None, str]:
         return None, f"its GPS position is in the datum {datum!r}, not in WGS84"
     north, east = _sign(gps.get(_LAT_REF), "N", "S"), _sign(gps.get(_LON_REF), "E", "W")
     if north is None or east is None:
-        return None, "its GPS position lacks N or S, or E or W"
+        return None, "its GPS position has no N or S, or no E or W"
     lat, lon = _degrees(gps[_LAT]), _degrees(gps[_LON])
     if lat is None or lon is None:
         return None, "its GPS position is not in degrees, minutes and seconds"
-    if lat == 0.0 and lon == 0.0:  # in the ocean; receivers without a fix write it
+    if lat == 0.0 and lon == 0.0:  # receivers without a fix write 0, 0, which is in the ocean
         return None, "its GPS position is 0, 0, which stands for an unknown position"
     try:
         return LatLon(north * lat, east * lon), ""
@@ -146,7 +147,7 @@ def _degrees(value: object) -> float | None:
 
 # --- the time
 
-STALE = timedelta(hours=26)  # local times without an offset are at most 14 hours off; 12 more for a wrong clock
+STALE = timedelta(hours=26)  # 14 hours for a missing time zone, 12 for a wrong clock
 GPS_BEGAN = date(1980, 1, 6)  # a receiver that never had a fix reports this date
 
 _GPS_TIME, _GPS_DATE = 0x07, 0x1D
@@ -162,7 +163,7 @@ def time_taken(original: Mapping[int, Any], gps: Mapping[int, Any]) -> datetime 
     """Return when a photo was taken, in UTC, or None if that is unknown.
 
     GPSDateStamp and GPSTimeStamp, which are UTC by definition, are preferred. DateTimeOriginal is the camera's clock:
-    with OffsetTimeOriginal it is converted to UTC; without an offset it is taken as UTC and is up to 14 hours off. If
+    it is converted to UTC by OffsetTimeOriginal. Without that tag it is taken as UTC, and is up to 14 hours off. If
     the two times are more than `STALE` apart, the camera's clock is used: a receiver without a fix repeats the date of
     its last fix, which may be weeks old. DateTime (last edited) and DateTimeDigitized (scanned) are not read.
 
@@ -230,7 +231,7 @@ def _offset(value: object) -> timezone:
 
 
 def text_of(value: object) -> str:
-    """Return a text in EXIF without padding; "" if the value is not a text."""
+    """Return the text of an EXIF tag without padding; "" if the tag holds no text."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return value.strip(" \0") if isinstance(value, str) else ""

@@ -15,9 +15,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cricavpr.errors import ImageError
 
-MAX_PIXELS = 150_000_000  # more than any phone and a 16384 x 8192 panorama have; decoding takes 9 bytes per pixel
+MAX_PIXELS = 150_000_000  # above any phone and a 16384 x 8192 panorama; decoding takes 9 bytes per pixel
 MAX_BYTES = 1 << 29  # a sparse file of a terabyte must not be read to its end
-MIN_SIDE = 2  # pixels: a single row or column shows nothing
+MIN_SIDE = 2  # pixels; a picture of a single row or column shows nothing
 
 SUFFIXES = (  # suffixes of files that are opened as photos, in lower case
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
@@ -33,8 +33,10 @@ _KNOWN_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, PGM, AVIF or HEIC"
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Turn any error of this block into an ImageError with the stage `name`. For damaged files Pillow raises errors of
-    nearly any type."""
+    """Turn any error of this block into an ImageError with the stage `name`.
+
+    This is needed because Pillow raises errors of nearly any type for damaged files.
+    """
     try:
         yield
     except ImageError:
@@ -46,7 +48,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message of an error on one printable line, never empty and never long."""
+    """Return the message of an error as one short printable line, which is never empty."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line[:200] or type(error).__name__
@@ -54,7 +56,7 @@ def _one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def open_stream(source: Path | bytes) -> Iterator[IO[bytes]]:
-    """Open a photo for reading; raise ImageError if it is no regular file, or empty, or too large."""
+    """Open a photo for reading. Raise ImageError if it is not a regular file, is empty or is too large."""
     if isinstance(source, bytes):
         _check_bytes(len(source))
         yield io.BytesIO(source)
@@ -75,7 +77,7 @@ def _size(path: Path) -> int:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise ImageError("find", "no such file, or a link to nothing") from error
+        raise ImageError("find", "no such file, or a link whose target does not exist") from error
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
         raise ImageError("find", f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
@@ -90,7 +92,7 @@ def _check_bytes(size: int) -> None:
 
 
 def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.ImageFile:
-    """Read the header of a picture in a supported format. Decoders of other formats never get its bytes."""
+    """Read the header of a picture in a supported format. Only the decoders of supported formats are tried."""
     with stage("open"):
         try:
             image = Image.open(stream, formats=_formats())
@@ -108,7 +110,10 @@ def open_image(stream: IO[bytes], max_pixels: int, min_side: int) -> ImageFile.I
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Load Pillow's plugins for the supported formats, and return the formats. No plugin calls another program."""
+    """Load Pillow's plugins for the supported formats, and return the names of these formats.
+
+    None of these plugins runs another program.
+    """
     from PIL import (  # noqa: F401
         BmpImagePlugin,
         GifImagePlugin,
@@ -144,9 +149,9 @@ def _why_unknown(stream: IO[bytes]) -> str:
 
 
 def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield kind and length of each chunk of a PNG, with the stream at the chunk's data.
+    """Yield the type and length of each chunk of a PNG. At each yield the stream is at the start of the chunk's data.
 
-    This is needed because Pillow reads neither the checksums of the pixels nor the chunks after the pixels.
+    This is needed because Pillow neither checks the checksums of the pixels nor reads the chunks after them.
     """
     at = 8
     while stream.seek(at) == at and len(head := stream.read(8)) == 8:

@@ -21,16 +21,17 @@ Resize = Literal["tensor_no_antialias", "tensor", "tensor_bicubic", "pil"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turn pixels into the array that a network takes: resize and normalise. The default is that of published CricaVPR.
+    """Turn pixels into the array that a network takes: resize and normalise. The defaults are those of CricaVPR.
 
-    tensor_no_antialias   normalise, then bilinear on the tensor as torchvision 0.15 did it
-    tensor                the same with antialias, torchvision's default today
-    tensor_bicubic        normalise, then bicubic with antialias
-    pil                   bilinear on the 8-bit picture by Pillow (antialiased), then normalise
+    The ways to resize:
+    tensor_no_antialias   normalise, then resize the tensor (bilinear, no antialias), the default of torchvision 0.15
+    tensor                normalise, then resize the tensor (bilinear, antialias), the default of torchvision today
+    tensor_bicubic        normalise, then resize the tensor (bicubic, antialias)
+    pil                   resize the 8-bit picture with Pillow (bilinear, antialias), then normalise
 
     Attributes:
         image_size: (height, width) in pixels, or None to keep the size of each image.
-        resize: one of the four ways above. Descriptors depend on it.
+        resize: the way to resize, one of the four above. Descriptors depend on it.
         mean, std: mean and standard deviation of each channel, for pixel values in 0..1.
 
     Raises:
@@ -58,7 +59,7 @@ class Preprocess:
             raise InputError(f"mean and std must be three numbers each, std above 0, got {self.mean}, {self.std}.")
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:  # (H, W, 3) -> (3, h, w)
-        """Return the array of an image. An image that already has `image_size` is not resized."""
+        """Return the normalised array of an image. An image that already has `image_size` is not resized."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"an image must be uint8 (H, W, 3), got {image.dtype} {image.shape}. Use `decode`.")
         if self.image_size is None or image.shape[:2] == tuple(self.image_size):
@@ -78,7 +79,7 @@ class Preprocess:
         return pixels
 
     def describe(self) -> str:
-        """Return all settings in one line. Descriptors may be compared only if these lines are equal."""
+        """Return all settings in one line. Two descriptors may be compared only if this line is the same for both."""
         size = "native" if self.image_size is None else "{}x{}".format(*self.image_size)
         mean, std = (",".join(repr(value) for value in values) for values in (self.mean, self.std))
         way = "none" if self.image_size is None else self.resize

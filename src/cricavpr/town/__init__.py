@@ -1,7 +1,7 @@
-"""A synthetic town, drawn from one integer: places in true perspective, in all weathers, times of day and years.
+"""A synthetic town, determined by one integer, with pictures of its places in any weather, time of day and year.
 
-`Town(seed, places)` lays out streets, houses and places; `town.view(...)` returns a camera and a scene; `render` draws
-the picture. `make_town` writes datasets in layouts that this package reads.
+`Town(seed, places)` lays out streets, houses and places. `town.view(...)` returns a camera and a scene, and `render`
+draws the picture in exact perspective. `make_town` writes datasets in layouts that this package reads.
 """
 
 from cricavpr.town.camera import Camera, lift, project

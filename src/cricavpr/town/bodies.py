@@ -10,7 +10,7 @@ from cricavpr.town.views import PASSING, STANDING, Buffer, Shot
 _PASSING_REACH_M = 60.0
 _BOX_TONES = np.array((0.86, 0.72, 1.0), np.float32)  # brightness of a box's faces: ends, sides, top
 _LAMP = (1.0, 0.85, 0.55)
-_NEAREST = np.float32(0.3)  # metres: nothing nearer to the lens is drawn
+_NEAREST = np.float32(0.3)  # metres; nothing nearer to the lens is drawn
 
 
 def draw_bodies(buffer: Buffer, shot: Shot) -> None:
@@ -38,7 +38,7 @@ def draw_bodies(buffer: Buffer, shot: Shot) -> None:
 def _pixel_boxes(
     x: Array, y: Array, z: Array, along: Array, half_m: Array, axes: Axes, image_size: tuple[int, int]
 ) -> Array:  # (B, 4) int64: top, bottom, left, right
-    """Return for each body the rectangle of pixels that it can cover; it is empty for a body behind the camera."""
+    """Return the rectangle of pixels that each body may cover. It is empty for a body behind the camera."""
     height, width = image_size
     signs = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], np.float64)  # (8, 3)
     reach = half_m[:, None, :] * signs  # (B, 8, 3)
@@ -65,13 +65,13 @@ def _draw_body(
     along: Array,  # (2,) direction of the body's first axis in the camera frame
     window: tuple[slice, slice],
 ) -> None:
-    """Draw body number `k` in a window of pixels, where it is nearer than what has been drawn so far."""
+    """Draw body number `k` in a window of pixels. A pixel keeps what was drawn before if that is nearer."""
     f32 = np.float32
     tangent, slope = shot.rays.tangent[window], shot.rays.slope[window]
     ux, uy = f32(along[0]), f32(along[1])
     hx, hy, hz = (f32(v) for v in bodies.half_m[k])
     x, y, z = (f32(v) for v in centre)
-    # The ray t (tangent, 1, slope) and the centre, in the body's own axes scaled to unit half sizes.
+    # The ray t * (tangent, 1, slope) and the centre, in the axes of the body, scaled so that its half sizes are 1.
     ray = ((tangent * ux + uy) / hx, (tangent * uy - ux) / hy, slope / hz)
     offset = ((x * ux + y * uy) / hx, (x * uy - y * ux) / hy, z / hz)
     box = bodies.shape[k] == BOX
@@ -92,7 +92,7 @@ def _draw_body(
         leaf = hash_array(
             *(np.floor((p + 4) * f32(3.5)).astype(np.int32) for p in spot), int(bodies.centre_m[k, 0] * 100)
         )
-        rough = f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)  # only foliage: heads are smaller and stay smooth
+        rough = f32(0.3) * (unit(leaf) - f32(0.5)) * f32(hx > 0.5)  # only foliage; heads are smaller and stay smooth
         colour = bodies.colour[k].astype(f32) * (f32(0.78) + f32(0.25) * spot[2] + rough)[:, None]
     buffer.albedo[:, at] = colour.T
     glow = min(1.0, shot.weather.lamps) if bodies.glows[k] else 0.0
@@ -107,7 +107,10 @@ _Triple = tuple[Array, Array, Array]
 
 
 def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Return the distance at which each ray enters the unit sphere around `offset`, whether it does, and zeros."""
+    """Intersect rays with the unit sphere around `offset`.
+
+    Return the distance at which each ray enters it, whether it does, and zeros in the place of the face.
+    """
     (du, dv, dw), (ou, ov, ow) = ray, offset
     a, b = du * du + dv * dv + dw * dw, du * ou + dv * ov + dw * ow
     inside = b * b - a * (ou * ou + ov * ov + ow * ow - 1)
@@ -116,8 +119,10 @@ def _enter_ellipsoid(ray: _Triple, offset: tuple[np.float32, np.float32, np.floa
 
 
 def _enter_box(ray: _Triple, offset: tuple[np.float32, np.float32, np.float32]) -> _Triple:
-    """Return the distance at which each ray enters the cube of half size 1 around `offset`, whether it does, and the
-    axis (0, 1 or 2) of the face where it enters."""
+    """Intersect rays with the cube of half size 1 around `offset`.
+
+    Return the distance at which each ray enters it, whether it does, and the axis (0, 1 or 2) of that face.
+    """
     tiny = np.float32(1e-6)
     shape = ray[0].shape
     near, far = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)

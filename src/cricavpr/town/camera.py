@@ -1,8 +1,8 @@
 """Pinhole camera: its pose, the rays of its pixels, and projection to pixels and back.
 
-World: x east, y north, z up, metres, in the frame of the town. Camera frame of the renderer: X to the right, Y forward
-(both horizontal), Z up relative to the lens. There is no roll, so two numbers describe a ray: its tangent X / Y and its
-slope Z / Y. Both include the pitch exactly.
+World coordinates are in metres: x east, y north, z up. Camera coordinates are X to the right and Y forward, both
+horizontal even if the camera is pitched, and Z up from the lens. The camera has no roll. A ray is described by two
+numbers, its tangent X / Y and its slope Z / Y, which include the pitch.
 """
 
 import math
@@ -13,14 +13,14 @@ import numpy as np
 
 from cricavpr.town.hashing import Array
 
-DIGITS = 9  # trigonometry is rounded, so that differences between math libraries cannot change a pixel
+DIGITS = 9  # digits to which sines and cosines are rounded, so that math libraries cannot change a pixel
 
 
 @dataclass(frozen=True)
 class Camera:
     """Position, direction and field of view of a camera.
 
-    Yaw 0 looks north, and yaw grows clockwise. A positive pitch looks up. The field of view is the horizontal one.
+    Yaw 0 looks north, and yaw grows clockwise. A positive pitch looks up. `fov_deg` is the horizontal field of view.
     """
 
     x_m: float
@@ -35,8 +35,8 @@ class Camera:
 class Axes:
     """Directions of a camera in the world, and the sine, cosine and tangent of its angles."""
 
-    right: tuple[float, float]  # world direction (x, y) of the camera's right
-    forward: tuple[float, float]  # world direction (x, y) of its horizontal forward
+    right: tuple[float, float]  # world direction (x, y) to the right of the camera
+    forward: tuple[float, float]  # horizontal world direction (x, y) in which it looks
     pitch_cos: float
     pitch_sin: float
     half_tan: float  # tangent of half the horizontal field of view
@@ -44,7 +44,7 @@ class Axes:
 
 @lru_cache(maxsize=256)
 def axes_of(camera: Camera) -> Axes:
-    """Return the directions and trigonometric values of a camera, rounded to nine digits."""
+    """Return the directions and trigonometric values of a camera, rounded to nine decimals."""
     yaw, pitch = math.radians(camera.yaw_deg), math.radians(camera.pitch_deg)
     sine, cosine = round(math.sin(yaw), DIGITS), round(math.cos(yaw), DIGITS)
     return Axes(
@@ -62,7 +62,7 @@ class Rays:
 
     tangent: Array  # (h, w) float32: X / Y
     slope: Array  # (h, w) float32: Z / Y
-    advance: Array  # (h, 1) float32: Y gained per metre of depth along the optical axis
+    advance: Array  # (h, 1) float32: metres along Y per metre along the optical axis
 
 
 def rays_of(camera: Camera, image_size: tuple[int, int]) -> Rays:
@@ -86,7 +86,7 @@ def to_camera_frame(
     x_m: Array,  # (...,) world
     y_m: Array,  # (...,) world
 ) -> tuple[Array, Array]:  # X right, Y forward, float64
-    """Convert horizontal positions (x, y) in the world to positions (X, Y) in the camera frame."""
+    """Convert horizontal world coordinates (x, y) to camera coordinates (X, Y)."""
     axes = axes_of(camera)
     east, north = x_m - camera.x_m, y_m - camera.y_m
     return (east * axes.right[0] + north * axes.right[1], east * axes.forward[0] + north * axes.forward[1])
@@ -97,7 +97,7 @@ def project(
     points_m: Array,  # (N, 3) x, y, z in the town's frame
     image_size: tuple[int, int],
 ) -> tuple[Array, Array]:  # (N, 2) u, v in pixels; (N,) depth in metres along the optical axis
-    """Project points to pixels. Pixel (row i, column j) covers u in [j, j + 1) and v in [i, i + 1).
+    """Project points to pixel coordinates (u, v). Pixel (row i, column j) covers u in [j, j + 1) and v in [i, i + 1).
 
     A point with depth <= 0 is behind the lens, and its u and v are undefined.
 
@@ -121,7 +121,7 @@ def project_local(
     height: int,
     width: int,
 ) -> tuple[Array, Array]:  # (..., 2) pixels; (...,) depth in metres
-    """Project points that are already in the camera frame."""
+    """Project points in camera coordinates to pixel coordinates."""
     focal = width / 2 / axes.half_tan
     depth = forward * axes.pitch_cos + up * axes.pitch_sin
     safe = np.where(np.abs(depth) < 1e-6, 1e-6, depth)
@@ -136,7 +136,7 @@ def lift(
     depth_m: Array,  # (N,) along the optical axis
     image_size: tuple[int, int],
 ) -> Array:  # (N, 3) x, y, z in the town's frame
-    """Return the world points that pixels with known depth show: the inverse of `project`.
+    """Return the world points that are shown by pixels with known depth. This is the inverse of `project`.
 
     Example:
         >>> camera = Camera(x_m=0, y_m=0, height_m=2, yaw_deg=0, pitch_deg=0, fov_deg=90)

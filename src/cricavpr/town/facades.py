@@ -1,7 +1,7 @@
-"""Paint facades: compute the colour of a point on a wall from its coordinates (s along the wall, z up, in metres).
+"""Paint facades: compute the colour of a wall at the coordinates s (along the wall) and z (up), in metres.
 
-Window grids and stripes are averaged over the piece of wall that a pixel covers, so that a distant facade gets its mean
-colour and does not flicker.
+Window grids and stripes are averaged over the piece of wall that a pixel covers. So a distant facade has its mean
+colour and no aliasing.
 """
 
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from cricavpr.town.plan import FLAT, GABLE, STEPPED
 
 @dataclass(frozen=True)
 class WallPixels:
-    """N pixels that show walls. A footprint is the piece of wall that one pixel covers."""
+    """N pixels that show walls. The footprint of a pixel is the piece of wall that it covers."""
 
     wall: Array  # (N,) index of the wall in Paints
     s: Array  # (N,) metres along the wall
     z: Array  # (N,) metres above the street
-    foot_s: Array  # (N,) metres of footprint along the wall
-    foot_z: Array  # (N,) metres of footprint upwards
+    foot_s: Array  # (N,) width of the footprint along the wall, in metres
+    foot_z: Array  # (N,) height of the footprint, in metres
 
-    def at(self, on: Array) -> "WallPixels":  # (n,) indices among the N
+    def at(self, on: Array) -> "WallPixels":  # (n,) indices of pixels
         """Return the pixels with the indices `on`."""
         return WallPixels(self.wall[on], self.s[on], self.z[on], self.foot_s[on], self.foot_z[on])
 
     def get(self, column: Array) -> Array:  # (S,) one value per wall -> (N,)
-        """Return for each pixel the value of its wall."""
+        """Return, for each pixel, the value of the wall that it shows."""
         return np.take(column, self.wall)
 
     def colour(self, columns: Array) -> Array:  # (S, 3) one colour per wall -> (3, N)
-        """Return for each pixel the colour of its wall."""
+        """Return, for each pixel, the colour of the wall that it shows."""
         return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
 
     def box(self, corners: Array) -> Array:  # (S, 4): s from, s to, z from, z to -> (N,)
-        """Return the share of each footprint that a rectangle of its wall covers."""
+        """Return the share of each footprint that is covered by a rectangle on its wall."""
         s0, s1, z0, z1 = (np.take(corners[:, k], self.wall) for k in range(4))
         return np.asarray(_band(self.s, s0, s1, self.foot_s) * _band(self.z, z0, z1, self.foot_z))
 
@@ -47,8 +47,8 @@ def wall_tops(
     eaves: Array,
     rise: Array,
     profile: Array,  # int: FLAT, GABLE, STEPPED or RAISED
-) -> Array:  # metres, the broadcast shape
-    """Return the height of a wall's upper edge at the position `s` along the wall."""
+) -> Array:  # metres, in the broadcast shape
+    """Return the height of the upper edge of a wall at `s` metres along the wall."""
     inner = 1 - np.abs(2 * s / length - 1)  # 0 at the ends, 1 in the middle
     steps = np.floor(inner * 4.999) * np.float32(0.25)
     shape = np.where(profile == GABLE, inner, np.where(profile == STEPPED, steps, inner > np.float32(0.45)))
@@ -56,7 +56,7 @@ def wall_tops(
 
 
 def _pulses(x: Array, low: Array, high: Array, footprint: Array) -> Array:
-    """Return the share of the footprint around x that the periodic pulse [low, high] (period 1) covers."""
+    """Return the share of the footprint around x that is in [low, high], an interval that repeats with period 1."""
     half, width = footprint * np.float32(0.5), high - low
 
     def integral(at: Array) -> Array:
@@ -73,44 +73,44 @@ def _band(x: Array, low: "Array | float", high: "Array | float", footprint: Arra
 
 
 def _mix(colour: Array, layer: Array, cover: Array) -> None:
-    """Blend (3, N) colours of a layer into `colour` in place."""
+    """Blend `layer` into `colour` in place; both are (3, N). `cover` is the opacity of the layer, 0 to 1."""
     for c in range(3):
         colour[c] += (layer[c] - colour[c]) * cover
 
 
 class _Grid:
-    """Positions of pixels in the window grids of their walls. All arrays are (N,)."""
+    """For each of N pixels, its position in the grid of windows of its wall. All arrays are (N,)."""
 
     def __init__(self, paints: Paints, pixels: WallPixels, ground: Array) -> None:
         z, storey, pitch, plain = pixels.z, *map(pixels.get, (paints.storey, paints.pitch, paints.plain))
         self.below = z < ground  # on the ground floor
         self.cell_m = np.where(self.below, ground + np.float32(0.01), storey)  # height of the storey
-        # Columns from the left and storeys from the ground; the fraction is the position within the cell.
+        # u counts columns from the left, v storeys from the ground; the fraction is the position within the cell.
         self.u = (pixels.s - pixels.get(paints.margin)) / pitch
         self.v = np.where(self.below, z, z - ground) / self.cell_m
         self.foot_u, self.foot_v = pixels.foot_s / pitch, pixels.foot_z / self.cell_m
         column, row, storeys = np.floor(self.u), np.floor(self.v), pixels.get(paints.storeys)
         self.column = column.astype(np.int32)
         self.row = np.where(self.below, -1, row).astype(np.int32)  # -1 on the ground floor
-        self.storey_m = self.v * storey  # height above the floor of the storey; on the ground floor, below the next
+        self.storey_m = self.v * storey  # metres above the floor of the storey; on the ground floor scaled to `storey`
         self.inhabited = (~plain).astype(np.float32)  # 0 for ridges and hedges
         windows = (column >= 0) & (column < pixels.get(paints.columns)) & (row < storeys) & (z > 0) & ~plain
         windows &= (pixels.get(paints.blind) >> (self.column & 7)) & 1 == 0
         windows &= ~(self.below & (pixels.get(paints.shop) > 0))
         self.windows = windows.astype(np.float32)  # 1 where the cell has a window
-        # Not above the top storey; not above the line on top of it.
+        # Below the upper end of the top storey; below the upper end of the line above it.
         self.in_storeys, self.up_to_eaves = row < storeys, row <= storeys
-        # 1 where single windows can be made out, fading to 0.
+        # 1 where single windows can be seen, fading to 0 with the distance.
         self.near = np.minimum(np.maximum(1.6 - 1.6 * np.maximum(self.foot_u, self.foot_v), 0), 1)
 
 
 def paint_walls(
     paints: Paints,
     pixels: WallPixels,
-    lit_share: float,  # 0..1 of the windows are lit
+    lit_share: float,  # share of the windows that are lit, 0..1
     evening: int,  # seed that decides which windows are lit
-) -> tuple[Array, Array]:  # (3, N) float32 twice
-    """Return the colour of every wall pixel, and the light that comes out of its windows at night."""
+) -> tuple[Array, Array]:  # both (3, N) float32
+    """Return the colour of every pixel, and the light that lit windows add to it at night."""
     colour = pixels.colour(paints.wall)
     ground = pixels.get(paints.ground)
     _mix(colour, pixels.colour(paints.lower), _band(pixels.z, 0.0, ground, pixels.foot_z))
@@ -134,7 +134,7 @@ def _roughen(
     pixels: WallPixels,
     key: Array,  # (N,) uint32
 ) -> None:
-    """Add courses of stone and broad stains, faded where they are smaller than a pixel."""
+    """Add rows of stones and broad stains to `colour`. They fade out where they are smaller than a pixel."""
     s, z = pixels.s, pixels.z
     fine = hash_cells(np.floor(s * 1.6).astype(np.int32), np.floor(z * 3.3).astype(np.int32), key)
     broad_cell = np.floor(s * 0.35).astype(np.int32), np.floor(z * 0.4).astype(np.int32)
@@ -145,7 +145,7 @@ def _roughen(
 
 
 def _paint_lines(colour: Array, paints: Paints, pixels: WallPixels, grid: _Grid, trim: Array) -> None:
-    """Paint string courses between storeys, and upright timbers between columns."""
+    """Paint horizontal bands between storeys, and upright timbers between columns of windows."""
     course, timber = pixels.get(paints.course), pixels.get(paints.timber)
     height = np.where(grid.below, pixels.z - pixels.get(paints.ground), grid.storey_m)
     lines = np.minimum(_band(height, -course, course, pixels.foot_z) * (course > 0), 1)
@@ -164,7 +164,7 @@ def _paint_windows(
     lit_share: float,
     evening: int,
 ) -> None:
-    """Paint shutters, frames and panes; at night some panes are lit."""
+    """Paint the shutters, frames and panes of windows. At night some panes are lit."""
     u, v, fu, fv = grid.u, grid.v, grid.foot_u, grid.foot_v
     left, right, sill, head = (np.take(paints.window[:, k], pixels.wall) for k in range(4))
     frame = pixels.get(paints.frame)
@@ -246,7 +246,11 @@ def _paint_ground_floor(colour: Array, light: Array, paints: Paints, pixels: Wal
 
 
 def _lettering(s: Array, foot_s: Array, key: Array) -> Array:  # (N,) 0..1
-    """Return how much of each pixel is lettering: three of five blocks of half a metre, or their mean if far away."""
+    """Return the share of each pixel that the letters of a sign cover.
+
+    Three of five blocks, each half a metre long, are letters. On a distant sign single blocks cannot be seen, and each
+    pixel has the mean share.
+    """
     block = hash_cells(np.floor(s * 2.0).astype(np.int32), np.zeros(len(s), np.int32), key)
     legible = np.minimum(np.maximum(1.5 - foot_s * 2, 0), 1)
     written = (block % np.uint32(5) < 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Draw the flat ground: carriageways, pavements, kerbs and markings, dry, wet or under snow."""
+"""Draw the flat ground: carriageways, pavements, kerbs and road markings. The ground is dry, wet or under snow."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def draw_ground(buffer: Buffer, shot: Shot) -> None:
     weather = shot.weather
     forward = np.float32(-shot.camera.height_m) / shot.slope[on]
     right = shot.tangent[on] * forward
-    # A pixel covers more ground along the view than across it; detail depends on a value in between.
+    # A pixel covers more ground along the view than across it. `foot`, a value in between, limits the detail.
     across = forward / np.float32(shot.focal)
     foot = across * (1 + forward / np.float32(2 * shot.camera.height_m))
     foot = np.maximum(np.minimum(foot, 12), np.float32(0.01))
@@ -43,12 +43,12 @@ def _pave(
     shot: Shot,
     right: Array,  # (N,) metres
     forward: Array,  # (N,) metres
-    foot: Array,  # (N,) metres of ground under the pixel
+    foot: Array,  # (N,) metres of ground that the pixel covers
 ) -> Array:  # (3, N)
-    """Return the colour of ground pixels: road, pavement or earth, by their distance to nearby street pieces."""
+    """Return the colour of ground pixels. Whether it is road, pavement or earth depends on the nearby street pieces."""
     town, edges = shot.town, shot.town.net.edges
-    inside = np.full(len(right), -99.0, np.float32)  # metres inside the carriageway, negative outside
-    walk = np.full(len(right), -99.0, np.float32)  # metres inside the street, pavements included
+    inside = np.full(len(right), -99.0, np.float32)  # metres inside the carriageway; negative outside
+    walk = np.full(len(right), -99.0, np.float32)  # metres inside the street with its pavements
     mark = np.zeros(len(right), np.float32)
     tint = np.zeros(len(right), np.float32)
     for e in town.near_edges(shot.camera, _REACH_M).tolist():
@@ -73,12 +73,14 @@ def _pave(
 def _along_edge(
     edges: Edges, e: int, camera: Camera, right: Array, forward: Array
 ) -> tuple[Array, Array, float] | None:
-    """Return the metres of each point along a street piece and beside its axis, and the length of the street piece;
-    None if it is behind the camera."""
+    """Return each point's distance along a street piece, its distance from the axis, and the length of the piece.
+
+    Return None if the street piece is behind the camera.
+    """
     (ax, bx), (ay, by) = to_camera_frame(
         camera, np.array([edges.start_m[e, 0], edges.end_m[e, 0]]), np.array([edges.start_m[e, 1], edges.end_m[e, 1]])
     )
-    if max(ay, by) < -25.0:  # by more than a street's width
+    if max(ay, by) < -25.0:  # the metres are more than the width of a street
         return None
     length = float(np.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay)))
     ux, uy = np.float32((bx - ax) / length), np.float32((by - ay) / length)
@@ -87,7 +89,7 @@ def _along_edge(
 
 
 def _share(metres: Array, foot: Array) -> Array:
-    """Return the share of each footprint on the positive side of an edge, which is at the signed distance `metres`."""
+    """Return the share of each footprint beyond an edge. `metres` is its signed distance from the edge."""
     return np.asarray(np.minimum(np.maximum(metres / foot + np.float32(0.5), 0), 1))
 
 

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: the same number for the same integers, on every machine.
+"""Counter-based random numbers: the same integers give the same number on every machine.
 
 numpy's generators are not used, because they may change between versions. Bits are mixed by the finaliser of
 MurmurHash3 (public domain).
@@ -18,7 +18,7 @@ _STEP = 0x9E3779B9  # 2^32 / golden ratio: spreads small keys over all bits befo
 
 
 def hash_int(*keys: int) -> int:
-    """Return a hash of 32 bits of a few integers.
+    """Return a 32-bit hash of a few integers.
 
     Example:
         >>> hash_int(1, 2) == int(hash_array(1, 2)[0])
@@ -38,9 +38,9 @@ def hash_int(*keys: int) -> int:
 def hash_array(
     *keys: "int | Array",  # ints, or integer arrays that broadcast
 ) -> Array:  # uint32, the broadcast shape
-    """Return the hashes of `hash_int` for arrays of keys."""
+    """Return `hash_int` of each element of arrays of keys."""
     scalars = [int(key) for key in takewhile(lambda key: isinstance(key, int), keys)]
-    value = np.array([hash_int(*scalars)], np.uint32)  # leading ints are hashed once for all elements
+    value = np.array([hash_int(*scalars)], np.uint32)  # keys before the first array are hashed once for all elements
     for key in keys[len(scalars) :]:
         value = _mixed((value ^ _as_uint32(key)) * np.uint32(_STEP) + np.uint32(_STEP))
     return value
@@ -51,7 +51,7 @@ def hash_cells(
     row: Array,  # (N,) int32
     key: "int | Array",  # one key, or (N,) uint32
 ) -> Array:  # (N,) uint32
-    """Return a hash of column, row and key in one round of mixing, which is fast enough for every pixel."""
+    """Return a hash of column, row and key. It is mixed only once, so that it is fast enough for every pixel."""
     value = column.view(np.uint32) * np.uint32(_STEP)
     value ^= row.view(np.uint32) * np.uint32(0x7FEB352D)
     value ^= _as_uint32(key)
@@ -68,7 +68,7 @@ def _mixed(value: Array) -> Array:  # uint32, changed in place
 
 
 def unit(bits: Array) -> Array:  # uint32 -> float32 in [0, 1)
-    """Return the upper 24 of 32 random bits as a random number in [0, 1), exact in float32."""
+    """Convert 32 random bits to a random number in [0, 1). The upper 24 bits are used, so float32 holds it exactly."""
     return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 

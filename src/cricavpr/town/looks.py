@@ -1,6 +1,6 @@
-"""The look of houses: a few recurring styles, which each house combines in its own way.
+"""The look of houses. A few styles recur, and each house combines them in its own way.
 
-All decisions are random numbers whose seed is the `key` of the house. Only signs, shutters, doors, advertisements and
+Each decision is a random number from the seed of the house, its `key`. Only signs, shutters, doors, advertisements and
 occasional new paint also depend on the year, so a place stays recognisable.
 """
 
@@ -9,10 +9,10 @@ import numpy as np
 from cricavpr.town.hashing import Array, hash_array, unit
 from cricavpr.town.plan import BACK, FRONT, GARDEN, HALL, HEDGE, ROOF, ROW, SIDE, SLAB, TOWER, Houses, Walls
 
-_DRAWS = 60  # random numbers per wall piece, one for each decision
+_DRAWS = 60  # number of random numbers per wall piece, one for each decision
 FIRST_YEAR = 2012  # year of the database pictures
 
-# Few colours, so that they recur; far apart in lightness, because lightness survives night and fog.
+# The colours are few, so that they recur. They differ in lightness, which is still visible at night and in fog.
 _WALLS = np.array(
     [
         (0.93, 0.91, 0.86), (0.88, 0.80, 0.62), (0.79, 0.60, 0.34), (0.66, 0.31, 0.22), (0.42, 0.22, 0.18),
@@ -32,7 +32,7 @@ _VIVID = np.array(
 )  # fmt: skip
 _STONE = np.array([(0.24, 0.38, 0.18), (0.52, 0.50, 0.46), (0.30, 0.44, 0.20), (0.60, 0.40, 0.32)], np.float32)
 
-# Style: window pitch (m), window width and height (fractions of a cell), sill (fraction), frame (m).
+# A style: window pitch (m), window width and height, sill height (all as fractions of a cell), frame width (m).
 _STYLES = np.array(
     [
         (2.2, 0.48, 0.58, 0.20, 0.12), (3.0, 0.40, 0.60, 0.18, 0.16), (1.8, 0.55, 0.66, 0.16, 0.08),
@@ -52,7 +52,7 @@ def _pick(table: Array, bits: Array) -> Array:  # (S, 3)
 
 
 class _Draws:
-    """Random bits for S wall pieces. Each decision about their look has a number of its own."""
+    """Random bits for S wall pieces. Each decision about their look has a number, which selects its bits."""
 
     def __init__(self, key: Array) -> None:  # (S,) uint32: the seed of the house of each wall piece
         self.key = key
@@ -66,9 +66,9 @@ class _Draws:
         return unit(self.bits(number))
 
     def era(self, number: int, shortest: int, longest: int, year: int) -> Array:  # (S,) uint32
-        """Return the number of the tenant, owner or coat of paint of a house in a year.
+        """Return the number of the tenant, owner or coat of paint that a house has in `year`.
 
-        It grows by one every `shortest` to `longest` years, an interval that each house draws for itself.
+        It grows by one after a fixed number of years, which is drawn for each house from `shortest` to `longest`.
         """
         period = shortest + self.bits(number) % np.uint32(longest - shortest)
         phase = self.bits(number + 1) % period
@@ -112,8 +112,8 @@ class Paints:
         likely = np.where(self.kind == SLAB, 0.7, np.where(self.kind == ROW, 0.42, 0.12))
         self.shop = (self.front & (draws.share(17) < likely)).astype(np.float32)  # 0 or 1
         door = np.where(self.front & (self.kind != TOWER), self.length * (0.15 + 0.7 * draws.share(31)), -50.0)
-        self.door_s = door.astype(np.float32)  # centre of the door, or far off the wall
-        self.wall, self.accent = wall.astype(np.float32), accent.astype(np.float32)  # from here on colours
+        self.door_s = door.astype(np.float32)  # centre of the door; -50, outside the wall, for no door
+        self.wall, self.accent = wall.astype(np.float32), accent.astype(np.float32)  # from here on: colours
         self.lower = self._lower_colour(draws, wall).astype(np.float32)
         self.trim = _pick(_TRIMS, draws.bits(32))
         self.panel, self.panel_mark = _pick(_VIVID, panel_bits), _pick(_VIVID, panel_bits >> np.uint32(8))
@@ -125,7 +125,7 @@ class Paints:
         self.roof_like = self.face == ROOF
 
     def _set_windows(self, draws: _Draws, plain: Array) -> None:
-        """Choose the grid of windows: a style, stretched to fit the wall."""
+        """Choose the grid of windows. It is one of the styles, stretched to fit the wall."""
         slab, tower = (self.kind == SLAB)[:, None], (self.kind == TOWER)[:, None]
         style = np.where(slab, _pick(_RIBBON, draws.bits(7)), _pick(_STYLES, draws.bits(8)))
         style = np.where(tower, np.array(_BELFRY, np.float32), style)
@@ -158,7 +158,7 @@ class Paints:
         return np.where((self.face == HEDGE)[:, None], _pick(_STONE, draws.bits(21)), wall)
 
     def _lower_colour(self, draws: _Draws, wall: Array) -> Array:  # (S, 3)
-        """Return the colour of the ground floor: another colour, or the same one darker."""
+        """Return the colour of the ground floor: another colour, or the colour of the wall, but darker."""
         other = np.where((draws.share(22) < 0.5)[:, None], _pick(_WALLS, draws.bits(23)), wall * np.float32(0.72))
         return np.where((self.front & (draws.share(24) < 0.6))[:, None], other, wall)
 
@@ -167,9 +167,12 @@ class Paints:
         draws: _Draws,
         wall: Array,  # (S, 3)
     ) -> tuple[Array, Array]:  # (S, 4) boxes, (S, 3) colours
-        """Return an area of another colour for almost every second front: a strip, the top storey or half the front."""
+        """Return the area and the colour of an accent: a strip, the top storey or half the front in another colour.
+
+        Almost every second front has an accent; the area is empty for the others.
+        """
         choice, place = draws.share(50), draws.share(51)
-        length, top = self.length, self.eaves + 9  # past any gable
+        length, top = self.length, self.eaves + 9  # higher than any gable
         zero, none = np.zeros_like(length), np.full_like(length, -50.0)
         strip = np.stack([length * (0.1 + 0.5 * place), length * (0.3 + 0.5 * place), self.house_ground, top], axis=1)
         attic = np.stack([zero, length, self.house_ground + (self.storeys - 1) * self.storey, top], axis=1)
@@ -182,7 +185,7 @@ class Paints:
         return box, other
 
     def _panels(self, draws: _Draws) -> Array:  # (S, 4)
-        """Return the rectangles of advertisements. Their place depends on the house, their colours on the tenant."""
+        """Return the rectangles of advertisements. Their position depends only on the house, not on the year."""
         place, size = draws.share(54), draws.share(55)
         wide = self.length * (0.35 + 0.35 * size)
         start = (self.length - wide) * place

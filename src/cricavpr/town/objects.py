@@ -23,9 +23,9 @@ class Bodies:
     half_m: Array  # (B, 3) half sizes along, across, up
     along: Array  # (B, 2) unit direction of the first axis
     colour: Array  # (B, 3)
-    side_colour: Array  # (B, 3): of a box's upright faces
-    passing: Array  # (B,) bool: a car or passer-by, which only hides the town
-    glows: Array  # (B,) bool: the head of a lamp
+    side_colour: Array  # (B, 3) colour of the upright faces of a box
+    passing: Array  # (B,) bool: True for cars and passers-by, False for trees and lamps
+    glows: Array  # (B,) bool: True for the head of a lamp
 
     def __len__(self) -> int:
         return len(self.shape)
@@ -39,7 +39,7 @@ def alike(
     side_colour: Array,  # (B, 3) or (3,)
     glows: bool = False,
 ) -> Bodies:
-    """Return bodies of one kind that are always there, such as trunks of trees, aligned with the axes of the town."""
+    """Return permanent bodies of one kind, such as trunks of trees. They are aligned with the axes of the town."""
     n = len(centre_m)
     return Bodies(
         shape=np.full(n, shape),
@@ -54,7 +54,7 @@ def alike(
 
 
 def joined(parts: Sequence[Bodies]) -> Bodies:
-    """Join several sets of bodies into one, in their order."""
+    """Join several sets of bodies into one, in the given order."""
     return Bodies(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Bodies)))
 
 
@@ -87,7 +87,7 @@ def make_furniture(seed: int, edges: Edges, plan: Plan) -> Furniture:
             u, v = (0.06 + 0.88 * unit_float(seed, 53, p, k, axis) for axis in (0, 1))
             low = corners[0] + (corners[1] - corners[0]) * u
             high = corners[3] + (corners[2] - corners[3]) * u
-            if (u - 0.5) * (u - 0.5) + (v - 0.5) * (v - 0.5) > 0.08:  # the middle is kept free for a church
+            if (u - 0.5) * (u - 0.5) + (v - 0.5) * (v - 0.5) > 0.08:  # keeps the middle of the park free for a church
                 trees.append(low + (high - low) * v)
     trees_m, lamps_m = np.array(trees).reshape(-1, 2), np.array(lamps).reshape(-1, 2)
     key = hash_array(seed, 54, np.arange(len(trees_m)))
@@ -95,8 +95,11 @@ def make_furniture(seed: int, edges: Edges, plan: Plan) -> Furniture:
 
 
 def _piece(edges: Edges, e: int, clear_m: float) -> tuple[Array, Array, Array, float, float]:
-    """Return the start of a street piece, the directions along it and to its right, and the first and last metre along
-    it that are `clear_m` away from the crossings."""
+    """Return the geometry of a street piece: its start, the direction along it, and the direction to its right.
+
+    The last two values are distances from the start, in metres. Between them, points are at least `clear_m` from the
+    crossings at both ends.
+    """
     start, delta = edges.start_m[e], edges.end_m[e] - edges.start_m[e]
     length = float(np.sqrt(delta[0] * delta[0] + delta[1] * delta[1]))
     along = delta / length
@@ -123,7 +126,7 @@ def _line_street(seed: int, edges: Edges, e: int, trees: list[Array], lamps: lis
 
 
 def standing_bodies(furniture: Furniture, camera: Camera, snow: float) -> Bodies:
-    """Return the trees and street lamps in front of the camera."""
+    """Return the trees and street lamps in front of the camera. `snow` is the amount of snow on the trees, 0 to 1."""
     index = np.sort(_in_front(camera, furniture.trees_m, furniture.tree_near, _TREE_REACH_M))
     trees = _trees(furniture.trees_m[index], furniture.tree_key[index], snow)
     index = np.sort(_in_front(camera, furniture.lamps_m, furniture.lamp_near, _LAMP_REACH_M))
@@ -170,7 +173,7 @@ def _in_front(camera: Camera, points_m: Array, near: Buckets, reach_m: float) ->
 # --- cars and passers-by
 
 _CAR_REACH_M, _PERSON_REACH_M = 50.0, 35.0
-_Row = tuple[object, ...]  # the first six fields of Bodies, for one body
+_Row = tuple[object, ...]  # the first six fields of Bodies for one body
 
 _CARS = np.array(
     [
@@ -191,7 +194,7 @@ def passing_bodies(
     camera: Camera,
     scene: Scene,
 ) -> Bodies:
-    """Return the parked cars and passers-by of a scene; none is within arm's reach of the lens."""
+    """Return the parked cars and passers-by of a scene. None of them is very near to the lens."""
     rows: list[_Row] = []
     for e in near.tolist():
         start, along, across, first, last = _piece(edges, e, 4.0)
@@ -236,7 +239,7 @@ def _park_car(rows: list[_Row], camera: Camera, at: Array, along: Array, bits: i
     half, tall = (2.5, 1.1) if van else (2.05 + (bits >> 8 & 7) * 0.04, 0.46)
     body, cabin = (*at, 0.25 + tall), (*(at - along * 0.15), 0.25 + 2 * tall + 0.26)
     dark = np.array([0.06, 0.06, 0.07], np.float32)
-    rows.append((BOX, (*at, 0.16), (half * 0.82, 0.80, 0.16), along, dark, dark))  # wheels and shadow in one
+    rows.append((BOX, (*at, 0.16), (half * 0.82, 0.80, 0.16), along, dark, dark))  # one box for wheels and shadow
     rows.append((BOX, body, (half, 0.86, tall), along, colour, colour * np.float32(0.85)))
     if not van:
         glass = np.array([0.14, 0.16, 0.19], np.float32)

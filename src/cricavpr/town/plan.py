@@ -1,6 +1,6 @@
-"""Divide blocks into parcels, houses and walls: the solid part of the town.
+"""Divide the blocks between streets into parcels, houses and walls.
 
-Everything solid is an upright wall piece with a flat, gabled, stepped or raised upper edge. A pitched roof is drawn as
+Buildings consist of upright wall pieces with a flat, gabled, stepped or raised upper edge. A pitched roof is drawn as
 an upright wall piece too: it stands in the middle of the house, as high as the ridge, in the colour of the tiles. Seen
 from the street, it has the outline of a real roof.
 """
@@ -17,7 +17,7 @@ FRONT, SIDE, BACK, ROOF, HEDGE = range(5)  # faces of a house
 FLAT, GABLE, STEPPED, RAISED = range(4)  # upper edges of a wall
 
 _DEPTH_M = 11.0
-_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulative shares
+_KINDS = ((0.66, ROW), (0.77, SLAB), (0.85, HALL), (0.96, GARDEN), (1.0, TOWER))  # cumulative shares of houses
 _WIDTHS_M = {ROW: (6.0, 14.5), SLAB: (16.0, 27.0), HALL: (13.0, 21.0), GARDEN: (4.5, 11.0), TOWER: (8.0, 10.0)}
 
 
@@ -27,11 +27,11 @@ class Houses:
 
     key: Array  # (H,) uint32: random seed of the house
     kind: Array  # (H,) int32
-    storeys: Array  # (H,) int32, without the ground floor
+    storeys: Array  # (H,) int32 number of storeys above the ground floor
     storey_m: Array  # (H,) float32
     ground_m: Array  # (H,) float32 height of the ground floor
     eaves_m: Array  # (H,) float32
-    width_m: Array  # (H,) float32 of the front
+    width_m: Array  # (H,) float32 width of the front
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Walls:
     a_m: Array  # (W, 2) float64
     b_m: Array  # (W, 2) float64
     eaves_m: Array  # (W,) float32
-    rise_m: Array  # (W,) float32 above the eaves, at the top of the profile
+    rise_m: Array  # (W,) float32 height of the top of the profile above the eaves
     profile: Array  # (W,) int32
     face: Array  # (W,) int32
     house: Array  # (W,) int32
-    two_sided: Array  # (W,) bool: ridges and hedges, which have no inside
+    two_sided: Array  # (W,) bool: ridges and hedges, which are seen from both sides
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
 
 
 class Buckets:
-    """Points sorted into the cells of a grid, so that a search takes the same time in a town of any size."""
+    """Points sorted into the cells of a grid. A search for near points takes the same time in a town of any size."""
 
     def __init__(self, points_m: Array, cell_m: float = 40.0) -> None:  # (N, 2)
         self._cell_m = cell_m
@@ -70,8 +70,8 @@ class Buckets:
         self._order = np.argsort(flat, kind="stable")
         self._starts = np.searchsorted(flat[self._order], np.arange(self._shape[0] * self._shape[1] + 1))
 
-    def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, ascending cell order
-        """Return the indices of all points within `reach_m`, and of some points slightly further away."""
+    def within(self, x_m: float, y_m: float, reach_m: float) -> Array:  # (n,) int64, in the order of cells
+        """Return the indices of all points within `reach_m` of (x_m, y_m), and of some points slightly further away."""
         columns, rows = int(self._shape[0]), int(self._shape[1])
         low = self._low.tolist()
         first = [int((v - reach_m - edge) // self._cell_m) for v, edge in zip((x_m, y_m), low, strict=True)]
@@ -87,7 +87,7 @@ class Buckets:
 
 
 class _Builder:
-    """Rows of houses and walls, which become arrays at the end."""
+    """Lists of houses and walls while the town is built. `arrays` converts them at the end."""
 
     def __init__(self) -> None:
         self.houses: list[tuple[int, int, int, float, float, float, float]] = []
@@ -130,8 +130,8 @@ def make_plan(seed: int, net: StreetNet) -> Plan:
     return Plan(houses, walls, Buckets((walls.a_m + walls.b_m) / 2), np.array(parks).reshape(-1, 4, 2))
 
 
-def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) counter-clockwise building line
-    """Return the corners of a block: its four crossings, moved inwards by half the width of the streets around it."""
+def _block_corners(net: StreetNet, i: int, j: int) -> Array:  # (4, 2) corners of the building line, counter-clockwise
+    """Return the corners of a block. They are its four crossings, moved inwards by half the width of the streets."""
     cross, (ns, ew) = net.crossings_m, net.widths_m
     ring = np.array([cross[i, j], cross[i + 1, j], cross[i + 1, j + 1], cross[i, j + 1]])
     inset = [ew[j] / 2, ns[i + 1] / 2, ew[j + 1] / 2, ns[i] / 2]
@@ -154,7 +154,7 @@ def _meet(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
 
 
 def _build_block(builder: _Builder, seed: int, block: tuple[int, int], corners: Array) -> None:
-    """Build a block. Two opposite sides include the corner parcels; the other two sides lie between them."""
+    """Build the houses on all sides of a block. Two opposite sides include the corners, the others do not."""
     district = 1 + int(3.2 * unit_float(seed, 31, block[0] // 2, block[1] // 2))
     for side in range(4):
         a, b = corners[side], corners[(side + 1) % 4]
@@ -174,8 +174,8 @@ def _build_side(
     keys: tuple[int, ...],
     a: Array,  # (2,) left end of the building line
     b: Array,  # (2,) right end
-    ends: tuple[Array, Array],  # directions of the outermost side walls, from the street inwards
-    corners: bool,  # whether the outermost side walls face streets
+    ends: tuple[Array, Array],  # directions of the first and last side walls, away from the street
+    corners: bool,  # whether the first and last side walls face streets
     district: int,  # usual number of upper storeys
 ) -> None:
     along = _unit(b - a)
@@ -198,7 +198,7 @@ def _build_side(
 
 
 def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tuple[float, float, int]]:
-    """Divide one side of a block, of `length_m` metres, into parcels: (start, stop, kind of house)."""
+    """Divide one side of a block into parcels. Return (start, stop, kind of house) of each, in metres."""
     cuts: list[tuple[float, float, int]] = []
     position = 0.0
     while length_m - position > 0.5:
@@ -220,7 +220,7 @@ def _parcels(keys: tuple[int, ...], length_m: float, corners: bool) -> list[tupl
 
 
 def _build_garden(builder: _Builder, key: int, foot: Array) -> None:
-    """Build a garden between houses: only a low wall or a hedge along the street."""
+    """Build a garden between houses. It has only a low wall or a hedge along the street."""
     height = (0.8, 1.3, 2.2, 1.6)[key % 4]
     house = len(builder.houses)
     builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))
@@ -235,7 +235,7 @@ def _build_park(builder: _Builder, seed: int, block: tuple[int, int], corners: A
     builder.houses.append((key, GARDEN, 0, 3.0, height, height, 8.0))
     for k in range(4):
         a, b = corners[k], corners[(k + 1) % 4]
-        for part in range(4):  # in pieces, so that a search by midpoints finds them; openings between
+        for part in range(4):  # in short pieces, so that a search by midpoints finds them; with openings between them
             piece = (b - a) / 4
             builder.wall(a + piece * (part + 0.06), a + piece * (part + 0.94), height, HEDGE, house, two_sided=True)
     if key >> 8 & 1:
@@ -268,7 +268,7 @@ def _build_house(
         ridge_along = ridge_across = between(6.0, 14.0, key, 4)
     elif kind == SLAB:
         front = (RAISED, 2.6) if roof < 4 else (FLAT, 0.0)
-    elif roof < 4:  # ridge along the street
+    elif roof < 4:  # the ridge is parallel to the street
         side, ridge_along = (GABLE, rise), rise
     elif roof < 6:
         front, ridge_across = (GABLE, rise), rise
@@ -288,7 +288,7 @@ def _build_house(
 
 
 def _storeys(key: int, kind: int, district: int) -> tuple[int, float, float]:
-    """Return upper storeys, storey height and ground-floor height in metres."""
+    """Return the number of upper storeys, and the heights of a storey and of the ground floor in metres."""
     draw = hash_int(key, 5)
     if kind == HALL:
         return draw % 2, between(3.0, 4.5, key, 6), between(4.0, 5.6, key, 7)

@@ -1,7 +1,7 @@
 """Render views of a town: turn a camera and a scene into pixels, for one view or many.
 
-For pixels, only + - * / sqrt floor min max and comparisons are computed. IEEE 754 defines their results to the last
-bit, so a picture is the same on every machine.
+Pixels are computed only with + - * / sqrt floor min max and comparisons. IEEE 754 defines these to the last bit, so a
+picture is the same on every machine.
 """
 
 import signal
@@ -27,7 +27,7 @@ from cricavpr.town.weather import Scene, add_haze, add_precipitation, develop, p
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_CHUNK = 32  # pictures that a process renders at a time
+_CHUNK = 32  # pictures that a process renders before it returns them
 _LAMP_COLOUR = (1.0, 0.80, 0.50)
 _LAMP_REACH_M = 55.0
 _LAMP_HEIGHT_M = 4.7
@@ -38,8 +38,8 @@ class Rendering:
     """A picture, with the depth of each pixel and the number of the surface that it shows."""
 
     image: Array  # (h, w, 3) uint8
-    depth_m: Array  # (h, w) float32 along the optical axis; infinite in the sky
-    surface: Array  # (h, w) int32: SKY, GROUND, wall number, or STANDING + k or PASSING + k for body k
+    depth_m: Array  # (h, w) float32 metres along the optical axis; infinite in the sky
+    surface: Array  # (h, w) int32: SKY, GROUND, a wall, STANDING + k (tree, lamp), PASSING + k (car, passer-by)
 
     def __repr__(self) -> str:
         return "Rendering({} x {} px)".format(*self.depth_m.shape)
@@ -68,7 +68,7 @@ def render_with_depth(
     scene: Scene,
     image_size: tuple[int, int] = (224, 224),  # (h, w) pixels
 ) -> Rendering:
-    """Render one view with the depth in metres and the surface number of every pixel."""
+    """Render one view, with the depth in metres and the surface number of each pixel."""
     height, width = image_size
     shot = Shot(town, camera, scene, image_size)
     buffer = Buffer(height * width)
@@ -82,7 +82,7 @@ def render_with_depth(
 
 
 def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
-    """Return the lit picture: colours times daylight and lamp light, with haze in front of them, and the sky."""
+    """Return the picture with light: surface colours in daylight and lamp light, seen through haze, and the sky."""
     weather, axes = shot.weather, shot.axes
     picture = np.empty_like(buffer.albedo)
     lamps = _lamp_light(buffer, shot) if weather.lamps > 0 else None
@@ -104,7 +104,7 @@ def _light(buffer: Buffer, shot: Shot) -> Array:  # (3, P) float32
 
 
 def _lamp_light(buffer: Buffer, shot: Shot) -> Array:  # (P,) float32
-    """Return the light of street lamps, which falls with the square of the distance."""
+    """Return the light of street lamps on each pixel. It falls with the square of the distance."""
     furniture, camera = shot.town.furniture, shot.camera
     index = np.sort(furniture.lamp_near.within(camera.x_m, camera.y_m, _LAMP_REACH_M))
     right, forward = to_camera_frame(camera, furniture.lamps_m[index, 0], furniture.lamps_m[index, 1])
@@ -129,7 +129,7 @@ def render_arrays(
     workers: int = 1,
     progress: bool | Report = False,
 ) -> Array:  # (N, h, w, 3) uint8
-    """Render views into one array. `workers` is the number of processes; the result does not depend on it.
+    """Render several views into one array. `workers` is the number of processes, which does not affect the result.
 
     Example:
         >>> town = Town(seed=1, places=5)
@@ -154,7 +154,7 @@ def _render_chunk(town: Town, chunk: tuple[list[View], tuple[int, int]]) -> Arra
 
 
 def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """Yield `work(town, job)` for each job, in order. With more than one worker, new processes do the work."""
+    """Yield `work(town, job)` for each job, in order. If `workers` is more than 1, new processes do the work."""
     if workers <= 1 or len(jobs) <= 1:
         yield from map(partial(work, town), jobs)
         return
@@ -169,7 +169,7 @@ def in_order(work: Callable[[Town, Job], Result], town: Town, jobs: Sequence[Job
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Block Ctrl-C for processes that are started in this block. Their parent receives it, and ends them quietly."""
+    """Make processes that are started in this block ignore Ctrl-C. Their parent receives it and ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -180,7 +180,7 @@ def _ctrl_c_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_received: list[Town] = []  # in a worker process: the town, which is sent once
+_received: list[Town] = []  # in a worker process: the town, which is sent only once
 
 
 def _receive(town: Town) -> None:

@@ -1,7 +1,7 @@
-"""The street map: an irregular net of streets of different widths, drawn from a seed.
+"""The street map: an irregular net of streets of different widths, which depends only on a seed.
 
-The net is a grid with uneven spacing and displaced crossings. The part with places is surrounded by one more ring of
-blocks, so that no picture shows the edge of the town.
+The net is a grid with uneven spacing and displaced crossings. Around the part with places there is one more ring
+of blocks, so that no picture shows the edge of the town.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class StreetNet:
     """Crossings and widths of the streets. North-south street i and east-west street j meet at crossing (i, j)."""
 
     crossings_m: Array  # (n, n, 2) float64 x, y
-    widths_m: tuple[Array, Array]  # ((n,), (n,)) of the north-south and of the east-west streets
+    widths_m: tuple[Array, Array]  # ((n,), (n,)) metres: widths of the north-south and of the east-west streets
     edges: "Edges"
 
     @property
@@ -33,21 +33,21 @@ class Edges:
 
     start_m: Array  # (E, 2)
     end_m: Array  # (E, 2)
-    width_m: Array  # (E,) facade to facade
+    width_m: Array  # (E,) from facade to facade
     walk_m: Array  # (E,) width of one pavement
-    street: Array  # (E,) int64: number of the street; north-south streets first
-    cross_m: Array  # (E, 2) width of the street crossed at the start and at the end
+    street: Array  # (E,) int64 number of the street; north-south streets come first
+    cross_m: Array  # (E, 2) widths of the streets that cross it at its start and at its end
     inner: Array  # (E,) bool: inside the part where places lie
 
 
 def make_streets(seed: int, blocks: int) -> StreetNet:
-    """Return a net of `blocks` x `blocks` blocks with a ring of blocks around them."""
+    """Return a net of `blocks` x `blocks` blocks, with one more ring of blocks around them."""
     lines = blocks + 3
     base = [_line_positions(seed, axis, lines) for axis in (0, 1)]
     crossings = np.zeros((lines, lines, 2))
     for i in range(lines):
         for j in range(lines):
-            # Half of the displacement is shared along the street, which makes bends rather than a zigzag.
+            # Crossings of a street share half of their displacement, so that the street bends instead of zigzagging.
             bend_x = between(-9.0, 9.0, seed, 21, i, j // 3)
             bend_y = between(-9.0, 9.0, seed, 22, j, i // 3)
             crossings[i, j, 0] = base[0][i] + bend_x + between(-8.0, 8.0, seed, 23, i, j)
@@ -58,7 +58,7 @@ def make_streets(seed: int, blocks: int) -> StreetNet:
 
 
 def polylines(net: StreetNet) -> list[Array]:  # each (n, 2) metres
-    """Return the streets of the part with places as lines for a map."""
+    """Return the streets in the part with places, each as the points of a line for a map."""
     inside = slice(1, net.lines - 1)
     west_east = [net.crossings_m[inside, j] for j in range(1, net.lines - 1)]
     south_north = [net.crossings_m[i, inside] for i in range(1, net.lines - 1)]

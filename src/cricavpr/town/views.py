@@ -1,4 +1,4 @@
-"""The town with its streets and places, the view of each visit to a place, and a picture while it is being drawn."""
+"""Classes for a town, for its places and the views of them, and for a picture while it is being drawn."""
 
 import math
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from cricavpr.town.weather import CONDITIONS, Scene
 Split = Literal["database", "query", "train"]
 _Spot = tuple[float, float, float, float]  # x_m, y_m, heading_deg, street_deg
 
-PLACE_SPACING_M = 30.0  # more than 25 m, the radius of the evaluation, so positives show the same place
-_PATCH_M, _PATCHES = 12_000, 1_500  # size and number of squares of open sea, one for each seed
+PLACE_SPACING_M = 30.0  # more than 25 m, the radius of the evaluation, so that positives are pictures of the same place
+_PATCH_M, _PATCHES = 12_000, 1_500  # side and number of squares of open sea; the seed decides in which the town lies
 _MAX_PLACES = 30_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """A position on a street, and the nominal direction of the pictures taken there."""
+    """A position on a street, and the nominal viewing direction of the pictures that are taken there."""
 
     id: int
     x_m: float
@@ -48,16 +48,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class View:
-    """Camera and scene of one visit to a place."""
+    """The camera and the scene of one visit to a place."""
 
     camera: Camera
     scene: Scene
 
 
 class Town:
-    """A synthetic town, the same for the same seed on every machine.
+    """A synthetic town. The same seed gives the same town on every machine.
 
-    The layout takes about a second for a thousand places; pictures are rendered later, one by one.
+    Laying out a thousand places takes about a second. Pictures are rendered later, one by one.
 
     Args:
         seed: number that determines the whole town, 0 or more.
@@ -119,9 +119,9 @@ class Town:
         Args:
             place_index: index of the place.
             visit: number of the visit, 0 or more.
-            split: database: taken by day from a mapping car; query: taken years later by a pedestrian in any condition;
-                train: views of both kinds.
-            condition: a key of `CONDITIONS`; None for the condition that belongs to this visit.
+            split: "database" for a view from a mapping car by day. "query" for a view of a pedestrian, years later in
+                any condition. "train" for a view of either kind.
+            condition: a key of `CONDITIONS`, or None for the condition that was drawn for this visit.
 
         Raises:
             InputError: the split or the condition is unknown.
@@ -140,7 +140,7 @@ class Town:
 
 @dataclass(frozen=True)
 class _Habits:
-    """How the views of a split are taken: largest deviations from the pose of the place, and ranges of other values."""
+    """How the views of a split vary: largest deviations from the pose of the place, and ranges of other values."""
 
     along_m: float
     across_m: float
@@ -189,7 +189,7 @@ _VIEWS: dict[Split, _Habits] = {
     "query": _VISITOR,
     "train": replace(_VISITOR, height_m=(1.5, 2.4), years=(FIRST_YEAR, FIRST_YEAR + 10)),
 }
-_MAPPED_SHARE = 0.35  # share of the training views that are taken like those of the database
+_MAPPED_SHARE = 0.35  # share of training views that are taken like database views
 
 
 def _camera(place: Place, habits: _Habits, keys: tuple[int, ...]) -> Camera:
@@ -223,7 +223,7 @@ def _scene(habits: _Habits, keys: tuple[int, ...], condition: str | None) -> Sce
 
 
 def _bell(reach: float, *keys: int) -> float:
-    """Return a number between -reach and reach, small values more often: the mean of four uniform random numbers."""
+    """Return a random number from -reach to reach, more often near 0: the mean of four uniform random numbers."""
     return reach * (sum(unit_float(*keys, 101 + k) for k in range(4)) / 2.0 - 1.0)
 
 
@@ -256,26 +256,26 @@ def _find_places(seed: int, net: StreetNet) -> list[_Spot]:
 
 
 def _heading(seed: int, edge: int, number: int, street_deg: float) -> float:
-    """Return a direction along the street, one way or the other, turned to one side by 10 to 60 degrees."""
+    """Return the heading of a place: one direction of the street, turned by 10 to 60 degrees to one side."""
     way = 180.0 * (hash_int(seed, 71, edge, number) & 1)
     side = 1.0 if hash_int(seed, 72, edge, number) & 1 else -1.0
     return round((street_deg + way + side * between(10.0, 60.0, seed, 73, edge, number)) % 360, 2)
 
 
 def _thin(seed: int, found: list[_Spot], places: int) -> list[Place]:
-    """Choose `places` of the found positions at random, and number them in the order of the streets."""
+    """Choose `places` of the found positions at random. They are numbered in the order of the streets."""
     order = sorted(range(len(found)), key=lambda k: hash_int(seed, 74, k))[:places]
     return [Place(number, *found[k]) for number, k in enumerate(sorted(order))]
 
 
 # --- one picture while it is drawn
 
-SKY, GROUND = -2, -1  # surface numbers; the number of a wall is its row in the plan
-STANDING, PASSING = 1 << 28, 1 << 29  # first surface number of trees and lamps, and of cars and passers-by
+SKY, GROUND = -2, -1  # surface numbers of pixels; the number of a wall is its row in the plan
+STANDING, PASSING = 1 << 28, 1 << 29  # first surface numbers: of trees and lamps, and of cars and passers-by
 
 
 class Shot:
-    """Values that are computed once for a picture of P = h * w pixels; pixels are in rows."""
+    """Values that are computed once for a picture. It has P = h * w pixels, in the order of its rows."""
 
     def __init__(
         self,
@@ -292,11 +292,11 @@ class Shot:
 
 
 class Buffer:
-    """Arrays of a picture while it is being drawn. At first all pixels are sky."""
+    """Arrays of a picture that is being drawn. At first all pixels are sky."""
 
     def __init__(self, pixels: int) -> None:
         self.albedo = np.zeros((3, pixels), np.float32)  # colour in white light
         self.light = np.zeros((3, pixels), np.float32)  # light that the surface emits
         self.direct = np.zeros(pixels, np.float32)  # share of the sunlight that reaches the surface
-        self.forward = np.full(pixels, np.inf, np.float32)  # metres along Y; infinite in the sky
+        self.forward = np.full(pixels, np.inf, np.float32)  # metres along Y of the camera; infinite in the sky
         self.surface = np.full(pixels, SKY, np.int32)

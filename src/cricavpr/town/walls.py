@@ -1,8 +1,8 @@
-"""Draw the upright walls: find which wall a pixel shows, and where on the wall, and paint the pixel.
+"""Draw the upright walls: find the wall that a pixel shows and the point on that wall, and paint the pixel.
 
-The picture is divided into narrow columns. For each column the walls that it meets are listed by distance; a wall that
-does not rise above all nearer ones is left out. A pixel shows the first wall that reaches up to it. Its depth is
-computed from the plane of this wall, so the perspective is exact.
+The picture is divided into narrow columns. For each column, the walls in its direction are listed from near to far. A
+wall that does not rise above all nearer walls is hidden and is left out. A pixel shows the first wall of the list that
+reaches up to it. Its depth is computed from the plane of this wall, so the perspective is exact.
 """
 
 import numpy as np
@@ -20,10 +20,10 @@ _COLUMNS_PER_PIXEL = 2
 
 
 class _Seen:
-    """Wall pieces in front of the camera, in the camera frame. All arrays are (S,) float32, except `index`."""
+    """Wall pieces in front of the camera, in camera coordinates. All arrays are (S,) float32, except `index`."""
 
     def __init__(self, shot: Shot) -> None:
-        """Select walls by distance, facing and field of view."""
+        """Select the walls that are near, face the camera and are in its field of view."""
         camera, plan = shot.camera, shot.town.plan
         walls = plan.walls
         index = np.sort(plan.near.within(camera.x_m, camera.y_m, _REACH_M))
@@ -34,7 +34,7 @@ class _Seen:
         dx, dy = bx - ax, by - ay
         length = np.sqrt(dx * dx + dy * dy)
         ux, uy = dx / length, dy / length
-        offset = ay * ux - ax * uy  # > 0 where the camera stands outside
+        offset = ay * ux - ax * uy  # above 0 if the camera sees the wall from outside
         low, high = float(shot.tangent.min()) - 1e-3, float(shot.tangent.max()) + 1e-3
         keep = (offset > 0) | walls.two_sided[index]
         keep &= (ay > 0.2) | (by > 0.2)
@@ -43,7 +43,7 @@ class _Seen:
         columns = [v[keep].astype(np.float32) for v in (ax, ay, ux, uy, offset, length)]
         self.tangent_low, self.tangent_high, self.index = low, high, index[keep]
         self.a_right, self.a_forward, self.along_right, self.along_forward = columns[:4]  # along: unit direction a to b
-        self.offset, self.length = columns[4:]  # offset: signed distance of the lens from the line of the wall
+        self.offset, self.length = columns[4:]  # offset: signed distance of the lens from the wall
 
 
 def draw_walls(buffer: Buffer, shot: Shot) -> None:
@@ -66,7 +66,8 @@ def draw_walls(buffer: Buffer, shot: Shot) -> None:
 def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple[Array, Array]:
     """Intersect C horizontal directions with S walls.
 
-    Return (C, S) distances in metres along Y, infinite for a miss, and (C, S) slopes (Z / Y) of the walls' upper edges.
+    Return two (C, S) arrays. The first holds distances in metres along Y, infinite where a direction misses a wall. The
+    second holds the slopes (Z / Y) at which the upper edges of the walls are seen.
     """
     step = (seen.tangent_high - seen.tangent_low) / columns
     tangent = (seen.tangent_low + step * (np.arange(columns) + 0.5)).astype(np.float32)[:, None]  # (C, 1)
@@ -91,8 +92,8 @@ def _meetings(walls: Walls, seen: _Seen, height_m: float, columns: int) -> tuple
 def _layers(
     distance: Array,  # (C, S)
     rise: Array,  # (C, S)
-) -> tuple[Array, Array]:  # (K, C) int32 positions in S; (K, C) float32 slopes of the upper edges
-    """List up to K walls of each direction by distance; only walls that rise above all nearer walls are listed."""
+) -> tuple[Array, Array]:  # (K, C) int32 indices of walls; (K, C) float32 slopes of their upper edges
+    """List up to K walls for each direction, from near to far. A listed wall rises above all nearer walls."""
     columns = len(distance)
     which = np.zeros((_LAYERS, columns), np.int32)
     edge = np.full((_LAYERS, columns), -np.inf, np.float32)
@@ -111,7 +112,7 @@ def _layers(
 
 
 def _strike(shot: Shot, seen: _Seen) -> tuple[Array, WallPixels, Array]:
-    """Return the pixels (N,) whose rays hit a wall, where on the wall, and how far away along Y (N,)."""
+    """Find the pixels that show a wall. Return their indices, their points on walls, and their distances along Y."""
     columns = _COLUMNS_PER_PIXEL * shot.image_size[1]
     height_m = np.float32(shot.camera.height_m)
     which, edge = _layers(*_meetings(shot.town.plan.walls, seen, shot.camera.height_m, columns))
@@ -127,7 +128,7 @@ def _strike(shot: Shot, seen: _Seen) -> tuple[Array, WallPixels, Array]:
     closing = np.where(np.abs(closing) < 1e-5, np.float32(1e-5), closing)
     forward = np.take(seen.offset, wall) / closing
     z = height_m + shot.slope[on] * forward
-    # The ground shows between a low wall and what stands behind it.
+    # Below the foot of its wall a pixel shows the ground instead, for example behind a low wall.
     solid = np.flatnonzero((z >= 0) & (forward > 0))
     on, wall = on[solid], wall[solid]
     tangent, closing, forward, z = (v[solid] for v in (tangent, closing, forward, z))
@@ -147,7 +148,7 @@ def _lay_snow(
     roof: Array,  # (N,) bool
     snow: float,
 ) -> None:
-    """Lay snow along every upper edge and over most of the roofs."""
+    """Blend snow into `albedo`: a rim along the upper edge of each wall, and over most of the roofs."""
     columns = (walls.eaves_m[seen.index], walls.rise_m[seen.index], walls.profile[seen.index])
     eaves, rise, profile = (np.take(column, pixels.wall) for column in columns)
     above = pixels.z - wall_tops(pixels.s, np.take(seen.length, pixels.wall), eaves, rise, profile)
@@ -158,9 +159,9 @@ def _lay_snow(
 
 
 def _sunlit(walls: Walls, index: Array, sun_azimuth_deg: float) -> Array:  # (S,) float32
-    """Return the cosine of the angle between the outward normal of each wall and the sun, 0 if the wall faces away.
+    """Return the cosine of the angle between the sun and the outward normal of each wall; 0 if the wall faces away.
 
-    Ridges and hedges, which are seen from both sides, get a medium value.
+    Ridges and hedges, which are seen from both sides, have the fixed value 0.55.
     """
     sun = axes_of(Camera(0, 0, 0, sun_azimuth_deg, 0, 60)).forward
     edge = walls.b_m[index] - walls.a_m[index]

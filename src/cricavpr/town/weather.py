@@ -1,4 +1,4 @@
-"""Weather and time of day: light, air and sky in each condition, and the noise of the camera."""
+"""Weather and time of day: light, haze and sky of each condition, and the sensor noise of the camera."""
 
 from dataclasses import dataclass
 
@@ -15,31 +15,31 @@ class Scene:
 
     condition: str  # one of CONDITIONS
     year: int
-    occluder_seed: int = 0  # seed that decides which cars and passers-by there are
-    occluders: float = 0.0  # share of the parking and pavement slots that are taken
+    occluder_seed: int = 0  # seed of the cars and passers-by
+    occluders: float = 0.0  # share of slots for cars and passers-by that are occupied
     view_seed: int = 0  # seed of the sky, lit windows, falling rain and snow, sensor noise
     exposure: float = 1.0  # gain
     cast: RGB = (1.0, 1.0, 1.0)  # white balance gains
-    noise: float = 0.0  # standard deviation of the sensor noise in grey levels of 255
+    noise: float = 0.0  # standard deviation of the sensor noise, for grey levels 0 to 255
     sun_azimuth_deg: float = 160.0
 
 
 @dataclass(frozen=True)
 class Weather:
-    """Light and air of one condition. Colours are display-referred, 0 to 1."""
+    """Light and haze of one condition. Colours are display values from 0 to 1."""
 
     ambient: RGB
     sun: RGB
     zenith: RGB
     horizon: RGB
-    haze_m: float  # at this distance half of a colour is haze
+    haze_m: float  # metres at which half of a colour is haze
     clouds: float  # 0..1
-    lamps: float = 0.0  # strength of street lamps
-    lit: float = 0.0  # share of lit windows
+    lamps: float = 0.0  # strength of the street lamps, 0..1
+    lit: float = 0.0  # share of windows that are lit
     wet: float = 0.0
     snow: float = 0.0
     grey: float = 0.0  # desaturation
-    noise: float = 1.0  # sensor noise relative to day
+    noise: float = 1.0  # factor of the sensor noise; 1 by day
 
 
 CONDITIONS: dict[str, Weather] = {  # ambient, sun, zenith, horizon, haze_m, clouds
@@ -65,12 +65,12 @@ CONDITIONS: dict[str, Weather] = {  # ambient, sun, zenith, horizon, haze_m, clo
 
 def paint_sky(
     weather: Weather,
-    east: Array,  # (N,) world direction of the ray, per metre of forward
+    east: Array,  # (N,) metres to the east per metre forward along the ray
     north: Array,  # (N,)
-    slope: Array,  # (N,) upwards, same scale
+    slope: Array,  # (N,) metres upwards per metre forward
     view_seed: int,
 ) -> Array:  # (3, N) float32
-    """Return the colour of the sky: a vertical gradient with clouds, which are noise on a high plane."""
+    """Return the colour of the sky: a vertical gradient, with clouds that are noise on a high plane."""
     level = np.sqrt(east * east + north * north + slope * slope)
     up = np.maximum(slope / level, 0)
     ramp = np.minimum(up * (2 - up) * np.float32(1.15), 1)
@@ -92,7 +92,7 @@ def paint_sky(
 
 
 def _smooth_noise(x: Array, y: Array, seed: int) -> Array:
-    """Return value noise from 0 to 1: random numbers on a lattice, with cubic interpolation between them."""
+    """Return smooth noise from 0 to 1: random numbers on a lattice, with cubic interpolation between them."""
     x0, y0 = np.floor(x), np.floor(y)
     fx, fy = x - x0, y - y0
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
@@ -108,7 +108,7 @@ def add_haze(
     distance_m: Array,  # (N,)
     weather: Weather,
 ) -> None:
-    """Blend colours with the colour of the horizon: the further away, the more."""
+    """Blend colours with the colour of the horizon. The share of the horizon grows with the distance."""
     square = distance_m * distance_m
     share = square / (square + np.float32(weather.haze_m**2))
     for c in range(3):
@@ -116,7 +116,7 @@ def add_haze(
 
 
 def add_precipitation(picture: Array, weather: Weather, view_seed: int) -> None:  # (3, h, w) in place
-    """Draw streaks of rain or flakes of snow. Their size is relative to the picture, whatever its number of pixels."""
+    """Draw streaks of rain or flakes of snow. Their size is a fixed share of the picture's size."""
     if weather.wet <= 0 and weather.snow <= 0:
         return
     height, width = picture.shape[1:]
@@ -138,7 +138,7 @@ def _streaks(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32, 0 
 
 
 def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0..1
-    """Return two layers of soft discs, one in every fourth cell of a lattice."""
+    """Return how much of each pixel is snow. Flakes are soft discs in two lattices, in one of four cells on average."""
     falling = np.zeros(x.shape, np.float32)
     for layer, (cells, size) in enumerate(((26, 0.30), (48, 0.26))):
         i, j = np.floor(x * cells), np.floor(y * cells)
@@ -151,7 +151,7 @@ def _flakes(x: Array, y: Array, view_seed: int) -> Array:  # (h, w) float32 in 0
 
 
 def develop(picture: Array, scene: Scene) -> Array:  # (3, h, w) float32 0..1, consumed -> (h, w, 3) uint8
-    """Turn light into a photograph: apply desaturation, exposure, white balance, sensor noise and rounding."""
+    """Turn light into the pixels of a photo: apply desaturation, exposure, white balance, sensor noise and rounding."""
     weather = CONDITIONS[scene.condition]
     if weather.grey > 0:
         grey = picture[0] * np.float32(0.3) + picture[1] * np.float32(0.59) + picture[2] * np.float32(0.11)
@@ -164,7 +164,7 @@ def develop(picture: Array, scene: Scene) -> Array:  # (3, h, w) float32 0..1, c
     for c in range(3):
         levels = picture[c] * np.float32(255 * scene.exposure * scene.cast[c])
         if strength > 0:
-            # Half of the noise is common to the three channels. The sum of two bytes is close to a normal distribution.
+            # Half of the noise is the same in all channels. The sum of two random bytes is nearly normally distributed.
             own = (bits >> np.uint32(5 * c)).astype(np.int32)
             bell = ((own & 255) + ((own >> 8) & 255) - 255).astype(np.float32)
             levels += bell * np.float32(strength / 104.0)

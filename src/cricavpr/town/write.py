@@ -1,7 +1,7 @@
 """Write the pictures of a town to disk, in one of three layouts that this package can read.
 
-In the layout `photos` positions are in EXIF, as in photos of a phone; in `utm` they are in file names, as in most
-benchmarks; `gsv` is the layout of GSV-Cities, training places with a table for each city. A second run writes only
+The layout `photos` has positions in EXIF, like photos of a phone. The layout `utm` has them in file names, like most
+benchmarks. `gsv` is the layout of GSV-Cities: training places with a table for each city. A second run writes only
 missing pictures. The bytes of the files do not depend on the number of workers.
 """
 
@@ -27,7 +27,7 @@ from cricavpr.town.render import in_order, render
 from cricavpr.town.views import Split, Town, View
 
 _MARKER = "town.json"
-_CHUNK = 16  # pictures that a process writes at a time
+_CHUNK = 16  # pictures that a process writes as one job
 _EXIF, _GPS = 0x8769, 0x8825
 _HOURS = {"day": 12, "overcast": 10, "dusk": 20, "night": 23, "rain": 15, "fog": 8, "snow": 13}
 _WINTER = (1, 2, 12)
@@ -39,7 +39,7 @@ class Written:
 
     Attributes:
         pictures: number of pictures of the town that are in the folder now.
-        skipped: number of these pictures that existed before.
+        skipped: number of those pictures that existed before this call and were not written again.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Photo:
-    """One picture to write: what to render, and what to record with it."""
+    """One picture to write: the view to render, and the metadata to record with the picture."""
 
     view: View
     side: str  # database or queries
@@ -88,7 +88,7 @@ def make_town(folder: str | Path, seed: int, places: int, layout: str = "photos"
         >>> make_town(tempfile.mkdtemp(), seed=7, places=3, image_size=(32, 32)).pictures
         6
     """
-    _refuse_foreign(Path(folder))  # here too: laying out a large town takes time
+    _refuse_foreign(Path(folder))  # checked before laying out the town, which takes time
     return write_town(Town(seed, places), folder, layout, **options)  # type: ignore[arg-type]  # checked there
 
 
@@ -109,15 +109,15 @@ def write_town(
     """Write the pictures of a town.
 
     Args:
-        layout: photos: `database/` and `queries/` with position, direction and time in EXIF, not in file names.
-            utm: `images/test/{database,queries}/@easting@northing@...@.jpg`, as in most benchmarks. Published
-            readers split the whole path at @, so the folder's own path must have none.
-            gsv: `Images/CITY/` and `Dataframes/CITY.csv`, as GSV-Cities; several towns may share the folder.
-        jpeg_quality: 1 to 100.
-        queries_per_place: number of query pictures of each place, for photos and utm.
-        queried: indices of the places that have queries, for photos and utm; None for all places.
-        views_per_place: number of pictures of each place for gsv, at least 4.
-        city: name of the city for gsv, of letters and digits; None for "Town" and the seed.
+        layout: "photos" for `database/` and `queries/` with position, direction and time in EXIF, not in file names.
+            "utm" for `images/test/{database,queries}/@easting@northing@...@.jpg`, as in most benchmarks. Published
+            readers split the whole path at @, so the path of `folder` must not contain @.
+            "gsv" for `Images/CITY/` and `Dataframes/CITY.csv`, as in GSV-Cities. Several towns may share the folder.
+        jpeg_quality: quality of the JPEG files, 1 to 100.
+        queries_per_place: number of query pictures of each place, in the layouts "photos" and "utm".
+        queried: indices of the places that have queries, in the layouts "photos" and "utm"; None for all places.
+        views_per_place: number of pictures of each place in the layout "gsv", at least 4.
+        city: name of the city in the layout "gsv", of letters and digits; None for "Town" and the seed, such as Town7.
         workers: number of processes that render.
 
     Raises:
@@ -265,7 +265,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
-    """Record in the folder which town it holds; raise if it already holds another town or other files."""
+    """Record in the folder which town it holds. Raise if it already holds another town or files of other programs."""
     _refuse_foreign(folder)
     marker = folder / _MARKER
     try:
@@ -286,10 +286,10 @@ def _claim(folder: Path, key: str, wish: dict[str, object]) -> None:
 
 
 def _write_chunk(town: Town, chunk: list[_Job], image_size: tuple[int, int], jpeg_quality: int) -> int:
-    """Render pictures and write them as JPEG; return their number. It runs in worker processes.
+    """Render pictures and write them as JPEG files. Return their number. This runs in worker processes.
 
-    Each file gets its name ending in .jpg only when it is complete. Files are not synced, which would take longer than
-    rendering; empty files, which a power cut may leave, count as missing.
+    A file is renamed to .jpg only when it is complete. Files are not synced to disk, because that takes longer than
+    rendering. So a power cut may leave empty files; the next run writes these again.
     """
     for path, photo in chunk:
         image = Image.fromarray(render(town, photo.view.camera, photo.view.scene, image_size))
@@ -321,7 +321,7 @@ def _exif(photo: _Photo) -> bytes:
 
 
 def _degrees(value: float) -> tuple[IFDRational, IFDRational, IFDRational]:
-    """Return degrees, minutes and seconds for EXIF; seconds are exact to 0.00001, a third of a millimetre."""
+    """Return degrees, minutes and seconds for EXIF. Seconds are rounded to 0.00001, a third of a millimetre."""
     units = round(abs(value) * 3600 * 100_000)
     minutes, seconds = divmod(units, 60 * 100_000)
     return IFDRational(minutes // 60, 1), IFDRational(minutes % 60, 1), IFDRational(seconds, 100_000)

@@ -64,14 +64,14 @@ FAULTS = [
         "amstertime-raw",
         "amstertime",
         lambda r: (r / "old/0001.jpg").unlink(),
-        "queries lack number 1",
+        "number 1 is missing in the queries",
     ),
     Fault(
         "a view is missing",
         "amstertime-raw",
         "amstertime",
         lambda r: (r / "new/0002.png").unlink(),
-        "database lack number 2",
+        "number 2 is missing in the database",
     ),
     Fault("a folder is missing", "amstertime-raw", "amstertime", rename("old", "alt"), r"old is not a folder"),
     Fault(
@@ -96,7 +96,7 @@ FAULTS = [
         "amstertime-tree",
         "amstertime",
         first_of_tree("@0001@", "@0003@"),
-        "names number 3, but has the position of number 1",
+        "has number 3, but the position of number 1",
     ),
 ]
 

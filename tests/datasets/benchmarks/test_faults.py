@@ -101,7 +101,7 @@ FAULTS = [
             ("mat empty", written(MAT, ""), "big-endian machine, or is cut off"),
             ("mat is a web page", written(MAT, "<html>404</html>" * 99), "cannot use .*big-endian|damaged"),
             ("mat of something else", lambda root: _other_mat(root, "weights"), "has no variable dbStruct"),
-            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "is not a structure"),
+            ("dbStruct is numbers", lambda root: _other_mat(root, "dbStruct"), "is not a MATLAB structure"),
             ("photos not unpacked", lambda root: shutil.rmtree(root / "000"), r"lists '000/\S+', which is in none"),
             (
                 "queries not unpacked",
@@ -123,12 +123,16 @@ FAULTS = [
             (
                 "a name that is a number",
                 rewritten(dbImageFns=with_cell(4, 3.0)),
-                "entry 5 of its dbImageFns is not a name",
+                "entry 5 of its field dbImageFns is not a name",
             ),
-            ("names left out", rewritten(qImageFns=None), "has no qImageFns, only whichSet, dbImageFns"),
-            ("count of another list", rewritten(numQueries=6816.0), "lists 72 queries but its numQueries says 6,816"),
+            ("names left out", rewritten(qImageFns=None), "has no field qImageFns, only whichSet, dbImageFns"),
+            (
+                "count of another list",
+                rewritten(numQueries=6816.0),
+                "lists 72 queries, but its field numQueries says 6,816",
+            ),
             ("fewer names than counted", rewritten(dbImageFns=cells(["000/000831_pitch1_yaw1.jpg"])), "says 72"),
-            ("no threshold", rewritten(posDistThr=None), "no posDistThr"),
+            ("no threshold", rewritten(posDistThr=None), "no field posDistThr"),
             ("a threshold of nothing", rewritten(posDistThr=0.0), "not a distance in metres"),
         )
     ),
@@ -148,8 +152,16 @@ FAULTS = [
                 lambda root: rename_first(root / TREE, "@0585", "@nan@"),
                 "has no easting, northing in its name",
             ),
-            ("wrong zone", lambda root: rename_first(root / TREE, "@17@T", "@18@T"), "names two places, 509 km apart"),
-            ("wrong hemisphere", lambda root: rename_first(root / TREE, "@17@T", "@17@H"), "two places.*in zone 17S"),
+            (
+                "wrong zone",
+                lambda root: rename_first(root / TREE, "@17@T", "@18@T"),
+                "has two different positions, 509 km apart",
+            ),
+            (
+                "wrong hemisphere",
+                lambda root: rename_first(root / TREE, "@17@T", "@17@H"),
+                "two different positions.*in zone 17S",
+            ),
             (
                 "a zone that is none",
                 lambda root: rename_first(root / TREE, "@17@T", "@71@T"),
@@ -164,11 +176,11 @@ FAULTS = [
         for name, damage, says in (
             ("names cut off", lambda root: cut(root / "pitts30k_test_dbImages.npy"), "dbImages.npy"),
             ("no names", saved("pitts30k_test_qImages.npy", np.array([], "U9")), "lists no photo"),
-            ("positives of other length", lists_shortened, "71 rows for 72 queries"),
+            ("positives of other length", lists_shortened, "71 rows, expected 72 "),
             (
                 "positives beyond the database",
                 saved("pitts30k_test_gt.npy", np.full((72, 1), 72)),
-                "holds index 72, but the 72 database images",
+                "holds the index 72, expected 0 or more and below 72,",
             ),
             ("positives that are a program", evil_list, "pitts30k_test_gt.npy"),
         )
@@ -204,7 +216,7 @@ FAULTS = [
         "svox",
         "svox-all",
         lambda root: rename_first(root / "images/test/queries_rain", "@30@U", "@31@U"),
-        "names two places, 414 km apart",
+        "has two different positions, 414 km apart",
     ),
     Fault(
         "list of paths of other photos", "sf_xl", "sf_xl-night", written(DATABASE_LIST, "a/b.jpg\n"), "lists 'a/b.jpg'"

@@ -315,7 +315,11 @@ FAULTS = [
     ),
     Fault("a table cut short", RAW, VAL, lambda r: cut(r / CPH / "seq_info.csv", 0.6), "seq_info.csv"),
     Fault(
-        "a row is missing", RAW, VAL, table(SF + "raw.csv", lambda rows: rows.pop(1)), "raw.csv has 3 rows and .* has 4"
+        "a row is missing",
+        RAW,
+        VAL,
+        table(SF + "raw.csv", lambda rows: rows.pop(1)),
+        "raw.csv has 3 rows, but .* has 4",
     ),
     Fault(
         "rows do not correspond",
@@ -380,7 +384,7 @@ FAULTS = [
         table(SF + "seq_info.csv", lambda rows: rows[1].update(frame_number="x")),
         "frame_number that is not a whole number",
     ),
-    Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows for 3 queries"),
+    Fault("lists of other length", "msls-lists", VAL, save("msls_val_qIdx.npy", [0, 2, 3]), "4 rows, expected 3 "),
     Fault(
         "picks what is not there",
         "msls-lists",
@@ -393,7 +397,7 @@ FAULTS = [
         "msls-lists",
         VAL,
         save("msls_val_pIdx.npy", [[0], [1], [2], [6]]),
-        "row 3 .* index 6, but the 6 database images",
+        "row 3 .* index 6, expected 0 or more and below 6,",
     ),
     Fault(
         "a list cut short",
@@ -410,7 +414,7 @@ FAULTS = [
         "msls-test-answered",
         "msls-challenge",
         lambda r: (r / "test/athens/query/postprocessed.csv").unlink(),
-        "athens/query/postprocessed.csv is missing. Give all such",
+        "athens/query/postprocessed.csv is missing. Give these tables",
     ),
 ]
 
@@ -423,5 +427,7 @@ def test_damage_is_one_clear_line(fault: Fault, copy_of: Folder) -> None:
 def test_official_queries_that_a_tree_does_not_have_are_counted(copy_of: Folder) -> None:
     root = copy_of("msls-tree")
     (root / "key_mslsval.txt").write_text(" ".join([*(key.ljust(22, "-") for key in OFFICIAL), "elsewhere"]))
-    with pytest.raises(InputError, match=r"lacks 1 of the 5 queries of .*key_mslsval.txt \(first: elsewhere\)"):
+    with pytest.raises(
+        InputError, match=r"does not contain 1 of the 5 queries of .*key_mslsval.txt \(first: elsewhere\)"
+    ):
         open_split("msls-val", root)

@@ -80,7 +80,7 @@ FAULTS = [
         "sped-raw",
         "sped",
         lambda r: (r / "ref/0000003.jpg").unlink(),
-        "database lack number 3",
+        "number 3 is missing in the database",
     ),
 ]
 

@@ -1,7 +1,7 @@
-"""All benchmarks by name, read from their published files.
+"""List all benchmarks by name, and read them from their published files.
 
-`open_split(name, root)` opens a split, such as "pitts30k-test". `cricavpr datasets list` prints all splits. All readers
-raise InputError, with a message of one line, if files are missing or damaged.
+`open_split(name, root)` opens a split, such as "pitts30k-test". `cricavpr datasets list` prints all splits. If files
+are missing or damaged, all readers raise InputError with a message of one line.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def find_split(name: str) -> tuple[Benchmark, Split]:
 
 
 def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
-    """Return a benchmark and some of its splits: all if `name` is the benchmark's key, one if it is a split's name.
+    """Return the benchmark called `name` and all its splits, or the split called `name` and its benchmark.
 
-    If a benchmark and a split have the same name, the split is meant.
+    If a benchmark and a split have the same name, only this split is returned.
 
     Raises:
         InputError: the name is unknown; the message suggests the nearest name.
@@ -74,7 +74,7 @@ def find_splits(name: str) -> tuple[Benchmark, tuple[Split, ...]]:
 
 
 def open_split(name: str, root: Path) -> EvalDataset:
-    """Read a split from the folder of its benchmark, in the first of its file layouts that fits.
+    """Read a split from the folder of its benchmark. The first file layout that fits the folder is used.
 
     Args:
         name: name of the split, such as "pitts30k-test"; see `SPLITS`.

@@ -20,10 +20,10 @@ class Layout:
     """One arrangement of the files of a split on disk.
 
     Attributes:
-        name: such as "raw (dbStruct .mat)" or "@UTM@ tree" (file names hold positions: @easting@northing@...).
-        there: function that returns whether a folder seems to have this layout; it looks for a few file names only.
-        needs: paths below the root that the user must provide; printed by `cricavpr datasets check`.
-        read: function that reads the split from the root; its InputError names what is missing or wrong.
+        name: name of the layout, such as "raw (dbStruct .mat)", or "@UTM@ tree" if file names hold positions.
+        there: function that returns whether a folder seems to have this layout. It only looks for a few file names.
+        needs: paths relative to the root that must exist. `cricavpr datasets check` prints them.
+        read: function that reads the split from the root. It raises InputError if something is missing or wrong.
         split_hash: `EvalDataset.split_hash` of the published files in this layout, or None if it is not recorded.
     """
 
@@ -36,19 +36,20 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """One set of queries that is searched in one database and scored by one rule.
+    """A set of queries with the database in which they are searched, and the rule by which results are scored.
 
     Attributes:
-        name: unique among all splits, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
-        queries, database: expected numbers of images; None where no published number is known.
+        name: unique name of the split, such as "pitts30k-test", "msls-val", "msls-val-11k", "nordland".
+        queries, database: expected numbers of queries and database images, or None if no published number is known.
         rule: how positives are decided, such as "within 25 m".
-        layouts: possible layouts of its files; the first that fits is read.
-        without_positives: expected number of queries without positives; None where unknown.
-        paper_grouping: the grouping that CricaVPR's authors used: "in_order:16", or "in_order:8" for Pittsburgh.
-        unanswered: how the published scoring counts queries without positives: "miss" as misses, "skip" not at all.
-        per_panorama: number of database images cut out of each panorama, if scoring may count at most one hit per
-            panorama; otherwise None.
-        notes: differences from other splits that are published under the same name, and other pitfalls, one per line.
+        layouts: possible layouts of the split's files. The first that fits is read.
+        without_positives: expected number of queries without positives, or None if unknown.
+        paper_grouping: how CricaVPR's authors grouped the images: "in_order:16", or "in_order:8" for Pittsburgh.
+        unanswered: what the published scoring does with a query without positives: "miss" counts it as a miss, "skip"
+            leaves it out.
+        per_panorama: number of database images that were cut out of each panorama. It is given if scoring may count at
+            most one hit per panorama, and is None otherwise.
+        notes: pitfalls, such as differences from other splits that are published under the same name.
     """
 
     name: str
@@ -73,7 +74,8 @@ class Benchmark:
 
     Attributes:
         key: short name, such as "pitts30k" or "tokyo247".
-        source, registration, licence: where to get the data, whether one has to register, and the licence, as known.
+        source, registration, licence: where to get the data, whether one has to register for them, and their licence,
+            as far as known.
     """
 
     key: str
@@ -86,7 +88,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Area:
-    """A circle around a town that contains all photos of its benchmark, to recognise wrong positions."""
+    """A circle around a town that contains all photos of a benchmark. A photo outside has a wrong position."""
 
     town: str
     lat_deg: float
@@ -106,7 +108,7 @@ class Area:
         return zones[0]
 
     def check(self, images: ImageSet) -> ImageSet:
-        """Return the images unchanged; raise InputError if one lies outside the circle.
+        """Return the images unchanged. Raise InputError if an image lies outside the circle.
 
         Positions without a UTM zone are taken to be in the zone of the centre.
         """
@@ -139,14 +141,14 @@ class Area:
 
 
 def first_file(root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first of the paths `names` below `root` that is an existing file; None if there is none."""
+    """Return the first of the paths `root / name` that is an existing file, or None if none exists."""
     return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
-    """Return the first of the paths `names` below `root` that is an existing file; raise InputError if there is none.
+    """Return the first of the paths `root / name` that is an existing file. Raise InputError if none exists.
 
-    `what_now` ends the message: it tells the user what to do.
+    The error message ends with `what_now`, which tells the user what to do.
     """
     found = first_file(root, names)
     if found is None:
@@ -155,12 +157,14 @@ def needed_file(root: Path, names: Sequence[str], what_now: str) -> Path:
 
 
 def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_in: Path) -> Path:
-    """Return the first of `folders` below `root` that contains the photo `names[0]`; raise InputError if none does.
+    """Return the first of the folders that contains the photo `names[0]`. Raise InputError if none does.
 
-    `listed_in` is the file that `names` come from, for the message.
+    Args:
+        root: the folder that `folders` are relative to.
+        listed_in: the file from which `names` were read, for error messages.
     """
     if not names:
-        raise InputError(f"{listed_in} lists no photo. Fetch the list again.")
+        raise InputError(f"{listed_in} lists no photo, expected at least one. Fetch the list again.")
     for folder in folders:
         if (root / folder / names[0]).is_file():
             return root / folder
@@ -171,10 +175,10 @@ def folder_of(root: Path, folders: Sequence[str], names: Sequence[str], listed_i
 
 
 def with_listed_positives(name: str, database: ImageSet, queries: ImageSet, truth: Path, rule: str) -> EvalDataset:
-    """Make a dataset whose positives are read from the numpy file `truth`, one list of database indices per query."""
+    """Make a dataset with positives from the numpy file `truth`. It holds a list of database indices for each query."""
     positives = sorted_indices(truth, read_index_lists(truth), len(database))
     if len(positives) != len(queries):
-        raise InputError(f"{truth} has {len(positives):,} rows for {len(queries):,} queries. Fetch all lists again.")
+        raise InputError(f"{truth} has {len(positives):,} rows, expected {len(queries):,} (queries). Fetch all lists.")
     return EvalDataset(name, database, queries, positives, rule)
 
 
@@ -184,6 +188,7 @@ def in_zone(metres: Metres, zone: str) -> Positions:  # metres: (N, 2)
 
 
 def panoramas(names: Sequence[str], length: int | None = None) -> tuple[str, ...]:
-    """Return the panorama id in each file name: the first `length` letters, or all before the first underscore."""
+    """Return the panorama id in each file name: the first `length` characters, or by default all before the first
+    underscore."""
     files = (name.rpartition("/")[2] for name in names)
     return tuple(file.split("_", 1)[0] if length is None else file[:length] for file in files)

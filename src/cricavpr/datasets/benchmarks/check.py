@@ -20,14 +20,14 @@ from cricavpr.schema import to_plain
 Verdict = Literal["ok", "differs", "missing", "unknown"]  # "unknown": no expected value is known
 State = Literal["as expected", "differs", "nothing there"]
 
-LOOK_FOR = 200_000  # most files looked for on each side (database, queries), evenly spread
-DECODED = 8  # photos decoded on each side, evenly spread
+LOOK_FOR = 200_000  # largest number of files to look for on each side (database, queries)
+DECODED = 8  # number of photos to decode on each side
 _REPORT_EVERY = 1_000  # files
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check: what was checked, the expected and the found value, and the verdict."""
+    """Result of one check: what was checked, the expected value, the found value, and the verdict."""
 
     what: str
     expected: str
@@ -40,8 +40,8 @@ class CheckedSplit:
     """Results of checking the files of one split.
 
     Attributes:
-        layout: name of the layout that the files have, or None if no layout fits.
-        split_hash: hash of the split as read, or None if it could not be read.
+        layout: name of the layout of the files, or None if no layout fits.
+        split_hash: `EvalDataset.split_hash` of the split, or None if the split could not be read.
     """
 
     name: str
@@ -57,13 +57,13 @@ class CheckedSplit:
         return "differs" if verdicts & {"differs", "missing"} else "as expected"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the results as a dict of plain values, which can be written as JSON."""
+        """Return the results as a dict that can be written as JSON."""
         facts = {"layout": self.layout, "split_hash": self.split_hash, "findings": to_plain(self.findings)}
         return {"split": self.name, "state": self.state} | facts
 
 
 def state_of(splits: Iterable[CheckedSplit]) -> State:
-    """Return the state that several splits have in common; "differs" if they have different states."""
+    """Return the state of several splits together: their common state, or "differs" if they have none."""
     states = {split.state for split in splits}
     return states.pop() if len(states) == 1 else "differs"
 
@@ -71,10 +71,12 @@ def state_of(splits: Iterable[CheckedSplit]) -> State:
 def check_split(split: Split, root: Path, report: Report | None = None) -> CheckedSplit:
     """Check the files of a split below the folder `root`. Problems are returned as findings, not raised.
 
-    On each side (database and queries) up to 200,000 files are looked for and 8 photos are decoded, evenly spread.
+    Up to 200,000 files of the database and of the queries are looked for, and 8 photos of each are decoded. They are
+    evenly spread over all photos.
 
     Args:
-        report: called with (files looked for so far, files to look for), first for the database, then for the queries.
+        report: called with the numbers of files looked for so far and in all, first for the database, then for the
+            queries.
     """
     layout = split.layout_of(root)
     if layout is None:
@@ -106,13 +108,13 @@ def _needs(split: Split, root: Path) -> Iterable[Finding]:
             yield Finding(f"{layout.name}: {need}", "exists", *found)
 
 
-def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives of each query
+def _positives(split: Split, rule: str, sizes: NDArray[np.int64]) -> Finding:  # sizes: (Q,) positives per query
     if not sizes.any():
         return Finding("positives", split.rule, "none", "ok" if split.unanswered == "skip" else "differs")
     share = f"{sizes.sum():,} pairs, {sizes.min()} to {sizes.max()} per query"
     if rule == split.rule:
         return Finding("positives", split.rule, share, "ok")
-    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may use its own radius
+    return Finding("positives", split.rule, f"{share}; {rule}", "unknown")  # a list may use another radius
 
 
 def _count(what: str, expected: int | None, found: int) -> Finding:
@@ -160,5 +162,5 @@ def _hash(layout: Layout, digest: str) -> Finding:
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Return at most `at_most` of the row numbers 0 to count - 1, evenly spread, with the first and the last."""
+    """Return up to `at_most` of the numbers 0 to count - 1. They are evenly spread, with the first and the last."""
     return sorted(set(np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()))

@@ -1,7 +1,7 @@
 """Read dbStruct, the MATLAB structure in which Pittsburgh and Tokyo 24/7 list images, positions and thresholds.
 
 Source: the specifications published with Arandjelović et al., "NetVLAD" (CVPR 2016). Fields are looked up by name, so
-the longer variant with time stamps (Tokyo Time Machine) can be read too.
+the variant with additional time stamps (Tokyo Time Machine) can be read too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DbStruct:
 
     Attributes:
         path: the .mat file.
-        database, queries: image names, spelled and ordered as in the file.
+        database, queries: image names, with the spelling and order of the file.
         database_m, queries_m: (N, 2) easting and northing of the images, in metres.
         radius_m: largest distance between a query and its positives.
     """
@@ -38,18 +38,18 @@ class DbStruct:
 
 
 def read_db_struct(path: Path) -> DbStruct:
-    """Read a published .mat file; no code in the file is run."""
+    """Read a published .mat file without running code in it."""
     try:
         fields = read_variable(path, "dbStruct")
         if not isinstance(fields, dict):
-            raise Unreadable("its dbStruct is not a structure")
+            raise Unreadable("its dbStruct is not a MATLAB structure")
         database = _names(fields, "dbImageFns", "dbImage")
         queries = _names(fields, "qImageFns", "qImage")
         _check_count(fields, len(database), "database images", "numImages", "numDb")
         _check_count(fields, len(queries), "queries", "numQueries", "numQ")
         radius_m = _number(_field(fields, "posDistThr"))
         if radius_m is None or not 0 < radius_m < 1e6:
-            raise Unreadable("its posDistThr is not a distance in metres")
+            raise Unreadable("its posDistThr, the radius, is not a distance in metres")
         metres = _metres(fields, "utmDb", database), _metres(fields, "utmQ", queries)
         return DbStruct(path, database, queries, *metres, radius_m)
     except OSError as error:
@@ -62,39 +62,39 @@ def _field(fields: dict[str, Any], *names: str) -> Any:
     for name in names:
         if name in fields:
             return fields[name]
-    raise Unreadable(f"its dbStruct has no {names[0]}, only {', '.join(fields) or 'nothing'}")
+    raise Unreadable(f"its dbStruct has no field {names[0]}, only {', '.join(fields) or 'nothing'}")
 
 
 def _names(fields: dict[str, Any], *names: str) -> tuple[str, ...]:
     cells = _field(fields, *names)
     cells = [cells] if isinstance(cells, str) else cells
     if not isinstance(cells, list) or not cells:
-        raise Unreadable(f"its {names[0]} is not a list of names")
+        raise Unreadable(f"its field {names[0]} is not a list of names")
     for number, cell in enumerate(cells, start=1):
         if not isinstance(cell, str) or not cell or "\0" in cell:
-            raise Unreadable(f"entry {number} of its {names[0]} is not a name")
+            raise Unreadable(f"entry {number} of its field {names[0]} is not a name")
     return tuple(cells)
 
 
 def _metres(fields: dict[str, Any], field: str, names: Sequence[str]) -> Metres:
-    """Return the positions of `field` as (N, 2) metres. The file holds (2, N), or (2,) for a single image."""
+    """Return the positions in a field as (N, 2) metres. The file has shape (2, N), or (2,) for a single image."""
     array = _field(fields, field)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise Unreadable(f"its {field} is not an array of numbers")
+        raise Unreadable(f"its field {field} is not an array of numbers")
     rows = array.astype(np.float64).reshape(2, 1) if array.shape == (2,) else array.astype(np.float64)
     if rows.shape != (2, len(names)):
-        raise Unreadable(f"its {field} has shape {array.shape}, but {len(names):,} images need (2, {len(names)})")
+        raise Unreadable(f"its field {field} has shape {array.shape}, but {len(names):,} images need (2, {len(names)})")
     bad = ~np.isfinite(rows).all(axis=0)
     if bad.any():
         at = int(np.argmax(bad))
-        raise Unreadable(f"its {field} has no position for image {at + 1}, {names[at]!r}")
+        raise Unreadable(f"its field {field} has no position for image {at + 1}, {names[at]!r}")
     return rows.T
 
 
 def _check_count(fields: dict[str, Any], count: int, what: str, *names: str) -> None:
     stated = next((_number(fields[name]) for name in names if name in fields), None)
     if stated is not None and stated != count:
-        raise Unreadable(f"it lists {count:,} {what} but its {names[0]} says {stated:,.0f}")
+        raise Unreadable(f"it lists {count:,} {what}, but its field {names[0]} says {stated:,.0f}")
 
 
 def _number(value: Any) -> float | None:

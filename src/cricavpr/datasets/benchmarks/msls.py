@@ -1,10 +1,10 @@
 """Mapillary Street-Level Sequences (MSLS): two versions of the validation set, training cities, and the challenge.
 
 Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020). Two lists of queries are called "MSLS-val". The
-official list has 740 queries: those of the subtask `all` that are not panoramas and have a database image within 25 m.
+official list has the 740 queries of the subtask `all` that are not panoramas and have a database image within 25 m.
 VPR-datasets-downloader, which writes positions into file names (@UTM@ tree), keeps all queries except panoramas, about
-11,000; on these the same weights score 3 to 5 points lower. Both lists search the same 18,871 database images. Neither
-uses headings, although papers mention a limit of 40 degrees.
+11,000. With these queries the recall of the same weights is 3 to 5 points lower. Both lists search the same 18,871
+database images. Neither uses headings for positives, although papers mention a limit of 40 degrees.
 """
 
 from __future__ import annotations
@@ -54,33 +54,33 @@ RADIUS_M = 25.0
 RULE = "within 25 m"
 NO_POSITIVES = "none: the ground truth is not in this folder"
 
-KEY_LIST = "key_mslsval.txt"  # from the repository Lu-Feng/MSLS-val: keys of the 740 queries, separated by spaces
+KEY_LIST = "key_mslsval.txt"  # from Lu-Feng/MSLS-val on GitHub: the keys of the 740 queries
 _NPY_DATABASE, _NPY_QUERIES = "msls_val_dbImages.npy", "msls_val_qImages.npy"
 _NPY_USED, _NPY_POSITIVES, _NPY_ALL_IN_ONE = "msls_val_qIdx.npy", "msls_val_pIdx.npy", "msls_val_gt_25m.npy"
 _LIST_FOLDERS = ("", "msls_val/", "datasets/msls_val/")
-_TREES = ("images/val", "val", "images/test", "test", ".")  # the downloader makes test a link to val
+_TREES = ("images/val", "val", "images/test", "test", ".")  # in the downloader's tree, test is a link to val
 
 
 # --- from the published csv tables
 
 
 def read_train_val(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
-    """Read all images of validation or training cities except panoramas, as VPR-datasets-downloader does."""
+    """Read all images of validation or training cities, without panoramas, as VPR-datasets-downloader does."""
     return _read_cities(name, root, [f"train_val/{city}" for city in cities])
 
 
 def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
     """Read test cities as one database. Queries have positives only if the released ground truth is in the folder.
 
-    The ground truth is `test/<city>/{query,database}/postprocessed.csv`, with the columns of this table in `train_val`.
-    The names of unknown files beside the images are added to `rule`. Panoramas are kept: only the ground truth tells
-    which images are panoramas, and the dataset must have the same images with and without ground truth.
+    The ground truth is `test/<city>/{query,database}/postprocessed.csv`, a table with the same columns as in
+    `train_val`. If there are unknown files beside the images, `rule` lists their names. Panoramas are kept, because the
+    dataset must have the same images with and without ground truth, and only the ground truth marks panoramas.
     """
     places = [root / "test" / city / side / POSED for city in cities for side in ("query", "database")]
     there = [place for place in places if place.exists()]
     if there and len(there) < len(places):
         missing = next(place for place in places if place not in there)
-        raise InputError(f"{there[0]} exists, but {missing} is missing. Give all such tables, or none.")
+        raise InputError(f"{there[0]} exists, but {missing} is missing. Give these tables for all cities, or for none.")
     below = [f"test/{city}" for city in cities]
     dataset = _read_cities(name, root, below, posed=bool(there), subtask=True, with_panoramas=True)
     if odd := unknown_files(root, cities):
@@ -90,7 +90,7 @@ def read_challenge(root: Path, name: str, cities: Sequence[str]) -> EvalDataset:
 
 
 def unknown_files(root: Path, cities: Sequence[str] = TEST_CITIES) -> tuple[str, ...]:
-    """Return the files in folders of test cities that this reader does not know, as paths relative to `root`."""
+    """Return the paths, relative to `root`, of files in the folders of test cities that this reader does not know."""
     known = {"images", "query", "database", RAW, POSED, SEQUENCES, SUBTASKS}
     folders = [folder for city in cities for folder in (f"test/{city}", f"test/{city}/query", f"test/{city}/database")]
     odd = [f"{folder}/{name}" for folder in folders for name in _listing(root / folder) if name not in known]
@@ -113,7 +113,8 @@ def _read_cities(
 ) -> EvalDataset:
     """Read several cities as one database.
 
-    Positives are searched within each city: cities in different UTM zones may have equal eastings and northings.
+    Positives are searched only in the city of the query, because cities in different UTM zones may have equal eastings
+    and northings.
     """
     read = partial(read_side, root, posed=posed, subtask=subtask, with_panoramas=with_panoramas)
     sides = [(read(city, "database"), read(city, "query")) for city in cities]
@@ -123,7 +124,7 @@ def _read_cities(
         if database.positions is None or queries.positions is None:
             positives += [np.empty(0, np.int64)] * len(queries)
         else:
-            # The released ground truth may have zones for only one of the two: join_utm_sides then ignores them.
+            # In the released ground truth only one side may have zones; join_utm_sides then ignores zones.
             found = join_utm_sides(name, database, queries, RADIUS_M).positives
             positives += [indices + first for indices in found]
         first += len(database)
@@ -133,9 +134,9 @@ def _read_cities(
 
 
 def _joined(root: Path, parts: Sequence[ImageSet]) -> ImageSet:
-    """Join sets of images with the same root. A field that is missing in one set is left out."""
+    """Join sets of images in the same root. A field that is None in one of the sets is None in the result."""
     positions = [part.positions for part in parts if part.positions is not None and part.positions.zones is not None]
-    alone = parts[0].positions if len(parts) == 1 else None  # metres of several cities need a zone
+    alone = parts[0].positions if len(parts) == 1 else None  # cannot be compared without zones
     keys = [part.keys for part in parts if part.keys is not None]
     frames = [part.frames for part in parts if part.frames is not None]
     conditions = [part.conditions for part in parts if part.conditions is not None]
@@ -165,8 +166,9 @@ def _only(dataset: EvalDataset, rows: Sequence[int]) -> EvalDataset:
 def read_lists(root: Path) -> EvalDataset:
     """Read the official validation set from the .npy lists of GSV-Cities or of OpenVPRLab.
 
-    GSV-Cities lists 747 query names, of which `msls_val_qIdx.npy` selects 740; row i of `msls_val_pIdx.npy` holds the
-    positives of the i-th selected query. OpenVPRLab lists the 740 names, with positives in `msls_val_gt_25m.npy`.
+    GSV-Cities lists the names of 747 queries, and `msls_val_qIdx.npy` selects 740 of them. Row i of `msls_val_pIdx.npy`
+    holds the positives of the i-th selected query. OpenVPRLab lists the names of the 740 queries only, and has their
+    positives in `msls_val_gt_25m.npy`.
     """
     listed = _list(root, _NPY_DATABASE)
     names = read_names(listed)
@@ -186,7 +188,7 @@ def _listed_queries(root: Path) -> tuple[str, ...]:
     if rows.size and not (rows.min() >= 0 and rows.max() < len(names)):
         worst = int(rows.max() if rows.min() >= 0 else rows.min())
         raise InputError(
-            f"{used} selects query {worst}, but {listed} has {len(names):,} queries, counted from 0. Fetch both again."
+            f"{used} selects query {worst}, but {listed} has {len(names):,} queries, numbered from 0. Fetch both again."
         )
     return tuple(names[row] for row in rows.tolist())
 
@@ -198,7 +200,7 @@ def _find_list(root: Path, name: str) -> Path | None:
 def _list(root: Path, name: str) -> Path:
     places = [folder + name for folder in _LIST_FOLDERS]
     return needed_file(
-        root, places, "Put all lists of GSV-Cities, or all of OpenVPRLab, into it or into msls_val/ below it"
+        root, places, "Put all lists of GSV-Cities, or all of OpenVPRLab, into this folder or its msls_val/"
     )
 
 
@@ -211,20 +213,23 @@ def read_all_utm(root: Path) -> EvalDataset:
 
 
 def read_official_utm(root: Path) -> EvalDataset:
-    """Read the @UTM@ tree (positions in file names), but only the official queries, by the list of their keys."""
+    """Read the @UTM@ tree (positions in file names), but keep only the queries in the official list of keys."""
     whole = replace(read_all_utm(root), name="msls-val")
     listed, official = _official_keys(root)
     keys = whole.queries.keys or ()
     if missing := official - set(keys):
         raise InputError(
-            f"{whole.queries.root} lacks {len(missing):,} of the {len(official):,} queries of {listed} "
+            f"{whole.queries.root} does not contain {len(missing):,} of the {len(official):,} queries of {listed} "
             f"(first: {min(missing)}). Make the @UTM@ tree again from all images, or check the list."
         )
     return _answered(_only(whole, [row for row, key in enumerate(keys) if key in official]))
 
 
 def _official_keys(root: Path) -> tuple[Path, set[str]]:
-    """Return the path of the list of official queries, and their keys: 740, or 747 with those without positives."""
+    """Return the path of the list of official queries, and their keys.
+
+    The list has 740 keys, or 747 if it includes queries without positives.
+    """
     if _has_subtasks(root):
         return root / "train_val", {key for city in VAL_CITIES for key in _subtask_keys(root / "train_val" / city)}
     listed = first_file(root, [KEY_LIST])
@@ -252,7 +257,8 @@ def _tree(root: Path) -> Path | None:
 def _has_photos(root: Path, cities: Sequence[str]) -> bool:
     """Return whether one of the cities has both photos and a table.
 
-    VPR-datasets-downloader moves the photos away and leaves the tables; users of .npy lists may have photos only.
+    Both are needed: VPR-datasets-downloader moves the photos away and leaves the tables, and users of .npy lists may
+    have only photos.
     """
     queries = [root / city / "query" for city in cities]
     return any(_listing(query / "images") and any(query.glob("*.csv")) for query in queries)
@@ -296,7 +302,7 @@ _OFFICIAL = Split(
     ),
     notes=(
         "the official queries; msls-val-11k, also called MSLS-val, has other queries: recall is 3 to 5 points lower",
-        "scored over both cities together (498 queries in cph, 242 in sf); averaging two recalls gives another number",
+        "recall is over all queries of both cities (498 in cph, 242 in sf); the mean of two recalls is another number",
         "headings are not used; image sizes vary",
     ),
 )
@@ -328,9 +334,9 @@ def _challenge_split(name: str, cities: Sequence[str]) -> Split:
     queries, database = (sum(TEST_COUNTS[city][side] for city in cities) for side in (0, 1))
     scope = "all test cities in one database" if len(cities) > 1 else "this city's database alone"
     notes = (
-        f"{scope}; the challenge accepts a search per city and one of all cities, which give different numbers",
-        "counts are of the subtask `all`, which alone is scored; papers print those of all images, 27,092 / 38,770",
-        "the ground truth is on the data set's page since April 2026; it is read from postprocessed.csv of each city",
+        f"{scope}; the challenge accepts a search per city or over all cities, which give different numbers",
+        "counts are of the scored subtask `all`; papers print those of all images: 27,092 / 38,770",
+        "the ground truth is on the data set's page (since April 2026); it is read from postprocessed.csv of each city",
     )
     layouts = (_raw([f"test/{city}" for city in cities], read, (SEQUENCES, SUBTASKS)),)
     rule = "within 25 m, if the ground truth is in the folder"

@@ -1,8 +1,8 @@
 """Read the tables of Mapillary Street-Level Sequences (MSLS).
 
-The queries and the database of a city have four csv files each, with the same images in the same order. Columns are
-looked up by name; the sequence in `seq_info.csv` may be called `sequence_key` or, as in the data set's description,
-`sequence_id`. Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020).
+The queries and the database of a city have four csv files each. The four files list the same images in the same order.
+Columns are looked up by name. The column of the sequence in `seq_info.csv` may be called `sequence_key` or, as in the
+data set's description, `sequence_id`. Source: Warburg et al., "Mapillary Street-Level Sequences" (CVPR 2020).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cricavpr.geo import Degrees, Metres, Positions, off_the_map, zones_of
 
 Side = Literal["query", "database"]
 
-APART_M = 1_000.0  # positions in raw.csv and postprocessed.csv agree to centimetres; if this far apart, one is wrong
+APART_M = 1_000.0  # positions in raw.csv and postprocessed.csv agree to centimetres; if further apart, one is wrong
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 RAW, POSED, SEQUENCES, SUBTASKS = "raw.csv", "postprocessed.csv", "seq_info.csv", "subtask_index.csv"
@@ -34,13 +34,13 @@ def read_side(
 ) -> ImageSet:
     """Read the tables of the queries or of the database of a city.
 
-    Images are in the order of the tables. The key of an image is its sequence, its frame the number in the sequence.
+    Images are in the order of the tables. The key of an image is its sequence; its frame is its number in the sequence.
 
     Args:
         city: path of the city's folder below `root`, such as "train_val/cph".
-        posed: True to read positions, from postprocessed.csv. If raw.csv exists, it adds UTM zones and marks panoramas;
-            in train_val it must exist.
-        subtask: True to keep only the images of the subtask `all`, which subtask_index.csv marks.
+        posed: True to read positions from postprocessed.csv. If raw.csv exists, it tells UTM zones and which images are
+            panoramas. It must exist in train_val.
+        subtask: True to keep only the images of the subtask `all`, which are marked in subtask_index.csv.
         with_panoramas: True to keep panoramas.
     """
     folder = root / city / side
@@ -48,7 +48,8 @@ def read_side(
     keys, sequences = table["key"], table.get("sequence_key") or table.get("sequence_id")
     if twice := [key for key, times in Counter(keys).items() if times > 1]:
         raise InputError(
-            f"{folder / SEQUENCES} has {len(twice):,} keys twice (first: {twice[0]!r}). Restore the table."
+            f"{folder / SEQUENCES} must list each key once, got {len(twice):,} keys twice (first: {twice[0]!r}). "
+            "Restore the table."
         )
     poses: _Poses = _poses(folder, keys, required=city.startswith("train_val")) if posed else (None, None, None)
     positions, conditions, panoramas = poses
@@ -76,7 +77,7 @@ _Poses = tuple[Positions | None, tuple[str, ...] | None, NDArray[np.bool_] | Non
 def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
     """Return positions, conditions and a mask of panoramas.
 
-    The mask comes from raw.csv and is None if this file does not exist; if it is `required`, raise instead.
+    The mask comes from raw.csv, and is None if this file does not exist. If `required`, raise if it does not exist.
     """
     posed, raw = folder / POSED, folder / RAW
     table = read_columns(posed, ("key", "easting", "northing"), ("night",))
@@ -95,7 +96,7 @@ def _poses(folder: Path, keys: Sequence[str], *, required: bool) -> _Poses:
 def _must_correspond(path: Path, keys: Sequence[str], other: Path, expected: Sequence[str]) -> None:
     restore = "All tables of a city must have the same rows; restore all of them from one download."
     if len(keys) != len(expected):
-        raise InputError(f"{path} has {len(keys):,} rows and {other} has {len(expected):,}. {restore}")
+        raise InputError(f"{path} has {len(keys):,} rows, but {other} has {len(expected):,}. {restore}")
     for row, (key, wanted) in enumerate(zip(keys, expected, strict=True)):
         if key != wanted:
             raise InputError(f"row {row} has key {key!r} in {path}, but {wanted!r} in {other}. {restore}")
@@ -132,9 +133,9 @@ def _frames(path: Path, texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _in_zones(metres: Metres, degrees: Degrees, raw: Path, posed: Path) -> Positions:
-    """Return the metres of one table in the UTM zone in which they agree with the degrees of the other table.
+    """Return the metres of one table, with the UTM zone in which they agree with the degrees of the other table.
 
-    Near the border of two zones this may be the neighbouring zone.
+    Near the border of two zones this may be the zone next to the one that contains the degrees.
     """
     for row, (lat, lon) in enumerate(degrees.tolist()):
         if reason := off_the_map(lat, lon):

@@ -1,10 +1,10 @@
-"""Nordland: one railway journey, filmed in four seasons. Frames of the same number show the same place.
+"""Nordland: one railway journey, filmed in four seasons. Frames with the same number show the same place.
 
 Source: NRK, "Nordlandsbanen minutt for minutt"; lists of Patch-NetVLAD (Hausler et al., CVPR 2021), VPR-Bench
-(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists are called Nordland. They differ in frames, tolerance and
-which season is the database, and in recall by up to ten points; each is a split of its own here. A frame number is the
-position in the cleaned list, which keeps 27,592 of the film's seconds, without tunnels and stops. Both seasons must be
-numbered by this list.
+(Zaffar et al., IJCV 2021) and Olid et al. 2018. Four lists of frames are called Nordland. They differ in their
+frames, in their tolerance and in the season of the database. Recall differs by up to ten points, so each list is a
+separate split here. The split `nordland` uses a cleaned list: one frame per second of film, without tunnels and stops,
+27,592 in all. The number of a frame is its position in this list, and both seasons must be numbered by it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from cricavpr.errors import InputError
 from cricavpr.files import read_lines
 from cricavpr.geo import Positions, within_radius
 
-TREE_SPACING_M = 25 / 10.5  # between frames of the @UTM@ tree: within 25 m are 10 frames (23.8 m), not 11 (26.2 m)
-DATABASE, QUERIES = "summer", "winter"  # in VPR-Bench's list the other way round
+TREE_SPACING_M = 25 / 10.5  # between frames of the @UTM@ tree: 10 frames (23.8 m) are within 25 m, 11 (26.2 m) are not
+DATABASE, QUERIES = "summer", "winter"  # in VPR-Bench's list the seasons are swapped
 
 CLEAN_LIST = "cleanImageNames.txt"
 _LISTS = "nordland_imageNames_index.txt", "nordland_imageNames_query.txt"
@@ -48,8 +48,8 @@ _NPY = ("Nordland_dbImages.npy", "Nordland_qImages.npy", "Nordland_gt.npy")
 
 
 def read_frames(root: Path) -> EvalDataset:
-    """Read the frames of two seasons. The cleaned list, which both seasons share, gives each frame its number."""
-    why = "Put this list of the 27,592 frames beside the seasons' folders: it numbers the frames of both seasons alike"
+    """Read the frames of two seasons. A frame's number is its position in the cleaned list for both seasons."""
+    why = "Put this list of the 27,592 frames beside the seasons' folders: it numbers their frames"
     listed = needed_file(root, (CLEAN_LIST,), why)
     files = [line.rpartition("/")[2] for line in _lines(listed)]
     database, queries = (_listed_season(root, season, files, listed) for season in (DATABASE, QUERIES))
@@ -57,7 +57,7 @@ def read_frames(root: Path) -> EvalDataset:
 
 
 def read_utm(root: Path) -> EvalDataset:
-    """Read the @UTM@ tree, whose file names hold artificial positions: frame i has the northing i x 2.381 m."""
+    """Read the @UTM@ tree, whose file names hold artificial positions. The northing of frame i is i x 2.381 m."""
     return paired("nordland", *read_tree(root, TREE_SPACING_M), 10, "within 10 frames")
 
 
@@ -71,8 +71,8 @@ def _listed_season(root: Path, season: str, files: Sequence[str], listed: Path) 
     there = set(find_files(folder, IMAGES)[0])
     if missing := [file for file in files if file not in there]:
         raise InputError(
-            f"{folder} lacks {len(missing):,} of the {len(files):,} frames of {listed} (first: {missing[0]}). "
-            "Unpack all frames under their original names; both seasons are numbered by this list."
+            f"{folder} does not contain {len(missing):,} of the {len(files):,} frames of {listed} (first: "
+            f"{missing[0]}). Unpack all frames under their original names; both seasons are numbered by this list."
         )
     return ImageSet(folder, tuple(files), frames=np.arange(len(files)))
 
@@ -90,7 +90,8 @@ def _lines(listed: Path) -> list[str]:
 def read_patchnetvlad(root: Path) -> EvalDataset:
     """Read Patch-NetVLAD's `nordland.npz` and its two lists of names.
 
-    The npz file places frame i at (i, i), so neighbouring frames are 1.41 apart, and its radius of 10 reaches 7 frames.
+    The npz file gives frame i the position (i, i) and sets a radius of 10. Neighbouring frames are 1.41 apart, so the
+    positives of a query are within 7 frames.
     """
     why = "Copy it from Patch-NetVLAD's code and put it beside the frames"
     truth = needed_file(root, _TRUTHS, why)
@@ -105,7 +106,7 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
             )
         sides.append(ImageSet(root, names, frames=np.arange(len(names))))
     if radius.size != 1:
-        raise InputError(f"{truth} has {radius.size} values for posDistThr. Fetch it again from Patch-NetVLAD.")
+        raise InputError(f"{truth} must have one posDistThr, got {radius.size}. Fetch it again from Patch-NetVLAD.")
     metres = float(radius.reshape(-1)[0])
     base, asked = (Positions(rows.astype(np.float64)) for rows in (base_m, asked_m))
     positives = tuple(within_radius(base, asked, metres))
@@ -115,7 +116,7 @@ def read_patchnetvlad(root: Path) -> EvalDataset:
 
 
 def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
-    """Return the listed paths relative to `root`, even if the list has them relative to the folder above `root`."""
+    """Return the listed paths relative to `root`. In the list they may be relative to the parent folder of `root`."""
     names = tuple(line.removeprefix("./") for line in lines)
     if not (root / names[0]).is_file():
         names = tuple(name.partition("/")[2] or name for name in names)
@@ -130,12 +131,13 @@ def _below(root: Path, lines: Sequence[str], listed: Path) -> tuple[str, ...]:
 def read_vpr_bench(root: Path) -> EvalDataset:
     """Read VPR-Bench's folders `ref/` (winter, the database) and `query/` (summer).
 
-    The positives of query i are in `ground_truth_new.npy`; without this file they are the frames 10i-1 to 10i+1.
+    The positives are read from `ground_truth_new.npy`. Without this file, the positives of query i are the frames 10i-1
+    to 10i+1.
     """
     database, queries = read_numbered_folder(root / "ref"), read_numbered_folder(root / "query")
     for images in (database, queries):
         if not np.array_equal(images.frames if images.frames is not None else (), np.arange(len(images))):
-            raise InputError(f"the photos in {images.root} are not numbered from 0 without a gap. Unpack them again.")
+            raise InputError(f"the photos in {images.root} must be numbered from 0 without a gap. Unpack them again.")
     truth = root / _VPR_BENCH
     if not truth.exists():
         if not (len(queries) - 1) * 10 < len(database) <= len(queries) * 10 + 9:
@@ -154,7 +156,10 @@ def read_vpr_bench(root: Path) -> EvalDataset:
 
 
 def read_npy(root: Path) -> EvalDataset:
-    """Read VPR-Bench's split from the three lists of GSV-Cities' code: `Nordland_{dbImages,qImages,gt}.npy`."""
+    """Read the split of VPR-Bench from three lists: `Nordland_dbImages.npy`, `Nordland_qImages.npy`, `Nordland_gt.npy`.
+
+    The lists are published with the code of GSV-Cities.
+    """
     sides = [ImageSet(root, _below(root, read_names(root / name), root / name)) for name in _NPY[:2]]
     return with_listed_positives("nordland-2760", sides[0], sides[1], root / _NPY[2], f"the list of {_NPY[2]}")
 
@@ -163,14 +168,14 @@ def read_npy(root: Path) -> EvalDataset:
 
 
 def read_partition(root: Path) -> EvalDataset:
-    """Read `test/<season>_images_test/section*/<number>.png`, frames in the order of their sections and numbers."""
+    """Read the frames `test/<season>_images_test/section*/<number>.png`, in the order of their sections and numbers."""
     database, queries = (_sections(root / f"test/{season}_images_test") for season in (DATABASE, QUERIES))
     stems = [[name.rpartition(".")[0] for name in side.names] for side in (database, queries)]
     if stems[0] != stems[1]:
         odd = sorted(set(stems[0]) ^ set(stems[1]))[0]
         raise InputError(
             f"the seasons below {root / 'test'} do not match: {len(stems[0]):,} frames in {DATABASE}, "
-            f"{len(stems[1]):,} in {QUERIES}; {odd!r} is in one of them only. Unpack both again."
+            f"{len(stems[1]):,} in {QUERIES}; {odd!r} is in only one season. Unpack both again."
         )
     return paired("nordland-3450", database, queries, 2, "within 2 frames")
 
@@ -183,7 +188,7 @@ def _sections(folder: Path) -> ImageSet:
 
 
 def read_partition_utm(root: Path) -> EvalDataset:
-    """Read an @UTM@ tree, whose file names hold artificial positions on a line: frames are numbered along the line."""
+    """Read an @UTM@ tree, whose file names hold artificial positions on a line. Frames are numbered along this line."""
     sides = [read_utm_folder(folder) for folder in find_sides(root, "queries")]
     north = [side.positions.metres[:, 1] for side in sides if side.positions is not None]
     steps = np.unique(np.concatenate(north))
@@ -241,7 +246,7 @@ BENCHMARK = Benchmark(
                 ),
             ),
             notes=(
-                "its radius is 10, and frame i lies at (i, i): frames are 1.41 apart, so the radius reaches 7 frames",
+                "its radius is 10, and frame i is at (i, i): frames are 1.41 apart, so positives are within 7 frames",
             ),
         ),
         Split(
@@ -259,7 +264,7 @@ BENCHMARK = Benchmark(
                 ),
                 Layout("lists (.npy)", lambda root: first_file(root, _NPY) is not None, _NPY, read_npy),
             ),
-            notes=("queries are summer, the database is winter: the reverse of nordland",),
+            notes=("queries are summer and the database is winter, the reverse of the split nordland",),
         ),
         Split(
             name="nordland-3450",

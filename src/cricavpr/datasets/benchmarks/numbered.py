@@ -1,7 +1,7 @@
-"""Read AmsterTime, SPED and other benchmarks whose positives are decided by the numbers of photos, not by distances.
+"""Read AmsterTime, SPED and other benchmarks in which the numbers of photos, not distances, decide what is a positive.
 
-File names of @UTM@ trees (@easting@northing@...) turn the numbers into artificial positions on a line to the north;
-these positions are converted back to numbers.
+In @UTM@ trees (file names @easting@northing@...) the numbers were converted to artificial positions on a line to the
+north. This module converts them back to numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cricavpr.errors import InputError
 Numbers = NDArray[np.int64]  # (N,)
 
 IMAGES = (".jpg", ".jpeg", ".png")
-SHOWN_M = 0.1  # @UTM@ file names give metres with one decimal, cut off or rounded
+SHOWN_M = 0.1  # metres in @UTM@ file names have one decimal, truncated or rounded
 
 
 def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[Numbers, ...]:
@@ -36,7 +36,7 @@ def within_frames(database: Numbers, queries: Numbers, tolerance: int) -> tuple[
 
 
 def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rule: str) -> EvalDataset:
-    """Make a dataset of numbered images. The number (`frames`) of a positive is within `tolerance` of the query's."""
+    """Make a dataset of numbered images. The numbers (`frames`) of query and positive differ by up to `tolerance`."""
     assert database.frames is not None and queries.frames is not None
     for side, images in (("database", database), ("queries", queries)):
         assert images.frames is not None
@@ -52,14 +52,14 @@ def paired(name: str, database: ImageSet, queries: ImageSet, tolerance: int, rul
         side = "queries" if number in database.frames else "database"
         raise InputError(
             f"database and queries of {name} do not match: {len(database):,} database images in {database.root}, "
-            f"{len(queries):,} queries in {queries.root}, and the {side} lack number {number}. "
-            "Number both by the same list: images of one number must show the same place."
+            f"{len(queries):,} queries in {queries.root}, and number {number} is missing in the {side}. "
+            "Number both by the same list: images with the same number must show the same place."
         )
     return EvalDataset(name, database, queries, within_frames(database.frames, queries.frames, tolerance), rule)
 
 
 def has_tree(root: Path) -> bool:
-    """Return whether the file names of a dataset hold positions (@UTM@ tree: @easting@northing@...)."""
+    """Return whether a dataset is an @UTM@ tree: file names hold positions (@easting@northing@...)."""
     try:
         return has_utm_names(find_sides(root, "queries")[0])
     except InputError:
@@ -67,9 +67,9 @@ def has_tree(root: Path) -> bool:
 
 
 def read_tree(root: Path, spacing_m: float) -> tuple[ImageSet, ImageSet]:
-    """Read database and queries of an @UTM@ tree (positions in file names), each sorted by number.
+    """Read database and queries of an @UTM@ tree (positions in file names), each sorted by the photos' numbers.
 
-    The northing of a photo is its number times `spacing_m`.
+    The northing in the file name is the photo's number times `spacing_m`.
     """
     database, queries = find_sides(root, "queries")
     return _numbered(read_utm_folder(database), spacing_m), _numbered(read_utm_folder(queries), spacing_m)
@@ -90,7 +90,7 @@ def _numbered(images: ImageSet, spacing_m: float) -> ImageSet:
     for name, key, frame in zip(images.names, images.keys or images.names, frames.tolist(), strict=True):
         if key.isdecimal() and int(key) != frame:
             raise InputError(
-                f"{name!r} in {images.root} names number {int(key)}, but has the position of number {frame}. "
+                f"{name!r} in {images.root} has number {int(key)}, but the position of number {frame}. "
                 "Make the @UTM@ tree again with VPR-datasets-downloader."
             )
     plain = replace(images, positions=None, keys=None, frames=frames)
@@ -115,11 +115,11 @@ def read_numbered_folder(folder: Path) -> ImageSet:
 
 # --- AmsterTime and SPED: pairs of photos with the same number, in two folders or as an @UTM@ tree
 #
-# AmsterTime: archival photos of Amsterdam, each with one street view of the same spot today. Source: Yildiz et al.,
-# "AmsterTime" (ICPR 2022). The authors' own retrieval task, leave-one-out over all photos, is another protocol.
+# AmsterTime: archival photos of Amsterdam, each with one street view of the same place today. Source: Yildiz et al.,
+# "AmsterTime" (ICPR 2022). The authors' own retrieval task (leave-one-out over all photos) is not read here.
 # SPED as VPR-Bench tests it: 607 fixed cameras, each seen twice. Source: Zaffar et al., "VPR-Bench" (IJCV 2021).
 
-TREE_SPACING_M = 1000.0  # between artificial positions in the @UTM@ tree: only photos of one number are near
+TREE_SPACING_M = 1000.0  # between artificial positions of successive numbers in the @UTM@ tree
 SPED_TRUTH = "ground_truth_new.npy"
 _MADE_UP = "positions in the @UTM@ tree are artificial (northing = number x 1000 m) and are dropped after reading"
 
@@ -127,7 +127,7 @@ _MADE_UP = "positions in the @UTM@ tree are artificial (northing = number x 1000
 def read_folders(root: Path, name: str, folders: tuple[str, str], rule: str) -> EvalDataset:
     """Read two folders of numbered photos. Photos of the same number are positives.
 
-    If SPED's own ground truth, `ground_truth_new.npy`, is in the folder, it is checked to agree.
+    If the folder holds the ground truth of SPED, `ground_truth_new.npy`, raise unless it gives the same positives.
     """
     dataset = paired(name, read_numbered_folder(root / folders[0]), read_numbered_folder(root / folders[1]), 0, rule)
     if name == "sped" and (root / SPED_TRUTH).exists():
@@ -141,8 +141,8 @@ def _check_truth(listed: Path, count: int) -> None:
         if not np.array_equal(given.get(query, ()), [query]):
             says = given[query].tolist() if query in given else "nothing"
             raise InputError(
-                f"{listed} gives query {query} the positives {says}, but in SPED the only positive is the photo of "
-                "the same number. Fetch the list again, or remove it."
+                f"{listed} gives query {query} the positives {says}, expected only the photo with the same "
+                "number. Fetch the list again, or remove it."
             )
 
 
@@ -173,7 +173,7 @@ AMSTERTIME = Benchmark(
         "the partner of the same number",
         ("new", "old"),
         ("0000.png", "0000.jpg"),
-        "in the @UTM@ tree the database was saved again as .jpg, so pixels differ from those of the raw .png",
+        "the database photos of the @UTM@ tree were saved again as .jpg, so their pixels differ from the raw .png",
         "many queries are greyscale; they are read as RGB",
     ),
 )

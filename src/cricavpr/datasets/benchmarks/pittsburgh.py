@@ -33,7 +33,7 @@ _NPY_FOLDERS = ("", "datasets/", "Pittsburgh/", "datasets/Pittsburgh/")
 
 
 def read_mat(root: Path, stem: str) -> EvalDataset:
-    """Read a split from its published list `<stem>.mat`, in the order of the list; photos lie below `root`."""
+    """Read a split from its published list `<stem>.mat`, in the order of the list. The photos are in `root`."""
     struct = read_db_struct(_mat(root, stem))
     sides = ((struct.database, struct.database_m, DATABASE_FOLDERS), (struct.queries, struct.queries_m, QUERY_FOLDERS))
     database, queries = (
@@ -46,7 +46,7 @@ def read_mat(root: Path, stem: str) -> EvalDataset:
 
 
 def read_npy(root: Path, stem: str) -> EvalDataset:
-    """Read a split from the lists of gsv-cities, `<stem>_{dbImages,qImages,gt}.npy`: image names and positives."""
+    """Read a split from the lists `<stem>_{dbImages,qImages,gt}.npy` of GSV-Cities: image names and positives."""
     lists = [_npy(root, stem, part) for part in _NPY_PARTS]
     sides = []
     for listed in lists[:2]:
@@ -91,13 +91,13 @@ def _split(key: str, part: str, queries: int, database: int) -> Split:
 
 _NOTES = (
     "headings are ignored: a photo that looks the other way can be a positive",
-    "the .mat keeps the published order, the @UTM@ tree sorts by easting: in_order groups differ between the two",
+    "the .mat has the published order, but the @UTM@ tree is sorted by easting: in_order groups differ",
     "the 24 queries of one panorama follow one another, so an in_order group holds views of one place",
     "OpenIBL leaves out positives of the query's own panorama; here they count",
-    "positions in the @UTM@ tree were converted by way of degrees and rounded to 1 cm: pairs near 25 m may differ",
+    "positions in the @UTM@ tree were converted to degrees and back, to 1 cm: pairs about 25 m apart may differ",
 )
 _TRAINING = (
-    "headings, which training places need, are unknown: which of the yaws 1 to 12 looks north is not recorded",
+    "training places need headings, which are unknown: it is not recorded which of the yaws 1 to 12 looks north",
 )
 
 

@@ -1,4 +1,4 @@
-"""Tokyo 24/7: 315 phone pictures by day, at sunset and at night, searched among cut-outs of 6,332 panoramas.
+"""Tokyo 24/7: 315 phone pictures by day, at sunset and at night, searched in a database of cut-outs of 6,332 panoramas.
 
 Source: Torii et al., "24/7 place recognition by view synthesis" (CVPR 2015); the list is that of Arandjelović et al.,
 "NetVLAD" (CVPR 2016).
@@ -20,10 +20,10 @@ from cricavpr.errors import InputError
 from cricavpr.geo import ground_distances_m
 
 AREA = Area("Tokyo", 35.68, 139.76)
-CONDITIONS = ("night", "day", "sunset")  # query n, counted from 1, has CONDITIONS[n % 3]
+CONDITIONS = ("night", "day", "sunset")  # query n, numbered from 1, has the condition CONDITIONS[n % 3]
 PER_PANORAMA = 12
-PANORAMA_LETTERS = 22  # length of a panorama's id
-APART_M = 1_000.0  # largest distance between a query's positions in the list and in its own csv file
+PANORAMA_LETTERS = 22  # characters of a panorama id
+APART_M = 1_000.0  # allowed distance between a query's positions in the list and in its csv file
 
 MAT = ("datasets/tokyo247.mat", "tokyo247.mat")
 DATABASE_FOLDERS = (".", "tokyo247", "images", "tokyo247/images")
@@ -33,8 +33,8 @@ QUERY_FOLDERS = ("247query_subset_v2", "247query_v3", "query", "queries", "tokyo
 def read_mat(root: Path) -> EvalDataset:
     """Read the published list in its own order, and add the condition (day, sunset or night) of each query.
 
-    The list calls the database's photos .jpg; on disk they are .png. Queries are in a folder of their own, each with a
-    csv file that repeats its position. The positions of the list are used; the csv files are only compared with them.
+    In the list the names of database photos end in .jpg, but on disk in .png. Queries are in a separate folder,
+    each with a csv file of its position. The positions in the list are used, and only compared with the csv files.
     """
     struct = read_db_struct(first_file(root, MAT) or root / MAT[0])
     queries = _queries(root, struct)
@@ -45,7 +45,7 @@ def read_mat(root: Path) -> EvalDataset:
 def _database(root: Path, struct: DbStruct) -> ImageSet:
     listed = struct.database
     on_disk = tuple(str(Path(name).with_suffix(".png")) for name in listed)
-    as_listed = _has_one(root, listed[0]) and not _has_one(root, on_disk[0])  # the photos were converted to .jpg
+    as_listed = _has_one(root, listed[0]) and not _has_one(root, on_disk[0])  # converted by a user
     names = listed if as_listed else on_disk
     folder = folder_of(root, DATABASE_FOLDERS, names, struct.path)
     keys = panoramas(names, PANORAMA_LETTERS)
@@ -57,7 +57,7 @@ def _has_one(root: Path, name: str) -> bool:
 
 
 def _queries(root: Path, struct: DbStruct) -> ImageSet:
-    names = tuple(name.rpartition("/")[2] for name in struct.queries)  # some lists name the folder too, others do not
+    names = tuple(name.rpartition("/")[2] for name in struct.queries)  # some lists have a folder before each name
     folder = folder_of(root, QUERY_FOLDERS, names, struct.path)
     positions = in_zone(struct.queries_m, AREA.zone)
     queries = AREA.check(ImageSet(folder, names, positions, conditions=conditions(len(names))))
@@ -67,7 +67,10 @@ def _queries(root: Path, struct: DbStruct) -> ImageSet:
 
 
 def _check_csv(queries: ImageSet, row: int, listed_in: Path) -> None:
-    """Raise if the csv file of a query (file name, latitude, longitude) contradicts its position in the list."""
+    """Raise if the position of a query in its csv file contradicts that in the list.
+
+    The csv file holds file name, latitude and longitude.
+    """
     path = queries.path(row).with_suffix(".csv")
     if not path.is_file():
         return
@@ -88,16 +91,19 @@ def _check_csv(queries: ImageSet, row: int, listed_in: Path) -> None:
 
 
 def conditions(count: int) -> tuple[str, ...]:
-    """Return the conditions of the first `count` queries of the official order."""
+    """Return the condition of each of the first `count` queries in the official order."""
     return tuple(CONDITIONS[number % 3] for number in range(1, count + 1))
 
 
 def _with_conditions(dataset: EvalDataset) -> EvalDataset:
-    """Add the condition of each query. It follows from the query's official number, here in place of a panorama id."""
+    """Add the condition of each query, which follows from its official number.
+
+    In the file names of this tree the number stands in the place of the panorama id.
+    """
     queries = dataset.queries
     numbers = [int(key) for key in queries.keys or () if key.isascii() and key.isdigit()]
     if len(queries) % 3 or len(set(numbers)) != len(queries):
-        return replace(dataset, per_panorama=PER_PANORAMA)  # a query is missing: the order is unknown
+        return replace(dataset, per_panorama=PER_PANORAMA)  # if a query is missing, the order is unknown
     official = dict(zip(sorted(numbers), conditions(len(queries)), strict=True))
     queries = replace(queries, conditions=tuple(official[number] for number in numbers), keys=None)
     return replace(dataset, queries=queries, per_panorama=PER_PANORAMA)
@@ -127,14 +133,14 @@ BENCHMARK = Benchmark(
             ),
             per_panorama=PER_PANORAMA,
             notes=(
-                "the list says .jpg where the database's photos are .png",
+                "database photos are named .jpg in the list, but are .png files",
                 "6,332 panoramas x 12 cut-outs; NetVLAD, OpenIBL and Patch-NetVLAD count one hit per panorama, tables "
                 "since CosPlace do not; counting one hit leaves R@1 unchanged and raises R@5 and beyond",
                 "day, sunset and night follow from a query's number in the official order: 1, 2 and 0 modulo 3",
                 "the @UTM@ tree is sorted by easting; its queries are resized to a shorter side of 480 pixels and take "
                 "their positions from the csv files, not from the list",
                 RECOMPRESSED,
-                "the full set of 1,125 queries (version 3) is another split",
+                "the full set of 1,125 queries (version 3) is a different set",
                 "queries differ in size: set one image size for all, or describe them one by one",
             ),
         ),

@@ -1,4 +1,4 @@
-"""@UTM@ trees, folders of photos whose file names hold positions, and benchmarks that are read in this form only.
+"""@UTM@ trees (folders of photos whose file names hold positions), and benchmarks that are read only in this form.
 
 Source: the layout that VPR-datasets-downloader writes, `<name>/images/<split>/{database,queries}/@...@.jpg`. Most
 benchmarks are shared in this layout.
@@ -27,7 +27,7 @@ FREE = "none known"
 
 
 def bases(key: str, split: str) -> tuple[str, ...]:
-    """Return the paths, below the folder that a user gives, that may hold the database and query folders of a split."""
+    """Return the paths, relative to the user's folder, that may hold the database and query folders of a split."""
     return f"images/{split}", split, f"{key}/images/{split}", f"{key}/{split}"
 
 
@@ -39,15 +39,15 @@ def tree(
     area: Area | None = None,
     finish: Callable[[EvalDataset], EvalDataset] = lambda dataset: dataset,
 ) -> Layout:
-    """Return the layout of a database folder and a query folder side by side, with positives within 25 m.
+    """Return the layout of a database folder and a query folder in the same folder, with positives within 25 m.
 
     Args:
-        below: paths below the root that may hold the two folders; the first that holds both is read. If none does,
-            messages name the first path.
+        below: paths relative to the root that may hold the two folders. The first path that holds both is read. If
+            none holds both, messages name the first path.
         queries: name of the query folder.
         database: name of the database folder.
         area: the area in which all photos must lie, or None for no check.
-        finish: function that completes the dataset after reading.
+        finish: function that is applied to the dataset after reading, for example to add conditions.
     """
 
     def read(root: Path) -> EvalDataset:
@@ -108,8 +108,8 @@ ST_LUCIA = Benchmark(
         1_464,
         1_549,
         "only the @UTM@ tree is read, not the ten recordings",
-        "database: the first of ten drives; queries: the last; one frame per 5 m; neither count is confirmed",
-        "all good methods have a recall of 99 to 100 here, so it no longer distinguishes them",
+        "database: the first of ten drives; queries: the last drive; one frame per 5 m; neither count is confirmed",
+        "all good methods have a recall of 99 to 100 here, so it no longer tells them apart",
     ),
 )
 
@@ -118,7 +118,7 @@ ST_LUCIA = Benchmark(
 SAN_FRANCISCO = Area("San Francisco", 37.77, -122.42)
 _SF_NOTES = (
     "put the supplied database_images_paths.txt beside the folder database: without it all its folders are searched",
-    "headings in file names grow counter-clockwise (90 = west); that of a crop is the heading of its leftmost column",
+    "headings in file names grow counter-clockwise (90 = west); the heading of a crop is that of its leftmost column",
     "queries differ in size: set one image size for all, or describe them one by one",
 )
 _SF_DATABASE = 2_805_840
@@ -127,7 +127,7 @@ _SF_SMALL = "the small version for first trials: its recall cannot be compared w
 
 
 def _sf(name: str, part: str, folder: str, queries: int | None, database: int | None, *notes: str) -> Split:
-    """Return a split of SF-XL. `part` is its folder: processed/val, processed/test, small/val or small/test."""
+    """Return a split of SF-XL. `part` is its subfolder: processed/val, processed/test, small/val or small/test."""
     below = (part, part.rpartition("/")[2], f"sf_xl/{part}", f"sf_xl/{part.rpartition('/')[2]}")
     layouts = (tree(below, folder, area=SAN_FRANCISCO),)
     return Split(name, queries, database, WITHIN_25_M, layouts, notes=notes + _SF_NOTES)
@@ -157,7 +157,7 @@ SF_XL = Benchmark(
 # --- SVOX
 
 OXFORD = Area("Oxford", 51.75, -1.26)
-GALLERY = "gallery"  # the name of the database's folder
+GALLERY = "gallery"  # name of the database folder in SVOX
 WEATHERS = {"night": 823, "overcast": 872, "rain": 937, "snow": 870, "sun": 854}
 _SVOX_BASES = (*bases("svox", "test"), ".")
 _SVOX_FOLDERS = (GALLERY, *(f"queries_{weather}" for weather in WEATHERS))
