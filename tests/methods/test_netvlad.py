@@ -57,7 +57,7 @@ def test_a_file_of_one_method_is_no_file_of_another(tmp_path: Path) -> None:
 
 def test_an_entry_that_stands_twice_is_refused(tmp_path: Path) -> None:
     twice = {"encoder.module.0.bias": torch.zeros(64)}
-    with pytest.raises(WeightsError, match=r"would both be named backbone\.0\.bias"):
+    with pytest.raises(WeightsError, match=r"would both be renamed to backbone\.0\.bias"):
         load_method("netvlad", authors_file("netvlad", tmp_path, **twice))
 
 

@@ -108,7 +108,8 @@ def log_sinkhorn(
 ) -> Tensor:  # (B, r, c)
     """Return the logarithm of the transport plan, computed by Sinkhorn's algorithm.
 
-    The plan has exactly the masses of `columns`, and approximately those of `rows`.
+    The sums of the plan's columns are exactly the masses in `columns`. The sums of its rows are approximately those in
+    `rows`.
     """
     u = torch.zeros_like(scores[:, :, :1])  # (B, r, 1)
     v = torch.zeros_like(scores[:, :1, :])  # (B, 1, c)
@@ -151,7 +152,7 @@ _MASK = "backbone.mask_token"  # DINOv2 does not use its mask token for descript
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package.
+    """Rename the tensors of the authors' weights file to this package's parameter names.
 
     MegaLoc's file has no mask token, which descriptors do not need; add zeros for it.
     """

@@ -66,7 +66,7 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file, safetensors or `.pth`. The content tells the format; the file name does not matter.
+    """Read a weights file, safetensors or `.pth`. The content decides the format; the file name does not matter.
 
     Raises:
         WeightsError: the file is missing or damaged, holds anything but dense tensors of finite values, or does not
@@ -88,7 +88,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         state = checked_state(loaded, str(path))
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if claimed > LARGEST_ALIASING * path.stat().st_size:
-            raise unusable(path, f"its tensors share memory; separate copies of them would take {claimed:,} bytes")
+            raise unusable(path, f"its tensors share memory; separate copies would take too much, {claimed:,} bytes")
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -96,13 +96,13 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file, given its path or a known name.
+    """Read a weights file, given its path or a name from `cricavpr weights list`.
 
-    Print a note if the names in a user's file had prefixes of wrappers, such as "module.", which were removed.
+    Prefixes of wrappers, such as "module.", are removed from the names. For a file of the user, a note says so.
     """
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
-        note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
+        note(f"{weights}: removed the prefix {file.removed!r} of a wrapper from the names of the weights.")
     return file
 
 
@@ -315,7 +315,7 @@ def save_weights(
 ) -> None:
     """Write a safetensors file with this package's header. The same input gives the same bytes.
 
-    The file appears only when it is complete and safe on disk.
+    The file gets its name only when it is complete and synced to disk.
 
     Args:
         path: path of the new file.
