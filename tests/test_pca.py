@@ -116,7 +116,7 @@ def test_a_pca_of_other_descriptors_is_refused_and_another_grouping_is_not() -> 
 
 
 def test_no_more_values_than_there_are() -> None:
-    with pytest.raises(InputError, match="a PCA cannot keep 6 .* these 5 descriptors vary in only 4 directions"):
+    with pytest.raises(InputError, match=r"a PCA cannot keep 6 .* these 5 descriptors vary in only 4 directions"):
         fit_pca(described(STRETCHED[:5]), 6)
     with pytest.raises(InputError, match="can keep 1 to 3, got 9"):
         fit_pca(described(STRETCHED), 3).truncated(9)

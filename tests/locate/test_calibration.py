@@ -88,7 +88,7 @@ def test_one_photo_per_place_has_no_answerable_case(world: World, tmp_path: Path
 
 def test_queries_that_say_nothing_are_refused(world: World, index: PlaceIndex) -> None:
     described, positions = world.photos(UNMAPPED, "queries")
-    with pytest.raises(InputError, match="needs queries within 25 m of a photo of .*, got none among 40"):
+    with pytest.raises(InputError, match=r"needs queries within 25 m of a photo of .*, got none among 40"):
         cases_of_queries(index, described, positions, 25.0, RULE)
     with pytest.raises(InputError, match="a query without a position"):
         cases_of_queries(index, described, Positions(np.full((40, 2), np.nan), ("",) * 40), 25.0, RULE)

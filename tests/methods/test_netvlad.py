@@ -116,7 +116,7 @@ def test_settings_of_the_second_stage_leave_descriptors_comparable(tmp_path: Pat
         ({"kept": "float8"}, "kept must be 'float16' or .*, got 'float8'"),
         ({"patch_sizes": (2, 5)}, "must have the same length"),
         ({"shorten_to": WHITENED + 1}, f"between 1 and {WHITENED}"),
-        ({"shorten_to": 4, "whitening": False}, "needs a whitened descriptor"),
+        ({"shorten_to": 4, "whitening": False}, "needs a whitening, but these weights have none"),
     ],
 )
 def test_settings_that_are_none_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:

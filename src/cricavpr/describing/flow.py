@@ -78,12 +78,12 @@ def describe(
         workers: number of processes that read photos; 0 reads them in this process, None chooses a number.
         out: file for the descriptors. Unfinished work is kept in a folder beside it, and the next run resumes it.
         progress: True for a progress bar on stderr, or a function that is called with (images done, all images).
-        draw: number that changes the order of a "shuffled" grouping without a change of its seed. `evaluate` takes 0
-            for the database and 1 for the queries.
+        draw: number that is combined with the seed of a "shuffled" grouping, so that one seed gives several random
+            orders. `evaluate` takes 0 for the database and 1 for the queries.
 
     Raises:
         InputError: there are no photos, no photo could be described, photos of one group differ in size, the grouping
-            needs keys that the set does not have, or a file cannot be written.
+            is by_key but the set has no keys, or a file cannot be written.
 
     Example:
         >>> import tempfile
@@ -127,11 +127,10 @@ class Plan:
 
 
 def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, draw: int = 0) -> Plan:
-    """Plan the batches of `describe`, whose arguments have the same meaning.
+    """Plan the batches of `describe`. The arguments are those of `describe`.
 
     Raises:
-        InputError: there are no images, the batch size is below 1, or the grouping needs keys that the set does not
-            have.
+        InputError: there are no images, the batch size is below 1, or the grouping is by_key but the set has no keys.
     """
     if not len(images):
         raise InputError(f"there are no images in {images.root}; expected at least one.")
@@ -150,7 +149,7 @@ def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Ite
         planned: plan of the run.
         count: number of images.
         out: file for the descriptors, beside which unfinished work is kept and resumed; None keeps them in memory.
-        bar: progress bar, which shows notes.
+        bar: progress bar, through which notes are printed.
     """
     if out is None:
         yield InMemory(count, planned.made)

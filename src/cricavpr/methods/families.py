@@ -69,9 +69,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class NativeSize(Preprocess):
-    """Preprocessing that keeps the size of each photo.
+    """Preprocessing that does not resize photos to a common size.
 
-    If the network takes only multiples of the patch size, photos are resized to the nearest multiples.
+    If the network takes only multiples of the patch size, each photo is resized to the nearest multiples.
 
     Raises:
         ImageError: on a call, if the image is too small for the network.
@@ -159,7 +159,7 @@ class Family:
         module: module of `cricavpr.models` that has the network.
         settings: the authors' settings.
         fixed: names of the settings that users cannot change.
-        trunk: the only backbone that the weights of this method may have; None if any backbone will do.
+        trunk: the backbone that weights of this method must have; None if any backbone is allowed.
     """
 
     module: str
@@ -236,7 +236,7 @@ def with_weights(
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the argument asks for random weights, as random:SEED."""
+    """Return whether the argument asks for random weights: whether it has the form random:SEED."""
     return str(weights).startswith(RANDOM)
 
 

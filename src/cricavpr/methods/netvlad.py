@@ -1,4 +1,4 @@
-"""NetVLAD and SFRS as methods: VGG-16, NetVLAD and, if the file has one, a whitening.
+"""NetVLAD and SFRS as methods: VGG-16, NetVLAD and, if the weights file has it, a whitening.
 
 Sources: Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition" (CVPR 2016), as
 published by its authors and as trained again by Nanne/pytorch-NetVlad; Ge et al., "Self-supervising Fine-grained
@@ -53,7 +53,7 @@ class VLADSettings(Settings):
 
     Attributes:
         whitening: whether to whiten descriptors if the weights file has a whitening.
-        shorten_to: how many values of a whitened descriptor to keep; None keeps all.
+        shorten_to: number of values of a whitened descriptor to keep, the first ones; None keeps all.
     """
 
     whitening: bool = True
@@ -117,7 +117,7 @@ def from_torch(
         weights: a file, a known name, or random:SEED.
         dtype: precision of the network.
         names: table for renaming the entries: NANNE or OPENIBL of `cricavpr.models.netvlad`.
-        published: sizes of the network with random weights.
+        published: sizes of the network if the weights are random.
     """
     return with_weights(
         weights,
@@ -142,8 +142,8 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
 def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
     """Read the authors' MATLAB file of NetVLAD.
 
-    Return the tensors by the parameter names of this package, and the mean colour, red, green and blue from 0 to 255,
-    which is subtracted from photos.
+    Return the tensors by this package's parameter names, and the mean colour: red, green and blue from 0 to 255. The
+    mean colour is subtracted from photos.
 
     Raises:
         WeightsError: the file is damaged or too large, or is not the network that the authors published.
@@ -181,7 +181,7 @@ def _weights(layers: list[Any], number: int, dims: int) -> tuple[NDArray[Any], N
     """Return the weights and the biases of a layer; raise Unreadable if the weights do not have `dims` dimensions."""
     both = _field(layers[number], "weights")
     if not isinstance(both, list) or len(both) != 2:
-        raise Unreadable(f"its layer {number} must have two arrays of weights")
+        raise Unreadable(f"its layer {number} must have two arrays, weights and biases")
     first, second = both
     for array in both:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":

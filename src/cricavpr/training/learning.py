@@ -43,8 +43,8 @@ class StepLoss(NamedTuple):
     """The loss of a training step, and its parts."""
 
     total: Tensor  # the value that is minimised
-    loss: Tensor  # `total` without self-distillation
-    mined: float  # share of images that take part in the loss
+    loss: Tensor  # `total` without the self-distillation term
+    mined: float  # share of the images that take part in the loss
     distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within its group
 
 
@@ -81,7 +81,7 @@ class Learner:
                 yield f"{prefix}.{name}", parameter
 
     def describe(self, data: StepData) -> Described:
-        """Compute the region features of this process's images, then descriptors of the whole step within groups."""
+        """Compute the region features of this process's images, then the descriptors of all images of the step."""
         images = normalised(data.images.to(self.device))
         parts = parts_of(len(images), self.step.images_at_once, self.step.micro_batch)
 
@@ -99,7 +99,7 @@ class Learner:
             return Described(regions, in_step_order(together, data, self.world), alone)
 
     def loss(self, described: Described, data: StepData) -> StepLoss:
-        """Mine the images of the step, and return the loss; raise Diverged if it is not finite."""
+        """Select the images that take part in the loss, and return the loss; raise Diverged if it is not finite."""
         places = in_step_order(data.places.to(self.device), data, self.world)
         loss, mined = self.criterion(described.together, places)
         if described.alone is None:
@@ -109,7 +109,7 @@ class Learner:
         return StepLoss(_finite(total, "loss"), loss, mined, distillation)
 
     def backward(self, loss: StepLoss, described: Described) -> None:
-        """Compute this process's part of the gradient. The loss is the same in all processes; each takes a share."""
+        """Compute this process's part of the gradient. The loss, equal in all processes, is divided by their number."""
         with _attention(self.device):  # with activation checkpointing, blocks are computed again here
             (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
             described.regions.backward()
@@ -173,7 +173,7 @@ def correlate(
 
 
 def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """Return the rows of all processes, in the order in which a single process would have them."""
+    """Return the rows of all processes, in the order that they would have in a single process."""
     if world.alone:
         return rows
     positions = world.gather(data.positions.to(rows.device))

@@ -109,7 +109,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _optional(self, what: str) -> Iterator[None]:
-        """Report an error in this block, only the first time for each `what`, and go on."""
+        """Print a note about an error in this block and go on. For each `what`, print only the first error."""
         try:
             yield
         except (OSError, ValueError, CricaVPRError) as error:
@@ -123,7 +123,7 @@ class Monitor:
             warn(text)
 
     def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line of log.jsonl to the event files of TensorBoard, if they are wanted."""
+        """Add a line of log.jsonl to the event files of TensorBoard, if `tensorboard` is set."""
         if not self._tensorboard:
             return
         with self._optional("event files for TensorBoard"):
@@ -199,7 +199,7 @@ def require_tensorboard() -> None:
 
 
 def elapsed_s(run: Path) -> float:
-    """Return the seconds spent on a run so far, read from its speed.jsonl; return 0 if the file has none."""
+    """Return the seconds spent on a run so far, read from its speed.jsonl; return 0 if the file has no entry."""
     try:
         lines = (run / "speed.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -232,7 +232,7 @@ class Step:
         return self.places * self.images_per_place
 
     def __post_init__(self) -> None:
-        _require_at_least(2, self, "places", "images_per_place")  # nothing to tell apart otherwise
+        _require_at_least(2, self, "places", "images_per_place")  # a loss compares images of a place, and places
         sizes_fit = bool(self.group_sizes) and min(self.group_sizes) >= 0 and max(self.group_sizes) <= self.images
         _require(sizes_fit, "group_sizes", f"sizes of 0 (all) to {self.images}", list(self.group_sizes))
         fits = 0 <= self.images_at_once <= self.images
@@ -400,7 +400,7 @@ class Recipe:
         elif given != [0, 0] or self.validation is None:
             raise ValueError(
                 "this network has nothing to train: it has neither adapter nor encoder. To validate it without "
-                "training, give steps = 0, epochs = 0 and a validation"
+                "training, give steps = 0, epochs = 0 and a [validation] table"
             )
         patch = BACKBONES[self.network.backbone].patch if isinstance(self.network, Network) else 1
         fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
@@ -465,7 +465,7 @@ def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -
     """
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
     return ", ".join(
-        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        f"{key} was {before.get(key)!r} and is now {after.get(key)!r}"
         for key in sorted(before | after)
         if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in named)
     )

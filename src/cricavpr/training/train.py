@@ -271,7 +271,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Report each photo that could not be used, but only once, although every epoch reads it again."""
+        """Report each photo that could not be used, but only once: every epoch tries to read the photo again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -316,7 +316,9 @@ class TrainingRun:
         machine = self.machine
         self.monitor = Monitor(self.folder, self.steps.count, self.step, machine.quiet, machine.tensorboard)
         if self._groups_depend_on_processes:
-            self.monitor.say(f"each group stays within one of {self.world.count} processes (step.group_scope = rank)")
+            self.monitor.say(
+                f"each group holds images of only one of {self.world.count} processes (step.group_scope = rank)"
+            )
 
     def _save(self) -> None:
         """Write a checkpoint of this step, unless it has been written."""

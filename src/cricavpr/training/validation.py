@@ -31,7 +31,7 @@ AT = (1, 5, 10)
 _IMAGES_AT_ONCE = 64  # images that go through the network together
 
 Vectors = NDArray[np.float32]  # (N, D)
-Recalls = dict[int, float]  # recall@N, a fraction of all queries, for each N of AT
+Recalls = dict[int, float]  # recall@N as a fraction of all queries, for each N in AT
 HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # Problems: photos that could not be used
 
 
