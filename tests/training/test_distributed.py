@@ -161,7 +161,7 @@ def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
         (
             {"step__group_scope": "rank", "step__group_sizes": [1, 8]},
             2,
-            "must be at most 4, the images of each of 2 processes, .* got 8",
+            "must be at most 4, the number of images in each of 2 processes, .* got 8",
         ),
     ],
 )

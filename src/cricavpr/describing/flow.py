@@ -116,7 +116,7 @@ class Plan:
     """The batches of a run of `describe`, on one machine or on several.
 
     Attributes:
-        made: provenance of the descriptors.
+        made: provenance of the descriptors: method, weights and settings.
         batches: the batches in order; each holds the groups that go through the network together.
         mark: text that identifies the run. Unfinished work with another mark is not resumed.
     """
@@ -226,7 +226,7 @@ def finish(work: Work, images: ImageSet) -> Described:
         first = problems[0]
         raise NothingDescribed(
             f"none of the {len(images)} photos in {images.root} could be described. "
-            f"The first: {first.name}: {first.stage}: {first.reason}",
+            f"The first problem: {first.name}: {first.stage}: {first.reason}",
             problems,
         )
     kept = np.setdiff1d(np.arange(len(images)), np.fromiter(work.failed, np.int64))

@@ -43,7 +43,7 @@ class Work(ABC):
     """Storage for the descriptors of an unfinished run, with a row for each image, even if the image failed.
 
     Attributes:
-        made: provenance of the descriptors.
+        made: provenance of the descriptors: method, weights and settings.
         done: number of finished batches.
         failed: photos that failed so far.
     """

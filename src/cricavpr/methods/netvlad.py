@@ -87,7 +87,7 @@ class VLADMethod(TorchMethod):
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADMethod:
     """Load the method `netvlad` or `sfrs`; see `cricavpr.methods.load_method`.
 
-    The weights of `netvlad` are the MATLAB file of its authors, which has a whitening, or a checkpoint of
+    `netvlad` takes one of two weights files: its authors' MATLAB file, which has a whitening, or a checkpoint of
     Nanne/pytorch-NetVlad, which has none.
     """
     settings = VLADSettings(SFRS_SIZE if name == "sfrs" else None).overridden(overrides, name)
@@ -111,12 +111,12 @@ def from_torch(
 ) -> tuple[VLADNet, str]:
     """Load a network from a file of torch, or draw random weights.
 
-    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+    Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
 
     Args:
         weights: a file, a known name, or random:SEED.
         dtype: precision of the network.
-        names: table for renaming the entries: NANNE or OPENIBL of `cricavpr.models.netvlad`.
+        names: table for renaming the tensors: NANNE or OPENIBL of `cricavpr.models.netvlad`.
         published: sizes of the network if the weights are random.
     """
     return with_weights(

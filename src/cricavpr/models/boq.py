@@ -67,7 +67,7 @@ class BoQBlock(nn.Module):
         self.output_norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C)
-        """Return the encoded patches (B, n, C), which the next block takes, and the output of the queries (B, Q, C)."""
+        """Return the encoded patches (B, n, C), for the next block, and the output of the learnt queries (B, Q, C)."""
         patches = self.encoder(patches)
         queries = self.queries.expand(len(patches), -1, -1)
         queries = self.query_norm(queries + self.self_attn(queries, queries, queries, need_weights=False)[0])

@@ -1,8 +1,9 @@
 """Download of known weights, which can be resumed after an interruption.
 
-A file gets its final name only after all its bytes have arrived and its SHA-256 matches the pinned SHA-256 or, if none
-is pinned, the SHA-256 recorded at the first download. An interrupted transfer stays as `FILE.part`, with a JSON file
-beside it that identifies the file on the server. The next call resumes it if the server still has the same file.
+A file gets its final name only after all its bytes have arrived and its SHA-256 has been checked. It must match the
+pinned SHA-256 or, if none is pinned, the SHA-256 that was recorded at the first download. An interrupted transfer stays
+as `FILE.part`, with a JSON file beside it that identifies the file on the server. The next call resumes it if the
+server still has the same file.
 """
 
 from __future__ import annotations

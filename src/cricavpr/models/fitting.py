@@ -147,7 +147,7 @@ def build_and_load(
     """Build a network and load tensors into it; every entry must fit.
 
     Memory for the network is allocated only after every entry has been checked, so a file that claims huge sizes does
-    no harm. The state of torch's random numbers stays the same.
+    no harm. The state of torch's random number generator does not change.
 
     Args:
         build: function that makes the network; it is called on torch's meta device.

@@ -40,8 +40,8 @@ class KnownWeights:
         about_bytes: approximate size of the file, to plan a download.
         note: remark for users.
         size_bytes: exact size of the file; None if it is not published.
-        sha256: expected SHA-256; None if it is not published. Then the SHA-256 of the first file is recorded, and later
-            files must have it too.
+        sha256: expected SHA-256; None if it is not published. Then the SHA-256 is recorded when the file is first used,
+            and later files must match it.
         by_hand_only: whether the file can only be downloaded in a browser.
     """
 

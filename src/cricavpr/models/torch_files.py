@@ -5,10 +5,11 @@ module first inspects the opcodes without running them, and refuses the file if 
 plain values. Then torch's restricted reader (`weights_only=True`) opens the file. Every `.pth` file is read this way:
 today's zip archives, and the format before torch 1.6 ("the old format").
 
-The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
-storages), then the storages, each as a count of values and their bytes. torch allocates as much memory as the program
-asks for, and leaves it uninitialised where the file holds less. So this module checks that the storages in the file
-are exactly those that the program asks for. The old format has no checksum: a flipped bit in the data goes unnoticed.
+The old format begins with five pickles: a magic number, a version, facts about the machine, the program, and the names
+of the storages. The storages follow, each as a count of values and their bytes. torch allocates as much memory as the
+program asks for, and leaves it uninitialised where the file holds less. So this module checks that the storages in the
+file are exactly those that the program asks for. The old format has no checksum: a flipped bit in the data goes
+unnoticed.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class WeightsFile:
     """Content of a weights file, and which file it came from.
 
     Attributes:
-        tensors: tensors by their names in the file, without `removed`.
+        tensors: tensors by name. The names are those in the file, without the prefix `removed`.
         header: configuration and provenance, in files that this package wrote; empty for other files.
         sha256: SHA-256 of the file.
         path: path of the file.
@@ -88,7 +88,9 @@ def read_weights(path: str | Path) -> WeightsFile:
         state = checked_state(loaded, str(path))
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if claimed > LARGEST_ALIASING * path.stat().st_size:
-            raise unusable(path, f"its tensors share memory; separate copies would take too much, {claimed:,} bytes")
+            raise unusable(
+                path, f"its tensors share memory; separate copies would need too much memory, {claimed:,} bytes"
+            )
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -153,8 +155,8 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
     """Remove the prefixes that wrappers add to names; return the renamed state and the removed prefix.
 
     DataParallel puts "module." in front of every name, torch.compile puts "_orig_mod.", and training frameworks put
-    "model." or "net.". A name may have several prefixes in any order. If only a part of a network was compiled, its
-    names contain "_orig_mod." in the middle, which is removed too.
+    "model." or "net.". A name may have several prefixes in any order. If only a part of a network was compiled,
+    "_orig_mod." is in the middle of its names. It is removed there, too.
 
     Example:
         >>> remove_wrappers({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})

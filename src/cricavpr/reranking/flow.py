@@ -214,7 +214,7 @@ def _mark(
     candidates: int,
     failed: list[Failures],
 ) -> str:
-    """Return a SHA-256 of everything that decides the result."""
+    """Return a SHA-256 of everything that decides the result of re-ranking."""
     shape = "x".join(map(str, predictions.indices.shape))
     digest = hashlib.sha256(f"{KEY_FORMAT}\0{how}\0{shape}\0{candidates}\0".encode())
     digest.update(predictions.indices.astype("<i8").tobytes() + predictions.scores.astype("<f8").tobytes())

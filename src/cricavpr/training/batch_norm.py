@@ -31,7 +31,7 @@ def partial_update(module: nn.Module, share: float, later: float, counted: bool)
 
     A step may take several forward passes, such as micro-batches. Each would update the running statistics, and later
     updates would weaken earlier ones. This block sets the momentum so that all parts together have the effect of one
-    update, which uses the mean of the parts, weighted by their shares. The shares of all parts must add up to 1.
+    update. That update uses the mean of the parts, weighted by their shares. The shares of all parts must add up to 1.
 
     Args:
         module: the network.

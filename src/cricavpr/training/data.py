@@ -142,7 +142,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return indices
 
     def company(self, step: int) -> tuple[NDArray[np.int64], int]:
-        """Return the order in which the images of a whole step are divided into groups, (B,), and the group size.
+        """Return the order of a step's images, (B,), in which they are divided into groups, and the group size.
 
         If the recipe's group_scope is "rank", the images of each process are shuffled among themselves.
         """
@@ -249,7 +249,7 @@ def refuse_unshareable(step: Step, processes: int) -> None:
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:
         raise InputError(
-            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, if "
+            f"step.group_sizes must be at most {most}, the number of images in each of {processes} processes, if "
             f"step.group_scope is 'rank'; got {max(step.group_sizes)}. Lower step.group_sizes, or set "
             "step.group_scope=world."
         )

@@ -53,7 +53,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 class Log:
-    """The file log.jsonl. Opening it keeps the first `length` bytes; a resumed run writes the rest again.
+    """The file log.jsonl. On opening, all but the first `length` bytes are removed; a resumed run writes them again.
 
     Raises:
         InputError: the file cannot be written, or is shorter than `length`.
@@ -93,7 +93,7 @@ class Monitor:
     Args:
         run: folder of the run.
         total: number of steps of the run.
-        first: number of steps that were done before this process.
+        first: number of steps that were done before this process started.
         quiet: whether to print no progress lines.
         tensorboard: whether to write event files for TensorBoard.
     """

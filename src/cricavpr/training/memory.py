@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
     Attributes:
         rows: indices of the images in the step.
-        share, later, counted: arguments of `batch_norm.partial_update`.
+        share, later, counted: arguments for `batch_norm.partial_update`.
     """
 
     rows: slice
@@ -45,8 +45,8 @@ class Part(NamedTuple):
 def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
     """Divide images into forward passes, and each forward pass into micro-batches.
 
-    Only the first pass updates the running statistics of batch norm: once, by the mean over its micro-batches, weighted
-    by their sizes.
+    Only the first pass updates the running statistics of batch norm. It updates them once, with the mean over its
+    micro-batches, weighted by their sizes.
 
     Args:
         images: number of images.

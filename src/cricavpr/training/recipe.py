@@ -115,7 +115,7 @@ class Network(Ablation):
 
     @property
     def learns(self) -> bool:
-        """Whether training changes anything besides the power of GeM pooling."""
+        """Whether training changes any parameter other than the exponent p of GeM pooling."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
@@ -139,8 +139,8 @@ class Convolutional:
 
     Attributes:
         trunk: convolutional backbone, a key of `models.cnn.TRUNKS`.
-        tuning: "end" trains the last layers of the trunk (conv5 of VGG-16, or a ResNet from its third stage on) and all
-            layers after the trunk, as CosPlace's authors do; "full" trains everything.
+        tuning: "end" trains all layers after the trunk and the last layers of the trunk, as CosPlace's authors do. The
+            last layers are conv5 of VGG-16, or a ResNet from its third stage on. "full" trains everything.
         trunk_weights: file of torchvision's weights for the trunk alone. Empty for random weights.
         weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
     """
@@ -201,7 +201,7 @@ class Step:
         group_sizes: sizes of groups, within which images influence one another. One size is drawn for each step; 0
             stands for all images of a forward pass.
         members: order of the images before they are divided into groups. "across" shuffles them. "in_order" keeps the
-            images of a place together, as the authors' loader does, so that small groups reveal the place labels.
+            images of a place together, as the authors' loader does. Then small groups reveal the place labels.
         group_scope: which images a group may hold if several processes train. "world" allows those of the whole step,
             so results do not depend on the number of processes. "rank" allows only those of one process, so results
             depend on the number of processes.
@@ -232,7 +232,7 @@ class Step:
         return self.places * self.images_per_place
 
     def __post_init__(self) -> None:
-        _require_at_least(2, self, "places", "images_per_place")  # a loss compares images of a place, and places
+        _require_at_least(2, self, "places", "images_per_place")  # a loss needs 2 places, and 2 images of a place
         sizes_fit = bool(self.group_sizes) and min(self.group_sizes) >= 0 and max(self.group_sizes) <= self.images
         _require(sizes_fit, "group_sizes", f"sizes of 0 (all) to {self.images}", list(self.group_sizes))
         fits = 0 <= self.images_at_once <= self.images
@@ -249,7 +249,7 @@ class Loss:
     Attributes:
         name: a key of `losses.LOSSES`.
         alpha, beta, base, epsilon: settings of multi_similarity.
-        margin: setting of the other losses.
+        margin: setting of all losses except multi_similarity.
         scale: setting of cosface.
     """
 
