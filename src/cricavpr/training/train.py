@@ -307,7 +307,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log, and save a checkpoint of step 0. If the folder cannot be written, this fails before training."""
+        """Open the log, and save a checkpoint of step 0. So a bad folder is found before training."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
