@@ -66,7 +66,7 @@ def describe(
     progress: bool | Report = False,
     draw: int = 0,
 ) -> Described:
-    """Describe every photo of a set that can be read.
+    """Compute the descriptors of all photos of a set that can be read.
 
     Args:
         method: the method.
@@ -215,7 +215,7 @@ def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
 
 
 def finish(work: Work, images: ImageSet) -> Described:
-    """Return the result of a run after its last batch.
+    """Return the result of `describe`, after the last batch has been described.
 
     Raises:
         InputError: no photo could be described.

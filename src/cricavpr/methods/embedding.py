@@ -135,7 +135,7 @@ def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[S
 
 
 def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | None) -> NDArray[np.float32]:
-    """Describe images; raise InputError if the descriptors do not have the shape (number of images, `method.dim`)."""
+    """Compute descriptors; raise InputError if their shape is not (number of images, `method.dim`)."""
     vectors = np.asarray(method.describe(images, groups), np.float32)
     if vectors.shape != (len(images), method.dim):
         raise InputError(

@@ -223,7 +223,7 @@ def with_weights(
     Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
 
     Args:
-        weights: a file, a known name, or random:SEED.
+        weights: a weights file, a name from `cricavpr weights list`, or random:SEED.
         dtype: precision of the network.
         network_of: function that builds a network with the sizes found in a state dict. If the state dict is empty, it
             builds the published network.

@@ -42,8 +42,8 @@ def homography_inliers(
 ) -> int:
     """Count the pairs of points that agree with the best homography from image a to image b.
 
-    A pair agrees if the homography maps its point in image a to a place at most `threshold_px` from its point in image
-    b. The count is 0 if no homography is found.
+    A pair agrees if the homography maps its point in image a to a point at most `threshold_px` pixels from its point in
+    image b. The count is 0 if no homography is found.
 
     The homography is found by OpenCV's RANSAC with its default limits, as in the published re-rankers. The same version
     of OpenCV always gives the same count. Counts of different versions differ by a few per cent of the pairs.

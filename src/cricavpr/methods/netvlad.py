@@ -61,7 +61,7 @@ class VLADSettings(Settings):
 
 
 class VLADMethod(TorchMethod):
-    """A method that describes images by a network with a NetVLAD layer."""
+    """A method that computes descriptors with a network that has a NetVLAD layer."""
 
     network: VLADNet
 
@@ -109,12 +109,12 @@ def from_torch(
     names: Mapping[str, str],
     published: tuple[int, Flattening, int | None],  # clusters, order of values, length of a whitened descriptor
 ) -> tuple[VLADNet, str]:
-    """Load a network from a file of torch, or draw random weights.
+    """Load a network from a torch file, or build it with random weights.
 
     Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
 
     Args:
-        weights: a file, a known name, or random:SEED.
+        weights: a weights file, a name from `cricavpr weights list`, or random:SEED.
         dtype: precision of the network.
         names: table for renaming the tensors: NANNE or OPENIBL of `cricavpr.models.netvlad`.
         published: sizes of the network if the weights are random.

@@ -56,7 +56,10 @@ class GCL(nn.Module):
 
 
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Return the names of the parameters that the authors train: the trunk's last layers, and all later layers."""
+    """Return the names of the parameters that the authors train.
+
+    These are the parameters of the trunk's last layers, and of all layers after the trunk.
+    """
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name
@@ -71,7 +74,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network `name`.
     """

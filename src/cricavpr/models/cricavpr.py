@@ -284,7 +284,7 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
     their published values, and a note is printed.
 
     Args:
-        weights: a known name, a weights file, or a folder written by `save_pretrained`.
+        weights: a name from `cricavpr weights list`, a weights file, or a folder written by `save_pretrained`.
 
     Raises:
         WeightsError: the file is missing or unsafe, or the configuration is invalid or does not fit the tensors.

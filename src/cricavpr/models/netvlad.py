@@ -175,7 +175,7 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
     clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)

@@ -29,7 +29,7 @@ def patch_descriptors(network: VLADNet, maps: Tensor, sizes: Sequence[int]) -> l
     """Return descriptors of unit length of all patches, row by row: a tensor (B, P, D) for each patch size.
 
     Args:
-        network: its `pool` and `whitening` are used.
+        network: the network whose NetVLAD layer (`pool`) and whitening are used.
         maps: output of the trunk of `network`.
         sizes: side of the patches of each size, in cells of the feature map.
 

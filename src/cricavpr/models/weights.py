@@ -100,7 +100,8 @@ def read_weights(path: str | Path) -> WeightsFile:
 def find_and_read(weights: str | Path) -> WeightsFile:
     """Read a weights file, given its path or a name from `cricavpr weights list`.
 
-    Prefixes of wrappers, such as "module.", are removed from the names. For a file of the user, a note says so.
+    Prefixes of wrappers, such as "module.", are removed from the names. For a file that is not from the list, a note is
+    printed.
     """
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
@@ -175,7 +176,7 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
 
 
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """Check a state dict with `checked_state`, and return its tensors by their names without prefixes of wrappers."""
+    """Check a state dict with `checked_state`. Return its tensors by name, with the prefixes of wrappers removed."""
     return remove_wrappers(checked_state(loaded, source))[0]
 
 
@@ -242,7 +243,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
     Args:
         module: the network.
-        tensors: state dict with the names of the network.
+        tensors: state dict with the parameter names of the network.
         source: name of the file in messages.
 
     Raises:

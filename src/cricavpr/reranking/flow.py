@@ -177,7 +177,7 @@ def _scores(
     query: int,
     candidates: NDArray[np.int64],  # (m,)
 ) -> NDArray[np.float64]:  # (m,)
-    """Return the score of each candidate of a query, the photo `query` of `queries`."""
+    """Return the score of each candidate of a query, which is the photo with index `query` in `queries`."""
     own = store.get(queries, query)
     raw = np.stack([method.compare(own, store.get(database, index)) for index in candidates.tolist()])  # (m, S)
     fused = np.asarray(method.fuse(raw), np.float64)

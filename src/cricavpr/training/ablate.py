@@ -103,7 +103,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
 
 
 def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
-    """Plan a run for each variant and seed. Variants with the same recipe share the folders of their runs."""
+    """Plan a run for each variant and seed. Variants with equal recipes use the same folders of runs."""
     runs = []
     for variant, seed in itertools.product(variants, seeds):
         same = [other for other in variants if other.recipe == variant.recipe]

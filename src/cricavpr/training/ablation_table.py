@@ -137,7 +137,7 @@ def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> 
 
 
 def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape: Mark) -> list[str]:
-    """Return a column of mean recalls in per cent, with minimum and maximum if there are several seeds."""
+    """Return the cells of one column: mean recalls in per cent, with minimum and maximum if there are several seeds."""
     means = [f"{100 * fmean(values):.1f}" if values else MISSING for values in found]
     ranked = sorted({float(mean) for mean in means if mean != MISSING}, reverse=True)
     marks = {f"{value:.1f}": mark for value, mark in zip(ranked, (best, second), strict=False) if len(ranked) > 1}

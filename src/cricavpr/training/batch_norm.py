@@ -1,6 +1,6 @@
 """Batch norm over the images of all processes, and control over the updates of its running statistics.
 
-Letters: N processes, b images of one process, C channels, h x w positions.
+Letters: N processes, b images of one process, C channels, feature maps of h x w cells.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _forward(norm: _BatchNorm, local: Callable[[Tensor], Tensor], world: World, 
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalisation of maps by the mean and variance over all processes. Mean and variance (C,) have no gradient."""
+    """Normalisation of feature maps by the mean and variance over all processes. Mean and variance (C,) have no gradient."""
 
     @staticmethod
     def forward(

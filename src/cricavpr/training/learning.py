@@ -45,7 +45,7 @@ class StepLoss(NamedTuple):
     total: Tensor  # the value that is minimised
     loss: Tensor  # `total` without the self-distillation term
     mined: float  # share of the images that take part in the loss
-    distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within its group
+    distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within a group
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +194,10 @@ def group_sizes(count: int, size: int) -> list[int]:
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """Return the self-distillation loss: the mean of 1 - cosine between descriptors alone and within their group.
+    """Return the self-distillation loss: the mean of 1 - cosine of the descriptors in `alone` and in `together`.
 
-    The descriptor within the group is the teacher, so it gets no gradient.
+    `alone` has the descriptors of images described alone, `together` those of the same images within groups. The latter
+    are the teacher, so they get no gradient.
     """
     return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
@@ -204,7 +205,8 @@ def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) tw
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
     """Return an autocast context for the precision of the recipe.
 
-    Use a new context for each part of a step, because a context caches cast weights either with or without a gradient.
+    Use a new context for each part of a step. A context caches the weights that it has cast, and parts with a gradient
+    cannot use weights that were cached without a gradient.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 

@@ -175,7 +175,7 @@ class Monitor:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
-        """Record the time spent so far, and draw the curves, because the run ends or stops at this step."""
+        """Record the time spent so far, and draw the curves. The run ends or stops after `step`."""
         self._write_speed(step, time.monotonic(), {})
         self.draw()
 

@@ -23,7 +23,8 @@ class MultiSimilarity(nn.Module):
     """Multi-similarity loss with its miner, computed by pytorch-metric-learning; the defaults are those of CricaVPR.
 
     Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting" (CVPR 2019). The loss is the mean over all
-    images. An image without mined positive pairs has no positive term; likewise for negative pairs.
+    images. An image without mined positive pairs has no positive term. An image without mined negative pairs has no
+    negative term.
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 50.0, base: float = 0.0, epsilon: float = 0.1) -> None:
@@ -68,7 +69,7 @@ class Triplet(nn.Module):
     def mine(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, D), (B,) -> 3 x (T,)
         """Return the indices of query, positive and negative of each triplet.
 
-        An image is no query if no other image shows its place.
+        An image is not used as a query if the step has no other image of its place.
         """
         far = torch.finfo(descriptors.dtype).max
         distance = torch.cdist(descriptors, descriptors)  # (B, B)

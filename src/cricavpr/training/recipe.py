@@ -101,9 +101,10 @@ class Network(Ablation):
         backbone: the name of a transformer in `vit.BACKBONES`.
         init: how adapters are initialised. "authors" sets weights and biases of their convolutions to 1e-5, as
             published; "default" draws them at random. In both an untrained adapter changes nothing.
-        backbone_weights: known name or file of weights for the backbone alone: DINOv2's, or those of a CricaVPR,
-            without its adapters. Empty for random weights.
-        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
+        backbone_weights: weights of the backbone alone: a weights file, or a name from `cricavpr weights list`. They
+            may be those of DINOv2 or of a CricaVPR; adapters in the file are ignored. Empty for random weights.
+        weights: weights of the whole network, to train it further: a weights file, or a name from `cricavpr weights
+            list`. Empty for random weights.
         kind: always "cricavpr".
     """
 
@@ -141,8 +142,9 @@ class Convolutional:
         trunk: convolutional backbone, a key of `models.cnn.TRUNKS`.
         tuning: "end" trains all layers after the trunk and the last layers of the trunk, as CosPlace's authors do. The
             last layers are conv5 of VGG-16, or a ResNet from its third stage on. "full" trains everything.
-        trunk_weights: file of torchvision's weights for the trunk alone. Empty for random weights.
-        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
+        trunk_weights: file with torchvision's weights, for the trunk alone. Empty for random weights.
+        weights: weights of the whole network, to train it further: a weights file, or a name from `cricavpr weights
+            list`. Empty for random weights.
     """
 
     trunk: str = "resnet50"

@@ -71,7 +71,7 @@ SAMPLERS: dict[str, Callable[[Sequence[Place], int, int], Order]] = {
 
 
 class Sample(NamedTuple):
-    """Images of one place. If the wanted place has too few readable images, they are of another place."""
+    """Images of one place. If the wanted place has too few readable images, the images are of another place."""
 
     images: NDArray[np.uint8]  # (K, h, w, 3)
     place_id: int
@@ -125,7 +125,8 @@ def _read(
 ) -> list[Image.Image]:
     """Read the first `count` readable images of a place, in the given order. Return fewer if the place has fewer.
 
-    The substitute of an unreadable image takes its place in the list. So the other images are augmented as usual.
+    The substitute of an unreadable image gets that image's index in the list. So the random augmentation of the other
+    images does not change.
     """
     spare = iter(order[count:].tolist())
     pictures: list[Image.Image] = []

@@ -271,7 +271,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Report each photo that could not be used, but only once: every epoch tries to read the photo again."""
+        """Report each photo that could not be used, only the first time; every epoch tries to read the photo again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -307,7 +307,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log, and save a checkpoint of step 0. So a bad folder is found before training."""
+        """Open the log, and save a checkpoint of step 0. A folder that cannot be written thus fails early."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
