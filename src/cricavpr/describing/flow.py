@@ -198,7 +198,7 @@ def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> 
 
 
 def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
-    """Describe a batch and store its descriptors in `work`; return the photos that failed.
+    """Compute the descriptors of a batch and store them in `work`; return the photos that failed.
 
     Raises:
         InputError: photos of one group differ in size.

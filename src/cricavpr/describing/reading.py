@@ -41,7 +41,8 @@ class Loaded:
 class _Batches:
     """Dataset for worker processes: item i is batch i, read and preprocessed.
 
-    A worker process gets a copy of `method.preprocess`, and not of the network, unless `preprocess` is a bound method.
+    A worker process gets a copy of `method.preprocess`. If that is a bound method, the network is copied with it;
+    otherwise it is not.
     """
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:

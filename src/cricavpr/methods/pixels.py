@@ -45,7 +45,7 @@ class PixelMatcher(LoadedMethod):
 
 
 def load(name: str, weights: str | Path | None, device: str, **overrides: Any) -> PixelMatcher:
-    """Return the pixel matcher. It always computes on the CPU. Weights and settings raise InputError."""
+    """Return the pixel matcher, which always computes on the CPU. Raise InputError if weights or settings are given."""
     if weights is not None or overrides:
         raise InputError("the pixel matcher takes no weights and no settings; leave them out.")
     return PixelMatcher()

@@ -26,8 +26,8 @@ class BoQConfig:
 
     Attributes:
         backbone: sizes of a DINOv2 transformer, or the depth of a ResNet, such as 50.
-        width: channels of a token in the aggregator.
-        queries: learnt queries in each block.
+        width: number of channels of a token in the aggregator.
+        queries: number of learnt queries in each block.
         blocks: number of blocks.
         rows: number of vectors of length `width` that make up a descriptor.
     """

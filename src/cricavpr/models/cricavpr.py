@@ -61,8 +61,8 @@ class Ablation:
             (Supplementary Table 7).
         levels: levels of the pyramid; level n cuts the grid of patches into n x n regions.
         region_cuts: "grid" cuts the grid of patches evenly; "authors" cuts at the fixed positions of the authors' code.
-        encoder_depth: layers of the cross-image encoder; 0 for no encoder (Supplementary Table 3).
-        encoder_heads: attention heads of the cross-image encoder.
+        encoder_depth: number of layers of the cross-image encoder; 0 for no encoder (Supplementary Table 3).
+        encoder_heads: number of attention heads of the cross-image encoder.
         encoder_ffn: hidden width of the encoder's feed-forward.
         dropout: dropout probability in the encoder.
     """

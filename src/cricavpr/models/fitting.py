@@ -75,15 +75,15 @@ class ImageNeeds:
 
 
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the entries of a state dict.
+    """Rename the tensors of a state dict.
 
     Args:
         tensors: the state dict.
-        names: maps regular expressions, matched at the beginning of a name, to what replaces the match. The first
-            match counts; a name without a match stays as it is.
+        names: maps regular expressions to texts. An expression that matches the beginning of a name is replaced by its
+            text. Only the first matching expression counts. A name without a match stays as it is.
 
     Raises:
-        WeightsError: two entries get the same name.
+        WeightsError: two tensors would get the same name.
     """
     ours: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():

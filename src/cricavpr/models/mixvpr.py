@@ -27,7 +27,7 @@ class MixVPRConfig:
     Attributes:
         depth: depth of the ResNet, such as 50.
         side: side of the square feature map, in cells: 20 for images of 320 x 320 px.
-        channels: channels after the mixer layers.
+        channels: number of channels after the mixer layers.
         rows: number of values for each channel; a descriptor has channels * rows values.
         mixers: number of mixer layers.
         hidden: width inside a mixer layer.

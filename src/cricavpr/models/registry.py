@@ -239,7 +239,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def record(path: Path, sha256: str, source: str) -> None:
-    """Write the record beside a weights file; do nothing if the folder is read-only."""
+    """Write the record beside a weights file: its SHA-256, and where it came from. In a read-only folder do nothing."""
     entry = {"sha256": sha256, "size_bytes": path.stat().st_size, "source": source}
     with contextlib.suppress(InputError):
         write_text(record_of(path), json.dumps(entry, indent=1, sort_keys=True) + "\n")

@@ -29,11 +29,11 @@ class SaladConfig:
     Attributes:
         backbone: sizes of the transformer.
         clusters: number of clusters.
-        cluster_width: values of a cluster in the descriptor.
-        scene_width: values of the scene feature, which comes from the class token.
+        cluster_width: number of values for each cluster in the descriptor.
+        scene_width: number of values of the scene feature, which comes from the class token.
         hidden: hidden width of the perceptrons.
         dropout: dropout probability in the perceptrons.
-        iterations: iterations of Sinkhorn's algorithm.
+        iterations: number of iterations of Sinkhorn's algorithm.
         reduced_to: length of a descriptor after MegaLoc's last linear layer; None for SALAD, which has no such layer.
     """
 

@@ -94,7 +94,7 @@ def _forward(norm: _BatchNorm, local: Callable[[Tensor], Tensor], world: World, 
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalisation of feature maps by the mean and variance over all processes. Mean and variance (C,) have no gradient."""
+    """Normalisation of feature maps by the mean and variance over all processes, (C,) each, which have no gradient."""
 
     @staticmethod
     def forward(

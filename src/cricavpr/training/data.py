@@ -142,7 +142,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return indices
 
     def company(self, step: int) -> tuple[NDArray[np.int64], int]:
-        """Return the order of a step's images, (B,), in which they are divided into groups, and the group size.
+        """Return the order in which a step's images are divided into groups, (B,), and the group size.
 
         If the recipe's group_scope is "rank", the images of each process are shuffled among themselves.
         """

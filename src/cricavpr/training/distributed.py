@@ -35,7 +35,7 @@ class OthersFailed(CricaVPRError):
 
 @dataclass(frozen=True)
 class World:
-    """This process among all processes that train together. Only the first process writes files and validates.
+    """The rank of this process, and the number of processes that train together. Only the first process writes files and validates.
 
     Attributes:
         rank: number of this process, from 0.

@@ -129,7 +129,7 @@ class CosFace(nn.Module):
 
 
 def _share(indices: Sequence[Tensor], count: int) -> float:
-    """Return the share of `count` images that occur in `indices`."""
+    """Return the fraction of a step's `count` images whose indices occur in `indices`."""
     occurs = torch.zeros(count, dtype=torch.bool, device=indices[0].device)
     occurs[torch.cat(list(indices))] = True
     return occurs.float().mean().item()
