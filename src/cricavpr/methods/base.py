@@ -90,7 +90,10 @@ class TwoStageMethod(Method, Protocol):
     matching: str
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:
-        """Return the local features of each image in `images`, (B, 3, h, w). An implementation should use float16 where that is precise enough."""
+        """Return the local features of each image in `images`, (B, 3, h, w).
+
+        Use float16 in an implementation where it is precise enough.
+        """
         ...
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:

@@ -35,7 +35,9 @@ class OthersFailed(CricaVPRError):
 
 @dataclass(frozen=True)
 class World:
-    """The rank of this process, and the number of processes that train together. Only the first process writes files and validates.
+    """The rank of this process, and the number of processes that train together.
+
+    Only the first process writes files and validates.
 
     Attributes:
         rank: number of this process, from 0.
