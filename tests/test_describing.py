@@ -185,7 +185,7 @@ def test_what_is_no_descriptor_is_never_stored(out: str | None, tmp_path: Path) 
 @pytest.mark.parametrize("out", [None, "out.safetensors"])
 def test_when_all_photos_fail_one_line_says_so(out: str | None, tmp_path: Path) -> None:
     images = ImageSet(tmp_path, ("a.jpg", "b.jpg"))
-    with pytest.raises(InputError, match=r"none of the 2 photos in .* The first: a.jpg: find: ") as caught:
+    with pytest.raises(InputError, match=r"none of the 2 photos in .* The first problem: a.jpg: find: ") as caught:
         describe(MeanColour(), images, out=None if out is None else tmp_path / out)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

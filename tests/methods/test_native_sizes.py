@@ -44,7 +44,9 @@ def test_photos_keep_their_shape_and_whole_ones_their_pixels() -> None:
 
 def test_a_photo_that_is_too_small_is_told_what_is_needed() -> None:
     small = np.zeros((100, 100, 3), np.uint8)
-    with pytest.raises(ImageError, match="at least 65 patches of 14 x 14 px, and 98 x 98 px have 49") as caught:
+    with pytest.raises(
+        ImageError, match="at least 65 patches of 14 x 14 px, but an image of 98 x 98 px has only 49"
+    ) as caught:
         NativeSize(needs=ImageNeeds(14, 65, whole=True))(small)
     assert caught.value.stage == "size"
     with pytest.raises(ImageError, match="shorter side must be at least 16 px, got 15 x 100"):
@@ -64,7 +66,7 @@ def test_a_small_photo_is_a_problem_of_its_own_and_the_others_go_on(tmp_path: Pa
     described = describe(Picky(), ImageSet(tmp_path, ("0000.png", "small/0000.png", "0001.png")))
     (problem,) = described.problems
     assert (problem.name, problem.stage) == ("small/0000.png", "size")
-    assert "at least 9 patches of 16 x 16 px, and 40 x 40 px have 4" in problem.reason
+    assert "at least 9 patches of 16 x 16 px, but an image of 40 x 40 px has only 4" in problem.reason
     assert described.descriptors.names == ("0000.png", "0001.png")
 
 

@@ -57,7 +57,7 @@ def test_a_file_of_one_method_is_no_file_of_another(tmp_path: Path) -> None:
 
 def test_an_entry_that_stands_twice_is_refused(tmp_path: Path) -> None:
     twice = {"encoder.module.0.bias": torch.zeros(64)}
-    with pytest.raises(WeightsError, match=r"would both be named backbone\.0\.bias"):
+    with pytest.raises(WeightsError, match=r"would both be renamed to backbone\.0\.bias"):
         load_method("netvlad", authors_file("netvlad", tmp_path, **twice))
 
 
@@ -116,7 +116,7 @@ def test_settings_of_the_second_stage_leave_descriptors_comparable(tmp_path: Pat
         ({"kept": "float8"}, "kept must be 'float16' or .*, got 'float8'"),
         ({"patch_sizes": (2, 5)}, "must have the same length"),
         ({"shorten_to": WHITENED + 1}, f"between 1 and {WHITENED}"),
-        ({"shorten_to": 4, "whitening": False}, "needs a whitened descriptor"),
+        ({"shorten_to": 4, "whitening": False}, "needs a whitening, but these weights have none"),
     ],
 )
 def test_settings_that_are_none_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:

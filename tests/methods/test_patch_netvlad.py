@@ -79,7 +79,7 @@ def test_single_precision_is_nearly_as_good_in_small_patches_of_a_large_map() ->
 
 
 def test_patches_that_do_not_fit_the_picture_are_refused(method: PatchNetVLADMethod) -> None:
-    with pytest.raises(InputError, match="do not fit into a map of 6 x 8"):
+    with pytest.raises(InputError, match="do not fit into a feature map of 6 x 8 cells"):
         with_settings(method, patch_sizes=(2, 7)).local_features(pictures())
 
 

@@ -125,7 +125,7 @@ def test_two_entries_for_one_weight_are_refused(name: str, tmp_path: Path) -> No
     state = small_state(name)
     entry = next(theirs for theirs in state if next(reversed(SMALL[name][2]({theirs: torch.zeros(1)}))) != theirs)
     own = next(reversed(SMALL[name][2]({entry: torch.zeros(1)})))
-    with pytest.raises(WeightsError, match="would both be named"):
+    with pytest.raises(WeightsError, match="would both be renamed to"):
         load_method(name, small_file(name, tmp_path, **{own: state[entry]}))
 
 

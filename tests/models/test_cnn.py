@@ -91,7 +91,7 @@ def test_the_third_stage_is_enough_to_tell(depth: int) -> None:
 
 @pytest.mark.parametrize(("depth", "stage"), [(51, 4), (50, 0), (50, 5)])
 def test_a_resnet_that_does_not_exist_is_refused(depth: int, stage: int) -> None:
-    with pytest.raises(InputError, match=r"Depths: 18, 34, 50, 101, 152; stages: 1 to 4"):
+    with pytest.raises(InputError, match=r"Known depths: 18, 34, 50, 101, 152; stages: 1 to 4"):
         resnet(depth, stage)
 
 

@@ -399,7 +399,7 @@ def test_another_size_is_refused_before_anything_is_fetched(
 
 def test_a_server_that_does_not_say_how_long_the_file_is_is_refused(server: Server, place: Path) -> None:
     server.say_length = False
-    with pytest.raises(WeightsError, match="sends no length"):
+    with pytest.raises(WeightsError, match="does not send the file's length"):
         fetch(server)
     assert not place.exists()
 

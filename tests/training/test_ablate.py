@@ -118,7 +118,7 @@ def test_a_run_of_another_recipe_is_refused_by_name(
 ) -> None:
     assert main(asked([recipes["one"]], done, pictures, "--set", "network.encoder_depth=2")) == 2
     error = capsys.readouterr().err
-    assert "network.encoder_depth was 1 and is 2" in error and "seed-0" in error
+    assert "network.encoder_depth was 1 and is now 2" in error and "seed-0" in error
 
 
 def test_the_table_alone_trains_nothing_and_says_what_is_missing(

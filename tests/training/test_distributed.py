@@ -161,7 +161,7 @@ def test_groups_within_a_process_hold_its_places_alone(pictures: Path) -> None:
         (
             {"step__group_scope": "rank", "step__group_sizes": [1, 8]},
             2,
-            "must be at most 4, the images of each of 2 processes, .* got 8",
+            "must be at most 4, the number of images in each of 2 processes, .* got 8",
         ),
     ],
 )
@@ -317,7 +317,7 @@ def test_torchrun_starts_it(folder: Path, family: Family) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("6 of 6 steps") == 1
-    assert done.stderr.count("each group stays within one of 2 processes") == 1
+    assert done.stderr.count("each group holds images of only one of 2 processes") == 1
     assert {line["processes"] for line in log_of(folder / "run") if "loss" in line} == {2}
     resumed = [sys.executable, "-m", "cricavpr", "train", "--resume", "run", "--pictures", "pictures"]
     refused = subprocess.run(resumed, cwd=folder, capture_output=True, text=True)

@@ -125,8 +125,8 @@ def test_settings_are_read_as_toml_and_else_as_text() -> None:
 
 def test_a_changed_recipe_differs_unless_the_change_is_named() -> None:
     other = toy(optimizer__rate=2e-3, steps=20)
-    assert differences(TOY, other) == "optimizer.rate was 0.001 and is 0.002, steps was 12 and is 20"
-    assert differences(TOY, other, {"optimizer.rate", "step"}) == "steps was 12 and is 20"
+    assert differences(TOY, other) == "optimizer.rate was 0.001 and is now 0.002, steps was 12 and is now 20"
+    assert differences(TOY, other, {"optimizer.rate", "step"}) == "steps was 12 and is now 20"
     assert differences(TOY, other, {"optimizer", "steps"}) == differences(TOY, replace(TOY)) == ""
 
 

@@ -131,7 +131,7 @@ def test_a_broken_newest_checkpoint_falls_back_and_ends_in_the_same_bytes(
 def test_another_recipe_is_refused_and_a_named_change_is_taken(tmp_path: Path, pictures: Path) -> None:
     run = tmp_path / "run"
     stopped_after(run, 4, signal.SIGTERM, pictures)
-    with pytest.raises(InputError, match=r"optimizer.rate was 0.001 and is 0.002"):
+    with pytest.raises(InputError, match=r"optimizer.rate was 0.001 and is now 0.002"):
         train.resume(run, toy(optimizer__rate=2e-3), machine=machine(pictures))
     train.resume(run, TOY, {"optimizer.rate": 2e-3}, machine(pictures))
     rates = [json.loads(line).get("rate") for line in (run / "log.jsonl").read_text().splitlines()]

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters",
         action="store_true",
-        help="print only CricaVPR's parameter counts (Supplementary Table 1)",
+        help="print only CricaVPR's parameter counts (Supplementary Table 1 of the paper)",
     )
     parser.set_defaults(run=run)
 

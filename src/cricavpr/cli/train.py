@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
     add_training(parser, "a setting of the recipe, such as optimizer.rate=2e-4", "RUN/pictures")
     parser.add_argument(
-        "--checkpoint-every", type=int, default=200, metavar="N", help="steps between checkpoints (default: 200)"
+        "--checkpoint-every",
+        type=int,
+        default=200,
+        metavar="N",
+        help="number of steps between checkpoints (default: 200)",
     )
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files to RUN/tensorboard (needs cricavpr[tensorboard])"
@@ -43,14 +47,16 @@ def add_training(parser: argparse.ArgumentParser, settings: str, pictures: str) 
 
     Args:
         parser: the parser of the command.
-        settings: what --set changes, for its help.
-        pictures: default of --pictures, for its help.
+        settings: what --set changes, as text for the help of --set.
+        pictures: default of --pictures, as text for its help.
     """
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {settings}; repeatable"
     )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: cpu)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="number of processes that read pictures (default: 2)"
+    )
     parser.add_argument(
         "--pictures", metavar="DIR", help=f"folder for pictures of computer-drawn towns (default: {pictures})"
     )

@@ -66,7 +66,7 @@ def describe(
     progress: bool | Report = False,
     draw: int = 0,
 ) -> Described:
-    """Describe every photo of a set that can be read.
+    """Compute the descriptors of all photos of a set that can be read.
 
     Args:
         method: the method.
@@ -78,12 +78,12 @@ def describe(
         workers: number of processes that read photos; 0 reads them in this process, None chooses a number.
         out: file for the descriptors. Unfinished work is kept in a folder beside it, and the next run resumes it.
         progress: True for a progress bar on stderr, or a function that is called with (images done, all images).
-        draw: number that changes the order of a "shuffled" grouping without a change of its seed. `evaluate` takes 0
-            for the database and 1 for the queries.
+        draw: number that is combined with the seed of a "shuffled" grouping, so that one seed gives several random
+            orders. `evaluate` takes 0 for the database and 1 for the queries.
 
     Raises:
         InputError: there are no photos, no photo could be described, photos of one group differ in size, the grouping
-            needs keys that the set does not have, or a file cannot be written.
+            is by_key but the set has no keys, or a file cannot be written.
 
     Example:
         >>> import tempfile
@@ -116,7 +116,7 @@ class Plan:
     """The batches of a run of `describe`, on one machine or on several.
 
     Attributes:
-        made: provenance of the descriptors.
+        made: provenance of the descriptors: method, weights and settings.
         batches: the batches in order; each holds the groups that go through the network together.
         mark: text that identifies the run. Unfinished work with another mark is not resumed.
     """
@@ -127,11 +127,10 @@ class Plan:
 
 
 def plan(method: Method, images: ImageSet, grouping: Grouping, batch_size: int, draw: int = 0) -> Plan:
-    """Plan the batches of `describe`, whose arguments have the same meaning.
+    """Plan the batches of `describe`. The arguments are those of `describe`.
 
     Raises:
-        InputError: there are no images, the batch size is below 1, or the grouping needs keys that the set does not
-            have.
+        InputError: there are no images, the batch size is below 1, or the grouping is by_key but the set has no keys.
     """
     if not len(images):
         raise InputError(f"there are no images in {images.root}; expected at least one.")
@@ -150,7 +149,7 @@ def open_work(planned: Plan, count: int, out: Path | None, bar: Progress) -> Ite
         planned: plan of the run.
         count: number of images.
         out: file for the descriptors, beside which unfinished work is kept and resumed; None keeps them in memory.
-        bar: progress bar, which shows notes.
+        bar: progress bar, through which notes are printed.
     """
     if out is None:
         yield InMemory(count, planned.made)
@@ -199,7 +198,7 @@ def _groups(method: Method, images: ImageSet, grouping: Grouping, draw: int) -> 
 
 
 def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
-    """Describe a batch and store its descriptors in `work`; return the photos that failed.
+    """Compute the descriptors of a batch and store them in `work`; return the photos that failed.
 
     Raises:
         InputError: photos of one group differ in size.
@@ -216,7 +215,7 @@ def describe_batch(method: Method, loaded: Loaded, work: Work) -> Failures:
 
 
 def finish(work: Work, images: ImageSet) -> Described:
-    """Return the result of a run after its last batch.
+    """Return the result of `describe`, after the last batch has been described.
 
     Raises:
         InputError: no photo could be described.
@@ -227,7 +226,7 @@ def finish(work: Work, images: ImageSet) -> Described:
         first = problems[0]
         raise NothingDescribed(
             f"none of the {len(images)} photos in {images.root} could be described. "
-            f"The first: {first.name}: {first.stage}: {first.reason}",
+            f"The first problem: {first.name}: {first.stage}: {first.reason}",
             problems,
         )
     kept = np.setdiff1d(np.arange(len(images)), np.fromiter(work.failed, np.int64))

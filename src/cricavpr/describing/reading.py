@@ -27,10 +27,10 @@ class Loaded:
     """One batch of photos, ready for the network.
 
     Attributes:
-        parts: the photos of each image size; normally all photos have one size.
+        parts: the preprocessed photos, one part for each image size; normally all photos have the same size.
         failures: photos that could not be used.
-        refusal: why the batch cannot be described; None if it can. It is a text and not an exception, because torch
-            would add a worker's traceback.
+        refusal: why the batch cannot be described; None if it can. This is a text and not an exception, because torch
+            would add a worker's traceback to an exception.
     """
 
     parts: list[SameSize] = field(default_factory=list)
@@ -41,7 +41,8 @@ class Loaded:
 class _Batches:
     """Dataset for worker processes: item i is batch i, read and preprocessed.
 
-    A worker process gets a copy of `method.preprocess`, and not of the network, unless `preprocess` is a bound method.
+    A worker process gets a copy of `method.preprocess`. If that is a bound method, the network is copied with it;
+    otherwise it is not.
     """
 
     def __init__(self, method: Method, images: ImageSet, batches: Sequence[Batch]) -> None:
@@ -104,7 +105,7 @@ def load(method: Method, images: ImageSet, batches: Sequence[Batch], workers: in
     loader: DataLoader[Any] = DataLoader(
         items,  # type: ignore[arg-type]  # has the methods of a Dataset; inheriting would import torch
         batch_size=None,
-        num_workers=min(workers, len(batches)),  # more would have nothing to do
+        num_workers=min(workers, len(batches)),  # more workers than batches would have nothing to do
         collate_fn=_as_tensors,  # type: ignore[arg-type]  # without batch_size it gets one item
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else the loader would change the caller's random numbers

@@ -40,10 +40,10 @@ class _State:
 
 
 class Work(ABC):
-    """Storage for the descriptors of an unfinished run, with a row for each image, also for those that failed.
+    """Storage for the descriptors of an unfinished run, with a row for each image, even if the image failed.
 
     Attributes:
-        made: provenance of the descriptors.
+        made: provenance of the descriptors: method, weights and settings.
         done: number of finished batches.
         failed: photos that failed so far.
     """
@@ -93,7 +93,7 @@ class OnDisk(Work):
 
     The folder holds the rows, and a state file that counts finished batches. Rows are synced to disk before the state
     that counts them. So every counted row is on disk, and a crash loses only a few seconds of work. Rows are written
-    and not memory-mapped, because on a full disk writing raises an error, but a mapping would kill the process.
+    and not memory-mapped: on a full disk, writing raises an error, but a memory map would kill the process.
     """
 
     def __init__(self, out: Path, count: int, made: MadeBy, mark: str, note: Callable[[str], None]) -> None:
@@ -126,7 +126,7 @@ class OnDisk(Work):
                 self.file.close()
 
     def _resume(self) -> bool:
-        """Resume the work of an earlier run if it has the same mark; return whether it was resumed."""
+        """Resume the work of an earlier run if that run had the same mark; return whether work was resumed."""
         if not self.state.exists():
             return False
         with contextlib.suppress(OSError, InputError):
@@ -174,7 +174,7 @@ class OnDisk(Work):
         return DescriptorSet.load(self.out)
 
     def give_up(self) -> None:
-        """Remove the folder, because the result is written or there is none."""
+        """Remove the folder: the result is written elsewhere, or there is no result."""
         if self.file:
             self.file.close()
             self.file = None

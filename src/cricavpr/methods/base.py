@@ -29,7 +29,7 @@ class Method(Protocol):
         correlates: whether the descriptor of an image depends on the other images of its group.
         image_size: (height, width) in pixels of the images that the network takes; None for any size.
         weights: SHA-256 of the weights file, or another text that identifies the weights.
-        preprocessing: one line with every other setting that changes descriptors.
+        preprocessing: one line of text with all other settings that change descriptors.
         device: device that the method computes on, such as cpu, cuda, cuda:1 or mps.
     """
 
@@ -62,7 +62,7 @@ class Method(Protocol):
 
 @runtime_checkable
 class HasNetwork(Protocol):
-    """A method whose network is a torch module in this process; training and some measurements need one."""
+    """A method whose network is a torch module in this process, as training and some measurements need."""
 
     @property
     def network(self) -> nn.Module:
@@ -81,23 +81,27 @@ class TwoStageMethod(Method, Protocol):
     `fuse` once for each query.
 
     Attributes:
-        local: one line with the settings that change local features but not descriptors.
-        matching: one line with the settings that change only scores, so that stored local features stay valid.
+        local: one line of text with the settings that change local features but not descriptors.
+        matching: one line of text with the settings that change only scores. Stored local features stay valid if these
+            settings change.
     """
 
     local: str
     matching: str
 
     def local_features(self, images: Pixels) -> list[LocalFeatures]:
-        """Return the local features of each image in `images`, (B, 3, h, w). Use float16 where it is precise enough."""
+        """Return the local features of each image in `images`, (B, 3, h, w).
+
+        Use float16 in an implementation where it is precise enough.
+        """
         ...
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """Return the S raw scores of a pair of images, (S,). Higher is better; 0 means no match."""
+        """Return the raw scores of a pair of images, (S,). Higher is better; 0 means no match."""
         ...
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn the raw scores of a query's n candidates, (n, S), into one score for each candidate, (n,).
+        """Return one score for each of the n candidates of a query, (n,), from their raw scores, (n, S).
 
         Higher is better.
         """

@@ -44,7 +44,7 @@ class Settings:
 
 
 class CricaVPRMethod(TorchMethod):
-    """A method that describes images by a CricaVPR network, alone or in groups."""
+    """A method that computes descriptors with a CricaVPR network, of single images or of groups."""
 
     network: CricaVPR
 
@@ -62,7 +62,7 @@ class CricaVPRMethod(TorchMethod):
 
 
 def _departures(settings: Settings) -> str:
-    """Return text that lists non-default settings that change descriptors but cannot be told from the weights."""
+    """Return a text with all non-default settings that change descriptors and are not visible in the weights."""
     config, plain = settings.config, CricaVPRConfig()
     names = ("adapter_scale", "region_cuts", "levels", "aggregator")
     changed = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]

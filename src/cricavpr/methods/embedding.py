@@ -1,4 +1,4 @@
-"""Description of pictures in memory by `embed`, and helpers that `cricavpr.describe` uses too."""
+"""The method `embed`, which computes descriptors of pictures in memory, and helpers shared with `cricavpr.describe`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SameSize:
 
     images: Pixels  # (b, 3, h, w)
     groups: list[int] | None  # sizes of the groups, which add up to b; None if every group has one image
-    indices: NDArray[np.int64]  # (b,) index of each image in the list that is described
+    indices: NDArray[np.int64]  # (b,) index of each image in the whole list of images
 
 
 class LoadedMethod:
@@ -70,7 +70,7 @@ class LoadedMethod:
 
         Raises:
             ImageError: an image cannot be used; the message has its index.
-            InputError: images of one group differ in size, or the grouping needs keys.
+            InputError: images of one group differ in size, or the grouping is `by_key`, which needs more than images.
 
         Example:
             >>> from cricavpr import load_method
@@ -106,11 +106,11 @@ class LoadedMethod:
 
 
 def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[SameSize]:
-    """Stack groups into batches, one batch for each image size.
+    """Stack the images of complete groups into batches, one batch for each image size.
 
     Args:
         groups: the groups, each with the index and the array of its images.
-        name_of: returns the name of the image with an index, for messages.
+        name_of: function that returns the name of the image with a given index, for messages.
 
     Raises:
         InputError: images of one group differ in size.
@@ -135,7 +135,7 @@ def by_size(groups: Sequence[Prepared], name_of: Callable[[int], str]) -> list[S
 
 
 def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | None) -> NDArray[np.float32]:
-    """Describe images; raise InputError if the descriptors do not have the shape (number of images, `method.dim`)."""
+    """Compute descriptors; raise InputError if their shape is not (number of images, `method.dim`)."""
     vectors = np.asarray(method.describe(images, groups), np.float32)
     if vectors.shape != (len(images), method.dim):
         raise InputError(
@@ -146,7 +146,7 @@ def checked_descriptors(method: Method, images: Pixels, groups: Sequence[int] | 
 
 
 def flaw(vector: NDArray[np.float32]) -> str:  # (D,)
-    """Return a clause that says what is wrong with a descriptor: it is not finite, or not of unit length."""
+    """Return a clause that says whether a bad descriptor is not finite or not of unit length."""
     if not np.isfinite(vector).all():
         return "its descriptor is not finite"
     return f"its descriptor has length {np.linalg.norm(vector):.3g} instead of 1"

@@ -1,8 +1,8 @@
 """Methods with a torch network, and the table FAMILIES of the methods that differ only in their network and settings.
 
 A row of FAMILIES names a module of `cricavpr.models` and the authors' settings. The module has two functions:
-`from_authors_names(tensors)` renames the entries of the authors' files, and `network_of(tensors, name)` builds a
-network with the sizes found in the tensors, or with the published sizes where they are missing.
+`from_authors_names(tensors)` renames the tensors of the authors' files. `network_of(tensors, name)` builds a network
+with the sizes found in the tensors, or with the published sizes where tensors are missing.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class NativeSize(Preprocess):
-    """Preprocessing that keeps the size of each photo.
+    """Preprocessing that does not resize photos to a common size.
 
-    If the network takes only multiples of the patch size, photos are resized to the nearest multiples.
+    If the network takes only multiples of the patch size, each photo is resized to the nearest multiples.
 
     Raises:
         ImageError: on a call, if the image is too small for the network.
@@ -159,7 +159,7 @@ class Family:
         module: module of `cricavpr.models` that has the network.
         settings: the authors' settings.
         fixed: names of the settings that users cannot change.
-        trunk: the only backbone that the weights of this method may have; None if any backbone will do.
+        trunk: the backbone that weights of this method must have; None if any backbone is allowed.
     """
 
     module: str
@@ -194,7 +194,7 @@ def load(name: str, weights: str | Path, device: str, **overrides: Any) -> Torch
 def load_network(name: str, weights: str | Path, dtype: DType) -> tuple[Any, str]:
     """Load the network of a method in FAMILIES.
 
-    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+    Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
     """
     family = FAMILIES[name]
     models = importlib.import_module(f"cricavpr.models.{family.module}")
@@ -220,13 +220,14 @@ def with_weights(
 ) -> tuple[N, str]:
     """Build a network and load its weights, or draw random weights.
 
-    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+    Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
 
     Args:
-        weights: a file, a known name, or random:SEED.
+        weights: a weights file, a name from `cricavpr weights list`, or random:SEED.
         dtype: precision of the network.
-        network_of: builds the network with the sizes found in a state dict, or the published network if it is empty.
-        renamed: renames the entries of the authors' weights file to the parameter names of this package.
+        network_of: function that builds a network with the sizes found in a state dict. If the state dict is empty, it
+            builds the published network.
+        renamed: function that renames the tensors of the authors' weights file to this package's parameter names.
     """
     if is_random(weights):
         return draw_weights(weights, lambda: network_of({}), dtype), str(weights)
@@ -236,12 +237,12 @@ def with_weights(
 
 
 def is_random(weights: str | Path) -> bool:
-    """Return whether the argument asks for random weights, as random:SEED."""
+    """Return whether the argument asks for random weights: whether it has the form random:SEED."""
     return str(weights).startswith(RANDOM)
 
 
 def draw_weights(weights: str | Path, build: Callable[[], N], dtype: DType) -> N:
-    """Build a network with random weights; the state of torch's random numbers stays the same.
+    """Build a network with random weights. The state of torch's random number generator does not change.
 
     Args:
         weights: random:SEED.

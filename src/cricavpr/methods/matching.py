@@ -16,11 +16,11 @@ FEWEST = 4  # least number of pairs of points that a homography needs
 
 
 def mutual_matches(similarity: NDArray[np.floating[Any]]) -> NDArray[np.intp]:  # (n, m), higher is better
-    """Return the pairs (i, j) in which j is most similar to i and i is most similar to j, by increasing i: (M, 2).
+    """Return the pairs of patches (i, j) that are each other's most similar patch, sorted by i: (M, 2).
 
     Args:
         similarity: entry [i, j] is the similarity of patch i of one image to patch j of another. Ties go to the lower
-            index. An entry that is not finite is no match.
+            index. Entries that are not finite never match.
 
     Example:
         >>> mutual_matches(np.array([[0.9, 0.1], [0.8, 0.2]])).tolist()
@@ -42,8 +42,8 @@ def homography_inliers(
 ) -> int:
     """Count the pairs of points that agree with the best homography from image a to image b.
 
-    A pair agrees if the homography takes its point in a to within `threshold_px` of its point in b. The count is 0 if
-    there is no homography.
+    A pair agrees if the homography maps its point in image a to a point at most `threshold_px` pixels from its point in
+    image b. The count is 0 if no homography is found.
 
     The homography is found by OpenCV's RANSAC with its default limits, as in the published re-rankers. The same version
     of OpenCV always gives the same count. Counts of different versions differ by a few per cent of the pairs.

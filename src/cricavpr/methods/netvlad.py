@@ -1,4 +1,4 @@
-"""NetVLAD and SFRS as methods: VGG-16, NetVLAD and, if the file has one, a whitening.
+"""NetVLAD and SFRS as methods: VGG-16, NetVLAD and, if the weights file has it, a whitening.
 
 Sources: Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition" (CVPR 2016), as
 published by its authors and as trained again by Nanne/pytorch-NetVlad; Ge et al., "Self-supervising Fine-grained
@@ -53,7 +53,7 @@ class VLADSettings(Settings):
 
     Attributes:
         whitening: whether to whiten descriptors if the weights file has a whitening.
-        shorten_to: how many values of a whitened descriptor to keep; None keeps all.
+        shorten_to: number of values of a whitened descriptor to keep, the first ones; None keeps all.
     """
 
     whitening: bool = True
@@ -61,7 +61,7 @@ class VLADSettings(Settings):
 
 
 class VLADMethod(TorchMethod):
-    """A method that describes images by a network with a NetVLAD layer."""
+    """A method that computes descriptors with a network that has a NetVLAD layer."""
 
     network: VLADNet
 
@@ -87,7 +87,7 @@ class VLADMethod(TorchMethod):
 def load(name: str, weights: str | Path, device: str, **overrides: Any) -> VLADMethod:
     """Load the method `netvlad` or `sfrs`; see `cricavpr.methods.load_method`.
 
-    The weights of `netvlad` are the MATLAB file of its authors, which has a whitening, or a checkpoint of
+    `netvlad` takes one of two weights files: its authors' MATLAB file, which has a whitening, or a checkpoint of
     Nanne/pytorch-NetVlad, which has none.
     """
     settings = VLADSettings(SFRS_SIZE if name == "sfrs" else None).overridden(overrides, name)
@@ -109,15 +109,15 @@ def from_torch(
     names: Mapping[str, str],
     published: tuple[int, Flattening, int | None],  # clusters, order of values, length of a whitened descriptor
 ) -> tuple[VLADNet, str]:
-    """Load a network from a file of torch, or draw random weights.
+    """Load a network from a torch file, or build it with random weights.
 
-    Return the network, and the SHA-256 of its weights file or, for random weights, the text random:SEED.
+    Return the network, and a text that identifies its weights: the SHA-256 of the weights file, or random:SEED.
 
     Args:
-        weights: a file, a known name, or random:SEED.
+        weights: a weights file, a name from `cricavpr weights list`, or random:SEED.
         dtype: precision of the network.
-        names: table for renaming the entries: NANNE or OPENIBL of `cricavpr.models.netvlad`.
-        published: sizes of the network with random weights.
+        names: table for renaming the tensors: NANNE or OPENIBL of `cricavpr.models.netvlad`.
+        published: sizes of the network if the weights are random.
     """
     return with_weights(
         weights,
@@ -142,8 +142,8 @@ def _from_matlab(path: Path, dtype: DType) -> tuple[VLADNet, str, Colour]:
 def read_matconvnet(path: Path) -> tuple[dict[str, Tensor], Colour]:
     """Read the authors' MATLAB file of NetVLAD.
 
-    Return the tensors by the parameter names of this package, and the mean colour, red, green and blue from 0 to 255,
-    which is subtracted from photos.
+    Return the tensors by this package's parameter names, and the mean colour: red, green and blue from 0 to 255. The
+    mean colour is subtracted from photos.
 
     Raises:
         WeightsError: the file is damaged or too large, or is not the network that the authors published.
@@ -181,7 +181,7 @@ def _weights(layers: list[Any], number: int, dims: int) -> tuple[NDArray[Any], N
     """Return the weights and the biases of a layer; raise Unreadable if the weights do not have `dims` dimensions."""
     both = _field(layers[number], "weights")
     if not isinstance(both, list) or len(both) != 2:
-        raise Unreadable(f"its layer {number} must have two arrays of weights")
+        raise Unreadable(f"its layer {number} must have two arrays, weights and biases")
     first, second = both
     for array in both:
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":

@@ -25,7 +25,7 @@ from cricavpr.models.patch_netvlad import patch_centres_px, patch_descriptors, p
 Matcher = Literal["ransac", "rapid"]
 Kept = Literal["float16", "float32", "float64"]
 
-INLIER_PX = 24.0  # one and a half times the distance of positions of conv5_3, which is 16 px
+INLIER_PX = 24.0  # one and a half times the stride of conv5_3, which is 16 px
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class PatchSettings(VLADSettings):
     """Settings of Patch-NetVLAD that a user may change.
 
     Attributes:
-        patch_sizes: sides of the square patches, in positions of conv5_3, which are 16 pixels apart.
+        patch_sizes: sides of the square patches, in cells of the feature map of conv5_3. Neighbouring cells are 16
+            pixels apart.
         patch_weights: weight of each patch size in the score.
         matcher: how matches of patches are scored. "ransac" counts the matches that agree with one homography; "rapid"
             measures how similar the shifts of the matches are.
@@ -98,7 +99,7 @@ class PatchNetVLADMethod(VLADMethod):
         return found
 
     def compare(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.float64]:
-        """Return one score for each of the S patch sizes, (S,). Higher is better; 0 means no match."""
+        """Return a score for each of the S patch sizes, (S,). Higher is better; 0 means no match."""
         score = _SCORES[self.patch_settings.matcher]
         scores = []
         for size in self.patch_settings.patch_sizes:
@@ -108,7 +109,7 @@ class PatchNetVLADMethod(VLADMethod):
         return np.array(scores, np.float64)
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures, size: int) -> NDArray[np.intp]:
-        """Return the mutual matches of patches of side `size`: indices of query and candidate patches, (M, 2)."""
+        """Return the mutual matches of patches of side `size`, (M, 2): index in the query, index in the candidate."""
         patches = query[f"patches_{size}"], candidate[f"patches_{size}"]  # (n, D), (m, D)
         dtype = torch.float64 if patches[0].dtype == np.float64 else torch.float32  # float16 is too coarse for sums
         one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(self.device, dtype) for side in patches)

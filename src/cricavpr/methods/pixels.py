@@ -45,7 +45,7 @@ class PixelMatcher(LoadedMethod):
 
 
 def load(name: str, weights: str | Path | None, device: str, **overrides: Any) -> PixelMatcher:
-    """Return the pixel matcher. It computes on the CPU, whatever the device; weights and settings are refused."""
+    """Return the pixel matcher, which always computes on the CPU. Raise InputError if weights or settings are given."""
     if weights is not None or overrides:
         raise InputError("the pixel matcher takes no weights and no settings; leave them out.")
     return PixelMatcher()

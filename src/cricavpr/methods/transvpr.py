@@ -22,9 +22,9 @@ class TransVPRSettings(Settings):
     """Settings of TransVPR that a user may change.
 
     Attributes:
-        mask_threshold: patches whose attention, from 0 to 1, is not above this threshold are masked when images are
-            compared.
-        inlier_px: a match agrees with a homography if it is at most this many pixels off.
+        mask_threshold: a patch is masked in the comparison of images if its attention, from 0 to 1, is at most this
+            threshold.
+        inlier_px: a match agrees with a homography if the error is at most this many pixels.
     """
 
     image_size: tuple[int, int] | None = (480, 640)
@@ -64,10 +64,10 @@ class TransVPRMethod(TorchMethod):
         return np.array([homography_inliers(here, there, self.inlier_px)], np.float64)
 
     def matches(self, query: LocalFeatures, candidate: LocalFeatures) -> NDArray[np.intp]:
-        """Return the mutual matches of patches: indices of query and candidate patches, (M, 2).
+        """Return the mutual matches of patches, (M, 2): index of the query patch and of the candidate patch.
 
-        A masked patch has a similarity of 0 to every patch. So it can still be a match, if all other similarities are
-        negative. The authors' scores include such matches, so these do too.
+        The similarity of a masked patch to every patch is set to 0. So a masked patch can still match if all other
+        similarities are negative. Such matches are kept, because the authors' scores include them.
         """
         similarity = _wide(query["patches"]) @ _wide(candidate["patches"]).T  # (n, m), not of unit length
         similarity[_wide(query["mask"]) <= self.mask_threshold] = 0.0
@@ -75,7 +75,7 @@ class TransVPRMethod(TorchMethod):
         return mutual_matches(similarity)
 
     def fuse(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, 1) to (n,)
-        """Return the score of each candidate, which has only one raw score."""
+        """Return the score of each candidate: its only raw score."""
         return raw[:, 0]
 
 

@@ -18,7 +18,7 @@ from cricavpr.models.vit import BlockAdapter, ViTConfig, initialise_linear
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, batch norm and ReLU. Height and width of the map stay the same."""
+    """Convolution, batch norm and ReLU. The output has the height and width of the input."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -32,8 +32,9 @@ class ConvNormReLU(nn.Module):
 class MulConv(nn.Module):
     """Mixer of the paper: three parallel convolutions, 1x1, 3x3 and 5x5, whose outputs are concatenated.
 
-    The 3x3 and the 5x5 convolution each follow a 1x1 convolution that reduces channels. For a width of 384 the branches
-    give 192, 96 and 96 channels, and the reduced width is 24.
+    Before the 3x3 and before the 5x5 convolution, a 1x1 convolution reduces the number of channels. If the input has
+    384 channels, the three convolutions output 192, 96 and 96 channels, and each 1x1 convolution reduces to 24
+    channels.
     """
 
     def __init__(self, width: int) -> None:
@@ -74,7 +75,7 @@ class Adapter(BlockAdapter):
         nn.init.zeros_(self.up.bias)
 
     def initialise(self) -> None:
-        """Draw random weights for the linear layer down; the linear layer up stays zero."""
+        """Draw random weights for `down`, the first linear layer. The weights of `up`, the second, stay zero."""
         initialise_linear(iter([self.down]))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # (B, T, C)

@@ -37,7 +37,7 @@ class GeM(nn.Module):
         return torch.stack(means, dim=1).pow(1 / self.p)  # (B, R, C)
 
     def whole(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """Pool all positions of a convolutional map into one vector for each image: (B, C)."""
+        """Pool a feature map over its whole height and width into one vector for each image: (B, C)."""
         everywhere = (slice(None), slice(None))
         return self(maps.permute(0, 2, 3, 1), [everywhere])[:, 0]  # type: ignore[no-any-return]  # (B, C)
 
@@ -84,7 +84,7 @@ def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: Regi
         height, width: size of the grid, in patches.
         levels: level n cuts the grid into n x n regions.
         cuts: "grid" cuts as evenly as possible; "authors" cuts grids of every size at the same positions, as the
-            authors' code does. At 16 patches on a side both agree.
+            authors' code does. On a grid of 16 x 16 patches both give the same regions.
 
     Raises:
         InputError: the grid is too small to be cut into the regions of a level.
@@ -102,7 +102,10 @@ def pyramid_regions(height: int, width: int, levels: tuple[int, ...], cuts: Regi
 
 
 def _parts(patches: int, level: int, cuts: RegionCuts) -> list[slice]:
-    """Cut a side of the grid into `level` parts, evenly and symmetrically if possible: 16 patches into 5, 6 and 5."""
+    """Cut one side of the grid into `level` slices.
+
+    With "grid", the slices are as even and symmetric as possible, such as 5, 6 and 5 of 16 patches.
+    """
     if cuts == "authors" and level in _AUTHORS_CUTS:
         inner = _AUTHORS_CUTS[level]
     else:

@@ -17,7 +17,7 @@ from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
 from cricavpr.models.fitting import HEAD_WIDTH, ImageNeeds, dinov2_of, layers_of, renamed, shape_of
 from cricavpr.models.vit import BACKBONES, VisionTransformer, ViTConfig
 
-LAST_STAGE = 3  # last ResNet stage that is used; its maps are 16 times smaller than the images
+LAST_STAGE = 3  # last ResNet stage that is used; its feature map is 16 times smaller than the image
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class BoQConfig:
 
     Attributes:
         backbone: sizes of a DINOv2 transformer, or the depth of a ResNet, such as 50.
-        width: channels of a token in the aggregator.
-        queries: learnt queries in each block.
+        width: number of channels of a token in the aggregator.
+        queries: number of learnt queries in each block.
         blocks: number of blocks.
         rows: number of vectors of length `width` that make up a descriptor.
     """
@@ -67,7 +67,7 @@ class BoQBlock(nn.Module):
         self.output_norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:  # (B, n, C)
-        """Return the encoded patches (B, n, C), which the next block takes, and the output of the queries (B, Q, C)."""
+        """Return the encoded patches (B, n, C), for the next block, and the output of the learnt queries (B, Q, C)."""
         patches = self.encoder(patches)
         queries = self.queries.expand(len(patches), -1, -1)
         queries = self.query_norm(queries + self.self_attn(queries, queries, queries, need_weights=False)[0])
@@ -96,7 +96,7 @@ class BoQAggregator(nn.Module):
 
 
 class BoQ(nn.Module):
-    """The whole BoQ network. From DINOv2 it takes the patch tokens before the final norm."""
+    """The whole BoQ network. Of a DINOv2 backbone it uses the patch tokens before the final norm."""
 
     def __init__(self, config: BoQConfig) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ _RESNET = {
     4: "layer1",
     5: "layer2",
     6: "layer3",
-}  # number of a child in the authors' file: our name
+}  # number of a submodule in the authors' file: its name here
 _AUTHORS_NAMES = {
     r"backbone\.dino\.": "backbone.",
     **{rf"backbone\.net\.{number}\.": f"backbone.{child}." for number, child in _RESNET.items()},
@@ -139,12 +139,12 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package."""
+    """Rename the tensors of the authors' weights file to this package's parameter names."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> BoQ:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network `name`.
     """

@@ -2,7 +2,8 @@
 
 Sources: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition" (2015), table 1,
 column D; He et al., "Deep Residual Learning for Image Recognition" (2016), table 1. As in torchvision, and unlike the
-second paper, the stride of a bottleneck is in the 3x3 convolution. Letters: B images, C channels, h x w positions.
+second paper, the stride of a bottleneck is in the 3x3 convolution. Letters: B images, C channels, feature maps of h x w
+cells.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ VGGCut = Literal["conv5_3", "pool5"]
 def vgg16_features(last: VGGCut = "conv5_3") -> nn.Sequential:
     """Return the convolutional part of VGG-16, which maps (B, 3, H, W) to (B, 512, h, w).
 
-    Its modules are numbered as in torchvision's `features`.
+    Its layers have the same numbers as those of `features` in torchvision's VGG-16.
 
     Args:
-        last: "conv5_3" ends before the last ReLU, at stride 16, as in most papers, so the maps have negative values.
-            "pool5" includes the last ReLU and max-pool, at stride 32.
+        last: "conv5_3" ends before the last ReLU, at stride 16, as in most papers. So its feature maps have negative
+            values. "pool5" includes the last ReLU and max-pool, at stride 32.
     """
     modules: list[nn.Module] = []
     inputs = 3
@@ -83,7 +84,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Block of a 1x1 convolution that reduces channels, a 3x3, and a 1x1 that multiplies channels by 4; a shortcut."""
+    """Block with a shortcut around three convolutions: 1x1 to fewer channels, 3x3, and 1x1 to four times as many."""
 
     widening = 4
 
@@ -105,7 +106,9 @@ class Bottleneck(nn.Module):
 
 
 def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
-    """Return a ResNet up to stage `last_stage`, which maps (B, 3, H, W) to (B, C, h, w); stage 4 ends at stride 32.
+    """Return the first `last_stage` stages of a ResNet, which map (B, 3, H, W) to (B, C, h, w).
+
+    The output of stage 4 is 32 times smaller than the image.
 
     Its children have torchvision's names. `nn.Sequential(*resnet(50))` is the same network with children numbered from
     0 to 7, as in the weights files of several authors.
@@ -132,7 +135,7 @@ def resnet(depth: int, last_stage: int = 4) -> nn.Sequential:
 
 
 def resnet_channels(depth: int, last_stage: int = 4) -> int:
-    """Return the number of channels of a ResNet's map after stage `last_stage`.
+    """Return how many channels stage `last_stage` of a ResNet outputs.
 
     Raises:
         InputError: the depth or the stage is unknown.
@@ -143,7 +146,9 @@ def resnet_channels(depth: int, last_stage: int = 4) -> int:
     """
     if depth not in RESNET_BLOCKS or not 1 <= last_stage <= 4:
         known = ", ".join(map(str, RESNET_BLOCKS))
-        raise InputError(f"there is no ResNet-{depth} with a stage {last_stage}. Depths: {known}; stages: 1 to 4.")
+        raise InputError(
+            f"there is no ResNet-{depth} with a stage {last_stage}. Known depths: {known}; stages: 1 to 4."
+        )
     widening = Bottleneck.widening if depth >= FIRST_BOTTLENECK else BasicBlock.widening
     return RESNET_WIDTHS[last_stage - 1] * widening
 
@@ -153,8 +158,8 @@ def resnet_depth_of(names: Iterable[str], third_stage: str) -> int | None:
 
     Args:
         names: names of the entries of a state dict.
-        third_stage: prefix of the names in the third stage, whose blocks tell the depths apart: "layer3." or, with
-            numbered children, "6.".
+        third_stage: prefix of the names in the third stage: "layer3." or, with numbered children, "6.". The number and
+            kind of blocks in this stage decide the depth.
     """
     rests = [name.removeprefix(third_stage).split(".") for name in names if name.startswith(third_stage)]
     blocks = len({rest[0] for rest in rests})
@@ -173,17 +178,20 @@ TRUNKS = {"vgg16": None, **{f"resnet{depth}": depth for depth in RESNET_BLOCKS}}
 
 
 def numbered_trunk(name: str, vgg_last: VGGCut = "conv5_3", last_stage: int = 4) -> nn.Sequential:
-    """Return the trunk `name` (a key of TRUNKS) with numbered children, as in the weights files of several authors."""
+    """Return a convolutional backbone with numbered children, as in the weights files of several authors.
+
+    `name` is a key of TRUNKS.
+    """
     depth = TRUNKS[name]
     return vgg16_features(vgg_last) if depth is None else nn.Sequential(*resnet(depth, last_stage))
 
 
 def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
-    """Return the key in TRUNKS of the trunk whose state dict has these names; return None if no trunk fits.
+    """Return the name (a key of TRUNKS) of the trunk whose state dict has these names; return None if no trunk fits.
 
     Args:
         names: names such as "0.weight" or "4.0.conv1.weight".
-        prefix: beginning of the names of the trunk, such as "backbone."; other names are ignored.
+        prefix: prefix of the names that belong to the trunk, such as "backbone."; other names are ignored.
     """
     names = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     depth = resnet_depth_of(names, third_stage="6.")
@@ -193,7 +201,7 @@ def numbered_trunk_of(names: Iterable[str], prefix: str = "") -> str | None:
 
 
 def trunk_channels(name: str, last_stage: int = 4) -> int:
-    """Return the number of channels of the output map of the trunk `name`, a key of TRUNKS."""
+    """Return how many channels the output of the trunk `name` has; `name` is a key of TRUNKS."""
     depth = TRUNKS[name]
     return VGG16_CHANNELS if depth is None else resnet_channels(depth, last_stage)
 

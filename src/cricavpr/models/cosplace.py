@@ -21,7 +21,7 @@ from cricavpr.models.fitting import ImageNeeds, renamed, shape_of
 if TYPE_CHECKING:
     from cricavpr.models.netvlad import VLADNet
 
-_FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # number of the first trained child: conv5_1, or the third stage
+_FIRST_TRAINED = {"vgg16": 24, "resnet": 6}  # first child of the trunk that is trained: conv5_1, or stage 3
 
 
 class CosPlace(nn.Module):
@@ -56,7 +56,10 @@ class GCL(nn.Module):
 
 
 def trainable(model: CosPlace | VLADNet) -> set[str]:
-    """Return the names of the parameters that the authors train: the trunk's last layers, and all parts after it."""
+    """Return the names of the parameters that the authors train.
+
+    These are the parameters of the trunk's last layers, and of all layers after the trunk.
+    """
     first = _FIRST_TRAINED["vgg16" if model.name == "vgg16" else "resnet"]
     return {
         name
@@ -66,12 +69,12 @@ def trainable(model: CosPlace | VLADNet) -> set[str]:
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights files to the parameter names of this package."""
+    """Rename the tensors of the authors' weights files to this package's parameter names."""
     return renamed(tensors, {r"aggregation\.1\.": "gem.", r"aggregation\.3\.": "projection.", r"pool\.p$": "gem.p"})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> CosPlace | GCL:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network `name`.
     """

@@ -42,8 +42,8 @@ Tuning = Literal["adapter", "full", "frozen"]
 Aggregator = Literal["pyramid", "gem", "class_token"]
 
 CONFIG = "config.json"  # file name in a folder of `save_pretrained`
-MOST_REGIONS = 1_000  # limit for a pyramid; the paper has 14 regions
-MOST_RATIO = 16  # limit for the width inside an adapter divided by the transformer's width
+MOST_REGIONS = 1_000  # largest number of regions of a pyramid; the paper's pyramid has 14
+MOST_RATIO = 16  # largest width inside an adapter, divided by the transformer's width
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Ablation:
             (Supplementary Table 7).
         levels: levels of the pyramid; level n cuts the grid of patches into n x n regions.
         region_cuts: "grid" cuts the grid of patches evenly; "authors" cuts at the fixed positions of the authors' code.
-        encoder_depth: layers of the cross-image encoder; 0 for no encoder (Supplementary Table 3).
-        encoder_heads: attention heads of the cross-image encoder.
+        encoder_depth: number of layers of the cross-image encoder; 0 for no encoder (Supplementary Table 3).
+        encoder_heads: number of attention heads of the cross-image encoder.
         encoder_ffn: hidden width of the encoder's feed-forward.
         dropout: dropout probability in the encoder.
     """
@@ -127,7 +127,10 @@ PUBLISHED = {  # the networks whose weights are published, by name
 
 
 def published_like(config: CricaVPRConfig) -> str:
-    """Return the key in PUBLISHED of the network with this backbone; return "cricavpr" if none has it."""
+    """Return the name (a key of PUBLISHED) of the published network that has the same backbone.
+
+    Return "cricavpr" if no published network has this backbone.
+    """
     return next((name for name, one in PUBLISHED.items() if one.backbone == config.backbone), "cricavpr")
 
 
@@ -178,7 +181,9 @@ class CricaVPR(nn.Module):
         return self.aggregator(self.backbone(images))  # type: ignore[no-any-return]
 
     def correlate(self, regions: Tensor, groups: Sequence[int] | None = None) -> Tensor:  # (B, R, C)
-        """Return descriptors of unit length, (B, R * C), from the output of `regions`; `groups` as in `forward`.
+        """Return descriptors of unit length, (B, R * C), from the output of `regions`.
+
+        `groups` has the same meaning as in `forward`.
 
         Raises:
             InputError: the group sizes do not add up to B.
@@ -228,10 +233,10 @@ class CricaVPR(nn.Module):
 
 
 def _checked(groups: Sequence[int] | None, count: int) -> list[int]:
-    """Return the group sizes, by default 1 for each image; raise InputError if they do not add up to `count`."""
+    """Return the group sizes; None means one group per image. Raise InputError if they do not add up to `count`."""
     sizes = [1] * count if groups is None else list(groups)
     if sum(sizes) != count or min(sizes, default=1) < 1:
-        raise InputError(f"group sizes must be at least 1 and add up to {count} images, got {sizes}.")
+        raise InputError(f"group sizes must be at least 1 and add up to the number of images, {count}; got {sizes}.")
     return sizes
 
 
@@ -267,18 +272,19 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package."""
+    """Rename the tensors of the authors' weights file to this package's parameter names."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
-    """Read a weights file and the configuration of its network; give the entries the parameter names of this package.
+    """Read a weights file and the configuration of its network.
 
-    The configuration comes from `config.json` in the folder, or else from the header of the file. If neither exists,
-    sizes are read from the tensors, all other settings get their published values, and a note says so.
+    The tensors are renamed to this package's parameter names. The configuration comes from `config.json` in the folder,
+    or else from the header of the file. If neither exists, sizes are read from the tensors, all other settings get
+    their published values, and a note is printed.
 
     Args:
-        weights: a known name, a weights file, or a folder written by `save_pretrained`.
+        weights: a name from `cricavpr weights list`, a weights file, or a folder written by `save_pretrained`.
 
     Raises:
         WeightsError: the file is missing or unsafe, or the configuration is invalid or does not fit the tensors.
@@ -295,25 +301,25 @@ def read_cricavpr(weights: str | Path) -> tuple[WeightsFile, CricaVPRConfig]:
             config = config_of(file.tensors)
             if str(weights) not in KNOWN:
                 like, heads = published_like(config), config.encoder_heads
-                note(f"{weights} has no configuration; taking that of {like}, with {heads} heads in the encoder.")
+                note(f"{weights} has no configuration; using that of {like}, with {heads} heads in the encoder.")
         for prefix, depth in (("backbone.blocks.", config.backbone.depth), ("encoder.layers.", config.encoder_depth)):
             found = count_layers(file.tensors, prefix)
             if found != depth:  # before any layer is built
-                raise InputError(f"it has {depth} layers {prefix}*, but the file has {found}")
+                raise InputError(f"the configuration has {depth} layers named {prefix}*, but the file has {found}")
     except (InputError, OSError) as error:
         raise unusable(file.path, f"its configuration is invalid ({str(error).rstrip('.')})") from None
     return file, config
 
 
 def network_from(file: WeightsFile, config: CricaVPRConfig, dtype: torch.dtype = torch.float32) -> CricaVPR:
-    """Build the network of `config` and load the tensors of `file` into it; every entry must fit."""
+    """Build the network of `config` and load the tensors of `file` into it. Every tensor must fit its parameter."""
     return build_and_load(lambda: CricaVPR(config), file.tensors, str(file.path), dtype)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> CricaVPRConfig:
     """Return a configuration for a state dict: its tensors give the sizes; all other settings are the published ones.
 
-    The entries must have the parameter names of this package.
+    The tensors must have this package's parameter names.
     """
     backbone = dinov2_of(tensors, "backbone.")
     plain = PUBLISHED[published_like(CricaVPRConfig(backbone, encoder_depth=0))]

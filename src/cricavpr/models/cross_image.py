@@ -1,8 +1,8 @@
 """The cross-image encoder: region r of each image attends to region r of all images in the same group.
 
-Source: the CricaVPR paper, section 3.4: transformer encoder layers across images, not across patches. Each group and
-region is a sequence of its own, and groups of the same size form a batch. So images of different groups never attend
-to each other, and no attention mask is needed.
+Source: the CricaVPR paper, section 3.4: transformer encoder layers across images, not across patches. For each group
+and each region r, the features of the group's images form one sequence. Groups of the same size are computed as one
+batch. So images of different groups never attend to each other, and no attention mask is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class CrossImageEncoder(nn.Module):
-    """Transformer encoder layers over the images of a group; a depth of 0 changes nothing."""
+    """Transformer encoder layers over the images of a group. With a depth of 0 the output is the input."""
 
     def __init__(self, width: int, depth: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()

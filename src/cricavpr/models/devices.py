@@ -14,8 +14,8 @@ def choose_device(device: str = AUTO) -> str:
     """Return the name of a device after testing that torch can compute on it.
 
     Args:
-        device: cpu, cuda, mps, or one of several devices such as cuda:1; "auto" takes the first that works of cuda,
-            mps and cpu.
+        device: cpu, cuda, mps, or a numbered device such as cuda:1; "auto" tries cuda, mps and cpu in this order, and
+            takes the first that works.
 
     Raises:
         InputError: the device is not supported, or torch cannot compute on it.
@@ -36,7 +36,10 @@ def choose_device(device: str = AUTO) -> str:
 
 
 def _failure(device: str) -> str | None:
-    """Return why torch cannot compute on a device; return None if it can. A driver may exist without a device."""
+    """Return why torch cannot compute on a device; return None if it can.
+
+    A test is needed because a driver may be installed on a machine without a device.
+    """
     try:
         ones = torch.ones(8, 8, device=device)
         if (ones @ ones).sum().item() != 512.0:

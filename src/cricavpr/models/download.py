@@ -1,8 +1,9 @@
 """Download of known weights, which can be resumed after an interruption.
 
-A file gets its final name only after all its bytes have arrived and its SHA-256 matches the pinned SHA-256 or, if none
-is pinned, the SHA-256 recorded at the first download. An interrupted transfer stays as `FILE.part`, with a JSON file
-beside it that identifies the file on the server. The next call resumes it if the server still has the same file.
+A file gets its final name only after all its bytes have arrived and its SHA-256 has been checked. It must match the
+pinned SHA-256 or, if none is pinned, the SHA-256 that was recorded at the first download. An interrupted transfer stays
+as `FILE.part`, with a JSON file beside it that identifies the file on the server. The next call resumes it if the
+server still has the same file.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from cricavpr.progress import Progress
 from cricavpr.schema import build, parse_json
 
 CHUNK_BYTES = 2**20
-TIMEOUT_S = 30.0  # longest wait for the next bytes
-ATTEMPTS = 5  # per call; an attempt that receives no new bytes is the last
+TIMEOUT_S = 30.0  # longest wait for the next bytes from the server
+ATTEMPTS = 5  # for each call; if an attempt receives no new bytes, no further attempt is made
 
 
 class _CutOff(Exception):
@@ -40,19 +41,19 @@ class _CutOff(Exception):
 
 
 class _StartAgain(Exception):
-    """Raised when the partial download on disk belongs to another file than the server's."""
+    """Raised when the server's file is no longer the one that the partial download on disk came from."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The file on the server that a partial download belongs to."""
+    """Identity of the file on the server from which a partial download came."""
 
     total: int  # size of the whole file in bytes
     validator: str | None  # strong ETag or Last-Modified date, which tells whether the file has changed
 
 
 def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
-    """Download known weights into `weights_folder()` and return their path; keep a file that is already there.
+    """Download weights by name into `weights_folder()` and return their path. Keep a file that is already there.
 
     Args:
         name: a name from `cricavpr weights list`.
@@ -74,7 +75,7 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
     if known.by_hand_only and url is None:
         raise WeightsError(registry.how_to_get(known))
     address = url or known.url
-    assert address is not None  # only shipped weights have none
+    assert address is not None  # only weights that ship with the package have no address
     _check_address(address)
     part = place.with_name(place.name + ".part")
     try:
@@ -90,7 +91,10 @@ def pull(name: str, *, progress: bool = True, url: str | None = None) -> Path:
 
 
 def _still_good(known: KnownWeights, place: Path) -> bool:
-    """Return whether the downloaded file has the expected SHA-256, if one is known; else rename it to FILE.rejected."""
+    """Return whether a file from an earlier download can be kept.
+
+    It can if it has the expected SHA-256, or if no SHA-256 is known yet. Any other file is renamed to FILE.rejected.
+    """
     sha256 = sha256_of(place)
     if sha256 == (_expected(known, place) or sha256):
         return True
@@ -106,7 +110,7 @@ def _expected(known: KnownWeights, place: Path) -> str | None:
 
 
 def _fetch(known: KnownWeights, address: str, part: Path, progress: bool) -> None:
-    """Download into `part` until it is complete. Try again after an interruption if new bytes had arrived."""
+    """Download into `part` until it is complete. After an interruption try again, if new bytes had arrived."""
     for attempt in range(ATTEMPTS):
         before = _size(part)
         try:
@@ -132,7 +136,7 @@ def _fetch_once(known: KnownWeights, address: str, part: Path, progress: bool) -
         response = _opened(address, have, noted)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and have:  # the server has no bytes after ours: complete, or another file
+            if error.code == 416 and have:  # the file on the server ends here, or is another file
                 if noted and have == noted.total:
                     return
                 raise _StartAgain from None
@@ -178,7 +182,7 @@ def _check_kind(known: KnownWeights, address: str, response: http.client.HTTPRes
 def _offer(
     known: KnownWeights, address: str, response: http.client.HTTPResponse, have: int, noted: _Part | None
 ) -> tuple[int, _Part]:
-    """Return the offset in bytes at which the response begins, and the file on the server that it belongs to.
+    """Return the offset in bytes at which the response begins, and the identity of the server's file.
 
     Raise WeightsError if the length of the file is unknown, because a truncated transfer would look complete.
     """
@@ -193,7 +197,7 @@ def _offer(
         total = int(length) if length.isdecimal() else known.size_bytes or 0
     else:
         raise WeightsError(
-            f"{address} sends no length of the file, so a truncated file would go unnoticed. Try a mirror, "
+            f"{address} does not send the file's length, so a truncated download would go unnoticed. Try a mirror, "
             f"or {by_hand(known)}"
         )
     if known.size_bytes not in (None, total):
@@ -277,7 +281,7 @@ def _note_of(part: Path) -> Path:
 
 
 def _resumable(part: Path) -> tuple[int, _Part | None]:
-    """Return how many bytes are on disk, and the file on the server that they belong to.
+    """Return how many bytes are on disk, and the identity of the server's file that they came from.
 
     Return 0 and None if there is nothing to resume.
     """

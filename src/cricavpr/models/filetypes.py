@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-FIRST_BYTES = 512  # how many bytes `other_filetype` needs
+FIRST_BYTES = 512  # how many bytes from the beginning of a file `other_filetype` needs
 LARGEST_HEADER = 100_000_000  # limit of the safetensors library for its header, in bytes
 MATLAB = "a MATLAB file"  # the format of some authors' weights
 
@@ -27,7 +27,7 @@ _WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--")
 
 
 def other_filetype(start: bytes) -> str | None:
-    """Return a description of the file that begins with these bytes; return None if it may be a weights file.
+    """Return what kind of file begins with these bytes, as text; return None if it may be a weights file.
 
     Example:
         >>> other_filetype(b"%PDF-1.7")

@@ -1,6 +1,6 @@
-"""Image sizes that a network takes, and sizes of a network, read from the tensors in its weights file.
+"""Sizes of images that a network takes, and sizes of a network's layers, read from its weights file.
 
-If an entry is missing or has the wrong number of dimensions, the published size is used instead. So a network can
+If a tensor is missing or has the wrong number of dimensions, the published size is used instead. So a network can
 always be built, and loading the weights into it can list everything that does not fit.
 """
 
@@ -31,11 +31,11 @@ _DINOV2_DIMS = {  # entries that tell the sizes of a transformer, and the number
 
 @dataclass(frozen=True)
 class ImageNeeds:
-    """Image sizes that a network takes. A cell is a patch of a transformer, or a position of a convolutional map.
+    """Image sizes that a network takes. Cells are the patches of a transformer, or the h x w entries of a feature map.
 
     Attributes:
         cell_px: side of a cell in pixels.
-        cells: least number of whole cells in an image.
+        cells: smallest number of whole cells that an image must have.
         whole: whether height and width must be multiples of `cell_px`.
     """
 
@@ -57,7 +57,7 @@ class ImageNeeds:
 
         Example:
             >>> ImageNeeds(14, cells=65).problem(100, 100)
-            'it needs at least 65 patches of 14 x 14 px, and 100 x 100 px have 49'
+            'it needs at least 65 patches of 14 x 14 px, but an image of 100 x 100 px has only 49'
         """
         side = self.cell_px
         if self.whole and (height % side or width % side):
@@ -68,19 +68,22 @@ class ImageNeeds:
             return None
         if self.cells == 1:
             return f"the shorter side must be at least {side} px, got {height} x {width}"
-        return f"it needs at least {self.cells} patches of {side} x {side} px, and {height} x {width} px have {cells}"
+        return (
+            f"it needs at least {self.cells} patches of {side} x {side} px, but an image of {height} x {width} px has "
+            f"only {cells}"
+        )
 
 
 def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the entries of a state dict.
+    """Rename the tensors of a state dict.
 
     Args:
         tensors: the state dict.
-        names: maps regular expressions, matched at the beginning of a name, to what replaces the match. The first
-            match counts; a name without a match stays as it is.
+        names: maps regular expressions to texts. An expression that matches the beginning of a name is replaced by its
+            text. Only the first matching expression counts. A name without a match stays as it is.
 
     Raises:
-        WeightsError: two entries get the same name.
+        WeightsError: two tensors would get the same name.
     """
     ours: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
@@ -88,16 +91,16 @@ def renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
         name = next((found.expand(begins) + theirs[found.end() :] for found, begins in matches if found), theirs)
         if name in ours:
             raise WeightsError(
-                f"two entries of the weights file would both be named {name}; one is {theirs}. Remove one."
+                f"two tensors of the weights file would both be renamed to {name}; one of them is {theirs}. Remove one."
             )
         ours[name] = tensor
     return ours
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, published: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the entry `name`.
+    """Return the shape of the tensor `name`.
 
-    Return the published shape if the entry is missing or empty, or has another number of dimensions.
+    Return `published` if this tensor is missing or empty, or has another number of dimensions than `published`.
     """
     if name not in tensors:
         return published
@@ -111,7 +114,7 @@ def layers_of(tensors: Mapping[str, Tensor], prefix: str, published: int) -> int
 
 
 def dinov2_of(tensors: Mapping[str, Tensor], prefix: str) -> ViTConfig:
-    """Return the sizes of the DINOv2 transformer whose names begin with `prefix`.
+    """Return the sizes of a DINOv2 transformer; the names of its tensors begin with `prefix`.
 
     Return the sizes of ViT-B/14 if they cannot be read from the tensors.
     """
@@ -144,7 +147,7 @@ def build_and_load(
     """Build a network and load tensors into it; every entry must fit.
 
     Memory for the network is allocated only after every entry has been checked, so a file that claims huge sizes does
-    no harm. The state of torch's random numbers stays the same.
+    no harm. The state of torch's random number generator does not change.
 
     Args:
         build: function that makes the network; it is called on torch's meta device.

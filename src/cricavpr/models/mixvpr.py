@@ -1,7 +1,7 @@
-"""MixVPR: a ResNet without its last stage, and MLPs that mix all positions of its map, which fixes the image size.
+"""MixVPR: a ResNet without its last stage, and MLPs over all cells of its feature map; the image size is fixed.
 
 Source: Ali-bey et al., "MixVPR: Feature Mixing for Visual Place Recognition" (WACV 2023). Letters: B images,
-C channels, h x w map, P = h w positions, R rows.
+C channels, feature maps of h x w cells, P = h w cells, R rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cricavpr.errors import InputError
 from cricavpr.models.cnn import resnet, resnet_channels, resnet_depth_of
 from cricavpr.models.fitting import ImageNeeds, layers_of, renamed, shape_of
 
-STRIDE = 16  # pixels per position of the ResNet's map after its third stage
+STRIDE = 16  # pixels per cell of the ResNet's feature map after its third stage
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class MixVPRConfig:
 
     Attributes:
         depth: depth of the ResNet, such as 50.
-        side: side of the square map, in positions: 20 for images of 320 x 320 px.
-        channels: channels after the mixer layers.
-        rows: values for each channel, so that a descriptor has channels * rows values.
+        side: side of the square feature map, in cells: 20 for images of 320 x 320 px.
+        channels: number of channels after the mixer layers.
+        rows: number of values for each channel; a descriptor has channels * rows values.
         mixers: number of mixer layers.
         hidden: width inside a mixer layer.
     """
@@ -42,7 +42,7 @@ class MixVPRConfig:
 
 
 class MixerLayer(nn.Module):
-    """An MLP over all positions of a channel, with a shortcut. All channels share the MLP."""
+    """An MLP over all cells of one channel, with a shortcut around it. All channels share the MLP."""
 
     def __init__(self, positions: int, hidden: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class MixerLayer(nn.Module):
 
 
 class FeatureMixer(nn.Module):
-    """Mixer layers, then a projection to fewer channels, then a projection from P positions to few rows (section 3)."""
+    """Mixer layers, then a projection to fewer channels, then a projection from P cells to a few values (section 3)."""
 
     def __init__(self, config: MixVPRConfig) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class MixVPR(nn.Module):
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package."""
+    """Rename the tensors of the authors' weights file to this package's parameter names."""
     return renamed(tensors, {r"backbone\.model\.": "backbone."})
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> MixVPR:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network.
     """

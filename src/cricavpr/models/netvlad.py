@@ -1,9 +1,11 @@
-"""NetVLAD: for each of K learnt centres, the sum of the residuals of local features, weighted by soft assignment.
+"""NetVLAD: for each of K learnt cluster centres, the weighted sum of the residuals of local features.
+
+A residual is a local feature minus the centre; its weight is the soft assignment of the feature to the cluster.
 
 Source: Arandjelovic et al., "NetVLAD: CNN architecture for weakly supervised place recognition" (CVPR 2016), section
 3.1; the assignment has no bias, as in the published network. Source of the regions: Ge et al., "Self-supervising
 Fine-grained Region Similarities for Large-scale Image Localization" (ECCV 2020). Letters: B images, K clusters,
-C channels of a local feature, h x w positions, D dimension of a descriptor.
+C channels of a local feature, feature maps of h x w cells, D dimension of a descriptor.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class NetVLAD(nn.Module):
         return unit, self.conv(unit).softmax(dim=1)
 
     def residuals(self, maps: Tensor) -> Tensor:  # (B, C, h, w)
-        """Return the residuals to each centre, weighted by the assignment and summed over positions: (B, K, C)."""
+        """Return the residuals to each centre, weighted by the assignment and summed over all cells: (B, K, C)."""
         unit, shares = self.assign(maps)
         sums = shares.flatten(2) @ unit.flatten(2).transpose(1, 2)  # (B, K, C)
         return sums - shares.sum(dim=(2, 3))[:, :, None] * self.centroids
@@ -86,7 +88,7 @@ class NetVLAD(nn.Module):
         """
         height, width = maps.shape[-2:]
         if height % 2 or width % 2:
-            raise InputError(f"height and width of the map must be even, got {height} x {width}.")
+            raise InputError(f"height and width of the feature map must be even, got {height} x {width}.")
         halves = [rows.chunk(2, dim=3) for rows in maps.chunk(2, dim=2)]
         a, b, c, d = (self.residuals(quarter) for rows in halves for quarter in rows)  # (B, K, C) each
         whole = [a + b + c + d, a + b, c + d, a + c, b + d, a, b, c, d]
@@ -136,7 +138,7 @@ class VLADNet(nn.Module):
             InputError: there is no whitening, or `dim` is not between 1 and the length of a descriptor.
         """
         if self.whitening is None:
-            raise InputError("shorten_to needs a whitened descriptor, and these weights have no whitening.")
+            raise InputError("shorten_to needs a whitening, but these weights have none. Leave out shorten_to.")
         if not 1 <= dim <= self.whitening.out_features:
             raise InputError(f"shorten_to must be between 1 and {self.whitening.out_features}, got {dim}.")
         kept = nn.Linear(self.whitening.in_features, dim, device="meta")
@@ -157,7 +159,7 @@ OPENIBL = {r"base_model\.base\.": "backbone.", r"net_vlad\.": "pool.", r"pca_lay
 
 
 def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package.
+    """Rename the tensors of the authors' weights file to this package's parameter names.
 
     A whitening that is stored as a 1x1 convolution becomes a matrix.
 
@@ -173,7 +175,7 @@ def from_authors_names(tensors: Mapping[str, Tensor], names: Mapping[str, str]) 
 
 
 def network_of(tensors: Mapping[str, Tensor], flattening: Flattening = "clusters") -> VLADNet:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names."""
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names."""
     trunk = numbered_trunk_of(tensors, "backbone.") or "vgg16"
     clusters, channels = shape_of(tensors, "pool.centroids", (CLUSTERS, trunk_channels(trunk, VLAD_STAGE)))
     whitened = any(name.startswith("whitening.") for name in tensors)

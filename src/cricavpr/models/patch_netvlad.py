@@ -1,9 +1,9 @@
-"""Patch-NetVLAD: a NetVLAD descriptor of every square patch of the map, whitened like the image's descriptor.
+"""Patch-NetVLAD: a NetVLAD descriptor of every square patch of the feature map, with the whitening of the whole image.
 
 Source: Hausler et al., "Patch-NetVLAD: Multi-Scale Fusion of Locally-Global Descriptors for Place Recognition" (CVPR
 2021), section 3. The authors sum patches with integral images, whose float32 errors reach 1e-3 for the smallest
-patches. This module sums the positions of each patch directly. Letters: B images, K clusters, C channels, P patches,
-D dimension.
+patches. This module sums the cells of each patch directly. Letters: B images, K clusters, C channels, P patches, D
+dimension.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cricavpr.errors import InputError
 from cricavpr.models.netvlad import VLADNet
 
 STRIDE_PX = 16  # stride of VGG-16 up to conv5_3
-RECEPTIVE_PX = 196  # side of the receptive field of a position of conv5_3
-PADDING_PX = 90  # the receptive field of the first position begins this far outside the image
+RECEPTIVE_PX = 196  # side of the receptive field of a cell of conv5_3
+PADDING_PX = 90  # the receptive field of the first cell begins this far outside the image
 CLUSTERS_AT_ONCE = 8  # clusters whose residuals are in memory together: 20 MB for 480 x 640 pixels
 
 
@@ -29,19 +29,23 @@ def patch_descriptors(network: VLADNet, maps: Tensor, sizes: Sequence[int]) -> l
     """Return descriptors of unit length of all patches, row by row: a tensor (B, P, D) for each patch size.
 
     Args:
-        network: its `pool` and `whitening` are used.
+        network: the network whose NetVLAD layer (`pool`) and whitening are used.
         maps: output of the trunk of `network`.
-        sizes: sides of the patches, in positions of the map.
+        sizes: side of the patches of each size, in cells of the feature map.
 
     Raises:
         InputError: a patch does not fit into the map, or the network orders descriptors channel by channel.
     """
     if network.pool.flattening != "clusters":
-        raise InputError("patches need descriptors ordered cluster by cluster; these weights order them by channel.")
+        raise InputError(
+            "patches need descriptors ordered cluster by cluster, but these weights order them channel by channel. "
+            "Use other weights."
+        )
     height, width = maps.shape[-2:]
     if not sizes or min(sizes) < 1 or max(sizes) > min(height, width):
         raise InputError(
-            f"patches of {list(sizes)} positions do not fit into a map of {height} x {width}; use larger images."
+            f"patches of {list(sizes)} cells a side do not fit into a feature map of {height} x {width} cells; "
+            "use larger images."
         )
     unit, shares = network.pool.assign(maps)
     return [_of_one_size(network, unit, shares, size) for size in sizes]
@@ -81,7 +85,7 @@ def _of_one_size(
 
 
 def patch_grid(size: int, height: int, width: int) -> tuple[int, int]:
-    """Return how many rows and columns of patches of side `size` there are on a map of height x width positions."""
+    """Return how many rows and columns of patches of side `size` fit on a feature map of height x width cells."""
     return height - size + 1, width - size + 1
 
 
@@ -92,7 +96,7 @@ def patch_positions(rows: int, columns: int) -> NDArray[np.int64]:
 
 
 def patch_centres_px(size: int, rows: int, columns: int) -> NDArray[np.int64]:
-    """Return the centre of the receptive field of each patch as x, y in pixels, cut to whole numbers: (P, 2)."""
+    """Return the centre of the receptive field of each patch as x, y in whole pixels, truncated: (P, 2)."""
     begins = STRIDE_PX * patch_positions(rows, columns) - PADDING_PX
     ends = begins + STRIDE_PX * (size - 1) + RECEPTIVE_PX - 1
     return np.trunc((begins + ends) / 2).astype(np.int64)

@@ -22,7 +22,9 @@ from cricavpr.schema import parse_json
 RECORD_SUFFIX = ".sha256.json"  # CricaVPR.pth.sha256.json: SHA-256 of CricaVPR.pth at its first use
 SUFFIXES = {".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".bin", ".mat"}  # file name endings of weights files
 PRETRAINED = "model.safetensors"  # file of weights in a folder of `save_pretrained`
-FIRST_KEPT = "No SHA-256 is published, so the SHA-256 of the first file is recorded, and later files must have it too."
+FIRST_KEPT = (
+    "No SHA-256 is published, so the SHA-256 of the first download is recorded, and later downloads must match it."
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class KnownWeights:
         about_bytes: approximate size of the file, to plan a download.
         note: remark for users.
         size_bytes: exact size of the file; None if it is not published.
-        sha256: expected SHA-256; None if it is not published. Then the SHA-256 of the first file is recorded, and later
-            files must have it too.
+        sha256: expected SHA-256; None if it is not published. Then the SHA-256 is recorded when the file is first used,
+            and later files must match it.
         by_hand_only: whether the file can only be downloaded in a browser.
     """
 
@@ -116,7 +118,7 @@ def weights_folder() -> Path:
 
 
 def place_of(known: KnownWeights) -> Path:
-    """Return the path at which the file of known weights belongs; the file may be missing."""
+    """Return the path at which a file of known weights is expected. The file may be missing."""
     if not known.shipped:
         return weights_folder() / known.filename
     return Path(str(importlib.resources.files("cricavpr"))) / "weights" / known.filename
@@ -182,7 +184,7 @@ def by_hand(known: KnownWeights) -> str:
 def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
     """Raise WeightsError if the SHA-256 is not the published one or, if none is published, not the recorded one.
 
-    Without a published and a recorded SHA-256, record this one.
+    If there is neither a published nor a recorded SHA-256, record this one.
     """
     if known.sha256 is not None:
         if sha256 != known.sha256:
@@ -197,7 +199,10 @@ def _check_identity(known: KnownWeights, path: Path, sha256: str) -> None:
 
 
 def check_recorded(path: Path, sha256: str) -> None:
-    """Raise WeightsError if a record lies beside the file and has another SHA-256, so the file has changed."""
+    """Raise WeightsError if the file has changed: its SHA-256 is not the one in the record beside it.
+
+    Without a record do nothing.
+    """
     expected = recorded_sha256(path)
     if expected is not None and expected != sha256:
         raise WeightsError(
@@ -223,15 +228,18 @@ def recorded_sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, InputError) as error:
-        raise WeightsError(f"cannot read {beside} ({error}). If you trust the weights, delete this file.") from None
+        raise WeightsError(f"cannot read {beside} ({error}). If you trust the weights, delete {beside.name}.") from None
     sha256 = found.get("sha256") if isinstance(found, dict) else None
     if not isinstance(sha256, str) or len(sha256) != 64:
-        raise WeightsError(f"{beside} holds no SHA-256. If you trust the weights, delete this file.")
+        raise WeightsError(
+            f"{beside} must hold the SHA-256 of the weights, but holds none. "
+            f"If you trust the weights, delete {beside.name}."
+        )
     return sha256
 
 
 def record(path: Path, sha256: str, source: str) -> None:
-    """Write the record beside a weights file; do nothing if the folder is read-only."""
+    """Write the record beside a weights file: its SHA-256, and where it came from. In a read-only folder do nothing."""
     entry = {"sha256": sha256, "size_bytes": path.stat().st_size, "source": source}
     with contextlib.suppress(InputError):
         write_text(record_of(path), json.dumps(entry, indent=1, sort_keys=True) + "\n")

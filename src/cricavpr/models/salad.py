@@ -29,11 +29,11 @@ class SaladConfig:
     Attributes:
         backbone: sizes of the transformer.
         clusters: number of clusters.
-        cluster_width: values of a cluster in the descriptor.
-        scene_width: values of the scene feature, which comes from the class token.
+        cluster_width: number of values for each cluster in the descriptor.
+        scene_width: number of values of the scene feature, which comes from the class token.
         hidden: hidden width of the perceptrons.
         dropout: dropout probability in the perceptrons.
-        iterations: iterations of Sinkhorn's algorithm.
+        iterations: number of iterations of Sinkhorn's algorithm.
         reduced_to: length of a descriptor after MegaLoc's last linear layer; None for SALAD, which has no such layer.
     """
 
@@ -108,7 +108,8 @@ def log_sinkhorn(
 ) -> Tensor:  # (B, r, c)
     """Return the logarithm of the transport plan, computed by Sinkhorn's algorithm.
 
-    The plan has exactly the masses of `columns`, and approximately those of `rows`.
+    The sums of the plan's columns are exactly the masses in `columns`. The sums of its rows are approximately those in
+    `rows`.
     """
     u = torch.zeros_like(scores[:, :, :1])  # (B, r, 1)
     v = torch.zeros_like(scores[:, :1, :])  # (B, 1, c)
@@ -151,7 +152,7 @@ _MASK = "backbone.mask_token"  # DINOv2 does not use its mask token for descript
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package.
+    """Rename the tensors of the authors' weights file to this package's parameter names.
 
     MegaLoc's file has no mask token, which descriptors do not need; add zeros for it.
     """
@@ -162,7 +163,7 @@ def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> Salad:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network `name`.
     """

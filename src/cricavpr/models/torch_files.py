@@ -5,10 +5,11 @@ module first inspects the opcodes without running them, and refuses the file if 
 plain values. Then torch's restricted reader (`weights_only=True`) opens the file. Every `.pth` file is read this way:
 today's zip archives, and the format before torch 1.6 ("the old format").
 
-The old format has five pickles (a magic number, a version, facts about the machine, the program, the names of the
-storages), then the storages, each as a count of values and their bytes. torch allocates as much memory as the program
-asks for, and leaves it uninitialised where the file holds less. So this module checks that the storages in the file
-are exactly those that the program asks for. The old format has no checksum: a flipped bit in the data goes unnoticed.
+The old format begins with five pickles: a magic number, a version, facts about the machine, the program, and the names
+of the storages. The storages follow, each as a count of values and their bytes. torch allocates as much memory as the
+program asks for, and leaves it uninitialised where the file holds less. So this module checks that the storages in the
+file are exactly those that the program asks for. The old format has no checksum: a flipped bit in the data goes
+unnoticed.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1"}
 _IN_FACTS = {*_FRAME, *_NUMBERS, "EMPTY_DICT", "BINUNICODE", "NEWTRUE", "NEWFALSE", "SETITEM", "SETITEMS", "BINGET"}
 _IN_KEYS = {*_FRAME, "EMPTY_LIST", "BINUNICODE", "APPEND", "APPENDS"}
 
-Value = tuple[str, Any]  # what an opcode leaves on the stack: (text, number, name, none or other; value)
+Value = tuple[str, Any]  # what an opcode leaves on the stack: (kind: text, number, name, none or other; value)
 _OTHER: Value = ("other", None)
 
 
@@ -139,7 +140,7 @@ def _program_in_archive(path: Path, file: BinaryIO) -> bytes:
             names = _checked_names(path, archive)
             damaged = archive.testzip()  # torch does not check the checksums
             if damaged is not None:
-                raise unusable(path, f"the checksum of {shown(damaged)} inside is wrong; fetch it again")
+                raise unusable(path, f"the checksum of its entry {shown(damaged)} is wrong; fetch the file again")
             return archive.read(next(name for name in names if name.endswith("/data.pkl")))
     except WeightsError:
         raise
@@ -166,7 +167,7 @@ def _checked_names(path: Path, archive: zipfile.ZipFile) -> list[str]:
     if len(programs) != 1 or programs[0].filename.split("/")[1:] != ["data.pkl"]:
         raise unusable(path, "it is a zip archive, but not one that torch.save wrote")
     if programs[0].file_size > LARGEST_PROGRAM_BYTES:
-        raise unusable(path, "the pickle inside is larger than any list of tensors needs")
+        raise unusable(path, "the pickle inside is too large; it should only list tensors")
     return names
 
 
@@ -203,7 +204,10 @@ def _names_in(stream: BinaryIO) -> tuple[list[str], list[str]]:
 
 
 def names_in_bare_pickle(file: BinaryIO) -> str:
-    """Return a clause for a message: the first classes and functions that a bare pickle calls; empty if none."""
+    """Return a clause for a message that names the first classes and functions that a bare pickle calls.
+
+    Return an empty text if it calls none.
+    """
     try:
         named, _ = _names_in(io.BytesIO(file.read(LARGEST_PROGRAM_BYTES)))
     except Exception:  # only for the message
@@ -219,7 +223,7 @@ class _Unsound(ValueError):
 
 
 def _check_old_format(path: Path, file: BinaryIO) -> None:
-    """Check the pickle opcodes of a file in the old format; check that it holds the storages they ask for."""
+    """Check the pickle opcodes of a file in the old format, and that the file holds the storages that they ask for."""
     file.seek(0)
     try:
         if tarfile.is_tarfile(file):  # torch would take it for its oldest format and begin to unpack it
@@ -233,14 +237,14 @@ def _check_old_format(path: Path, file: BinaryIO) -> None:
 
 
 def _old_program(file: BinaryIO) -> bytes:
-    """Return the pickle that rebuilds the tensors in a file of the old format; leave the file's position behind it."""
+    """Return the pickle that rebuilds the tensors in a file of the old format; move the file position to its end."""
     if file.read(len(MAGIC) + len(_VERSION)) != MAGIC + _VERSION:
         raise _Unsound("it begins like a file of torch before 1.6, but its format version is unknown")
     facts = list(_operations(_next_pickle(file)))
     _only(facts, _IN_FACTS)
     order = ("BINUNICODE", ("text", "little_endian"))
     if order not in facts:
-        raise _Unsound("its byte order is missing")
+        raise _Unsound("it does not say in which byte order it was written")
     after = facts[facts.index(order) + 1 :]
     if not after or after[0][0] != "NEWTRUE":
         raise _Unsound("it was written on a big-endian machine")
@@ -258,7 +262,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
     _only(keys, _IN_KEYS)
     named = [value for kind, value in (value for _, value in keys) if kind == "text"]
     if sorted(named) != sorted(wanted):
-        raise _Unsound("the storages of its tensors are missing")
+        raise _Unsound("its storages are not those that its tensors need")
     position, end = file.tell(), file.seek(0, io.SEEK_END)
     for key in named:
         storage, count = wanted[key]
@@ -273,7 +277,7 @@ def _check_storages(file: BinaryIO, wanted: dict[str, tuple[str, int]]) -> None:
 
 
 def _next_pickle(file: BinaryIO) -> bytes:
-    """Return the bytes of the pickle at the file's position, without running it; move the position behind it."""
+    """Return the bytes of the pickle at the file's position, without running it; move the position to its end."""
     start = file.tell()
     window = io.BytesIO(file.read(LARGEST_PROGRAM_BYTES))
     try:
@@ -340,9 +344,9 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
                 ]:
                     pass
                 case _:
-                    raise _Unsound("its references to storages are not as torch writes them")
+                    raise _Unsound("its references to storages do not have the form that torch writes")
             if kind not in _ITEM_BYTES:
-                raise _Unsound(f"it has storages of the type {kind[:80]}")
+                raise _Unsound(f"it has storages of the unsupported type {kind[:80]}")
             if count < 0:
                 raise _Unsound(f"the length of a storage must be at least 0, got {count}")
             if wanted.setdefault(key, (kind, count)) != (kind, count):
@@ -355,7 +359,7 @@ def _storages_wanted(program: bytes) -> dict[str, tuple[str, int]]:
 
 
 def unusable(path: Path, reason: str) -> WeightsError:
-    """Return the error that a file cannot be used as weights; `reason` is a clause that says why."""
+    """Return a WeightsError which says that a file cannot be used as weights; `reason` is a clause that says why."""
     return WeightsError(f"cannot use {shown(str(path), 300)} as weights: {reason}.")
 
 

@@ -1,8 +1,8 @@
-"""TransVPR: tokens from convolutions at four scales, a transformer, and attention masks that pool three of its levels.
+"""TransVPR: a transformer over tokens from convolutions at four scales; attention masks pool three of its outputs.
 
 Source: Wang et al., "TransVPR: Transformer-Based Place Recognition with Multi-Level Attention Aggregation" (CVPR 2022),
 section 3. For inference only: there is no dropout and no stochastic depth. Letters: B images, n patches, C width,
-L levels, h x w patches of 16 x 16 pixels.
+L levels (outputs of transformer blocks that are pooled), h x w patches of 16 x 16 pixels.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PATCH = 16  # side of a patch in pixels: each of the four stages halves the imag
 
 @dataclass(frozen=True)
 class TransVPRConfig:
-    """Sizes of the network; the default is the published network. A level is the output of every second block.
+    """Sizes of the network; the default is the published network. The outputs of every second block are called levels.
 
     Attributes:
         channels: output channels of the four convolutional stages.
-        token_widths: number of values of a token that come from each stage.
+        token_widths: how many values of a token come from each of the four stages.
         depth: number of transformer blocks.
         ffn: hidden width of the feed-forward.
         dim: length of a descriptor.
@@ -68,7 +68,7 @@ class Stage(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention, then feed-forward. The norm between them also normalises the feed-forward's shortcut."""
+    """One layer: attention, norm, feed-forward. The shortcut of the feed-forward begins after the norm."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Transformer(nn.Module):
 
 
 class Pool(nn.Module):
-    """Pooling with one attention mask for each level. A mask is computed from all levels, but pools its own level."""
+    """Pooling with one attention mask for each level. Each mask is computed from all levels, but pools only one."""
 
     def __init__(self, config: TransVPRConfig) -> None:
         super().__init__()
@@ -188,12 +188,12 @@ _AUTHORS_NAMES = {
 
 
 def from_authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of the authors' weights file to the parameter names of this package."""
+    """Rename the tensors of the authors' weights file to this package's parameter names."""
     return renamed(tensors, _AUTHORS_NAMES)
 
 
 def network_of(tensors: Mapping[str, Tensor], name: str) -> TransVPR:
-    """Build a network with the sizes found in `tensors`, a state dict with this package's names.
+    """Build a network with the sizes found in `tensors`, a state dict with this package's parameter names.
 
     If `tensors` is empty, build the published network.
     """

@@ -93,7 +93,7 @@ BACKBONES: dict[str, ViTConfig] = {
 
 
 class Tokens(NamedTuple):
-    """Output of the transformer: tokens after the final norm; only `prenorm` holds the tokens before it."""
+    """Output of the transformer. `prenorm` holds the tokens before the final norm, the others hold tokens after it."""
 
     class_token: Tensor  # (B, C)
     registers: Tensor  # (B, R, C)
@@ -265,7 +265,10 @@ class VisionTransformer(nn.Module):
         return torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
 
     def position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """Resize the stored position embeddings to a grid of (h, w) patches, in float32 as DINOv2: (1, 1 + h w, C)."""
+        """Resize the stored position embeddings to a grid of (h, w) patches: (1, 1 + h w, C).
+
+        The computation is in float32, as in DINOv2.
+        """
         side = self.config.grid
         if grid == (side, side):
             return self.pos_embed

@@ -46,7 +46,7 @@ class WeightsFile:
     """Content of a weights file, and which file it came from.
 
     Attributes:
-        tensors: tensors by their names in the file, without `removed`.
+        tensors: tensors by name. The names are those in the file, without the prefix `removed`.
         header: configuration and provenance, in files that this package wrote; empty for other files.
         sha256: SHA-256 of the file.
         path: path of the file.
@@ -66,7 +66,7 @@ class WeightsFile:
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file, safetensors or `.pth`. The content tells the format; the file name does not matter.
+    """Read a weights file, safetensors or `.pth`. The content decides the format; the file name does not matter.
 
     Raises:
         WeightsError: the file is missing or damaged, holds anything but dense tensors of finite values, or does not
@@ -88,7 +88,9 @@ def read_weights(path: str | Path) -> WeightsFile:
         state = checked_state(loaded, str(path))
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         if claimed > LARGEST_ALIASING * path.stat().st_size:
-            raise unusable(path, f"its tensors share memory; separate copies of them would take {claimed:,} bytes")
+            raise unusable(
+                path, f"its tensors share memory; separate copies would need too much memory, {claimed:,} bytes"
+            )
     except (OSError, ValueError) as error:
         raise unusable(path, f"it cannot be read ({brief(error)})") from None
     tensors, removed = remove_wrappers(state)
@@ -96,13 +98,14 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 
 def find_and_read(weights: str | Path) -> WeightsFile:
-    """Read a weights file, given its path or a known name.
+    """Read a weights file, given its path or a name from `cricavpr weights list`.
 
-    Print a note if the names in a user's file had prefixes of wrappers, such as "module.", which were removed.
+    Prefixes of wrappers, such as "module.", are removed from the names. For a file that is not from the list, a note is
+    printed.
     """
     file = read_weights(find_weights(weights))
     if file.removed and str(weights) not in KNOWN:  # published files are as their authors left them
-        note(f"{weights}: removed {file.removed!r}, which a wrapper had added, from the names of the weights.")
+        note(f"{weights}: removed the prefix {file.removed!r} of a wrapper from the names of the weights.")
     return file
 
 
@@ -153,8 +156,8 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
     """Remove the prefixes that wrappers add to names; return the renamed state and the removed prefix.
 
     DataParallel puts "module." in front of every name, torch.compile puts "_orig_mod.", and training frameworks put
-    "model." or "net.". A name may have several prefixes in any order. If only a part of a network was compiled, its
-    names contain "_orig_mod." in the middle, which is removed too.
+    "model." or "net.". A name may have several prefixes in any order. If only a part of a network was compiled,
+    "_orig_mod." is in the middle of its names. It is removed there, too.
 
     Example:
         >>> remove_wrappers({"module._orig_mod.conv.weight": 1, "module._orig_mod.conv.bias": 2})
@@ -173,7 +176,7 @@ def remove_wrappers(state: Mapping[str, T]) -> tuple[dict[str, T], str]:
 
 
 def plain_state(loaded: object, source: str = "the weights") -> dict[str, Tensor]:
-    """Check a state dict with `checked_state`, and return its tensors by their names without prefixes of wrappers."""
+    """Check a state dict with `checked_state`. Return its tensors by name, with the prefixes of wrappers removed."""
     return remove_wrappers(checked_state(loaded, source))[0]
 
 
@@ -240,7 +243,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str)
 
     Args:
         module: the network.
-        tensors: state dict with the names of the network.
+        tensors: state dict with the parameter names of the network.
         source: name of the file in messages.
 
     Raises:
@@ -315,7 +318,7 @@ def save_weights(
 ) -> None:
     """Write a safetensors file with this package's header. The same input gives the same bytes.
 
-    The file appears only when it is complete and safe on disk.
+    The file gets its name only when it is complete and synced to disk.
 
     Args:
         path: path of the new file.

@@ -1,7 +1,7 @@
-"""Re-ranking: the first candidates of each query are compared with it by local features, and sorted by their scores.
+"""Re-ranking: the first candidates of each query are compared with the query by local features, and sorted by score.
 
-Local features are computed once for each photo that is needed, and stored on disk. Memory holds those of only one query
-and one candidate at a time. An interrupted run is resumed, and gives the same result.
+Local features are computed once for each photo that is needed, and stored on disk. Only the local features of one query
+and one candidate are in memory at the same time. An interrupted run is resumed, and gives the same result.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def rerank(
         method: the method that computes and compares local features.
         database: photos of the database.
         queries: query photos.
-        predictions: result of the search, whose rows belong to the queries.
+        predictions: result of the search; row i belongs to query i.
         cache: folder for local features and results; a photo takes from 0.1 to 25 MB, depending on the method.
-        candidates: number of first matches of each query that are compared.
+        candidates: how many of the first matches of each query are compared.
         workers: number of processes that read photos; None chooses a number.
         progress: True for progress bars on stderr, or a function that is called with (done, total), first for photos,
             then for queries.
@@ -177,7 +177,7 @@ def _scores(
     query: int,
     candidates: NDArray[np.int64],  # (m,)
 ) -> NDArray[np.float64]:  # (m,)
-    """Return the score of each candidate of a query, the photo `query` of `queries`."""
+    """Return the score of each candidate of a query, which is the photo with index `query` in `queries`."""
     own = store.get(queries, query)
     raw = np.stack([method.compare(own, store.get(database, index)) for index in candidates.tolist()])  # (m, S)
     fused = np.asarray(method.fuse(raw), np.float64)
@@ -214,7 +214,7 @@ def _mark(
     candidates: int,
     failed: list[Failures],
 ) -> str:
-    """Return a SHA-256 of everything that decides the result."""
+    """Return a SHA-256 of everything that decides the result of re-ranking."""
     shape = "x".join(map(str, predictions.indices.shape))
     digest = hashlib.sha256(f"{KEY_FORMAT}\0{how}\0{shape}\0{candidates}\0".encode())
     digest.update(predictions.indices.astype("<i8").tobytes() + predictions.scores.astype("<f8").tobytes())

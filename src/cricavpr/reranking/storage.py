@@ -29,7 +29,7 @@ class LocalStore:
     """Files with the local features of photos.
 
     The name of a file depends on path, size and mtime of the photo, and on all settings that change local features. So
-    local features of a changed photo, or of other settings, are not found.
+    stored features are not used after the photo or these settings have changed.
 
     Args:
         folder: folder of the files.

@@ -5,7 +5,8 @@
     DIR/pictures/                     pictures of computer-drawn towns, which all runs share
     DIR/table.md, .csv, .tex          see `ablation_table`
 
-Recipe files with the same settings, such as the last rows of several of the paper's tables, share their runs.
+Recipe files with the same settings share their runs, because the same network may be a row in several tables of the
+paper.
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ class RunResult:
     variant: Variant
     seed: int
     state: RunState
-    recalls: Mapping[str, float]  # fractions in the last validation, by their names in the log, such as "R@1 alone"
+    recalls: Mapping[str, float]  # recalls of the last validation as fractions, by name in the log, such as "R@1 alone"
     steps: int  # steps done
     tunable: int  # number of the network's parameters that are trained
     minutes: float  # time spent on the run
 
 
 def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Variant]:
-    """Read recipes, and make the same changes to each.
+    """Read recipe files, and change the same settings in each.
 
     Args:
         paths: the recipe files.
@@ -102,7 +103,7 @@ def read_variants(paths: Sequence[Path], changes: Mapping[str, Any]) -> list[Var
 
 
 def plan(variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[PlannedRun]:
-    """Plan a run for each variant and seed. Variants with the same recipe share the folders of their runs."""
+    """Plan a run for each variant and seed. Variants with equal recipes use the same folders of runs."""
     runs = []
     for variant, seed in itertools.product(variants, seeds):
         same = [other for other in variants if other.recipe == variant.recipe]
@@ -118,12 +119,13 @@ def ablate(runs: Sequence[PlannedRun], machine: Machine) -> tuple[int | None, se
     If a run diverges, a file in its folder says so, and the next run begins.
 
     Returns:
-        The number of the signal that stopped the training early, or None; and the photos that could not be used.
+        The number of the signal that stopped the training early (None if no signal did), and the photos that could not
+        be used.
 
     Raises:
-        InputError: a run in a folder began with another recipe, or a folder or data cannot be used.
+        InputError: a folder holds a run that began with another recipe, or a folder or the data cannot be used.
     """
-    once = {run.folder: run for run in reversed(runs)}  # of runs that share a folder, the first
+    once = {run.folder: run for run in reversed(runs)}  # if several runs share a folder, only the first of them
     todo = [once[folder] for folder in dict.fromkeys(run.folder for run in runs)]
     for run in todo:  # check all folders before hours of training
         if list_checkpoints(run.folder / "checkpoints"):

@@ -1,8 +1,9 @@
 """The table of an ablation: one row for each recipe, in Markdown, CSV and LaTeX.
 
-A recall is that of the last validation of a run, averaged over the seeds; with several seeds, minimum and maximum
-follow. Runs that diverged or are not finished do not count, and the title of the row lists their seeds. In each column
-of recalls, the best value is bold and the second best is underlined; values are compared as rounded for printing.
+Recalls are from the last validation of each run, averaged over the seeds. With several seeds, minimum and maximum are
+printed after the mean. Runs that diverged or are not finished do not count, and the title of the row lists their seeds.
+In each column of recalls, the best value is bold and the second best is underlined. Values that are equal when rounded
+for printing count as equal.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class TableRow:
         Args:
             cost: "steps" or "minutes".
             form: format of the number, such as ".1f".
-            missing: text without a finished run.
+            missing: text to return if no run is finished.
         """
         return format(fmean(getattr(result, cost) for result in self.finished), form) if self.finished else missing
 
@@ -59,7 +60,7 @@ class TableRow:
 
 
 def rows_of(results: Sequence[RunResult]) -> list[TableRow]:
-    """Group results into rows; the results of a recipe must follow one another."""
+    """Group results into rows; all results of one recipe must be adjacent in the sequence."""
     return [TableRow(variant, list(found)) for variant, found in groupby(results, key=lambda result: result.variant)]
 
 
@@ -120,9 +121,9 @@ def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> 
 
     Args:
         rows: rows of the table.
-        best: marks the best value of a column, such as bold.
-        second: marks the second best value.
-        escape: escapes special characters in a text.
+        best: function that marks the best value of a column, for example makes it bold.
+        second: function that marks the second best value.
+        escape: function that escapes special characters in a text.
     """
     names = recall_names(rows)
     columns = [
@@ -136,7 +137,7 @@ def _cells(rows: Sequence[TableRow], best: Mark, second: Mark, escape: Mark) -> 
 
 
 def _recalls(found: Sequence[Sequence[float]], best: Mark, second: Mark, escape: Mark) -> list[str]:
-    """Return a column of mean recalls in per cent, with minimum and maximum if there are several seeds."""
+    """Return the cells of one column: mean recalls in per cent, with minimum and maximum if there are several seeds."""
     means = [f"{100 * fmean(values):.1f}" if values else MISSING for values in found]
     ranked = sorted({float(mean) for mean in means if mean != MISSING}, reverse=True)
     marks = {f"{value:.1f}": mark for value, mark in zip(ranked, (best, second), strict=False) if len(ranked) > 1}

@@ -2,7 +2,7 @@
 
 The source of RandAugment is Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search
 space" (2020). The 14 operations and their magnitudes are torchvision's. Pillow applies them to 8-bit pictures, with
-bilinear interpolation; areas from outside the picture become black. Only the random numbers differ from torchvision's:
+bilinear interpolation; areas without a source pixel become black. Only the random numbers differ from torchvision's:
 they come from a numpy Generator that the caller passes.
 """
 
@@ -26,12 +26,12 @@ def unchanged(pictures: Sequence[Image.Image], random: np.random.Generator) -> l
 
 
 def mirror(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-    """Mirror all pictures of a place or none, with equal probability. Mirrored places serve as additional places."""
+    """Mirror all pictures of a place or none, with equal probability."""
     return list(map(ImageOps.mirror, pictures)) if random.random() < 0.5 else list(pictures)
 
 
 def randaugment(pictures: Sequence[Image.Image], random: np.random.Generator) -> list[Image.Image]:
-    """Apply 3 random operations, drawn with replacement from 14, to each picture. Signs are random too."""
+    """Apply 3 random operations, drawn with replacement from 14, to each picture. Their signs are random, too."""
     names, changed = list(OPERATIONS), []
     for picture in pictures:
         for _ in range(OPERATIONS_PER_PICTURE):
@@ -73,20 +73,23 @@ class _Operation:
 
 
 def _affine(picture: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
-    """Transform a picture by `matrix`, which maps a position in the result to its position in the picture."""
+    """Transform a picture. `matrix` maps the coordinates of a result pixel to coordinates in the picture."""
     return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 def _ramp(first: float, last: float) -> Strength:
-    """Return a strength that goes evenly from `first` at bin 0 to `last` at bin 30.
+    """Return a function that maps a magnitude bin to a strength, linearly from `first` (bin 0) to `last` (bin 30).
 
-    It is computed in float32 like torchvision's: if a shear differs in the eighth digit, pixels change by 1.
+    The strength is computed in float32, as in torchvision. Even a difference in the eighth digit of a shear could
+    change pixel values by 1.
     """
     return lambda bin, _: torch.linspace(first, last, BINS)[bin].item()
 
 
 def _shift(axis: int) -> Strength:
-    """Return the strength of a shift in pixels: up to 150/331 of the picture's width (axis 0) or height (axis 1).
+    """Return a function that maps a magnitude bin to a shift in pixels.
+
+    The largest shift is 150/331 of the picture's width (axis 0) or height (axis 1).
 
     These numbers are from the ImageNet policy that RandAugment is based on.
     """

@@ -1,6 +1,6 @@
 """Batch norm over the images of all processes, and control over the updates of its running statistics.
 
-Letters: N processes, b images of one process, C channels, h x w positions.
+Letters: N processes, b images of one process, C channels, feature maps of h x w cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def partial_update(module: nn.Module, share: float, later: float, counted: bool)
 
     A step may take several forward passes, such as micro-batches. Each would update the running statistics, and later
     updates would weaken earlier ones. This block sets the momentum so that all parts together have the effect of one
-    update, by the mean of the parts weighted by their shares. The shares of all parts must add up to 1.
+    update. That update uses the mean of the parts, weighted by their shares. The shares of all parts must add up to 1.
 
     Args:
         module: the network.
@@ -94,7 +94,7 @@ def _forward(norm: _BatchNorm, local: Callable[[Tensor], Tensor], world: World, 
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalisation of maps by the mean and variance over all processes. Mean and variance (C,) have no gradient."""
+    """Normalisation of feature maps by the mean and variance over all processes, (C,) each, which have no gradient."""
 
     @staticmethod
     def forward(

@@ -74,7 +74,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and sync it to disk. Then remove all others but the one before it.
+    """Write a checkpoint and sync it to disk. Then remove all other checkpoints except the previous one.
 
     Raises:
         InputError: the checkpoint cannot be written; earlier checkpoints are untouched.
@@ -103,7 +103,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the files with names of checkpoints, the newest first. Some may be damaged."""
+    """List the files that have names of checkpoints, the newest first. Some of the files may be damaged."""
     try:
         paths = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The curves of a run: loss, share of images mined and learning rate by step, and the recall of each validation."""
+"""The curves of a run: loss, share of images that take part in the loss, learning rate, and recall, over the steps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from cricavpr.plotting import Axes, Figure
 
 WIDTH_IN, PANEL_IN = 8.0, 1.9  # width of the figure and height of a panel, in inches
-POINTS = 400  # most points of a line; with more steps, neighbouring steps are averaged
-MARKED = 25  # most points of a line that is drawn with markers
-MOST = 9  # most lines for which the legend of a panel has room
+POINTS = 400  # largest number of points of a line; with more steps, neighbouring steps are averaged
+MARKED = 25  # largest number of points of a line that is drawn with markers
+MOST = 9  # largest number of lines for which the legend of a panel has room
 
 Line = Sequence[tuple[float, float]]  # points (step, value)
 Rows = Sequence[dict[str, Any]]  # lines of log.jsonl
@@ -23,7 +23,7 @@ Panels = dict[str, dict[str, Line]]  # title of a panel: name of a line: the lin
 
 
 def draw_curves(log: Path, picture: Path) -> list[Path]:
-    """Draw the curves of log.jsonl as SVG and PNG; return the files written, which are none before the first step."""
+    """Draw the curves of log.jsonl as SVG and PNG; return the written files. Before the first step none is written."""
     drawn = panels(read_log(log))
     return save_figure(curves(drawn), picture) if drawn else []
 
@@ -35,7 +35,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def panels(rows: Rows) -> Panels:
-    """Return the panels to draw. There are none before the first step. With many recalls, only R@1 is drawn."""
+    """Return the panels to draw; none before the first step. If there are many recalls, only R@1 is drawn."""
     steps = [row for row in rows if "loss" in row]
     if not steps:
         return {}
@@ -53,7 +53,7 @@ def panels(rows: Rows) -> Panels:
 
 
 def curves(drawn: Panels) -> Figure:
-    """Return a figure with the panels one above another, which share the axis of steps."""
+    """Return a figure with one panel above another. All panels share the horizontal axis, the steps."""
     figure, axes = new_figure(WIDTH_IN, PANEL_IN * len(drawn) + 0.3, rows=len(drawn))
     last = max(step for lines in drawn.values() for line in lines.values() for step, _ in line)
     with looks():

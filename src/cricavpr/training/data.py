@@ -84,7 +84,7 @@ def draw_town(
     Args:
         seed: seed of the town.
         places: number of places.
-        visits: pictures of each place, each as split and number of the visit.
+        visits: the pictures to draw of each place; each is given by a split and the number of a visit.
         image_size: height and width of a picture in pixels.
         folder: folder of the file.
         workers: number of processes that draw.
@@ -110,7 +110,7 @@ class StepData(NamedTuple):
     places: Tensor  # (b,) the id of the place of each image
     group_size: int  # images in a group; 0 puts all images of a forward pass into one group
     problems: tuple[Problem, ...]  # photos that could not be used, from all processes
-    positions: Tensor  # (b,) positions of these images in the whole step, increasing
+    positions: Tensor  # (b,) indices of these images in the whole step, increasing
     waited_s: float = 0.0  # seconds that training waited for this data
 
 
@@ -121,7 +121,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
     each process reads a share of the places of every step, chosen by its rank.
 
     Raises:
-        InputError: several processes cannot share the steps of the recipe.
+        InputError: the steps of the recipe cannot be shared by several processes.
     """
 
     def __init__(self, recipe: Recipe, places: PlaceDataset, world: World = ALONE) -> None:
@@ -142,7 +142,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         return indices
 
     def company(self, step: int) -> tuple[NDArray[np.int64], int]:
-        """Return the order in which the images of a whole step are divided into groups, (B,), and the group size.
+        """Return the order in which a step's images are divided into groups, (B,), and the group size.
 
         If the recipe's group_scope is "rank", the images of each process are shuffled among themselves.
         """
@@ -165,7 +165,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
         images = np.concatenate([sample.images for sample in samples])
         labels = np.array([sample.place_id for sample in samples for _ in sample.images])
         order, group_size = self.company(step)
-        rank, rows = np.divmod(order, len(images))  # rank of the process that has an image, and the image's row in it
+        rank, rows = np.divmod(order, len(images))  # rank of the process that has an image, and its row there
         positions = np.flatnonzero(rank == self.world.rank)
         mine = rows[positions]
         problems = tuple(problem for sample in samples for problem in sample.problems)
@@ -201,7 +201,7 @@ class Steps(torch.utils.data.Dataset[StepData | InputError]):
     def __getitem__(self, step: int) -> StepData | InputError:
         """Return the data of a step, for DataLoader.
 
-        An InputError is returned, not raised, because DataLoader would add a worker's traceback to its message.
+        An InputError is returned, not raised, because DataLoader would add the worker's traceback to the message.
         """
         try:
             return self.load(step)
@@ -233,7 +233,7 @@ def _ignore_signals(worker: int) -> None:
 
 
 def refuse_unshareable(step: Step, processes: int) -> None:
-    """Raise InputError if several processes cannot share a step and compute what one process would compute."""
+    """Raise InputError if the result of a step shared by several processes could differ from that of one process."""
     if processes == 1:
         return
     if step.places % processes:
@@ -249,7 +249,7 @@ def refuse_unshareable(step: Step, processes: int) -> None:
     most = step.images // processes
     if step.group_scope == "rank" and max(step.group_sizes) > most:
         raise InputError(
-            f"step.group_sizes must be at most {most}, the images of each of {processes} processes, if "
+            f"step.group_sizes must be at most {most}, the number of images in each of {processes} processes, if "
             f"step.group_scope is 'rank'; got {max(step.group_sizes)}. Lower step.group_sizes, or set "
             "step.group_scope=world."
         )

@@ -1,4 +1,4 @@
-"""Training by several processes: their ranks, what they exchange, and how they fail together.
+"""Training by several processes: their ranks, the values that they exchange, and how all stop if one fails.
 
 Every process gathers the values of all processes, computes the loss of the whole step, and divides the loss by the
 number of processes. In the backward pass, the gradients of gathered values are summed over all processes. So the
@@ -25,7 +25,7 @@ from cricavpr.errors import CricaVPRError, InputError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(hours=2)  # longest wait for another process, such as for the first, which validates
+TIMEOUT = timedelta(hours=2)  # longest wait for another process, such as for the first process while it validates
 _LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -35,7 +35,9 @@ class OthersFailed(CricaVPRError):
 
 @dataclass(frozen=True)
 class World:
-    """This process among all processes that train together. Only the first process writes files and validates.
+    """The rank of this process, and the number of processes that train together.
+
+    Only the first process writes files and validates.
 
     Attributes:
         rank: number of this process, from 0.
@@ -122,7 +124,7 @@ class World:
             return work() if self.first else None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process, then in all others, which can read the files that the first has written."""
+        """Do `work` in the first process, then in all others, so that they can read files that the first wrote."""
         made = self.first_only(work)
         with self.together():
             return work() if made is None else made
@@ -167,7 +169,7 @@ def _connection_errors() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CricaVPRError(
-            f"cannot reach the other processes, or one has ended ({reason}). Continue the run with --resume."
+            f"cannot reach the other processes, or one of them has ended ({reason}). Continue the run with --resume."
         ) from error
 
 

@@ -43,9 +43,9 @@ class StepLoss(NamedTuple):
     """The loss of a training step, and its parts."""
 
     total: Tensor  # the value that is minimised
-    loss: Tensor  # `total` without self-distillation
-    mined: float  # share of images that take part in the loss
-    distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within its group
+    loss: Tensor  # `total` without the self-distillation term
+    mined: float  # share of the images that take part in the loss
+    distillation: Tensor | None  # mean of 1 - cosine between an image's descriptors alone and within a group
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Learner:
                 yield f"{prefix}.{name}", parameter
 
     def describe(self, data: StepData) -> Described:
-        """Compute the region features of this process's images, then descriptors of the whole step within groups."""
+        """Compute the region features of this process's images, then the descriptors of all images of the step."""
         images = normalised(data.images.to(self.device))
         parts = parts_of(len(images), self.step.images_at_once, self.step.micro_batch)
 
@@ -99,7 +99,7 @@ class Learner:
             return Described(regions, in_step_order(together, data, self.world), alone)
 
     def loss(self, described: Described, data: StepData) -> StepLoss:
-        """Mine the images of the step, and return the loss; raise Diverged if it is not finite."""
+        """Select the images that take part in the loss, and return the loss; raise Diverged if it is not finite."""
         places = in_step_order(data.places.to(self.device), data, self.world)
         loss, mined = self.criterion(described.together, places)
         if described.alone is None:
@@ -109,7 +109,7 @@ class Learner:
         return StepLoss(_finite(total, "loss"), loss, mined, distillation)
 
     def backward(self, loss: StepLoss, described: Described) -> None:
-        """Compute this process's part of the gradient. The loss is the same in all processes; each takes a share."""
+        """Compute this process's part of the gradient. The loss, equal in all processes, is divided by their number."""
         with _attention(self.device):  # with activation checkpointing, blocks are computed again here
             (loss.total / self.world.count).backward()  # type: ignore[no-untyped-call]
             described.regions.backward()
@@ -173,7 +173,7 @@ def correlate(
 
 
 def in_step_order(rows: Tensor, data: StepData, world: World) -> Tensor:  # (b, ...) -> (B, ...)
-    """Return the rows of all processes, in the order in which a single process would have them."""
+    """Return the rows of all processes, in the order that they would have in a single process."""
     if world.alone:
         return rows
     positions = world.gather(data.positions.to(rows.device))
@@ -194,9 +194,10 @@ def group_sizes(count: int, size: int) -> list[int]:
 
 
 def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) twice, of unit length
-    """Return the self-distillation loss: the mean of 1 - cosine between descriptors alone and within their group.
+    """Return the self-distillation loss: the mean of 1 - cosine of the descriptors in `alone` and in `together`.
 
-    The descriptor within the group is the teacher, so it gets no gradient.
+    `alone` has the descriptors of images described alone, `together` those of the same images within groups. The latter
+    are the teacher, so they get no gradient.
     """
     return (1 - (alone * together.detach()).sum(dim=1)).mean()
 
@@ -204,7 +205,8 @@ def distance_to_company(alone: Tensor, together: Tensor) -> Tensor:  # (B, D) tw
 def _precision(device: torch.device, step: Step) -> contextlib.AbstractContextManager[None]:
     """Return an autocast context for the precision of the recipe.
 
-    Use a new context for each part of a step, because a context caches cast weights either with or without a gradient.
+    Use a new context for each part of a step. A context caches the weights that it has cast, and parts with a gradient
+    cannot use weights that were cached without a gradient.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=step.precision == "bf16")
 

@@ -53,7 +53,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 class Log:
-    """The file log.jsonl. Opening it keeps the first `length` bytes; a resumed run writes the rest again.
+    """The file log.jsonl. On opening, all but the first `length` bytes are removed; a resumed run writes them again.
 
     Raises:
         InputError: the file cannot be written, or is shorter than `length`.
@@ -93,7 +93,7 @@ class Monitor:
     Args:
         run: folder of the run.
         total: number of steps of the run.
-        first: number of steps that were done before this process.
+        first: number of steps that were done before this process started.
         quiet: whether to print no progress lines.
         tensorboard: whether to write event files for TensorBoard.
     """
@@ -109,7 +109,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _optional(self, what: str) -> Iterator[None]:
-        """Report an error in this block, only the first time for each `what`, and go on."""
+        """Print a note about an error in this block and go on. For each `what`, print only the first error."""
         try:
             yield
         except (OSError, ValueError, CricaVPRError) as error:
@@ -123,7 +123,7 @@ class Monitor:
             warn(text)
 
     def show(self, line: Mapping[str, Any]) -> None:
-        """Add a line of log.jsonl to the event files of TensorBoard, if they are wanted."""
+        """Add a line of log.jsonl to the event files of TensorBoard, if `tensorboard` is set."""
         if not self._tensorboard:
             return
         with self._optional("event files for TensorBoard"):
@@ -175,7 +175,7 @@ class Monitor:
             file.write(json.dumps(line) + "\n")
 
     def end(self, step: int) -> None:
-        """Record the time spent so far, and draw the curves, because the run ends or stops at this step."""
+        """Record the time spent so far, and draw the curves. The run ends or stops after `step`."""
         self._write_speed(step, time.monotonic(), {})
         self.draw()
 
@@ -199,7 +199,7 @@ def require_tensorboard() -> None:
 
 
 def elapsed_s(run: Path) -> float:
-    """Return the seconds spent on a run so far, read from its speed.jsonl; return 0 if the file has none."""
+    """Return the seconds spent on a run so far, read from its speed.jsonl; return 0 if the file has no entry."""
     try:
         lines = (run / "speed.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Losses for training, computed from the descriptors of the images of a step.
 
-Each loss takes descriptors (B, D) of unit length and the place id of each image (B,). It returns the loss and the share
-of images that take part in it. Letters: B images, D dimension, T triplets, M pairs.
+Each loss takes descriptors (B, D) of unit length and the place id of each image (B,). It returns the loss, and the
+share of the images that take part in the loss. Letters: B images, D dimension, T triplets, M pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class MultiSimilarity(nn.Module):
     """Multi-similarity loss with its miner, computed by pytorch-metric-learning; the defaults are those of CricaVPR.
 
     Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting" (CVPR 2019). The loss is the mean over all
-    images. An image without mined positive pairs has no positive term; likewise for negative pairs.
+    images. An image without mined positive pairs has no positive term. An image without mined negative pairs has no
+    negative term.
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 50.0, base: float = 0.0, epsilon: float = 0.1) -> None:
@@ -41,12 +42,12 @@ class MultiSimilarity(nn.Module):
 
 
 class Triplet(nn.Module):
-    """Triplet loss of pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin), with distances that are not squared.
+    """Triplet loss of pytorch-NetVlad: max(0, d(q, p) - d(q, n) + margin), where the distances d are not squared.
 
     Source: Arandjelovic et al., "NetVLAD" (CVPR 2016), who use squared distances and a margin of 0.1; here the default
     margin is the square root of 0.1. Unlike theirs, triplets come from one step, not from a cache of the whole dataset.
-    Each image is a query. Its positive is the nearest image of its place. Its negatives are images of other places that
-    violate the margin, at most the nearest `negatives`.
+    Each image is a query. Its positive is the nearest image of its place. Its negatives are the nearest images of other
+    places that violate the margin, at most `negatives` of them.
     """
 
     def __init__(self, margin: float = math.sqrt(0.1), negatives: int = 10) -> None:
@@ -66,7 +67,10 @@ class Triplet(nn.Module):
         return loss / len(query), _share([query, positive, negative], len(places))
 
     def mine(self, descriptors: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # (B, D), (B,) -> 3 x (T,)
-        """Return the indices of query, positive and negative of each triplet. A single image of a place has none."""
+        """Return the indices of query, positive and negative of each triplet.
+
+        An image is not used as a query if the step has no other image of its place.
+        """
         far = torch.finfo(descriptors.dtype).max
         distance = torch.cdist(descriptors, descriptors)  # (B, B)
         same = places[:, None] == places[None, :]
@@ -125,7 +129,7 @@ class CosFace(nn.Module):
 
 
 def _share(indices: Sequence[Tensor], count: int) -> float:
-    """Return the share of `count` images that occur in `indices`."""
+    """Return the fraction of a step's `count` images whose indices occur in `indices`."""
     occurs = torch.zeros(count, dtype=torch.bool, device=indices[0].device)
     occurs[torch.cat(list(indices))] = True
     return occurs.float().mean().item()
@@ -133,6 +137,8 @@ def _share(indices: Sequence[Tensor], count: int) -> float:
 
 class GeneralizedContrastive(nn.Module):
     """Contrastive loss with graded similarity psi: psi d^2 / 2 + (1 - psi) max(0, tau - d)^2 / 2.
+
+    d is the distance of two descriptors, and tau is the margin.
 
     Source: Leyva-Vallina et al., "Data-efficient large scale place recognition with graded similarity supervision"
     (CVPR 2023). Here psi is 1 for two images of the same place, else 0. Unlike the paper's loss, this loss takes all
@@ -161,7 +167,11 @@ class GeneralizedContrastive(nn.Module):
 
 
 def contrastive_terms(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:  # (M,), (M,) -> (M,)
-    """Return a term for each pair: it pulls similar images (1) together, or pushes others (0) apart to `margin`."""
+    """Return the loss of each pair.
+
+    Pairs with similarity 1 are pulled together. Pairs with similarity 0 are pushed apart until their distance is
+    `margin`.
+    """
     pull, push = distance.square(), (margin - distance).clamp(min=0).square()
     return (similarity * pull + (1 - similarity) * push) / 2
 
@@ -175,7 +185,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_loss(name: str, dim: int, place_ids: Sequence[int], **settings: Any) -> nn.Module:
-    """Return the loss with a name.
+    """Return the loss called `name`.
 
     Args:
         name: a key of LOSSES.
@@ -184,7 +194,7 @@ def make_loss(name: str, dim: int, place_ids: Sequence[int], **settings: Any) ->
         settings: settings of the loss that replace its defaults.
 
     Raises:
-        InputError: the name is unknown, or the loss does not have a setting.
+        InputError: the name is unknown, or the loss has no setting of a given name.
 
     Example:
         >>> make_loss("triplet", dim=0, place_ids=[], margin=0.2).margin

@@ -7,7 +7,7 @@ Gradient caching: the features of the regions of all images (in short, the regio
 gradient. The loss of the whole step gives the gradient of each region. Then each part is computed again, and passes the
 gradient of its regions on to the weights. Gradients are exact unless the network has batch norm, which sees only one
 part at a time. Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021),
-whose "representations" are the regions here.
+which calls the regions "representations".
 
 Letters: B images, R regions, C channels.
 """
@@ -32,8 +32,8 @@ class Part(NamedTuple):
     """Images that go through the backbone together, and how they update the running statistics of batch norm.
 
     Attributes:
-        rows: positions of the images in the step.
-        share, later, counted: arguments of `batch_norm.partial_update`.
+        rows: indices of the images in the step.
+        share, later, counted: arguments for `batch_norm.partial_update`.
     """
 
     rows: slice
@@ -45,8 +45,8 @@ class Part(NamedTuple):
 def parts_of(images: int, at_once: int, micro_batch: int) -> list[Part]:
     """Divide images into forward passes, and each forward pass into micro-batches.
 
-    Only the first pass updates the running statistics of batch norm: once, by the mean over its micro-batches, weighted
-    by their sizes.
+    Only the first pass updates the running statistics of batch norm. It updates them once, with the mean over its
+    micro-batches, weighted by their sizes.
 
     Args:
         images: number of images.
@@ -87,12 +87,12 @@ class Regions:
     def backward(self) -> None:
         """With gradient caching, compute the features again and pass the gradient of `values` on to the weights.
 
-        Without it do nothing: the backward pass of the loss has already reached the weights.
+        Without gradient caching do nothing: the backward pass of the loss has already reached the weights.
         """
         if not self.cached or self.values.grad is None:
             return
         for part in self.parts:
-            with frozen_statistics(self.module):  # the first pass has updated them
+            with frozen_statistics(self.module):  # the first pass has already updated the running statistics
                 again = self.compute(part.rows)
                 if again.requires_grad:
                     again.backward(self.values.grad[part.rows])  # type: ignore[no-untyped-call]

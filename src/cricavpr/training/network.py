@@ -1,6 +1,6 @@
 """The network of a recipe, and `Trainable`, its wrapper for the training loop.
 
-Letters: B images, R regions, C channels, D dimension, N local features, K clusters, h x w positions.
+Letters: B images, R regions, C channels, D dimension, N local features, K clusters, feature maps of h x w cells.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Baseline = CosPlace | VLADNet
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """A network for the training loop, in two stages: images to region features, then those to descriptors in groups.
+    """A network for the training loop. It computes region features of images, then descriptors of groups of images.
 
     Attributes:
         model: the module that is trained, and whose weights are saved and exported.
@@ -101,7 +101,7 @@ def make_network(recipe: Recipe, device: torch.device, places: PlaceDataset | No
     Args:
         recipe: the recipe.
         device: device of the network.
-        places: training data, whose features initialise NetVLAD's centres; None leaves the centres random.
+        places: training data. NetVLAD's centres are initialised from its features; None leaves the centres random.
     """
     network = recipe.network
     if isinstance(network, Network):
@@ -147,9 +147,10 @@ def _load(module: nn.Module, weights: str, renamed: Callable[[Mapping[str, Tenso
 
 
 def start_adapters_as_authors(model: CricaVPR) -> None:
-    """Initialise adapters as in the authors' script: weights and biases of convolutions to 1e-5, of `up` to zero.
+    """Initialise adapters as in the authors' script.
 
-    The zeros make an untrained adapter change nothing.
+    Weights and biases are set to 1e-5 in the convolutions, and to 0 in `up`, the last linear layer. The zeros make sure
+    that an untrained adapter changes nothing.
     """
     for adapter in (module for module in model.modules() if isinstance(module, Adapter)):
         for parameter in adapter.up.parameters():
@@ -160,9 +161,9 @@ def start_adapters_as_authors(model: CricaVPR) -> None:
 
 
 def _backbone_of(model: CricaVPR, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict for the model's backbone: weights from a file, adapters from the model itself.
+    """Return a state dict for the model's backbone, with `tensors` from a file and the model's own adapters.
 
-    The file may be DINOv2's or that of a whole CricaVPR.
+    The file may hold the weights of DINOv2 or of a whole CricaVPR.
     """
     given = from_authors_names(tensors)
     if any(name.startswith("backbone.") for name in given):
@@ -201,9 +202,9 @@ def _bare_baseline(network: NetVLADNetwork | CosPlaceNetwork) -> Baseline:
 
 
 def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dict[str, Tensor]:
-    """Rename the entries of torchvision's VGG-16 or ResNet to the names in a trunk.
+    """Rename the tensors of torchvision's VGG-16 or ResNet to the parameter names of `trunk`.
 
-    Entries of layers that the trunk does not have are left out.
+    Tensors of layers that `trunk` does not have are left out.
     """
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     found = {}
@@ -217,7 +218,7 @@ def from_torchvision(tensors: Mapping[str, Tensor], trunk: nn.Sequential) -> dic
 
 # ---- initialisation of NetVLAD (Arandjelovic et al., 2016, and the code of Nanne/pytorch-NetVlad)
 
-ROUNDS = 100  # most rounds of k-means, as in Nanne/pytorch-NetVlad
+ROUNDS = 100  # largest number of rounds of k-means, as in Nanne/pytorch-NetVlad
 _START = 3  # part of the seed, so that these random numbers differ from those of the steps
 _AT_ONCE = 16  # pictures that go through the trunk together
 

@@ -101,9 +101,10 @@ class Network(Ablation):
         backbone: the name of a transformer in `vit.BACKBONES`.
         init: how adapters are initialised. "authors" sets weights and biases of their convolutions to 1e-5, as
             published; "default" draws them at random. In both an untrained adapter changes nothing.
-        backbone_weights: known name or file of weights for the backbone alone: DINOv2's, or those of a CricaVPR,
-            without its adapters. Empty for random weights.
-        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
+        backbone_weights: weights of the backbone alone: a weights file, or a name from `cricavpr weights list`. They
+            may be those of DINOv2 or of a CricaVPR; adapters in the file are ignored. Empty for random weights.
+        weights: weights of the whole network, to train it further: a weights file, or a name from `cricavpr weights
+            list`. Empty for random weights.
         kind: always "cricavpr".
     """
 
@@ -115,7 +116,7 @@ class Network(Ablation):
 
     @property
     def learns(self) -> bool:
-        """Whether training changes anything besides the power of GeM pooling."""
+        """Whether training changes any parameter other than the exponent p of GeM pooling."""
         return self.tuning == "full" or self.encoder_depth > 0 or (self.tuning == "adapter" and self.adapter != "none")
 
     def __post_init__(self) -> None:
@@ -139,10 +140,11 @@ class Convolutional:
 
     Attributes:
         trunk: convolutional backbone, a key of `models.cnn.TRUNKS`.
-        tuning: "end" trains the last layers of the trunk (conv5 of VGG-16, or a ResNet from its third stage on) and all
-            layers after the trunk, as CosPlace's authors do; "full" trains everything.
-        trunk_weights: file of torchvision's weights for the trunk alone. Empty for random weights.
-        weights: known name or file of weights for the whole network, to train it further. Empty for random weights.
+        tuning: "end" trains all layers after the trunk and the last layers of the trunk, as CosPlace's authors do. The
+            last layers are conv5 of VGG-16, or a ResNet from its third stage on. "full" trains everything.
+        trunk_weights: file with torchvision's weights, for the trunk alone. Empty for random weights.
+        weights: weights of the whole network, to train it further: a weights file, or a name from `cricavpr weights
+            list`. Empty for random weights.
     """
 
     trunk: str = "resnet50"
@@ -201,7 +203,7 @@ class Step:
         group_sizes: sizes of groups, within which images influence one another. One size is drawn for each step; 0
             stands for all images of a forward pass.
         members: order of the images before they are divided into groups. "across" shuffles them. "in_order" keeps the
-            images of a place together, as the authors' loader does, so that small groups reveal the place labels.
+            images of a place together, as the authors' loader does. Then small groups reveal the place labels.
         group_scope: which images a group may hold if several processes train. "world" allows those of the whole step,
             so results do not depend on the number of processes. "rank" allows only those of one process, so results
             depend on the number of processes.
@@ -232,7 +234,7 @@ class Step:
         return self.places * self.images_per_place
 
     def __post_init__(self) -> None:
-        _require_at_least(2, self, "places", "images_per_place")  # nothing to tell apart otherwise
+        _require_at_least(2, self, "places", "images_per_place")  # a loss needs 2 places, and 2 images of a place
         sizes_fit = bool(self.group_sizes) and min(self.group_sizes) >= 0 and max(self.group_sizes) <= self.images
         _require(sizes_fit, "group_sizes", f"sizes of 0 (all) to {self.images}", list(self.group_sizes))
         fits = 0 <= self.images_at_once <= self.images
@@ -249,7 +251,7 @@ class Loss:
     Attributes:
         name: a key of `losses.LOSSES`.
         alpha, beta, base, epsilon: settings of multi_similarity.
-        margin: setting of the other losses.
+        margin: setting of all losses except multi_similarity.
         scale: setting of cosface.
     """
 
@@ -400,7 +402,7 @@ class Recipe:
         elif given != [0, 0] or self.validation is None:
             raise ValueError(
                 "this network has nothing to train: it has neither adapter nor encoder. To validate it without "
-                "training, give steps = 0, epochs = 0 and a validation"
+                "training, give steps = 0, epochs = 0 and a [validation] table"
             )
         patch = BACKBONES[self.network.backbone].patch if isinstance(self.network, Network) else 1
         fits = len(self.image_size) == 2 and all(side > 0 and side % patch == 0 for side in self.image_size)
@@ -465,7 +467,7 @@ def differences(recorded: Recipe, wanted: Recipe, named: Collection[str] = ()) -
     """
     before, after = _flat(to_plain(recorded)), _flat(to_plain(wanted))
     return ", ".join(
-        f"{key} was {before.get(key)!r} and is {after.get(key)!r}"
+        f"{key} was {before.get(key)!r} and is now {after.get(key)!r}"
         for key in sorted(before | after)
         if before.get(key) != after.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in named)
     )

@@ -40,15 +40,15 @@ def shuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
 def cities_in_order(places: Sequence[Place], seed: int, epoch: int) -> Order:
     """Return the indices of the places city by city, in the same order in every epoch.
 
-    So a step has mostly places of one city.
-    As in the authors' loader, the images of each city are shuffled, and places follow in the order of their first
-    image. So places with more images tend to come earlier. The authors shuffle only once, so the order stays the same.
+    So most steps have places of only one city. As in the authors' loader, the images of each city are shuffled, and
+    places are ordered by their first image in the shuffled list. So places with more images tend to come earlier. The
+    authors shuffle only once, not in each epoch.
     """
     return cities_reshuffled(places, seed, 0)
 
 
 def cities_reshuffled(places: Sequence[Place], seed: int, epoch: int) -> Order:
-    """Return the indices of the places city by city like `cities_in_order`, but in another order in each epoch."""
+    """Return the indices of the places city by city like `cities_in_order`, but in a new random order in each epoch."""
     numbers: dict[str, int] = {}
     cities = np.array([numbers.setdefault(place.city, len(numbers)) for place in places], np.int64)
     sizes = np.array([len(place.images) for place in places], np.int64)
@@ -71,7 +71,7 @@ SAMPLERS: dict[str, Callable[[Sequence[Place], int, int], Order]] = {
 
 
 class Sample(NamedTuple):
-    """Images of one place. It is another place than the wanted place if that has too few readable images."""
+    """Images of one place. If the wanted place has too few readable images, the images are of another place."""
 
     images: NDArray[np.uint8]  # (K, h, w, 3)
     place_id: int
@@ -123,10 +123,10 @@ def _read(
     image_size: tuple[int, int],  # (h, w)
     problems: list[Problem],
 ) -> list[Image.Image]:
-    """Read the first `count` readable images of a place in an order; return fewer if the place has fewer.
+    """Read the first `count` readable images of a place, in the given order. Return fewer if the place has fewer.
 
-    A substitute takes the position of the unreadable image, so that the augmentation of the other images stays the
-    same.
+    The substitute of an unreadable image gets that image's index in the list. So the random augmentation of the other
+    images does not change.
     """
     spare = iter(order[count:].tolist())
     pictures: list[Image.Image] = []

@@ -20,8 +20,8 @@ class Interrupted(KeyboardInterrupt):
 class StopRequest:
     """Handler of SIGINT and SIGTERM, which ask the program to stop.
 
-    A signal raises `Interrupted`. But if `finish_step` is true, it is only recorded, so that the program can finish its
-    step; then a second Ctrl-C raises `Interrupted`.
+    By default, a signal raises `Interrupted`. If `finish_step` is true, the first signal is only recorded, so that the
+    program can finish its step. A second Ctrl-C raises `Interrupted`.
 
     Attributes:
         signal: number of the recorded signal; None before a signal.
@@ -41,7 +41,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Handle Ctrl-C and SIGTERM in this block. Only the main thread can; in other threads signals are not handled."""
+    """Handle Ctrl-C and SIGTERM in this block. Outside the main thread, which alone can handle signals, do nothing."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

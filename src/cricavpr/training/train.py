@@ -271,7 +271,7 @@ class TrainingRun:
         self.monitor.step_done(line, images, data.waited_s)
 
     def _name_unusable(self, problems: Iterable[Problem]) -> None:
-        """Report each photo that could not be used, but only once, although every epoch reads it again."""
+        """Report each photo that could not be used, only the first time; every epoch tries to read the photo again."""
         for problem in problems:
             if problem.name not in self.unusable:
                 self.unusable[problem.name] = problem
@@ -307,7 +307,7 @@ class TrainingRun:
     # ---- checkpoints
 
     def begin(self) -> None:
-        """Open the log, and save a checkpoint of step 0, which shows before training that the folder can be written."""
+        """Open the log, and save a checkpoint of step 0. A folder that cannot be written thus fails early."""
         self.world.first_only(partial(self._open_log, 0))
         self._save()
 
@@ -316,7 +316,9 @@ class TrainingRun:
         machine = self.machine
         self.monitor = Monitor(self.folder, self.steps.count, self.step, machine.quiet, machine.tensorboard)
         if self._groups_depend_on_processes:
-            self.monitor.say(f"each group stays within one of {self.world.count} processes (step.group_scope = rank)")
+            self.monitor.say(
+                f"each group holds images of only one of {self.world.count} processes (step.group_scope = rank)"
+            )
 
     def _save(self) -> None:
         """Write a checkpoint of this step, unless it has been written."""
@@ -339,8 +341,9 @@ class TrainingRun:
     def restore(self, checkpoint: Checkpoint, source: Path, named: Collection[str]) -> None:
         """Set the run to the state of a checkpoint.
 
-        The training data must be the same and, with step.group_scope = rank, the number of processes too, unless these
-        settings are listed in `named`. The network must fit the checkpoint.
+        The training data must be the same as before, unless a setting of `data` is listed in `named`. With
+        step.group_scope = rank, the number of processes must be the same, too, unless step.group_scope is listed in
+        `named`. The network must fit the checkpoint.
 
         Args:
             checkpoint: the checkpoint.
@@ -361,11 +364,11 @@ class TrainingRun:
             data_named = any(name.split(".")[0] == "data" for name in named)
             if facts.data_fingerprint != self.places.fingerprint() and not data_named:
                 raise InputError(
-                    f"the data of {self.folder} has changed since the run began. Restore the data, or allow the change "
-                    "with --set data..."
+                    f"the training data of the run {self.folder} has changed since the run began. Restore the data, or "
+                    "allow the change with --set data..."
                 )
             checkpoints.restore(self.learner, checkpoint.tensors, source)
         if facts.code != code_version() and self.world.first:
-            warn(f"note: the run began with other versions: {facts.code}; the versions now are {code_version()}")
+            warn(f"note: the run began with the versions {facts.code}, but continues with {code_version()}")
         self.step, self.standing, self._saved_step = facts.step, facts.position, facts.step
         self.world.first_only(partial(self._open_log, facts.log_bytes))

@@ -31,15 +31,15 @@ AT = (1, 5, 10)
 _IMAGES_AT_ONCE = 64  # images that go through the network together
 
 Vectors = NDArray[np.float32]  # (N, D)
-Recalls = dict[int, float]  # recall@N, a fraction of all queries, for each N of AT
+Recalls = dict[int, float]  # recall@N as a fraction of all queries, for each N in AT
 HeldOut = Callable[[Method, Grouping], tuple[Recalls, list[Problem]]]  # Problems: photos that could not be used
 
 
 def open_held_out(recipe: Recipe, pictures: Path, workers: int) -> tuple[HeldOut | None, tuple[Problem, ...]]:
     """Open the validation data of a recipe.
 
-    Return a function that measures recall on it (None if the recipe has no validation), and the photos that cannot be
-    used.
+    Return two values: a function that measures recall on the data (None if the recipe has no validation), and the
+    photos that cannot be used.
 
     Args:
         recipe: the recipe.
@@ -92,7 +92,7 @@ def _recall_of_town(places: PlaceDataset, method: Method, grouping: Grouping) ->
 def _recall_of_dataset(
     dataset: EvalDataset, workers: int, method: Method, grouping: Grouping
 ) -> tuple[Recalls, list[Problem]]:
-    """Measure recall on a dataset on disk. A query that cannot be read counts as not found."""
+    """Measure recall on a dataset on disk. A query that cannot be read counts as one without a correct match."""
     sides = (dataset.database, dataset.queries)
     found = [describe(method, side, grouping, workers=workers, draw=draw) for draw, side in enumerate(sides)]
     problems = [
