@@ -123,7 +123,11 @@ def test_a_second_demo_takes_the_place_of_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"seed": 8}, "at least 1000"), ({"places": 3}, "must be from 10 to"), ({"places": 10**6}, "must be 10 to")],
+    [
+        ({"seed": 8}, "at least 1000"),
+        ({"places": 3}, "must be from 10 to"),
+        ({"places": 10**6}, "must be from 10 to 5,000"),
+    ],
 )
 def test_what_cannot_be_a_demo_is_refused_before_any_work(tmp_path: Path, wrong: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -142,7 +142,7 @@ def test_a_card_that_its_own_answers_contradict_is_refused(
     for verb in (["compare", str(cards / "alone"), str(edited)], ["report", str(edited), "--out", str(tmp_path / "r")]):
         assert main(verb) == 2
         said = capsys.readouterr().err
-        assert "must give R@1 99.9, as the card there says, got" in said and said.count("\n") == 1
+        assert "but the card in this folder says 99.9" in said and said.count("\n") == 1
 
 
 def test_a_card_of_half_a_database_is_not_compared_with_one_of_the_whole(cards: Path) -> None:

@@ -115,7 +115,7 @@ def test_what_the_index_does_not_know_is_said() -> None:
         Tagged("nigth").mask(FACTS)
     local = facts_of(Positions(np.zeros((1, 2))))
     for one in (Box(0, 0, 1, 1), Near(LatLon(0, 0), 5)):
-        with pytest.raises(InputError, match="no latitude"):
+        with pytest.raises(InputError, match="latitude is not known"):
             one.mask(local)
 
 

@@ -182,7 +182,7 @@ def test_vectors_that_are_no_descriptors_are_refused(value: float, index: PlaceI
 
 
 def test_nothing_and_what_does_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at least one photo, got none"):
+    with pytest.raises(InputError, match="at least one photo, got no photos"):
         PlaceIndex.build(Photos(described(0), tmp_path), tmp_path / "index")
     with pytest.raises(InputError, match=r"expected 3 positions, .*got 2"):
         PlaceIndex.build(Photos(described(3), tmp_path, somewhere(2)), tmp_path / "index")

@@ -214,7 +214,7 @@ def test_a_vector_that_is_no_descriptor_stops_everything(
 ) -> None:
     vectors = photos([1, 2]).vectors.copy()
     vectors[1] = bad
-    with pytest.raises(InputError, match=r"descriptor of 2\.jpg is not finite or not of unit length"):
+    with pytest.raises(InputError, match=r"descriptor of 2\.jpg must be finite and of length 1"):
         index.add(Photos(DescriptorSet(("1.jpg", "2.jpg"), vectors, MADE_BY), HERE))
     assert "upsert" not in dict(server.calls)
 

@@ -330,7 +330,7 @@ def test_a_measurement_counts_until_a_fifth_of_the_index_is_another(index: Place
     grown = added(index, range(300, 370), WIDE).index
     assert grown.searcher().choice.engine == "compressed"
     grown = added(grown, range(370, 380), WIDE).index
-    assert "300 of 380 photos are among the 300 measured" in str(grown.searcher().choice)
+    assert "300 of 380 photos are among the 300 photos measured" in str(grown.searcher().choice)
     grown.tune(10, [250])
     assert grown.searcher().choice.engine == "compressed"
 
@@ -340,7 +340,7 @@ def test_photos_that_took_the_place_of_others_count_as_others_after_compacting_t
     names = [f"{n}.jpg" for n in range(100)]
     changed = added(index.remove(names).index, range(400, 500), WIDE).index.compact()
     assert len(changed) == 300
-    assert "200 of 300 photos are among the 300 measured" in str(changed.searcher().choice)
+    assert "200 of 300 photos are among the 300 photos measured" in str(changed.searcher().choice)
 
 
 @pytest.mark.usefixtures("large")

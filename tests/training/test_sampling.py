@@ -224,7 +224,7 @@ def test_data_that_is_gone_stops_the_run_and_says_so(tmp_path: Path) -> None:
         InputError, match=r"100 places .* fewer than 4 readable images \(the first: 0/\d.png: no such file"
     ):
         sample_place(dataset, 0, 4, SIZE, seed=0, epoch=0)
-    with pytest.raises(InputError, match="none has 5 images"):
+    with pytest.raises(InputError, match="no place has 5 images"):
         sample_place(photo_places(tmp_path / "here", 4, 4), 0, 5, SIZE, seed=0, epoch=0)
 
 

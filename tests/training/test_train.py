@@ -137,7 +137,7 @@ def test_members_of_a_group_come_across_places_or_in_order(pictures: Path) -> No
 
 
 def test_too_few_places_for_a_step_are_refused(pictures: Path) -> None:
-    with pytest.raises(InputError, match="a step needs 17 places, and towns has 16 with 2 images"):
+    with pytest.raises(InputError, match="a step needs 17 places, but towns has 16 with at least 2 images"):
         open_places(toy(step__places=17), pictures, 1)
 
 
@@ -405,7 +405,7 @@ def test_wrong_arguments_of_the_verb_are_answered_in_one_line(
 ) -> None:
     recipe = str(Path(__file__).parents[2] / "recipes" / "cricavpr_tiny_town.toml")
     wrong = [
-        (["train"], "expected a recipe, got none"),
+        (["train"], "expected a recipe, got no recipe"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", recipe, "--set", "step.place=3"], "Did you mean 'places'"),
         (["train", recipe, "--out", "a", "--resume", "b"], "Remove --out"),

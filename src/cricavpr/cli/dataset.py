@@ -20,8 +20,8 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATASET",
-        help="a folder with database/ and queries/ and positions in EXIF, a table or file names "
-        "(@easting@northing@...); with --root the name of a split, such as pitts30k-test",
+        help="a folder that contains database/ and queries/, with positions in EXIF, in a table, or in the file names "
+        "(@easting@northing@...). If --root is given: the name of a split, such as pitts30k-test",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of the benchmark; DATASET is then the name of a split")
     parser.add_argument(

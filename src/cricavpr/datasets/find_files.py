@@ -26,8 +26,8 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[list[str], list[P
     Hidden files, and folders in which other programs keep thumbnails and deleted files, are skipped.
 
     Returns:
-        The names in natural order, and the problems: folders that cannot be read or are named like a photo. Notes among
-        the problems tell what was skipped, and which pictures and videos have a format that is not supported.
+        The names in natural order, and a list of problems and notes. A problem is a folder that cannot be read or that
+        is named like a photo. Notes tell what was skipped, and which pictures and videos have an unsupported format.
 
     Raises:
         InputError: `folder` is not a folder.

@@ -128,16 +128,15 @@ def counted(card: Card, answers: Iterable[Answer]) -> tuple[Answer, ...]:
 def _require_agreement(card: Card, answers: tuple[Answer, ...], folder: Path) -> None:
     if len(answers) != card.counts.queries:
         raise InputError(
-            f"expected {card.counts.queries} answers in {folder}, as many as the card counts queries, "
-            f"got {len(answers)}. Evaluate again."
+            f"{folder} has {len(answers)} answers, but its card counts {card.counts.queries} queries. Evaluate again."
         )
     over = counted(card, answers)
     for n in card.ns:
         recall = sum(answer.found(n) for answer in over) / len(over) if over else 0.0
         if abs(recall - card.recall_at[n]) > 1e-9:
             raise InputError(
-                f"the answers in {folder} must give R@{n} {100 * card.recall_at[n]:.1f}, as the card there says, got "
-                f"{100 * recall:.1f}: the card or {FILE} was changed. Evaluate again."
+                f"the answers in {folder} give an R@{n} of {100 * recall:.1f}, but the card in this folder says "
+                f"{100 * card.recall_at[n]:.1f}. The card or {FILE} was changed; evaluate again."
             )
 
 

@@ -157,8 +157,8 @@ def examine(
     """
     if not 0 < same_m <= far_m:
         raise InputError(
-            "the distance within which photos show one place must be above 0 and at most the distance beyond which "
-            f"they show different places, got {same_m:g} m and {far_m:g} m."
+            f"the distance of one place must be above 0 and not larger than that of different places, got {same_m:g} m "
+            f"and {far_m:g} m."
         )
     if not -1 <= copy_score <= 1:  # NaN too
         raise InputError(

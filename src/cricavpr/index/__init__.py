@@ -20,8 +20,8 @@ def open_index(where: str | Path) -> PhotoIndex:
         MissingExtraError: the Python client of the server (such as pymilvus) is not installed.
 
     Example:
-        >>> open_index("no such folder")
+        >>> open_index("nowhere")
         Traceback (most recent call last):
-        cricavpr.errors.InputError: no such folder is not a place index: it has no version-*.json. Build one first.
+        cricavpr.errors.InputError: nowhere is not a place index: it has no version-*.json. Build an index there first.
     """
     return RemoteIndex.open(Address.parse(str(where))) if is_remote(where) else PlaceIndex.open(Path(where))

@@ -138,7 +138,7 @@ class ArrayFile:
     file.
 
     Attributes:
-        about: the JSON values `about` that were given to `write_arrays`.
+        about: the JSON metadata passed to `write_arrays`.
         arrays: the offset, type and shape of each array, by name.
     """
 

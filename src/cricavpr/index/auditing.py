@@ -72,7 +72,9 @@ def _measured(path: Path) -> Iterator[FileError]:
 
 
 def _opened(path: Path) -> tuple[Manifest | FileError, list[Segment | FileError]]:
-    """Return the manifest of the newest version and its segments. A file that cannot be used is replaced by its error.
+    """Return the manifest of the newest version and its segments.
+
+    For a file that cannot be used, the result holds the error instead.
 
     If another process writes a new version meanwhile, old files may be missing; then the new version is opened.
     """

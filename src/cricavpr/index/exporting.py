@@ -76,7 +76,10 @@ def _csv(snapshot: Snapshot, path: Path) -> None:
 
 
 def _geojson(snapshot: Snapshot, path: Path) -> None:
-    """Write GeoJSON with one line and one feature for each photo. The geometry is null if the latitude is not known."""
+    """Write GeoJSON with one feature for each photo, each on its own line of text.
+
+    The geometry is null if the latitude is not known.
+    """
     with written_beside(path) as beside, beside.open("w", encoding="ascii") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, row in enumerate(_rows(snapshot.columns)):

@@ -337,7 +337,7 @@ def _targets(
     right: Sequence[Indices],
     distance: Distance,
 ) -> _Targets:
-    """Return the best correct vector of each query. Ties go to the lowest index."""
+    """Return, for each query, the correct database vector with the highest score. Ties go to the lowest index."""
     counts = np.fromiter(map(len, right), np.int64, len(right))
     pairs = np.repeat(np.arange(len(right)), counts)  # (P,) the query of each pair
     columns = np.concatenate([np.asarray(one, np.int64) for one in right]) if len(right) else np.empty(0, np.int64)

@@ -59,7 +59,7 @@ class UnreadableError(FileError):
 
 
 class CodesError(FileError):
-    """A file of compressed search, with codes or the quantiser, cannot be used; the file can be made again."""
+    """The codes or the quantiser of compressed search cannot be used. They can be made again."""
 
     remedy = ". Remove this file, then make it again: cricavpr index tune {folder}"
 

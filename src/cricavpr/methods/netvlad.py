@@ -117,7 +117,7 @@ def from_torch(
         weights: a weights file, a name from `cricavpr weights list`, or random:SEED.
         dtype: precision of the network.
         names: table for renaming the tensors: NANNE or OPENIBL of `cricavpr.models.netvlad`.
-        published: sizes of the network if the weights are random.
+        published: clusters, order of values and dimension of the published network, used for random weights.
     """
     return with_weights(
         weights,

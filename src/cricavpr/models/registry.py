@@ -228,7 +228,10 @@ def recorded_sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, InputError) as error:
-        raise WeightsError(f"cannot read {beside} ({error}). If you trust the weights, delete {beside.name}.") from None
+        raise WeightsError(
+            f"cannot read {beside}, which records the SHA-256 of the weights ({error}). If you trust the weights, "
+            f"delete {beside.name}; then they are not compared."
+        ) from None
     sha256 = found.get("sha256") if isinstance(found, dict) else None
     if not isinstance(sha256, str) or len(sha256) != 64:
         raise WeightsError(

@@ -120,8 +120,8 @@ def map_of(
 ) -> str:
     """Return a map as an HTML fragment, with north up and a scale bar.
 
-    For a page, put the fragment into the `body` of `render`. For a notebook, pass it to `notebook`. A script can
-    control the map by the methods of the property `cricavpr` of its element; see map.js.
+    For a page, put the fragment into the `body` of `render`. For a notebook, pass it to `notebook`. A script
+    controls the map through its HTML element: `element.cricavpr` has the methods; see map.js.
 
     Args:
         markers: points on the map; scripts identify a marker by its index in this sequence.

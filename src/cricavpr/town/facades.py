@@ -36,7 +36,7 @@ class WallPixels:
         return np.stack([np.take(columns[:, c], self.wall) for c in range(3)])
 
     def box(self, corners: Array) -> Array:  # (S, 4): s from, s to, z from, z to -> (N,)
-        """Return the share of each footprint that is covered by a rectangle on its wall."""
+        """For each pixel, return the share of its area on the wall that lies inside a rectangle."""
         s0, s1, z0, z1 = (np.take(corners[:, k], self.wall) for k in range(4))
         return np.asarray(_band(self.s, s0, s1, self.foot_s) * _band(self.z, z0, z1, self.foot_z))
 

@@ -39,7 +39,7 @@ def alike(
     side_colour: Array,  # (B, 3) or (3,)
     glows: bool = False,
 ) -> Bodies:
-    """Return permanent bodies of one kind, such as trunks of trees. They are aligned with the axes of the town."""
+    """Return solids of one shape, such as tree trunks. Their sides are parallel to the axes of the town."""
     n = len(centre_m)
     return Bodies(
         shape=np.full(n, shape),

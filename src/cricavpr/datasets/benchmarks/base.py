@@ -108,9 +108,9 @@ class Area:
         return zones[0]
 
     def check(self, images: ImageSet) -> ImageSet:
-        """Return the images unchanged. Raise InputError if an image lies outside the circle.
+        """Return the images unchanged. Raise InputError if an image lies outside the circle of this area.
 
-        Positions without a UTM zone are taken to be in the zone of the centre.
+        Positions without a UTM zone are taken to be in the zone of the centre of the circle.
         """
         if images.positions is None:
             return images

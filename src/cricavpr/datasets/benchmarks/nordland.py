@@ -72,7 +72,7 @@ def _listed_season(root: Path, season: str, files: Sequence[str], listed: Path) 
     if missing := [file for file in files if file not in there]:
         raise InputError(
             f"{folder} does not contain {len(missing):,} of the {len(files):,} frames of {listed} (first: "
-            f"{missing[0]}). Unpack all frames under their original names; both seasons are numbered by this list."
+            f"{missing[0]}). Unpack all frames under their original names; none may be missing."
         )
     return ImageSet(folder, tuple(files), frames=np.arange(len(files)))
 

@@ -1,4 +1,4 @@
-"""@UTM@ trees (folders of photos whose file names hold positions), and benchmarks that are read only in this form.
+"""@UTM@ trees (folders of photos whose file names hold positions), and the benchmarks that have no other layout.
 
 Source: the layout that VPR-datasets-downloader writes, `<name>/images/<split>/{database,queries}/@...@.jpg`. Most
 benchmarks are shared in this layout.

@@ -140,7 +140,7 @@ def candidates(evaluations: Sequence[Evaluation], rule: str) -> list[int]:
 
 
 def draw(of: int, count: int, seed: int) -> list[int]:
-    """Return `count` different random integers from 0 to `of` - 1. If `of` is less than `count`, return all `of`."""
+    """Return `count` different random integers from 0 to `of` - 1. Return all of them if there are fewer."""
     order: list[int] = np.random.default_rng(seed).permutation(of)[:count].tolist()
     return order
 

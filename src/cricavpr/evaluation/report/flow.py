@@ -163,7 +163,7 @@ def _of_pictures(
 
 
 def _looked(evaluation: Evaluation, pictures: Pictures, method: Method, options: ReportOptions) -> list[regions.Pair]:
-    """Choose correct and wrong first matches at random, half of each, and split their cosines by region."""
+    """Draw some correct and as many wrong first matches, and compute how much each region adds to their cosine."""
     pairs = []
     for verdict in (True, False):
         allowed = [answer for answer in evaluation.answers if answer.matches and answer.right == verdict]
