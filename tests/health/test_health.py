@@ -251,5 +251,5 @@ def test_an_index_without_a_map_is_one_line(tmp_path: Path) -> None:
     index = built(tmp_path / "index", np.eye(3), Positions(np.full((3, 2), NAN)))
     with pytest.raises(InputError, match=r"no photo of .* has one"):
         examine(index)
-    with pytest.raises(InputError, match=r"above 0 and at most .*, got 50 m and 10 m"):
+    with pytest.raises(InputError, match=r"above 0 and not larger than .* 50 m and 10 m"):
         examine(built(tmp_path / "other", np.eye(3), Positions(grid(2, 9.0)[:3])), same_m=50, far_m=10)
