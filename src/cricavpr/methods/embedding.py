@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class SameSize:
     indices: NDArray[np.int64]  # (b,) index of each image in the whole list of images
 
 
-class LoadedMethod:
+class LoadedMethod(ABC):
     """Base class of the methods in this package. It adds `embed` and a one-line repr to the protocol `Method`."""
 
     name: str
@@ -43,9 +44,9 @@ class LoadedMethod:
     device: str = "cpu"
     preprocess: Any  # a separate object, so that worker processes get it without the network
 
+    @abstractmethod
     def describe(self, images: Pixels, groups: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return the descriptors of images (B, 3, h, w), (B, D) float32 of unit length; see `Method.describe`."""
-        raise NotImplementedError
 
     def embed(
         self,

@@ -6,6 +6,7 @@ Letters: B images, P patches, T tokens (class + registers + patches), C width, h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -165,16 +166,16 @@ class LayerScale(nn.Module):
         return tokens * self.gamma
 
 
-class BlockAdapter(nn.Module):
+class BlockAdapter(nn.Module, ABC):
     """Base class of adapters, which run in parallel with the feed-forward of a block.
 
     `forward` takes tokens (B, T, C) and the size of the grid of patches (h, w). It returns what is added to the output
     of the feed-forward, (B, T, C).
     """
 
+    @abstractmethod
     def initialise(self) -> None:
         """Draw the initial weights; the transformer calls this after drawing the weights of the rest of the block."""
-        raise NotImplementedError
 
 
 class Block(nn.Module):
