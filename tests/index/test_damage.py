@@ -140,7 +140,7 @@ def test_files_that_were_swapped_between_versions_are_found(index: PlaceIndex, t
     newer = added(index, [50]).index.compact()
     old, new = index.snapshot.manifest, newer.snapshot.manifest
     shutil.copy(before / old.name, newer.path / new.name)  # an old manifest under the new one's name
-    with pytest.raises(DamagedError, match=f"{new.name} .*manifest of version {old.version}"):
+    with pytest.raises(DamagedError, match=f"{new.name} .*the version number {old.version}"):
         PlaceIndex.open(newer.path)
     shutil.rmtree(newer.path)
     shutil.copytree(before, newer.path)
