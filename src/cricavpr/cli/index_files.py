@@ -55,6 +55,7 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Add all photos of another index. Photos that are in both indexes are kept once."
     _add(parser, merge, "--kind", "--quiet")
     parser.add_argument("other", metavar="OTHER", help="the folder of the index whose photos are added")
     add_wait(parser)
@@ -70,6 +71,9 @@ def add_compact(parser: argparse.ArgumentParser) -> None:
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print how many photos an index holds, how their descriptors were made, and how it is searched."
+    )
     _add(parser, info, "--json")
 
 
@@ -82,11 +86,16 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare two indexes. Each line begins with a mark: ! the descriptors were made differently, < a photo that only "
+        "INDEX has, > a photo that only OTHER has, ~ a photo whose entry differs."
+    )
     _add(parser, diff, "--json")
     parser.add_argument("other", metavar="OTHER", help="the folder of the index to compare INDEX with")
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write the names, positions, times and tags of all photos to a file for other programs."
     _add(parser, export)
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write: .csv, .geojson or .parquet")
 
