@@ -71,9 +71,7 @@ def add_compact(parser: argparse.ArgumentParser) -> None:
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Print how many photos an index holds, how their descriptors were made, and how it is searched."
-    )
+    parser.description = "Print the number of photos of an index, how they were described, and how it is searched."
     _add(parser, info, "--json")
 
 
@@ -87,8 +85,8 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Compare two indexes. Each line begins with a mark: ! the descriptors were made differently, < a photo that only "
-        "INDEX has, > a photo that only OTHER has, ~ a photo whose entry differs."
+        "Compare two indexes. Each line begins with a mark: ! the descriptors were made differently, < a photo that "
+        "only INDEX has, > a photo that only OTHER has, ~ a photo whose entry differs."
     )
     _add(parser, diff, "--json")
     parser.add_argument("other", metavar="OTHER", help="the folder of the index to compare INDEX with")
