@@ -24,6 +24,7 @@ from cricavpr.errors import InputError
 if TYPE_CHECKING:  # `cricavpr weights list` starts without numpy
     from numpy.typing import NDArray
 
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # at the beginning of a text in UTF-16
 MARKED_BYTES = 1 << 16  # `refuse_other_content` looks for the mark in the first 64 KiB of a file
 QUOTE = "'"  # spreadsheets do not run the text after a leading apostrophe
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")  # spreadsheets may run a cell that begins with one of these as a formula
@@ -156,7 +157,7 @@ def decoded(raw: bytes) -> str:
 
     Bytes that are not UTF-8 are kept as surrogate escapes.
     """
-    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    if raw[:2] in UTF16_MARKS:
         return raw.decode("utf-16", "replace")  # spreadsheets save such files as "Unicode text"
     return raw.decode("utf-8-sig", "surrogateescape")
 

@@ -27,11 +27,9 @@ from cricavpr.index.photo_index import Change, PhotoIndex, check_fits
 from cricavpr.index.place_index import PlaceIndex
 from cricavpr.index.remote import Address, RemoteIndex, is_remote
 from cricavpr.index.writing import refuse_foreign, work_folder
-from cricavpr.methods import load_method
+from cricavpr.methods import DEFAULT_METHOD, load_method
 from cricavpr.methods.base import Method, made_by
 from cricavpr.progress import Progress, Report
-
-DEFAULT_METHOD = "cricavpr-tiny"
 
 Problems = tuple[Problem, ...]
 

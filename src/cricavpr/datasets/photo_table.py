@@ -6,7 +6,6 @@ write it. Several columns may hold photo names; the module `photos` later choose
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -23,7 +22,7 @@ import numpy as np
 from cricavpr.datasets.coordinates import parse_degrees, parse_metres, parse_zone, rounding_m
 from cricavpr.datasets.written_positions import SAME_M, Written, Zone, look_like_degrees
 from cricavpr.errors import InputError
-from cricavpr.files import decoded
+from cricavpr.files import UTF16_MARKS, decoded
 from cricavpr.geo import Degrees, Metres, ground_distances_m
 from cricavpr.times import EXAMPLE, read_time
 
@@ -101,7 +100,7 @@ def find_table(folder: Path, given: Path | None) -> PhotoTable | None:
         raw = given.read_bytes() if given.is_file() else None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {given}: {error}. Give a table of positions that can be opened.") from error
-    if raw is None or (b"\0" in raw[:1000] and raw[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if raw is None or (b"\0" in raw[:1000] and raw[:2] not in UTF16_MARKS):
         what = "file" if raw is None else "text file"
         raise InputError(f"{given} is not a {what}. Give a table of positions with {_EXPECTED}, or GeoJSON.")
     if given.suffix.lower() in (".geojson", ".json"):

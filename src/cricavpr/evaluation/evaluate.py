@@ -194,10 +194,7 @@ def evaluate(
         >>> evaluate(load_method("pixels"), dataset, recall_ns=(4,)).recall_at
         {4: 1.0}
     """
-    method = load_method(method) if isinstance(method, str) else method
-    if not hasattr(dataset, "queries"):  # such as a path, or what `open_dataset` returns
-        got = type(dataset).__name__
-        raise InputError(f"expected a dataset, got {got}. Use: dataset, problems = open_dataset(FOLDER)")
+    method = _loaded(method, dataset)
     chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
     ns = sorted(set(chosen.recall_ns if recall_ns is None else recall_ns))
     _check(method, ns, rerank, pca is not None and whiten_on_database)
@@ -288,7 +285,7 @@ def evaluate_protocol(
     Raises:
         InputError, MadeByError: as for `evaluate`.
     """
-    method = load_method(method) if isinstance(method, str) else method
+    method = _loaded(method, dataset)
     chosen = protocol_named(protocol, dataset) if isinstance(protocol, str) else protocol
     results = []
     with _kept(method, dataset, out, cache) as kept:
@@ -297,6 +294,14 @@ def evaluate_protocol(
             if out is not None:
                 talk(f"card and answers: {results[-1].save(out)}")
     return results
+
+
+def _loaded(method: Method | str, dataset: EvalDataset) -> Method:
+    """Return the method, loaded if it is a name. Raise InputError if the dataset is not a dataset."""
+    if not hasattr(dataset, "queries"):  # such as a path, or what `open_dataset` returns
+        got = type(dataset).__name__
+        raise InputError(f"expected a dataset, got {got}. Use: dataset, problems = open_dataset(FOLDER)")
+    return load_method(method) if isinstance(method, str) else method
 
 
 @contextlib.contextmanager
